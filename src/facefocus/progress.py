@@ -1,0 +1,15 @@
+"""How long work reports itself: the library calls back, the command line draws.
+
+The library prints nothing. Long functions take a `Progress` and call it after every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+#: Called as ``progress(stage, done, total)``, counts in the stage's own unit.
+Progress = Callable[[str, int, int], None]
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report nothing: the default of every function that takes a `Progress`."""

@@ -1,0 +1,88 @@
+"""One registry for everything that can be added: methods, fills, objectives, recognizers, faces.
+
+Built-ins register with a decorator or as a lazy ``"module:attribute"``; other packages through the
+entry-point group ``facefocus.<kind>s``, e.g. ``[project.entry-points."facefocus.methods"]``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar, cast
+
+from facefocus.errors import UserError, did_you_mean
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names to objects of one kind, the lazy ones loaded when first asked for.
+
+    Args:
+        kind: Singular noun for messages and the entry-point group: ``"method"``.
+        load: Modules whose import registers the built-ins.
+    """
+
+    def __init__(self, kind: str, load: tuple[str, ...] = ()) -> None:
+        self.kind = kind
+        self._load = load
+        self._entries: dict[str, T | str] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that adds an object under `name`; a name can be taken only once."""
+
+        def add(item: T) -> T:
+            self.add(name, item)
+            return item
+
+        return add
+
+    def add(self, name: str, item: T | str) -> None:
+        """Add `item`, or its lazy ``"module:attribute"``, under `name`."""
+        if name in self._entries:
+            raise ValueError(f"The {self.kind} '{name}' is registered already.")
+        self._entries[name] = item
+
+    def __getitem__(self, name: str) -> T:
+        """The object called `name`.
+
+        Raises:
+            UserError: No such name; the message suggests the nearest one.
+        """
+        self._fill()
+        if name not in self._entries:
+            known = ", ".join(self)
+            raise UserError(
+                f"No {self.kind} is called '{name}'. Known: {known}."
+                + did_you_mean(name, self._entries)
+            )
+        item = self._entries[name]
+        if isinstance(item, str):
+            module, _, attribute = item.partition(":")
+            item = cast(T, getattr(importlib.import_module(module), attribute))
+            self._entries[name] = item
+        return item
+
+    def __iter__(self) -> Iterator[str]:
+        self._fill()
+        return iter(list(self._entries))
+
+    def __contains__(self, name: object) -> bool:
+        self._fill()
+        return name in self._entries
+
+    def __len__(self) -> int:
+        self._fill()
+        return len(self._entries)
+
+    def _fill(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        for module in self._load:
+            importlib.import_module(module)
+        for entry in entry_points(group=f"facefocus.{self.kind}s"):
+            if entry.name not in self._entries:
+                self._entries[entry.name] = entry.value
