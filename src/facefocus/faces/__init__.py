@@ -1,0 +1,1 @@
+"""Photographs to aligned crops of known people."""

@@ -1,0 +1,245 @@
+"""From a picture to an aligned crop: find the face, fit five landmarks, warp.
+
+PROTOCOL section 1: YuNet landmarks, ArcFace template, similarity transform. OpenCV expects BGR;
+`FaceDetector.detect` is the one place where channels are swapped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float64, UInt8
+
+from facefocus import locations
+from facefocus.errors import UserError
+
+#: Side of the aligned frame in pixels.
+FRAME_SIDE = 112
+
+#: (x, y) in the frame of left eye, right eye, nose, left and right mouth corner, left as seen in
+#: the image (ArcFace, Deng et al. 2019).
+ARCFACE_TEMPLATE: Float64[np.ndarray, "5 2"] = np.array(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
+)
+ARCFACE_TEMPLATE.setflags(write=False)
+
+DETECTOR_FILE = "models/face_detection_yunet_2023mar.onnx"
+DETECTOR_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+SCORE_THRESHOLD = 0.3
+
+#: Faces are looked for on a copy whose longer side has at most this many pixels: YuNet was trained
+#: on faces of about 10 to 300 pixels and finds parts of faces in larger pictures.
+DETECTION_SIDE = 640
+
+_logging = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One detected face, in pixels of the picture.
+
+    Attributes:
+        box: x and y of the top left corner, width, height; may reach beyond the picture.
+        landmarks: (x, y) of the five points, in the order of `ARCFACE_TEMPLATE`.
+        score: The detector's confidence, 0 to 1.
+    """
+
+    box: Float64[np.ndarray, "4"]
+    landmarks: Float64[np.ndarray, "5 2"]
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedFace:
+    """The crop of a picture's main face, that face, and how many faces there were."""
+
+    frame: UInt8[np.ndarray, "h w 3"]
+    face: Face
+    faces: int
+
+
+def similarity_transform(
+    landmarks: Float[np.ndarray, "p 2"], template: Float[np.ndarray, "p 2"]
+) -> Float64[np.ndarray, "2 3"]:
+    """The 2x3 matrix of the scale, rotation and shift that best takes `landmarks` to `template`.
+
+    Least squares in closed form: with points as complex numbers z, w about their means, a
+    similarity is w = a z, and a = sum(conj(z) w) / sum(|z|^2). No complex factor is a reflection
+    or a shear, so neither can come out.
+
+    Raises:
+        ValueError: All landmarks are one point, or a coordinate is not finite.
+    """
+    source = landmarks[:, 0].astype(np.float64) + 1j * landmarks[:, 1].astype(np.float64)
+    target = template[:, 0].astype(np.float64) + 1j * template[:, 1].astype(np.float64)
+    centered = source - source.mean()
+    spread = float(np.sum(np.abs(centered) ** 2))
+    if not np.isfinite(spread) or spread == 0.0:
+        raise ValueError("A similarity transform needs two different, finite points.")
+    factor = np.sum(np.conj(centered) * (target - target.mean())) / spread
+    shift = target.mean() - factor * source.mean()
+    return np.array(
+        [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
+    )
+
+
+def crop(
+    image: UInt8[np.ndarray, "h w 3"], matrix: Float64[np.ndarray, "2 3"], size: int = FRAME_SIDE
+) -> UInt8[np.ndarray, "size size 3"]:
+    """The picture warped by `matrix`, bilinear, black where the picture ends.
+
+    Bilinear sampling reads four pixels, so a source with more than two pixels per frame pixel is
+    first averaged down by a whole factor; detail the frame cannot hold would become noise.
+
+    Args:
+        image: The picture.
+        matrix: Takes (x, y, 1) of the picture to the frame; pixel centers at whole numbers.
+        size: Side of the frame in pixels.
+    """
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    factor = int(1.0 / scale) if scale > 0.0 else 1
+    if factor >= 2:
+        image, matrix = _shrunk(image, matrix, factor)
+    return np.asarray(
+        cv2.warpAffine(
+            image,
+            matrix,
+            (size, size),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=(0, 0, 0),
+        ),
+        dtype=np.uint8,
+    )
+
+
+def _shrunk(
+    image: UInt8[np.ndarray, "h w 3"], matrix: Float64[np.ndarray, "2 3"], factor: int
+) -> tuple[UInt8[np.ndarray, "a b 3"], Float64[np.ndarray, "2 3"]]:
+    """The picture reduced by about `factor`, and the matrix from it to the same frame."""
+    small = _resized(image, 1.0 / factor)
+    step = np.array([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]])
+    # Pixel i of the small picture is centered on (i + 0.5) * step - 0.5 of the large one.
+    linear = matrix[:, :2] * step
+    offset = matrix[:, 2] + matrix[:, :2] @ (0.5 * step - 0.5)
+    return small, np.column_stack([linear, offset])
+
+
+def _resized(image: UInt8[np.ndarray, "h w 3"], scale: float) -> UInt8[np.ndarray, "a b 3"]:
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, dtype=np.uint8)
+
+
+def detector_model(path: Path | None = None) -> bytes:
+    """The YuNet model's bytes, from `path` or from the usual places, checked.
+
+    Raises:
+        UserError: Not found, not readable, or a different file than landmarks are defined by.
+    """
+    if path is None:
+        path = locations.find(
+            DETECTOR_FILE, "The face detector YuNet", "Give its path with 'detector'."
+        )
+    try:
+        model = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"The 'detector' must be the file of YuNet. Got '{path}': {error.strerror}."
+        ) from error
+    got = hashlib.sha256(model).hexdigest()
+    if got != DETECTOR_SHA256:
+        raise UserError(
+            f"The 'detector' must be face_detection_yunet_2023mar.onnx with sha256 "
+            f"{DETECTOR_SHA256}. Got '{path}' with {got}."
+        )
+    return model
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """OpenCV 5 prints a warning on stderr for every network it makes; the library is silent.
+
+    The level is one for the process, so threads take turns.
+    """
+    with _logging:
+        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        try:
+            yield
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+
+
+class FaceDetector:
+    """YuNet through OpenCV. Holds state while it runs: use one for each thread.
+
+    Args:
+        model: The bytes that `detector_model` returns.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        with _quiet_opencv():
+            self._network = cv2.FaceDetectorYN.create(
+                "onnx",
+                np.frombuffer(model, np.uint8),
+                np.empty(0, np.uint8),
+                (DETECTION_SIDE, DETECTION_SIDE),
+                score_threshold=SCORE_THRESHOLD,
+            )
+
+    def detect(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+        """All faces of an RGB picture with a score of at least `SCORE_THRESHOLD`."""
+        height, width = image.shape[:2]
+        scale = min(1.0, DETECTION_SIDE / max(height, width))
+        small = _resized(image, scale) if scale < 1.0 else image
+        self._network.setInputSize((small.shape[1], small.shape[0]))
+        found = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
+        if found is None:
+            return []
+        step = np.array([width / small.shape[1], height / small.shape[0]])
+        return [_face(np.asarray(row, np.float64), step) for row in found]
+
+
+def _face(row: Float64[np.ndarray, "15"], step: Float64[np.ndarray, "2"]) -> Face:
+    box = row[:4] * np.tile(step, 2)
+    # Landmarks are pixel centers: the same half-pixel rule as in `_shrunk`.
+    landmarks = (row[4:14].reshape(5, 2) + 0.5) * step - 0.5
+    return Face(box=box, landmarks=landmarks, score=float(row[14]))
+
+
+def main_face(faces: Sequence[Face], height: int, width: int) -> Face:
+    """The face a portrait is of: large and in the middle.
+
+    Largest box area minus twice the squared distance of the box's center from the picture's
+    center, all in pixels; of equals the one with the higher score.
+    """
+
+    def rank(face: Face) -> tuple[float, float]:
+        x, y, w, h = face.box
+        offset = (x + w / 2 - width / 2) ** 2 + (y + h / 2 - height / 2) ** 2
+        return float(w * h - 2.0 * offset), face.score
+
+    return max(faces, key=rank)
+
+
+def align_face(image: UInt8[np.ndarray, "h w 3"], detector: FaceDetector) -> AlignedFace | None:
+    """The aligned crop of the picture's main face, or None where no face is found."""
+    faces = detector.detect(image)
+    if not faces:
+        return None
+    face = main_face(faces, image.shape[0], image.shape[1])
+    frame = crop(image, similarity_transform(face.landmarks, ARCFACE_TEMPLATE))
+    return AlignedFace(frame=frame, face=face, faces=len(faces))

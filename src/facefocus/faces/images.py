@@ -1,0 +1,147 @@
+"""Any picture file to one kind of array: 8-bit RGB, upright, or one clear reason why not."""
+
+from __future__ import annotations
+
+import functools
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+#: Pictures of more pixels are refused before they are decoded: 64 megapixels are 192 MB of RGB for
+#: every worker, and a small file that claims more is more likely an attack than a face.
+MAX_PIXELS = 64_000_000
+
+#: Pictures with a side of twice this or more are reduced by a whole factor; the longer side of
+#: the result lies in [2048, 4096). A crop of 112 pixels needs no more, and decoding gets cheaper.
+REDUCED_SIDE = 2048
+
+#: Formats Pillow opens that are refused: EPS would start Ghostscript on a stranger's program, the
+#: others are stubs without a decoder.
+REFUSED_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+
+#: What Pillow's decoders raise on damaged data.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnusableImage(Exception):
+    """One picture cannot be used; `reason` is short and the same for all pictures of its kind."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"'{name}' cannot be used: {reason}.")
+        self.name = name
+        self.reason = reason
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """The names of the picture formats that are read."""
+    Image.init()
+    return tuple(sorted(set(Image.OPEN) - REFUSED_FORMATS))
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """The file suffixes of those formats, lower case with the dot."""
+    known = Image.registered_extensions()
+    return frozenset(suffix for suffix, name in known.items() if name in formats())
+
+
+def decode_rgb(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
+    """The first picture of a file as RGB, rotated upright as its EXIF data says.
+
+    Transparent parts are laid on white, as picture viewers show them: what lies under them in the
+    file is arbitrary. Gray of 16 bits is divided by 257, so that its white stays white. Very large
+    pictures are reduced, see `REDUCED_SIDE`.
+
+    Args:
+        data: The file's bytes.
+        name: What the picture is called, for the message.
+
+    Raises:
+        UnusableImage: Empty, no picture, damaged, of too many pixels or of unknown range.
+    """
+    if not data:
+        raise UnusableImage(name, "the file is empty")
+    try:
+        with Image.open(BytesIO(data), formats=formats()) as image:
+            return _decode(image, name)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(name) from error
+    except UnidentifiedImageError as error:
+        raise UnusableImage(name, "not a picture in a known format") from error
+    except _DAMAGED as error:
+        raise UnusableImage(name, "damaged or incomplete") from error
+
+
+def _decode(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(name)
+    factor = max(image.size) // REDUCED_SIDE
+    if factor > 1:
+        # Only JPEG can decode at a reduced size; for all others this does nothing.
+        image.draft(None, (image.width // factor, image.height // factor))
+    image.load()
+    turn = _UPRIGHT.get(_orientation(image))
+    rgb = _to_rgb(image, name)
+    factor = max(rgb.size) // REDUCED_SIDE
+    if factor > 1:
+        rgb = rgb.reduce(factor)
+    return np.array(rgb if turn is None else rgb.transpose(turn))
+
+
+def _too_large(name: str) -> UnusableImage:
+    return UnusableImage(name, f"larger than {MAX_PIXELS // 1_000_000} megapixels")
+
+
+def _orientation(image: Image.Image) -> int:
+    # A picture with broken EXIF data is still a picture: taken to be upright.
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except _DAMAGED:
+        return 1
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "F":
+        raise UnusableImage(name, "its pixels are real numbers, whose white is unknown")
+    if image.mode.startswith("I"):
+        return _deep_gray(image, name).convert("RGB")
+    if image.has_transparency_data:
+        # Palettes and gray with transparency go by way of RGBA, or Pillow would drop it.
+        picture = image.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture).convert("RGB")
+    return image.convert("RGB")
+
+
+def _deep_gray(image: Image.Image, name: str) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise UnusableImage(name, "its pixels have 32 bits, whose white is unknown")
+    # 65535 / 257 = 255 exactly; adding 128 rounds to nearest.
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))

@@ -1,0 +1,530 @@
+"""Source pictures to a face set: parallel, with bounded memory, and resumable.
+
+Pictures are taken in the order of their source. Every `CHUNK` of them is written under
+``OUT/.parts/<key>`` as soon as it is done; a run that was killed goes on after the last chunk.
+At the end the frames are put in sorted order, the manifest last. The result depends on the source
+and the settings alone, not on the number of workers or on where a run was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from facefocus.errors import UserError, one_line
+from facefocus.faces import align as alignment
+from facefocus.faces.faceset import (
+    FRAMES,
+    INDEX,
+    MANIFEST,
+    PAIRS,
+    IndexRow,
+    PairList,
+    open_faceset,
+    read_manifest,
+    write_faceset,
+)
+from facefocus.faces.images import UnusableImage, decode_rgb
+from facefocus.files import atomic_file
+from facefocus.progress import Progress, silent
+
+#: Pictures that are finished, written and, after a kill, repeated together.
+CHUNK = 256
+
+#: Larger files are refused unread, since they are held in memory whole.
+MAX_FILE_BYTES = 256 * 2**20
+
+#: Pictures waiting for each worker: enough to keep it busy while a chunk is written.
+_AHEAD = 16
+
+_PARTS = ".parts"
+ALIGN_MODES = ("yunet", "none")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture of a source: who it shows, its unique name, where it lies in the source."""
+
+    identity: str
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a source holds.
+
+    Attributes:
+        entries: The pictures, in the order in which `stream` gives them.
+        stream: ``stream(start)`` gives one function for each entry from the start-th on, which
+            returns the file's bytes or raises `UnusableImage`, and may be called in any thread.
+            A source that breaks raises `UserError`, so that no error of reading is taken for one
+            of writing.
+        refused: Rows for the index that have no picture, each with its reason.
+        notes: Sentences for the user.
+    """
+
+    entries: Sequence[Entry]
+    stream: Callable[[int], Iterator[Callable[[], bytes]]]
+    refused: Sequence[IndexRow] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where pictures come from.
+
+    Attributes:
+        name: For messages.
+        fingerprint: Changes when a picture is added, removed or changed.
+        load: Lists the pictures; not called when the face set is there already.
+    """
+
+    name: str
+    fingerprint: str
+    load: Callable[[], Pictures]
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What became of the pictures.
+
+    Attributes:
+        folder: The face set.
+        title: What it is called.
+        images: How many have a frame.
+        people: How many people these show.
+        several_faces: In how many of them more than one face was found.
+        unusable: How many have no frame, by reason.
+        pairs: Usable pairs of the verification list; None without a list.
+        pairs_missing: Pairs of the list that name an image without a frame.
+        already_complete: Nothing was done: the set was there.
+        notes: Sentences for the user.
+    """
+
+    folder: Path
+    title: str
+    images: int
+    people: int
+    several_faces: int
+    unusable: dict[str, int]
+    pairs: int | None
+    pairs_missing: int
+    already_complete: bool
+    notes: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """The report as plain lines."""
+        state = " (was there already)" if self.already_complete else ""
+        yield f"faces {self.folder}{state}"
+        several = f", {self.several_faces} with several faces" if self.several_faces else ""
+        yield f"images {self.images} of {self.people} people{several}"
+        yield from (f"unusable {count} ({why})" for why, count in self.unusable.items())
+        if self.pairs is not None:
+            yield f"pairs {self.pairs} ({self.pairs_missing} missing)"
+        yield from self.notes
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    row: IndexRow
+    frame: UInt8[np.ndarray, "h w 3"] | None
+
+
+_Maker = Callable[[Entry, UInt8[np.ndarray, "h w 3"]], _Made]
+
+
+def prepare(
+    source: Source,
+    out: Path,
+    *,
+    title: str,
+    align: str = "yunet",
+    detector: Path | None = None,
+    pairs: PairList | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> PrepareReport:
+    """Make the face set of a source in the folder `out`, or finish one that was interrupted.
+
+    While it runs, OpenCV works with one thread and Pillow's warnings are off in the whole process;
+    both are restored.
+
+    Args:
+        source: The pictures.
+        out: New, empty, or left by an interrupted run; needs twice the space of the frames.
+        title: What the set is called.
+        align: ``"yunet"`` finds and aligns the main face; ``"none"`` takes pictures that are
+            aligned crops already, all of the size of the first.
+        detector: YuNet's file, if not in the usual places.
+        pairs: The verification list.
+        workers: Threads; None for one for each CPU.
+        progress: Called as ``("prepare" | "write", images done, images)``.
+
+    Raises:
+        UserError: A wrong argument, an unreadable source, an `out` that cannot be written or holds
+            something else, or no usable picture.
+    """
+    _check_options(align, workers)
+    record = {"source": source.fingerprint, "settings": _settings(align)}
+    _check_folder(out)
+    if (out / MANIFEST).exists():
+        return _finished(out, title, record, pairs)
+    pictures = source.load()
+    _check_pictures(source, pictures)
+    size, make = _maker(source, pictures, align, detector)
+    with _writing(out):
+        parts = _open_parts(out, record, size)
+        _make_parts(pictures, parts, make, workers or os.cpu_count() or 1, progress)
+        rows, frames = _assembled(pictures, parts)
+        if not frames:
+            _clean(out)
+            raise _nothing_usable(source, rows)
+        notes = {"notes": list(pictures.notes)}
+        write_faceset(
+            out,
+            title=title,
+            rows=rows,
+            frames=_reported(map(parts.frame, frames), len(frames), progress),
+            size=size,
+            pairs=pairs,
+            record={**record, **notes},
+        )
+        _clean(out)
+    return _report(out, already_complete=False)
+
+
+def _settings(align: str) -> dict[str, Any]:
+    if align == "none":
+        return {"align": "none"}
+    return {
+        "align": "yunet",
+        "detector_sha256": alignment.DETECTOR_SHA256,
+        "score_threshold": alignment.SCORE_THRESHOLD,
+        "detection_side": alignment.DETECTION_SIDE,
+        "template": alignment.ARCFACE_TEMPLATE.tolist(),
+        "side": alignment.FRAME_SIDE,
+    }
+
+
+def _check_options(align: str, workers: int | None) -> None:
+    if align not in ALIGN_MODES:
+        raise UserError(f"The 'align' must be one of {', '.join(ALIGN_MODES)}. Got '{align}'.")
+    if workers is not None and workers < 1:
+        raise UserError(f"The 'workers' must be at least 1. Got {workers}.")
+
+
+def _check_folder(out: Path) -> None:
+    with _writing(out):
+        found = {path.name for path in out.iterdir()} if out.exists() else set()
+    # Files with a dot are this module's own or a desktop's.
+    strange = {name for name in found if not name.startswith(".")}
+    strange -= {FRAMES, INDEX, PAIRS, MANIFEST}
+    if strange:
+        raise UserError(
+            f"The folder '{out}' must be new, empty or a face set. "
+            f"Got one that holds '{min(strange)}'."
+        )
+
+
+def _check_pictures(source: Source, pictures: Pictures) -> None:
+    if not pictures.entries:
+        raise UserError(f"'{source.name}' must hold pictures of people. Got none.")
+    seen: set[str] = set()
+    for entry in pictures.entries:
+        if entry.name in seen:
+            raise UserError(
+                f"'{source.name}' must hold every image once. Got '{entry.name}' twice."
+            )
+        seen.add(entry.name)
+
+
+# Finished sets ------------------------------------------------------------------------------------
+
+
+def _finished(
+    out: Path, title: str, record: dict[str, Any], pairs: PairList | None
+) -> PrepareReport:
+    """The report of the set that is there, if it is the one that was asked for."""
+    manifest = read_manifest(out)
+    made, listed = manifest["record"], manifest["pairs"]
+    words = {"source": "source", "settings": "'align' setting"}
+    differs = [word for key, word in words.items() if made.get(key) != record[key]]
+    if manifest["title"] != title:
+        differs.append("title")
+    if pairs is not None and (listed is None or listed["sha256"] != pairs.sha256):
+        differs.append("list of pairs")
+    if differs:
+        raise UserError(
+            f"'{out}' holds the face set '{manifest['title']}', with a different "
+            f"{' and a different '.join(differs)}. Delete it or choose another folder."
+        )
+    open_faceset(out)
+    with _writing(out):
+        _clean(out)
+    return _report(out, already_complete=True)
+
+
+def _report(out: Path, *, already_complete: bool) -> PrepareReport:
+    manifest = read_manifest(out)
+    counts, pairs = manifest["counts"], manifest["pairs"]
+    return PrepareReport(
+        folder=out,
+        title=manifest["title"],
+        images=counts["images"],
+        people=counts["people"],
+        several_faces=counts["several_faces"],
+        unusable=counts["unusable"],
+        pairs=None if pairs is None else pairs["listed"] - pairs["missing"],
+        pairs_missing=0 if pairs is None else pairs["missing"],
+        already_complete=already_complete,
+        notes=tuple(manifest["record"]["notes"]),
+    )
+
+
+def _nothing_usable(source: Source, rows: Sequence[IndexRow]) -> UserError:
+    reasons = [row.reason for row in rows if row.reason is not None]
+    most = max(sorted(set(reasons)), key=reasons.count)
+    return UserError(
+        f"None of the {len(rows)} images of '{source.name}' could be used. "
+        f"Most frequent reason: {most} ({reasons.count(most)})."
+    )
+
+
+# One picture --------------------------------------------------------------------------------------
+
+
+def _maker(
+    source: Source, pictures: Pictures, align: str, detector: Path | None
+) -> tuple[tuple[int, int], _Maker]:
+    """The size of the frames, and the function from a decoded picture to its frame."""
+    if align == "none":
+        size = _first_size(source, pictures)
+        return size, _aligned_already(size)
+    side = alignment.FRAME_SIDE
+    return (side, side), _aligned_by_yunet(alignment.detector_model(detector))
+
+
+def _first_size(source: Source, pictures: Pictures) -> tuple[int, int]:
+    for entry, read in zip(pictures.entries, pictures.stream(0), strict=True):
+        try:
+            image = decode_rgb(read(), entry.name)
+        except UnusableImage:
+            continue
+        return image.shape[0], image.shape[1]
+    raise UserError(f"None of the {len(pictures.entries)} images of '{source.name}' can be read.")
+
+
+def _aligned_already(size: tuple[int, int]) -> _Maker:
+    def make(entry: Entry, image: UInt8[np.ndarray, "h w 3"]) -> _Made:
+        height, width = image.shape[:2]
+        if (height, width) != size:
+            raise UnusableImage(
+                entry.name,
+                f"{width}x{height} pixels, and the first image has {size[1]}x{size[0]}",
+            )
+        return _Made(IndexRow(entry.identity, entry.name, entry.path), image)
+
+    return make
+
+
+def _aligned_by_yunet(model: bytes) -> _Maker:
+    # A detector holds state while it runs, and making one takes longer than using it.
+    threads = threading.local()
+
+    def make(entry: Entry, image: UInt8[np.ndarray, "h w 3"]) -> _Made:
+        if not hasattr(threads, "detector"):
+            threads.detector = alignment.FaceDetector(model)
+        aligned = alignment.align_face(image, threads.detector)
+        if aligned is None:
+            raise UnusableImage(entry.name, "no face found")
+        row = IndexRow(
+            entry.identity,
+            entry.name,
+            entry.path,
+            faces=aligned.faces,
+            score=aligned.face.score,
+            landmarks=tuple(aligned.face.landmarks.ravel().tolist()),
+        )
+        return _Made(row, aligned.frame)
+
+    return make
+
+
+# Many pictures ------------------------------------------------------------------------------------
+
+
+def _make_parts(
+    pictures: Pictures, parts: _Parts, make: _Maker, workers: int, progress: Progress
+) -> None:
+    """Write the chunks that are not there yet."""
+    first, total = parts.done(), len(pictures.entries)
+    start = min(first * CHUNK, total)
+    progress("prepare", start, total)
+    with _tamed_libraries(), closing(_made(pictures, start, make, workers)) as made:
+        counted = _reported(made, total, progress, stage="prepare", start=start)
+        for chunk in count(first):
+            results = list(islice(counted, CHUNK))
+            if not results:
+                return
+            parts.write(chunk, results)
+
+
+def _made(
+    pictures: Pictures, start: int, make: _Maker, workers: int
+) -> Generator[_Made, None, None]:
+    """The results for the entries from `start` on, in order, made by `workers` threads."""
+
+    def one(entry: Entry, read: Callable[[], bytes]) -> _Made:
+        try:
+            return make(entry, decode_rgb(read(), entry.name))
+        except UnusableImage as error:
+            row = IndexRow(entry.identity, entry.name, entry.path, reason=error.reason)
+            return _Made(row, None)
+
+    waiting: deque[Future[_Made]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        entries = islice(pictures.entries, start, None)
+        for entry, read in zip(entries, pictures.stream(start), strict=True):
+            waiting.append(pool.submit(one, entry, read))
+            if len(waiting) >= _AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+T = TypeVar("T")
+
+
+def _reported(
+    items: Iterable[T], total: int, progress: Progress, *, stage: str = "write", start: int = 0
+) -> Iterator[T]:
+    for done, item in enumerate(items, start=start + 1):
+        yield item
+        progress(stage, done, total)
+
+
+@contextmanager
+def _tamed_libraries() -> Iterator[None]:
+    """One OpenCV thread for each worker, and no warnings about single pictures."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+# Chunks on the disk -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a frame lies: chunk and position among the chunk's frames."""
+
+    chunk: int
+    slot: int
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Finished chunks: bare pixels in ``00000.frames``, rows in ``00000.json``, written last."""
+
+    folder: Path
+    size: tuple[int, int]
+
+    @property
+    def frame_bytes(self) -> int:
+        return self.size[0] * self.size[1] * 3
+
+    def done(self) -> int:
+        """How many chunks from the first on are complete."""
+        return next(chunk for chunk in count() if not self._file(chunk, "json").exists())
+
+    def write(self, chunk: int, made: Sequence[_Made]) -> None:
+        with atomic_file(self._file(chunk, "frames")) as file:
+            for one in made:
+                if one.frame is not None:
+                    file.write(np.ascontiguousarray(one.frame).data)
+        with atomic_file(self._file(chunk, "json")) as file:
+            file.write(json.dumps([asdict(one.row) for one in made]).encode())
+
+    def rows(self, chunk: int) -> list[IndexRow]:
+        listed = json.loads(self._file(chunk, "json").read_bytes())
+        for row in listed:
+            row["landmarks"] = row["landmarks"] and tuple(row["landmarks"])
+        return [IndexRow(**row) for row in listed]
+
+    def frame(self, place: _Place) -> UInt8[np.ndarray, "h w 3"]:
+        with self._file(place.chunk, "frames").open("rb") as file:
+            file.seek(place.slot * self.frame_bytes)
+            data = file.read(self.frame_bytes)
+        return np.frombuffer(data, np.uint8).reshape(*self.size, 3)
+
+    def _file(self, chunk: int, suffix: str) -> Path:
+        return self.folder / f"{chunk:05d}.{suffix}"
+
+
+def _open_parts(out: Path, record: dict[str, Any], size: tuple[int, int]) -> _Parts:
+    key = hashlib.sha256(json.dumps([record, CHUNK]).encode()).hexdigest()[:16]
+    folder = out / _PARTS / key
+    if folder.parent.exists() and any(path.name != key for path in folder.parent.iterdir()):
+        raise UserError(
+            f"'{out}' holds an unfinished face set of other pictures or settings. "
+            "Finish that, delete it or choose another folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return _Parts(folder, size)
+
+
+def _clean(out: Path) -> None:
+    """Remove the chunks, and files that a killed run was writing."""
+    if (out / _PARTS).exists():
+        shutil.rmtree(out / _PARTS)
+    for path in out.glob(".*.tmp"):
+        path.unlink()
+
+
+def _assembled(pictures: Pictures, parts: _Parts) -> tuple[list[IndexRow], list[_Place]]:
+    """All rows sorted by identity and name, and the places of the frames in that order."""
+    placed: list[tuple[IndexRow, _Place | None]] = [(row, None) for row in pictures.refused]
+    for chunk in range(parts.done()):
+        slot = 0
+        for row in parts.rows(chunk):
+            placed.append((row, _Place(chunk, slot) if row.reason is None else None))
+            slot += row.reason is None
+    placed.sort(key=lambda pair: (pair[0].identity, pair[0].name))
+    return [row for row, _ in placed], [place for _, place in placed if place is not None]
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"The face set cannot be written to '{out}': {error.strerror or one_line(error)}."
+        ) from error

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facefocus.errors import UserError
+from facefocus.faces.align import (
+    ARCFACE_TEMPLATE,
+    DETECTOR_SHA256,
+    Face,
+    crop,
+    detector_model,
+    main_face,
+    similarity_transform,
+)
+from tests.faces.pictures import pixels
+
+
+def by_lstsq(points: np.ndarray, template: np.ndarray) -> np.ndarray:
+    """The same fit as a linear system in (a, b, tx, ty): x' = ax - by + tx, y' = bx + ay + ty."""
+    x, y = points.T
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    system = np.concatenate(
+        [np.stack([x, -y, one, zero], axis=1), np.stack([y, x, zero, one], axis=1)]
+    )
+    a, b, tx, ty = np.linalg.lstsq(system, template.T.ravel(), rcond=None)[0]
+    return np.array([[a, -b, tx], [b, a, ty]])
+
+
+def moved(points: np.ndarray, scale: float, angle: float, shift: tuple[float, float]) -> np.ndarray:
+    c, s = scale * np.cos(angle), scale * np.sin(angle)
+    return np.asarray(points @ np.array([[c, -s], [s, c]]).T + shift)
+
+
+def test_template_is_the_published_one() -> None:
+    assert ARCFACE_TEMPLATE.tolist() == [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
+
+
+@given(
+    scale=st.floats(0.05, 20.0),
+    angle=st.floats(-3.1, 3.1),
+    shift=st.tuples(st.floats(-500, 500), st.floats(-500, 500)),
+)
+def test_a_known_transform_is_recovered(
+    scale: float, angle: float, shift: tuple[float, float]
+) -> None:
+    found = similarity_transform(ARCFACE_TEMPLATE, moved(ARCFACE_TEMPLATE, scale, angle, shift))
+    c, s = scale * np.cos(angle), scale * np.sin(angle)
+    np.testing.assert_allclose(found, [[c, -s, shift[0]], [s, c, shift[1]]], atol=1e-9)
+
+
+@given(seed=st.integers(0, 10_000))
+def test_noisy_landmarks_give_the_least_squares_solution(seed: int) -> None:
+    points = np.random.default_rng(seed).uniform(0, 250, (5, 2))
+    found = similarity_transform(points, ARCFACE_TEMPLATE)
+    np.testing.assert_allclose(found, by_lstsq(points, ARCFACE_TEMPLATE), atol=1e-8)
+
+
+def test_mirrored_landmarks_give_no_reflection() -> None:
+    mirrored = ARCFACE_TEMPLATE * (-1.0, 1.0)
+    linear = similarity_transform(mirrored, ARCFACE_TEMPLATE)[:, :2]
+    assert np.linalg.det(linear) > 0.0
+    # A scaled rotation: columns of equal length at a right angle, no shear.
+    np.testing.assert_allclose(linear.T @ linear, np.linalg.det(linear) * np.eye(2), atol=1e-12)
+
+
+def test_landmarks_of_one_point_are_refused() -> None:
+    with pytest.raises(ValueError, match="two different"):
+        similarity_transform(np.ones((5, 2)), ARCFACE_TEMPLATE)
+    with pytest.raises(ValueError, match="finite"):
+        similarity_transform(np.full((5, 2), np.nan), ARCFACE_TEMPLATE)
+
+
+def test_crop_by_the_identity_is_the_picture_and_black_beyond() -> None:
+    image = pixels(1, 5, 7)
+    frame = crop(image, np.array([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]]), 12)
+    assert np.array_equal(frame[1:6, 2:9], image)
+    frame[1:6, 2:9] = 0
+    assert not frame.any()
+
+
+def test_crop_is_bilinear() -> None:
+    image = np.zeros((2, 2, 3), np.uint8)
+    image[:, 1] = 100
+    half = crop(image, np.array([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]), 3)
+    assert half[0, :, 0].tolist() == [0, 50, 100]
+
+
+def test_a_large_source_is_averaged_and_not_sampled() -> None:
+    # A pattern of single pixels, at a fifth of the size: its mean everywhere, not stripes.
+    image = np.zeros((500, 500, 3), np.uint8)
+    image[::5] = 250
+    frame = crop(image, np.array([[0.2, 0.0, 0.0], [0.0, 0.2, 0.0]]), 100)
+    assert (frame[1:-1, 1:-1] == 50).all()
+
+
+@pytest.mark.parametrize("side", [900, 1003])
+@pytest.mark.parametrize("angle", [0.0, 0.4])
+def test_shrinking_first_moves_nothing(side: int, angle: float) -> None:
+    # A bright spot must stay where the matrix puts its center; leaving out the half-pixel rule
+    # would move it by (8 - 1) / 2 * 0.12 = 0.42 pixels of the frame.
+    center = np.array([0.55 * side, 0.45 * side])
+    y, x = np.mgrid[:side, :side]
+    distance = (x - center[0]) ** 2 + (y - center[1]) ** 2
+    spot = np.round(250 * np.exp(-distance / (2 * 60.0**2))).astype(np.uint8)
+    c, s = 0.12 * np.cos(angle), 0.12 * np.sin(angle)
+    matrix = np.array([[c, -s, 20.0], [s, c, -10.0]])
+    frame = crop(np.stack([spot] * 3, axis=2), matrix, 112)[:, :, 0].astype(float)
+    v, u = np.mgrid[:112, :112]
+    found = np.array([(u * frame).sum(), (v * frame).sum()]) / frame.sum()
+    np.testing.assert_allclose(found, matrix[:, :2] @ center + matrix[:, 2], atol=0.03)
+
+
+def face(x: float, y: float, w: float, h: float, score: float = 0.9) -> Face:
+    return Face(np.array([x, y, w, h], np.float64), ARCFACE_TEMPLATE.copy(), score)
+
+
+def test_main_face_weighs_area_against_distance() -> None:
+    # Centered 40x40: 1600. At the border 60x60, center (30, 30) off by (70, 70): 3600 - 19600.
+    middle, corner = face(80, 80, 40, 40), face(0, 0, 60, 60)
+    assert main_face([corner, middle], 200, 200) is middle
+    # Off by (10, 0): 3600 - 200 beats 1600.
+    large = face(80, 70, 60, 60)
+    assert main_face([middle, large], 200, 200) is large
+    # Width and height are not to be mixed up: the middle of a wide picture.
+    left, right = face(30, 30, 40, 40), face(130, 30, 40, 40)
+    assert main_face([left, right], 100, 300) is right
+
+
+def test_equal_faces_are_told_by_score() -> None:
+    low, high = face(10, 80, 40, 40, 0.4), face(150, 80, 40, 40, 0.8)
+    assert main_face([low, high], 200, 200) is high
+    assert main_face([high, low], 200, 200) is high
+
+
+def test_another_file_than_yunet_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "face_detection_yunet_2023mar.onnx"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    got = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(UserError) as caught:
+        detector_model(path)
+    assert DETECTOR_SHA256 in str(caught.value)
+    assert got in str(caught.value)
+
+
+def test_an_absent_detector_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="No such file"):
+        detector_model(tmp_path / "none.onnx")
+    monkeypatch.setenv("FACEFOCUS_DATA", str(tmp_path))
+    monkeypatch.setattr("facefocus.locations.cache_dir", lambda: tmp_path / "cache")
+    with pytest.raises(UserError, match="YuNet was not found"):
+        detector_model()

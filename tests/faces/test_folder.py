@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from facefocus.errors import UserError
+from facefocus.faces.faceset import open_faceset
+from facefocus.faces.folder import prepare_folder
+from facefocus.faces.prepare import PrepareReport
+from tests.faces.pictures import contents, encoded, pixels
+
+
+def put(root: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+def run(source: Path, out: Path, **options: Any) -> PrepareReport:
+    return prepare_folder(source, out, **{"align": "none", **options})
+
+
+def test_one_sub_folder_for_each_person(tmp_path: Path) -> None:
+    files = {
+        "Bo Di/1.PNG": encoded(pixels(1)),
+        "Al/1.png": encoded(pixels(2)),
+        "Al/1.bmp": encoded(pixels(3), "BMP"),
+        "Al/Ünal.Tiff": encoded(pixels(4), "TIFF"),
+    }
+    report = run(put(tmp_path / "My Faces", files), tmp_path / "out")
+    faces = open_faceset(tmp_path / "out")
+    assert faces.title == "My Faces"
+    assert faces.names.tolist() == ["Al/1.bmp", "Al/1.png", "Al/Ünal.Tiff", "Bo Di/1.PNG"]
+    assert faces.identities.tolist() == ["Al", "Al", "Al", "Bo Di"]
+    for row, seed in enumerate([3, 2, 4, 1]):
+        assert np.array_equal(faces.frames[row], pixels(seed))
+    assert report.notes == ()
+
+
+def test_what_is_no_picture_of_a_person_is_counted(tmp_path: Path) -> None:
+    files = {
+        "Al/1.png": encoded(pixels(1)),
+        "Al/1.txt": b"x",
+        "Al/deeper/2.png": encoded(pixels(1)),
+        "3.png": encoded(pixels(1)),
+        "Al/._1.png": b"x",
+        ".DS_Store": b"x",
+    }
+    report = run(put(tmp_path / "in", files), tmp_path / "out")
+    assert report.images == 1
+    assert report.notes == ("3 files or folders that are no picture of a person were ignored.",)
+
+
+def test_a_copy_is_the_same_source_and_a_changed_picture_is_not(tmp_path: Path) -> None:
+    source = put(tmp_path / "in", {"Al/1.png": encoded(pixels(1))})
+    run(source, tmp_path / "out")
+    copied = shutil.copytree(source, tmp_path / "there" / "in", copy_function=shutil.copyfile)
+    assert run(Path(copied), tmp_path / "out").already_complete
+    put(source, {"Al/1.png": encoded(pixels(2))})
+    with pytest.raises(UserError, match="with a different source"):
+        run(source, tmp_path / "out")
+
+
+def test_unreadable_pictures_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = put(
+        tmp_path / "in", {"Al/1.png": encoded(pixels(1)), "Al/2.png": b"", "Al/3.png": b"x"}
+    )
+    (source / "Al" / "2.png").unlink()
+    (source / "Al" / "2.png").symlink_to(source / "Al" / "4.png")
+    report = run(source, tmp_path / "a")
+    # A link to nothing is no file.
+    assert report.notes == ("1 files or folders that are no picture of a person were ignored.",)
+    assert report.unusable == {"not a picture in a known format": 1}
+
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refused)
+        with pytest.raises(UserError, match="can be read"):
+            run(source, tmp_path / "b")
+
+
+def test_a_picture_that_vanishes_is_a_reason_and_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = put(tmp_path / "in", {f"Al/{i}.png": encoded(pixels(i)) for i in range(3)})
+
+    def progress(stage: str, done: int, _: int) -> None:
+        if (stage, done) == ("prepare", 0):
+            (source / "Al" / "1.png").unlink()
+
+    report = run(source, tmp_path / "out", progress=progress)
+    assert report.images == 2
+    assert report.unusable == {"cannot be opened: No such file or directory": 1}
+
+
+def test_a_large_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = put(tmp_path / "in", {"Al/1.png": encoded(pixels(1)), "Al/2.png": b"x" * 5000})
+    monkeypatch.setattr("facefocus.faces.folder.MAX_FILE_BYTES", 4999)
+    assert run(source, tmp_path / "out").unusable == {"larger than 0 MiB": 1}
+
+
+def test_sources_that_hold_nobody(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"one folder of pictures for each person. Got .*empty"):
+        run(tmp_path / "empty", tmp_path / "out")
+    put(tmp_path / "flat", {"1.png": encoded(pixels(1))})
+    with pytest.raises(UserError, match="one folder of pictures for each person"):
+        run(tmp_path / "flat", tmp_path / "out")
+    with pytest.raises(UserError, match=r"must be a folder. Got .*a file"):
+        run(tmp_path / "flat" / "1.png", tmp_path / "out")
+    with pytest.raises(UserError, match=r"must be a folder. Got .*nothing there"):
+        run(tmp_path / "none", tmp_path / "out")
+
+
+def test_an_output_inside_the_source_is_no_person(tmp_path: Path) -> None:
+    source = put(tmp_path / "in", {"Al/1.png": encoded(pixels(1))})
+    run(source, source / "set")
+    assert run(source, source / "set").already_complete
+    assert set(contents(source / "set")) == {"frames.npy", "index.parquet", "manifest.json"}

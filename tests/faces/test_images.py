@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facefocus.faces import images
+from facefocus.faces.images import UnusableImage, decode_rgb, suffixes
+from tests.faces.pictures import encoded, pixels
+
+
+def reason(data: bytes) -> str:
+    with pytest.raises(UnusableImage) as caught:
+        decode_rgb(data, "a.png")
+    assert str(caught.value) == f"'a.png' cannot be used: {caught.value.reason}."
+    return caught.value.reason
+
+
+def test_rgb_comes_back_as_it_is() -> None:
+    image = pixels(1)
+    decoded = decode_rgb(encoded(image), "a")
+    assert decoded.dtype == np.uint8
+    assert np.array_equal(decoded, image)
+
+
+def test_gray_fills_three_channels() -> None:
+    gray = pixels(2)[:, :, 0]
+    assert np.array_equal(decode_rgb(encoded(gray), "a"), np.stack([gray] * 3, axis=2))
+
+
+def test_one_bit_is_black_and_white() -> None:
+    image = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).convert("1")
+    assert decode_rgb(encoded(image), "a")[:, :, 0].tolist() == [[0, 255], [255, 0]]
+
+
+def test_palette_gives_its_colors() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putdata([1, 0])
+    assert decode_rgb(encoded(image), "a").tolist() == [[[40, 50, 60], [10, 20, 30]]]
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(0, 255), (255, 100), (128, 177)])
+def test_transparency_is_laid_on_white(alpha: int, expected: int) -> None:
+    # 100 * 128/255 + 255 * 127/255 = 177.2
+    color = Image.new("RGBA", (1, 1), (100, 100, 100, alpha))
+    assert decode_rgb(encoded(color), "a").tolist() == [[[expected] * 3]]
+    gray = Image.new("LA", (1, 1), (100, alpha))
+    assert decode_rgb(encoded(gray), "a").tolist() == [[[expected] * 3]]
+
+
+def test_transparent_palette_color_is_white() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putdata([0, 1])
+    data = encoded(image, transparency=0)
+    assert decode_rgb(data, "a").tolist() == [[[255, 255, 255], [40, 50, 60]]]
+
+
+def test_cmyk_is_converted() -> None:
+    image = Image.new("CMYK", (1, 1), (0, 255, 255, 0))
+    assert decode_rgb(encoded(image, "TIFF"), "a").tolist() == [[[255, 0, 0]]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_gray_of_16_bits_is_scaled_and_not_clipped(kind: str) -> None:
+    deep = np.array([[0, 128, 129, 257, 25700, 65535]], np.uint16)
+    decoded = decode_rgb(encoded(deep, kind), "a")
+    assert decoded[0].tolist() == [[v] * 3 for v in (0, 0, 1, 1, 100, 255)]
+
+
+def test_gray_of_16_bits_in_a_netpbm_file() -> None:
+    data = b"P5 2 1 65535\n" + struct.pack(">2H", 65535, 25700)
+    assert decode_rgb(data, "a")[0].tolist() == [[255] * 3, [100] * 3]
+
+
+def test_deep_pixels_without_a_known_white_are_refused() -> None:
+    assert "32 bits" in reason(encoded(Image.new("I", (1, 1), 70000), "TIFF"))
+    assert "32 bits" in reason(encoded(Image.new("I", (1, 1), -1), "TIFF"))
+    assert "real numbers" in reason(encoded(Image.new("F", (1, 1), 0.5), "TIFF"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(orientation: int) -> None:
+    image = pixels(3, 4, 6)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    expected = {
+        1: image,
+        2: image[:, ::-1],
+        3: image[::-1, ::-1],
+        4: image[::-1],
+        5: image.transpose(1, 0, 2),
+        6: np.rot90(image, -1),
+        7: image[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(image, 1),
+    }[orientation]
+    assert np.array_equal(decode_rgb(encoded(image, exif=exif), "a"), expected)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_broken_exif_means_upright() -> None:
+    image = pixels(3, 4, 6)
+    data = encoded(image, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert np.array_equal(decode_rgb(data, "a"), image)
+
+
+def test_only_the_first_picture_of_an_animation() -> None:
+    first, second = Image.new("RGB", (1, 1), "red"), Image.new("RGB", (1, 1), "blue")
+    data = encoded(first, "GIF", save_all=True, append_images=[second])
+    assert decode_rgb(data, "a").tolist() == [[[255, 0, 0]]]
+
+
+def test_large_pictures_are_averaged_down_by_a_whole_factor() -> None:
+    image = np.zeros((8, 4096, 3), np.uint8)
+    image[:, 1::2] = 200
+    decoded = decode_rgb(encoded(image), "a")
+    assert decoded.shape == (4, 2048, 3)
+    assert (decoded == 100).all()
+    assert decode_rgb(encoded(image[:, :4095]), "a").shape == (8, 4095, 3)
+
+
+def test_large_jpegs_are_reduced_alike_and_keep_their_colors() -> None:
+    data = encoded(Image.new("RGB", (9000, 600), (200, 100, 50)), "JPEG")
+    decoded = decode_rgb(data, "a")
+    # 9000 / 2048 = 4: the decoder itself can reduce by 4.
+    assert decoded.shape == (150, 2250, 3)
+    assert np.abs(decoded.astype(int) - (200, 100, 50)).max() <= 2
+
+
+def test_unusable_files_say_why() -> None:
+    good = encoded(pixels(4, 40, 40))
+    assert reason(b"") == "the file is empty"
+    assert reason(b"hello, this is text") == "not a picture in a known format"
+    assert reason(good[: len(good) // 2]) == "damaged or incomplete"
+    jpeg = encoded(pixels(4, 40, 40), "JPEG")
+    assert reason(jpeg[: len(jpeg) // 2]) == "damaged or incomplete"
+
+
+def test_postscript_is_not_run() -> None:
+    data = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
+    assert reason(data) == "not a picture in a known format"
+
+
+def _claimed_png(width: int, height: int) -> bytes:
+    def block(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = block(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return (
+        b"\x89PNG\r\n\x1a\n" + header + block(b"IDAT", zlib.compress(b"\0")) + block(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("side", [8001, 10_000, 100_000])
+def test_decompression_bombs_are_refused_unread(side: int) -> None:
+    # 64, 100 and 10,000 megapixels: over our limit, over Pillow's warning, over Pillow's error.
+    assert reason(_claimed_png(side, side)) == "larger than 64 megapixels"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO"])
+def test_damaged_files_never_raise_anything_else(kind: str) -> None:
+    good = encoded(pixels(5, 32, 32), kind)
+    draw = random.Random(kind)
+    for _ in range(60):
+        data = bytearray(good)
+        for _ in range(draw.randint(1, 8)):
+            data[draw.randrange(min(len(data), 400))] = draw.randrange(256)
+        try:
+            decoded = decode_rgb(bytes(data[: draw.randint(1, len(data))]), "a")
+        except UnusableImage:
+            continue
+        assert decoded.ndim == 3
+        assert decoded.shape[2] == 3
+
+
+def test_suffixes_are_those_of_readable_formats() -> None:
+    assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif"} <= suffixes()
+    assert not {".eps", ".pdf", ".txt", ".h5"} & suffixes()
+
+
+def test_limit_is_on_the_claimed_size_and_not_on_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    assert decode_rgb(encoded(pixels(1, 10, 10)), "a").shape == (10, 10, 3)
+    with pytest.raises(UnusableImage):
+        decode_rgb(encoded(pixels(1, 10, 11)), "a")

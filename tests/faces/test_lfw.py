@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from facefocus.errors import UserError
+from facefocus.faces.faceset import open_faceset, read_pairs
+from facefocus.faces.lfw import MISSING, known_errors, prepare_lfw, read_pair_list
+from facefocus.faces.prepare import PrepareReport
+from tests.faces.pictures import archive, contents, encoded, pixels
+
+PAIRS = "1\t2\nAl_Bo\t1\t2\nCy\t1\t3\nAl_Bo\t2\tCy\t1\nAl_Bo\t1\tDi\t12\n"
+
+
+@pytest.fixture(autouse=True)
+def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("FACEFOCUS_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr("facefocus.locations.cache_dir", lambda: tmp_path / "cache")
+
+
+def images() -> dict[str, bytes]:
+    """Four images of two people, not in sorted order, and the files that come with them."""
+    names = ["Cy/Cy_0003.jpg", "Al_Bo/Al_Bo_0002.jpg", "Cy/Cy_0001.JPG", "Al_Bo/Al_Bo_0001.jpg"]
+    files = {f"lfw/{name}": encoded(pixels(i)) for i, name in enumerate(names)}
+    other = ["lfw/README.txt", "lfw/Cy/notes.txt", "lfw/Cy/._Cy_0001.jpg", "lfw/Cy/Al_Bo_0009.jpg"]
+    return files | dict.fromkeys(other, b"x")
+
+
+def run(source: Path, out: Path, **options: Any) -> PrepareReport:
+    return prepare_lfw(source, out, **{"align": "none", **options})
+
+
+def unpacked(root: Path) -> Path:
+    for name, data in images().items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+@pytest.mark.parametrize("form", ["archive", "people's folder", "folder above"])
+def test_the_layout_is_found_in_every_form(tmp_path: Path, form: str) -> None:
+    source = {
+        "archive": lambda: archive(tmp_path / "lfw.tgz", images()),
+        "people's folder": lambda: unpacked(tmp_path / "in") / "lfw",
+        "folder above": lambda: unpacked(tmp_path / "in"),
+    }[form]()
+    report = run(source, tmp_path / "out")
+    faces = open_faceset(tmp_path / "out")
+    assert faces.title == "lfw"
+    assert faces.names.tolist() == ["Al_Bo_0001", "Al_Bo_0002", "Cy_0001", "Cy_0003"]
+    assert faces.identities.tolist() == ["Al_Bo", "Al_Bo", "Cy", "Cy"]
+    for row, seed in enumerate([3, 1, 2, 0]):
+        assert np.array_equal(faces.frames[row], pixels(seed))
+    assert report.notes == ("No pairs.txt was found: the face set has no verification list.",)
+    assert report.pairs is None
+
+
+def test_an_archive_and_its_folder_are_the_same_set(tmp_path: Path) -> None:
+    run(archive(tmp_path / "lfw.tgz", images()), tmp_path / "a")
+    run(unpacked(tmp_path / "in"), tmp_path / "b")
+    assert open_faceset(tmp_path / "a").hash == open_faceset(tmp_path / "b").hash
+
+
+def test_pairs_and_what_the_source_lacks(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(PAIRS)
+    source = archive(tmp_path / "lfw.tgz", images())
+    report = run(source, tmp_path / "out", pairs=tmp_path / "list.txt")
+    assert (report.pairs, report.pairs_missing, report.unusable) == (3, 1, {MISSING: 1})
+    pairs = read_pairs(tmp_path / "out")
+    assert pairs is not None
+    assert pairs.first.tolist() == [0, 2, 1]
+    assert pairs.second.tolist() == [1, 3, 2]
+    assert pairs.mated.tolist() == [True, True, False]
+    assert pairs.fold.tolist() == [0, 0, 0]
+    index = pl.read_parquet(tmp_path / "out" / "index.parquet").filter(pl.col("name") == "Di_0012")
+    assert index["identity"].to_list() == ["Di"]
+    assert index["reason"].to_list() == ["listed in pairs.txt but not in the source"]
+
+
+@pytest.mark.parametrize("place", ["pairs.txt", "data/lfw/pairs.txt"])
+def test_the_list_is_found_beside_the_source_and_among_the_data(tmp_path: Path, place: str) -> None:
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text(PAIRS)
+    assert run(archive(tmp_path / "lfw.tgz", images()), tmp_path / "out").pairs == 3
+
+
+def test_a_finished_set_is_reported_with_its_notes(tmp_path: Path) -> None:
+    source = archive(tmp_path / "lfw.tgz", images())
+    first = run(source, tmp_path / "out")
+    second = run(source, tmp_path / "out")
+    assert second.already_complete
+    assert (second.images, second.notes) == (first.images, first.notes)
+
+
+def test_paths_in_an_archive_never_reach_the_disk(tmp_path: Path) -> None:
+    files = images() | {
+        "../../evil/Eve/Eve_0001.jpg": encoded(pixels(7)),
+        "/tmp/Eve/Eve_0002.jpg": encoded(pixels(8)),
+    }
+    source = archive(tmp_path / "in.tgz", files)
+    run(source, tmp_path / "out")
+    assert open_faceset(tmp_path / "out").names.tolist()[-2:] == ["Eve_0001", "Eve_0002"]
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "in.tgz", "out"}
+    assert not (tmp_path.parent.parent / "evil").exists()
+
+
+def test_files_too_large_to_hold_are_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = images()
+    limit = len(files["lfw/Cy/Cy_0003.jpg"])
+    files["lfw/Cy/Cy_0009.jpg"] = files["lfw/Cy/Cy_0003.jpg"] + b"x"
+    monkeypatch.setattr("facefocus.faces.lfw.MAX_FILE_BYTES", limit)
+    report = run(archive(tmp_path / "in.tgz", files), tmp_path / "out")
+    assert report.images == 4
+    assert report.unusable == {"larger than 0 MiB": 1}
+
+
+# Sources that are none
+
+
+def test_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "lfw.tgz").write_bytes(b"<html>404</html>")
+    with pytest.raises(UserError, match=r"must be a complete tar archive or a folder. Got .*lfw"):
+        run(tmp_path / "lfw.tgz", tmp_path / "out")
+    (tmp_path / "lfw.tgz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"must be a complete tar archive"):
+        run(tmp_path / "lfw.tgz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_truncated_archive(tmp_path: Path, share: float) -> None:
+    source = archive(tmp_path / "lfw.tgz", images())
+    data = source.read_bytes()
+    source.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(UserError, match=r"must be a complete tar archive or a folder"):
+        run(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_or_folder_without_faces(tmp_path: Path) -> None:
+    source = archive(tmp_path / "x.tgz", {"a/readme.txt": b"x", "a/b.jpg": b"x"})
+    with pytest.raises(UserError, match=r"must hold images like lfw/Name/Name_0001.jpg"):
+        run(source, tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"must hold one folder .* for each person"):
+        run(tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(UserError, match=r"must be a folder. Got .*nothing there"):
+        run(tmp_path / "absent", tmp_path / "out")
+
+
+def test_two_sets_in_one_folder(tmp_path: Path) -> None:
+    source = unpacked(tmp_path / "in")
+    (source / "lfw").rename(source / "first")
+    unpacked(source)
+    with pytest.raises(UserError, match=r"must hold every image once. Got 'Al_Bo_0001' twice"):
+        run(source, tmp_path / "out")
+
+
+# Lists
+
+
+def test_the_official_form_of_pairs(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.txt"
+    second = "Di 1 2\nDi 1 3\nDi 1 Cy 2\nDi 4 Cy 2\n"
+    path.write_text(PAIRS.replace("1\t2", "2\t2", 1).replace("\n", "\r\n") + second + "\n\n")
+    listed = read_pair_list(path)
+    assert listed.first[:4] == ("Al_Bo_0001", "Cy_0001", "Al_Bo_0002", "Al_Bo_0001")
+    assert listed.first[4:] == ("Di_0001", "Di_0001", "Di_0001", "Di_0004")
+    assert listed.second[:4] == ("Al_Bo_0002", "Cy_0003", "Cy_0001", "Di_0012")
+    assert listed.mated == (True, True, False, False) * 2
+    assert listed.fold == (0,) * 4 + (1,) * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"must begin with the number of folds .* Got ''"),
+        ("500\n", r"must begin with .* Got '500'"),
+        ("0 3\n", r"must begin with .* Got '0 3'"),
+        ("ten 300\n", r"must begin with .* Got 'ten 300'"),
+        (PAIRS + "Cy 1 2\n", r"must have 4 pairs after its first line. Got 5"),
+        (PAIRS.replace("Cy\t1\t3", "Cy\t1"), r"Line 3 .* form 'Name 1 4'. Got 'Cy 1'"),
+        (PAIRS.replace("Cy\t1\t3", "Cy\t1\tx"), r"Line 3 .* Got 'Cy 1 x'"),
+        (PAIRS.replace("2\tCy\t1", "2\t1"), r"Line 4 .* form 'Name 1 Other 2'. Got 'Al_Bo 2 1'"),
+    ],
+)
+def test_lists_of_another_form(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_pair_list(path)
+
+
+def test_lists_that_cannot_be_read(tmp_path: Path) -> None:
+    source = archive(tmp_path / "lfw.tgz", images())
+    with pytest.raises(UserError, match=r"'pairs' file .* cannot be read"):
+        run(source, tmp_path / "out", pairs=tmp_path / "none.txt")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"'pairs' file .* cannot be read"):
+        read_pair_list(tmp_path / "binary")
+
+
+def test_known_errors_are_read_from_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "errata.txt"
+    path.write_text(
+        "Known errors in View 2:\n\tFold 1:\n\tAl Bo, 1\n\tAl Bo, 2\n"
+        "Al_Bo_0001\n    is incorrect (it is an image of Cy):\n  with\n    Di_0001) in fold 1\n"
+        "Cy_0012  \r\n  is incorrect (it is a duplicate image of Di_0002):\n"
+        "Al_Bo_0001\n is incorrect\n"
+    )
+    assert known_errors(path) == ("Al_Bo_0001", "Cy_0012")
+    path.write_text("no errors are known\n")
+    with pytest.raises(UserError, match=r"must say 'Name_0001 is incorrect'"):
+        known_errors(path)
+    with pytest.raises(UserError, match=r"cannot be read: No such file"):
+        known_errors(tmp_path / "none")
+
+
+def test_a_source_is_not_changed(tmp_path: Path) -> None:
+    source = unpacked(tmp_path / "in")
+    before = contents(source)
+    run(source, tmp_path / "out")
+    assert contents(source) == before
