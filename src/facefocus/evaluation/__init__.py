@@ -1,0 +1,1 @@
+"""Scores: verification, retention under occlusion, statistics."""

@@ -1,0 +1,1 @@
+"""Masks of exactly k pixels and what is put in their place."""

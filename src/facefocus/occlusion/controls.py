@@ -1,0 +1,115 @@
+"""Controls: masks of the same area that know nothing of the person (PROTOCOL section 9.2).
+
+Hiding scattered pixels hurts recognition by itself, so a method is credited only with its drop
+beyond a control of equal area and, for `shifted`, of equal shape. Every control returns exactly
+as many pixels as the mask it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from facefocus.registry import Registry
+from facefocus.seeds import generator
+
+#: ``control(mask [h,w] bool, generator) -> mask [h,w] bool`` with as many pixels.
+Control = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+CONTROLS: Registry[Control] = Registry("control")
+
+#: Side of a random block as a share of the frame's shorter side: 8 of 112 pixels.
+BLOCK_SIDE = 1 / 14
+
+
+@CONTROLS.register("shifted")
+def shifted(mask: Bool[np.ndarray, "h w"], rng: np.random.Generator) -> Bool[np.ndarray, "h w"]:
+    """The same mask moved on the torus: uniform over all shifts but none at all."""
+    shift = int(rng.integers(1, mask.size)) if mask.size > 1 else 0
+    return np.roll(mask, divmod(shift, mask.shape[1]), axis=(0, 1))
+
+
+@CONTROLS.register("pixels")
+def random_pixels(
+    mask: Bool[np.ndarray, "h w"], rng: np.random.Generator
+) -> Bool[np.ndarray, "h w"]:
+    """As many pixels as the mask has, each set of them equally likely."""
+    control = np.zeros(mask.size, dtype=bool)
+    control[rng.choice(mask.size, size=np.count_nonzero(mask), replace=False)] = True
+    return control.reshape(mask.shape)
+
+
+@CONTROLS.register("blocks")
+def random_blocks(
+    mask: Bool[np.ndarray, "h w"], rng: np.random.Generator
+) -> Bool[np.ndarray, "h w"]:
+    """A union of square blocks at random places of the torus, as many pixels as the mask has.
+
+    A block is 1/14 of the frame's shorter side wide. Blocks may overlap; the last one gives only
+    its first missing pixels, row by row.
+    """
+    height, width = mask.shape
+    side = max(1, round(BLOCK_SIDE * min(height, width)))
+    missing = int(np.count_nonzero(mask))
+    control = np.zeros(mask.size, dtype=bool)
+    # Every place comes once at most, so the loop ends for every area.
+    places = iter(rng.permutation(mask.size))
+    while missing > 0:
+        top, left = divmod(int(next(places)), width)
+        rows = (top + np.arange(side)) % height
+        block = (rows[:, None] * width + (left + np.arange(side)) % width).ravel()
+        new = block[~control[block]][:missing]
+        control[new] = True
+        missing -= new.size
+    return control.reshape(mask.shape)
+
+
+def draws(
+    name: str, mask: Bool[np.ndarray, "h w"], count: int, *, seed: int, identity: str
+) -> Bool[np.ndarray, "count h w"]:
+    """`count` draws of the control called `name`, each from its own seed.
+
+    Raises:
+        UserError: No control is called `name`.
+    """
+    control = CONTROLS[name]
+    rngs = [generator(seed, "control", name, identity, draw) for draw in range(count)]
+    drawn = np.zeros((count, *mask.shape), dtype=bool)
+    for target, rng in zip(drawn, rngs, strict=True):
+        target[...] = control(mask, rng)
+    return drawn
+
+
+def partners(people: int, count: int, rng: np.random.Generator) -> Int[np.ndarray, "count people"]:
+    """For every person another one, `count` times: each row is a derangement.
+
+    All people stand in one random circle; draw j pairs each with the one j places on, so nobody
+    is paired with the same person twice before everyone has been.
+
+    Raises:
+        ValueError: Fewer than two people.
+    """
+    if people < 2:
+        raise ValueError(f"Another identity needs at least 2 people. Got {people}.")
+    circle = rng.permutation(people)
+    chosen = np.empty((count, people), dtype=np.int64)
+    for draw, row in enumerate(chosen):
+        row[circle] = np.roll(circle, -(draw % (people - 1) + 1))
+    return chosen
+
+
+def other_identity(
+    masks: Bool[np.ndarray, "n h w"], count: int, rng: np.random.Generator
+) -> Bool[np.ndarray, "count n h w"]:
+    """Each person's control is another person's mask, in `count` draws (see `partners`).
+
+    Raises:
+        ValueError: Fewer than two people, or the masks differ in area: leave degenerate
+            identities out first.
+    """
+    areas = np.unique(np.count_nonzero(masks, axis=(1, 2)))
+    if areas.size > 1:
+        raise ValueError(f"The masks must all have one area. Got {areas.tolist()} pixels.")
+    return np.take(masks, partners(len(masks), count, rng), axis=0)

@@ -1,0 +1,97 @@
+"""What a hidden pixel is replaced with (PROTOCOL section 7).
+
+A fill makes the content of whole frames and never sees a mask, so that one content serves every
+mask of an image. Other packages add fills through the entry-point group ``facefocus.fills``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from facefocus.registry import Registry
+from facefocus.seeds import generator
+
+#: ``fill(frames [n,h,w,3] uint8, one generator per frame) -> content [n,h,w,3] uint8``.
+Fill = Callable[[np.ndarray, Sequence[np.random.Generator]], np.ndarray]
+
+FILLS: Registry[Fill] = Registry("fill")
+
+#: Standard deviation of the blur as a share of the frame's shorter side.
+BLUR_SIGMA = 0.04
+
+
+def fill_rng(seed: int, image_name: str) -> np.random.Generator:
+    """The generator for the fill of one image: depends on the run's seed and the name alone."""
+    return generator(seed, "fill", image_name)
+
+
+def occlude(
+    frames: UInt8[np.ndarray, "n h w 3"],
+    masks: Bool[np.ndarray, "h w"] | Bool[np.ndarray, "n h w"],
+    content: UInt8[np.ndarray, "n h w 3"],
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """Frames with `content` where a mask is True; one mask for all frames or one for each."""
+    return np.where(masks[..., None], content, frames)
+
+
+@FILLS.register("black")
+def black(
+    frames: UInt8[np.ndarray, "n h w 3"], rngs: Sequence[np.random.Generator]
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """All 0."""
+    return np.zeros_like(frames)
+
+
+@FILLS.register("white")
+def white(
+    frames: UInt8[np.ndarray, "n h w 3"], rngs: Sequence[np.random.Generator]
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """All 255."""
+    return np.full_like(frames, 255)
+
+
+@FILLS.register("mean")
+def mean(
+    frames: UInt8[np.ndarray, "n h w 3"], rngs: Sequence[np.random.Generator]
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """The mean color of each image, every channel rounded with halves up."""
+    pixels = frames.shape[1] * frames.shape[2]
+    sums = frames.sum(axis=(1, 2), dtype=np.int64)
+    # Whole numbers only: the rounding is exact.
+    color = ((2 * sums + pixels) // (2 * pixels)).astype(np.uint8)
+    return np.broadcast_to(color[:, None, None, :], frames.shape).copy()
+
+
+@FILLS.register("random")
+def random(
+    frames: UInt8[np.ndarray, "n h w 3"], rngs: Sequence[np.random.Generator]
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """Uniform on 0..255, independent for each pixel and channel."""
+    content = np.empty_like(frames)
+    for target, rng in zip(content, rngs, strict=True):
+        target[...] = rng.integers(0, 256, size=target.shape, dtype=np.uint8)
+    return content
+
+
+@FILLS.register("blur")
+def blur(
+    frames: UInt8[np.ndarray, "n h w 3"], rngs: Sequence[np.random.Generator]
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """The image under a Gaussian of 4 % of its shorter side, cut at 4 sigma, rounded.
+
+    The image is mirrored at its border, edge pixel repeated (``reflect`` in scipy.ndimage).
+    """
+    sigma = BLUR_SIGMA * min(frames.shape[1:3])
+    width = 2 * int(4 * sigma + 0.5) + 1
+    content = np.empty_like(frames)
+    for target, frame in zip(content, frames, strict=True):
+        # float32, since OpenCV rounds the kernel itself when it is given bytes.
+        smooth = cv2.GaussianBlur(
+            frame.astype(np.float32), (width, width), sigma, borderType=cv2.BORDER_REFLECT
+        )
+        target[...] = np.clip(np.rint(smooth), 0, 255).astype(np.uint8)
+    return content

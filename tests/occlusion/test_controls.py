@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from facefocus.errors import UserError
+from facefocus.occlusion.controls import (
+    CONTROLS,
+    draws,
+    other_identity,
+    partners,
+    random_blocks,
+    random_pixels,
+    shifted,
+)
+
+SHAPES = st.tuples(st.integers(1, 30), st.integers(1, 30))
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("name", list(CONTROLS))
+@given(mask=hnp.arrays(bool, SHAPES), seed=st.integers(0, 1000))
+def test_every_control_has_exactly_the_area(name: str, mask: np.ndarray, seed: int) -> None:
+    control = CONTROLS[name](mask, rng(seed))
+    assert control.shape == mask.shape
+    assert np.count_nonzero(control) == np.count_nonzero(mask)
+    np.testing.assert_array_equal(control, CONTROLS[name](mask, rng(seed)))
+
+
+def test_shifted_is_the_same_shape_elsewhere() -> None:
+    mask = np.zeros((4, 5), dtype=bool)
+    mask[0, 0] = mask[1, 2] = mask[3, 4] = True
+    moved = {shifted(mask, rng(seed)).tobytes() for seed in range(500)}
+    every = {np.roll(mask, (dy, dx), (0, 1)).tobytes() for dy in range(4) for dx in range(5)}
+    assert moved == every - {mask.tobytes()}
+
+
+def test_random_pixels_are_uniform() -> None:
+    mask = np.zeros((5, 5), dtype=bool)
+    mask[0] = True
+    hits = sum(random_pixels(mask, rng(seed)).astype(int) for seed in range(2500))
+    # 500 expected for each pixel, standard deviation sqrt(2500 * 0.2 * 0.8) = 20.
+    np.testing.assert_allclose(hits, 500, atol=90)
+
+
+def test_one_block_is_a_square_of_a_fourteenth() -> None:
+    mask = np.zeros((112, 112), dtype=bool)
+    mask.flat[:64] = True
+    control = random_blocks(mask, rng(3))
+    rows, columns = (np.flatnonzero(control.any(axis=axis)) for axis in (1, 0))
+    assert len(rows) == len(columns) == 8
+    assert control[np.ix_(rows, columns)].all()
+
+
+def test_blocks_are_whole_but_for_the_last() -> None:
+    mask = np.zeros((112, 112), dtype=bool)
+    mask.flat[:1254] = True
+    control = random_blocks(mask, rng(0))
+    # Pixels that some full 8 x 8 block of the torus inside the control covers.
+    corner = np.ones_like(control)
+    for dy in range(8):
+        for dx in range(8):
+            corner &= np.roll(control, (-dy, -dx), (0, 1))
+    covered = np.zeros_like(control)
+    for dy in range(8):
+        for dx in range(8):
+            covered |= np.roll(corner, (dy, dx), (0, 1))
+    assert np.count_nonzero(control & ~covered) < 64
+
+
+def test_several_draws_differ_and_do_not_depend_on_their_number() -> None:
+    mask = np.zeros((20, 20), dtype=bool)
+    mask[:3, :3] = True
+    five = draws("pixels", mask, 5, seed=1, identity="Ada")
+    assert len({draw.tobytes() for draw in five}) == 5
+    assert np.all(np.count_nonzero(five, axis=(1, 2)) == 9)
+    np.testing.assert_array_equal(draws("pixels", mask, 2, seed=1, identity="Ada"), five[:2])
+    assert np.any(draws("pixels", mask, 5, seed=1, identity="Bob") != five)
+    assert np.any(draws("pixels", mask, 5, seed=2, identity="Ada") != five)
+    with pytest.raises(UserError, match="No control is called 'pixel'"):
+        draws("pixel", mask, 1, seed=0, identity="Ada")
+
+
+@given(st.integers(2, 40), st.integers(0, 1000))
+def test_partners_are_derangements(people: int, seed: int) -> None:
+    chosen = partners(people, people - 1, rng(seed))
+    assert np.all(chosen != np.arange(people))
+    for row in chosen:
+        assert sorted(row.tolist()) == list(range(people))
+    for column in chosen.T:
+        assert len(set(column.tolist())) == people - 1
+
+
+def test_partners_begin_again_after_everyone() -> None:
+    chosen = partners(3, 4, rng())
+    np.testing.assert_array_equal(chosen[2:], chosen[:2])
+
+
+def test_partners_are_seeded_and_uniform() -> None:
+    np.testing.assert_array_equal(partners(9, 2, rng(5)), partners(9, 2, rng(5)))
+    first = [int(partners(4, 1, rng(seed))[0, 0]) for seed in range(1200)]
+    # 400 expected for each of the three others, standard deviation 16.3.
+    np.testing.assert_allclose(np.bincount(first), [0, 400, 400, 400], atol=75)
+
+
+def test_other_identity_gives_the_partners_mask() -> None:
+    masks = np.zeros((4, 2, 4), dtype=bool)
+    for person in range(4):
+        masks[person, :, person] = True
+    given_masks = other_identity(masks, 3, rng(2))
+    worn = given_masks[:, :, 0].argmax(axis=2)
+    np.testing.assert_array_equal(worn, partners(4, 3, rng(2)))
+    assert np.all(given_masks.sum(axis=(2, 3)) == 2)
+
+
+def test_other_identity_needs_equal_areas_and_two_people() -> None:
+    masks = np.zeros((2, 3, 3), dtype=bool)
+    masks[0, 0, 0] = True
+    with pytest.raises(ValueError, match=r"one area. Got \[0, 1\] pixels"):
+        other_identity(masks, 1, rng())
+    with pytest.raises(ValueError, match="at least 2 people"):
+        other_identity(masks[:1], 1, rng())
