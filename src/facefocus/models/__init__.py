@@ -1,0 +1,1 @@
+"""Recognizers: embeddings of frames, and the activations and gradients of their layers."""

@@ -1,0 +1,159 @@
+"""Convolution calls seen as they execute, and a module left exactly as it was found.
+
+Calls, not modules: the same code serves any ``nn.Module``, functional code and the programs of
+``torch.export`` (ARCHITECTURE, "Conv calls, not modules").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from facefocus.errors import UserError
+
+#: Anything that maps images [n, C, h, w] to embeddings [n, d].
+Network = Callable[[Tensor], Tensor]
+
+_PLAIN = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_GENERAL = (*_PLAIN[:6], "transposed", "output_padding", "groups")
+#: Every callable that runs a convolution, with the order of its arguments.
+_SIGNATURES: dict[object, tuple[str, ...]] = {
+    torch.conv2d: _PLAIN,
+    torch.ops.aten.conv2d: _PLAIN,
+    torch.ops.aten.conv2d.default: _PLAIN,
+    torch.ops.aten.conv2d.padding: _PLAIN,
+    torch.convolution: _GENERAL,
+    torch.ops.aten.convolution: _GENERAL,
+    torch.ops.aten.convolution.default: _GENERAL,
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One convolution call: its place in execution order and what it ran with."""
+
+    index: int
+    weight: Tensor
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    groups: int
+
+
+class Convolutions(TorchFunctionMode):
+    """Calls `visit` on every two-dimensional, not transposed convolution; its result goes on.
+
+    Args:
+        visit: Gets the call and its raw output [n, K, h, w]; returns what the network sees.
+    """
+
+    def __init__(self, visit: Callable[[Seen, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.count = 0
+        self._visit = visit
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        """Run the call, and visit it when it is a convolution."""
+        out = func(*args, **(kwargs or {}))
+        names = _SIGNATURES.get(func)
+        if names is None or not isinstance(out, Tensor) or out.dim() != 4:
+            return out
+        given = dict(zip(names, args, strict=False)) | dict(kwargs or {})
+        if given.get("transposed", False):
+            return out
+        self.count += 1
+        return self._visit(_seen(self.count, given), out)
+
+
+def _seen(index: int, given: Mapping[str, object]) -> Seen:
+    weight, groups = given["weight"], given.get("groups", 1)
+    if not isinstance(weight, Tensor) or not isinstance(groups, int):
+        raise TypeError("A convolution ran with a weight or groups of an unknown kind.")
+    height, width = weight.shape[2:]
+    return Seen(index, weight, (height, width), _pair(given.get("stride", 1)), groups)
+
+
+def _pair(value: object) -> tuple[int, int]:
+    if isinstance(value, int):
+        return value, value
+    if isinstance(value, Sequence) and len(value) in (1, 2):
+        return int(value[0]), int(value[-1])
+    raise TypeError(f"A convolution ran with a stride of an unknown kind: {value!r}.")
+
+
+@contextmanager
+def as_found(network: Network) -> Iterator[None]:
+    """Evaluation mode and frozen parameters inside; every flag as it was afterwards.
+
+    Frozen parameters leave nothing that needs a gradient before the first captured output, so
+    autograd records no graph there. The flags are set one by one because exported programs refuse
+    ``eval()`` and modules may override it.
+    """
+    modules = list(network.modules()) if isinstance(network, nn.Module) else []
+    parameters = list(network.parameters()) if isinstance(network, nn.Module) else []
+    training = [module for module in modules if module.training]
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
+    try:
+        for module in training:
+            module.training = False
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for parameter in learning:
+            parameter.requires_grad_(True)
+
+
+#: Fewest images for which torch runs oneDNN's convolutions even on a single thread.
+ENOUGH = 16
+
+
+def least_batch() -> int:
+    """Fewest images that a pass must have for its bits not to depend on how many there are.
+
+    Torch leaves oneDNN for its own kernels, which differ in the last bits, for one image, and on a
+    single thread for fewer than sixteen. Measured: 2 images on two threads, 16 on one thread and
+    50 on either give every image the same bits, forward and backward.
+    """
+    return 2 if torch.get_num_threads() > 1 else ENOUGH
+
+
+def refuse_script(network: Network) -> None:
+    """Raise for TorchScript, whose convolutions run where nothing can see them.
+
+    Raises:
+        UserError: The network, or a part of it, is TorchScript.
+    """
+    parts: list[object] = [network]
+    if isinstance(network, nn.Module):
+        parts.extend(network.modules())
+    if any(isinstance(part, torch.jit.ScriptModule | torch.jit.ScriptFunction) for part in parts):
+        raise UserError(
+            "The recognizer is TorchScript, which hides its convolutions. Give the nn.Module it "
+            "was made from or a torch.export program (.pt2) instead."
+        )
+
+
+def module_names(network: Network) -> dict[int, str]:
+    """The path of the module that owns each parameter, by the parameter's ``id``.
+
+    Weights tell which module a call belongs to without a hook on any module.
+    """
+    if not isinstance(network, nn.Module):
+        return {}
+    return {
+        id(parameter): path.rpartition(".")[0] or "conv2d"
+        for path, parameter in network.named_parameters(remove_duplicate=False)
+    }

@@ -1,0 +1,193 @@
+"""How a recognizer reads a frame, as data: crop, resize, channels, mean and std (PROTOCOL 1).
+
+The same object takes maps back from the network's input to the frame, so that one mask fits every
+recognizer. Everything is differentiable, so gradients reach the frame's own pixels in 0-255.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from facefocus.errors import UserError, did_you_mean
+
+#: Side of the frame in which every crop is given.
+FRAME = 112
+#: Rec. 601 luma, what "gray" means to the recognizers here.
+GRAY = (0.299, 0.587, 0.114)
+
+Channels = Literal["rgb", "bgr", "gray"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """Geometry and normalization from an RGB frame to a network's input.
+
+    Attributes:
+        size: Height and width of the network's input, pixels.
+        crop: (top, left, height, width) in the 112x112 frame, scaled for other frame sizes;
+            None for the whole frame.
+        channels: Channel order; ``gray`` is 0.299 R + 0.587 G + 0.114 B.
+        mean: Subtracted, per channel, in 0-255 units.
+        std: Divided by, per channel, in 0-255 units.
+    """
+
+    size: tuple[int, int]
+    crop: tuple[int, int, int, int] | None
+    channels: Channels
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def __call__(
+        self, frames: UInt8[Tensor, "n H W 3"] | Float[Tensor, "n H W 3"]
+    ) -> Float[Tensor, "n c h w"]:
+        """The network's float32 input of RGB frames in 0-255; differentiable for float frames."""
+        images = frames.permute(0, 3, 1, 2).to(torch.float32)
+        top, left, height, width = self.window((frames.shape[1], frames.shape[2]))
+        images = images[:, :, top : top + height, left : left + width]
+        images = _reorder(images, self.channels)
+        if (height, width) != self.size:
+            images = F.interpolate(
+                images, self.size, mode="bilinear", align_corners=False, antialias=True
+            )
+        mean = images.new_tensor(self.mean).view(1, -1, 1, 1)
+        std = images.new_tensor(self.std).view(1, -1, 1, 1)
+        return (images - mean) / std
+
+    def to_frame(
+        self, maps: Float[Tensor, "n h w"], frame: tuple[int, int] = (FRAME, FRAME)
+    ) -> Float[Tensor, "n H W"]:
+        """Maps that cover the network's input, at any resolution, as maps of the frame.
+
+        Bilinear (corners not aligned) to the crop's size, then pasted at the crop. Pixels that the
+        recognizer never sees get each map's own minimum, so they can only be chosen last.
+        """
+        top, left, height, width = self.window(frame)
+        resized = maps
+        if maps.shape[1:] != (height, width):
+            resized = F.interpolate(
+                maps[:, None], (height, width), mode="bilinear", align_corners=False
+            )[:, 0]
+        if (height, width) == frame:
+            return resized
+        pasted = maps.amin((1, 2)).view(-1, 1, 1).expand(-1, *frame).clone()
+        pasted[:, top : top + height, left : left + width] = resized
+        return pasted
+
+    def window(self, frame: tuple[int, int]) -> tuple[int, int, int, int]:
+        """The crop (top, left, height, width) in pixels of a frame of this height and width."""
+        if self.crop is None:
+            return 0, 0, *frame
+        top, left, height, width = self.crop
+        # Edges are rounded, not sizes: neighbouring crops then still meet.
+        first_row, end_row = (round(edge * frame[0] / FRAME) for edge in (top, top + height))
+        first_column, end_column = (round(edge * frame[1] / FRAME) for edge in (left, left + width))
+        return first_row, first_column, end_row - first_row, end_column - first_column
+
+    @property
+    def canonical(self) -> str:
+        """One text for equal preprocessing, part of a recognizer's fingerprint."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+def from_mapping(values: Mapping[str, object], where: str = "preprocessing") -> Preprocessing:
+    """Preprocessing from plain values, as in TOML.
+
+    Args:
+        values: ``size`` [height, width], ``mean`` and ``std`` (a number, or one per channel;
+            0-255 units); optional ``crop`` [top, left, height, width] and ``channels`` ("rgb").
+        where: What holds the values, for messages.
+
+    Raises:
+        UserError: A field is unknown, missing or out of range.
+    """
+    known = [field.name for field in dataclasses.fields(Preprocessing)]
+    for name in values:
+        if name not in known:
+            raise UserError(
+                f"The '{name}' of {where} must be one of {', '.join(known)}."
+                + did_you_mean(name, known)
+            )
+    channels = values.get("channels", "rgb")
+    if channels not in ("rgb", "bgr", "gray"):
+        raise UserError(
+            f"The 'channels' of {where} must be rgb, bgr or gray. Got {channels!r}."
+            + did_you_mean(str(channels), ("rgb", "bgr", "gray"))
+        )
+    count = 1 if channels == "gray" else 3
+    crop = values.get("crop")
+    return Preprocessing(
+        size=cast(tuple[int, int], _integers(values, "size", 2, where)),
+        crop=None
+        if crop is None
+        else cast(tuple[int, int, int, int], _integers(values, "crop", 4, where)),
+        channels=channels,
+        mean=_numbers(values, "mean", count, where),
+        std=_numbers(values, "std", count, where),
+    )
+
+
+def _integers(values: Mapping[str, object], name: str, count: int, where: str) -> tuple[int, ...]:
+    value = values.get(name)
+    if (
+        not isinstance(value, Sequence)
+        or len(value) != count
+        or not all(type(item) is int for item in value)
+    ):
+        raise UserError(f"The '{name}' of {where} must be {count} whole numbers. Got {value!r}.")
+    return tuple(value)
+
+
+def _numbers(values: Mapping[str, object], name: str, count: int, where: str) -> tuple[float, ...]:
+    value = values.get(name)
+    items = [value] * count if isinstance(value, int | float) else value
+    if (
+        not isinstance(items, Sequence)
+        or len(items) != count
+        or not all(isinstance(item, int | float) for item in items)
+    ):
+        raise UserError(
+            f"The '{name}' of {where} must be a number or {count} numbers. Got {value!r}."
+        )
+    return tuple(float(item) for item in items)
+
+
+def _check(given: Preprocessing) -> None:
+    if min(given.size) < 1:
+        raise UserError(f"The 'size' of preprocessing must be positive. Got {given.size}.")
+    count = 1 if given.channels == "gray" else 3
+    for name, values in (("mean", given.mean), ("std", given.std)):
+        if len(values) != count:
+            raise UserError(
+                f"The '{name}' of preprocessing must have {count} numbers for "
+                f"{given.channels} input. Got {len(values)}."
+            )
+    if min(given.std) <= 0:
+        raise UserError(f"The 'std' of preprocessing must be positive. Got {given.std}.")
+    if given.crop is not None:
+        top, left, height, width = given.crop
+        inside = top >= 0 and left >= 0 and top + height <= FRAME and left + width <= FRAME
+        if not inside or height < 1 or width < 1:
+            raise UserError(
+                "The 'crop' of preprocessing must be (top, left, height, width) inside "
+                f"{FRAME}x{FRAME}. Got {given.crop}."
+            )
+
+
+def _reorder(images: Tensor, channels: Channels) -> Tensor:
+    if channels == "rgb":
+        return images
+    if channels == "bgr":
+        return images.flip(1)
+    weights = images.new_tensor(GRAY).view(1, 3, 1, 1)
+    return (images * weights).sum(1, keepdim=True)

@@ -1,0 +1,224 @@
+"""What the program needs of a recognizer, and the one that runs on torch.
+
+A black box only embeds. A white box also shows its convolutions, so gradients and activations of
+its layers can be had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor, nn
+
+from facefocus.errors import UserError
+from facefocus.models.calls import ENOUGH, Network, as_found
+from facefocus.models.capture import Capture
+from facefocus.models.capture import capture as capture_network
+from facefocus.models.layers import LayerTable, placement, trace_layers
+from facefocus.models.preprocessing import Preprocessing
+
+#: Every forward pass without gradients runs on exactly this many images, the last ones padded:
+#: embeddings are then bit-identical however frames are grouped.
+CHUNK = ENOUGH
+
+
+@runtime_checkable
+class Recognizer(Protocol):
+    """Anything that embeds frames."""
+
+    @property
+    def name(self) -> str:
+        """Short name, unique in an experiment."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of everything that determines the embeddings."""
+        ...
+
+    def embed(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
+        """Raw embeddings, not normalized, of RGB frames."""
+        ...
+
+
+@runtime_checkable
+class WhiteBox(Recognizer, Protocol):
+    """A recognizer whose convolutions can be seen."""
+
+    @property
+    def module(self) -> Network:
+        """Preprocessed images [n, C, h, w] to embeddings [n, d]; differentiable."""
+        ...
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How frames become the module's input."""
+        ...
+
+    def layers(self) -> LayerTable:
+        """Every convolution call of a forward pass."""
+        ...
+
+    def capture(
+        self,
+        frames: UInt8[np.ndarray, "n h w 3"] | Float[Tensor, "n h w 3"],
+        layers: Collection[int],
+    ) -> Capture:
+        """Embeddings and layer outputs with the graph between them."""
+        ...
+
+
+def white_box(recognizer: Recognizer, purpose: str) -> WhiteBox:
+    """The recognizer as a white box.
+
+    Args:
+        recognizer: Any recognizer.
+        purpose: What needs gradients, for the message: ``"the method 'gradcam'"``.
+
+    Raises:
+        UserError: It only embeds.
+    """
+    if isinstance(recognizer, WhiteBox):
+        return recognizer
+    raise UserError(
+        f"The recognizer '{recognizer.name}' is a black box: it gives embeddings only, while "
+        f"{purpose} needs its activations and gradients. Use a method that needs embeddings only "
+        "(srise, corrrise), or a recognizer in torch."
+    )
+
+
+class TorchRecognizer:
+    """A white box around a torch network.
+
+    Args:
+        name: Short name, unique in an experiment.
+        module: Preprocessed images to raw embeddings [n, d]; never changed.
+        preprocessing: How frames become its input.
+        identity: Text that, with the weights and the preprocessing, determines the embeddings:
+            architecture and options, or a hash of the code.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: Network,
+        preprocessing: Preprocessing,
+        *,
+        identity: str,
+    ) -> None:
+        self.name = name
+        self.module = module
+        self.preprocessing = preprocessing
+        #: Runs inference without gradients on CHUNK preprocessed images, channels last;
+        #: may be replaced by a faster function of equal results.
+        self.forward: Callable[[Tensor], Tensor] = self._eager
+        #: What `forward` runs on, for provenance; set together with it.
+        self.precision = f"torch {torch.__version__} {placement(module)[1]}".replace("torch.", "")
+        self._identity = identity
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of identity, weights and preprocessing."""
+        digest = hashlib.sha256(f"{self._identity}\n{self.preprocessing.canonical}\n".encode())
+        state = self.module.state_dict() if isinstance(self.module, nn.Module) else {}
+        for key in sorted(state):
+            value = state[key]
+            if isinstance(value, Tensor) and not key.endswith("num_batches_tracked"):
+                digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def embed(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
+        """Raw embeddings, not normalized, of RGB frames.
+
+        Raises:
+            UserError: `frames` are not uint8 RGB, or an embedding is not finite.
+        """
+        check_frames(frames)
+        with torch.inference_mode():
+            parts = [
+                self.forward(self._inputs(torch.from_numpy(chunk))).float().cpu()
+                for chunk in chunks(frames, CHUNK)
+            ]
+            embeddings = torch.cat(parts)[: len(frames)].numpy()
+        check_finite(embeddings, self.name)
+        return embeddings
+
+    def layers(self) -> LayerTable:
+        """Every convolution call of a forward pass; found once."""
+        return self._layers
+
+    def capture(
+        self,
+        frames: UInt8[np.ndarray, "n h w 3"] | Float[Tensor, "n h w 3"],
+        layers: Collection[int],
+    ) -> Capture:
+        """Run `frames` (0-255) once and keep the outputs of the convolution calls `layers`.
+
+        Raises:
+            UserError: No such layer; see `facefocus.models.capture.capture`.
+        """
+        # Copied, because memory-mapped frames are read-only and torch warns of such arrays.
+        given = torch.from_numpy(np.array(frames)) if isinstance(frames, np.ndarray) else frames
+        with torch.no_grad():
+            inputs = self._inputs(given)
+        return capture_network(self.module, inputs, layers, table=self._layers)
+
+    @cached_property
+    def _layers(self) -> LayerTable:
+        channels = 1 if self.preprocessing.channels == "gray" else 3
+        return trace_layers(self.module, (channels, *self.preprocessing.size))
+
+    def _inputs(self, frames: Tensor) -> Tensor:
+        device, dtype = placement(self.module)
+        inputs = self.preprocessing(frames.to(device)).to(dtype)
+        return inputs.contiguous(memory_format=torch.channels_last)
+
+    def _eager(self, inputs: Tensor) -> Tensor:
+        with as_found(self.module):
+            return self.module(inputs)
+
+
+def check_frames(frames: np.ndarray) -> None:
+    """Raise unless `frames` are RGB uint8 [n, h, w, 3].
+
+    Raises:
+        UserError: Says what was given instead.
+    """
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+        raise UserError(
+            f"The frames must be uint8 RGB [n, height, width, 3]. Got {frames.dtype} "
+            f"{list(frames.shape)}."
+        )
+
+
+def check_finite(embeddings: Float32[np.ndarray, "n d"], name: str) -> None:
+    """Raise if any embedding holds a value that is not finite.
+
+    Raises:
+        UserError: Names the recognizer and counts the frames.
+    """
+    wrong = int((~np.isfinite(embeddings).all(axis=1)).sum())
+    if wrong:
+        raise UserError(
+            f"The recognizer '{name}' gave embeddings that are not finite for {wrong} of "
+            f"{len(embeddings)} frames. Its weights or preprocessing must be wrong."
+        )
+
+
+def chunks(frames: UInt8[np.ndarray, "n h w 3"], size: int) -> Iterator[np.ndarray]:
+    """Copies of `size` frames each, the last filled up with black ones.
+
+    One chunk also for no frames: the forward pass tells the embedding's length.
+    """
+    for start in range(0, max(len(frames), 1), size):
+        part = frames[start : start + size]
+        chunk = np.zeros((size, *frames.shape[1:]), dtype=np.uint8)
+        chunk[: len(part)] = part
+        yield chunk

@@ -1,0 +1,521 @@
+"""The pictures of a report: curves, heat map, fills, identities and the gallery of maps.
+
+Every function takes summary rows (`summary.summarize`) and a width in inches, and returns a figure
+that `save` writes; one CSS pixel is 1/96 inch. Backend and global settings are left alone.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float, UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path as Curve
+from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.transforms import Affine2D
+
+from facefocus.report.summary import Row
+from facefocus.report.tables import layer_order, percent, series_label, varying
+from facefocus.seeds import generator
+
+P = ParamSpec("P")
+
+INK, MUTED, GRID, PAPER = "#1f2937", "#6b7280", "#e5e7eb", "#ffffff"
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans", "font.size": 8.5, "text.color": INK, "text.parse_math": False,
+    "axes.edgecolor": "#9ca3af", "axes.labelcolor": INK, "axes.titlesize": 9.5,
+    "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.grid": True,
+    "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.linewidth": 0.8, "axes.labelsize": 8.5, "grid.color": GRID, "grid.linewidth": 0.8,
+    "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "xtick.major.size": 0, "ytick.major.size": 0, "legend.frameon": False, "lines.linewidth": 1.8,
+    "figure.facecolor": PAPER, "savefig.facecolor": PAPER, "hatch.linewidth": 0.6,
+    "svg.fonttype": "path", "svg.hashsalt": "facefocus",
+}  # fmt: skip
+
+#: Color and marker of the known methods (Okabe and Ito's palette, told apart by any eye).
+METHODS = {
+    "gradcam": ("#0072B2", "o"), "gradcam++": ("#D55E00", "s"), "layercam": ("#009E73", "^"),
+    "srise": ("#CC79A7", "D"), "corrrise": ("#E69F00", "v"), "occlusiongradient": ("#111827", "*"),
+    "random": ("#8a8f98", "x"),
+}  # fmt: skip
+#: For methods that others add, in the order of their names.
+OTHERS = (("#56B4E9", "P"), ("#8B5E3C", "X"), ("#7A4FBF", "h"), ("#B8A800", "<"), ("#A3123F", ">"))
+
+#: With more lines than this in one panel, bands would hide each other: only lines are drawn.
+BANDS = 4
+
+#: A cell of the heat map narrower than this, in inches, has room for no number.
+CELL = 0.48
+
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1, 1.5)))
+
+
+def looks(methods: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Color and marker of each method: fixed for known ones, by name's order for the others."""
+    known = {name: METHODS.get(re.sub(r"[^a-z+]", "", name.lower())) for name in set(methods)}
+    others = sorted(name for name, look in known.items() if look is None)
+    spare = {name: OTHERS[index % len(OTHERS)] for index, name in enumerate(others)}
+    return {name: look or spare[name] for name, look in known.items()}
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    # Defaults first: a user's matplotlibrc must not change a report. They leave the backend alone.
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw under this module's style and nobody else's."""
+
+    @wraps(draw)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with _style():
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write an SVG, or a PNG at twice its shown size, with the same bytes every time."""
+    nothing = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
+    with _style():
+        figure.savefig(path, dpi=192, metadata=nothing)
+
+
+# ---------------------------------------------------------------------------- budget curves
+
+
+@styled
+def budget_curves(summary: pl.DataFrame, *, width: float) -> Figure:
+    """Recognition against the budget with 95 % bands, one panel per layer.
+
+    Args:
+        summary: Rows of one recognizer and one fill.
+        width: In inches.
+    """
+    controls = summary.filter(pl.col("source").is_null())
+    panels = _layers(summary.filter(pl.col("source").is_not_null())) or [summary.clear()]
+    names = varying(summary)
+    look = looks(summary["method"])
+    across = max(1, min(len(panels), int(width // 3.2)))
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(width, 0.55 + 2.5 * down), layout="constrained")
+    axes = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
+    handles: dict[str, Line2D] = {}
+    for axis, rows in zip(axes, panels, strict=False):
+        for part in (controls, rows):
+            handles.update(_curves(axis, part, names, look))
+        handles["clean"] = _clean_line(axis, summary)
+        axis.set_title(_folded(_layer_title(rows.row(0, named=True)), 40) if rows.height else "")
+        axis.set_ylim(top=1.01)
+        _budget_axis(axis, sorted(summary["budget"].unique()))
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    for axis in axes[::across]:
+        axis.set_ylabel("Recognition rate")
+    _legend(figure, handles, width)
+    return figure
+
+
+def _layers(rows: pl.DataFrame) -> list[pl.DataFrame]:
+    """The rows of each layer, shallow to deep, those without a layer first, groups last."""
+    parts = rows.partition_by("layer", maintain_order=True)
+
+    def depth(part: pl.DataFrame) -> tuple[bool, float]:
+        row = part.row(0, named=True)
+        return "," in str(row["layer_calls"] or ""), layer_order(row)
+
+    return sorted(parts, key=depth)
+
+
+def _layer_title(row: Row) -> str:
+    if row["layer"] is None:
+        return "whole network"
+    calls = row["layer_calls"]
+    said = "" if calls in (None, row["layer"]) else f" ({calls.replace(',', ', ')})"
+    return f"layer {row['layer']}{said}"
+
+
+def _curves(
+    axis: Axes, rows: pl.DataFrame, names: Sequence[str], look: dict[str, tuple[str, str]]
+) -> dict[str, Line2D]:
+    """Draw one line per series; two series of one method differ by their dashes."""
+    series: dict[str, list[Row]] = {}
+    for row in rows.sort("budget").iter_rows(named=True):
+        if row["rate"] is not None:
+            series.setdefault(series_label(row, names), []).append(row)
+    used: dict[str, int] = {}
+    handles = {}
+    for label, points in series.items():
+        method = points[0]["method"]
+        color, marker = look[method]
+        dash = DASHES[used.get(method, 0) % len(DASHES)]
+        used[method] = used.get(method, 0) + 1
+        x = [100 * point["budget"] for point in points]
+        low, high = ([_end(point, side) for point in points] for side in ("low", "high"))
+        if len(series) <= BANDS:
+            axis.fill_between(x, low, high, color=color, alpha=0.14, linewidth=0)
+        (handles[label],) = axis.plot(
+            x, [point["rate"] for point in points], color=color, marker=marker, markersize=5,
+            linestyle=dash, label=label,
+        )  # fmt: skip
+    return handles
+
+
+def _end(row: Row, side: str) -> float:
+    """An end of the rate's interval, or the rate where one identity gives none."""
+    end = row[f"rate_{side}"]
+    return float(row["rate"] if end is None else end)
+
+
+def _clean_line(axis: Axes, rows: pl.DataFrame) -> Line2D:
+    for clean in rows["clean_rate"].drop_nulls().unique():
+        axis.axhline(clean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    return Line2D([], [], color=INK, linewidth=1, linestyle=(0, (4, 3)))
+
+
+def _budget_axis(axis: Axes, budgets: Sequence[float]) -> None:
+    axis.set_xscale("log")
+    axis.set_xticks([100 * budget for budget in budgets])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+    axis.set_xlabel("Budget (share of pixels hidden)")
+
+
+def _legend(figure: Figure, handles: dict[str, Line2D], width: float) -> None:
+    longest = max(map(len, handles), default=1)
+    across = max(1, min(len(handles), int(width / (0.55 + 0.075 * longest))))
+    figure.legend(
+        handles.values(), [_folded(label, 40) for label in handles], loc="outside upper left",
+        ncols=across,
+        handlelength=2.4, columnspacing=1.6,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------- heat map
+
+
+@styled
+def layer_heatmap(summary: pl.DataFrame, *, width: float) -> Figure:
+    """Drop of recognition, layer by method; cells say where identities had no map.
+
+    Args:
+        summary: Rows of one recognizer, budget and fill.
+        width: In inches.
+    """
+    rows = summary.filter(pl.col("layer").is_not_null())
+    names = varying(rows)
+    layers = [_layer_title(part.row(0, named=True)) for part in _layers(rows)]
+    methods = sorted({series_label(row, names) for row in rows.iter_rows(named=True)})
+    cells = {
+        (_layer_title(row), series_label(row, names)): row for row in rows.iter_rows(named=True)
+    }
+    # The longer list goes down: there is room for its labels.
+    wide = width > 6
+    lying = len(methods) > (max(6, len(layers)) if wide else len(layers))
+    down, across = (methods, layers) if lying else (layers, methods)
+    grid = [[cells.get((x, y) if lying else (y, x)) for x in across] for y in down]
+    figure = Figure(figsize=(width, 0.9 + 0.5 * len(down)), layout="constrained")
+    axis = figure.subplots()
+    room = (width - (2.5 if wide else 1.3)) / max(1, len(across))
+    drops = np.array([[_drop(row) for row in line] for line in grid])
+    image = _heat(axis, drops, grid if room > CELL else [])
+    steep = room < CELL
+    labels = [_folded(name, 18 if steep else max(10, int(13 * room))) for name in across]
+    axis.set_xticks(range(len(across)), labels, rotation=90 if steep else 0)
+    axis.set_yticks(range(len(down)), [_folded(name, 30 if wide else 18) for name in down])
+    axis.xaxis.tick_top()
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    if wide or steep:
+        figure.colorbar(image, ax=axis, label="Drop of recognition", shrink=0.9, pad=0.01)
+    return figure
+
+
+def _heat(axis: Axes, drops: Float[np.ndarray, "y x"], grid: Sequence[Sequence[Row | None]]) -> Any:
+    """Color the cells and write into them what `grid` holds, if anything."""
+    known = drops[np.isfinite(drops)]
+    top = max(float(known.max()), 1e-3) if known.size else 1.0
+    image = axis.imshow(drops, cmap="Blues", vmin=min(0.0, *known, 0.0), vmax=top, aspect="auto")
+    for y, line in enumerate(grid):
+        for x, row in enumerate(line):
+            dark = np.isfinite(drops[y, x]) and drops[y, x] > 0.55 * top
+            axis.text(x, y, _cell_text(row), ha="center", va="center", linespacing=1.25,
+                      color=PAPER if dark else INK)  # fmt: skip
+    return image
+
+
+def _drop(row: Row | None) -> float:
+    return np.nan if row is None or row["drop"] is None else float(row["drop"])
+
+
+def _cell_text(row: Row | None) -> str:
+    if row is None:
+        return ""
+    said = "no score" if row["drop"] is None else f"{row['drop']:+.3f}"
+    none = row["degenerate_share"]
+    return f"{said}\n{percent(none, 0)} no map" if none else said
+
+
+def _folded(label: str, limit: int) -> str:
+    """A label on at most three lines of at most `limit` characters, cut where longer."""
+    return textwrap.fill(label, limit, max_lines=3, placeholder="...", break_on_hyphens=False)
+
+
+# ---------------------------------------------------------------------------- fills
+
+
+@styled
+def fills(summary: pl.DataFrame, *, width: float) -> Figure:
+    """Recognition under every fill, with 95 % intervals, clean as a line.
+
+    Args:
+        summary: Rows of one recognizer and budget, one series per method (its best layer).
+        width: In inches.
+    """
+    kinds = summary["fill"].unique(maintain_order=True).to_list()
+    names = varying(summary)
+    series: dict[str, list[Row]] = {}
+    for row in summary.iter_rows(named=True):
+        layer = f" @ {row['layer']}" if row["layer"] else ""
+        series.setdefault(series_label(row, names) + layer, []).append(row)
+    look = looks(summary["method"])
+    figure = Figure(figsize=(width, 0.9 + 0.62 * len(kinds)), layout="constrained")
+    axis = figure.subplots()
+    handles = {}
+    for index, (label, rows) in enumerate(series.items()):
+        shift = (index - (len(series) - 1) / 2) * 0.7 / max(len(series), 1)
+        color, marker = look[rows[0]["method"]]
+        for row in (one for one in rows if one["rate"] is not None):
+            y = kinds.index(row["fill"]) + shift
+            axis.plot([_end(row, "low"), _end(row, "high")], [y, y], color=color, linewidth=1.4)
+            axis.plot(row["rate"], y, color=color, marker=marker, markersize=6)
+        handles[label] = Line2D([], [], color=color, marker=marker, linewidth=1.4)
+    for clean in summary["clean_rate"].drop_nulls().unique():
+        axis.axvline(clean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    handles["clean"] = Line2D([], [], color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    axis.set_yticks(range(len(kinds)), [_folded(kind, 16) for kind in kinds])
+    axis.set_ylim(len(kinds) - 0.5, -0.5)
+    axis.grid(axis="y", visible=False)
+    axis.hlines(np.arange(len(kinds) - 1) + 0.5, 0, 1, transform=axis.get_yaxis_transform(),
+                color=GRID, linewidth=0.8)  # fmt: skip
+    axis.set_xlabel("Recognition rate")
+    _legend(figure, handles, width)
+    return figure
+
+
+# ---------------------------------------------------------------------------- identities
+
+
+@styled
+def identities(results: pl.DataFrame, *, width: float) -> Figure:
+    """The drop of every identity, one row per configuration: dots, middle half, median, mean.
+
+    Args:
+        results: Result rows (one per identity) of one recognizer, budget and fill.
+        width: In inches.
+    """
+    names = varying(results)
+    drops = _drops(results, names)
+    look = looks(results["method"])
+    figure = Figure(figsize=(width, 0.75 + 0.36 * max(1, len(drops))), layout="constrained")
+    axis = figure.subplots()
+    for y, (label, (method, values)) in enumerate(drops.items()):
+        color, _ = look[method]
+        jitter = generator(0, "jitter", label).uniform(-0.26, 0.26, len(values))
+        axis.scatter(
+            values, y + jitter, s=9, color=color, alpha=min(0.5, 30 / len(values) + 0.08),
+            linewidths=0, rasterized=True,
+        )  # fmt: skip
+        low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+        axis.plot([low, high], [y, y], color=color, linewidth=5, alpha=0.75,
+                  solid_capstyle="butt")  # fmt: skip
+        axis.plot([middle, middle], [y - 0.3, y + 0.3], color=color, linewidth=1.6)
+        axis.plot(values.mean(), y, marker="D", markersize=6, color=PAPER, markeredgecolor=INK)
+    limit = 40 if width > 6 else 20
+    axis.axvline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    axis.set_yticks(range(len(drops)), [_folded(label, limit) for label in drops])
+    axis.set_ylim(max(1, len(drops)) - 0.5, -0.5)
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("Drop of the recognition rate of one identity" if width > 6 else "Drop")
+    return figure
+
+
+def _drops(results: pl.DataFrame, names: Sequence[str]) -> dict[str, tuple[str, Any]]:
+    """Label to method and drops per identity, largest mean first; unscored identities left out."""
+    found: dict[str, tuple[str, Any]] = {}
+    scored = results.filter(pl.col("rate").is_not_null())
+    for part in scored.partition_by("method", "layer", *names, maintain_order=True):
+        row = part.row(0, named=True)
+        layer = f" @ {row['layer']}" if row["layer"] else ""
+        drop = (part["clean_rate"] - part["rate"]).to_numpy()
+        found[series_label(row, names) + layer] = (row["method"], drop)
+    return dict(sorted(found.items(), key=lambda item: -item[1][1].mean()))
+
+
+# ---------------------------------------------------------------------------- gallery
+
+#: Of the gallery, in inches: a tile with its gap (about), the gap, two lines of title.
+TILE, GAP, TITLE = 1.1, 0.035, 0.36
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What one method saw of one identity.
+
+    Attributes:
+        title: Method and layer, two lines.
+        map: Any finite range; shown from its least to its largest value.
+        mask: True where hidden.
+        degenerate: There is no map; the tile says so.
+    """
+
+    title: str
+    map: Float[np.ndarray, "h w"]
+    mask: Bool[np.ndarray, "h w"]
+    degenerate: bool
+
+
+@styled
+def gallery(
+    tiles: Sequence[Tile],
+    *,
+    width: float,
+    face: UInt8[np.ndarray, "h w 3"] | None = None,
+    hidden: Sequence[UInt8[np.ndarray, "h w 3"]] = (),
+) -> Figure:
+    """Maps above masks of one identity, on a drawn face outline; on the face itself where given.
+
+    Args:
+        tiles: One column each.
+        width: In inches; columns wrap.
+        face: The clean frame: the map is then blended on it.
+        hidden: With `face`, the occluded frame of each tile, shown in place of the mask.
+    """
+    first = 0 if face is None else 1
+    room = max(1, round((width - GAP) / TILE))
+    down = -(-(len(tiles) + first) // room)
+    across = -(-(len(tiles) + first) // down)
+    side = (width - GAP) / room - GAP
+    line = TITLE + 2 * (side + GAP)
+    figure = Figure(figsize=(across * (side + GAP) + GAP, down * line + GAP))
+
+    def cell(index: int, below: bool) -> Axes:
+        """The axes of a tile's map or, `below` it, of its mask: placed by hand, in inches."""
+        row, column = divmod(index, across)
+        left = GAP + column * (side + GAP)
+        top = row * line + TITLE + below * (side + GAP)
+        wide, high = figure.get_size_inches()
+        axis = figure.add_axes((left / wide, 1 - (top + side) / high, side / wide, side / high))
+        axis.set_axis_off()
+        return axis
+
+    if face is not None:
+        axis = cell(0, below=False)
+        axis.imshow(face)
+        _tile_title(axis, "the face\nclean")
+    for index, tile in enumerate(tiles):
+        axis = cell(index + first, below=False)
+        _tile_title(axis, tile.title)
+        _draw_map(axis, tile, face)
+        shown = hidden[index] if face is not None else None
+        _draw_mask(cell(index + first, below=True), tile, shown)
+    return figure
+
+
+def _tile_title(axis: Axes, title: str) -> None:
+    said = "\n".join(_folded(line, 20) for line in title.split("\n"))
+    axis.set_title(said, fontsize=8, fontweight="normal", loc="center", pad=3)
+
+
+def _draw_map(axis: Axes, tile: Tile, face: UInt8[np.ndarray, "h w 3"] | None) -> None:
+    height, width = tile.map.shape
+    if tile.degenerate:
+        _draw_nothing(axis, height, width, "no map")
+        return
+    if face is not None:
+        axis.imshow(np.repeat(face.mean(2, keepdims=True), 3, 2).astype(np.uint8))
+    axis.imshow(tile.map, cmap="magma", interpolation="nearest", alpha=1.0 if face is None else 0.6)
+    if face is None:
+        draw_outline(axis, height, width, color="#ffffff")
+
+
+def _draw_mask(axis: Axes, tile: Tile, hidden: UInt8[np.ndarray, "h w 3"] | None) -> None:
+    height, width = tile.mask.shape
+    if hidden is not None:
+        axis.imshow(hidden, interpolation="nearest")
+    elif not tile.mask.any():
+        _draw_nothing(axis, height, width, "nothing hidden")
+    else:
+        paint = np.where(tile.mask[..., None], (17, 24, 39), (243, 244, 246)).astype(np.uint8)
+        axis.imshow(paint, interpolation="nearest")
+        draw_outline(axis, height, width, color="#94a3b8")
+
+
+def _draw_nothing(axis: Axes, height: int, width: int, said: str) -> None:
+    axis.add_patch(
+        Rectangle((0, 0), width, height, facecolor="#f3f4f6", edgecolor="#c4c9d1", hatch="////",
+                  linewidth=0.6)
+    )  # fmt: skip
+    axis.text(
+        width / 2, height / 2, said, ha="center", va="center", fontsize=8, color=INK,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 2.5},
+    )  # fmt: skip
+    axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
+
+
+#: A face as Bezier strokes in the 112 x 112 frame, features where the ArcFace template has them:
+#: each stroke is a start and then (control, control, end) triples.
+_STROKES: tuple[tuple[tuple[float, float], ...], ...] = (
+    # head, from the left temple down round the chin and back over the forehead
+    ((14, 52), (13, 80), (28, 124), (56, 124), (84, 124), (99, 80), (98, 52), (98, 18), (80, 1),
+     (56, 1), (32, 1), (14, 18), (14, 52)),
+    # eyes
+    ((29, 52.3), (33, 46.5), (42, 46), (47, 53), (42, 56.5), (34, 57), (29, 52.3)),
+    ((83, 52.1), (79, 46.3), (70, 45.8), (65, 52.8), (70, 56.3), (78, 56.8), (83, 52.1)),
+    # irises
+    ((38.3, 48.2), (43.1, 48.2), (43.1, 55.2), (38.3, 55.2), (33.5, 55.2), (33.5, 48.2),
+     (38.3, 48.2)),
+    ((73.5, 48), (78.3, 48), (78.3, 55), (73.5, 55), (68.7, 55), (68.7, 48), (73.5, 48)),
+    # brows
+    ((25, 41), (31, 35.5), (40, 35.5), (47.5, 40.5)),
+    ((87, 40.8), (81, 35.3), (72, 35.3), (64.5, 40.3)),
+    # nose
+    ((52.5, 55), (52, 63), (46.5, 70), (47, 74.5), (48, 78.5), (53, 76), (56, 79), (59, 76),
+     (64, 78.5), (65, 74.5)),
+    # mouth: upper lip, lower lip, line between
+    ((41.5, 92.4), (47, 89), (52, 86), (56, 88.2), (60, 86), (65, 89), (70.7, 92.2), (65, 101),
+     (47, 101), (41.5, 92.4)),
+    ((41.5, 92.4), (48, 92), (64, 92), (70.7, 92.2)),
+)  # fmt: skip
+
+
+def draw_outline(axis: Axes, height: int, width: int, *, color: str) -> None:
+    """Draw a schematic face over a picture of a frame: it shows where, and shows nobody."""
+    scale = Affine2D().scale(width / 112, height / 112).translate(-0.5, -0.5) + axis.transData
+    for stroke in _STROKES:
+        codes = [Curve.MOVETO] + [Curve.CURVE4] * (len(stroke) - 1)
+        axis.add_patch(
+            PathPatch(
+                Curve(stroke, codes), facecolor="none", edgecolor=color, linewidth=0.9, alpha=0.8,
+                transform=scale, clip_on=True,
+            )
+        )  # fmt: skip

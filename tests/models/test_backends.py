@@ -1,0 +1,87 @@
+"""Backends: same embeddings as torch, told apart in keys, refused when they disagree."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+
+from facefocus.errors import UserError
+from facefocus.models import backends
+from facefocus.models.backends import OpenVino, accelerate
+from tests.small import SIDE, TinyNet, tiny_recognizer
+
+needs_openvino = pytest.mark.skipif(
+    find_spec("openvino") is None, reason="the extra 'fast' (OpenVINO) is not installed"
+)
+FRAMES = np.random.default_rng(0).integers(0, 256, (21, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+@needs_openvino
+def test_openvino_gives_torchs_embeddings_and_says_what_it_is() -> None:
+    plain, fast = tiny_recognizer(), accelerate(tiny_recognizer(), "openvino")
+    expected, got = plain.embed(FRAMES), fast.embed(FRAMES)
+    cosine = (expected * got).sum(1) / np.linalg.norm(expected, axis=1)
+    assert np.allclose(cosine / np.linalg.norm(got, axis=1), 1, atol=1e-5)
+    assert plain.precision.startswith("torch ")
+    assert fast.precision.startswith("openvino ")  # type: ignore[attr-defined]
+    assert plain.fingerprint == fast.fingerprint
+
+
+@needs_openvino
+def test_openvino_results_do_not_depend_on_grouping() -> None:
+    fast = accelerate(tiny_recognizer(), "openvino")
+    whole = fast.embed(FRAMES)
+    order = np.random.default_rng(1).permutation(len(FRAMES))
+    assert np.array_equal(fast.embed(FRAMES[order]), whole[order])
+    parts = [fast.embed(part) for part in np.split(FRAMES, [1, 3, 20])]
+    assert np.array_equal(np.concatenate(parts), whole)
+
+
+@needs_openvino
+def test_openvino_is_not_let_to_report_home() -> None:
+    code = (
+        "import sys, numpy as np;"
+        "from facefocus.models.backends import accelerate;"
+        "from tests.small import tiny_recognizer;"
+        "frames = np.zeros((1, 32, 32, 3), np.uint8);"
+        "accelerate(tiny_recognizer(), 'openvino').embed(frames);"
+        "print(sys.modules['openvino_telemetry'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "None"
+
+
+@needs_openvino
+def test_the_module_is_left_as_it_was() -> None:
+    recognizer = tiny_recognizer()
+    assert isinstance(recognizer.module, TinyNet)
+    recognizer.module.train()
+    accelerate(recognizer, "openvino").embed(FRAMES[:1])
+    assert recognizer.module.training and recognizer.module.first.training
+
+
+def test_a_backend_that_disagrees_is_refused_with_the_figure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recognizer = tiny_recognizer()
+    backend = OpenVino(recognizer)
+    monkeypatch.setattr(backends, "_compile", lambda *_: lambda x: [np.ones((16, 8), np.float32)])
+    with pytest.raises(UserError, match=r"differ from torch's: least cosine .*0\.9999 is needed"):
+        backend(torch.zeros(16, 3, SIDE, SIDE))
+
+
+def test_auto_is_torch_where_openvino_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    assert accelerate(tiny_recognizer()).precision.startswith("torch ")  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match="pip install"):
+        accelerate(tiny_recognizer(), "openvino")
+
+
+def test_an_unknown_backend_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="Did you mean 'openvino'"):
+        accelerate(tiny_recognizer(), "openvinoo")

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from facefocus.errors import UserError
+from facefocus.models.weights import fit, load_into, read_weights, shapes_of
+
+
+def small() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 4))
+
+
+def other() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.Linear(8, 4))
+
+
+CATALOG = {"small()": small, "other()": other}
+
+
+def load(path: Path, module: nn.Module | None = None) -> tuple[nn.Module, tuple[str, ...]]:
+    module = module or small()
+    notes = load_into(module, read_weights(path), architecture="small()", catalog=CATALOG)
+    return module, notes
+
+
+def state() -> dict[str, Tensor]:
+    torch.manual_seed(7)
+    return {key: torch.rand_like(value.float()) for key, value in small().state_dict().items()}
+
+
+def assert_loaded(module: nn.Module, expected: dict[str, Tensor]) -> None:
+    for key, value in module.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            assert value == 0
+        else:
+            assert torch.equal(value, expected[key]), key
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt", ".ckpt"])
+def test_every_kind_of_file(tmp_path: Path, suffix: str) -> None:
+    path, tensors = tmp_path / f"w{suffix}", state()
+    if suffix == ".safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save(tensors, path)
+    module, notes = load(path)
+    assert notes == ()
+    assert_loaded(module, tensors)
+
+
+def test_the_format_of_old_checkpoints(tmp_path: Path) -> None:
+    path, tensors = tmp_path / "old.pt", state()
+    torch.save(tensors, path, _use_new_zipfile_serialization=False)
+    assert_loaded(load(path)[0], tensors)
+
+
+@pytest.mark.parametrize("nest", ["state_dict", "model", "backbone"])
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "model.", "module.backbone."])
+def test_wrappers_are_taken_off(tmp_path: Path, prefix: str, nest: str) -> None:
+    path, tensors = tmp_path / "w.pth", state()
+    torch.save({"epoch": 3, nest: {prefix + key: value for key, value in tensors.items()}}, path)
+    assert_loaded(load(path)[0], tensors)
+
+
+def test_a_modules_own_keys_are_not_taken_for_wrappers(tmp_path: Path) -> None:
+    inner = small()
+    module = nn.ModuleDict({"model": inner})
+    tensors = {f"model.{key}": value for key, value in state().items()}
+    save_file(tensors, tmp_path / "w.safetensors")
+    load(tmp_path / "w.safetensors", module)
+    assert_loaded(inner, state())
+
+
+def test_half_precision_is_widened_and_said(tmp_path: Path) -> None:
+    halves = {key: value.half() for key, value in state().items()}
+    torch.save(halves, tmp_path / "w.pth")
+    module, notes = load(tmp_path / "w.pth")
+    assert notes == ("8 tensors were converted to float32.",)
+    assert_loaded(module, {key: value.float() for key, value in halves.items()})
+
+
+def test_classification_layers_are_left_out_and_said(tmp_path: Path) -> None:
+    tensors = state() | {"logits.weight": torch.ones(9, 4), "logits.bias": torch.ones(9)}
+    torch.save(tensors, tmp_path / "w.pth")
+    module, notes = load(tmp_path / "w.pth")
+    assert notes == ("Classification layers were left out: logits.weight, logits.bias.",)
+    assert_loaded(module, tensors)
+
+
+def test_a_classifiers_name_is_no_excuse_where_the_network_uses_it() -> None:
+    module = nn.ModuleDict({"fc": nn.Linear(2, 2)})
+    tensors = {key: torch.ones(shape) for key, shape in shapes_of(module).items()}
+    assert fit(tensors, module).problem == ""
+    assert (
+        "unknown to it, first 'fc.extra'"
+        in fit(tensors | {"fc.extra": torch.ones(1)}, module).problem
+    )
+
+
+def test_other_architectures_are_recognized(tmp_path: Path) -> None:
+    save_file(other().state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "w.safetensors")
+    message = str(caught.value)
+    assert "do not fit small(): 4 of its 8 tensors are missing, first '1.running_mean'" in message
+    assert message.endswith("It fits other().")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"0.bias": None}, "1 of its 8 tensors are missing, first '0.bias'"),
+        ({"0.bias": torch.ones(3)}, r"'0.bias' must be \[2\], got \[3\]"),
+        ({"9.bias": torch.ones(3)}, "1 tensors are unknown to it, first '9.bias'"),
+    ],
+)
+def test_misfits_are_named(tmp_path: Path, change: dict[str, Tensor | None], message: str) -> None:
+    changed = {key: value for key, value in (state() | change).items() if value is not None}
+    save_file(changed, tmp_path / "w.safetensors")
+    module = small()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    with pytest.raises(UserError, match=message):
+        load(tmp_path / "w.safetensors", module)
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, before[key]), "a misfit changes nothing"
+
+
+class Hostile:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_hostile_pickles_are_refused_and_not_run(tmp_path: Path, zipped: bool) -> None:
+    path, mark = tmp_path / "w.pth", tmp_path / "ran"
+    torch.save(state() | {"x": Hostile(mark)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match="hold more than tensors and were refused"):
+        read_weights(path)
+    assert not mark.exists()
+
+
+def test_whole_modules_are_refused(tmp_path: Path) -> None:
+    torch.save(small(), tmp_path / "w.pt")
+    with pytest.raises(UserError, match="hold more than tensors and were refused"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "zeros", "no tensors"])
+def test_damaged_files(tmp_path: Path, suffix: str, damage: str) -> None:
+    path = tmp_path / f"w{suffix}"
+    content = {} if damage == "no tensors" else state()
+    if suffix == ".safetensors":
+        save_file(content, path)
+    else:
+        torch.save(content, path)
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif damage in ("empty", "text", "zeros"):
+        path.write_bytes({"empty": b"", "text": b"<html>404</html>", "zeros": bytes(4096)}[damage])
+    with pytest.raises(UserError) as caught:
+        read_weights(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    assert "refused" not in message
+
+
+def test_other_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"must end in .safetensors"):
+        read_weights(tmp_path / "w.txt")
+    with pytest.raises(UserError, match="do not exist"):
+        read_weights(tmp_path / "w.pth")
+    torch.save([torch.ones(2)], tmp_path / "w.pth")
+    with pytest.raises(UserError, match="no tensors by name"):
+        read_weights(tmp_path / "w.pth")

@@ -1,0 +1,186 @@
+"""Figures draw the table's numbers, with colors of their own, and change nothing around them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from facefocus.report import figures
+from facefocus.report.tables import default_slice, summarize
+from tests.report.fabricated import EFFECT, realistic, row, table
+
+
+@pytest.fixture(scope="module")
+def results() -> pl.DataFrame:
+    return realistic(8)
+
+
+@pytest.fixture(scope="module")
+def summary(results: pl.DataFrame) -> pl.DataFrame:
+    return summarize(results)
+
+
+def array(values: Any) -> Any:
+    """As an array, whatever matplotlib declares it as."""
+    return np.asarray(values)
+
+
+def texts(axis: Axes) -> list[str]:
+    return [text.get_text() for text in axis.texts]
+
+
+def test_colors_are_fixed_for_known_methods_and_distinct_for_others() -> None:
+    alone = figures.looks(["layer-cam"])
+    many = figures.looks(["zeta", "grad-cam", "LayerCAM", "layer-cam", "alpha", "random"])
+    assert alone["layer-cam"] == many["layer-cam"] == many["LayerCAM"]
+    del many["LayerCAM"]
+    assert len(set(many.values())) == len(many)
+    assert many == figures.looks(reversed(list(many)))
+
+
+def test_budget_curves_draw_the_means_of_each_layer(summary: pl.DataFrame) -> None:
+    rows = summary.filter(pl.col("fill") == "black")
+    figure = figures.budget_curves(rows, width=11.0)
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title(loc="left") for axis in shown] == [
+        "layer 1", "layer N/2 (24)", "layer N (48)",
+    ]  # fmt: skip
+    expected = rows.filter((pl.col("method") == "layer-cam") & (pl.col("layer") == "N/2"))
+    (line,) = [one for one in shown[1].lines if one.get_label() == "layer-cam"]
+    assert np.allclose(line.get_xdata(), [1, 3, 10])
+    assert np.allclose(line.get_ydata(), expected.sort("budget")["rate"])
+    assert to_hex(line.get_color()) == "#009e73"
+    assert all("random" in [one.get_label() for one in axis.lines] for axis in shown)
+    bands = [array(band.get_paths()[0].vertices)[:, 1] for band in shown[1].collections]
+    assert any(np.isclose(band.min(), min(expected["rate_low"].to_list())) for band in bands)
+
+
+def test_narrow_curves_stand_one_above_the_other(summary: pl.DataFrame) -> None:
+    figure = figures.budget_curves(summary.filter(pl.col("fill") == "black"), width=3.6)
+    columns = {round(axis.get_position().x0, 6) for axis in figure.axes}
+    assert len(figure.axes) == 3 and len(columns) == 1
+    assert figure.get_figwidth() == pytest.approx(3.6)
+
+
+def test_heat_map_shows_drops_and_missing_maps(summary: pl.DataFrame) -> None:
+    rows = default_slice(summary).of(summary)
+    axis = figures.layer_heatmap(rows, width=8.0).axes[0]
+    (cell,) = rows.filter(
+        (pl.col("method") == "grad-cam++") & (pl.col("layer") == "N/2")
+    ).to_dicts()
+    shown = array(axis.images[0].get_array())
+    assert shown[1, 1] == pytest.approx(cell["drop"])
+    share = round(100 * cell["degenerate_share"])
+    assert f"{cell['drop']:+.3f}\n{share} % no map" in texts(axis)
+    assert len(texts(axis)) == 9  # random pixels have no layer
+
+
+def test_fills_draw_every_mean(summary: pl.DataFrame) -> None:
+    rows = summary.filter((pl.col("budget") == 0.01) & pl.col("layer").is_in(["1"]))
+    axis = figures.fills(rows, width=8.0).axes[0]
+    drawn = {
+        float(array(line.get_xdata())[0]) for line in axis.lines if line.get_marker() != "None"
+    }
+    assert set(rows["rate"]) == drawn
+    ticks = [label.get_text() for label in axis.get_yticklabels()]
+    assert ticks == ["black", "white", "mean", "random", "blur"]
+
+
+def test_identities_draw_every_drop_largest_mean_first(results: pl.DataFrame) -> None:
+    shown = results.filter((pl.col("budget") == 0.01) & (pl.col("fill") == "black"))
+    axis = figures.identities(shown, width=8.0).axes[0]
+    means = [
+        shown.filter(pl.col("method") == method, pl.col("layer").eq_missing(layer))
+        .select((pl.col("clean_rate") - pl.col("rate")).mean())
+        .item()
+        for method, layer in EFFECT
+    ]
+    dots = [np.asarray(dot.get_offsets())[:, 0] for dot in axis.collections]
+    assert np.allclose([dot.mean() for dot in dots], sorted(means, reverse=True))
+    assert all(len(dot) == 8 for dot in dots)
+
+
+def test_configurations_without_a_score_leave_gaps_not_errors() -> None:
+    none = row(rate=None, cosine=None, degenerate=True, on_degenerate="skip")
+    summary = summarize(table([none]))
+    assert "no score\n100 % no map" in texts(figures.layer_heatmap(summary, width=8.0).axes[0])
+    assert not figures.identities(table([none]), width=8.0).axes[0].collections
+    drawn = figures.budget_curves(summary, width=8.0).axes[0]
+    assert not [line for line in drawn.lines if line.get_marker() != "None"]
+
+
+def pixels(figure: Figure, path: Path) -> np.ndarray:
+    figures.save(figure, path)
+    image: np.ndarray = np.asarray(mpl.image.imread(path))
+    return (image[..., :3] * 255).round().astype(np.uint8)
+
+
+def tile(*, degenerate: bool = False) -> figures.Tile:
+    mask = np.zeros((112, 112), dtype=bool)
+    mask[90:, :20] = not degenerate
+    ramp = np.linspace(0, 1, 112 * 112, dtype=np.float32).reshape(112, 112)
+    return figures.Tile("m\nlayer 1", np.zeros_like(ramp) if degenerate else ramp, mask, degenerate)
+
+
+def test_gallery_says_where_there_is_no_map() -> None:
+    drawn = figures.gallery([tile(), tile(degenerate=True)], width=4.0)
+    assert [texts(axis) for axis in drawn.axes] == [[], [], ["no map"], ["nothing hidden"]]
+    assert [len(axis.images) for axis in drawn.axes] == [1, 1, 0, 0]
+
+
+def test_gallery_with_a_face_shows_it_clean_blended_and_hidden() -> None:
+    face = np.full((112, 112, 3), (10, 200, 30), dtype=np.uint8)
+    hidden = np.where(tile().mask[..., None], np.uint8(0), face)
+    drawn = figures.gallery([tile()], width=4.0, face=face, hidden=[hidden])
+    clean, blended, below = drawn.axes
+    assert np.array_equal(array(clean.images[0].get_array()), face)
+    assert np.array_equal(
+        np.unique(array(blended.images[0].get_array())), [80]
+    )  # gray under the map
+    assert blended.images[1].get_alpha() == 0.6
+    assert np.array_equal(array(below.images[0].get_array()), hidden)
+
+
+def test_outline_has_its_features_where_aligned_faces_have_them(tmp_path: Path) -> None:
+    figure = Figure(figsize=(1.12, 1.12))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.imshow(np.zeros((112, 112, 3), np.uint8))
+    axis.set_axis_off()
+    figures.draw_outline(axis, 112, 112, color="#ffffff")
+    drawn = pixels(figure, tmp_path / "outline.png").max(2)
+    scale = drawn.shape[0] / 112
+    for x, y in ((41.5, 92.4), (70.7, 92.2), (38.3, 48.2), (73.5, 48.0)):  # mouth corners, irises
+        near = drawn[round((y - 2) * scale) : round((y + 2) * scale)]
+        assert near[:, round((x - 2) * scale) : round((x + 2) * scale)].max() > 100
+    assert drawn[: round(scale * 20), : round(scale * 10)].max() == 0
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_same_rows_give_the_same_bytes(summary: pl.DataFrame, tmp_path: Path, kind: str) -> None:
+    rows = default_slice(summary).of(summary)
+    for name in ("first", "second"):
+        figures.save(figures.layer_heatmap(rows, width=5.0), tmp_path / f"{name}.{kind}")
+    first, second = ((tmp_path / f"{name}.{kind}").read_bytes() for name in ("first", "second"))
+    assert first == second
+
+
+def test_png_has_two_pixels_for_each_shown(summary: pl.DataFrame, tmp_path: Path) -> None:
+    image = pixels(figures.layer_heatmap(default_slice(summary).of(summary), width=5.0),
+                   tmp_path / "x.png")  # fmt: skip
+    assert image.shape[1] == 2 * 96 * 5
+
+
+def test_settings_around_are_neither_read_nor_changed(summary: pl.DataFrame) -> None:
+    with mpl.rc_context({"font.size": 40.0, "axes.grid": False}):
+        before = dict(mpl.rcParams)
+        figure = figures.layer_heatmap(default_slice(summary).of(summary), width=5.0)
+        assert dict(mpl.rcParams) == before
+    assert figure.axes[0].texts[0].get_fontsize() == 8.5

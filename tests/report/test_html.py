@@ -1,0 +1,303 @@
+"""The page: complete, escaped, without network, and without a face unless asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from facefocus.errors import UserError
+from facefocus.faces.faceset import IndexRow, open_faceset, write_faceset
+from facefocus.report import html
+from facefocus.report.html import write_report
+from tests.report.fabricated import PROVENANCE, add_gallery, realistic, row, table, write_run
+
+PEOPLE = ("Ada", "Bo")
+#: A color no color map, font or outline makes.
+SKIN = (255, 0, 200)
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and all text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def small() -> pl.DataFrame:
+    """Two people, two methods, two budgets, two fills, random pixels."""
+    return table(
+        row(identity=name, method=method, budget=budget, fill=fill, rate=rate)
+        for name in PEOPLE
+        for method, rate in (("grad-cam", 0.75), ("layer-cam", 0.5), ("random", 0.875))
+        for budget in (0.01, 0.03)
+        for fill in ("black", "white")
+    )
+
+
+def make_faces(folder: Path) -> str:
+    """A face set whose every pixel has the planted color; returns its hash."""
+    folder.mkdir()
+    frames = [np.full((112, 112, 3), SKIN, dtype=np.uint8) for _ in PEOPLE]
+    rows = [IndexRow(identity=name, name=f"{name}_0001", path=name) for name in PEOPLE]
+    write_faceset(folder, title="lfw", rows=rows, frames=frames, size=(112, 112))
+    return open_faceset(folder).hash
+
+
+def with_face_set(tmp_path: Path, **changes: Any) -> Path:
+    faces = {"title": "lfw", "hash": make_faces(tmp_path / "set"), "path": str(tmp_path / "set")}
+    run = write_run(tmp_path / "run", small(), PROVENANCE | {"faces": faces | changes})
+    add_gallery(run, PEOPLE[:1])
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_run(tmp_path_factory.mktemp("runs") / "run", small())
+    add_gallery(folder, PEOPLE[:1])
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> Page:
+    return Page(run / "report" / "index.html")
+
+
+def test_page_answers_first_and_then_in_the_readers_order(page: Page) -> None:
+    assert "that layer-cam (layer N) ranks highest" in page.text
+    assert "a drop of 0.500" in page.text and "the method takes 0.375" in page.text.replace(
+        "+0.375", "0.375"
+    )
+    assert [section["id"] for section in page.all("section")] == [
+        "experiment", "audit", "winner", "effect", "where", "whom", "numbers", "provenance",
+    ]  # fmt: skip
+    assert page.text.index("a drop of 0.500") < page.text.index("What was done")
+
+
+def test_page_needs_nothing_from_outside(run: Path, page: Page) -> None:
+    addresses = [
+        value
+        for _, attributes in page.tags
+        for name in ("src", "srcset", "href")
+        if (value := attributes.get(name)) and not value.startswith("#")
+    ]
+    assert addresses
+    assert all((run / "report" / address).is_file() for address in addresses)
+    assert not re.search(r"https?://|@import|url\(", page.source)
+
+
+def test_pictures_have_alt_texts_and_sizes_and_tables_headings(page: Page) -> None:
+    images = page.all("img")
+    assert len(images) == 5  # layers, budgets, fills, gallery, identities
+    assert all(len(image["alt"] or "") > 30 and image["width"] for image in images)
+    assert len(page.all("table")) == len(page.all("caption")) == 2
+    assert all(head["scope"] == "col" for head in page.all("th"))
+    assert page.all("html")[0]["lang"] == "en"
+
+
+def test_shown_sizes_are_those_of_the_files(run: Path, page: Page) -> None:
+    (shown,) = [one for one in page.all("img") if "gallery" in (one["src"] or "")]
+    with Image.open(run / "report" / str(shown["src"])) as image:
+        assert abs(image.width - 2 * int(shown["width"] or 0)) <= 1
+        assert abs(image.height - 2 * int(shown["height"] or 0)) <= 1
+
+
+def test_numbers_stand_beside_their_audit(run: Path, page: Page) -> None:
+    assert "0.500 " in page.text and "60/60" not in page.text and "2/2" in page.text
+    written = pl.read_csv(run / "report" / "summary.csv")
+    assert written.height == 12
+    assert written.filter(pl.col("method") == "layer-cam")["rate"].to_list() == [0.5] * 4
+
+
+def test_provenance_and_experiment_are_there(page: Page) -> None:
+    assert "ab12" * 16 in page.text and "2.13.0" in page.text
+    assert 'title = "made-up"' in page.text
+
+
+def test_same_run_same_bytes(run: Path, tmp_path: Path) -> None:
+    again = write_run(tmp_path / "run", small())
+    add_gallery(again, PEOPLE[:1])
+    write_report(again)
+    for path in sorted((run / "report").rglob("*.*")):
+        other = again / "report" / path.relative_to(run / "report")
+        assert other.read_bytes() == path.read_bytes(), path.name
+
+
+# ------------------------------------------------------------------------------------- privacy
+
+
+def shows_skin(folder: Path) -> bool:
+    """Whether any picture has a pixel of the planted color."""
+    pictures = sorted(folder.rglob("*.png"))
+    assert pictures
+    found = False
+    for path in pictures:
+        with Image.open(path) as image:
+            found |= bool((np.asarray(image.convert("RGB")) == SKIN).all(2).any())
+    return found
+
+
+def test_without_faces_the_face_set_is_not_even_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise AssertionError("the face set was opened")
+
+    run = with_face_set(tmp_path)
+    monkeypatch.setattr(html, "open_faceset", refuse)
+    page = Page(write_report(run))
+    assert not shows_skin(run / "report")
+    assert "no face is shown" in page.text and "This page shows faces" not in page.text
+
+
+def test_with_faces_they_are_shown_and_a_later_page_without_removes_them(tmp_path: Path) -> None:
+    run = with_face_set(tmp_path)
+    page = Page(write_report(run, with_faces=True))
+    assert shows_skin(run / "report") and "This page shows faces" in page.text
+    write_report(run)
+    assert not shows_skin(run / "report")
+    assert sorted(path.name for path in run.iterdir()) == [
+        "experiment.toml", "gallery.npz", "gallery.parquet", "provenance.json", "report",
+        "results.parquet",
+    ]  # fmt: skip
+
+
+def test_other_faces_than_the_runs_are_refused(tmp_path: Path) -> None:
+    run = with_face_set(tmp_path, hash="0" * 64)
+    with pytest.raises(UserError, match=r"must be those of the run, with hash 0{64}\. Got '"):
+        write_report(run, with_faces=True)
+    assert not (run / "report").exists()
+
+
+def test_face_set_that_moved_is_found_where_it_is_named(tmp_path: Path) -> None:
+    run = with_face_set(tmp_path, path="/nowhere")
+    with pytest.raises(UserError, match=r"must be a folder\. Got '/nowhere'"):
+        write_report(run, with_faces=True)
+    write_report(run, with_faces=True, faces_dir=tmp_path / "set")
+    assert shows_skin(run / "report")
+
+
+def test_faces_need_a_run_that_says_which(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", small())
+    (run / "provenance.json").write_text("{}")
+    with pytest.raises(UserError, match="records its face set"):
+        write_report(run, with_faces=True)
+
+
+# ------------------------------------------------------------------------------------- odd runs
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    evil = '<script>alert("x")</script>$\\frac{$&"'
+    rows = [row(identity=name, experiment=evil, target=evil, source=evil, fill=evil, method=evil,
+                layer=evil, layer_calls=evil) for name in (evil, "Bo")]  # fmt: skip
+    run = write_run(tmp_path / "run", table(rows), PROVENANCE | {evil: [evil, {evil: evil}]})
+    add_gallery(run, [evil])
+    page = Page(write_report(run))
+    assert page.source.count("<script>") == 1  # the page's own
+    assert evil in page.text
+    assert all("onerror" not in attributes for _, attributes in page.tags)
+
+
+def test_run_without_results_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no results.parquet; run 'facefocus run' first"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["results.parquet", "provenance.json"])
+def test_broken_file_is_named(tmp_path: Path, name: str) -> None:
+    run = write_run(tmp_path / "run", small())
+    (run / name).write_bytes(b"broken")
+    with pytest.raises(UserError, match=f"{name}' cannot be read"):
+        write_report(run)
+
+
+def test_empty_run_has_a_page_that_says_so(tmp_path: Path) -> None:
+    page = Page(write_report(write_run(tmp_path / "run", table([]))))
+    assert "This run has no results" in page.text
+    assert not page.all("section") and not page.all("nav")
+
+
+def test_one_identity_has_no_intervals_and_no_spread(tmp_path: Path) -> None:
+    page = Page(write_report(write_run(tmp_path / "run", small().filter(identity="Ada"))))
+    assert "mean of 1 identity" in page.text and "one identity cannot tell" in page.text
+    assert "whom" not in [section["id"] for section in page.all("section")]
+    assert "where" not in [section["id"] for section in page.all("section")]
+
+
+@pytest.mark.parametrize("kind", ["none", "skip"])
+def test_method_without_a_map_for_anybody(tmp_path: Path, kind: str) -> None:
+    score = {"rate": 1.0, "cosine": 0.6} if kind == "none" else {"rate": None, "cosine": None}
+    rows = [row(identity=name, degenerate=True, on_degenerate=kind, maps_degenerate=12,
+                masked_pixels=0.0, masked_share=0.0, **score) for name in PEOPLE]  # fmt: skip
+    page = Page(write_report(write_run(tmp_path / "run", table(rows))))
+    assert "100\N{NO-BREAK SPACE}% of identities" in page.text
+    assert "No method lowers" in page.text or "no method has a score" in page.text
+
+
+def test_inclusive_masks_are_warned_of_at_the_top(tmp_path: Path) -> None:
+    rows = [row(identity=name, on_degenerate="inclusive") for name in PEOPLE]
+    page = Page(write_report(write_run(tmp_path / "run", table(rows))))
+    assert page.text.index("flat map hides the whole face") < page.text.index("What was done")
+    assert "flagged" in page.source
+
+
+def test_run_without_a_record_has_a_page_without_provenance(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", small())
+    (run / "provenance.json").unlink()
+    (run / "experiment.toml").unlink()
+    ids = [section["id"] for section in Page(write_report(run)).all("section")]
+    assert "provenance" not in ids and "numbers" in ids
+
+
+def test_failure_leaves_the_report_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "run", small())
+    before = write_report(run).read_bytes()
+
+    def fail(report: html.Report) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(html, "SECTIONS", (*html.SECTIONS, fail))
+    with pytest.raises(MemoryError):
+        write_report(run)
+    assert (run / "report" / "index.html").read_bytes() == before
+    assert not list(run.glob(".report*"))
+
+
+def test_several_recognizers_each_have_their_part(tmp_path: Path) -> None:
+    results = realistic(3, ("net-a", "net-b")).filter(pl.col("fill") == "black")
+    page = Page(write_report(write_run(tmp_path / "run", results)))
+    assert "rate of net-a from" in page.text and "rate of net-b from" in page.text
+    assert len(page.all("table")) == 3 and len(page.all("img")) == 6
+
+
+def test_gallery_shows_the_budget_of_the_first_look(tmp_path: Path) -> None:
+    results = small().filter(pl.col("budget") == 0.03)
+    run = write_run(tmp_path / "run", results)
+    add_gallery(run, PEOPLE[:1])
+    page = Page(write_report(run))
+    assert "what is hidden at 3\N{NO-BREAK SPACE}%" in page.text
+    assert json.loads((run / "provenance.json").read_text()) == PROVENANCE
