@@ -1,0 +1,283 @@
+"""What to do: an experiment file (TOML) as frozen specs, with one clear message per wrong field."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from facefocus.errors import UserError, did_you_mean, one_line
+from facefocus.registry import Registry
+
+T = TypeVar("T")
+
+
+def _as_tuple(value: Any) -> Any:
+    """A list as a tuple, anything else as a tuple of one: every field may be given either way."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+Several = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+
+
+def _wrong(expected: str, got: object, suggestion: str = "") -> PydanticCustomError:
+    """A field error that `_message` turns into ``The 'x' of [y] must be ... Got ....``."""
+    return PydanticCustomError("field", "{text}", {"text": f"{expected}. Got {got!r}.{suggestion}"})
+
+
+def _known(registry: Registry[Any], names: Iterable[str]) -> None:
+    for name in names:
+        if name not in registry:
+            expected = f"one of {', '.join(registry)}"
+            raise _wrong(expected, name, did_you_mean(name, registry))
+
+
+class Section(BaseModel):
+    """Frozen, and strict about names: a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Faces(Section):
+    """``[faces]``: which face set and whom of it.
+
+    Attributes:
+        set: A prepared folder, or the name of one under ``faces/``.
+        identities: How many people, seeded; all with at least two images by default.
+        images: Take only people who have between these two numbers of images.
+        max_images: Use at most this many images of a person, seeded.
+    """
+
+    set: str = "lfw"
+    identities: Annotated[int, Field(ge=1)] | None = None
+    images: tuple[int, int] | None = None
+    max_images: Annotated[int, Field(ge=2)] | None = None
+
+    @field_validator("images")
+    @classmethod
+    def _range(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and not 2 <= value[0] <= value[1]:
+            raise _wrong("[least, most] with 2 <= least <= most", list(value))
+        return value
+
+
+class Recognizers(Section):
+    """``[recognizers]``: on which the maps are made, and on which the masks are tried.
+
+    Attributes:
+        source: Names, files or ``file.py:build``; every map is made on each.
+        target: The same; every mask is tried on each. The sources by default.
+    """
+
+    source: Several[str]
+    target: Several[str] | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The targets, or the sources where none are named."""
+        return self.target if self.target is not None else self.source
+
+
+class Saliency(Section):
+    """``[saliency]``: the maps. May be given several times as ``[[saliency]]``.
+
+    Attributes:
+        method: Names of methods and baselines.
+        layer: PROTOCOL section 3: ``1 2 3 N/4 N/2 3N/4 N-2 N-1 N``, an integer, or a group.
+        objective: PROTOCOL section 2: ``cosine``, ``l1``, ``l2``, ``arcface(m)``.
+        evidence: What raises the objective, or what lowers it.
+        normalize: Whether l1 and l2 compare normalized embeddings.
+        arcface_scale: The s of arcface.
+        variant: Which Grad-CAM++ (PROTOCOL section 4).
+        max_pairs: At most this many ordered pairs of a person, seeded; all by default.
+        draws: How many draws of a random baseline are averaged.
+    """
+
+    method: Several[str]
+    layer: Several[str] = ("N",)
+    objective: Several[str] = ("cosine",)
+    evidence: Literal["positive", "negative"] = "positive"
+    normalize: bool = True
+    arcface_scale: Annotated[float, Field(gt=0)] = 1.0
+    variant: Literal["equation", "epsilon", "normalized"] = "equation"
+    max_pairs: Annotated[int, Field(ge=1)] | None = None
+    draws: Annotated[int, Field(ge=1)] = 5
+
+    @field_validator("layer", mode="before")
+    @classmethod
+    def _layer_text(cls, value: Any) -> Any:
+        return tuple(str(v) if type(v) is int else v for v in _as_tuple(value))
+
+    @field_validator("method")
+    @classmethod
+    def _method(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from facefocus.saliency.methods import METHODS
+
+        _known(METHODS, value)
+        return value
+
+    @field_validator("objective")
+    @classmethod
+    def _objective(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from facefocus.saliency.objectives import parse_objective
+
+        for text in value:
+            try:
+                parse_objective(text)
+            except UserError as error:
+                raise PydanticCustomError("own", "{text}", {"text": str(error)}) from None
+        return value
+
+
+class Occlusion(Section):
+    """``[occlusion]``: how much is hidden, with what, and what a flat map means.
+
+    Attributes:
+        budget: Shares of the frame in (0, 1]; 0.01 is 1 %.
+        fill: Names of fills (PROTOCOL section 7).
+        on_degenerate: What becomes of an identity without a map (PROTOCOL section 6).
+    """
+
+    budget: Several[float]
+    fill: Several[str] = ("black",)
+    on_degenerate: Several[Literal["none", "skip", "random", "inclusive"]] = ("none",)
+
+    @field_validator("budget")
+    @classmethod
+    def _share(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        for share in value:
+            if not 0 < share <= 1:
+                percent = f"{share / 100:.2f}" if share % 1 == 0 else f"{share / 100:g}"
+                hint = f" Did you mean {percent}?" if 1 < share <= 100 else ""
+                raise _wrong("in (0, 1]", int(share) if share % 1 == 0 else share, hint)
+        return tuple(sorted(set(value)))
+
+    @field_validator("fill")
+    @classmethod
+    def _fill(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from facefocus.occlusion.fills import FILLS
+
+        _known(FILLS, value)
+        return value
+
+
+class Evaluation(Section):
+    """``[evaluation]``: thresholds and what is compared (PROTOCOL section 8).
+
+    Attributes:
+        threshold: ``eer``, ``fmr=1e-2`` (any rate) or ``accuracy``; frozen under occlusion.
+        compare: Occluded photos against ``clean`` ones, or ``both`` occluded.
+    """
+
+    threshold: str = "eer"
+    compare: Literal["clean", "both"] = "clean"
+
+    @field_validator("threshold")
+    @classmethod
+    def _rule(cls, value: str) -> str:
+        from facefocus.evaluation.verification import parse_rule
+
+        try:
+            parse_rule(value)
+        except UserError as error:
+            raise PydanticCustomError("own", "{text}", {"text": str(error)}) from None
+        return value
+
+
+class Experiment(Section):
+    """A whole experiment file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Annotated[int, Field(ge=0)] = 0
+    faces: Faces = Faces()
+    recognizers: Recognizers
+    saliency: Several[Saliency]
+    occlusion: Occlusion
+    evaluation: Evaluation = Evaluation()
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read an experiment file.
+
+    Raises:
+        UserError: It cannot be read, is no TOML, or a field is wrong; one line per field.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Cannot read the experiment '{path}': {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"'{path}' is not a TOML file: {one_line(error)}.") from None
+    return parse_experiment(data)
+
+
+def parse_experiment(data: Mapping[str, Any]) -> Experiment:
+    """An experiment from plain data, as it stands in a TOML file.
+
+    Raises:
+        UserError: A field is wrong; one line per field.
+    """
+    try:
+        return Experiment.model_validate(dict(data))
+    except ValidationError as error:
+        seen = dict.fromkeys(_message(detail) for detail in error.errors())
+        raise UserError("\n".join(seen)) from None
+
+
+_SECTIONS: dict[str, type[Section]] = {
+    "faces": Faces,
+    "recognizers": Recognizers,
+    "saliency": Saliency,
+    "occlusion": Occlusion,
+    "evaluation": Evaluation,
+}
+
+#: Expectations behind pydantic's error types, in the words of our messages.
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "a text in quotes",
+    "tuple_type": "a list",
+    "too_short": "a list with at least one entry",
+    "greater_than": "greater than {gt:g}",
+    "greater_than_equal": "at least {ge}",
+    "literal_error": "one of {expected}",
+    "string_pattern_mismatch": "letters, digits, '.', '_' and '-'",
+    "model_type": "a table of fields",
+    "model_attributes_type": "a table of fields",
+}
+
+
+def _message(detail: ErrorDetails) -> str:
+    """One line for one of pydantic's findings."""
+    words = [part for part in detail["loc"] if isinstance(part, str)]
+    section = words[0] if words and words[0] in _SECTIONS else None
+    field = words[1] if section and len(words) > 1 else words[0] if words else "experiment"
+    place = f" of [{section}]" if section and len(words) > 1 else " of the experiment"
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _SECTIONS[section].model_fields if section else Experiment.model_fields
+        where = f"[{section}]" if section else "The experiment"
+        return f"{where} has no field '{field}'. Known: {', '.join(known)}." + did_you_mean(
+            field, known
+        )
+    if kind == "missing":
+        return f"The '{field}'{place} is missing."
+    if kind == "own":
+        return str(context["text"])
+    if kind == "field":
+        return f"The '{field}'{place} must be {context['text']}"
+    expected = _EXPECTED.get(kind, "{message}").format(message=detail["msg"], **context)
+    got = detail["input"]
+    options = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
+    hint = did_you_mean(got, options) if kind == "literal_error" and isinstance(got, str) else ""
+    return f"The '{field}'{place} must be {expected}. Got {got!r}.{hint}"

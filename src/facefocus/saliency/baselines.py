@@ -1,0 +1,55 @@
+"""Maps that look at no face: what any real method has to beat (PROTOCOL section 9.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float32
+
+from facefocus import seeds
+from facefocus.saliency.methods import METHODS, Baseline, BaselineFunction
+
+#: Standard deviation of the center-Gaussian as a share of each side. On a square frame the order
+#: of the pixels, and so every mask, is the same for any value.
+CENTER_SIGMA = 0.25
+
+
+def _baseline(name: str, *, version: int) -> Callable[[BaselineFunction], BaselineFunction]:
+    def add(function: BaselineFunction) -> BaselineFunction:
+        METHODS.add(name, Baseline(name, function, version))
+        return function
+
+    return add
+
+
+@_baseline("random", version=1)
+def random_map(shape: tuple[int, int], rng: np.random.Generator) -> Float32[np.ndarray, "h w"]:
+    """Independent uniform pixels in [0, 1)."""
+    return rng.random(shape, dtype=np.float32)
+
+
+@_baseline("center-gaussian", version=1)
+def center_gaussian(shape: tuple[int, int], rng: np.random.Generator) -> Float32[np.ndarray, "h w"]:
+    """A Gaussian about the frame's center, 1 at its peak, sigma a quarter of each side."""
+    rows, columns = (
+        np.exp(-0.5 * ((np.arange(side) - (side - 1) / 2) / (CENTER_SIGMA * side)) ** 2)
+        for side in shape
+    )
+    return np.outer(rows, columns).astype(np.float32)
+
+
+def baseline_map(
+    method: Baseline, shape: tuple[int, int], *, seed: int, identity: str, draw: int = 0
+) -> Float32[np.ndarray, "h w"]:
+    """The map of one identity: the same for equal arguments, whatever was drawn before.
+
+    Args:
+        method: A baseline of the registry.
+        shape: Height and width of the frame.
+        seed: The experiment's seed.
+        identity: Whose map it is.
+        draw: Number of the repetition.
+    """
+    rng = seeds.generator(seed, f"baseline-{method.name}", identity, draw)
+    return method.function(shape, rng)

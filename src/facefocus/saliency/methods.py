@@ -1,0 +1,335 @@
+"""The saliency methods by name, and what each kind of method is.
+
+A new method is one function and one registration. What a kind's function takes and gives is
+written at its class; what every method has in common is `Method`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32
+from torch import Tensor
+
+from facefocus.errors import UserError, did_you_mean
+from facefocus.models.recognizer import WhiteBox
+from facefocus.progress import Progress, silent
+from facefocus.registry import Registry
+
+Kind = Literal["gradient", "black-box", "frame-gradient", "baseline"]
+Options = Mapping[str, str]
+
+
+@runtime_checkable
+class Option(Protocol):
+    """One option of a method; values are text, so that they can be part of a key."""
+
+    @property
+    def default(self) -> str:
+        """The value where none is given."""
+
+    def problem(self, value: str) -> str | None:
+        """What a value must be, if `value` is not that: ``"must be one of a, b. Got 'c'."``."""
+
+
+class Choice(NamedTuple):
+    """One of a few words."""
+
+    default: str
+    allowed: tuple[str, ...]
+
+    def problem(self, value: str) -> str | None:
+        """See `Option`."""
+        if value in self.allowed:
+            return None
+        known = ", ".join(self.allowed)
+        return f"must be one of {known}. Got '{value}'." + did_you_mean(value, self.allowed)
+
+
+class Whole(NamedTuple):
+    """A whole number of at least `least`, written with digits only: equal numbers, equal keys."""
+
+    default: str
+    least: int
+
+    def problem(self, value: str) -> str | None:
+        """See `Option`."""
+        if value.isdecimal() and value == str(int(value)) and int(value) >= self.least:
+            return None
+        return f"must be a whole number of at least {self.least}. Got '{value}'."
+
+
+def resolve_options(method: str, options: Mapping[str, Option], given: Options) -> dict[str, str]:
+    """All `options` of a method, the defaults replaced by what is `given`.
+
+    Raises:
+        UserError: An option the method does not have, or a value it does not allow.
+    """
+    for name in given:
+        if name not in options:
+            raise UserError(
+                f"The method '{method}' has no option '{name}'."
+                f" Known: {', '.join(options) or 'none'}." + did_you_mean(name, options)
+            )
+    chosen = {name: given.get(name, option.default) for name, option in options.items()}
+    for name, value in chosen.items():
+        problem = options[name].problem(value)
+        if problem is not None:
+            raise UserError(f"The '{name}' of the method '{method}' {problem}")
+    return chosen
+
+
+@runtime_checkable
+class Method(Protocol):
+    """What a plan needs to know of any method."""
+
+    @property
+    def name(self) -> str:
+        """Name in the registry."""
+
+    @property
+    def version(self) -> int:
+        """Raised whenever the same input would give another map; part of artefact keys."""
+
+    @property
+    def kind(self) -> Kind:
+        """Which inputs the method's function takes."""
+
+    @property
+    def needs_layer(self) -> bool:
+        """Whether its maps depend on a layer."""
+
+    @property
+    def needs_objective(self) -> bool:
+        """Whether its maps depend on an objective."""
+
+
+#: Every saliency method; plug-ins through the entry-point group ``facefocus.methods``.
+METHODS: Registry[Method] = Registry(
+    "method",
+    load=(
+        "facefocus.saliency.cam",
+        "facefocus.saliency.rise",
+        "facefocus.saliency.baselines",
+        "facefocus.saliency.occlusion_gradient",
+    ),
+)
+
+#: activation [n, K, h, w], gradient [n, K, h, w], options -> map [n, h, w]
+CamFunction = Callable[[Tensor, Tensor, Options], Tensor]
+
+
+@dataclass(frozen=True)
+class GradientMethod:
+    """A map from a layer's activation and the objective's gradient there.
+
+    Attributes:
+        function: (activation [n, K, h, w], gradient [n, K, h, w], options) -> map [n, h, w];
+            pure, and each image on its own.
+        scale_invariant: Whether a positive factor on the gradient changes only the map's factor,
+            so that objectives of one family share their maps.
+        options: Its options by name.
+    """
+
+    name: str
+    function: CamFunction
+    version: int
+    scale_invariant: bool
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+    kind: ClassVar[Kind] = "gradient"
+    needs_layer: ClassVar[bool] = True
+    needs_objective: ClassVar[bool] = True
+
+    def resolve_options(self, given: Options) -> dict[str, str]:
+        """All options of the method, the defaults replaced by what is `given`.
+
+        Raises:
+            UserError: An option the method does not have, or a value it does not allow.
+        """
+        return resolve_options(self.name, self.options, given)
+
+
+class Masks(Protocol):
+    """A set of masks, made anew each time it is gone through, so that it is never held whole."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Height and width of each."""
+
+    @property
+    def options(self) -> tuple[tuple[str, str], ...]:
+        """All options of the method, by name."""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Float32 blocks [g, height, width] in order, values in [0, 1]."""
+
+
+#: generator, number g, (height, width), options -> float32 masks [g, height, width]
+MaskFunction = Callable[[np.random.Generator, int, tuple[int, int], Options], np.ndarray]
+#: similarities float64 [p, n] under each of n masks, the masks -> float64 maps [p, height * width]
+CombineFunction = Callable[[np.ndarray, Masks], np.ndarray]
+
+
+@dataclass(frozen=True)
+class PerturbationMethod:
+    """A map from how similar an image stays to its reference under many masks.
+
+    Attributes:
+        draw: (generator, g, (height, width), options) -> float32 masks [g, height, width]: what
+            each pixel is multiplied by, from 0 to 1.
+        combine: (similarities float64 [p, n], the n masks) -> float64 maps [p, height * width];
+            each row from its own similarities alone.
+        options: Its options by name; ``masks``, their number, is one of them.
+        shaping: Those options, besides ``masks``, that the masks themselves depend on.
+    """
+
+    name: str
+    draw: MaskFunction
+    combine: CombineFunction
+    version: int
+    options: Mapping[str, Option]
+    shaping: tuple[str, ...] = ()
+
+    kind: ClassVar[Kind] = "black-box"
+    needs_layer: ClassVar[bool] = False
+    needs_objective: ClassVar[bool] = False
+
+    def resolve_options(self, given: Options) -> dict[str, str]:
+        """All options of the method, the defaults replaced by what is `given`.
+
+        Raises:
+            UserError: An option the method does not have, or a value it does not allow.
+        """
+        return resolve_options(self.name, self.options, given)
+
+
+@dataclass(frozen=True, eq=False)
+class OcclusionMap:
+    """A person's map in the frame.
+
+    Attributes:
+        map: Larger means hide first; zeros where degenerate; always finite.
+        degenerate: It carries no ranking: every value is equal or some are not finite.
+    """
+
+    map: Float32[np.ndarray, "h w"]
+    degenerate: bool
+
+
+class FrameFunction(Protocol):
+    """Maps of people from gradients in the frame itself."""
+
+    def __call__(
+        self,
+        recognizers: Sequence[WhiteBox],
+        people: Sequence[np.ndarray],
+        contents: Sequence[np.ndarray],
+        *,
+        pixels: int,
+        rngs: Sequence[np.random.Generator],
+        options: Options,
+        progress: Progress = silent,
+    ) -> list[OcclusionMap]:
+        """One map per person.
+
+        Args:
+            recognizers: The sources; their maps are combined into one.
+            people: All frames of each person, uint8 [m, H, W, 3].
+            contents: What the fill puts in their place, the same shapes; empty for a method
+                that needs no fill.
+            pixels: The budget; of no effect where `FrameGradientMethod.needs_budget` is False.
+            rngs: One generator per person, for ties.
+            options: All options of the method, resolved.
+            progress: Called per backward pass.
+        """
+
+
+@dataclass(frozen=True)
+class FrameGradientMethod:
+    """A map from the gradient of a person's similarity with respect to the frames' own pixels.
+
+    The objective is the mean cosine to the person's other images; there is no layer.
+
+    Attributes:
+        function: Makes the maps of several people, each person's on its own.
+        needs_fill: Whether the map depends on what pixels are replaced with.
+        options: Its options by name.
+    """
+
+    name: str
+    function: FrameFunction
+    version: int
+    needs_fill: bool
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+    kind: ClassVar[Kind] = "frame-gradient"
+    needs_layer: ClassVar[bool] = False
+    needs_objective: ClassVar[bool] = False
+
+    def resolve_options(self, given: Options) -> dict[str, str]:
+        """All options of the method, the defaults replaced by what is `given`.
+
+        Raises:
+            UserError: An option the method does not have, or a value it does not allow.
+        """
+        return resolve_options(self.name, self.options, given)
+
+    def needs_budget(self, options: Options) -> bool:
+        """Whether the map depends on how many pixels will be hidden: it is made in steps."""
+        return options.get("steps", "1") != "1"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A name for a gradient method with a layer and an objective, as a publication uses it.
+
+    A plan puts `method`, `layer` and `objective` in its place; artefacts are those of the method,
+    so that nothing is computed twice.
+    """
+
+    name: str
+    method: str
+    layer: str
+    objective: str
+
+    needs_layer: ClassVar[bool] = False
+    needs_objective: ClassVar[bool] = False
+
+    @property
+    def version(self) -> int:
+        """The method's."""
+        return METHODS[self.method].version
+
+    @property
+    def kind(self) -> Kind:
+        """The method's."""
+        return METHODS[self.method].kind
+
+
+#: (height, width), generator -> map [height, width]
+BaselineFunction = Callable[[tuple[int, int], np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A map that knows neither the face nor the recognizer.
+
+    Attributes:
+        function: (frame's height and width, generator) -> float32 map [height, width].
+    """
+
+    name: str
+    function: BaselineFunction
+    version: int
+
+    kind: ClassVar[Kind] = "baseline"
+    needs_layer: ClassVar[bool] = False
+    needs_objective: ClassVar[bool] = False

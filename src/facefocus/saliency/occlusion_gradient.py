@@ -1,0 +1,422 @@
+"""Which pixels to hide, from the gradient of a person's similarity (PROTOCOL section 4, ours).
+
+The maps of the other methods say where a network looks. These say what hiding a pixel does, to
+first order, under the very fill that will hide it: the question that occlusion asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from facefocus.models.calls import as_found
+from facefocus.models.layers import placement
+from facefocus.models.recognizer import CHUNK, WhiteBox
+from facefocus.progress import Progress, silent
+from facefocus.saliency.methods import (
+    METHODS,
+    FrameGradientMethod,
+    OcclusionMap,
+    Options,
+    Whole,
+)
+from facefocus.saliency.objectives import RESOLUTION
+
+__all__ = [
+    "OcclusionMap",
+    "gradient_x_input_maps",
+    "occlusion_gradient_map",
+    "occlusion_gradient_maps",
+]
+
+#: Number of a person, and of one of the person's images.
+_Place = tuple[int, int]
+#: (frames of a full chunk, their references [n, d], the place of each) -> maps [n, H, W].
+_ImageMaps = Callable[[np.ndarray, Tensor, Sequence[_Place]], np.ndarray]
+
+
+def occlusion_gradient_map(
+    recognizers: Sequence[WhiteBox],
+    frames: UInt8[np.ndarray, "m h w 3"],
+    content: UInt8[np.ndarray, "m h w 3"],
+    *,
+    steps: int,
+    pixels: int,
+    rng: np.random.Generator,
+) -> OcclusionMap:
+    """The map of one person; see `occlusion_gradient_maps`."""
+    (made,) = occlusion_gradient_maps(
+        recognizers, [frames], [content], steps=steps, pixels=pixels, rngs=[rng]
+    )
+    return made
+
+
+def occlusion_gradient_maps(
+    recognizers: Sequence[WhiteBox],
+    people: Sequence[UInt8[np.ndarray, "_ h w 3"]],
+    contents: Sequence[UInt8[np.ndarray, "_ h w 3"]],
+    *,
+    steps: int,
+    pixels: int,
+    rngs: Sequence[np.random.Generator],
+    progress: Progress = silent,
+) -> list[OcclusionMap]:
+    """How much hiding each pixel lowers a person's mean mated similarity, to first order.
+
+    s_p = mean over images of sum_c g_pc (x_pc - content_pc), with g the gradient of the image's
+    mean cosine to all other clean images with respect to its frame in 0-255. Hiding a set of
+    pixels changes the mean similarity by minus the sum of their s_p, to first order.
+
+    With one step the map is s itself, whatever `pixels`. With more, each step hides its share of
+    `pixels` and takes the gradient on the occluded frames. The map then holds ranks, H * W down
+    to 1: pixels in the order in which they were hidden, then the others by the last gradient. A
+    step whose gradient is degenerate goes by the one before.
+
+    A person's map does not depend on the other people, their order or the number of threads.
+
+    Args:
+        recognizers: The sources. The maps of several are scaled to unit L2 norm and averaged in
+            every step; a degenerate one is left out.
+        people: All frames of each person, RGB; a person with a single image has no similarity,
+            and so a degenerate map.
+        contents: What the fill puts in their place.
+        steps: How often the gradient is taken, at least 1.
+        pixels: How many pixels will be hidden.
+        rngs: One generator per person, for ties.
+        progress: Called per backward pass, each for up to 16 images.
+
+    Raises:
+        ValueError: Content of another shape than its frames, `steps` below 1, or more `pixels`
+            than the frame has.
+    """
+    _check(people, contents, steps, pixels)
+    if not people:
+        return []
+    references = [_references(recognizer, people) for recognizer in recognizers]
+    rankings = [
+        _Ranking(frames.shape[1] * frames.shape[2], rng)
+        for frames, rng in zip(people, rngs, strict=True)
+    ]
+    occluded = [frames.copy() for frames in people]
+    sizes = step_sizes(pixels, steps)
+    tick = _counter(progress, len(sizes) * len(recognizers) * len(_chunks(people)))
+    for size in sizes:
+        effects = [
+            _mean_maps(recognizer, occluded, found, _effects(recognizer, contents), tick)
+            for recognizer, found in zip(recognizers, references, strict=True)
+        ]
+        for person, ranking in enumerate(rankings):
+            taken = ranking.take(combined([maps[person] for maps in effects]), size)
+            _hide(occluded[person], contents[person], taken)
+    return [
+        ranking.result(frames.shape[1:3], as_ranks=steps > 1)
+        for ranking, frames in zip(rankings, people, strict=True)
+    ]
+
+
+def step_sizes(pixels: int, steps: int) -> list[int]:
+    """How many pixels each step hides: `pixels` in all, shares that differ by one at most.
+
+    Steps that would hide nothing are left out; one is always left.
+    """
+    ends = [(2 * pixels * step + steps) // (2 * steps) for step in range(1, steps + 1)]
+    sizes = np.diff(ends, prepend=0)
+    return [int(size) for size in sizes if size > 0] or [0]
+
+
+def combined(maps: Sequence[Float[np.ndarray, "h w"]]) -> Float[np.ndarray, "h w"] | None:
+    """One map of several sources: the mean of the usable ones at unit L2 norm; one stays as is.
+
+    None where no source has a usable map: finite and not all equal.
+    """
+    if len(maps) == 1:
+        return maps[0] if _ranks(maps[0]) else None
+    units = [found / np.sqrt(np.square(found).sum()) for found in maps if _ranks(found)]
+    mean: np.ndarray | None = np.mean(units, axis=0) if units else None
+    return mean
+
+
+def _ranks(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).all() and values.min() < values.max())
+
+
+class _Ranking:
+    """The order in which a person's pixels are hidden, grown step by step."""
+
+    def __init__(self, pixels: int, rng: np.random.Generator) -> None:
+        self._tie_order = rng.permutation(pixels)
+        self._free = np.ones(pixels, dtype=bool)
+        self._chosen: list[np.ndarray] = []
+        self._scores: np.ndarray | None = None
+        self._degenerate = False
+
+    def take(
+        self, scores: Float[np.ndarray, "h w"] | None, count: int
+    ) -> Int[np.ndarray, " taken"]:
+        """The `count` best of the pixels left, flat; none once the person is degenerate."""
+        if scores is not None and (self._scores is None or _ranks(scores.ravel()[self._free])):
+            self._scores = scores.ravel()
+        self._degenerate |= self._scores is None
+        if self._degenerate:
+            return np.empty(0, np.int64)
+        taken = self._left()[:count]
+        self._free[taken] = False
+        self._chosen.append(taken)
+        return taken
+
+    def _left(self) -> Int[np.ndarray, " left"]:
+        """The pixels left, best first, ties in random order."""
+        assert self._scores is not None
+        order = self._tie_order[self._free[self._tie_order]]
+        return order[np.argsort(-self._scores[order], kind="stable")]
+
+    def result(self, shape: tuple[int, int], *, as_ranks: bool) -> OcclusionMap:
+        """The scores of the last step, or ranks."""
+        if self._degenerate or not as_ranks:
+            return _as_map(None if self._degenerate else self._scores, shape)
+        order = np.concatenate([*self._chosen, self._left()])
+        ranks = np.empty(order.size)
+        ranks[order] = np.arange(order.size, 0, -1)
+        return _as_map(ranks, shape)
+
+
+def _as_map(values: np.ndarray | None, shape: tuple[int, int]) -> OcclusionMap:
+    """`values` in the frame, or a degenerate map where there are none."""
+    if values is None:
+        return OcclusionMap(np.zeros(shape, np.float32), degenerate=True)
+    return OcclusionMap(values.reshape(shape).astype(np.float32), degenerate=False)
+
+
+def _hide(frames: np.ndarray, content: np.ndarray, taken: np.ndarray) -> None:
+    """Put the content of the flat pixels `taken` into all frames, in place."""
+    rows, columns = np.unravel_index(taken, frames.shape[1:3])
+    frames[:, rows, columns] = content[:, rows, columns]
+
+
+# Gradients ----------------------------------------------------------------------------------------
+
+
+def _effects(recognizer: WhiteBox, contents: Sequence[np.ndarray]) -> _ImageMaps:
+    """Maps sum_c g_pc (x_pc - content_pc) of images: to first order, what hiding p takes away."""
+
+    def maps(frames: np.ndarray, references: Tensor, places: Sequence[_Place]) -> np.ndarray:
+        pixels = torch.from_numpy(frames).to(references.device, torch.float32).requires_grad_()
+        gradient = _gradient(recognizer, pixels, _inputs(recognizer, pixels), references)
+        content = np.stack([contents[person][image] for person, image in places])
+        hidden = frames.astype(np.float64) - content
+        effects: np.ndarray = (gradient.double().cpu().numpy() * hidden).sum(axis=3)
+        return effects
+
+    return maps
+
+
+def _gradient(
+    recognizer: WhiteBox, at: Tensor, inputs: Tensor, references: Float[Tensor, "n d"]
+) -> Tensor:
+    """Gradient of each image's mean cosine to its person's other images with respect to `at`."""
+    embeddings = recognizer.module(inputs)
+    directions = _directions(embeddings.detach().double(), references)
+    (gradient,) = torch.autograd.grad(embeddings, at, directions.to(embeddings))
+    return gradient
+
+
+def _directions(e: Float[Tensor, "n d"], r: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Gradient of e / |e| . r with respect to e; zero where it is only rounding.
+
+    It is so for copies of one image: e is parallel to r there.
+    """
+    norms = torch.linalg.vector_norm(e, dim=1, keepdim=True)
+    u = e / norms
+    tangent = r - (u * r).sum(dim=1, keepdim=True) * u
+    sizes, whole = (torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (tangent, r))
+    return (tangent / norms).where(~(sizes <= RESOLUTION * whole), 0.0)
+
+
+def _inputs(recognizer: WhiteBox, frames: Tensor) -> Tensor:
+    _, dtype = placement(recognizer.module)
+    inputs = recognizer.preprocessing(frames).to(dtype)
+    return inputs.contiguous(memory_format=torch.channels_last)
+
+
+def _references(recognizer: WhiteBox, people: Sequence[np.ndarray]) -> list[Float[Tensor, "_ d"]]:
+    """For each image of each person, the mean of the other images' unit embeddings, float64.
+
+    The cosine to that mean is the mean cosine. The module itself makes them, not `embed`, so that
+    maps do not depend on what else embeds.
+    """
+    device, _ = placement(recognizer.module)
+    parts = []
+    with torch.inference_mode(False), torch.no_grad(), as_found(recognizer.module):
+        for places in _chunks(people):
+            frames = torch.from_numpy(_stack(people, places)).to(device)
+            parts.append(recognizer.module(_inputs(recognizer, frames)).double())
+    counts = [len(frames) for frames in people]
+    embeddings = torch.cat(parts)[: sum(counts)]
+    units = embeddings / torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
+    return [
+        (own.sum(dim=0, keepdim=True) - own) / max(len(own) - 1, 1)
+        for own in torch.split(units, counts)
+    ]
+
+
+# Chunks -------------------------------------------------------------------------------------------
+
+
+def _mean_maps(
+    recognizer: WhiteBox,
+    people: Sequence[np.ndarray],
+    references: Sequence[Tensor],
+    maps: _ImageMaps,
+    tick: Callable[[], None],
+) -> Float[np.ndarray, "people h w"]:
+    """Mean over each person's images of their maps; chunks hold images of several people."""
+    sums = np.zeros((len(people), *people[0].shape[1:3]))
+    with torch.inference_mode(False), torch.enable_grad(), as_found(recognizer.module):
+        for places in _chunks(people):
+            found = torch.stack([references[person][image] for person, image in places])
+            made = maps(_stack(people, places), found, places)
+            # One after the other: a person's sum is then the same wherever its images lie.
+            for (person, _), one in zip(_real(places), made, strict=False):
+                sums[person] += one
+            tick()
+    counts = np.array([len(frames) for frames in people])
+    return sums / counts[:, None, None]
+
+
+def _chunks(people: Sequence[np.ndarray]) -> list[list[_Place]]:
+    """CHUNK images each, person by person; the last are filled up with the last image."""
+    places = [
+        (person, image) for person, frames in enumerate(people) for image in range(len(frames))
+    ]
+    places += places[-1:] * (-len(places) % CHUNK)
+    return [places[start : start + CHUNK] for start in range(0, len(places), CHUNK)]
+
+
+def _real(places: Sequence[_Place]) -> list[_Place]:
+    """Without the filling."""
+    return list(dict.fromkeys(places))
+
+
+def _stack(people: Sequence[np.ndarray], places: Sequence[_Place]) -> np.ndarray:
+    return np.stack([people[person][image] for person, image in places])
+
+
+def _counter(progress: Progress, total: int) -> Callable[[], None]:
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        progress("backward passes", done, total)
+
+    return tick
+
+
+def _check(
+    people: Sequence[np.ndarray], contents: Sequence[np.ndarray], steps: int, pixels: int
+) -> None:
+    for frames, content in zip(people, contents, strict=True):
+        if frames.shape != content.shape:
+            raise ValueError(
+                f"The content must have its frames' shape {frames.shape}. Got {content.shape}."
+            )
+        limit = frames.shape[1] * frames.shape[2]
+        if not 0 <= pixels <= limit:
+            raise ValueError(f"The pixels to hide must be in 0..{limit}. Got {pixels}.")
+    if steps < 1:
+        raise ValueError(f"The steps must be at least 1. Got {steps}.")
+
+
+# Methods ------------------------------------------------------------------------------------------
+
+
+def gradient_x_input_maps(
+    recognizers: Sequence[WhiteBox],
+    people: Sequence[UInt8[np.ndarray, "_ h w 3"]],
+    *,
+    progress: Progress = silent,
+) -> list[OcclusionMap]:
+    """Gradient times input (Shrikumar et al., 2016), the mean over a person's images.
+
+    sum over channels of input * gradient of the image's mean cosine to the person's other images,
+    both at the network's preprocessed input, signed, then taken back to the frame. It is what an
+    occlusion gradient would be whose fill is the color that the preprocessing makes 0.
+
+    Args:
+        recognizers: The sources; several are combined as in `occlusion_gradient_maps`.
+        people: All frames of each person, RGB.
+        progress: Called per backward pass, each for up to 16 images.
+    """
+    if not people:
+        return []
+    tick = _counter(progress, len(recognizers) * len(_chunks(people)))
+    made = [
+        _mean_maps(recognizer, people, _references(recognizer, people), _products(recognizer), tick)
+        for recognizer in recognizers
+    ]
+    return [
+        _as_map(combined([maps[person] for maps in made]), frames.shape[1:3])
+        for person, frames in enumerate(people)
+    ]
+
+
+def _products(recognizer: WhiteBox) -> _ImageMaps:
+    """Maps sum_c input * gradient of images, in the frame."""
+
+    def maps(frames: np.ndarray, references: Tensor, places: Sequence[_Place]) -> np.ndarray:
+        pixels = torch.from_numpy(frames).to(references.device)
+        inputs = _inputs(recognizer, pixels).requires_grad_()
+        # A copy goes in, since a network may overwrite its input.
+        gradient = _gradient(recognizer, inputs, inputs.clone(), references)
+        products = (gradient * inputs.detach()).sum(dim=1).float()
+        framed = recognizer.preprocessing.to_frame(products, frames.shape[1:3])
+        in_frame: np.ndarray = framed.double().cpu().numpy()
+        return in_frame
+
+    return maps
+
+
+def _occlusion_gradient(
+    recognizers: Sequence[WhiteBox],
+    people: Sequence[np.ndarray],
+    contents: Sequence[np.ndarray],
+    *,
+    pixels: int,
+    rngs: Sequence[np.random.Generator],
+    options: Options,
+    progress: Progress = silent,
+) -> list[OcclusionMap]:
+    steps = int(options["steps"])
+    return occlusion_gradient_maps(
+        recognizers, people, contents, steps=steps, pixels=pixels, rngs=rngs, progress=progress
+    )
+
+
+def _gradient_x_input(
+    recognizers: Sequence[WhiteBox],
+    people: Sequence[np.ndarray],
+    contents: Sequence[np.ndarray],
+    *,
+    pixels: int,
+    rngs: Sequence[np.random.Generator],
+    options: Options,
+    progress: Progress = silent,
+) -> list[OcclusionMap]:
+    return gradient_x_input_maps(recognizers, people, progress=progress)
+
+
+for _method in (
+    FrameGradientMethod(
+        "occlusion-gradient",
+        _occlusion_gradient,
+        version=1,
+        needs_fill=True,
+        options={"steps": Whole("1", 1)},
+    ),
+    FrameGradientMethod("gradient-x-input", _gradient_x_input, version=1, needs_fill=False),
+):
+    METHODS.add(_method.name, _method)

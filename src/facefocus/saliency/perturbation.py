@@ -1,0 +1,235 @@
+"""Identity maps of black-box methods: mask, embed, compare (PROTOCOL sections 4 and 5).
+
+A masked image's embedding does not depend on the reference: `masked_embeddings` is computed once
+per image, and every pair it is in costs dot products only. Masks are made when they are needed
+and forgotten, so memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int, UInt8
+
+from facefocus import seeds
+from facefocus.models.recognizer import Recognizer
+from facefocus.progress import Progress, silent
+from facefocus.saliency.identity import minmax_normalize
+from facefocus.saliency.methods import PerturbationMethod
+
+#: Masks that share a generator and a call of `embed`: 10 MB of masked frames, full chunks of 16.
+#: Part of what a mask set is: another number would draw other masks.
+GROUP = 64
+#: Bytes of similarities, and of maps, of the pairs that are combined at once; changes no result.
+PAIR_BYTES = 2**26
+#: Masked embeddings that are compared at once; changes no result.
+ROWS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class MaskSet:
+    """The masks of a run: shared by all its images, and any group of them can be made alone.
+
+    A larger set begins with the smaller one.
+
+    Attributes:
+        method: What draws the masks and makes maps of them.
+        frame: Height and width.
+        seed: The experiment's seed.
+        options: All options of the method, by name.
+    """
+
+    method: PerturbationMethod
+    frame: tuple[int, int]
+    seed: int
+    options: tuple[tuple[str, str], ...]
+
+    @property
+    def count(self) -> int:
+        """Number of masks."""
+        return int(dict(self.options)["masks"])
+
+    @property
+    def groups(self) -> int:
+        """Number of groups, the last one possibly short."""
+        return -(-self.count // GROUP)
+
+    @property
+    def determined_by(self) -> dict[str, str | int | list[str] | list[int]]:
+        """Plain data that the masks depend on, for the key of `masked_embeddings`."""
+        return {
+            "method": self.method.name,
+            "version": self.method.version,
+            "shaping": self._shaping,
+            "count": self.count,
+            "frame": list(self.frame),
+            "seed": self.seed,
+        }
+
+    @property
+    def _shaping(self) -> list[str]:
+        options = dict(self.options)
+        return [f"{name}={options[name]}" for name in self.method.shaping]
+
+    def group(self, index: int) -> Float32[np.ndarray, "g h w"]:
+        """Masks ``index * GROUP`` up to the next group: the factor of each pixel, in [0, 1]."""
+        if not 0 <= index < self.groups:
+            raise IndexError(f"No group {index} of {self.groups}.")
+        shape = f"{self.frame[0]}x{self.frame[1]}"
+        where = [self.method.name, *self._shaping, shape, str(index)]
+        rng = seeds.generator(self.seed, "masks", *where)
+        masks = self.method.draw(rng, GROUP, self.frame, dict(self.options))
+        return masks[: self.count - index * GROUP]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """All groups in order."""
+        return (self.group(index) for index in range(self.groups))
+
+
+def mask_set(
+    method: PerturbationMethod,
+    frame: tuple[int, int],
+    *,
+    seed: int,
+    options: Mapping[str, str] | None = None,
+) -> MaskSet:
+    """The mask set of a run.
+
+    Args:
+        method: A black-box method of the registry.
+        frame: Height and width of the frames.
+        seed: The experiment's seed.
+        options: Options that differ from the method's defaults.
+
+    Raises:
+        UserError: An option the method does not have, or a value it does not allow.
+    """
+    chosen = method.resolve_options(options or {})
+    return MaskSet(method, frame, seed, tuple(sorted(chosen.items())))
+
+
+def apply_masks(
+    frame: UInt8[np.ndarray, "h w 3"], masks: Float32[np.ndarray, "g h w"]
+) -> UInt8[np.ndarray, "g h w 3"]:
+    """The frame multiplied by each mask in 0-255, rounded to the nearest (ties to even)."""
+    # Flat, because an innermost axis of three channels makes numpy's loops several times slower.
+    factors = np.repeat(masks.reshape(len(masks), -1), 3, axis=1)
+    factors *= frame.reshape(-1)
+    np.rint(factors, out=factors)
+    return factors.astype(np.uint8).reshape(len(masks), *frame.shape)
+
+
+def masked_embeddings(
+    recognizer: Recognizer,
+    frame: UInt8[np.ndarray, "h w 3"],
+    masks: MaskSet,
+    *,
+    progress: Progress = silent,
+) -> Float32[np.ndarray, "n d"]:
+    """Raw embeddings of one frame under every mask: all that is needed of it for any pair.
+
+    Args:
+        recognizer: Anything that embeds.
+        frame: RGB, 0-255, of the size the masks were made for.
+        masks: The run's masks.
+        progress: Called per group, with masks done and in total.
+    """
+    if frame.shape[:2] != masks.frame:
+        raise ValueError(f"The masks are made for {masks.frame}, the frame is {frame.shape[:2]}.")
+    parts, done = [], 0
+    for group in masks:
+        parts.append(recognizer.embed(apply_masks(frame, group)))
+        done += len(group)
+        progress("masks", done, masks.count)
+    return np.concatenate(parts)
+
+
+def similarities(
+    masked: Float32[np.ndarray, "n d"], references: Float32[np.ndarray, "p d"]
+) -> Float64[np.ndarray, "p n"]:
+    """Cosine of every masked embedding to every reference; NaN where an embedding is zero."""
+    units = _units(references)
+    found = np.empty((len(references), len(masked)))
+    for start in range(0, len(masked), ROWS):
+        part = _units(masked[start : start + ROWS])
+        for row, unit in zip(found, units, strict=True):
+            # No matrix product: its last bits may change with the shape and the threads.
+            row[start : start + len(part)] = (part * unit).sum(axis=1)
+    return found
+
+
+def _units(embeddings: Float32[np.ndarray, "n d"]) -> Float64[np.ndarray, "n d"]:
+    wide = embeddings.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        units: np.ndarray = wide / np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+    return units
+
+
+def pair_maps(
+    masks: MaskSet,
+    masked: Float32[np.ndarray, "n d"],
+    references: Float32[np.ndarray, "p d"],
+) -> Float64[np.ndarray, "p h w"]:
+    """Maps of one explained image against each reference, before normalization.
+
+    Args:
+        masks: The run's masks.
+        masked: `masked_embeddings` of the explained image under these masks.
+        references: Clean embeddings, raw.
+    """
+    return _combine(masks, similarities(masked, references))
+
+
+def _combine(masks: MaskSet, found: Float64[np.ndarray, "p n"]) -> Float64[np.ndarray, "p h w"]:
+    return masks.method.combine(found, masks).reshape(len(found), *masks.frame)
+
+
+def perturbation_identity_map(
+    masks: MaskSet,
+    masked: Sequence[Float32[np.ndarray, "n d"]],
+    clean: Float32[np.ndarray, "m d"],
+    pairs: Int[np.ndarray, "p 2"],
+) -> tuple[Float32[np.ndarray, "h w"], int, int]:
+    """The map of one person, its pair maps and those of them that are degenerate (section 5).
+
+    Memory: `PAIR_BYTES` a few times over, whatever the number of masks and pairs; pairs are taken
+    in their order, so a lazy `masked` need hold one image's embeddings at a time.
+
+    Args:
+        masks: The run's masks.
+        masked: `masked_embeddings` of each of the person's images.
+        clean: Their embeddings without a mask, raw.
+        pairs: Ordered pairs (explained, reference), as `identity.ordered_pairs` gives them.
+
+    Returns:
+        Mean of the normalized pair maps that are not degenerate, zeros where none is left; the
+        number of pair maps; the number of degenerate ones.
+    """
+    total = np.zeros(masks.frame)
+    kept = 0
+    block = max(1, PAIR_BYTES // (8 * max(masks.count, total.size)))
+    for start in range(0, len(pairs), block):
+        found = _pair_similarities(masks.count, masked, clean, pairs[start : start + block])
+        maps = torch.from_numpy(_combine(masks, found))
+        normalized, usable = minmax_normalize(maps)
+        # One by one, so that the order of additions is that of the pairs for any block.
+        for one in normalized[usable].numpy():
+            total += one
+        kept += int(usable.sum())
+    return (total / max(kept, 1)).astype(np.float32), len(pairs), len(pairs) - kept
+
+
+def _pair_similarities(
+    count: int,
+    masked: Sequence[np.ndarray],
+    clean: Float32[np.ndarray, "m d"],
+    pairs: Int[np.ndarray, "p 2"],
+) -> Float64[np.ndarray, "p n"]:
+    found = np.empty((len(pairs), count))
+    for explained in np.unique(pairs[:, 0]):
+        chosen = pairs[:, 0] == explained
+        found[chosen] = similarities(masked[explained], clean[pairs[chosen, 1]])
+    return found

@@ -1,0 +1,236 @@
+"""S-RISE and CorrRISE: masks and what the similarities under them say (PROTOCOL section 4).
+
+The many sums over masks are matrix products, whose order of additions no library promises. Here
+it cannot matter: masks are multiples of `STEP`, and weights are rounded to a grid so coarse that
+every partial sum is a float64 without rounding. Results are then bit-identical for any number of
+threads, groups and pairs. The grid is 2^-26 for 1000 masks, finer than float32 embeddings are, and
+twice as wide for twice as many masks, over which its errors average out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64
+from scipy.stats import rankdata
+
+from facefocus.saliency.methods import (
+    METHODS,
+    Choice,
+    Masks,
+    Options,
+    PerturbationMethod,
+    Whole,
+)
+
+#: S-RISE: cells per side of the grid, and the probability that a cell is kept.
+GRID = 8
+KEEP = 0.5
+#: CorrRISE: patches per mask, and their side as a share of the frame's: 30 of 112 pixels.
+PATCHES = 10
+PATCH = 30 / 112
+#: Masks are multiples of this, 256 times finer than a level of the frame.
+STEP = 2.0**-16
+#: Pixels times masks whose ranks are computed at once (0.5 GB); changes no result.
+RANKED = 2**23
+
+
+# Masks --------------------------------------------------------------------------------------------
+
+
+def rise_masks(
+    rng: np.random.Generator, count: int, frame: tuple[int, int], options: Options
+) -> Float32[np.ndarray, "g h w"]:
+    """RISE masks (Petsiuk et al., 2018, section 3.3): smooth, each pixel `KEEP` on average.
+
+    A Bernoulli grid of 8 x 8 is upsampled bilinearly to 9 x 9 cells of ceil(side / 8) pixels, of
+    which a frame at a uniform shift of less than a cell is cut out.
+    """
+    height, width = frame
+    grids = (rng.random((count, GRID, GRID)) < KEEP).astype(np.float64)
+    rows = _interpolation(height)[_windows(rng, count, height)]
+    columns = _interpolation(width)[_windows(rng, count, width)]
+    # Whole numbers all the way: no rounding before the last line, whatever computes the products.
+    sums: np.ndarray = rows @ (grids @ columns.transpose(0, 2, 1))
+    sums *= 1.0 / (_denominator(height) * _denominator(width) * STEP)
+    np.rint(sums, out=sums)
+    sums *= STEP
+    return sums.astype(np.float32)
+
+
+def _cell(side: int) -> int:
+    return -(-side // GRID)
+
+
+def _denominator(side: int) -> int:
+    return 2 * (GRID + 1) * _cell(side)
+
+
+def _interpolation(side: int) -> Float64[np.ndarray, "upsampled grid"]:
+    """Bilinear weights (pixel centers, clamped edges) times their common denominator."""
+    upsampled, denominator = (GRID + 1) * _cell(side), _denominator(side)
+    centers = (2 * np.arange(upsampled) + 1) * GRID - upsampled
+    low, rest = np.divmod(np.clip(centers, 0, (GRID - 1) * denominator), denominator)
+    weights = np.zeros((upsampled, GRID))
+    weights[np.arange(upsampled), low] = denominator - rest
+    weights[np.arange(upsampled), np.minimum(low + 1, GRID - 1)] += rest
+    return weights
+
+
+def _windows(rng: np.random.Generator, count: int, side: int) -> np.ndarray:
+    """Rows of the upsampled grid in each mask [count, side]."""
+    shifts = rng.integers(0, _cell(side), count)
+    return shifts[:, None] + np.arange(side)
+
+
+def patch_masks(
+    rng: np.random.Generator, count: int, frame: tuple[int, int], options: Options
+) -> Float32[np.ndarray, "g h w"]:
+    """CorrRISE masks (Lu et al., 2024): ones with 10 patches, each fully inside, that may overlap.
+
+    Args:
+        rng: Draws them.
+        count: How many.
+        frame: Height and width; a patch is 30/112 of each, to the nearest pixel.
+        options: ``fill``: ``black``: 0 in a patch; ``uniform``: every pixel of a patch its own
+            value, uniform in [0, 1).
+    """
+    height, width = (max(1, math.floor(PATCH * side + 0.5)) for side in frame)
+    tops = rng.integers(0, frame[0] - height + 1, (count, PATCHES))
+    lefts = rng.integers(0, frame[1] - width + 1, (count, PATCHES))
+    masks = np.ones((count, *frame), np.float32)
+    for mask, mask_tops, mask_lefts in zip(masks, tops, lefts, strict=True):
+        for top, left in zip(mask_tops, mask_lefts, strict=True):
+            mask[top : top + height, left : left + width] = 0.0
+    if options["fill"] == "uniform":
+        values = rng.integers(0, round(1 / STEP), masks.shape).astype(np.float32)
+        values *= STEP
+        masks = np.maximum(masks, values)
+    return masks
+
+
+# Maps ---------------------------------------------------------------------------------------------
+
+
+def weighted_mean(
+    similarities: Float64[np.ndarray, "p n"], masks: Masks
+) -> Float64[np.ndarray, "p pixels"]:
+    """S-RISE: sum_n w_n M_n / (N p), w_n the similarity under mask M_n."""
+    weights = _on_grid(similarities, round(1 / STEP))
+    total: np.ndarray = np.zeros((len(weights), math.prod(masks.frame)))
+    for part, block in _with_columns(weights, _flat(masks)):
+        total += part @ block
+    return total / (masks.count * KEEP)
+
+
+def correlation(
+    similarities: Float64[np.ndarray, "p n"], masks: Masks
+) -> Float64[np.ndarray, "p pixels"]:
+    """CorrRISE: positive part of each pixel's correlation with the similarity over the masks.
+
+    0 where the pixel or the similarity does not vary. Pearson's correlation, or with ``rank``
+    Spearman's, ties getting their average rank.
+    """
+    options = dict(masks.options)
+    ranked = options["rank"] == "true"
+    scores = rankdata(similarities, axis=1) if ranked else similarities
+    # The ranks of a pixel that is 0 or 1 are a + b * value, b > 0: the same correlation.
+    if ranked and options["fill"] != "black":
+        steps = 2 * masks.count  # halves, where values are tied
+        strips = [_pearson(scores, [strip], steps) for strip in _ranked_strips(masks)]
+        found = np.concatenate(strips, axis=1)
+    else:
+        found = _pearson(scores, _flat(masks), round(1 / STEP))
+    return np.maximum(found, 0.0)
+
+
+def _flat(masks: Masks) -> Iterator[Float64[np.ndarray, "g pixels"]]:
+    return (block.reshape(len(block), -1).astype(np.float64) for block in masks)
+
+
+def _ranked_strips(masks: Masks) -> Iterator[Float64[np.ndarray, "n pixels"]]:
+    """Ranks over all masks, for a strip of pixels at a time: all at once would need them whole."""
+    pixels = math.prod(masks.frame)
+    width = max(1, RANKED // masks.count)
+    for start in range(0, pixels, width):
+        strip = [block.reshape(len(block), -1)[:, start : start + width] for block in masks]
+        yield rankdata(np.concatenate(strip), axis=0) - (masks.count + 1) / 2
+
+
+def _with_columns(
+    weights: Float64[np.ndarray, "p n"], blocks: Iterable[np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each block of masks with the weights that belong to it."""
+    start = 0
+    for block in blocks:
+        yield weights[:, start : start + len(block)], block
+        start += len(block)
+
+
+def _on_grid(weights: Float64[np.ndarray, "p n"], steps: int) -> Float64[np.ndarray, "p n"]:
+    """Weights in [-1, 1] rounded, so that sums with factors of up to `steps` steps are exact."""
+    largest = weights.shape[1] * steps
+    scale = 2.0 ** (52 - math.ceil(math.log2(largest)))
+    return np.rint(weights * scale) / scale
+
+
+def _pearson(
+    scores: Float64[np.ndarray, "p n"], blocks: Iterable[Float[np.ndarray, "g pixels"]], steps: int
+) -> Float64[np.ndarray, "p pixels"]:
+    """Correlation over n of scores and pixels, 0 where either is constant; in one sweep.
+
+    Args:
+        scores: One row per pair.
+        blocks: Pixel values, n rows in all, multiples of a power of two.
+        steps: Largest absolute pixel value in those multiples.
+    """
+    count = scores.shape[1]
+    weights = _on_grid(_centered(scores), steps)
+    cross, first, second = np.float64(0), np.float64(0), np.float64(0)
+    for part, block in _with_columns(weights, blocks):
+        cross = cross + part @ block
+        first = first + block.sum(axis=0)
+        second = second + (block * block).sum(axis=0)
+    sums = weights.sum(axis=1, keepdims=True)
+    spread = (weights * weights).sum(axis=1, keepdims=True) - sums**2 / count
+    variation = second - first**2 / count
+    covariation = cross - sums * first / count
+    constant = (spread <= 0) | (variation <= 0)
+    return np.where(constant, 0.0, covariation / np.sqrt(np.where(constant, 1, spread * variation)))
+
+
+def _centered(scores: Float64[np.ndarray, "p n"]) -> Float64[np.ndarray, "p n"]:
+    """Scores less their mean, the largest deviation scaled to 1: correlation does not see it."""
+    deviations = scores - scores.mean(axis=1, keepdims=True)
+    largest = np.abs(deviations).max(axis=1, keepdims=True)
+    scaled: np.ndarray = deviations / np.where(largest > 0, largest, 1.0)
+    return scaled
+
+
+METHODS.add(
+    "s-rise",
+    PerturbationMethod(
+        name="s-rise",
+        draw=rise_masks,
+        combine=weighted_mean,
+        version=1,
+        options={"masks": Whole("1000", 2)},
+    ),
+)
+METHODS.add(
+    "corr-rise",
+    PerturbationMethod(
+        name="corr-rise",
+        draw=patch_masks,
+        combine=correlation,
+        version=1,
+        options={
+            "masks": Whole("500", 2),
+            "fill": Choice("black", ("black", "uniform")),
+            "rank": Choice("false", ("false", "true")),
+        },
+        shaping=("fill",),
+    ),
+)

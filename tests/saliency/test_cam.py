@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from torch import Tensor, nn
+
+from facefocus.errors import UserError
+from facefocus.saliency.cam import grad_cam, grad_cam_plus_plus, layer_cam
+from facefocus.saliency.methods import METHODS, GradientMethod, Method
+
+# One image, two channels of 2x2. mean(g_0) = 0.032 / 4 = 0.008, mean(g_1) = 0; S = (7, 12).
+A = torch.tensor([[[[3.0, 0.0], [0.0, 4.0]], [[0.0, 5.0], [5.0, 2.0]]]])
+G = torch.tensor([[[[0.128, 0.0], [0.0, -0.096]], [[0.0, -0.096], [0.096, 0.0]]]])
+
+
+def close(found: Tensor, expected: list[list[float]]) -> None:
+    torch.testing.assert_close(found, torch.tensor([expected]), rtol=1e-5, atol=1e-9)
+
+
+def plus_plus(activation: Tensor, gradient: Tensor, variant: str) -> Tensor:
+    return grad_cam_plus_plus(activation, gradient, {"variant": variant})
+
+
+def test_grad_cam_by_hand() -> None:
+    # 0.008 * A_0 + 0 * A_1
+    close(grad_cam(A, G, {}), [[0.024, 0.0], [0.0, 0.032]])
+
+
+def test_grad_cam_is_rectified() -> None:
+    # mean(g) = 0.5 and -0.25: 0.5 * 2 - 0.25 * 8 = -1 -> 0; 0.5 * 4 - 0.25 * 4 = 1.
+    a = torch.tensor([[[[2.0, 4.0]], [[8.0, 4.0]]]])
+    g = torch.tensor([[[[1.0, 0.0]], [[-0.25, -0.25]]]])
+    close(grad_cam(a, g, {}), [[0.0, 1.0]])
+
+
+def test_layer_cam_by_hand() -> None:
+    # relu(g_0) A_0 = 0.128 * 3 at (0, 0); relu(g_1) A_1 = 0.096 * 5 at (1, 0).
+    close(layer_cam(A, G, {}), [[0.384, 0.0], [0.48, 0.0]])
+
+
+def test_layer_cam_is_rectified_after_the_sum() -> None:
+    # 1 * -3 + 1 * 2 = -1 -> 0; 1 * -1 + 1 * 2 = 1 (rectifying each term first would give 2, 2).
+    a = torch.tensor([[[[-3.0, -1.0]], [[2.0, 2.0]]]])
+    close(layer_cam(a, torch.ones_like(a), {}), [[0.0, 1.0]])
+
+
+def test_grad_cam_plus_plus_equation_by_hand() -> None:
+    # weight_0 = .128 / (2 + 7 * .128) = .128 / 2.896
+    # weight_1 = .096 / (2 + 12 * .096) = .096 / 3.152
+    w0, w1 = 0.128 / 2.896, 0.096 / 3.152
+    close(plus_plus(A, G, "equation"), [[3 * w0, 5 * w1], [5 * w1, 4 * w0 + 2 * w1]])
+
+
+def test_grad_cam_plus_plus_epsilon_by_hand() -> None:
+    # g = .001 in both pixels, S = 1000: g^2 = 1e-6, S g^3 = 1e-6.
+    # alpha = 1e-6 / (2e-6 + 1e-6 + 1e-6) = 1/4; weight = 2 * .001 / 4 = .0005.
+    a, g = torch.tensor([[[[400.0, 600.0]]]]), torch.full((1, 1, 1, 2), 0.001)
+    close(plus_plus(a, g, "epsilon"), [[0.2, 0.3]])
+    # Without the constant alpha = 1 / (2 + 1) = 1/3: weight = .002 / 3.
+    close(plus_plus(a, g, "equation"), [[0.8 / 3, 1.2 / 3]])
+
+
+def test_grad_cam_plus_plus_normalized_by_hand() -> None:
+    # S = 4. g = (1, .5, -1): alphas that enter: 1 / (2 + 4) = 1/6 and 1 / (2 + 2) = 1/4;
+    # their sum is 5/12, normalized .4 and .6; weight = .4 * 1 + .6 * .5 = .7.
+    a, g = torch.tensor([[[[1.0, 3.0, 0.0]]]]), torch.tensor([[[[1.0, 0.5, -1.0]]]])
+    close(plus_plus(a, g, "normalized"), [[0.7, 2.1, 0.0]])
+    # The sums of the other variant: 1/6 + 1/8 = 7/24.
+    close(plus_plus(a, g, "equation"), [[7 / 24, 21 / 24, 0.0]])
+
+
+def test_a_channel_without_positive_gradient_has_no_weight() -> None:
+    a, g = torch.ones(1, 1, 2, 2), -torch.ones(1, 1, 2, 2)
+    for variant in ("equation", "epsilon", "normalized"):
+        close(plus_plus(a, g, variant), [[0.0, 0.0], [0.0, 0.0]])
+
+
+def test_equation_is_exact_where_public_formulas_lose_everything() -> None:
+    # g = 1e-12: g^2 and g^3 vanish beside any epsilon; 1 / (2 + S g) does not. S = 3, weight = g.
+    a, g = torch.tensor([[[[1.0, 2.0]]]]), torch.full((1, 1, 1, 2), 1e-12)
+    close(plus_plus(a, g, "equation") * 1e12, [[1.0, 2.0]])
+
+
+@pytest.mark.parametrize("variant", ["equation", "normalized"])
+def test_a_vanishing_denominator_that_enters_makes_the_map_nan(variant: str) -> None:
+    # S = -4, g = .5: 2 - 2 = 0. The second image is sound and stays so.
+    a = torch.tensor([[[[-3.0, -1.0]]], [[[1.0, 3.0]]]])
+    g = torch.tensor([[[[0.5, 0.0]]], [[[0.5, 0.0]]]])
+    found = plus_plus(a, g, variant)
+    assert found[0].isnan().all()
+    assert found[1].isfinite().all() and found[1].max() > 0
+
+
+@pytest.mark.parametrize("variant", ["equation", "normalized"])
+def test_a_vanishing_denominator_without_weight_does_not_count(variant: str) -> None:
+    # S = 4 and g = -.5: alpha is infinite there, but relu(g) = 0, so it is no part of the sum.
+    # At g = .5: alpha = 1 / 4, weight = .125 (normalized: .5).
+    weight = {"equation": 0.125, "normalized": 0.5}[variant]
+    a, g = torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[[[0.5, -0.5]]]])
+    close(plus_plus(a, g, variant), [[weight, 3 * weight]])
+
+
+def test_a_negative_denominator_is_taken_as_it_is() -> None:
+    # S = -8, g = .5: alpha = 1 / (2 - 4) = -.5, weight = -.25; times A = (-2, -6).
+    a, g = torch.tensor([[[[-2.0, -6.0]]]]), torch.tensor([[[[0.5, 0.0]]]])
+    close(plus_plus(a, g, "equation"), [[0.5, 1.5]])
+
+
+def every_cam() -> list[tuple[str, dict[str, str]]]:
+    found: list[tuple[str, dict[str, str]]] = []
+    for name in METHODS:
+        method = METHODS[name]
+        if isinstance(method, GradientMethod):
+            variants = method.options.get("variant", ("", ("",)))[1]
+            found += [(name, {"variant": v} if v else {}) for v in variants]
+    return found
+
+
+@pytest.mark.parametrize(("name", "options"), every_cam())
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("where", ["activation", "gradient"])
+def test_what_is_not_finite_never_becomes_a_number(
+    name: str, options: dict[str, str], bad: float, where: str
+) -> None:
+    method = METHODS[name]
+    assert isinstance(method, GradientMethod)
+    a, g = A.clone(), G.clone()
+    if where == "activation":
+        a[0, 0, 0, 0] = bad
+    else:
+        g[0, 0, 0, 0] = bad
+    found = method.function(a, g, options)
+    if name == "layer-cam" and where == "gradient" and bad < 0:
+        close(found, [[0.0, 0.0], [0.48, 0.0]])  # relu(-infinity) is 0 by definition
+    elif name == "grad-cam++" and where == "gradient" and bad < 0:
+        assert found.isfinite().all()
+    else:
+        assert not found.isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "options"), every_cam())
+def test_images_threads_and_memory_layout_do_not_mix(name: str, options: dict[str, str]) -> None:
+    method = METHODS[name]
+    assert isinstance(method, GradientMethod)
+    rng = torch.Generator().manual_seed(1)
+    a, g = (torch.randn(7, 24, 14, 14, generator=rng) for _ in range(2))
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x, y = a.contiguous(memory_format=layout), g.contiguous(memory_format=layout)
+        whole = method.function(x, y, options)
+        alone = torch.cat([method.function(x[i : i + 1], y[i : i + 1], options) for i in range(7)])
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        single = method.function(x, y, options)
+        torch.set_num_threads(threads)
+        assert torch.equal(whole, alone) and torch.equal(whole, single)
+        assert torch.equal(x, a) and torch.equal(y, g)  # inputs are left alone
+
+
+@pytest.mark.parametrize("factor", [1e-3, 64.0])
+@pytest.mark.parametrize(("name", "options"), every_cam())
+def test_scale_invariance_is_as_declared(name: str, options: dict[str, str], factor: float) -> None:
+    method = METHODS[name]
+    assert isinstance(method, GradientMethod)
+    one, many = method.function(A, G, options), method.function(A, G * factor, options)
+    same = torch.allclose(one / one.max(), many / many.max(), rtol=1e-4, atol=1e-6)
+    # One alpha per channel normalizes to 1, so that variant is blind to the scale on this input.
+    assert same == (method.scale_invariant or options == {"variant": "normalized"})
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.second = nn.Conv2d(6, 8, 3, stride=2, padding=1)
+        self.third = nn.Conv2d(8, 4, 3, padding=1)
+        self.out = nn.Linear(4 * 16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(self.first(x).tanh()).tanh()
+        return torch.as_tensor(self.out(self.third(x).tanh().flatten(1)))
+
+
+@pytest.mark.parametrize("layer", ["first", "second", "third"])
+def test_grad_cam_equals_captum(layer: str) -> None:
+    torch.manual_seed(3)
+    net, images, reference = Net(), torch.randn(4, 3, 8, 8), torch.randn(1, 5)
+
+    def forward(x: Tensor) -> Tensor:
+        return torch.cosine_similarity(net(x), reference)
+
+    module = getattr(net, layer)
+    expected = LayerGradCam(forward, module).attribute(images, relu_attributions=True)
+    kept: list[Tensor] = []
+    with module.register_forward_hook(lambda _m, _i, out: kept.append(out)):
+        value = forward(images)
+    (gradient,) = torch.autograd.grad(value.sum(), kept[0])
+    found = grad_cam(kept[0].detach(), gradient, {})
+    assert found.max() > 0
+    torch.testing.assert_close(found, expected[:, 0].detach(), rtol=1e-4, atol=1e-7)
+
+
+def test_the_registry_holds_the_cams() -> None:
+    for name, invariant in [("grad-cam", True), ("layer-cam", True), ("grad-cam++", False)]:
+        method = METHODS[name]
+        assert isinstance(method, GradientMethod) and isinstance(method, Method)
+        assert (method.name, method.kind, method.scale_invariant) == (name, "gradient", invariant)
+        assert method.version == 1 and method.needs_layer and method.needs_objective
+
+
+def test_options_are_resolved_and_checked() -> None:
+    method = METHODS["grad-cam++"]
+    assert isinstance(method, GradientMethod)
+    assert method.resolve_options({}) == {"variant": "equation"}
+    assert method.resolve_options({"variant": "epsilon"}) == {"variant": "epsilon"}
+    with pytest.raises(UserError, match=r"has no option 'varient'.*Did you mean 'variant'"):
+        method.resolve_options({"varient": "epsilon"})
+    with pytest.raises(UserError, match=r"one of equation, epsilon, normalized\. Got 'epsilom'"):
+        method.resolve_options({"variant": "epsilom"})

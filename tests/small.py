@@ -1,0 +1,62 @@
+"""Small stand-ins that whole-pipeline tests share: a few painted people and a tiny recognizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from facefocus.faces.faceset import IndexRow, write_faceset
+from facefocus.models.preprocessing import Preprocessing
+from facefocus.models.recognizer import TorchRecognizer
+from facefocus.seeds import generator
+
+#: Photos of each person: blocks and chunks then hold people of unlike sizes.
+PHOTOS = (2, 3, 5, 2, 4, 3, 2, 2, 3, 6, 2, 3, 4, 2, 2, 3, 2, 5)
+SIDE = 32
+
+
+class TinyNet(nn.Module):
+    """Three convolutions and a linear layer: [n, 3, 32, 32] -> [n, 8]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.second = nn.Conv2d(6, 8, 3, stride=2, padding=1)
+        self.third = nn.Conv2d(8, 8, 3, stride=2, padding=1)
+        self.out = nn.Linear(8 * 64, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        x = torch.relu(self.third(torch.relu(self.second(x))))
+        embedding: Tensor = self.out(x.flatten(1))
+        return embedding
+
+
+def tiny_recognizer(name: str = "tiny", seed: int = 0) -> TorchRecognizer:
+    """A recognizer with seeded random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = TinyNet().eval().requires_grad_(False)
+    reading = Preprocessing(
+        size=(SIDE, SIDE), crop=None, channels="rgb", mean=(127.5,) * 3, std=(127.5,) * 3
+    )
+    return TorchRecognizer(name, module, reading, identity=f"tiny-{seed}")
+
+
+def paint_faceset(folder: Path) -> Path:
+    """A face set of 18 painted people: a pattern for each, with noise for each photo."""
+    rows, frames = [], []
+    for person, photos in enumerate(PHOTOS):
+        pattern = generator(0, "pattern", person).integers(40, 215, (8, 8, 3))
+        for photo in range(photos):
+            noise = generator(0, "noise", person, photo).integers(-35, 36, (SIDE, SIDE, 3))
+            big = np.kron(pattern, np.ones((4, 4, 1), np.int64))
+            frames.append((big + noise).clip(0, 255).astype(np.uint8))
+            name = f"p{person:02d}_{photo}"
+            rows.append(IndexRow(identity=f"p{person:02d}", name=name, path=name))
+    folder.mkdir(parents=True)
+    write_faceset(folder, title="painted", rows=rows, frames=frames, size=(SIDE, SIDE))
+    return folder

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facefocus.errors import UserError
+from facefocus.experiment import load_experiment, parse_experiment
+
+MINIMAL: dict[str, Any] = {
+    "name": "x",
+    "recognizers": {"source": "mobilefacenet-ms1m"},
+    "saliency": {"method": "grad-cam"},
+    "occlusion": {"budget": 0.01},
+}
+
+
+def changed(section: str, **fields: Any) -> dict[str, Any]:
+    return {**MINIMAL, section: {**MINIMAL.get(section, {}), **fields}}
+
+
+def message(data: dict[str, Any]) -> str:
+    with pytest.raises(UserError) as error:
+        parse_experiment(data)
+    return str(error.value)
+
+
+def test_scalars_and_lists_mean_the_same() -> None:
+    listed = {**MINIMAL, "saliency": [{"method": ["grad-cam"], "layer": [1, "N/2"]}]}
+    scalar = changed("saliency", layer=[1, "N/2"])
+    assert parse_experiment(listed) == parse_experiment(scalar)
+    assert parse_experiment(scalar).saliency[0].layer == ("1", "N/2")
+
+
+def test_targets_are_the_sources_by_default() -> None:
+    assert parse_experiment(MINIMAL).recognizers.targets == ("mobilefacenet-ms1m",)
+
+
+def test_budgets_are_sorted_and_distinct() -> None:
+    got = parse_experiment(changed("occlusion", budget=[0.05, 0.01, 0.05]))
+    assert got.occlusion.budget == (0.01, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (
+            changed("occlusion", budget=30),
+            "The 'budget' of [occlusion] must be in (0, 1]. Got 30. Did you mean 0.30?",
+        ),
+        (
+            changed("occlusion", budget=[0.01, 2.5]),
+            "The 'budget' of [occlusion] must be in (0, 1]. Got 2.5. Did you mean 0.025?",
+        ),
+        (changed("occlusion", budget=0), "The 'budget' of [occlusion] must be in (0, 1]. Got 0."),
+        (
+            changed("occlusion", budget="much"),
+            "The 'budget' of [occlusion] must be a number. Got 'much'.",
+        ),
+        (
+            changed("occlusion", bugdet=0.1),
+            "[occlusion] has no field 'bugdet'. Known: budget, fill, on_degenerate."
+            " Did you mean 'budget'?",
+        ),
+        (
+            changed("occlusion", on_degenerate="inclusiv"),
+            "The 'on_degenerate' of [occlusion] must be one of 'none', 'skip', 'random' or"
+            " 'inclusive'. Got 'inclusiv'. Did you mean 'inclusive'?",
+        ),
+        (
+            {k: v for k, v in MINIMAL.items() if k != "occlusion"},
+            "The 'occlusion' of the experiment is missing.",
+        ),
+        (
+            changed("recognizers", source=[]),
+            "The 'source' of [recognizers] must be a list with at least one entry. Got [].",
+        ),
+        (
+            changed("faces", identities="many"),
+            "The 'identities' of [faces] must be a whole number. Got 'many'.",
+        ),
+        (
+            changed("faces", images=[1, 4]),
+            "The 'images' of [faces] must be [least, most] with 2 <= least <= most. Got [1, 4].",
+        ),
+        ({**MINIMAL, "seed": -1}, "The 'seed' of the experiment must be at least 0. Got -1."),
+    ],
+)
+def test_a_wrong_field_is_named_with_what_was_expected(data: dict[str, Any], expected: str) -> None:
+    assert message(data) == expected
+
+
+def test_an_unknown_method_is_answered_with_the_nearest() -> None:
+    got = message(changed("saliency", method=["grad-cam", "gradcam++"]))
+    assert got.startswith("The 'method' of [saliency] must be one of ")
+    assert got.endswith("Got 'gradcam++'. Did you mean 'grad-cam++'?")
+
+
+def test_every_wrong_field_gets_its_line() -> None:
+    lines = message({**changed("occlusion", budget=30), "sede": 1}).splitlines()
+    assert len(lines) == 2
+    assert any("'sede'" in line and "Did you mean 'seed'?" in line for line in lines)
+
+
+def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text("name = ")
+    with pytest.raises(UserError, match="is not a TOML file"):
+        load_experiment(file)
+    with pytest.raises(UserError, match="Cannot read the experiment"):
+        load_experiment(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("file", sorted(Path("experiments").glob("*.toml")), ids=str)
+def test_the_shipped_experiments_are_valid(file: Path) -> None:
+    assert load_experiment(file).name == file.stem
