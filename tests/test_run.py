@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from facefocus import run as run_module
+from facefocus import session as session_module
 from facefocus.errors import UserError
 from facefocus.evaluation.verification import normalize
 from facefocus.experiment import parse_experiment
 from facefocus.faces.faceset import open_faceset
 from facefocus.models.recognizer import Recognizer
 from facefocus.results import write_run
-from facefocus.run import Session, SessionSpec, execute
+from facefocus.run import execute
+from facefocus.session import Session, SessionSpec
 from facefocus.saliency.identity import cam_identity_maps
 from facefocus.saliency.streams import CamConfig
 from tests.small import PHOTOS, TinyNet, paint_faceset, tiny_recognizer
@@ -36,10 +38,10 @@ EXPERIMENT: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def tiny_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str) -> Recognizer:
+    def load(name: str, preprocessing: object) -> Recognizer:
         return tiny_recognizer(name, seed="ab".index(name))
 
-    monkeypatch.setattr(run_module, "load", load)
+    monkeypatch.setattr(session_module, "load", load)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,9 @@ def results(session: Session, run: Path) -> bytes:
 def finished(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "load", lambda name: tiny_recognizer(name, "ab".index(name)))
+        patch.setattr(
+            session_module, "load", lambda name, _: tiny_recognizer(name, "ab".index(name))
+        )
         session = open_small(painted, run)
         execute(session)
         results(session, run)
@@ -90,9 +94,11 @@ def test_a_row_is_what_a_plain_loop_over_the_definitions_gives(
     """Grad-CAM on `a` at the last layer, 20 % black, tried on `b`: from maps to rates, by hand."""
     faces, source, target = open_faceset(painted), tiny_recognizer("a", 0), tiny_recognizer("b", 1)
     session = open_small(painted, finished)
-    person = session.plan.identities[9]
+    person = session.plan.people[9]
     config = CamConfig("grad-cam", "N")
-    maps = cam_identity_maps(source, faces.frames, [person], [config], max_pairs=None, seed=0)
+    maps = cam_identity_maps(
+        source, faces.frames, [person.identity], [config], max_pairs=None, seed=0
+    )
     order = np.argsort(-maps[config].maps[0].ravel(), kind="stable")
     hidden = faces.frames[person.rows].copy()
     hidden.reshape(len(hidden), -1, 3)[:, order[:205]] = 0
@@ -192,7 +198,7 @@ def test_degenerate_identities_count_as_unaffected_and_are_never_dropped(
     dead = tiny_recognizer("a", 0)
     assert isinstance(dead.module, TinyNet)
     torch.nn.init.zeros_(dead.module.third.weight)
-    monkeypatch.setattr(run_module, "load", lambda name: dead)
+    monkeypatch.setattr(session_module, "load", lambda name, _: dead)
     session = open_small(
         painted,
         tmp_path,

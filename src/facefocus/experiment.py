@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from facefocus.errors import UserError, did_you_mean, one_line
@@ -27,6 +35,11 @@ Several = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=
 def _wrong(expected: str, got: object, suggestion: str = "") -> PydanticCustomError:
     """A field error that `_message` turns into ``The 'x' of [y] must be ... Got ....``."""
     return PydanticCustomError("field", "{text}", {"text": f"{expected}. Got {got!r}.{suggestion}"})
+
+
+def option_text(value: bool | int | str) -> str:
+    """A method's option as the text that methods and keys know it by."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _known(registry: Registry[Any], names: Iterable[str]) -> None:
@@ -50,12 +63,14 @@ class Faces(Section):
         identities: How many people, seeded; all with at least two images by default.
         images: Take only people who have between these two numbers of images.
         max_images: Use at most this many images of a person, seeded.
+        exclude_errata: Leave out the images that LFW's errata call mislabelled.
     """
 
     set: str = "lfw"
     identities: Annotated[int, Field(ge=1)] | None = None
     images: tuple[int, int] | None = None
     max_images: Annotated[int, Field(ge=2)] | None = None
+    exclude_errata: bool = False
 
     @field_validator("images")
     @classmethod
@@ -71,10 +86,12 @@ class Recognizers(Section):
     Attributes:
         source: Names, files or ``file.py:build``; every map is made on each.
         target: The same; every mask is tried on each. The sources by default.
+        preprocessing: How a recognizer of your own reads a frame, by its name.
     """
 
     source: Several[str]
     target: Several[str] | None = None
+    preprocessing: dict[str, dict[str, Any]] = {}
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -92,7 +109,8 @@ class Saliency(Section):
         evidence: What raises the objective, or what lowers it.
         normalize: Whether l1 and l2 compare normalized embeddings.
         arcface_scale: The s of arcface.
-        variant: Which Grad-CAM++ (PROTOCOL section 4).
+        options: The methods' own options, e.g. ``{ steps = 25 }``; see `facefocus ls methods`.
+        sources: Make one map on these recognizers together, instead of one on each source.
         max_pairs: At most this many ordered pairs of a person, seeded; all by default.
         draws: How many draws of a random baseline are averaged.
     """
@@ -103,7 +121,8 @@ class Saliency(Section):
     evidence: Literal["positive", "negative"] = "positive"
     normalize: bool = True
     arcface_scale: Annotated[float, Field(gt=0)] = 1.0
-    variant: Literal["equation", "epsilon", "normalized"] = "equation"
+    options: dict[str, bool | int | str] = {}
+    sources: Several[str] | None = None
     max_pairs: Annotated[int, Field(ge=1)] | None = None
     draws: Annotated[int, Field(ge=1)] = 5
 
@@ -119,6 +138,19 @@ class Saliency(Section):
 
         _known(METHODS, value)
         return value
+
+    @model_validator(mode="after")
+    def _options(self) -> Saliency:
+        from facefocus.saliency.methods import METHODS, options_of, resolve_options
+
+        methods = [METHODS[name] for name in self.method]
+        known = {name: option for method in methods for name, option in options_of(method).items()}
+        given = {name: option_text(value) for name, value in self.options.items()}
+        try:
+            resolve_options("+".join(self.method), known, given)
+        except UserError as error:
+            raise PydanticCustomError("own", "{text}", {"text": str(error)}) from None
+        return self
 
     @field_validator("objective")
     @classmethod
@@ -165,16 +197,54 @@ class Occlusion(Section):
         return value
 
 
+class Controls(Section):
+    """``[controls]``: masks of equal area that know nothing of the person (PROTOCOL section 9.2).
+
+    Attributes:
+        control: ``shifted``, ``other``, ``population``, ``pixels``, ``blocks``.
+        draws: How many draws of each are averaged.
+    """
+
+    control: Several[str]
+    draws: Annotated[int, Field(ge=1)] = 5
+
+    @field_validator("control")
+    @classmethod
+    def _control(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from facefocus.occlusion.controls import CONTROLS, SHARED
+
+        known = (*CONTROLS, *SHARED)
+        for name in value:
+            if name not in known:
+                raise _wrong(f"one of {', '.join(known)}", name, did_you_mean(name, known))
+        return value
+
+
+class Oracle(Section):
+    """``[oracle]``: the greedy bound that no method can pass (PROTOCOL section 9.5).
+
+    Attributes:
+        block: Side of the blocks that the search hides, in pixels.
+        candidates: Blocks that stay in the race after each was tried alone.
+    """
+
+    block: Annotated[int, Field(ge=1)] = 4
+    candidates: Annotated[int, Field(ge=1)] = 200
+
+
 class Evaluation(Section):
-    """``[evaluation]``: thresholds and what is compared (PROTOCOL section 8).
+    """``[evaluation]``: thresholds and what is compared (PROTOCOL sections 8 and 9.3).
 
     Attributes:
         threshold: ``eer``, ``fmr=1e-2`` (any rate) or ``accuracy``; frozen under occlusion.
         compare: Occluded photos against ``clean`` ones, or ``both`` occluded.
+        split: Try masks on the ``same`` photos, or ``heldout``: made on one half of a person's
+            photos, tried on the other, both ways.
     """
 
     threshold: str = "eer"
     compare: Literal["clean", "both"] = "clean"
+    split: Several[Literal["same", "heldout"]] = ("same",)
 
     @field_validator("threshold")
     @classmethod
@@ -197,7 +267,9 @@ class Experiment(Section):
     recognizers: Recognizers
     saliency: Several[Saliency]
     occlusion: Occlusion
+    controls: Controls | None = None
     evaluation: Evaluation = Evaluation()
+    oracle: Oracle | None = None
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -233,7 +305,9 @@ _SECTIONS: dict[str, type[Section]] = {
     "recognizers": Recognizers,
     "saliency": Saliency,
     "occlusion": Occlusion,
+    "controls": Controls,
     "evaluation": Evaluation,
+    "oracle": Oracle,
 }
 
 #: Expectations behind pydantic's error types, in the words of our messages.

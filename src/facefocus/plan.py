@@ -1,11 +1,13 @@
 """From an experiment to tasks: what there is to compute, each piece under its content key.
 
-Three stages, each feeding the next:
+Stages, each feeding the next:
 
 - *embed*: embeddings of clean photos, per recognizer and chunk of rows;
-- *maps*: identity maps, per recognizer and block of identities - all layers, methods and
-  objectives of a block share their forward and backward passes;
-- *scores*: what hiding does, per target, block and fill - equal masks are embedded once.
+- *masked*: embeddings of a photo under the masks of a perturbation method, per photo;
+- *maps*: identity maps, per sources and block of people - all layers, methods and objectives of a
+  block share their forward and backward passes;
+- *scores*: what hiding does, per target, block and fill - equal masks are embedded once;
+- *oracle*: the bound, per target and person.
 
 A task holds the keys of everything it makes. Whatever the store has already is left out.
 """
@@ -13,143 +15,64 @@ A task holds the keys of everything it makes. Whatever the store has already is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from facefocus.errors import UserError
 from facefocus.evaluation.verification import sample_pairs
-from facefocus.experiment import Experiment, Saliency
-from facefocus.faces.faceset import FaceSet, Identity, Pairs, select_identities
+from facefocus.experiment import Experiment, Saliency, option_text
+from facefocus.faces.faceset import FaceSet, Pairs, select_identities
+from facefocus.faces.lfw import errata_names
 from facefocus.models.recognizer import Recognizer, WhiteBox, white_box
-from facefocus.saliency.methods import METHODS, GradientMethod, Method
-from facefocus.saliency.objectives import Evidence
+from facefocus.occlusion.controls import SHARED
+from facefocus.saliency.methods import (
+    METHODS,
+    FrameGradientMethod,
+    Method,
+    PerturbationMethod,
+    Preset,
+    options_of,
+    resolve_options,
+)
+from facefocus.saliency.perturbation import mask_set
+from facefocus.seeds import generator
 from facefocus.store import content_key
+from facefocus.tasks import (
+    STAGES,
+    Block,
+    EmbedTask,
+    MapOutput,
+    MapSpec,
+    MapTask,
+    MaskedTask,
+    OracleTask,
+    Person,
+    ScoreOutput,
+    ScoreTask,
+    Task,
+    stage_of,
+)
 
-#: Photos per embed task, and identities per block: small enough that a killed process loses
-#: seconds, large enough that a chunk of a forward pass is full.
+#: Photos per embed task, and people per block: small enough that a killed process loses seconds,
+#: large enough that the chunks of a forward pass are full.
 ROWS_PER_TASK = 1024
-IDENTITIES_PER_BLOCK = 16
+PEOPLE_PER_BLOCK = 16
 
 #: Mated and non-mated pairs drawn for the threshold of a face set that has no pair list.
 SAMPLED_PAIRS = 3000
 
+#: Fewest photos of a person that can be held out: two halves with a mated pair each.
+HELDOUT_IMAGES = 4
+
 #: Raise when a stage's arithmetic changes, so that old artefacts are not taken for new ones.
-EMBED_VERSION = 1
-MAPS_VERSION = 1
-SCORES_VERSION = 1
+VERSIONS = {"embed": 1, "masked": 1, "maps": 1, "scores": 1, "oracle": 1}
 
-
-@dataclass(frozen=True)
-class MapSpec:
-    """What determines an identity map besides the recognizer and the photos."""
-
-    method: str
-    layer: str | None
-    calls: tuple[int, ...]
-    objective: str | None
-    options: tuple[tuple[str, str], ...]
-    evidence: Evidence
-    normalize: bool
-    arcface_scale: float
-    max_pairs: int | None
-    draw: int | None
-
-
-@dataclass(frozen=True)
-class Block:
-    """A few identities that are computed together."""
-
-    index: int
-    identities: tuple[Identity, ...]
-
-    @cached_property
-    def digest(self) -> str:
-        """Hash of who is in it and with which photos."""
-        digest = hashlib.sha256()
-        for person in self.identities:
-            digest.update(f"{person.name}\0{person.rows.tolist()}\0".encode())
-        return digest.hexdigest()
-
-    @property
-    def images(self) -> int:
-        """Photos of all its identities."""
-        return sum(len(person.rows) for person in self.identities)
-
-    @property
-    def pairs(self) -> int:
-        """Ordered mated pairs of all its identities."""
-        return sum(len(person.rows) * (len(person.rows) - 1) for person in self.identities)
-
-
-@dataclass(frozen=True)
-class MapOutput:
-    """One map artefact: the maps of a block under one spec, made on `source`."""
-
-    key: str
-    source: str | None
-    spec: MapSpec
-
-
-@dataclass(frozen=True)
-class ScoreOutput:
-    """One score artefact: a map artefact's masks under one fill and one policy, on one target."""
-
-    key: str
-    maps: MapOutput
-    fill: str
-    on_degenerate: str
-
-
-@dataclass(frozen=True)
-class EmbedTask:
-    """Embeddings of some rows by one recognizer."""
-
-    key: str
-    recognizer: str
-    rows: tuple[int, ...]
-
-    @property
-    def cost(self) -> int:
-        """Forward passes."""
-        return len(self.rows)
-
-
-@dataclass(frozen=True)
-class MapTask:
-    """All maps of a block that are made on one recognizer (None: they need none)."""
-
-    recognizer: str | None
-    block: Block
-    outputs: tuple[MapOutput, ...]
-
-    @property
-    def cost(self) -> int:
-        """Roughly, in passes: one per photo, one per ordered pair and objective."""
-        objectives = {output.spec.objective for output in self.outputs} - {None}
-        return self.block.images + self.block.pairs * len(objectives)
-
-
-@dataclass(frozen=True)
-class ScoreTask:
-    """All scores of a block on one target under one fill."""
-
-    recognizer: str
-    block: Block
-    fill: str
-    outputs: tuple[ScoreOutput, ...]
-    budgets: tuple[float, ...]
-
-    @property
-    def cost(self) -> int:
-        """Forward passes, if no two masks were equal."""
-        return self.block.images * len(self.outputs) * len(self.budgets)
-
-
-Task = EmbedTask | MapTask | ScoreTask
+Output = TypeVar("Output", MapOutput, ScoreOutput)
 
 
 @dataclass(frozen=True)
@@ -157,52 +80,54 @@ class Plan:
     """Everything an experiment needs, in order of dependence.
 
     Attributes:
-        blocks: The chosen identities, in blocks.
+        blocks: The chosen people, in blocks; those of the held-out folds after the others.
         pairs: The verification pairs that set the thresholds.
-        tasks: Embed tasks, then map tasks, then score tasks.
-        scores: The wanted score artefacts of each (target, block index); several may share a key.
+        tasks: All tasks, stage by stage.
+        maps: The wanted maps of each block, by its index; several may share a key.
+        scores: The wanted scores of each (target, block index); several may share a key.
+        oracles: The oracle tasks of each (target, block index).
     """
 
     experiment: Experiment
     blocks: tuple[Block, ...]
     pairs: Pairs
     tasks: tuple[Task, ...]
+    maps: Mapping[int, tuple[MapOutput, ...]]
     scores: Mapping[tuple[str, int], tuple[ScoreOutput, ...]]
+    oracles: Mapping[tuple[str, int], tuple[OracleTask, ...]]
 
     @property
-    def identities(self) -> tuple[Identity, ...]:
-        """All chosen identities, sorted by name."""
-        people = [person for block in self.blocks for person in block.identities]
-        return tuple(sorted(people, key=lambda person: person.name))
+    def people(self) -> tuple[Person, ...]:
+        """All chosen people with all their photos, sorted by name."""
+        found = {one.name: one for block in self.blocks for one in block.people}
+        whole = {
+            one.name: one for block in self.blocks if block.split == "same" for one in block.people
+        }
+        return tuple(sorted({**found, **whole}.values(), key=lambda one: one.name))
 
     def keys(self) -> dict[str, list[str]]:
         """The keys of each stage: what `facefocus status` looks for."""
-        stages: dict[str, list[str]] = {"embed": [], "maps": [], "scores": []}
+        stages: dict[str, list[str]] = {stage: [] for stage in STAGES}
         for task in self.tasks:
-            stages[stage_of(task)] += task_keys(task)
-        return stages
+            stages[stage_of(task)] += task.keys
+        return {stage: keys for stage, keys in stages.items() if keys}
 
 
-def stage_of(task: Task) -> str:
-    """``embed``, ``maps`` or ``scores``."""
-    return {EmbedTask: "embed", MapTask: "maps", ScoreTask: "scores"}[type(task)]
+@dataclass(frozen=True)
+class _Inputs:
+    """What planning starts from, passed along as one."""
 
+    experiment: Experiment
+    faces: FaceSet
+    pairs: Pairs
+    recognizers: Mapping[str, Recognizer]
+    blocks: tuple[Block, ...]
 
-def task_keys(task: Task) -> list[str]:
-    """The keys of everything a task makes."""
-    return [task.key] if isinstance(task, EmbedTask) else [out.key for out in task.outputs]
-
-
-def missing(task: Task, has: Iterable[str]) -> Task | None:
-    """What is left of `task` when the keys in `has` exist, or None."""
-    present = set(has)
-    if isinstance(task, EmbedTask):
-        return None if task.key in present else task
-    if isinstance(task, MapTask):
-        maps = tuple(out for out in task.outputs if out.key not in present)
-        return replace(task, outputs=maps) if maps else None
-    scores = tuple(out for out in task.outputs if out.key not in present)
-    return replace(task, outputs=scores) if scores else None
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        height, width = self.faces.frames.shape[1:3]
+        return height, width
 
 
 def make_plan(
@@ -220,48 +145,27 @@ def make_plan(
         recognizers: Every source and target, loaded, by the name the experiment uses.
 
     Raises:
-        UserError: Too few identities, an unknown layer, or a gradient method on a black box.
+        UserError: Too few people, an unknown layer, or a gradient method on a black box.
     """
-    blocks = _blocks(experiment, faces)
     if pairs is None:
         pairs = sample_pairs(faces.identities, count=SAMPLED_PAIRS, seed=experiment.seed)
-    outputs = _map_outputs(experiment, faces, recognizers, blocks)
-    embed = _embed_tasks(experiment, faces, pairs, recognizers, blocks)
-    scores = _scores(experiment, faces, pairs, recognizers, outputs)
-    maps = (
-        MapTask(recognizer, blocks[index], _unique(found))
-        for (recognizer, index), found in outputs.items()
-    )
-    tasks = (
-        ScoreTask(target, blocks[index], fill, _unique(of_fill), experiment.occlusion.budget)
-        for (target, index), found in scores.items()
-        for fill in experiment.occlusion.fill
-        if (of_fill := [output for output in found if output.fill == fill])
-    )
-    return Plan(experiment, blocks, pairs, (*embed, *maps, *tasks), scores)
+    inputs = _Inputs(experiment, faces, pairs, recognizers, _blocks(experiment, faces))
+    maps = _maps(inputs)
+    scores = _scores(inputs, maps)
+    oracles = _oracles(inputs, scores)
+    tasks: list[Task] = [
+        *_embed_tasks(inputs, maps),
+        *_masked_tasks(inputs, maps),
+        *_map_tasks(inputs, maps),
+        *_score_tasks(inputs, scores),
+        *(task for found in oracles.values() for task in found),
+    ]
+    return Plan(experiment, inputs.blocks, pairs, tuple(tasks), maps, scores, oracles)
 
 
-def _unique(outputs: Sequence[Any]) -> tuple[Any, ...]:
+def _unique(outputs: Sequence[Output]) -> tuple[Output, ...]:
     """One output per key: specs that come to the same thing are computed once."""
     return tuple({output.key: output for output in outputs}.values())
-
-
-def _blocks(experiment: Experiment, faces: FaceSet) -> tuple[Block, ...]:
-    wanted = experiment.faces
-    people = select_identities(
-        faces,
-        count=wanted.identities,
-        images=wanted.images,
-        max_images=wanted.max_images,
-        seed=experiment.seed,
-    )
-    # People with equally many photos share a block, so that chunks of a backward pass are full.
-    people = sorted(people, key=lambda person: (len(person.rows), person.name))
-    size = IDENTITIES_PER_BLOCK
-    return tuple(
-        Block(index, tuple(people[start : start + size]))
-        for index, start in enumerate(range(0, len(people), size))
-    )
 
 
 def precision_of(recognizer: Recognizer) -> str:
@@ -269,31 +173,91 @@ def precision_of(recognizer: Recognizer) -> str:
     return str(getattr(recognizer, "precision", "float32"))
 
 
-def _embed_tasks(
-    experiment: Experiment,
-    faces: FaceSet,
-    pairs: Pairs,
-    recognizers: Mapping[str, Recognizer],
-    blocks: Sequence[Block],
-) -> list[EmbedTask]:
-    """Rows of the verification list first: their chunks are the same in every experiment."""
-    listed = np.unique(np.concatenate([pairs.first, pairs.second]))
-    chosen = np.concatenate([person.rows for block in blocks for person in block.identities])
-    others = np.setdiff1d(chosen, listed)
-    tasks = []
-    for name in experiment.recognizers.targets:
-        recognizer = recognizers[name]
-        for rows in (*_chunks(listed), *_chunks(others)):
-            key = content_key(
-                "embeddings",
-                version=EMBED_VERSION,
-                recognizer=recognizer.fingerprint,
-                precision=precision_of(recognizer),
-                faces=faces.hash,
-                rows=rows,
+# --- people ---------------------------------------------------------------------------------------
+
+
+def _blocks(experiment: Experiment, faces: FaceSet) -> tuple[Block, ...]:
+    folds = [fold for split in experiment.evaluation.split for fold in _folds(experiment, split)]
+    chosen = _people(experiment, faces)
+    blocks: list[Block] = []
+    for split, fold in folds:
+        people = [one for person in chosen if (one := _in_fold(experiment, person, split, fold))]
+        if not people:
+            raise UserError(
+                f"The 'split' of [evaluation] can be heldout only for people with"
+                f" {HELDOUT_IMAGES} or more photos. None of those chosen has as many."
             )
-            tasks.append(EmbedTask(key, name, tuple(rows)))
-    return tasks
+        # People with equally many photos share a block, so that chunks of a backward pass are full.
+        people.sort(key=lambda person: (len(person.rows), person.name))
+        for start in range(0, len(people), PEOPLE_PER_BLOCK):
+            part = tuple(people[start : start + PEOPLE_PER_BLOCK])
+            blocks.append(Block(len(blocks), split, fold, part))
+    return tuple(blocks)
+
+
+def _folds(experiment: Experiment, split: str) -> list[tuple[str, int]]:
+    return [(split, 0), (split, 1)] if split == "heldout" else [(split, 0)]
+
+
+def _people(experiment: Experiment, faces: FaceSet) -> list[Person]:
+    wanted = experiment.faces
+    errata = set(errata_names()) & set(faces.names.tolist()) if wanted.exclude_errata else set()
+    people = select_identities(
+        faces,
+        count=wanted.identities,
+        images=wanted.images,
+        max_images=wanted.max_images,
+        exclude=errata,
+        seed=experiment.seed,
+    )
+    return [Person(one.name, one.rows, one.rows) for one in people]
+
+
+def _in_fold(experiment: Experiment, person: Person, split: str, fold: int) -> Person | None:
+    """The person as one fold sees them; None with too few photos for it."""
+    if split == "same":
+        return person
+    if len(person.rows) < HELDOUT_IMAGES:
+        return None
+    mixed = generator(experiment.seed, "halves", person.name).permutation(person.rows)
+    half = len(mixed) // 2
+    first, second = np.sort(mixed[:half]), np.sort(mixed[half:])
+    return Person(person.name, first, second) if fold == 0 else Person(person.name, second, first)
+
+
+# --- clean and masked embeddings ------------------------------------------------------------------
+
+
+def _embed_tasks(inputs: _Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> list[EmbedTask]:
+    """Rows of the verification list first: their chunks are the same in every experiment."""
+    listed = np.unique(np.concatenate([inputs.pairs.first, inputs.pairs.second]))
+    photos = [person.rows for block in inputs.blocks for person in block.people]
+    chosen = np.unique(np.concatenate(photos))
+    needed: dict[str, tuple[np.ndarray, ...]] = {
+        name: (listed, np.setdiff1d(chosen, listed))
+        for name in inputs.experiment.recognizers.targets
+    }
+    for output in (output for found in maps.values() for output in found):
+        if METHODS[output.spec.method].kind == "black-box":
+            needed.setdefault(output.sources[0], (chosen,))
+    return [
+        EmbedTask(_embed_key(inputs, name, rows), name, tuple(rows))
+        for name, groups in needed.items()
+        for group in groups
+        for rows in _chunks(group)
+    ]
+
+
+def _embed_key(inputs: _Inputs, name: str, rows: list[int]) -> str:
+    recognizer = inputs.recognizers[name]
+    return content_key(
+        "embeddings",
+        version=VERSIONS["embed"],
+        recognizer=recognizer.fingerprint,
+        precision=precision_of(recognizer),
+        faces=inputs.faces.hash,
+        rows=rows,
+    )
 
 
 def _chunks(rows: np.ndarray) -> Iterator[list[int]]:
@@ -301,116 +265,310 @@ def _chunks(rows: np.ndarray) -> Iterator[list[int]]:
         yield [int(row) for row in rows[start : start + ROWS_PER_TASK]]
 
 
-def _specs(saliency: Saliency, recognizer: Recognizer) -> Iterator[MapSpec]:
-    """All maps of one ``[saliency]`` table on one source."""
-    for name in saliency.method:
-        method = METHODS[name]
-        if isinstance(method, GradientMethod):
-            white_box(recognizer, f"the method '{name}'")
-        places = _layers(saliency, recognizer) if method.needs_layer else [(None, ())]
-        objectives = saliency.objective if method.needs_objective else (None,)
-        draws = range(saliency.draws) if method.kind == "baseline" else (None,)
-        for (layer, calls), objective, draw in product(places, objectives, draws):
-            yield MapSpec(
-                method=name,
-                layer=layer,
-                calls=calls,
-                objective=objective,
-                options=_options(saliency, method),
-                evidence=saliency.evidence,
-                normalize=saliency.normalize,
-                arcface_scale=saliency.arcface_scale,
-                max_pairs=saliency.max_pairs,
-                draw=draw,
-            )
-
-
-def _layers(saliency: Saliency, recognizer: Recognizer) -> list[tuple[str, tuple[int, ...]]]:
-    """The layers asked for, with the convolution calls they are in this recognizer."""
-    assert isinstance(recognizer, WhiteBox)
-    table = recognizer.layers()
-    return [(layer, table.resolve(layer)) for layer in saliency.layer]
-
-
-def _options(saliency: Saliency, method: Method) -> tuple[tuple[str, str], ...]:
-    """The fields of ``[saliency]`` that this method takes as its options."""
-    names = method.options if isinstance(method, GradientMethod) else ()
-    return tuple((name, str(getattr(saliency, name))) for name in names)
-
-
-def _map_outputs(
-    experiment: Experiment,
-    faces: FaceSet,
-    recognizers: Mapping[str, Recognizer],
-    blocks: Sequence[Block],
-) -> dict[tuple[str | None, int], list[MapOutput]]:
-    outputs: dict[tuple[str | None, int], list[MapOutput]] = {}
-    for name in experiment.recognizers.source:
-        recognizer = recognizers[name]
-        for saliency in experiment.saliency:
-            for spec in _specs(saliency, recognizer):
-                source = None if METHODS[spec.method].kind == "baseline" else name
-                for block in blocks:
-                    found = outputs.setdefault((source, block.index), [])
-                    key = _map_key(experiment, faces, recognizer, block, spec)
-                    output = MapOutput(key, source, spec)
-                    if output not in found:
-                        found.append(output)
-    return outputs
-
-
-def _map_key(
-    experiment: Experiment, faces: FaceSet, recognizer: Recognizer, block: Block, spec: MapSpec
+def masked_key(
+    recognizer: Recognizer, faces: FaceSet, row: int, determined: Mapping[str, Any]
 ) -> str:
-    method = METHODS[spec.method]
-    determined = asdict(spec)
-    del determined["layer"]  # its calls say it, under whatever name
-    drawn = method.kind == "baseline" or spec.max_pairs is not None
+    """Key of the embeddings of one photo under a mask set (`MaskSet.determined_by`)."""
     return content_key(
-        "maps",
-        version=[MAPS_VERSION, method.version],
-        recognizer=None if method.kind == "baseline" else recognizer.fingerprint,
+        "masked",
+        version=VERSIONS["masked"],
+        recognizer=recognizer.fingerprint,
+        precision=precision_of(recognizer),
         faces=faces.hash,
-        people=block.digest,
-        spec=determined,
-        seed=experiment.seed if drawn else None,
+        row=row,
+        masks=determined,
     )
 
 
-def _scores(
-    experiment: Experiment,
-    faces: FaceSet,
-    pairs: Pairs,
-    recognizers: Mapping[str, Recognizer],
-    outputs: Mapping[tuple[str | None, int], Sequence[MapOutput]],
-) -> dict[tuple[str, int], tuple[ScoreOutput, ...]]:
-    listed = hashlib.sha256()
-    for column in (pairs.first, pairs.second, pairs.mated):
-        listed.update(np.ascontiguousarray(column).astype(np.int64).tobytes())
-    common = {
-        "version": SCORES_VERSION,
-        "faces": faces.hash,
-        "budgets": experiment.occlusion.budget,
-        "evaluation": experiment.evaluation.model_dump(mode="json"),
-        "pairs": listed.hexdigest(),
-        "seed": experiment.seed,
+def _masked_tasks(inputs: _Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> list[MaskedTask]:
+    tasks: dict[str, MaskedTask] = {}
+    for block in inputs.blocks:
+        for output in maps[block.index]:
+            method = METHODS[output.spec.method]
+            if not isinstance(method, PerturbationMethod):
+                continue
+            masks = mask_set(
+                method,
+                inputs.frame,
+                seed=inputs.experiment.seed,
+                options=dict(output.spec.options),
+            )
+            name = output.sources[0]
+            for row in (int(row) for person in block.people for row in person.rows):
+                key = masked_key(inputs.recognizers[name], inputs.faces, row, masks.determined_by)
+                tasks[key] = MaskedTask(key, name, row, output.spec.method, output.spec.options)
+    return list(tasks.values())
+
+
+# --- maps -----------------------------------------------------------------------------------------
+
+
+def _maps(inputs: _Inputs) -> dict[int, tuple[MapOutput, ...]]:
+    """The wanted maps of every block."""
+    specs = dict.fromkeys(_all_specs(inputs))
+    return {
+        block.index: tuple(
+            MapOutput(_map_key(inputs, sources, spec, block), sources, spec)
+            for sources, spec in specs
+        )
+        for block in inputs.blocks
     }
-    scores: dict[tuple[str, int], list[ScoreOutput]] = {}
-    for target in experiment.recognizers.targets:
-        recognizer = recognizers[target]
-        for (_, index), found in outputs.items():
-            for maps in found:
-                for fill in experiment.occlusion.fill:
-                    for policy in experiment.occlusion.on_degenerate:
-                        key = content_key(
-                            "scores",
-                            maps=maps.key,
-                            target=recognizer.fingerprint,
-                            precision=precision_of(recognizer),
-                            fill=fill,
-                            on_degenerate=policy,
-                            **common,
-                        )
-                        output = ScoreOutput(key, maps, fill, policy)
-                        scores.setdefault((target, index), []).append(output)
-    return {place: tuple(found) for place, found in scores.items()}
+
+
+def _all_specs(inputs: _Inputs) -> Iterator[tuple[tuple[str, ...], MapSpec]]:
+    for saliency in inputs.experiment.saliency:
+        for label in saliency.method:
+            for sources in _sources(inputs.experiment, saliency, METHODS[label]):
+                for spec in _specs(inputs, saliency, label, sources):
+                    yield sources, spec
+
+
+def _sources(experiment: Experiment, saliency: Saliency, method: Method) -> list[tuple[str, ...]]:
+    """On which recognizers a method's maps are made: each source, all together, or none."""
+    if method.kind == "baseline":
+        return [()]
+    if saliency.sources is None:
+        return [(name,) for name in experiment.recognizers.source]
+    if method.kind != "frame-gradient":
+        raise UserError(
+            f"The 'sources' of [saliency] are for methods that can combine recognizers"
+            f" (occlusion-gradient). Got '{method.name}'."
+        )
+    return [saliency.sources]
+
+
+def _specs(
+    inputs: _Inputs, saliency: Saliency, label: str, sources: tuple[str, ...]
+) -> Iterator[MapSpec]:
+    """All maps of one method on some sources."""
+    shown = METHODS[label]
+    name = shown.method if isinstance(shown, Preset) else label
+    method = METHODS[name]
+    for source in sources:
+        if method.kind in ("gradient", "frame-gradient"):
+            white_box(inputs.recognizers[source], f"the method '{label}'")
+    given = {key: option_text(value) for key, value in saliency.options.items()}
+    known = options_of(method)
+    options = resolve_options(name, known, {k: v for k, v in given.items() if k in known})
+    layers, objectives = list(saliency.layer), list(saliency.objective)
+    if isinstance(shown, Preset):
+        layers, objectives = [shown.layer], [shown.objective]
+    fills, budgets = _serves(inputs.experiment, method, options)
+    for layer, objective, fill, budget, draw in product(
+        layers if method.needs_layer else [None],
+        objectives if method.needs_objective else [None],
+        fills,
+        budgets,
+        range(saliency.draws) if method.kind == "baseline" else [None],
+    ):
+        graded = method.needs_objective
+        yield MapSpec(
+            label=label,
+            method=name,
+            options=tuple(sorted(options.items())),
+            layer=layer,
+            calls=() if layer is None else _calls(inputs.recognizers[sources[0]], layer),
+            objective=objective,
+            evidence=saliency.evidence if graded else "positive",
+            normalize=saliency.normalize if graded else True,
+            arcface_scale=saliency.arcface_scale if graded else 1.0,
+            max_pairs=saliency.max_pairs if method.kind in ("gradient", "black-box") else None,
+            fill=fill,
+            budget=budget,
+            draw=draw,
+        )
+
+
+def _serves(
+    experiment: Experiment, method: Method, options: Mapping[str, str]
+) -> tuple[Sequence[str | None], Sequence[float | None]]:
+    """The fills and budgets that a method makes maps for; None where one map serves all."""
+    if not isinstance(method, FrameGradientMethod):
+        return [None], [None]
+    occlusion = experiment.occlusion
+    return (
+        occlusion.fill if method.needs_fill else [None],
+        occlusion.budget if method.needs_budget(options) else [None],
+    )
+
+
+def _calls(recognizer: Recognizer, layer: str) -> tuple[int, ...]:
+    assert isinstance(recognizer, WhiteBox)
+    return recognizer.layers().resolve(layer)
+
+
+def _map_key(inputs: _Inputs, sources: tuple[str, ...], spec: MapSpec, block: Block) -> str:
+    method = METHODS[spec.method]
+    determined = asdict(spec)
+    # The method and the calls say it, whatever they are called here.
+    del determined["label"], determined["layer"]
+    recognizers = [inputs.recognizers[name] for name in sources]
+    black_box = method.kind == "black-box"
+    drawn = spec.max_pairs is not None or method.kind in ("baseline", "black-box", "frame-gradient")
+    return content_key(
+        "maps",
+        version=[VERSIONS["maps"], method.version],
+        recognizers=[recognizer.fingerprint for recognizer in recognizers],
+        precision=[precision_of(recognizer) for recognizer in recognizers] if black_box else None,
+        faces=inputs.faces.hash,
+        people=block.mapped,
+        spec=determined,
+        seed=inputs.experiment.seed if drawn else None,
+    )
+
+
+def _map_tasks(inputs: _Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> list[MapTask]:
+    """Maps of one block on the same sources share a task, and with it their passes."""
+    tasks = []
+    for block in inputs.blocks:
+        by_sources: dict[tuple[str, ...], list[MapOutput]] = defaultdict(list)
+        for output in maps[block.index]:
+            by_sources[output.sources].append(output)
+        tasks += [MapTask(names, block, _unique(found)) for names, found in by_sources.items()]
+    return tasks
+
+
+# --- scores ---------------------------------------------------------------------------------------
+
+
+def _scores(
+    inputs: _Inputs, maps: Mapping[int, Sequence[MapOutput]]
+) -> dict[tuple[str, int], tuple[ScoreOutput, ...]]:
+    shared = {
+        (block.split, block.fold, place): _population(inputs, maps, block, place)
+        for block in inputs.blocks
+        for place in range(len(maps[block.index]))
+    }
+    scores = {}
+    for target in inputs.experiment.recognizers.targets:
+        common = _common(inputs, target)
+        for block in inputs.blocks:
+            scores[target, block.index] = tuple(
+                _score_output(common, block, output, fill, policy, control, number, population)
+                for place, output in enumerate(maps[block.index])
+                for population in (shared[block.split, block.fold, place],)
+                for fill in inputs.experiment.occlusion.fill
+                if output.spec.fill in (None, fill)
+                for policy in inputs.experiment.occlusion.on_degenerate
+                for control, number in _controls(inputs.experiment, output, policy)
+            )
+    return scores
+
+
+def _population(
+    inputs: _Inputs, maps: Mapping[int, Sequence[MapOutput]], block: Block, place: int
+) -> str:
+    """Hash of the maps of everybody in a fold: what shared controls depend on."""
+    keys = [
+        maps[other.index][place].key
+        for other in inputs.blocks
+        if (other.split, other.fold) == (block.split, block.fold)
+    ]
+    return hashlib.sha256("".join(keys).encode()).hexdigest()
+
+
+def _common(inputs: _Inputs, target: str) -> dict[str, Any]:
+    """What every score on one target depends on."""
+    listed = hashlib.sha256()
+    for column in (inputs.pairs.first, inputs.pairs.second, inputs.pairs.mated):
+        listed.update(np.ascontiguousarray(column).astype(np.int64).tobytes())
+    recognizer = inputs.recognizers[target]
+    evaluation = inputs.experiment.evaluation
+    return {
+        "version": VERSIONS["scores"],
+        "target": recognizer.fingerprint,
+        "precision": precision_of(recognizer),
+        "faces": inputs.faces.hash,
+        "threshold": evaluation.threshold,
+        "compare": evaluation.compare,
+        "budgets": inputs.experiment.occlusion.budget,
+        "pairs": listed.hexdigest(),
+        "seed": inputs.experiment.seed,
+    }
+
+
+def _controls(
+    experiment: Experiment, output: MapOutput, policy: str
+) -> Iterator[tuple[str | None, int]]:
+    """The maps' own masks, then every draw of every control that fits them."""
+    yield None, 0
+    wanted = experiment.controls
+    # Controls have equal areas by definition; a baseline is a control itself.
+    if wanted is None or policy == "inclusive" or not output.sources:
+        return
+    for control in wanted.control:
+        for draw in range(1 if control == "population" else wanted.draws):
+            yield control, draw
+
+
+def _score_output(
+    common: Mapping[str, Any],
+    block: Block,
+    output: MapOutput,
+    fill: str,
+    policy: str,
+    control: str | None,
+    draw: int,
+    population: str,
+) -> ScoreOutput:
+    budgets = common["budgets"] if output.spec.budget is None else (output.spec.budget,)
+    key = content_key(
+        "scores",
+        **{**common, "budgets": budgets},
+        maps=output.key,
+        tested=block.tested,
+        fill=fill,
+        on_degenerate=policy,
+        control=[control, draw, population if control in SHARED else None],
+    )
+    return ScoreOutput(key, output, fill, policy, control, draw, budgets)
+
+
+def _score_tasks(
+    inputs: _Inputs, scores: Mapping[tuple[str, int], Sequence[ScoreOutput]]
+) -> list[ScoreTask]:
+    return [
+        ScoreTask(target, inputs.blocks[index], fill, _unique(of_fill))
+        for (target, index), found in scores.items()
+        for fill in inputs.experiment.occlusion.fill
+        if (of_fill := [output for output in found if output.fill == fill])
+    ]
+
+
+# --- oracle ---------------------------------------------------------------------------------------
+
+
+def _oracles(
+    inputs: _Inputs, scores: Mapping[tuple[str, int], Sequence[ScoreOutput]]
+) -> dict[tuple[str, int], tuple[OracleTask, ...]]:
+    """The bound on the very photos that masks are tried on, so without held-out folds."""
+    wanted = inputs.experiment.oracle
+    oracles: dict[tuple[str, int], tuple[OracleTask, ...]] = {}
+    if wanted is None:
+        return oracles
+    for (target, index), found in scores.items():
+        block = inputs.blocks[index]
+        if block.split != "same":
+            continue
+        tasks = []
+        for fill in inputs.experiment.occlusion.fill:
+            seeds = tuple(out for out in found if _seeds_oracle(out, fill))
+            for person in range(len(block.people)):
+                key = content_key(
+                    "oracle",
+                    version=VERSIONS["oracle"],
+                    common=_common(inputs, target),
+                    search=wanted.model_dump(),
+                    person=[block.mapped, person],
+                    fill=fill,
+                    seeds=[out.key for out in seeds],
+                )
+                budgets = inputs.experiment.occlusion.budget
+                tasks.append(OracleTask(key, target, block, person, fill, seeds, budgets))
+        oracles[target, index] = tuple(tasks)
+    return oracles
+
+
+def _seeds_oracle(output: ScoreOutput, fill: str) -> bool:
+    exact = output.on_degenerate == "none" and output.control is None
+    return exact and output.fill == fill and bool(output.maps.sources)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,12 @@ import numpy as np
 import polars as pl
 
 from facefocus.evaluation.retention import Retention, retention
-from facefocus.faces.faceset import Identity
 from facefocus.files import write_atomically
 from facefocus.occlusion.masks import mask_of, pixel_count
-from facefocus.plan import Block, MapOutput, MapTask, ScoreOutput
-from facefocus.run import Session
-from facefocus.saliency.methods import METHODS
 from facefocus.seeds import generator
+from facefocus.session import Session, is_degenerate
 from facefocus.store import Arrays
+from facefocus.tasks import Block, MapOutput, OracleTask, Person, ScoreOutput
 
 #: Identities whose maps go to the gallery.
 GALLERY = 6
@@ -44,6 +44,7 @@ SCHEMA: dict[str, Any] = {
     "arcface_scale": pl.Float64,
     "max_pairs": pl.Int64,
     "split": pl.String,
+    "control": pl.String,
     "budget": pl.Float64,
     "fill": pl.String,
     "on_degenerate": pl.String,
@@ -89,105 +90,172 @@ def collect(session: Session) -> pl.DataFrame:
     """The result table: a row per identity and configuration, in a fixed order."""
     rows: list[dict[str, Any]] = []
     for target in session.experiment.recognizers.targets:
-        clean = _clean_values(session, target)
-        for block in session.plan.blocks:
-            found = session.plan.scores[target, block.index]
-            for outputs in _by_configuration(found).values():
-                rows += _rows(session, target, block, outputs, clean)
-    return pl.DataFrame(rows, schema=SCHEMA, orient="row").sort(
-        [name for name in SCHEMA if name not in ("cosine", "rate")],
-        nulls_last=True,
-        maintain_order=True,
-    )
+        for split in session.experiment.evaluation.split:
+            blocks = [block for block in session.plan.blocks if block.split == split]
+            parts: dict[tuple[Any, ...], list[_Part]] = defaultdict(list)
+            for block in blocks:
+                _gather(session, target, block, parts)
+            rows += [_row(session, target, split, key, found) for key, found in parts.items()]
+    order = [name for name in SCHEMA if name not in ("cosine", "rate")]
+    table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    return table.sort(order, nulls_last=True, maintain_order=True)
 
 
-def _clean_values(session: Session, target: str) -> dict[str, Retention]:
-    """Mean mated cosine and recognition rate of every identity, nothing hidden."""
+@dataclass(frozen=True)
+class _Part:
+    """One person under one configuration: one of its folds and draws."""
+
+    person: Person
+    clean: Retention
+    cosine: float
+    rate: float
+    area: float
+    fold: int
+    maps: int
+    degenerate: int
+
+
+def _gather(
+    session: Session, target: str, block: Block, parts: dict[tuple[Any, ...], list[_Part]]
+) -> None:
+    """Add what a block has to say to the parts of every person and configuration."""
+    clean = _clean_values(session, target, block)
+    loaded: dict[str, Arrays] = {}
+    for output in session.plan.scores[target, block.index]:
+        scores = session.store.load(output.key)
+        if output.maps.key not in loaded:
+            loaded[output.maps.key] = session.store.load(output.maps.key)
+        made = loaded[output.maps.key]
+        columns = tuple(_score_columns(output).items())
+        for index, person in enumerate(block.people):
+            for place, budget in enumerate(output.budgets):
+                part = _Part(
+                    person=person,
+                    clean=clean[index],
+                    cosine=float(scores["cosine"][index, place]),
+                    rate=float(scores["rate"][index, place]),
+                    area=float(scores["area"][index, place]),
+                    fold=block.fold,
+                    maps=int(made["total"][index]),
+                    degenerate=int(made["degenerate"][index]),
+                )
+                parts[columns, budget, person.name].append(part)
+    for task in session.plan.oracles.get((target, block.index), ()):
+        _gather_oracle(session, task, clean[task.person], parts)
+
+
+def _gather_oracle(
+    session: Session,
+    task: OracleTask,
+    clean: Retention,
+    parts: dict[tuple[Any, ...], list[_Part]],
+) -> None:
+    """The oracle as a method of its own: made on the target it attacks."""
+    found = session.store.load(task.key)
+    columns = {**dict.fromkeys(_MAP_COLUMNS), "method": "oracle", "options": ""}
+    columns |= {"source": task.recognizer, "fill": task.fill, "on_degenerate": "none"}
+    columns |= {"control": None}
+    person = task.block.people[task.person]
+    for place, budget in enumerate(task.budgets):
+        values = {name: float(found[name][place]) for name in ("cosine", "rate", "area")}
+        part = _Part(person=person, clean=clean, fold=0, maps=1, degenerate=0, **values)
+        parts[tuple(columns.items()), budget, person.name].append(part)
+
+
+def _clean_values(session: Session, target: str, block: Block) -> list[Retention]:
+    """Mean mated cosine and recognition rate of everybody in a block, nothing hidden."""
     embeddings, level = session.embeddings(target), session.threshold(target)
-    people = session.plan.identities
-    photos = {person.name: embeddings[person.rows] for person in people}
-    return {name: retention(clean, clean, level) for name, clean in photos.items()}
+    photos = [embeddings[person.tests] for person in block.people]
+    return [retention(clean, clean, level) for clean in photos]
 
 
-def _by_configuration(
-    outputs: Sequence[ScoreOutput],
-) -> dict[tuple[Any, ...], list[ScoreOutput]]:
-    """Score outputs that differ only in their draw, together."""
-    groups: dict[tuple[Any, ...], list[ScoreOutput]] = defaultdict(list)
-    for output in outputs:
-        spec = output.maps.spec
-        key = (output.maps.source, *_spec_columns(output.maps).values())
-        groups[*key, spec.calls, output.fill, output.on_degenerate].append(output)
-    return groups
+_MAP_COLUMNS = (
+    "source",
+    "method",
+    "options",
+    "layer",
+    "layer_calls",
+    "objective",
+    "evidence",
+    "normalize",
+    "arcface_scale",
+    "max_pairs",
+)
 
 
-def _spec_columns(maps: MapOutput) -> dict[str, Any]:
+def _map_columns(maps: MapOutput) -> dict[str, Any]:
     """The columns that say how a map was made; null where a method has no use for a setting."""
     spec = maps.spec
     graded = spec.objective is not None
+    values = (
+        maps.source,
+        spec.label,
+        " ".join(f"{name}={value}" for name, value in spec.options),
+        spec.layer,
+        ",".join(map(str, spec.calls)) or None,
+        spec.objective,
+        spec.evidence if graded else None,
+        spec.normalize if graded else None,
+        spec.arcface_scale if graded else None,
+        spec.max_pairs,
+    )
+    return dict(zip(_MAP_COLUMNS, values, strict=True))
+
+
+def _score_columns(output: ScoreOutput) -> dict[str, Any]:
+    """The columns of a configuration but its budget; draws have the same."""
     return {
-        "method": spec.method,
-        "options": " ".join(f"{name}={value}" for name, value in spec.options),
-        "layer": spec.layer,
-        "layer_calls": ",".join(map(str, spec.calls)) or None,
-        "objective": spec.objective,
-        "evidence": spec.evidence if graded else None,
-        "normalize": spec.normalize if graded else None,
-        "arcface_scale": spec.arcface_scale if graded else None,
-        "max_pairs": spec.max_pairs if graded else None,
+        **_map_columns(output.maps),
+        "fill": output.fill,
+        "on_degenerate": output.on_degenerate,
+        "control": output.control,
     }
 
 
-def _rows(
-    session: Session,
-    target: str,
-    block: Block,
-    outputs: Sequence[ScoreOutput],
-    clean: dict[str, Retention],
-) -> Iterator[dict[str, Any]]:
-    """Rows of one configuration and block; draws are averaged."""
-    experiment, first = session.experiment, outputs[0]
-    scores = [session.store.load(output.key) for output in outputs]
-    mean = {name: np.mean([score[name] for score in scores], axis=0) for name in scores[0]}
-    maps = session.store.load(first.maps.key)
-    height, width = session.faces.frames.shape[1:3]
-    for index, person in enumerate(block.identities):
-        for column, budget in enumerate(experiment.occlusion.budget):
-            area = mean["area"][index, column]
-            yield {
-                "experiment": experiment.name,
-                "faces": session.faces.title,
-                "source": first.maps.source,
-                "target": target,
-                **_spec_columns(first.maps),
-                "split": "same",
-                "budget": budget,
-                "fill": first.fill,
-                "on_degenerate": first.on_degenerate,
-                "compare": experiment.evaluation.compare,
-                "threshold_rule": experiment.evaluation.threshold,
-                "threshold": session.threshold(target),
-                "seed": experiment.seed,
-                "identity": person.name,
-                "images": len(person.rows),
-                "pairs": len(person.rows) * (len(person.rows) - 1),
-                "clean_cosine": clean[person.name].clean_cosine,
-                "cosine": _value(mean["cosine"][index, column]),
-                "clean_rate": clean[person.name].clean_rate,
-                "rate": _value(mean["rate"][index, column]),
-                "budget_pixels": pixel_count(budget, height, width),
-                "masked_pixels": _value(area),
-                "masked_share": _value(area / (height * width)),
-                "maps": int(maps["total"][index]),
-                "maps_degenerate": int(maps["degenerate"][index]),
-                "degenerate": bool(maps["total"][index] == maps["degenerate"][index]),
-                "draws": len(outputs),
-            }
+def _row(
+    session: Session, target: str, split: str, key: tuple[Any, ...], parts: Sequence[_Part]
+) -> dict[str, Any]:
+    """One person under one configuration: the mean over folds and draws."""
+    columns, budget, _ = key
+    experiment = session.experiment
+    person, pixels = parts[0].person, math.prod(session.frame)
+    folds = {part.fold: part for part in parts}
+    area = _mean(part.area for part in parts)
+    maps, degenerate = (
+        sum(getattr(part, name) for part in folds.values()) for name in ("maps", "degenerate")
+    )
+    return {
+        "experiment": experiment.name,
+        "faces": session.faces.title,
+        "target": target,
+        **dict(columns),
+        "split": split,
+        "budget": budget,
+        "compare": experiment.evaluation.compare,
+        "threshold_rule": experiment.evaluation.threshold,
+        "threshold": session.threshold(target),
+        "seed": experiment.seed,
+        "identity": person.name,
+        "images": sum(len(part.person.tests) for part in folds.values()),
+        "pairs": sum(part.clean.pairs for part in folds.values()),
+        "clean_cosine": _mean(part.clean.clean_cosine for part in folds.values()),
+        "cosine": _mean(part.cosine for part in parts),
+        "clean_rate": _mean(part.clean.clean_rate for part in folds.values()),
+        "rate": _mean(part.rate for part in parts),
+        "budget_pixels": pixel_count(budget, *session.frame),
+        "masked_pixels": area,
+        "masked_share": None if area is None else area / pixels,
+        "maps": maps,
+        "maps_degenerate": degenerate,
+        "degenerate": maps == degenerate,
+        "draws": len(parts) // len(folds),
+    }
 
 
-def _value(number: float) -> float | None:
-    """A number, or null where a skipped identity has none."""
-    return None if np.isnan(number) else float(number)
+def _mean(values: Iterable[float]) -> float | None:
+    """The mean, or None where a value is missing: a skipped identity has none."""
+    listed = list(values)
+    return None if any(map(math.isnan, listed)) else math.fsum(listed) / len(listed)
 
 
 # --- gallery --------------------------------------------------------------------------------------
@@ -195,35 +263,23 @@ def _value(number: float) -> float | None:
 
 def _write_gallery(session: Session, run: Path) -> None:
     """Maps and masks of a few identities spread over the run, one draw each."""
-    people = session.plan.identities
+    people = session.plan.people
     chosen = {people[i].name for i in np.linspace(0, len(people) - 1, GALLERY).round().astype(int)}
+    budgets = session.experiment.occlusion.budget
     rows: list[dict[str, Any]] = []
     maps: list[np.ndarray] = []
     masks: list[np.ndarray] = []
-    budgets = session.experiment.occlusion.budget
-    for person, output, arrays, index in _gallery_maps(session, chosen):
-        degenerate = bool(arrays["total"][index] == arrays["degenerate"][index])
-        rows.append(
-            {
-                "index": len(rows),
-                "identity": person.name,
-                "image": int(person.rows[0]),
-                "source": output.source,
-                **{k: v for k, v in _spec_columns(output).items() if k in _GALLERY_COLUMNS},
-                "degenerate": degenerate,
-            }
-        )
-        maps.append(arrays["maps"][index])
-        made = mask_of(
-            arrays["maps"][index],
-            degenerate=degenerate,
-            budgets=budgets,
-            on_degenerate="none",
-            rng=generator(session.experiment.seed, "ties", person.name),
-        )
-        masks.append(made.masks)
-    schema = {"index": pl.Int64, "identity": pl.String, "image": pl.Int64, "source": pl.String}
-    schema |= dict.fromkeys(_GALLERY_COLUMNS, pl.String) | {"degenerate": pl.Boolean}
+    for person, output, made, index in _gallery_maps(session, chosen):
+        degenerate = is_degenerate(made, index)
+        columns = _map_columns(output)
+        row = {"index": len(rows), "identity": person.name, "image": int(person.rows[0])}
+        rows.append(row | {name: columns[name] for name in _SHOWN} | {"degenerate": degenerate})
+        maps.append(made["maps"][index])
+        rng = generator(session.experiment.seed, "ties", person.name)
+        cut = mask_of(made["maps"][index], degenerate=degenerate, budgets=budgets, rng=rng)
+        masks.append(cut.masks)
+    schema = {"index": pl.Int64, "identity": pl.String, "image": pl.Int64}
+    schema |= dict.fromkeys(_SHOWN, pl.String) | {"degenerate": pl.Boolean}
     table = pl.DataFrame(rows, schema=schema, orient="row")
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -233,21 +289,23 @@ def _write_gallery(session: Session, run: Path) -> None:
     write_atomically(run / "gallery.parquet", lambda file: table.write_parquet(file))
 
 
-_GALLERY_COLUMNS = ("method", "options", "layer", "objective")
+_SHOWN = ("source", "method", "options", "layer", "layer_calls", "objective")
 
 
 def _gallery_maps(
     session: Session, chosen: set[str]
-) -> Iterator[tuple[Identity, MapOutput, Arrays, int]]:
-    for task in session.plan.tasks:
-        if not isinstance(task, MapTask):
+) -> Iterator[tuple[Person, MapOutput, Arrays, int]]:
+    """Maps from all photos; of a map that serves one fill or budget only, the first of each."""
+    fill, budget = session.experiment.occlusion.fill[0], session.experiment.occlusion.budget[0]
+    first = session.experiment.evaluation.split[0]
+    for block in session.plan.blocks:
+        wanted = [i for i, one in enumerate(block.people) if one.name in chosen]
+        if block.split != first or block.fold or not wanted:
             continue
-        wanted = [i for i, one in enumerate(task.block.identities) if one.name in chosen]
-        if not wanted:
-            continue
-        for output in task.outputs:
-            if METHODS[output.spec.method].kind == "baseline" and output.spec.draw:
+        for output in session.plan.maps[block.index]:
+            spec = output.spec
+            if spec.draw or spec.fill not in (None, fill) or spec.budget not in (None, budget):
                 continue
-            arrays = session.store.load(output.key)
+            made = session.store.load(output.key)
             for index in wanted:
-                yield task.block.identities[index], output, arrays, index
+                yield block.people[index], output, made, index

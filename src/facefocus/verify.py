@@ -15,7 +15,7 @@ from facefocus.models.backends import accelerate
 from facefocus.models.zoo import load
 from facefocus.plan import SAMPLED_PAIRS
 from facefocus.progress import Progress, silent
-from facefocus.run import FRAMES_PER_STEP
+from facefocus.session import FRAMES_PER_STEP
 
 
 @dataclass(frozen=True)

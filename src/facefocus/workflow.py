@@ -20,12 +20,14 @@ from facefocus.errors import UserError
 from facefocus.experiment import load_experiment
 from facefocus.files import write_atomically
 from facefocus.locations import search_dirs
-from facefocus.plan import MapTask, precision_of, stage_of
+from facefocus.plan import precision_of
 from facefocus.progress import Progress, silent
 from facefocus.provenance import environment, now
 from facefocus.results import write_run
-from facefocus.run import Session, SessionSpec, execute
+from facefocus.run import execute
+from facefocus.session import Session, SessionSpec
 from facefocus.store import Store
+from facefocus.tasks import MapTask, stage_of
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def describe(session: Session) -> dict[str, Any]:
             "path": str(session.spec.faces),
             "frames": len(session.faces.frames),
         },
-        "identities": len(session.plan.identities),
+        "identities": len(session.plan.people),
         "verification_pairs": len(session.plan.pairs.mated),
         "thresholds": {name: session.threshold(name) for name in targets},
         "passes": costs,

@@ -20,6 +20,10 @@ Control = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 CONTROLS: Registry[Control] = Registry("control")
 
+#: Controls that are made from the maps of other people: another identity's mask, and the mask of
+#: the population's mean map.
+SHARED = ("other", "population")
+
 #: Side of a random block as a share of the frame's shorter side: 8 of 112 pixels.
 BLOCK_SIDE = 1 / 14
 
@@ -74,12 +78,21 @@ def draws(
     Raises:
         UserError: No control is called `name`.
     """
-    control = CONTROLS[name]
-    rngs = [generator(seed, "control", name, identity, draw) for draw in range(count)]
     drawn = np.zeros((count, *mask.shape), dtype=bool)
-    for target, rng in zip(drawn, rngs, strict=True):
-        target[...] = control(mask, rng)
+    for number, target in enumerate(drawn):
+        target[...] = draw(name, mask, number, seed=seed, identity=identity)
     return drawn
+
+
+def draw(
+    name: str, mask: Bool[np.ndarray, "h w"], number: int, *, seed: int, identity: str
+) -> Bool[np.ndarray, "h w"]:
+    """Draw `number` of the control called `name`.
+
+    Raises:
+        UserError: No control is called `name`.
+    """
+    return CONTROLS[name](mask, generator(seed, "control", name, identity, number))
 
 
 def partners(people: int, count: int, rng: np.random.Generator) -> Int[np.ndarray, "count people"]:

@@ -1,0 +1,157 @@
+"""What a process holds while it works on a run: face set, recognizers, store, plan.
+
+State lives here, at the rim; `making` and `scoring` only read it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from facefocus.evaluation.verification import pair_scores, threshold
+from facefocus.experiment import Experiment
+from facefocus.faces.faceset import FaceSet, open_faceset, read_pairs
+from facefocus.models.backends import accelerate
+from facefocus.models.recognizer import Recognizer
+from facefocus.models.zoo import load
+from facefocus.plan import Plan, make_plan
+from facefocus.store import Arrays, Store
+from facefocus.tasks import Block, EmbedTask, MapOutput
+
+#: Frames gathered before they are embedded: full chunks, bounded memory (10 MB).
+FRAMES_PER_STEP = 256
+
+#: Maps of a whole population kept at once: what shared controls look up again and again.
+POPULATIONS = 4
+
+
+@dataclass(frozen=True)
+class SessionSpec:
+    """What a worker process needs to open its own session; travels with every task."""
+
+    experiment: str
+    faces: Path
+    store: Path
+    backend: str
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Maps of everybody in a fold who has one, in the order of their names.
+
+    Attributes:
+        maps: One map [H, W] each.
+        place: Row of each person by name.
+        mean: The mean map.
+    """
+
+    maps: np.ndarray
+    place: dict[str, int]
+    mean: np.ndarray
+
+
+class Session:
+    """A face set, the recognizers and the store, opened once per process.
+
+    Raises:
+        UserError: The face set or a recognizer cannot be loaded.
+    """
+
+    def __init__(self, spec: SessionSpec) -> None:
+        self.spec = spec
+        self.experiment = Experiment.model_validate_json(spec.experiment)
+        self.faces: FaceSet = open_faceset(spec.faces)
+        self.store = Store(spec.store)
+        self._embeddings: dict[str, np.ndarray] = {}
+        self._thresholds: dict[str, float] = {}
+        self._populations: dict[str, Population] = {}
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        height, width = self.faces.frames.shape[1:3]
+        return height, width
+
+    @cached_property
+    def recognizers(self) -> dict[str, Recognizer]:
+        """Every source and target, by the name the experiment uses."""
+        wanted = self.experiment.recognizers
+        together = [name for one in self.experiment.saliency for name in one.sources or ()]
+        names = dict.fromkeys((*wanted.source, *wanted.targets, *together))
+        reading = wanted.preprocessing
+        return {
+            name: accelerate(load(name, reading.get(name)), self.spec.backend) for name in names
+        }
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan of this session's experiment."""
+        pairs = read_pairs(self.spec.faces)
+        return make_plan(self.experiment, self.faces, pairs, self.recognizers)
+
+    def embeddings(self, recognizer: str) -> np.ndarray:
+        """Clean embeddings [n, d] of one recognizer, from the embed artefacts.
+
+        Row i belongs to frame i; frames that the plan has no use for are NaN.
+        """
+        if recognizer not in self._embeddings:
+            tasks = [task for task in self.plan.tasks if isinstance(task, EmbedTask)]
+            parts = [self.store.load(task.key) for task in tasks if task.recognizer == recognizer]
+            shape = (len(self.faces.frames), parts[0]["embeddings"].shape[1])
+            table = np.full(shape, np.nan, np.float32)
+            for part in parts:
+                table[part["rows"]] = part["embeddings"]
+            self._embeddings[recognizer] = table
+        return self._embeddings[recognizer]
+
+    def threshold(self, recognizer: str) -> float:
+        """The frozen threshold of one recognizer on this face set (PROTOCOL section 8)."""
+        if recognizer not in self._thresholds:
+            pairs = self.plan.pairs
+            listed = np.unique(np.concatenate([pairs.first, pairs.second]))
+            first, second = (np.searchsorted(listed, side) for side in (pairs.first, pairs.second))
+            scores = pair_scores(self.embeddings(recognizer)[listed], first, second)
+            rule = self.experiment.evaluation.threshold
+            level = threshold(scores[pairs.mated], scores[~pairs.mated], rule)
+            self._thresholds[recognizer] = level
+        return self._thresholds[recognizer]
+
+    def population(self, block: Block, output: MapOutput) -> Population:
+        """The maps of everybody in the block's fold under the spec of `output`."""
+        if output.key not in self._populations:
+            if len(self._populations) >= POPULATIONS:
+                self._populations.clear()
+            found, keys = self._everybody(block, output)
+            self._populations.update(dict.fromkeys(keys, found))
+        return self._populations[output.key]
+
+    def _everybody(self, block: Block, output: MapOutput) -> tuple[Population, list[str]]:
+        place = self.plan.maps[block.index].index(output)
+        maps: dict[str, np.ndarray] = {}
+        keys = []
+        for other in self.plan.blocks:
+            if (other.split, other.fold) != (block.split, block.fold):
+                continue
+            keys.append(self.plan.maps[other.index][place].key)
+            made = self.store.load(keys[-1])
+            for index, person in enumerate(other.people):
+                if not is_degenerate(made, index):
+                    maps[person.name] = made["maps"][index]
+        names = sorted(maps)
+        stacked = np.stack([maps[name] for name in names]) if names else np.zeros((0, *self.frame))
+        mean = stacked.mean(axis=0, dtype=np.float64) if names else np.zeros(self.frame)
+        return Population(stacked, {name: row for row, name in enumerate(names)}, mean), keys
+
+
+def is_degenerate(made: Arrays, index: int) -> bool:
+    """Whether person `index` of a map artefact has no map left (PROTOCOL section 5)."""
+    return bool(made["degenerate"][index] == made["total"][index])
+
+
+@lru_cache(maxsize=1)
+def open_session(spec: SessionSpec) -> Session:
+    """The session of this process."""
+    return Session(spec)
