@@ -13,6 +13,7 @@ from facefocus.faces.align import (
     ARCFACE_TEMPLATE,
     DETECTOR_SHA256,
     Face,
+    box_crop,
     crop,
     detector_model,
     main_face,
@@ -120,6 +121,48 @@ def test_shrinking_first_moves_nothing(side: int, angle: float) -> None:
     v, u = np.mgrid[:112, :112]
     found = np.array([(u * frame).sum(), (v * frame).sum()]) / frame.sum()
     np.testing.assert_allclose(found, matrix[:, :2] @ center + matrix[:, 2], atol=0.03)
+
+
+def ramp(height: int, width: int) -> np.ndarray:
+    """Red is the column and green the row of every pixel."""
+    y, x = np.mgrid[:height, :width].astype(np.uint8)
+    return np.stack([x, y, 0 * x], axis=2)
+
+
+def test_a_box_is_extended_by_the_margin_and_scaled_to_a_square() -> None:
+    # 91 x 45.5 pixels: the margin of 44/182 adds 22 and 11, half on either end.
+    frame = box_crop(ramp(120, 240), np.array([70.0, 30.0, 91.0, 45.5])).astype(float)
+    assert frame.shape == (160, 160, 3)
+    # Column i is centered on left + (i + 0.5) * width / 160 - 0.5 of the picture.
+    position = np.arange(160) + 0.5
+    columns = 59.0 + position * 113.0 / 160 - 0.5
+    rows = 24.5 + position * 56.5 / 160 - 0.5
+    np.testing.assert_allclose(frame[80, :, 0], columns, atol=0.51)
+    np.testing.assert_allclose(frame[:, 80, 1], rows, atol=0.51)
+
+
+def test_a_box_is_cut_off_where_the_picture_ends() -> None:
+    frame = box_crop(ramp(120, 240), np.array([-20.0, 60.0, 91.0, 91.0])).astype(float)
+    position = np.arange(160) + 0.5
+    # From column 0 to 71 + 11, and from row 60 - 11 to 120.
+    np.testing.assert_allclose(frame[80, 2:, 0], (position * 82.0 / 160 - 0.5)[2:], atol=0.51)
+    np.testing.assert_allclose(frame[:-2, 80, 1], (49 + position * 71 / 160 - 0.5)[:-2], atol=0.51)
+
+
+def test_a_large_box_is_averaged_and_not_sampled() -> None:
+    image = np.zeros((1600, 1600, 3), np.uint8)
+    image[::2] = 200
+    frame = box_crop(image, np.array([300.0, 300.0, 900.0, 900.0]))
+    assert abs(frame.astype(int) - 100).max() <= 2
+
+
+@pytest.mark.parametrize("corner", [-500.0, 500.0])
+def test_a_box_beyond_the_picture_is_its_last_pixel(corner: float) -> None:
+    image = pixels(1, 30, 40)
+    frame = box_crop(image, np.array([corner, corner, 50.0, 50.0]))
+    last = image[0, 0] if corner < 0 else image[-1, -1]
+    # Its middle; the rest blends into its neighbors.
+    assert abs(frame[79:81, 79:81].astype(int) - last).max() <= 2
 
 
 def face(x: float, y: float, w: float, h: float, score: float = 0.9) -> Face:

@@ -115,7 +115,7 @@ def test_files_too_large_to_hold_are_refused_unread(
     files = images()
     limit = len(files["lfw/Cy/Cy_0003.jpg"])
     files["lfw/Cy/Cy_0009.jpg"] = files["lfw/Cy/Cy_0003.jpg"] + b"x"
-    monkeypatch.setattr("facefocus.faces.lfw.MAX_FILE_BYTES", limit)
+    monkeypatch.setattr("facefocus.faces.folder.MAX_FILE_BYTES", limit)
     report = run(archive(tmp_path / "in.tgz", files), tmp_path / "out")
     assert report.images == 4
     assert report.unusable == {"larger than 0 MiB": 1}
@@ -126,10 +126,12 @@ def test_files_too_large_to_hold_are_refused_unread(
 
 def test_no_archive(tmp_path: Path) -> None:
     (tmp_path / "lfw.tgz").write_bytes(b"<html>404</html>")
-    with pytest.raises(UserError, match=r"must be a complete tar archive or a folder. Got .*lfw"):
+    with pytest.raises(
+        UserError, match=r"must be a complete archive .tar, tgz or zip. or a folder. Got .*lfw"
+    ):
         run(tmp_path / "lfw.tgz", tmp_path / "out")
     (tmp_path / "lfw.tgz").write_bytes(b"")
-    with pytest.raises(UserError, match=r"must be a complete tar archive"):
+    with pytest.raises(UserError, match=r"must be a complete archive"):
         run(tmp_path / "lfw.tgz", tmp_path / "out")
 
 
@@ -138,7 +140,7 @@ def test_a_truncated_archive(tmp_path: Path, share: float) -> None:
     source = archive(tmp_path / "lfw.tgz", images())
     data = source.read_bytes()
     source.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(UserError, match=r"must be a complete tar archive or a folder"):
+    with pytest.raises(UserError, match=r"must be a complete archive .*or a folder"):
         run(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 
 from facefocus import locations
+from facefocus.errors import UserError
 from facefocus.faces.align import ARCFACE_TEMPLATE, FaceDetector, detector_model, main_face
+from facefocus.faces.cross import read_cplfw_pairs
 from facefocus.faces.faceset import FaceSet, open_faceset, read_pairs, select_identities
 from facefocus.faces.images import decode_rgb
-from facefocus.faces.lfw import known_errors, prepare_lfw, read_pair_list
+from facefocus.faces.lfw import errata_names, known_errors, prepare_lfw, read_pair_list
 from tests.faces.pictures import archive, contents, encoded
 
 pytestmark = pytest.mark.real
@@ -103,7 +105,8 @@ def test_the_official_list_of_pairs() -> None:
 
 
 def test_the_official_errata() -> None:
-    assert known_errors(data("lfw/errata.txt")) == (
+    assert known_errors(data("lfw/errata.txt")) == errata_names()
+    assert errata_names() == (
         "Recep_Tayyip_Erdogan_0004",
         "Anja_Paerson_0001",
         "Janica_Kostelic_0001",
@@ -113,6 +116,36 @@ def test_the_official_errata() -> None:
         "Michael_Schumacher_0008",
         "Mahmoud_Abbas_0012",
     )
+
+
+def test_the_official_list_of_cplfw() -> None:
+    listed = read_cplfw_pairs(data("cplfw/pairs_CPLFW.txt"))
+    names = {*listed.first, *listed.second}
+    assert (len(listed.first), len(names)) == (6_000, 5_984)
+    assert len({name.rpartition("_")[0] for name in names}) == 2_296
+    assert Counter(zip(listed.fold, listed.mated, strict=True)) == Counter(
+        {(fold, mated): 300 for fold in range(10) for mated in (True, False)}
+    )
+    assert (listed.first[0], listed.second[0]) == ("Ingrid_Betancourt_1", "Ingrid_Betancourt_2")
+    assert (listed.first[1], listed.second[1]) == ("Jonathan_Woodgate_1", "Jonathan_Woodgate_3")
+    assert (listed.first[-1], listed.second[-1]) == ("Nick_Nolte_3", "Ray_Bradbury_1")
+    for first, second, mated in zip(listed.first, listed.second, listed.mated, strict=True):
+        assert (first.rpartition("_")[0] == second.rpartition("_")[0]) == mated
+
+
+def test_crops_for_facenet(part: Path, tmp_path: Path, detector: FaceDetector) -> None:
+    report = prepare_lfw(part, tmp_path, crop="facenet160", detector=yunet())
+    assert report.images == PART
+    frames = open_faceset(tmp_path).frames
+    assert frames.shape == (PART, 160, 160, 3)
+    boxes = [main_face(detector.detect(np.array(frame)), 160, 160).box for frame in frames[:50]]
+    # The box is 182 / 226 of the side, in the middle, and is found again; its size less well,
+    # since the faces are wider than they were.
+    x, y, w, h = np.mean(boxes, axis=0)
+    np.testing.assert_allclose([x + w / 2, y + h / 2], 80, atol=3)
+    np.testing.assert_allclose([w, h], 160 * 182 / 226, rtol=0.15)
+    with pytest.raises(UserError, match="different 'align' or 'crop' setting"):
+        prepare_lfw(part, tmp_path, detector=yunet())
 
 
 def test_landmarks_of_the_crops_lie_on_the_template(prepared: Path, detector: FaceDetector) -> None:

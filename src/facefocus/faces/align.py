@@ -1,7 +1,8 @@
 """From a picture to an aligned crop: find the face, fit five landmarks, warp.
 
-PROTOCOL section 1: YuNet landmarks, ArcFace template, similarity transform. OpenCV expects BGR;
-`FaceDetector.detect` is the one place where channels are swapped.
+PROTOCOL section 1: YuNet landmarks, ArcFace template, similarity transform. The other crop,
+``facenet160``, is the detector's box with a margin, not rotated: what FaceNet was trained on.
+OpenCV expects BGR; `FaceDetector.detect` is the one place where channels are swapped.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
+from PIL import Image
 
 from facefocus import locations
 from facefocus.errors import UserError
@@ -35,6 +37,15 @@ ARCFACE_TEMPLATE: Float64[np.ndarray, "5 2"] = np.array(
     ]
 )
 ARCFACE_TEMPLATE.setflags(write=False)
+
+#: The kinds of crop, and the side of each in pixels.
+CROP_SIDES = {"arcface112": FRAME_SIDE, "facenet160": 160}
+
+#: What `box_crop` adds to a box, as a share of its side, half of it on either end. FaceNet's public
+#: training crops (D. Sandberg, facenet, align_dataset_mtcnn with image_size 182 and margin 44) are
+#: boxes with 44 pixels of the photograph added, scaled to 182. Counted in pixels of the photograph
+#: a margin shrinks as photographs grow; a share of the box gives one face one crop in any size.
+BOX_MARGIN = 44 / 182
 
 DETECTOR_FILE = "models/face_detection_yunet_2023mar.onnx"
 DETECTOR_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
@@ -144,6 +155,38 @@ def _resized(image: UInt8[np.ndarray, "h w 3"], scale: float) -> UInt8[np.ndarra
     return np.asarray(small, dtype=np.uint8)
 
 
+def box_crop(
+    image: UInt8[np.ndarray, "h w 3"],
+    box: Float64[np.ndarray, "4"],
+    size: int = CROP_SIDES["facenet160"],
+) -> UInt8[np.ndarray, "size size 3"]:
+    """The box with its margin, cut off where the picture ends and resized to a square.
+
+    Width and height are scaled each on its own and nothing is rotated, as FaceNet's faces were
+    prepared (see `BOX_MARGIN`). Bilinear, averaged where the box is larger than the frame.
+
+    Args:
+        image: The picture.
+        box: x and y of the top left corner, width, height; may reach beyond the picture.
+        size: Side of the frame in pixels.
+    """
+    height, width = image.shape[:2]
+    x, y, w, h = box
+    left, right = _extended(float(x), float(w), width)
+    top, bottom = _extended(float(y), float(h), height)
+    resized = Image.fromarray(image).resize(
+        (size, size), Image.Resampling.BILINEAR, box=(left, top, right, bottom)
+    )
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def _extended(start: float, length: float, limit: int) -> tuple[float, float]:
+    """Both ends with the margin, inside the picture and at least one pixel apart."""
+    extra = BOX_MARGIN / 2 * length
+    low = min(max(start - extra, 0.0), limit - 1.0)
+    return low, min(max(start + length + extra, low + 1.0), float(limit))
+
+
 def detector_model(path: Path | None = None) -> bytes:
     """The YuNet model's bytes, from `path` or from the usual places, checked.
 
@@ -235,11 +278,16 @@ def main_face(faces: Sequence[Face], height: int, width: int) -> Face:
     return max(faces, key=rank)
 
 
-def align_face(image: UInt8[np.ndarray, "h w 3"], detector: FaceDetector) -> AlignedFace | None:
-    """The aligned crop of the picture's main face, or None where no face is found."""
+def align_face(
+    image: UInt8[np.ndarray, "h w 3"], detector: FaceDetector, kind: str = "arcface112"
+) -> AlignedFace | None:
+    """The crop of the picture's main face, of a kind in `CROP_SIDES`, or None without a face."""
     faces = detector.detect(image)
     if not faces:
         return None
     face = main_face(faces, image.shape[0], image.shape[1])
-    frame = crop(image, similarity_transform(face.landmarks, ARCFACE_TEMPLATE))
+    if kind == "facenet160":
+        frame = box_crop(image, face.box)
+    else:
+        frame = crop(image, similarity_transform(face.landmarks, ARCFACE_TEMPLATE))
     return AlignedFace(frame=frame, face=face, faces=len(faces))

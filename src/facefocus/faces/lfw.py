@@ -1,38 +1,42 @@
 """Labeled Faces in the Wild, as published: an archive or a folder, and its lists.
 
-The official archives hold ``lfw*/Name/Name_0001.jpg``. They are read as a stream; nothing is
-unpacked, so no path in them can reach the disk.
+The official archives hold ``lfw*/Name/Name_0001.jpg``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import lzma
 import re
-import tarfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from facefocus import locations
 from facefocus.errors import UserError, one_line
-from facefocus.faces.faceset import IndexRow, PairList
-from facefocus.faces.folder import check_folder, files_source, printable, visible
-from facefocus.faces.images import UnusableImage
-from facefocus.faces.prepare import (
-    MAX_FILE_BYTES,
-    Entry,
-    Pictures,
-    PrepareReport,
-    Source,
-    prepare,
+from facefocus.faces.faceset import PairList
+from facefocus.faces.folder import (
+    archive_source,
+    check_folder,
+    files_source,
+    printable,
+    visible,
 )
+from facefocus.faces.prepare import Entry, PrepareReport, Source, prepare
 from facefocus.progress import Progress, silent
 
 MISSING = "listed in pairs.txt but not in the source"
+
+#: See `errata_names`.
+_ERRATA = (
+    "Recep_Tayyip_Erdogan_0004",
+    "Anja_Paerson_0001",
+    "Janica_Kostelic_0001",
+    "Bart_Hendricks_0001",
+    "Carlos_Beltran_0001",
+    "Emmy_Rossum_0001",
+    "Michael_Schumacher_0008",
+    "Mahmoud_Abbas_0012",
+)
 
 _IMAGE = re.compile(r"(?P<identity>.+)_\d{4,}\.jpe?g", re.IGNORECASE)
 _ERRATUM = re.compile(r"^\s*(?P<name>\S+_\d{4})\s+is\s+incorrect\b", re.MULTILINE)
@@ -44,6 +48,7 @@ def prepare_lfw(
     *,
     pairs: Path | None = None,
     align: str = "yunet",
+    crop: str = "arcface112",
     detector: Path | None = None,
     workers: int | None = None,
     progress: Progress = silent,
@@ -51,11 +56,13 @@ def prepare_lfw(
     """Make the face set ``lfw``.
 
     Args:
-        source: ``lfw.tgz``, ``lfw-funneled.tgz``, ``lfw-deepfunneled.tgz`` or an unpacked folder.
+        source: ``lfw.tgz``, ``lfw-funneled.tgz``, ``lfw-deepfunneled.tgz``, the same as a zip, or
+            an unpacked folder.
         out: Where the face set goes.
         pairs: The official ``pairs.txt``; None looks beside the source, then among the data.
             Where there is none, the set has no verification list and the report says so.
         align: ``"yunet"``, or ``"none"`` for an archive of aligned crops.
+        crop: ``"arcface112"`` or ``"facenet160"``, see `prepare`.
         detector: YuNet's file, if not in the usual places.
         workers: Threads; None for one for each CPU.
         progress: Called as ``("prepare" | "write", images done, images)``.
@@ -66,25 +73,18 @@ def prepare_lfw(
     found = pairs or _pairs_file(source)
     listed = None if found is None else read_pair_list(found)
     notes = [] if found else ["No pairs.txt was found: the face set has no verification list."]
-    opened = _archive_source(source) if source.is_file() else _folder_source(source)
+    opened = _source(source)
     return prepare(
-        replace(opened, load=lambda: _completed(opened.load(), listed, notes)),
+        replace(opened, load=lambda: opened.load().completed(listed, MISSING, notes)),
         out,
         title="lfw",
         align=align,
+        crop=crop,
         detector=detector,
         pairs=listed,
         workers=workers,
         progress=progress,
     )
-
-
-def _completed(pictures: Pictures, pairs: PairList | None, notes: Sequence[str]) -> Pictures:
-    """The pictures, and a row for every image that the list names and the source lacks."""
-    named = {*pairs.first, *pairs.second} if pairs else set()
-    missing = sorted(named - {entry.name for entry in pictures.entries})
-    rows = [IndexRow(name.rpartition("_")[0], name, "", reason=MISSING) for name in missing]
-    return replace(pictures, refused=[*pictures.refused, *rows], notes=[*pictures.notes, *notes])
 
 
 # The pictures -------------------------------------------------------------------------------------
@@ -99,69 +99,19 @@ def _entry(path: str) -> Entry | None:
     return Entry(printable(parts[-2]), printable(PurePosixPath(path).stem), path)
 
 
-def _folder_source(source: Path) -> Source:
+def _entries(paths: Sequence[str]) -> list[Entry]:
+    return [entry for path in paths if (entry := _entry(path))]
+
+
+def _source(source: Path) -> Source:
+    if source.is_file():
+        return archive_source(source, _entries, expected="images like lfw/Name/Name_0001.jpg")
     check_folder(source)
     folders = [path for path in visible(source) if path.is_dir()]
     # The folder of the people, or the one above it, as unpacking leaves it.
     people = folders + [path for one in folders for path in visible(one) if path.is_dir()]
     paths = [path.relative_to(source).as_posix() for one in people for path in visible(one)]
-    return files_source(source, [entry for path in paths if (entry := _entry(path))])
-
-
-@dataclass(frozen=True)
-class _Archive:
-    """The images of a tar archive, in the order in which they lie in it."""
-
-    path: Path
-
-    def images(self) -> Iterator[tuple[Entry, tarfile.TarFile, tarfile.TarInfo]]:
-        with self._readable(), tarfile.open(self.path, "r:*") as archive:
-            for member in archive:
-                entry = _entry(member.name) if member.isreg() else None
-                if entry is not None:
-                    yield entry, archive, member
-
-    def load(self) -> Pictures:
-        entries = [entry for entry, _, _ in self.images()]
-        if not entries:
-            raise UserError(
-                f"The 'source' must hold images like lfw/Name/Name_0001.jpg. "
-                f"Got '{self.path}', which holds none."
-            )
-        return Pictures(entries, stream=self.stream)
-
-    def stream(self, start: int) -> Iterator[Callable[[], bytes]]:
-        for position, (entry, archive, member) in enumerate(self.images()):
-            if position < start:
-                continue
-            if member.size > MAX_FILE_BYTES:
-                yield partial(_refuse, entry)
-                continue
-            file = archive.extractfile(member)
-            yield partial(bytes, b"" if file is None else file.read())
-
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        try:
-            yield
-        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-            raise UserError(
-                f"The 'source' must be a complete tar archive or a folder. "
-                f"Got '{self.path}': {one_line(error)}."
-            ) from error
-
-
-def _refuse(entry: Entry) -> bytes:
-    raise UnusableImage(entry.name, f"larger than {MAX_FILE_BYTES // 2**20} MiB")
-
-
-def _archive_source(source: Path) -> Source:
-    try:
-        with source.open("rb") as file:
-            fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"The 'source' '{source}' cannot be read: {error.strerror}.") from error
-    return Source(name=str(source), fingerprint=fingerprint, load=_Archive(source).load)
+    return files_source(source, _entries(paths))
 
 
 # The lists ----------------------------------------------------------------------------------------
@@ -243,6 +193,16 @@ def known_errors(path: Path) -> tuple[str, ...]:
     if not names:
         raise UserError(f"The errata must say 'Name_0001 is incorrect'. Got '{path}', without one.")
     return names
+
+
+def errata_names() -> tuple[str, ...]:
+    """The images that the official ``errata.txt`` calls incorrect; no file is needed.
+
+    Source: http://vis-www.cs.umass.edu/lfw/ (errata.txt, "The current known errors"). Its list of
+    wrong mated pairs also names six pairs without saying which of the two images is wrong; those
+    images are not among these.
+    """
+    return _ERRATA
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

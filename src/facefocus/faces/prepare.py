@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from facefocus.errors import UserError, one_line
+from facefocus.errors import UserError, did_you_mean, one_line
 from facefocus.faces import align as alignment
 from facefocus.faces.faceset import (
     FRAMES,
@@ -85,6 +85,16 @@ class Pictures:
     stream: Callable[[int], Iterator[Callable[[], bytes]]]
     refused: Sequence[IndexRow] = ()
     notes: Sequence[str] = ()
+
+    def completed(self, pairs: PairList | None, reason: str, notes: Sequence[str]) -> Pictures:
+        """With more notes, and a refused row for every image that only the list has.
+
+        The names of such images must have the form ``Identity_number``.
+        """
+        named = {*pairs.first, *pairs.second} if pairs else set()
+        missing = sorted(named - {entry.name for entry in self.entries})
+        rows = [IndexRow(name.rpartition("_")[0], name, "", reason=reason) for name in missing]
+        return replace(self, refused=[*self.refused, *rows], notes=[*self.notes, *notes])
 
 
 @dataclass(frozen=True)
@@ -157,6 +167,7 @@ def prepare(
     *,
     title: str,
     align: str = "yunet",
+    crop: str = "arcface112",
     detector: Path | None = None,
     pairs: PairList | None = None,
     workers: int | None = None,
@@ -173,6 +184,8 @@ def prepare(
         title: What the set is called.
         align: ``"yunet"`` finds and aligns the main face; ``"none"`` takes pictures that are
             aligned crops already, all of the size of the first.
+        crop: ``"arcface112"`` warps five landmarks to the ArcFace template (PROTOCOL section 1);
+            ``"facenet160"`` is the face's box with a margin, for FaceNet, see `align.box_crop`.
         detector: YuNet's file, if not in the usual places.
         pairs: The verification list.
         workers: Threads; None for one for each CPU.
@@ -182,14 +195,14 @@ def prepare(
         UserError: A wrong argument, an unreadable source, an `out` that cannot be written or holds
             something else, or no usable picture.
     """
-    _check_options(align, workers)
-    record = {"source": source.fingerprint, "settings": _settings(align)}
+    _check_options(align, crop, workers)
+    record = {"source": source.fingerprint, "settings": _settings(align, crop)}
     _check_folder(out)
     if (out / MANIFEST).exists():
         return _finished(out, title, record, pairs)
     pictures = source.load()
     _check_pictures(source, pictures)
-    size, make = _maker(source, pictures, align, detector)
+    size, make = _maker(source, pictures, align, crop, detector)
     with _writing(out):
         parts = _open_parts(out, record, size)
         _make_parts(pictures, parts, make, workers or os.cpu_count() or 1, progress)
@@ -211,22 +224,37 @@ def prepare(
     return _report(out, already_complete=False)
 
 
-def _settings(align: str) -> dict[str, Any]:
+def _settings(align: str, crop: str) -> dict[str, Any]:
     if align == "none":
         return {"align": "none"}
+    if crop == "facenet160":
+        geometry: dict[str, Any] = {"crop": crop, "margin": alignment.BOX_MARGIN}
+    else:
+        geometry = {"template": alignment.ARCFACE_TEMPLATE.tolist()}
     return {
         "align": "yunet",
         "detector_sha256": alignment.DETECTOR_SHA256,
         "score_threshold": alignment.SCORE_THRESHOLD,
         "detection_side": alignment.DETECTION_SIDE,
-        "template": alignment.ARCFACE_TEMPLATE.tolist(),
-        "side": alignment.FRAME_SIDE,
+        **geometry,
+        "side": alignment.CROP_SIDES[crop],
     }
 
 
-def _check_options(align: str, workers: int | None) -> None:
+def _check_options(align: str, crop: str, workers: int | None) -> None:
     if align not in ALIGN_MODES:
         raise UserError(f"The 'align' must be one of {', '.join(ALIGN_MODES)}. Got '{align}'.")
+    if crop not in alignment.CROP_SIDES:
+        known = alignment.CROP_SIDES
+        raise UserError(
+            f"The 'crop' must be one of {', '.join(known)}. Got '{crop}'."
+            + did_you_mean(crop, known)
+        )
+    if align == "none" and crop != "arcface112":
+        raise UserError(
+            f"The 'crop' must be left out where 'align' is 'none': pictures are taken as they are. "
+            f"Got '{crop}'."
+        )
     if workers is not None and workers < 1:
         raise UserError(f"The 'workers' must be at least 1. Got {workers}.")
 
@@ -265,7 +293,7 @@ def _finished(
     """The report of the set that is there, if it is the one that was asked for."""
     manifest = read_manifest(out)
     made, listed = manifest["record"], manifest["pairs"]
-    words = {"source": "source", "settings": "'align' setting"}
+    words = {"source": "source", "settings": "'align' or 'crop' setting"}
     differs = [word for key, word in words.items() if made.get(key) != record[key]]
     if manifest["title"] != title:
         differs.append("title")
@@ -312,14 +340,14 @@ def _nothing_usable(source: Source, rows: Sequence[IndexRow]) -> UserError:
 
 
 def _maker(
-    source: Source, pictures: Pictures, align: str, detector: Path | None
+    source: Source, pictures: Pictures, align: str, crop: str, detector: Path | None
 ) -> tuple[tuple[int, int], _Maker]:
     """The size of the frames, and the function from a decoded picture to its frame."""
     if align == "none":
         size = _first_size(source, pictures)
         return size, _aligned_already(size)
-    side = alignment.FRAME_SIDE
-    return (side, side), _aligned_by_yunet(alignment.detector_model(detector))
+    side = alignment.CROP_SIDES[crop]
+    return (side, side), _aligned_by_yunet(alignment.detector_model(detector), crop)
 
 
 def _first_size(source: Source, pictures: Pictures) -> tuple[int, int]:
@@ -345,14 +373,14 @@ def _aligned_already(size: tuple[int, int]) -> _Maker:
     return make
 
 
-def _aligned_by_yunet(model: bytes) -> _Maker:
+def _aligned_by_yunet(model: bytes, crop: str) -> _Maker:
     # A detector holds state while it runs, and making one takes longer than using it.
     threads = threading.local()
 
     def make(entry: Entry, image: UInt8[np.ndarray, "h w 3"]) -> _Made:
         if not hasattr(threads, "detector"):
             threads.detector = alignment.FaceDetector(model)
-        aligned = alignment.align_face(image, threads.detector)
+        aligned = alignment.align_face(image, threads.detector, crop)
         if aligned is None:
             raise UnusableImage(entry.name, "no face found")
         row = IndexRow(
