@@ -143,7 +143,8 @@ def correlation(
         found = np.concatenate(strips, axis=1)
     else:
         found = _pearson(scores, _flat(masks), round(1 / STEP))
-    return np.maximum(found, 0.0)
+    positive: np.ndarray = np.maximum(found, 0.0)
+    return positive
 
 
 def _flat(masks: Masks) -> Iterator[Float64[np.ndarray, "g pixels"]]:
