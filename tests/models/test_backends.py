@@ -11,8 +11,12 @@ import pytest
 import torch
 
 from facefocus.errors import UserError
+from facefocus.faces.faceset import Identity
 from facefocus.models import backends
 from facefocus.models.backends import OpenVino, accelerate
+from facefocus.models.recognizer import WhiteBox
+from facefocus.saliency.identity import cam_identity_maps
+from facefocus.saliency.streams import CamConfig
 from tests.small import SIDE, TinyNet, tiny_recognizer
 
 needs_openvino = pytest.mark.skipif(
@@ -85,3 +89,15 @@ def test_auto_is_torch_where_openvino_is_missing(monkeypatch: pytest.MonkeyPatch
 def test_an_unknown_backend_is_answered_with_the_nearest() -> None:
     with pytest.raises(UserError, match="Did you mean 'openvino'"):
         accelerate(tiny_recognizer(), "openvinoo")
+
+
+@needs_openvino
+def test_maps_do_not_depend_on_the_backend() -> None:
+    people = [Identity("p", np.arange(4)), Identity("q", np.arange(4, 9))]
+    config = CamConfig("grad-cam++", "N")
+    maps = [
+        cam_identity_maps(one, FRAMES, people, [config], max_pairs=None, seed=0)[config].maps
+        for one in (tiny_recognizer(), accelerate(tiny_recognizer(), "openvino-bf16"))
+        if isinstance(one, WhiteBox)
+    ]
+    assert len(maps) == 2 and np.array_equal(*maps)

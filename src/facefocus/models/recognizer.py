@@ -61,6 +61,10 @@ class WhiteBox(Recognizer, Protocol):
         """How frames become the module's input."""
         ...
 
+    def embed_reference(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
+        """Raw embeddings by the module itself, whatever else may embed faster."""
+        ...
+
     def layers(self) -> LayerTable:
         """Every convolution call of a forward pass."""
         ...
@@ -89,7 +93,7 @@ def white_box(recognizer: Recognizer, purpose: str) -> WhiteBox:
     raise UserError(
         f"The recognizer '{recognizer.name}' is a black box: it gives embeddings only, while "
         f"{purpose} needs its activations and gradients. Use a method that needs embeddings only "
-        "(srise, corrrise), or a recognizer in torch."
+        "(s-rise, corr-rise), or a recognizer in torch."
     )
 
 
@@ -140,12 +144,22 @@ class TorchRecognizer:
         Raises:
             UserError: `frames` are not uint8 RGB, or an embedding is not finite.
         """
+        return self._embed(frames, self.forward)
+
+    def embed_reference(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
+        """The same by the module itself, whatever `forward` runs on: maps rest on these.
+
+        Raises:
+            UserError: As `embed`.
+        """
+        return self._embed(frames, self._eager)
+
+    def _embed(
+        self, frames: UInt8[np.ndarray, "n h w 3"], forward: Callable[[Tensor], Tensor]
+    ) -> Float32[np.ndarray, "n d"]:
         check_frames(frames)
         with torch.inference_mode():
-            parts = [
-                self.forward(self._inputs(torch.from_numpy(chunk))).float().cpu()
-                for chunk in chunks(frames, CHUNK)
-            ]
+            parts = [forward(self._inputs(chunk)).float().cpu() for chunk in chunks(frames)]
             embeddings = torch.cat(parts)[: len(frames)].numpy()
         check_finite(embeddings, self.name)
         return embeddings

@@ -21,6 +21,7 @@ from facefocus.saliency.methods import (
     GradientMethod,
     Option,
     Options,
+    Preset,
 )
 
 #: The constant that the "epsilon" variant of Grad-CAM++ adds, as public implementations do.
@@ -75,6 +76,11 @@ def layer_cam(
     return _positive_part(gradient.relu().mul_(activation).sum(dim=1))
 
 
+#: LEAM: LayerCAM with the cosine at an early layer. Of single layers, 3 is the paper's best for
+#: LayerCAM (its Table 7).
+METHODS.add("leam", Preset("leam", method="layer-cam", layer="3", objective="cosine"))
+
+
 @gradient_method("hires-cam", version=1, scale_invariant=True)
 def hires_cam(
     activation: Float[Tensor, "n k h w"], gradient: Float[Tensor, "n k h w"], options: Options
@@ -94,10 +100,11 @@ def eigen_cam(
     It explains no similarity: the gradient only says, where it is not finite, that there is no
     map.
     """
-    maps = np.stack([_principal(one) for one in activation.double().cpu().numpy()])
-    sound = gradient.isfinite().flatten(1).all(dim=1) & activation.isfinite().flatten(1).all(dim=1)
-    found = torch.from_numpy(maps).to(activation)
-    return found.where(sound[:, None, None], torch.nan)
+    found = torch.full_like(activation[:, 0], torch.nan)
+    for target, a, g in zip(found, activation, gradient, strict=True):
+        if bool(a.isfinite().all() & g.isfinite().all()):
+            target.copy_(torch.from_numpy(_principal(a.double().cpu().numpy())))
+    return found
 
 
 def _principal(activation: Float[np.ndarray, "k h w"]) -> Float[np.ndarray, "h w"]:
@@ -116,21 +123,24 @@ def _principal(activation: Float[np.ndarray, "k h w"]) -> Float[np.ndarray, "h w
         left = _leading(np.einsum("ip,iq->pq", centered, centered))
         # left is the unit vector of scores; its axis' length is their size.
         scores = left * np.sqrt(np.square(np.einsum("ip,p->i", centered, left)).sum())
-    along = (scores * np.abs(samples).sum(axis=0)).sum()
-    return (scores if along >= 0 else -scores).reshape(height, width)
+    if (scores * np.abs(samples).sum(axis=0)).sum() < 0:
+        scores = -scores
+    in_place: np.ndarray = scores.reshape(height, width)
+    return in_place
 
 
 def _leading(gram: Float[np.ndarray, "k k"]) -> Float[np.ndarray, " k"]:
     """Unit eigenvector of the largest eigenvalue; zeros if `gram` is zero."""
     vector = gram[:, np.argmax(gram.diagonal())]
+    unit = np.zeros(len(gram))
     for _ in range(ITERATIONS):
         size = np.sqrt(np.square(vector).sum())
-        if not size > 0:
-            return np.zeros(len(gram))
+        if size == 0:
+            break
         unit = vector / size
         vector = np.einsum("ij,j->i", gram, unit)
-        change = np.abs(vector - unit * (vector * unit).sum()).max()
-        if not change > TOLERANCE * size:
+        value = (vector * unit).sum()
+        if np.abs(vector - value * unit).max() <= TOLERANCE * value:
             break
     return unit
 

@@ -213,10 +213,10 @@ def _counter(progress: Progress, total: int) -> Callable[[], None]:
 def _references(
     recognizer: WhiteBox, frames: np.ndarray, identities: Sequence[Identity]
 ) -> Float[Tensor, "m d"]:
-    """Embeddings of all images of all identities, one after the other."""
+    """Embeddings of all images of all identities, one after the other; no backend touches them."""
     rows = np.concatenate([np.empty(0, np.int64), *(identity.rows for identity in identities)])
     parts = [
-        torch.from_numpy(recognizer.embed(frames[rows[start : start + EMBEDDED]]))
+        torch.from_numpy(recognizer.embed_reference(frames[rows[start : start + EMBEDDED]]))
         for start in range(0, len(rows), EMBEDDED)
     ]
     return torch.cat(parts) if parts else torch.empty(0, 0)

@@ -153,6 +153,7 @@ class GradientMethod:
         return resolve_options(self.name, self.options, given)
 
 
+@runtime_checkable
 class Masks(Protocol):
     """A set of masks, made anew each time it is gone through, so that it is never held whole."""
 
@@ -224,6 +225,7 @@ class OcclusionMap:
     degenerate: bool
 
 
+@runtime_checkable
 class FrameFunction(Protocol):
     """Maps of people from gradients in the frame itself."""
 
@@ -333,3 +335,11 @@ class Baseline:
     kind: ClassVar[Kind] = "baseline"
     needs_layer: ClassVar[bool] = False
     needs_objective: ClassVar[bool] = False
+
+
+def options_of(method: Method) -> Mapping[str, Option]:
+    """The options a method has, by name; a preset has those of its method."""
+    if isinstance(method, Preset):
+        return options_of(METHODS[method.method])
+    found: Mapping[str, Option] = getattr(method, "options", {})
+    return found

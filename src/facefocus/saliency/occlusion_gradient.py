@@ -220,8 +220,8 @@ def _gradient(
     """Gradient of each image's mean cosine to its person's other images with respect to `at`."""
     embeddings = recognizer.module(inputs)
     directions = _directions(embeddings.detach().double(), references)
-    (gradient,) = torch.autograd.grad(embeddings, at, directions.to(embeddings))
-    return gradient
+    found: tuple[Tensor, ...] = torch.autograd.grad(embeddings, at, directions.to(embeddings))
+    return found[0]
 
 
 def _directions(e: Float[Tensor, "n d"], r: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -233,7 +233,9 @@ def _directions(e: Float[Tensor, "n d"], r: Float[Tensor, "n d"]) -> Float[Tenso
     u = e / norms
     tangent = r - (u * r).sum(dim=1, keepdim=True) * u
     sizes, whole = (torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (tangent, r))
-    return (tangent / norms).where(~(sizes <= RESOLUTION * whole), 0.0)
+    # Not "greater": what is NaN has to stay so.
+    directions: Tensor = (tangent / norms).where(~(sizes <= RESOLUTION * whole), 0.0)
+    return directions
 
 
 def _inputs(recognizer: WhiteBox, frames: Tensor) -> Tensor:
@@ -275,7 +277,12 @@ def _mean_maps(
 ) -> Float[np.ndarray, "people h w"]:
     """Mean over each person's images of their maps; chunks hold images of several people."""
     sums = np.zeros((len(people), *people[0].shape[1:3]))
-    with torch.inference_mode(False), torch.enable_grad(), as_found(recognizer.module):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        as_found(recognizer.module),
+        np.errstate(invalid="ignore"),  # what is not finite is found in the sums
+    ):
         for places in _chunks(people):
             found = torch.stack([references[person][image] for person, image in places])
             made = maps(_stack(people, places), found, places)
@@ -284,7 +291,8 @@ def _mean_maps(
                 sums[person] += one
             tick()
     counts = np.array([len(frames) for frames in people])
-    return sums / counts[:, None, None]
+    means: np.ndarray = sums / counts[:, None, None]
+    return means
 
 
 def _chunks(people: Sequence[np.ndarray]) -> list[list[_Place]]:
