@@ -159,7 +159,10 @@ class TorchRecognizer:
     ) -> Float32[np.ndarray, "n d"]:
         check_frames(frames)
         with torch.inference_mode():
-            parts = [forward(self._inputs(chunk)).float().cpu() for chunk in chunks(frames)]
+            parts = [
+                forward(self._inputs(torch.from_numpy(chunk))).float().cpu()
+                for chunk in chunks(frames, CHUNK)
+            ]
             embeddings = torch.cat(parts)[: len(frames)].numpy()
         check_finite(embeddings, self.name)
         return embeddings
