@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import pickle
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from facefocus.cli import main
+from facefocus.errors import UserError
 from facefocus.faces.faceset import open_faceset
+from facefocus.models import zoo
 from tests.small import PHOTOS, paint_faceset
 
-#: A recognizer in a file of the user's own.
+#: A recognizer in a file of the user's own; SLOW makes every pass of torch wait.
 MODEL = """
-import sys
+import os, sys, time
 sys.path.insert(0, {root!r})
 from tests.small import tiny_recognizer
 
 def build():
-    return tiny_recognizer("own", {seed}).module
+    module = tiny_recognizer("own", {seed}).module
+    if os.environ.get("SLOW"):
+        module.register_forward_pre_hook(lambda *_: time.sleep(0.2))
+    return module
 
 build.preprocessing = tiny_recognizer().preprocessing
 """
@@ -45,6 +61,38 @@ fill = ["black", "mean"]
 def facefocus(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "facefocus.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """A command in this process, with no data and an empty cache: quicker than a new one."""
+    monkeypatch.setenv("FACEFOCUS_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["facefocus", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        code = ended.value.code
+        return Done(code if isinstance(code, int) else 0, said.out, said.err)
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +125,9 @@ def test_a_run_leaves_its_results_and_what_they_were_made_with(run: Path) -> Non
     assert (run / "experiment.toml").read_text() == (run.parent / "small.toml").read_text()
 
 
-def test_status_counts_what_is_there(run: Path) -> None:
-    done = facefocus("status", str(run))
-    lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+def test_status_counts_what_is_there(command: Command, run: Path) -> None:
+    done = command("status", str(run))
+    lines = dict(line.split(" ", 1) for line in done.out.splitlines())
     assert lines["results"] == "yes"
     for stage in ("embed", "maps", "scores"):
         made, wanted = lines[stage].split("/")
@@ -102,10 +150,10 @@ def test_two_processes_give_the_same_bytes(run: Path) -> None:
     assert other.read_bytes() == (run / "results.parquet").read_bytes()
 
 
-def test_the_report_opens_from_disk(run: Path) -> None:
-    done = facefocus("report", str(run))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith(f"page {run / 'report' / 'index.html'}")
+def test_the_report_opens_from_disk(command: Command, run: Path) -> None:
+    done = command("report", str(run))
+    assert done.code == 0, done.err
+    assert done.out.strip().endswith(f"page {run / 'report' / 'index.html'}")
     page = (run / "report" / "index.html").read_text()
     assert "layer-cam" in page and "http://" not in page.replace("http://www.w3.org", "")
 
@@ -134,12 +182,22 @@ def test_verify_prints_a_figure_a_line_and_json_for_programs(folder: Path) -> No
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
-    folder: Path, arguments: list[str], message: str
+    command: Command,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
 ) -> None:
-    done = facefocus(*arguments, cwd=folder)
-    assert done.returncode == 2
-    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(folder)
+    done = command(*arguments)
+    assert done.code == 2
+    assert message in done.err and len(done.err.strip().splitlines()) == 1
+
+
+def test_a_mistake_shows_no_traceback(folder: Path) -> None:
+    done = facefocus("run", "none.toml", cwd=folder)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("Cannot read the experiment 'none.toml'")
 
 
 def test_an_unwritable_run_folder_is_one_line_and_loses_nothing(folder: Path) -> None:
@@ -149,12 +207,240 @@ def test_an_unwritable_run_folder_is_one_line_and_loses_nothing(folder: Path) ->
     assert (folder / "file").read_text() == "mine"
 
 
-def test_what_can_be_named_is_listed() -> None:
-    assert "mobilefacenet-ms1m" in facefocus("ls", "models").stdout
-    assert "grad-cam++" in facefocus("ls", "methods").stdout
-    assert facefocus("ls", "fills").stdout.split() == ["black", "white", "mean", "random", "blur"]
-    assert "arcface" in facefocus("ls", "objectives").stdout
-    layers = facefocus("ls", "layers", "mobilefacenet-ms1m").stdout.splitlines()
-    assert len(layers) == 51
+def test_what_can_be_named_is_listed(command: Command) -> None:
+    assert "mobilefacenet-ms1m" in command("ls", "models").out
+    assert "grad-cam++" in command("ls", "methods").out
+    assert command("ls", "fills").out.split() == ["black", "white", "mean", "random", "blur"]
+    assert "arcface" in command("ls", "objectives").out
+    layers = command("ls", "layers", "mobilefacenet-ms1m").out.splitlines()
+    assert len(layers) == 51 + 4
     assert layers[48].split()[:2] == ["49", "head.conv"] and layers[48].endswith("N")
     assert layers[49].endswith("cannot localize")
+    assert layers[51:] == [
+        "group input    1 2 3",
+        "group middle   12 24 36",
+        "group output   47 48 49",
+        "group all      the 49 spatial ones",
+    ]
+
+
+# Recognizers --------------------------------------------------------------------------------------
+
+
+def test_models_are_listed_and_shown(command: Command) -> None:
+    (Path("models")).mkdir()
+    Path("models/mobilefacenet-casia.safetensors").touch()
+    lines = command("models", "list").out.splitlines()
+    rows = {line.split()[0]: line.split() for line in lines}
+    assert rows["name"][-3:] == ["license", "commercial", "here"] and len(rows) == 12
+    assert rows["mobilefacenet-casia"][1:] == [
+        "mobilefacenet", "CASIA-WebFace", "real", "MIT", "yes", "yes",
+    ]  # fmt: skip
+    assert rows["iresnet50-sface"][3] == "synthetic" and rows["iresnet50-sface"][-2:] == ["no"] * 2
+    assert rows["facenet-casia"][-2:] == ["unknown", "no"]
+    here = command("models", "show", "mobilefacenet-casia").out.splitlines()
+    assert here[-1].startswith("here ") and here[-1].endswith("mobilefacenet-casia.safetensors")
+    absent = dict(line.split(" ", 1) for line in command("models", "show", "FN_V").out.splitlines())
+    assert absent["name"] == "facenet-vggface2" and absent["commercial"] == "unknown"
+    assert absent["preprocessing"] == '{"size": [160, 160], "mean": 127.5, "std": 128}'
+    assert absent["Next:"] == "facefocus models fetch facenet-vggface2"
+    by_hand = command("models", "show", "IR50").out.splitlines()[-1]
+    assert by_hand.endswith("then run: facefocus models add iresnet50-glint360k FILE")
+
+
+def test_nothing_is_fetched_before_its_license_is_accepted(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reached(url: str, *_: Any, **__: Any) -> Path:
+        raise UserError(f"reached {url}")
+
+    monkeypatch.setattr("facefocus.models.zoo.download", reached)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    refused = command("models", "fetch", "FN_C")
+    assert refused.code == 2 and "its license was not accepted" in refused.err
+    assert "Whether commercial use is allowed is not known" in refused.out
+    accepted = command("models", "fetch", "FN_C", "--yes")
+    assert accepted.err.startswith("reached https://") and "not known" in accepted.out
+    by_hand = command("models", "fetch", "IR50")
+    assert by_hand.code == 0 and "Commercial use is NOT allowed" in by_hand.out
+    assert by_hand.out.splitlines()[-1] == "weights not here"
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch run-by-a-weights-file",)
+
+
+def test_broken_and_hostile_weights_are_one_line(command: Command) -> None:
+    other = zoo.describe("squeezenet-vggface2").build().state_dict()
+    save_file(other, "other.safetensors")
+    whole = Path("other.safetensors").read_bytes()
+    Path("short.safetensors").write_bytes(whole[: len(whole) // 2])
+    Path("hostile.pth").write_bytes(pickle.dumps({"state_dict": Malicious()}, protocol=2))
+    torch.save({"weight": torch.ones(2), "more": Malicious()}, "hostile-zip.pth")
+    Path("empty.pt").touch()
+    messages = {
+        "short.safetensors": "not a whole safetensors file",
+        "hostile.pth": "hold more than tensors and were refused; nothing in them was run",
+        "hostile-zip.pth": "hold more than tensors and were refused; nothing in them was run",
+        "other.safetensors": "do not fit mobilefacenet(): ",
+        "empty.pt": "are empty",
+        "absent.pt": "do not exist",
+    }
+    for file, message in messages.items():
+        done = command("models", "add", "mobilefacenet-casia", file)
+        assert done.code == 2 and done.out == ""
+        assert message in done.err and len(done.err.strip().splitlines()) == 1
+    assert (
+        "It fits squeezenet-vggface2."
+        in command("models", "add", "mobilefacenet-casia", "other.safetensors").err
+    )
+    assert (
+        "is not its published file"
+        in command("models", "add", "squeezenet-vggface2", "other.safetensors").err
+    )
+    assert not Path("run-by-a-weights-file").exists()
+    assert not Path("cache").exists()
+
+
+def test_weights_of_the_users_are_added(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "squeezenet-vggface2"
+    entry = zoo.describe(name).model_copy(update={"sha256": None})
+    monkeypatch.setattr(zoo, "entries", lambda: {name: entry})
+    save_file(entry.build().state_dict(), "mine.safetensors")
+    done = command("models", "add", name, "mine.safetensors")
+    path = Path("cache/facefocus/models").absolute() / entry.file
+    assert done.out.splitlines() == [entry.terms, f"weights {path}"]
+    assert path.read_bytes() == Path("mine.safetensors").read_bytes()
+
+
+# Photographs --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Report:
+    def lines(self) -> list[str]:
+        return ["done"]
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "expected"),
+    [
+        ("lfw:prepare_lfw", "prepare lfw --source lfw.tgz", ["lfw.tgz", "faces/lfw"]),
+        ("cross:prepare_calfw", "prepare calfw --source c.zip", ["c.zip", "faces/calfw"]),
+        ("cross:prepare_cplfw", "prepare cplfw --source c.zip", ["c.zip", "faces/cplfw"]),
+        ("folder:prepare_folder", "prepare folder --source me", ["me", "faces/me"]),
+        ("fetch:fetch_lfw", "fetch lfw", ["None"]),
+    ],
+)
+def test_photographs_are_fetched_and_prepared(
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+    arguments: str,
+    expected: list[str],
+) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def record(*given: Any, **options: Any) -> Report:
+        options.pop("progress")("prepare", 1, 1)
+        seen.append((given, options))
+        return Report()
+
+    monkeypatch.setattr("facefocus.faces." + function.replace(":", "."), record)
+    done = command(*arguments.split())
+    assert (done.code, done.out) == (0, "done\n")
+    given, options = seen[0]
+    assert [str(value) for value in given] == expected
+    if function == "fetch:fetch_lfw":
+        assert options == {"which": "deepfunneled"}
+        command(*arguments.split(), "--which", "original", "--out", "there")
+        assert seen[1] == ((Path("there"),), {"which": "original"})
+        return
+    pairs = {} if "folder" in function else {"pairs": None}
+    assert options == {**pairs, "align": "yunet", "crop": "arcface112", "detector": None}
+    more = ["--crop", "facenet160", "--align", "none", "--out", "there", "--detector", "y.onnx"]
+    command(*arguments.split(), *more)
+    given, options = seen[1]
+    assert str(given[1]) == "there"
+    changed = {"align": "none", "crop": "facenet160", "detector": Path("y.onnx")}
+    assert options == {**pairs, **changed}
+
+
+def test_an_unknown_crop_is_named(command: Command) -> None:
+    Path("me/one").mkdir(parents=True)
+    done = command("prepare", "folder", "--source", "me", "--crop", "facenet")
+    assert done.code == 2 and "Did you mean 'facenet160'?" in done.err
+
+
+# Conformance --------------------------------------------------------------------------------------
+
+
+def test_what_conforms_is_0_what_fails_is_1_and_mistakes_are_2(
+    command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = command("check", f"{folder}/one.py:build")
+    assert good.code == 0 and good.out.splitlines()[-1] == "13 checks, 0 failed"
+    assert "ok      deterministic  the same bits twice" in good.out.splitlines()
+    text = (
+        (folder / "one.py").read_text().replace('"own", 0', '"own", __import__("time").time_ns()')
+    )
+    Path("random.py").write_text(text)
+    broken = command("check", "random.py:build")
+    assert broken.code == 1 and broken.out.splitlines()[-1] == "13 checks, 1 failed"
+    assert [line.split()[0] for line in broken.out.splitlines()].count("FAILED") == 1
+    assert "FAILED  made again" in broken.out
+    assert command("check", "--method", "layer-cam").code == 0
+    assert command("check", "--fill", "mean").code == 0
+    for wrong, message in {
+        "": "Name what to check: a recognizer, or one --method, or one --fill. Got nothing.",
+        "x --fill mean": "Got x, mean.",
+        "--fill men": "Did you mean 'mean'?",
+        "x.onnx": "needs its preprocessing: size, mean and std, and crop and channels where they"
+        " matter, in 'x.toml'",
+    }.items():
+        done = command("check", *wrong.split())
+        assert done.code == 2 and message in done.err
+
+
+# Interruptions ------------------------------------------------------------------------------------
+
+
+def interrupted(folder: Path, out: str, sign: signal.Signals) -> tuple[int, str]:
+    """Stop a slow run as soon as it has kept three more pieces."""
+    before = pieces(folder / out)
+    call = [sys.executable, "-m", "facefocus.cli", "run", "small.toml", "--faces", "painted"]
+    job = subprocess.Popen(
+        [*call, "--out", out], cwd=folder, env={**os.environ, "SLOW": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while pieces(folder / out) < before + 3 and job.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    job.send_signal(sign)
+    _, said = job.communicate(timeout=60)
+    return job.returncode, said
+
+
+def pieces(run: Path) -> int:
+    """Whole artefacts of a run; files being written have other names."""
+    return len(list((run / "store").rglob("*.npz")))
+
+
+def test_an_interrupted_and_killed_run_goes_on_to_the_same_bytes(run: Path) -> None:
+    folder, stopped = run.parent, run.parent / "stopped"
+    code, said = interrupted(folder, "stopped", signal.SIGINT)
+    assert code == 130
+    assert said.strip().splitlines()[-1] == (
+        "Interrupted. What is finished is kept: run it again to go on."
+    )
+    assert "Traceback" not in said
+    first = pieces(stopped)
+    assert interrupted(folder, "stopped", signal.SIGKILL)[0] == -signal.SIGKILL
+    second = pieces(stopped)
+    assert not (stopped / "results.parquet").exists()
+    done = facefocus("run", "small.toml", "--faces", "painted", "--out", "stopped", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert 0 < first < second < pieces(stopped) == pieces(run)
+    assert json.loads((stopped / "provenance.json").read_text())["tasks_done"] > 0
+    assert (stopped / "results.parquet").read_bytes() == (run / "results.parquet").read_bytes()

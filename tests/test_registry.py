@@ -32,3 +32,10 @@ def test_a_name_is_taken_once() -> None:
     registry.add("black", 0)
     with pytest.raises(ValueError, match="registered already"):
         registry.add("black", 1)
+
+
+def test_an_entry_that_cannot_be_imported_is_named() -> None:
+    registry: Registry[object] = Registry("method")
+    registry.add("mine", "no_such_package:thing")
+    with pytest.raises(UserError, match=r"method 'mine' is registered as 'no_such_package:thing'"):
+        registry["mine"]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar, cast
 
-from facefocus.errors import UserError, did_you_mean
+from facefocus.errors import UserError, did_you_mean, one_line
 
 T = TypeVar("T")
 
@@ -60,10 +60,18 @@ class Registry(Generic[T]):
             )
         item = self._entries[name]
         if isinstance(item, str):
-            module, _, attribute = item.partition(":")
-            item = cast(T, getattr(importlib.import_module(module), attribute))
-            self._entries[name] = item
+            item = self._entries[name] = self._import(name, item)
         return item
+
+    def _import(self, name: str, place: str) -> T:
+        module, _, attribute = place.partition(":")
+        try:
+            return cast(T, getattr(importlib.import_module(module), attribute))
+        except (ImportError, AttributeError) as error:
+            raise UserError(
+                f"The {self.kind} '{name}' is registered as '{place}', which cannot be imported:"
+                f" {one_line(error)}."
+            ) from error
 
     def __iter__(self) -> Iterator[str]:
         self._fill()

@@ -85,7 +85,10 @@ def required(preprocessing: Preprocessing | None, what: str) -> Preprocessing:
         UserError: There is none.
     """
     if preprocessing is None:
-        raise UserError(f"The recognizer '{what}' {NEEDED}.")
+        place = "the attribute 'preprocessing' of its function"
+        if ".py:" not in what:
+            place = f"'{Path(what).with_suffix('.toml')}'"
+        raise UserError(f"The recognizer '{what}' {NEEDED}, in {place}.")
     return preprocessing
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal, cast
 
 import torch
@@ -16,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from facefocus.errors import UserError, did_you_mean
+from facefocus.errors import UserError, did_you_mean, one_line
 
 #: Side of the frame in which every crop is given.
 FRAME = 112
@@ -98,6 +100,24 @@ class Preprocessing:
     def canonical(self) -> str:
         """One text for equal preprocessing, part of a recognizer's fingerprint."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+def read_beside(path: Path) -> Preprocessing | None:
+    """The preprocessing in the TOML file beside a recognizer's file: ``x.toml`` for ``x.onnx``.
+
+    Raises:
+        UserError: There is one, but it cannot be read or a field is wrong.
+    """
+    beside = path.with_suffix(".toml")
+    if not beside.is_file():
+        return None
+    try:
+        values = tomllib.loads(beside.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Cannot read the preprocessing '{beside}': {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"'{beside}' is not a TOML file: {one_line(error)}.") from None
+    return from_mapping(values, where=f"'{beside}'")
 
 
 def from_mapping(values: Mapping[str, object], where: str = "preprocessing") -> Preprocessing:

@@ -7,6 +7,7 @@ torch's restricted loader.
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,7 +195,10 @@ def _pickled(path: Path) -> dict[str, Tensor]:
     if path.stat().st_size == 0:
         raise UserError(f"The weights '{path}' are empty.")
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Torch warns of pickle protocols that are not its own before it refuses the file.
+            warnings.simplefilter("ignore")
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (
         pickle.UnpicklingError,
         RuntimeError,

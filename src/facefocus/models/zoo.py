@@ -23,7 +23,7 @@ from facefocus.errors import UserError, did_you_mean
 from facefocus.models.custom import load_factory, load_program, sha256
 from facefocus.models.download import download
 from facefocus.models.layers import LayerTable, trace_layers
-from facefocus.models.preprocessing import Preprocessing, from_mapping
+from facefocus.models.preprocessing import Preprocessing, from_mapping, read_beside
 from facefocus.models.recognizer import Recognizer, TorchRecognizer, white_box
 from facefocus.models.weights import SUFFIXES, load_into, read_weights
 from facefocus.progress import Progress, silent
@@ -179,14 +179,16 @@ def load(
     Args:
         name: Name or alias of the zoo; name of an entry point; path of an ``.onnx`` model (black
             box) or of a ``.pt2`` program of torch.export; or ``file.py:function``.
-        preprocessing: How a recognizer from a file reads frames, as an object or as in TOML. The
-            zoo knows it for its own.
+        preprocessing: How a recognizer from a file reads frames, as an object or as in TOML; by
+            default ``x.toml`` beside ``x.onnx`` or ``x.pt2``. The zoo knows it for its own.
 
     Raises:
         UserError: Unknown name, no such file, or a file that does not fit.
     """
     reader = from_mapping(preprocessing) if isinstance(preprocessing, Mapping) else preprocessing
     suffix = Path(name).suffix
+    if suffix in (".onnx", ".pt2") and reader is None:
+        reader = read_beside(Path(name))
     if suffix == ".onnx":
         from facefocus.models.onnx import OnnxRecognizer
 

@@ -1,0 +1,71 @@
+"""What ``facefocus check`` and ``facefocus ls layers`` do with the names they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from facefocus.errors import UserError
+from facefocus.models import zoo
+from facefocus.models.layers import GROUPS, LayerTable
+from facefocus.testing import CheckResult, check_fill, check_method, check_recognizer
+
+
+def check_named(
+    recognizer: str | None = None,
+    *,
+    method: str | None = None,
+    fill: str | None = None,
+) -> list[CheckResult]:
+    """The checks of one recognizer, method or fill, by name.
+
+    Args:
+        recognizer: Anything that `zoo.load` takes.
+        method: Name of a saliency method or baseline.
+        fill: Name of a fill.
+
+    Raises:
+        UserError: Not exactly one of the three is named, or it cannot be loaded.
+    """
+    named = [name for name in (recognizer, method, fill) if name is not None]
+    if len(named) != 1:
+        raise UserError(
+            "Name what to check: a recognizer, or one --method, or one --fill. "
+            f"Got {', '.join(named) or 'nothing'}."
+        )
+    if method is not None:
+        return check_method(method)
+    if fill is not None:
+        return check_fill(fill)
+    name = named[0]
+    return check_recognizer(zoo.load(name), again=lambda: zoo.load(name))
+
+
+def check_lines(results: Sequence[CheckResult]) -> Iterator[str]:
+    """One line a check, and one on all of them."""
+    wide = max(len(result.name) for result in results)
+    for result in results:
+        yield f"{'ok' if result.passed else 'FAILED':<6}  {result.name:<{wide}}  {result.detail}"
+    failed = sum(not result.passed for result in results)
+    yield f"{len(results)} checks, {failed} failed"
+
+
+def layer_lines(recognizer: str) -> Iterator[str]:
+    """One line a convolution call, then one a group; the zoo's own need no weights for it.
+
+    Raises:
+        UserError: No such recognizer, or a black box.
+    """
+    table = zoo.layers(recognizer)
+    yield from table.lines()
+    for group in (*GROUPS, "all"):
+        yield f"group {group:<8} {_members(table, group)}"
+
+
+def _members(table: LayerTable, group: str) -> str:
+    try:
+        members = table.resolve(group)
+    except UserError:
+        return "none: too few convolutions"
+    if group == "all":
+        return f"the {len(members)} spatial ones"
+    return " ".join(map(str, members))

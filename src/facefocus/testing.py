@@ -1,0 +1,754 @@
+"""Checks that a recognizer, method or fill keeps what the program relies on.
+
+For whoever writes one: call `check_recognizer`, `check_method` or `check_fill` in your own tests,
+or run ``facefocus check``. Every check looks at results, so it can fail for any reason; what a
+plug-in raises is a finding like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from facefocus.errors import UserError, one_line
+from facefocus.faces.synthetic import render
+from facefocus.models.layers import LayerTable, trace_layers
+from facefocus.models.preprocessing import Preprocessing
+from facefocus.models.recognizer import Recognizer, TorchRecognizer, WhiteBox, white_box
+from facefocus.models.zoo import uninitialized
+from facefocus.occlusion.fills import FILLS, Fill, fill_rng
+from facefocus.saliency.identity import minmax_normalize
+from facefocus.saliency.methods import (
+    METHODS,
+    Baseline,
+    FrameGradientMethod,
+    GradientMethod,
+    OcclusionMap,
+    Options,
+    PerturbationMethod,
+    Preset,
+)
+from facefocus.saliency.objectives import parse_objective
+from facefocus.seeds import generator
+
+#: Largest difference, relative to the size of what is compared, that grouping may make.
+TOLERANCE = 1e-5
+#: Least distance of the unit embeddings of two different pictures.
+APART = 1e-5
+#: Largest difference of two maps scaled to [0, 1] that count as the same.
+SAME_MAP = 1e-4
+#: Pictures that recognizers are tried on: one more than fill a chunk.
+_NOISE, _FACES = 4, 11
+#: Activations that gradient methods are tried on: images, channels, rows, columns.
+_LAYER = (3, 5, 6, 4)
+_MASKS, _SMALL = "64", (48, 40)
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found.
+
+    Attributes:
+        name: Name of the check.
+        passed: Whether the plug-in keeps it.
+        detail: What was seen, or what is wrong; one line.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+
+
+#: Says what it saw; raises `_Finding` for what is wrong.
+_Check = Callable[[], str]
+
+
+class _Finding(Exception):
+    """Something is wrong; its text says what."""
+
+
+def check_recognizer(
+    recognizer: object, *, again: Callable[[], object] | None = None
+) -> list[CheckResult]:
+    """Try a recognizer, white box or black box.
+
+    Args:
+        recognizer: What is to be a `facefocus.models.recognizer.Recognizer`.
+        again: Makes it once more; adds the check that it is the same then.
+    """
+    first = _result("interface", lambda: _interface(recognizer))
+    if not first.passed or not isinstance(recognizer, Recognizer):
+        return [first]
+    trial = _Trial(recognizer)
+    checks = trial.checks()
+    if isinstance(recognizer, WhiteBox):
+        checks |= _WhiteTrial(recognizer, trial).checks()
+    else:
+        checks["black box"] = lambda: _refused(recognizer)
+    if again is not None:
+        checks["made again"] = lambda: trial.made_again(again)
+    return [first, *_results(checks)]
+
+
+def check_method(method: object) -> list[CheckResult]:
+    """Try a saliency method or baseline, by name or as an object.
+
+    Raises:
+        UserError: No method has this name.
+    """
+    tried = METHODS[method] if isinstance(method, str) else method
+    first = _result("description", lambda: _description(method, tried))
+    checks: dict[str, _Check] = {}
+    if not first.passed:
+        return [first]
+    if isinstance(tried, GradientMethod):
+        checks = _GradientTrial(tried).checks()
+    elif isinstance(tried, PerturbationMethod):
+        checks = _PerturbationTrial(tried).checks()
+    elif isinstance(tried, FrameGradientMethod):
+        checks = _FrameTrial(tried).checks()
+    elif isinstance(tried, Baseline):
+        checks = _baseline_checks(tried)
+    return [first, *_results(checks)]
+
+
+def check_fill(fill: str | Fill) -> list[CheckResult]:
+    """Try a fill, by name or as a function.
+
+    Raises:
+        UserError: No fill has this name.
+    """
+    function = FILLS[fill] if isinstance(fill, str) else fill
+    frames = generator(0, "check", "fill").integers(0, 256, (4, 20, 16, 3), dtype=np.uint8)
+
+    def made(rows: Sequence[int], given: np.ndarray = frames) -> np.ndarray:
+        rngs = [fill_rng(0, f"image {row}") for row in rows]
+        return np.asarray(function(given[list(rows)].copy(), rngs))
+
+    def content() -> str:
+        _need_array(made(range(4)), np.uint8, frames.shape, "content")
+        return "uint8, the shape of the frames"
+
+    def alone() -> str:
+        others = np.roll(frames, 7, axis=2)
+        others[2] = frames[2]
+        found = made(range(4))
+        _need_equal(made([2]), found[2:3], "an image alone is filled otherwise than among others")
+        _need_equal(made(range(4), others)[2], found[2], "an image's content depends on the others")
+        return "the same content whatever the other images"
+
+    def pure() -> str:
+        given = frames.copy()
+        function(given, [fill_rng(0, "image")] * len(given))
+        _need_equal(given, frames, "the frames were changed")
+        return "the frames stay as they were"
+
+    return _results(
+        {
+            "content": content,
+            "deterministic": lambda: _repeats(lambda: made(range(4))),
+            "each on its own": alone,
+            "pure": pure,
+        }
+    )
+
+
+# What all checks share ----------------------------------------------------------------------------
+
+
+def _results(checks: Mapping[str, _Check]) -> list[CheckResult]:
+    return [_result(name, check) for name, check in checks.items()]
+
+
+def _result(name: str, check: _Check) -> CheckResult:
+    try:
+        return CheckResult(name, True, check())
+    except _Finding as finding:
+        return CheckResult(name, False, str(finding))
+    # Whatever the plug-in raises is what there is to report.
+    except Exception as error:
+        return CheckResult(name, False, f"raised {type(error).__name__}: {one_line(error)}")
+
+
+def _need(condition: object, otherwise: str) -> None:
+    if not condition:
+        raise _Finding(otherwise)
+
+
+def _need_array(found: object, dtype: type, shape: tuple[int, ...], what: str) -> None:
+    right = isinstance(found, np.ndarray) and found.dtype == dtype and found.shape == shape
+    wanted = f"{np.dtype(dtype).name} {list(shape)}"
+    _need(right, f"the {what} must be {wanted}, got {_shown(found)}")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, np.ndarray | Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return type(value).__name__
+
+
+def _need_equal(found: np.ndarray, wanted: np.ndarray, otherwise: str) -> None:
+    same = found.shape == wanted.shape and found.tobytes() == wanted.tobytes()
+    _need(same, otherwise)
+
+
+def _repeats(make: Callable[[], np.ndarray]) -> str:
+    _need_equal(make(), make(), "two calls with the same input differ")
+    return "the same bits twice"
+
+
+def _largest_difference(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Largest distance of two rows, relative to the wanted row's length; infinite where NaN."""
+    if found.shape != wanted.shape:
+        return float("inf")
+    a, b = (value.reshape(len(value), -1).astype(np.float64) for value in (found, wanted))
+    if np.array_equal(a, b, equal_nan=True):
+        return 0.0
+    sizes = np.maximum(np.linalg.norm(b, axis=1), np.finfo(np.float32).tiny)
+    worst = float((np.linalg.norm(a - b, axis=1) / sizes).max())
+    return worst if np.isfinite(worst) else float("inf")
+
+
+def _close(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
+    """That each two are the same to `TOLERANCE`; says whether bit for bit."""
+    worst = 0.0
+    for how, (found, wanted) in pairs.items():
+        difference = _largest_difference(found, wanted)
+        _need(difference <= TOLERANCE, f"{how}: the result differs by {difference:.1e}")
+        worst = max(worst, difference)
+    return "bit for bit" if worst == 0 else f"to {worst:.1e}"
+
+
+# Recognizers --------------------------------------------------------------------------------------
+
+
+def _interface(recognizer: object) -> str:
+    lacking = [name for name in ("name", "fingerprint", "embed") if not hasattr(recognizer, name)]
+    _need(not lacking, f"it lacks {', '.join(lacking)}")
+    name, fingerprint = (getattr(recognizer, field) for field in ("name", "fingerprint"))
+    _need(isinstance(name, str) and name, f"its name must be a text, got {name!r}")
+    _need(
+        isinstance(fingerprint, str) and fingerprint,
+        f"its fingerprint must be a text, got {fingerprint!r}",
+    )
+    return f"'{name}'"
+
+
+@cache
+def _pictures() -> dict[str, np.ndarray]:
+    """Frames of four kinds, uint8 [n, 112, 112, 3]."""
+    faces = np.stack([render("all", 0, person, 0).frame for person in range(_FACES)])
+    noise = generator(0, "check", "noise").integers(0, 256, (_NOISE, *faces.shape[1:]), np.uint8)
+    black = np.zeros_like(faces[:1])
+    return {"black": black, "white": ~black, "noise": noise, "face-like": faces}
+
+
+class _Trial:
+    """The checks of any recognizer; embeddings are made once where that is enough."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.recognizer = recognizer
+        self.kinds = _pictures()
+        self.frames = np.concatenate(list(self.kinds.values()))
+
+    @cached_property
+    def embeddings(self) -> np.ndarray:
+        return self.embed(self.frames)
+
+    @cached_property
+    def by_kind(self) -> dict[str, np.ndarray]:
+        """The same, each kind of picture in a call of its own."""
+        return {kind: self.embed(frames) for kind, frames in self.kinds.items()}
+
+    def embed(self, frames: np.ndarray) -> np.ndarray:
+        return self.recognizer.embed(frames.copy())
+
+    def checks(self) -> dict[str, _Check]:
+        return {
+            "embeddings": self.shape,
+            "finite": self.finite,
+            "deterministic": self.deterministic,
+            "grouping": self.grouping,
+            "pure": self.pure,
+            "distinct": self.distinct,
+            "fingerprint": self.fingerprint,
+        }
+
+    def shape(self) -> str:
+        found: object = self.embeddings
+        ndim = found.ndim if isinstance(found, np.ndarray) else 0
+        length = self.embeddings.shape[1] if ndim == 2 else 0
+        _need_array(found, np.float32, (len(self.frames), length or 2), "embeddings")
+        return f"float32 [{len(self.frames)}, {length}]"
+
+    def finite(self) -> str:
+        for kind, embeddings in self.by_kind.items():
+            finite = np.isfinite(embeddings).all()
+            _need(finite, f"an embedding of a {kind} picture is not finite")
+        return ", ".join(self.kinds)
+
+    def deterministic(self) -> str:
+        found = self.embed(self.frames)
+        _need_equal(found, self.embeddings, "the same frames have other embeddings the second time")
+        return "the same bits twice"
+
+    def grouping(self) -> str:
+        wanted = self.embeddings
+        order = generator(0, "check", "order").permutation(len(self.frames))
+        shuffled = np.empty_like(wanted)
+        shuffled[order] = self.embed(self.frames[order])
+        alone = self.embed(self.frames[-1:])
+        return _close(
+            {
+                "in another order": (shuffled, wanted),
+                "in smaller groups": (np.concatenate(list(self.by_kind.values())), wanted),
+                "one alone": (alone, wanted[-1:]),
+            }
+        )
+
+    def pure(self) -> str:
+        given = self.kinds["noise"].copy()
+        wanted = self.recognizer.embed(given)
+        _need_equal(given, self.kinds["noise"], "the frames were changed")
+        given.setflags(write=False)
+        seen = _largest_difference(self.recognizer.embed(given), wanted)
+        _need(seen <= TOLERANCE, f"read-only frames are embedded otherwise, by {seen:.1e}")
+        return "the frames stay as they were"
+
+    def distinct(self) -> str:
+        # Pictures without structure may look alike to a recognizer, so they are left out.
+        rows = self.embeddings[-(_NOISE + _FACES) :].astype(np.float64)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        _need((lengths > 0).all(), "an embedding is zero, so it has no direction")
+        units = rows / lengths
+        distances = np.linalg.norm(units[:, None] - units[None], axis=2)
+        least = distances[np.triu_indices(len(units), 1)].min()
+        _need(least > APART, f"two different pictures are {least:.1e} apart")
+        return f"at least {least:.1e} apart"
+
+    def fingerprint(self) -> str:
+        before = self.recognizer.fingerprint
+        self.embed(self.frames[:2])
+        _need(self.recognizer.fingerprint == before, "it changed after embedding")
+        return before[:12]
+
+    def made_again(self, make: Callable[[], object]) -> str:
+        other = make()
+        _need(isinstance(other, Recognizer), f"it is a {type(other).__name__} the second time")
+        assert isinstance(other, Recognizer)
+        same = other.fingerprint == self.recognizer.fingerprint
+        _need(same, "its fingerprint differs from the first one's: are its weights random?")
+        _need_equal(other.embed(self.frames.copy()), self.embeddings, "its embeddings differ")
+        return "the same fingerprint and embeddings"
+
+
+def _refused(recognizer: Recognizer) -> str:
+    fields = ("module", "preprocessing", "layers", "capture")
+    shown = [field for field in fields if hasattr(recognizer, field)]
+    lacking = ", ".join(field for field in fields if field not in shown)
+    # A black box may well keep its preprocessing; layers or a capture say that it means to show.
+    half = "layers" in shown or "capture" in shown
+    _need(not half, f"it has {', '.join(shown)} but lacks {lacking}, so it is no white box")
+    try:
+        white_box(recognizer, "this check")
+    except UserError as error:
+        _need("\n" not in str(error), "the refusal is more than one line")
+        return "gradients are refused with a message"
+    raise _Finding("gradients were not refused")
+
+
+class _WhiteTrial:
+    """The further checks of a white box."""
+
+    def __init__(self, box: WhiteBox, trial: _Trial) -> None:
+        self.box = box
+        self.trial = trial
+        self.frames = trial.frames[-(_NOISE + _FACES) :][:6]
+
+    def checks(self) -> dict[str, _Check]:
+        return {
+            "layers": self.layers,
+            "capture": self.capture,
+            "gradients": self.gradients,
+            "left as found": self.left_as_found,
+        }
+
+    def places(self) -> list[int]:
+        """First, middle and last spatial layer."""
+        spatial = self.box.layers().spatial
+        _need(spatial, "no convolution is spatial")
+        return sorted({spatial[0], spatial[len(spatial) // 2], spatial[-1]})
+
+    def layers(self) -> str:
+        table = self.box.layers()
+        _need(isinstance(table, LayerTable) and table.calls, "the table of layers is empty")
+        reader = self.box.preprocessing
+        channels = 1 if reader.channels == "gray" else 3
+        traced = trace_layers(self.box.module, (channels, *reader.size))
+        same = self.box.layers() == table and traced == table
+        _need(same, "the layers change from one pass to the next")
+        return f"{len(table.calls)} convolutions, {len(table.spatial)} of them spatial"
+
+    def capture(self) -> str:
+        places = self.places()
+        with self.box.capture(self.frames, places) as captured:
+            embeddings = captured.embeddings.float().cpu().numpy()
+            shapes = {index: tuple(captured.activations[index].shape) for index in places}
+        for index in places:
+            call = self.box.layers().calls[index - 1]
+            shape = (len(self.frames), call.channels, call.height, call.width)
+            _need(
+                shapes[index] == shape,
+                f"the output of layer {index} must be {list(shape)}, got {list(shapes[index])}",
+            )
+        start = len(self.trial.frames) - _NOISE - _FACES
+        wanted = self.trial.embeddings[start : start + len(self.frames)]
+        seen = _largest_difference(embeddings, wanted)
+        # Two ways through the network, perhaps in two libraries: looser than one way twice.
+        _need(seen <= 1e-3, f"the captured embeddings differ from those of embed by {seen:.1e}")
+        return f"layers {', '.join(map(str, places))}"
+
+    def gradients(self) -> str:
+        with self.box.capture(self.frames, self.places()) as captured:
+            # Another image's embedding: along its own, one of unit length has no gradient.
+            found = captured.gradients(captured.embeddings.roll(1, 0))
+        for index in self.places():
+            _need(found[index].isfinite().all(), f"the gradient at layer {index} is not finite")
+            _need(found[index].any(), f"the gradient at layer {index} is zero")
+        return f"layers {', '.join(map(str, self.places()))}"
+
+    def left_as_found(self) -> str:
+        places = self.places()
+        before = dict(_state(self.box.module))
+        with self.box.capture(self.frames[:2], places) as captured:
+            captured.gradients(torch.ones_like(captured.embeddings))
+        _compare(before, dict(_state(self.box.module)), "after a capture")
+        try:
+            self.box.capture(self.frames[:2], [0])
+        except UserError:
+            pass
+        else:
+            raise _Finding("a layer 0, which does not exist, was captured")
+        _compare(before, dict(_state(self.box.module)), "after an error")
+        return "modes, flags, gradients, hooks and weights"
+
+
+def _state(network: object) -> Iterator[tuple[str, object]]:
+    """Everything of a network that a capture could leave changed."""
+    yield "torch's gradient mode", torch.is_grad_enabled()
+    if not isinstance(network, nn.Module):
+        return
+    for path, part in network.named_modules():
+        yield f"the mode of '{path}'", part.training
+        hooks = {key: tuple(value) for key, value in vars(part).items() if key.endswith("_hooks")}
+        yield f"a hook of '{path}'", hooks
+    for path, parameter in network.named_parameters():
+        yield f"requires_grad of '{path}'", parameter.requires_grad
+        yield f"the gradient of '{path}'", _digest(parameter.grad)
+    for path, value in network.state_dict(keep_vars=True).items():
+        yield f"the value of '{path}'", _digest(value)
+
+
+def _digest(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return repr(value)
+    flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.sha256(flat.numpy().tobytes()).hexdigest()
+
+
+def _compare(before: dict[str, object], after: dict[str, object], when: str) -> None:
+    changed = [what for what in before | after if before.get(what) != after.get(what)]
+    _need(not changed, f"{when}, {changed[0]} was not as before" if changed else "")
+
+
+# Methods ------------------------------------------------------------------------------------------
+
+
+def _description(given: object, method: object) -> str:
+    kinds = (GradientMethod, PerturbationMethod, FrameGradientMethod, Preset, Baseline)
+    known = ", ".join(kind.__name__ for kind in kinds)
+    _need(isinstance(method, kinds), f"it must be one of {known}; got {type(method).__name__}")
+    assert isinstance(method, kinds)
+    if isinstance(given, str):
+        _need(method.name == given, f"it is registered as '{given}' but named '{method.name}'")
+    if isinstance(method, Preset):
+        _preset(method)
+    _need(type(method.version) is int and method.version > 0, "its version must be 1 or more")
+    for name, option in getattr(method, "options", {}).items():
+        problem = option.problem(option.default)
+        _need(problem is None, f"the default of '{name}' {problem}")
+    return f"{method.kind}, version {method.version}"
+
+
+def _preset(preset: Preset) -> None:
+    _need(preset.method in METHODS, f"there is no method '{preset.method}'")
+    _need(METHODS[preset.method].kind == "gradient", f"'{preset.method}' is no gradient method")
+    parse_objective(preset.objective)
+
+
+def _variants(method: GradientMethod | PerturbationMethod, given: Options) -> list[dict[str, str]]:
+    """The default options, and every other word of each option that is a choice."""
+    chosen = [dict(given)]
+    for name, option in method.options.items():
+        words = getattr(option, "allowed", ())
+        chosen += [{**given, name: word} for word in words if word != option.default]
+    return [method.resolve_options(options) for options in chosen]
+
+
+def _each(variants: Sequence[Options], check: Callable[[Options], str]) -> _Check:
+    """The check for all variants; the detail is the first one's."""
+
+    def run() -> str:
+        details = []
+        for options in variants:
+            try:
+                details.append(check(options))
+            except _Finding as finding:
+                shown = ", ".join(f"{name}={value}" for name, value in options.items())
+                raise _Finding(f"{finding}" + f" ({shown})" * bool(shown)) from None
+        return details[0] + f" ({len(variants)} variants)" * (len(variants) > 1)
+
+    return run
+
+
+class _GradientTrial:
+    """Checks of a method that maps activation and gradient to a map."""
+
+    def __init__(self, method: GradientMethod) -> None:
+        self.method = method
+        rng = generator(0, "check", "layer")
+        self.activation, self.gradient = (
+            torch.from_numpy(rng.standard_normal(_LAYER, np.float32)) for _ in range(2)
+        )
+
+    def checks(self) -> dict[str, _Check]:
+        checks = {
+            "map": self.shape,
+            "deterministic": lambda options: _repeats(lambda: self.map(options).numpy()),
+            "each on its own": self.alone,
+            "degenerate input": self.degenerate,
+            "pure": self.pure,
+        }
+        if self.method.scale_invariant:
+            checks["scale invariant"] = self.scale
+        variants = _variants(self.method, {})
+        return {name: _each(variants, check) for name, check in checks.items()}
+
+    def map(self, options: Options, rows: slice | list[int] = slice(None)) -> Tensor:
+        activation, gradient = self.activation[rows].clone(), self.gradient[rows].clone()
+        return self.method.function(activation, gradient, options)
+
+    def shape(self, options: Options) -> str:
+        found: object = self.map(options)
+        wanted = (_LAYER[0], *_LAYER[2:])
+        right = isinstance(found, Tensor) and found.is_floating_point() and found.shape == wanted
+        _need(right, f"the map must be floats {list(wanted)}, got {_shown(found)}")
+        _need(self.map(options).isfinite().all(), "the map of a finite input is not finite")
+        return "floats [n, h, w], finite"
+
+    def alone(self, options: Options) -> str:
+        found = self.map(options).numpy()
+        back = list(range(_LAYER[0]))[::-1]
+        return _close(
+            {
+                "one alone": (self.map(options, slice(1, 2)).numpy(), found[1:2]),
+                "in another order": (self.map(options, back).numpy(), found[back]),
+            }
+        )
+
+    def degenerate(self, options: Options) -> str:
+        """That nothing raises, and that no ranking is made of nothing."""
+        zeros = torch.zeros(_LAYER)
+        nothing = {
+            "zeros": (zeros, zeros),
+            "a gradient that is not a number": (self.activation, zeros + torch.nan),
+        }
+        harmless = {
+            "a gradient of zero": (self.activation, zeros),
+            "an activation of zero": (zeros, self.gradient),
+            "an infinite gradient": (self.activation, self.gradient / 0),
+        }
+        for what, (activation, gradient) in (nothing | harmless).items():
+            found = self.method.function(activation.clone(), gradient.clone(), options)
+            shape = (_LAYER[0], *_LAYER[2:])
+            _need(found.shape == shape, f"{what}: the map must be {list(shape)}")
+            ranks = bool(minmax_normalize(found)[1].any())
+            _need(what not in nothing or not ranks, f"{what}: the map ranks pixels all the same")
+        return "no error, and no ranking out of nothing"
+
+    def pure(self, options: Options) -> str:
+        given = self.activation.clone(), self.gradient.clone()
+        self.method.function(*given, options)
+        for name, found, wanted in zip(
+            ("activation", "gradient"), given, (self.activation, self.gradient), strict=True
+        ):
+            _need_equal(found.numpy(), wanted.numpy(), f"the {name} was changed")
+        return "its input stays as it was"
+
+    def scale(self, options: Options) -> str:
+        wanted, ranked = minmax_normalize(self.map(options))
+        for factor in (0.5, 1000.0):
+            scaled = self.method.function(self.activation.clone(), self.gradient * factor, options)
+            found, usable = minmax_normalize(scaled)
+            worst = float((found - wanted).abs().max())
+            same = worst <= SAME_MAP and torch.equal(usable, ranked)
+            _need(same, f"{factor:g} times the gradient moves the scaled map by {worst:.1e}")
+        return "as it declares"
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A set of masks that is held: see `facefocus.saliency.methods.Masks`."""
+
+    masks: np.ndarray
+    frame: tuple[int, int]
+    options: tuple[tuple[str, str], ...]
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.masks)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(np.split(self.masks.copy(), 2))
+
+
+class _PerturbationTrial:
+    """Checks of a method that compares an image under many masks."""
+
+    def __init__(self, method: PerturbationMethod) -> None:
+        self.method = method
+        rng = generator(0, "check", "similarities")
+        self.similarities = rng.uniform(-0.2, 1, (3, int(_MASKS)))
+
+    def checks(self) -> dict[str, _Check]:
+        checks = {
+            "masks": self.masks,
+            "masks deterministic": lambda options: _repeats(lambda: self.draw(options)),
+            "map": self.shape,
+            "each on its own": self.alone,
+            "pure": self.pure,
+        }
+        variants = _variants(self.method, {"masks": _MASKS})
+        return {name: _each(variants, check) for name, check in checks.items()}
+
+    def draw(self, options: Options) -> np.ndarray:
+        return self.method.draw(generator(0, "check", "masks"), int(_MASKS), _SMALL, options)
+
+    def map(self, options: Options, similarities: np.ndarray) -> np.ndarray:
+        held = _Drawn(self.draw(options), _SMALL, tuple(sorted(options.items())))
+        return self.method.combine(similarities, held)
+
+    def masks(self, options: Options) -> str:
+        found = self.draw(options)
+        _need_array(found, np.float32, (int(_MASKS), *_SMALL), "masks")
+        inside = found.min() >= 0 and found.max() <= 1
+        _need(inside, f"masks must lie in [0, 1], got {found.min():g}..{found.max():g}")
+        return "float32 in [0, 1]"
+
+    def shape(self, options: Options) -> str:
+        found = self.map(options, self.similarities.copy())
+        _need_array(found, np.float64, (3, _SMALL[0] * _SMALL[1]), "maps")
+        _need(np.isfinite(found).all(), "a map of finite similarities is not finite")
+        return "float64 [pairs, pixels], finite"
+
+    def alone(self, options: Options) -> str:
+        wanted = self.map(options, self.similarities.copy())
+        return _close(
+            {"one alone": (self.map(options, self.similarities[1:2].copy()), wanted[1:2])}
+        )
+
+    def pure(self, options: Options) -> str:
+        given = self.similarities.copy()
+        self.map(options, given)
+        _need_equal(given, self.similarities, "the similarities were changed")
+        return "its input stays as it was"
+
+
+class _FrameTrial:
+    """Checks of a method on gradients in the frame, with a small network of fixed weights."""
+
+    def __init__(self, method: FrameGradientMethod) -> None:
+        self.method = method
+        self.box = _small_white_box()
+        rng = generator(0, "check", "people")
+        self.people = [rng.integers(0, 256, (m, 24, 20, 3), dtype=np.uint8) for m in (3, 2)]
+
+    def checks(self) -> dict[str, _Check]:
+        return {
+            "map": self.shape,
+            "deterministic": lambda: _repeats(lambda: np.stack(self.maps([0, 1]))),
+            "each on its own": self.alone,
+            "pure": self.pure,
+        }
+
+    def found(self, people: Sequence[np.ndarray], rows: Sequence[int]) -> list[OcclusionMap]:
+        return self.method.function(
+            [self.box],
+            people,
+            [np.zeros_like(frames) for frames in people],
+            pixels=30,
+            rngs=[generator(0, "check", "ties", row) for row in rows],
+            options=self.method.resolve_options({}),
+        )
+
+    def maps(self, rows: list[int]) -> list[np.ndarray]:
+        return [one.map for one in self.found([self.people[row].copy() for row in rows], rows)]
+
+    def shape(self) -> str:
+        found = self.found([frames.copy() for frames in self.people], [0, 1])
+        _need(len(found) == 2, f"there must be 1 map for each of 2 people, got {len(found)}")
+        for one in found:
+            _need_array(one.map, np.float32, self.people[0].shape[1:3], "map")
+            _need(np.isfinite(one.map).all(), "a map is not finite")
+        return "float32 [h, w], finite"
+
+    def alone(self) -> str:
+        return _close({"one alone": (np.stack(self.maps([1])), np.stack(self.maps([0, 1])[1:]))})
+
+    def pure(self) -> str:
+        given = [frames.copy() for frames in self.people]
+        self.found(given, [0, 1])
+        for found, wanted in zip(given, self.people, strict=True):
+            _need_equal(found, wanted, "the frames were changed")
+        return "the frames stay as they were"
+
+
+def _small_white_box() -> TorchRecognizer:
+    module = uninitialized(
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 3, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(4, 6, 3),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(24, 8),
+        )
+    )
+    rng = generator(0, "check", "weights")
+    for value in module.state_dict().values():
+        value.copy_(torch.from_numpy(rng.standard_normal(value.shape) / 4))
+    reading = Preprocessing((24, 20), None, "rgb", (127.5,) * 3, (127.5,) * 3)
+    module.eval().requires_grad_(False)
+    return TorchRecognizer("small", module, reading, identity="small")
+
+
+def _baseline_checks(baseline: Baseline) -> dict[str, _Check]:
+    def made(shape: tuple[int, int]) -> np.ndarray:
+        return baseline.function(shape, generator(0, "check", "baseline"))
+
+    def shape() -> str:
+        for frame in ((112, 112), _SMALL):
+            found = made(frame)
+            _need_array(found, np.float32, frame, "map")
+            _need(np.isfinite(found).all(), "the map is not finite")
+        return "float32 [h, w], finite"
+
+    return {"map": shape, "deterministic": lambda: _repeats(lambda: made((112, 112)))}
