@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from facefocus.errors import UserError
 from facefocus.saliency.cam import grad_cam, grad_cam_plus_plus, layer_cam
-from facefocus.saliency.methods import METHODS, GradientMethod, Method
+from facefocus.saliency.methods import METHODS, Choice, GradientMethod, Method
 
 # One image, two channels of 2x2. mean(g_0) = 0.032 / 4 = 0.008, mean(g_1) = 0; S = (7, 12).
 A = torch.tensor([[[[3.0, 0.0], [0.0, 4.0]], [[0.0, 5.0], [5.0, 2.0]]]])
@@ -114,8 +114,9 @@ def every_cam() -> list[tuple[str, dict[str, str]]]:
     for name in METHODS:
         method = METHODS[name]
         if isinstance(method, GradientMethod):
-            variants = method.options.get("variant", ("", ("",)))[1]
-            found += [(name, {"variant": v} if v else {}) for v in variants]
+            variant = method.options.get("variant")
+            variants = variant.allowed if isinstance(variant, Choice) else ()
+            found += [(name, {"variant": one}) for one in variants] or [(name, {})]
     return found
 
 
