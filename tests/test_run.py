@@ -13,15 +13,17 @@ import torch
 from facefocus import run as run_module
 from facefocus import session as session_module
 from facefocus.errors import UserError
+from facefocus.evaluation.retention import retention
 from facefocus.evaluation.verification import normalize
 from facefocus.experiment import parse_experiment
 from facefocus.faces.faceset import open_faceset
 from facefocus.models.recognizer import Recognizer
 from facefocus.results import write_run
 from facefocus.run import execute
-from facefocus.session import Session, SessionSpec
 from facefocus.saliency.identity import cam_identity_maps
 from facefocus.saliency.streams import CamConfig
+from facefocus.seeds import generator
+from facefocus.session import Session, SessionSpec
 from tests.small import PHOTOS, TinyNet, paint_faceset, tiny_recognizer
 
 EXPERIMENT: dict[str, Any] = {
@@ -224,3 +226,180 @@ def test_an_unknown_layer_is_found_before_anything_is_computed(
     with pytest.raises(UserError, match="M/2"):
         execute(session)
     assert not (tmp_path / "store").exists()
+
+
+# --- controls, held-out photos, further kinds of methods ------------------------------------------
+
+
+def rows_of(session: Session, run: Path) -> pl.DataFrame:
+    execute(session)
+    return pl.read_parquet(write_run(session, run, {}, ""))
+
+
+def test_controls_have_the_area_of_the_mask_they_stand_for(painted: Path, tmp_path: Path) -> None:
+    session = open_small(
+        painted,
+        tmp_path,
+        recognizers={"source": "a"},
+        saliency={"method": "grad-cam", "layer": "N"},
+        occlusion={"budget": [0.05, 0.2]},
+        controls={"control": ["shifted", "other", "population", "pixels", "blocks"], "draws": 2},
+    )
+    table = rows_of(session, tmp_path)
+    own = table.filter(pl.col("control").is_null()).sort("identity", "budget")
+    draws = {"shifted": 2, "other": 2, "population": 1, "pixels": 2, "blocks": 2}
+    for control, count in draws.items():
+        rows = table.filter(pl.col("control") == control).sort("identity", "budget")
+        assert rows["masked_pixels"].equals(own["masked_pixels"])
+        assert rows["draws"].unique().to_list() == [count]
+        assert not rows["cosine"].equals(own["cosine"])
+        assert rows["clean_cosine"].equals(own["clean_cosine"])
+
+
+def test_another_identitys_mask_is_that_identitys_own(painted: Path, tmp_path: Path) -> None:
+    """Hide person p's photos under the mask of p's partner, by hand."""
+    session = open_small(
+        painted,
+        tmp_path,
+        recognizers={"source": "a"},
+        saliency={"method": "layer-cam", "layer": "1"},
+        occlusion={"budget": 0.1},
+        controls={"control": "other", "draws": 1},
+    )
+    table = rows_of(session, tmp_path).filter(pl.col("control") == "other")
+    everybody = [person.name for person in session.plan.people]
+    circle = generator(0, "partners").permutation(len(everybody))
+    place = {everybody[who]: spot for spot, who in enumerate(circle)}
+    partner = everybody[circle[(place["p04"] + 1) % len(everybody)]]
+    faces, recognizer = open_faceset(painted), tiny_recognizer("a", 0)
+    people = {person.name: person for person in session.plan.people}
+    config = CamConfig("layer-cam", "1")
+    made = cam_identity_maps(
+        recognizer, faces.frames, [people[partner].identity], [config], max_pairs=None, seed=0
+    )
+    order = np.argsort(-made[config].maps[0].ravel(), kind="stable")[:102]
+    frames = np.asarray(faces.frames[people["p04"].rows])
+    hidden = frames.copy()
+    hidden.reshape(len(hidden), -1, 3)[:, order] = 0
+    left = retention(recognizer.embed(frames), recognizer.embed(hidden), 0.5)
+    row = table.row(by_predicate=pl.col("identity") == "p04", named=True)
+    assert row["cosine"] == pytest.approx(left.cosine, abs=1e-6)
+
+
+def test_heldout_maps_never_see_the_photos_they_are_tried_on(painted: Path, tmp_path: Path) -> None:
+    session = open_small(
+        painted,
+        tmp_path,
+        recognizers={"source": "a"},
+        saliency={"method": "grad-cam", "layer": "N"},
+        occlusion={"budget": 0.1},
+        evaluation={"split": ["same", "heldout"]},
+    )
+    for block in session.plan.blocks:
+        for person in block.people:
+            assert block.split == "same" or not set(person.rows) & set(person.tests)
+    table = rows_of(session, tmp_path)
+    held = table.filter(pl.col("split") == "heldout")
+    assert set(held["identity"]) == {
+        f"p{person:02d}" for person, photos in enumerate(PHOTOS) if photos >= 4
+    }
+    row = held.row(by_predicate=pl.col("images") == 6, named=True)
+    assert row["pairs"] == 12 and row["maps"] == 12  # two halves of three photos
+    person = next(one for one in session.plan.people if len(one.rows) == 6)
+    recognizer = tiny_recognizer("a", 0)
+    half = next(
+        one
+        for block in session.plan.blocks
+        if block.split == "heldout" and block.fold == 0
+        for one in block.people
+        if one.name == person.name
+    )
+    frames = session.faces.frames
+    halves = [recognizer.embed(np.asarray(frames[rows])) for rows in (half.rows, half.tests)]
+    expected = np.mean([retention(part, part, 0.5).clean_cosine for part in halves])
+    assert row["clean_cosine"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_methods_of_every_kind_run_and_resume(painted: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "saliency": [
+            {"method": ["s-rise", "corr-rise"], "options": {"masks": 20}},
+            {"method": "occlusion-gradient", "options": {"steps": 3}},
+            {"method": "occlusion-gradient", "sources": ["a", "b"]},
+            {"method": ["gradient-x-input", "leam"]},
+            {"method": ["hires-cam", "eigen-cam"], "layer": "N"},
+        ],
+        "occlusion": {"budget": [0.05, 0.1], "fill": ["black", "mean"]},
+        "evaluation": {"split": ["same", "heldout"]},
+        "recognizers": {"source": ["a"], "target": ["a", "b"]},
+    }
+    session = open_small(painted, tmp_path, **changes)
+    table = rows_of(session, tmp_path)
+    assert set(table["source"]) == {"a", "a+b"}
+    assert table.filter(pl.col("method") == "leam")["layer_calls"].unique().to_list() == ["3"]
+    exact = table.filter(~pl.col("degenerate"))
+    assert (exact["masked_pixels"] == exact["budget_pixels"]).all()
+    keys = ["source", "target", "method", "options", "split", "budget", "fill", "identity"]
+    assert table.select(keys).is_duplicated().sum() == 0
+    per_method = table.group_by("source", "method", "options").len()["len"]
+    assert per_method.n_unique() == 1
+    first = (tmp_path / "results.parquet").read_bytes()
+    other = tmp_path / "other"
+    again = open_small(painted, other, **changes)
+    with ThreadPoolExecutor(3) as pool:
+        execute(again, pool)
+    assert results(again, other) == first
+
+
+def test_occlusion_gradient_is_the_strongest_on_the_recognizer_it_was_made_on(
+    painted: Path, tmp_path: Path
+) -> None:
+    """It answers the very question that is asked, so random pixels must do far less."""
+    session = open_small(
+        painted,
+        tmp_path,
+        recognizers={"source": "a"},
+        saliency=[{"method": "occlusion-gradient", "options": {"steps": 5}}, {"method": "random"}],
+        occlusion={"budget": 0.1},
+    )
+    table = rows_of(session, tmp_path)
+    mean = dict(table.group_by("method").agg(pl.col("cosine").mean()).iter_rows())
+    clean = table["clean_cosine"].mean()
+    assert isinstance(clean, float)
+    assert clean - mean["occlusion-gradient"] > 2 * (clean - mean["random"]) > 0
+
+
+def test_several_sources_are_for_methods_that_can_combine_them(
+    painted: Path, tmp_path: Path
+) -> None:
+    session = open_small(painted, tmp_path, saliency={"method": "grad-cam", "sources": ["a", "b"]})
+    with pytest.raises(UserError, match=r"'sources' of \[saliency\].*Got 'grad-cam'"):
+        execute(session)
+
+
+def test_errata_can_be_left_out(painted: Path, tmp_path: Path) -> None:
+    session = open_small(painted, tmp_path, faces={"exclude_errata": True})
+    assert len(session.plan.people) == len(PHOTOS)  # none of LFW's errata is a painted photo
+
+
+def test_the_oracle_is_never_worse_than_any_method(painted: Path, tmp_path: Path) -> None:
+    session = open_small(
+        painted,
+        tmp_path,
+        recognizers={"source": "a"},
+        saliency=[
+            {"method": ["layer-cam", "occlusion-gradient"], "layer": "1"},
+            {"method": "random", "draws": 1},
+        ],
+        occlusion={"budget": [0.05, 0.1]},
+        oracle={"block": 4, "candidates": 30},
+    )
+    table = rows_of(session, tmp_path)
+    oracle = table.filter(pl.col("method") == "oracle")
+    assert len(oracle) == len(PHOTOS) * 2 and (oracle["source"] == "a").all()
+    assert (oracle["masked_pixels"] == oracle["budget_pixels"]).all()
+    best = table.filter(pl.col("source").is_not_null() & (pl.col("method") != "oracle"))
+    least = best.group_by("identity", "budget").agg(pl.col("cosine").min().alias("least"))
+    joined = oracle.join(least, on=["identity", "budget"])
+    assert (joined["cosine"] <= joined["least"] + 1e-6).all()
+    assert (joined["cosine"] < joined["least"] - 1e-3).any()

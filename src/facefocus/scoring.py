@@ -12,7 +12,8 @@ from facefocus.evaluation.retention import retention
 from facefocus.models.recognizer import Recognizer
 from facefocus.occlusion.controls import CONTROLS, draw, partners
 from facefocus.occlusion.fills import FILLS, fill_rng, occlude
-from facefocus.occlusion.masks import Masks, mask_of
+from facefocus.occlusion.masks import Masks, mask_of, pixel_count
+from facefocus.occlusion.oracle import search_masks
 from facefocus.progress import Progress
 from facefocus.seeds import generator
 from facefocus.session import FRAMES_PER_STEP, Population, Session, is_degenerate
@@ -193,5 +194,53 @@ class Photos:
 
 
 def search_oracle(session: Session, task: OracleTask, progress: Progress) -> None:
-    """The greedy bound for one person, started from the best mask that any method found."""
-    raise NotImplementedError
+    """The greedy bound for one person, started from the best masks that any method found."""
+    search = session.experiment.oracle
+    assert search is not None  # the plan has oracle tasks only where it is asked for
+    person = task.block.people[task.person]
+    frames, content = Photos(session, task.block.people, task.fill).of(task.person)
+    embed = session.recognizers[task.recognizer].embed
+    clean = session.embeddings(task.recognizer)[person.tests]
+    found = search_masks(
+        embed,
+        frames,
+        content,
+        clean,
+        counts=[pixel_count(budget, *session.frame) for budget in task.budgets],
+        rng=generator(session.experiment.seed, "oracle", person.name),
+        seeds=_best_masks(session, task),
+        block=search.block,
+        candidates=search.candidates,
+    )
+    level = session.threshold(task.recognizer)
+    compare = session.experiment.evaluation.compare
+    left = [
+        retention(clean, embed(occlude(frames, mask, content)), level, compare=compare)
+        for mask in found.masks
+    ]
+    arrays = {
+        "cosine": np.array([one.cosine for one in left]),
+        "rate": np.array([one.rate for one in left]),
+        "area": found.masks.sum(axis=(1, 2)).astype(np.float64),
+        "embeddings": np.array(found.embeddings),
+    }
+    session.store.save(task.key, arrays)
+    progress("oracle", 1, 1)
+
+
+def _best_masks(session: Session, task: OracleTask) -> np.ndarray | None:
+    """For each budget the method's mask that left least of the person's similarity [b, 1, h, w]."""
+    best: dict[float, tuple[float, np.ndarray]] = {}
+    for output in task.seeds:
+        scores = session.store.load(output.key)["cosine"][task.person]
+        made = session.store.load(output.maps.key)
+        if is_degenerate(made, task.person):
+            continue
+        name, saliency = task.block.people[task.person].name, made["maps"][task.person]
+        for budget, cosine in zip(output.budgets, scores, strict=True):
+            if budget not in best or cosine < best[budget][0]:
+                masks = _masks(session, name, saliency, False, output).masks
+                best[budget] = (float(cosine), masks[output.budgets.index(budget)])
+    if set(best) != set(task.budgets):
+        return None
+    return np.stack([best[budget][1] for budget in task.budgets])[:, None]

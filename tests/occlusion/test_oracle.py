@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+
+from facefocus.evaluation.retention import retention
+from facefocus.occlusion import oracle
+from facefocus.occlusion.fills import occlude
+from facefocus.occlusion.oracle import Embed, Oracle, search_masks
+from tests.small import tiny_recognizer
+
+#: What hiding a set of pixels takes away: hidden [n, h, w] bool -> [n], within [0, 1].
+Loss = Callable[[np.ndarray], np.ndarray]
+
+
+def embed_by(loss: Loss) -> Embed:
+    """Unit embeddings whose cosine to a clean one is 1 - loss; white is clean, black hidden."""
+
+    def embed(frames: np.ndarray) -> np.ndarray:
+        x = 1 - loss(frames[..., 0] == 0)
+        embeddings: np.ndarray = np.stack([x, np.sqrt(1 - x * x)], axis=1)
+        return embeddings
+
+    return embed
+
+
+def additive(weights: np.ndarray) -> Loss:
+    def loss(hidden: np.ndarray) -> np.ndarray:
+        lost: np.ndarray = (hidden * weights).sum(axis=(1, 2))
+        return lost
+
+    return loss
+
+
+def search(loss: Loss, shape: tuple[int, int], **options: Any) -> Oracle:
+    frames = np.full((2, *shape, 3), 255, np.uint8)
+    clean = np.array([[1.0, 0.0], [1.0, 0.0]])
+    arguments: dict[str, Any] = {"rng": np.random.default_rng(0), "rounds": 0, "block": 2}
+    return search_masks(
+        embed_by(loss), frames, np.zeros_like(frames), clean, **{**arguments, **options}
+    )
+
+
+def random_weights(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
+    weights: np.ndarray = np.random.default_rng(seed).random(shape)
+    weights /= weights.sum()
+    return weights
+
+
+def block_masks(shape: tuple[int, int], side: int) -> list[np.ndarray]:
+    masks = []
+    for top in range(0, shape[0], side):
+        for left in range(0, shape[1], side):
+            mask = np.zeros(shape, bool)
+            mask[top : top + side, left : left + side] = True
+            masks.append(mask)
+    return masks
+
+
+# Greedy -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_the_best_union_of_blocks_where_effects_add_up(number: int) -> None:
+    weights = random_weights((6, 6))
+    unions = [np.any(some, axis=0) for some in combinations(block_masks((6, 6), 2), number)]
+    best = max(unions, key=lambda mask: float((mask * weights).sum()))
+    found = search(additive(weights), (6, 6), counts=[4 * number])
+    np.testing.assert_array_equal(found.masks[0], best)
+    assert found.cosines[0] == pytest.approx(1 - (best * weights).sum(), abs=1e-12)
+    assert found.clean == 1 and found.greedy[0] == found.cosines[0] and np.isnan(found.seeds[0])
+
+
+def covering(rows: np.ndarray, columns: np.ndarray) -> Loss:
+    """A row or a column is lost with its first hidden pixel: effects overlap, never grow."""
+
+    def loss(hidden: np.ndarray) -> np.ndarray:
+        lost: np.ndarray = hidden.any(axis=2) @ rows + hidden.any(axis=1) @ columns
+        return lost
+
+    return loss
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_old_effects_are_bounds_so_lazy_greedy_is_plain_greedy(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oracle, "BATCH", 2)
+    values = np.random.default_rng(seed).random((2, 10))
+    loss = covering(*(values / values.sum()))
+    hidden = np.zeros((10, 10), bool)
+    blocks = block_masks((10, 10), 2)
+    expected, tries = [], 0
+    for _ in range(7):
+        hidden = max((hidden | one for one in blocks), key=lambda mask: float(loss(mask[None])[0]))
+        expected.append(hidden)
+        tries += len(blocks)
+    found = search(loss, (10, 10), counts=[4 * n for n in range(1, 6)], lookahead=len(blocks))
+    np.testing.assert_array_equal(found.masks, expected[:5])
+    assert found.embeddings < 2 * tries
+
+
+def test_only_effects_measured_anew_decide() -> None:
+    """The second best block by itself adds nothing to the best; one candidate anew shows it."""
+    rows = np.array([0.4, 0.4, 0.1, 0.1]) / 2
+    loss = covering(rows, np.array([0.3, 0.2, 0.25, 0.25]) / 2)
+    found = search(loss, (4, 4), counts=[8], lookahead=4)
+    # Both top blocks share the heavy rows: after the first, the opposite corner adds most.
+    expected = np.zeros((4, 4), bool)
+    expected[:2, :2] = expected[2:, 2:] = True
+    mirrored = expected[:, ::-1]
+    assert any(np.array_equal(found.masks[0], one) for one in (expected, mirrored))
+    blind = search(loss, (4, 4), counts=[8], lookahead=0)
+    np.testing.assert_array_equal(blind.masks[0][:2], True)
+
+
+def test_areas_are_exact_and_masks_nested_on_any_frame() -> None:
+    counts = [0, 1, 3, 5, 6, 17, 35]
+    found = search(additive(random_weights((7, 5))), (7, 5), counts=counts[::-1], block=3)
+    assert found.masks.sum(axis=(1, 2)).tolist() == counts[::-1]
+    for larger, smaller in zip(found.masks, found.masks[1:], strict=False):
+        assert not (smaller & ~larger).any()
+    assert found.cosines[-1] == found.clean
+
+
+@pytest.mark.parametrize("side", [np.s_[:, 0], np.s_[:, 1], np.s_[0, :], np.s_[1, :]])
+def test_the_last_block_is_cut_from_its_best_side(side: Any) -> None:
+    weights = np.full((2, 2), 0.1)
+    weights[side] = 0.3
+    found = search(additive(weights), (2, 2), counts=[2])
+    expected = np.zeros((2, 2), bool)
+    expected[side] = True
+    np.testing.assert_array_equal(found.masks[0], expected)
+
+
+def test_candidates_leave_the_race_after_the_first_look_but_never_too_many() -> None:
+    rows = np.array([0.4, 0.4, 0.1, 0.1]) / 2
+    loss = covering(rows, np.array([0.3, 0.2, 0.25, 0.25]) / 2)
+    found = search(loss, (4, 4), counts=[8], candidates=2)
+    np.testing.assert_array_equal(found.masks[0][:2], True)
+    assert search(loss, (4, 4), counts=[16], candidates=1).masks.all()
+
+
+def test_a_flat_objective_favors_no_corner() -> None:
+    chosen = {
+        search(
+            lambda hidden: np.zeros(len(hidden)),
+            (8, 8),
+            counts=[4],
+            rng=np.random.default_rng(seed),
+        )
+        .masks[0]
+        .tobytes()
+        for seed in range(20)
+    }
+    assert len(chosen) > 5
+
+
+# Seeds and swaps ----------------------------------------------------------------------------------
+
+
+def mask_of(shape: tuple[int, int], *pixels: int) -> np.ndarray:
+    mask = np.zeros(shape[0] * shape[1], bool)
+    mask[list(pixels)] = True
+    return mask.reshape(shape)
+
+
+def test_a_better_seed_wins_and_a_worse_one_does_not() -> None:
+    weights = np.full((4, 4), 0.02)
+    weights.ravel()[[0, 3, 12, 15]] = 0.15  # one in each block
+    corners, others = mask_of((4, 4), 0, 3, 12, 15), mask_of((4, 4), 1, 2, 4, 8)
+    empty = mask_of((4, 4))
+    seeds = np.stack([[others, corners, empty]])
+    found = search(additive(weights), (4, 4), counts=[4], seeds=seeds)
+    np.testing.assert_array_equal(found.masks[0], corners)
+    assert found.cosines[0] == found.seeds[0] == pytest.approx(0.4, abs=1e-12)
+    assert found.greedy[0] == pytest.approx(1 - 0.15 - 3 * 0.02, abs=1e-12)
+    worse = search(additive(weights), (4, 4), counts=[4], seeds=seeds[:, [0, 2]])
+    assert worse.cosines[0] == worse.greedy[0] < worse.seeds[0] == pytest.approx(0.92, abs=1e-12)
+
+
+def test_seeds_without_a_pixel_are_none() -> None:
+    seeds = np.zeros((1, 3, 4, 4), bool)
+    found = search(additive(random_weights((4, 4))), (4, 4), counts=[5], seeds=seeds)
+    assert found.masks.sum() == 5 and np.isnan(found.seeds[0])
+
+
+def test_swaps_join_what_is_best_of_two_seeds() -> None:
+    """Four heavy pixels, two in either seed: one round finds all four."""
+    weights = np.full((4, 4), 0.02)
+    weights.ravel()[[0, 3, 12, 15]] = 0.15
+    seeds = np.stack([[mask_of((4, 4), 0, 3, 5, 6), mask_of((4, 4), 12, 15, 9, 10)]])
+    found = search(additive(weights), (4, 4), counts=[4], seeds=seeds, rounds=1)
+    np.testing.assert_array_equal(found.masks[0], mask_of((4, 4), 0, 3, 12, 15))
+    assert found.cosines[0] == pytest.approx(0.4, abs=1e-12)
+
+
+def test_swaps_only_ever_improve() -> None:
+    weights = random_weights((8, 8), seed=3)
+    rng = np.random.default_rng(4)
+    seeds = np.stack([[mask_of((8, 8), *rng.permutation(64)[:20])] for _ in range(1)])
+    left = [
+        search(additive(weights), (8, 8), counts=[20], seeds=seeds, rounds=rounds).cosines[0]
+        for rounds in range(5)
+    ]
+    assert left == sorted(left, reverse=True) and left[4] < left[0]
+    assert left[4] >= 1 - np.sort(weights.ravel())[-20:].sum() - 1e-12
+
+
+# A real network -----------------------------------------------------------------------------------
+
+
+def search_tiny() -> tuple[Oracle, list[int]]:
+    recognizer = tiny_recognizer()
+    rng = np.random.default_rng(7)
+    frames = rng.integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    asked: list[int] = []
+
+    def embed(some: np.ndarray) -> np.ndarray:
+        asked.append(len(some))
+        return recognizer.embed(some)
+
+    found = search_masks(
+        embed,
+        frames,
+        np.zeros_like(frames),
+        recognizer.embed(frames),
+        counts=[10, 103],
+        rng=np.random.default_rng(1),
+        rounds=2,
+    )
+    for mask, cosine in zip(found.masks, found.cosines, strict=True):
+        hidden = recognizer.embed(occlude(frames, mask, np.zeros_like(frames)))
+        left = retention(recognizer.embed(frames), hidden, 0.5)
+        assert cosine == pytest.approx(left.cosine, abs=1e-12)
+        assert found.clean == pytest.approx(left.clean_cosine, abs=1e-12)
+    return found, asked
+
+
+def test_cosines_are_those_of_retention_and_every_embedding_is_counted() -> None:
+    found, asked = search_tiny()
+    assert found.embeddings == sum(asked) and max(asked) <= 256
+    assert found.masks.sum(axis=(1, 2)).tolist() == [10, 103]
+    assert (found.cosines <= found.greedy).all() and (found.cosines < found.clean).all()
+
+
+@pytest.mark.parametrize("frames", [1, 20])
+def test_how_many_frames_are_embedded_at_once_changes_no_bit(
+    frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, _ = search_tiny()
+    monkeypatch.setattr(oracle, "FRAMES", frames)
+    found, asked = search_tiny()
+    assert max(asked) <= max(frames, 3)
+    np.testing.assert_array_equal(found.masks, expected.masks)
+    np.testing.assert_array_equal(found.cosines, expected.cosines)
+    assert found.embeddings == expected.embeddings
+
+
+# Mistakes -----------------------------------------------------------------------------------------
+
+
+def test_wrong_arguments() -> None:
+    loss = additive(random_weights((4, 4)))
+    with pytest.raises(ValueError, match=r"in \[0, 16\]\. Got 17"):
+        search(loss, (4, 4), counts=[17])
+    seeds = np.stack([[mask_of((4, 4), 1, 2)]])
+    with pytest.raises(ValueError, match=r"must hide 3 pixels, or none\. Got 2"):
+        search(loss, (4, 4), counts=[3], seeds=seeds)
+    with pytest.raises(ValueError, match="finite"):
+        search(lambda hidden: np.full(len(hidden), np.nan), (4, 4), counts=[3])
+    one = np.zeros((1, 4, 4, 3), np.uint8)
+    with pytest.raises(ValueError, match="at least 2"):
+        search_masks(
+            embed_by(loss), one, one, np.ones((1, 2)), counts=[1], rng=np.random.default_rng(0)
+        )
