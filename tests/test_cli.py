@@ -403,6 +403,20 @@ def test_what_conforms_is_0_what_fails_is_1_and_mistakes_are_2(
         assert done.code == 2 and message in done.err
 
 
+def test_pairs_and_sanity_print_a_line_a_result(folder: Path, command: Command) -> None:
+    one = f"--faces {folder / 'painted'} --model {folder / 'one.py'}:build"
+    done = command("pairs", *f"{one} --method grad-cam --pairs 20".split())
+    assert done.code == 0, done.err
+    assert any(line.startswith("grad-cam") for line in done.out.splitlines())
+    assert any("random" in line for line in done.out.splitlines())
+    call = f"{one} --method layer-cam --layer 1 --layer N --identities 3"
+    lines = command("sanity", *call.split()).out.splitlines()
+    assert len(lines) % 2 == 0 and all("rank correlation" in line for line in lines)
+    assert {line.split()[1] for line in lines} == {"1", "N"}
+    refused = command("sanity", *f"{one} --method random --layer 1".split())
+    assert refused.code == 2 and "has no layer" in refused.err
+
+
 # Interruptions ------------------------------------------------------------------------------------
 
 

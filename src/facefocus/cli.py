@@ -209,6 +209,52 @@ def verify(
 
 
 @app.command()
+def pairs(
+    faces: FacesDir,
+    model: Model,
+    method: Annotated[list[str], typer.Option(help="A saliency method; may be given again.")],
+    layer: Annotated[str, typer.Option(help="Layer or group.")] = "N",
+    count: Annotated[int, typer.Option("--pairs", min=2, help="Pairs to try.")] = 500,
+    fill: Annotated[str, typer.Option(help="What hides a pixel.")] = "black",
+    backend: Backend = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Insertion and deletion curves on verification pairs: how good a map is for its own pair."""
+    from facefocus import pairwise
+
+    with _long_job() as progress:
+        table = pairwise.pair_level(
+            faces,
+            model,
+            method,
+            layer=layer,
+            pairs=count,
+            fill=fill,
+            backend=backend,
+            progress=progress,
+        )
+    _print_lines([json.dumps(pairwise.as_json(table))] if as_json else pairwise.report_lines(table))
+
+
+@app.command()
+def sanity(
+    faces: FacesDir,
+    model: Model,
+    method: Annotated[list[str], typer.Option(help="A gradient method; may be given again.")],
+    layer: Annotated[list[str], typer.Option(help="Layer or group; may be given again.")],
+    identities: Annotated[int, typer.Option(min=1, help="People, seeded.")] = 10,
+) -> None:
+    """Whether maps depend on what the recognizer learned: its weights are shuffled step by step."""
+    from facefocus.sanity import randomized_maps, report_lines
+
+    with _long_job() as progress:
+        results = randomized_maps(
+            faces, model, method, layer, identities=identities, progress=progress
+        )
+    _print_lines(report_lines(results))
+
+
+@app.command()
 def check(
     recognizer: Annotated[str | None, typer.Argument(help="Name, file or FILE.py:build.")] = None,
     method: Annotated[str | None, typer.Option(help="Check a saliency method instead.")] = None,

@@ -225,11 +225,11 @@ class Oracle(Section):
 
     Attributes:
         block: Side of the blocks that the search hides, in pixels.
-        candidates: Blocks that stay in the race after each was tried alone.
+        candidates: Blocks that stay in the race after each was tried alone; all by default.
     """
 
-    block: Annotated[int, Field(ge=1)] = 4
-    candidates: Annotated[int, Field(ge=1)] = 200
+    block: Annotated[int, Field(ge=1)] = 8
+    candidates: Annotated[int, Field(ge=1)] | None = None
 
 
 class Evaluation(Section):

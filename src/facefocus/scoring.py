@@ -193,6 +193,10 @@ class Photos:
 # --- oracle ---------------------------------------------------------------------------------------
 
 
+#: Masks of methods that the oracle starts from, the best ones of each budget.
+SEEDS = 4
+
+
 def search_oracle(session: Session, task: OracleTask, progress: Progress) -> None:
     """The greedy bound for one person, started from the best masks that any method found."""
     search = session.experiment.oracle
@@ -229,18 +233,20 @@ def search_oracle(session: Session, task: OracleTask, progress: Progress) -> Non
 
 
 def _best_masks(session: Session, task: OracleTask) -> np.ndarray | None:
-    """For each budget the method's mask that left least of the person's similarity [b, 1, h, w]."""
-    best: dict[float, tuple[float, np.ndarray]] = {}
-    for output in task.seeds:
+    """For each budget the `SEEDS` masks that left least of the person's similarity [b, s, h, w]."""
+    found: dict[float, list[tuple[float, int, np.ndarray]]] = defaultdict(list)
+    name = task.block.people[task.person].name
+    for number, output in enumerate(task.seeds):
         scores = session.store.load(output.key)["cosine"][task.person]
         made = session.store.load(output.maps.key)
         if is_degenerate(made, task.person):
             continue
-        name, saliency = task.block.people[task.person].name, made["maps"][task.person]
-        for budget, cosine in zip(output.budgets, scores, strict=True):
-            if budget not in best or cosine < best[budget][0]:
-                masks = _masks(session, name, saliency, False, output).masks
-                best[budget] = (float(cosine), masks[output.budgets.index(budget)])
-    if set(best) != set(task.budgets):
-        return None
-    return np.stack([best[budget][1] for budget in task.budgets])[:, None]
+        masks = _masks(session, name, made["maps"][task.person], False, output).masks
+        for budget, cosine, mask in zip(output.budgets, scores, masks, strict=True):
+            found[budget].append((float(cosine), number, mask))
+    count = min([SEEDS, *(len(found[budget]) for budget in task.budgets)])
+    best = [
+        [mask for _, _, mask in sorted(found[budget], key=lambda one: one[:2])[:count]]
+        for budget in task.budgets
+    ]
+    return np.array(best) if count else None

@@ -281,7 +281,7 @@ class OracleTask:
 
 
 #: Masks that the oracle tries for one person, in rough mean.
-ORACLE_TRIES = 1000
+ORACLE_TRIES = 830
 
 Task = EmbedTask | MaskedTask | MapTask | ScoreTask | OracleTask
 
