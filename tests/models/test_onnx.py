@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from facefocus.errors import UserError
@@ -105,3 +108,37 @@ def test_without_onnxruntime_the_extra_is_named(
     )
     with pytest.raises(UserError, match=r"pip install 'facefocus\[onnx\]'"):
         zoo.load(str(path), READING)
+
+
+class Converter(ModuleType):
+    """Stands for the package onnx2torch: here it cannot be imported, as it needs torchvision."""
+
+    def convert(self, path: str) -> torch.nn.Module:
+        weight = numpy_helper.to_array(onnx.load(path).graph.initializer[0])
+        convolution = torch.nn.Conv2d(3, 4, (16, 12), bias=False)
+        convolution.weight.data = torch.from_numpy(weight.copy())
+        return torch.nn.Sequential(convolution, torch.nn.Flatten())
+
+
+def test_a_converted_model_is_a_white_box_with_the_same_embeddings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = model(tmp_path / "linear.onnx")
+    monkeypatch.setitem(sys.modules, "onnx2torch", Converter("onnx2torch"))
+    converted = zoo.load(f"onnx2torch:{path}", READING)
+    assert isinstance(converted, WhiteBox) and len(converted.layers().calls) == 1
+    black = zoo.load(str(path), READING)
+    np.testing.assert_allclose(converted.embed(frames(5)), black.embed(frames(5)), atol=1e-5)
+    assert converted.fingerprint != black.fingerprint
+
+
+@pytest.mark.parametrize("error", [ImportError("No module"), RuntimeError("nms does not exist")])
+def test_a_missing_or_broken_onnx2torch_is_explained(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> ModuleType:
+        raise error
+
+    monkeypatch.setattr("facefocus.models.onnx.importlib.import_module", fail)
+    with pytest.raises(UserError, match=r"needs the package onnx2torch, which needs a torchvision"):
+        zoo.load(f"onnx2torch:{model(tmp_path / 'linear.onnx')}", READING)

@@ -1,8 +1,9 @@
-"""Black-box recognizers from ONNX files, run by onnxruntime (extra ``onnx``)."""
+"""Recognizers from ONNX files: black boxes in onnxruntime, white boxes through onnx2torch."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,13 @@ from jaxtyping import Float32, UInt8
 from facefocus.errors import UserError, one_line
 from facefocus.models.custom import required, sha256
 from facefocus.models.preprocessing import Preprocessing
-from facefocus.models.recognizer import CHUNK, check_finite, check_frames, chunks
+from facefocus.models.recognizer import (
+    CHUNK,
+    TorchRecognizer,
+    check_finite,
+    check_frames,
+    chunks,
+)
 
 
 class OnnxRecognizer:
@@ -55,6 +62,39 @@ class OnnxRecognizer:
         embeddings: np.ndarray = np.concatenate(parts)[: len(frames)].astype(np.float32)
         check_finite(embeddings, self.name)
         return embeddings
+
+
+#: What an ONNX file is called when it is to become a white box.
+CONVERTED = "onnx2torch:"
+
+
+def load_converted(path: Path, preprocessing: Preprocessing | None) -> TorchRecognizer:
+    """An ONNX model as a white box in torch, where the package onnx2torch works.
+
+    Raises:
+        UserError: onnx2torch cannot be imported (it needs torchvision, which this package never
+            does), or cannot convert the model.
+    """
+    reader = required(preprocessing, str(path))
+    if not path.is_file():
+        raise UserError(f"The model '{path}' does not exist.")
+    try:
+        onnx2torch = importlib.import_module("onnx2torch")
+    except (ImportError, RuntimeError) as error:
+        # A torchvision that does not belong to the torch that is here fails with RuntimeError.
+        raise UserError(
+            f"The model '{path}' as a white box needs the package onnx2torch, which needs a"
+            f" torchvision that fits torch {torch.__version__}: {one_line(error, 120)}. Without it,"
+            f" name the file alone: a black box, for s-rise, corr-rise and as a target."
+        ) from error
+    try:
+        module = onnx2torch.convert(str(path))
+    except (NotImplementedError, ValueError, RuntimeError, KeyError) as error:
+        raise UserError(
+            f"onnx2torch cannot convert the model '{path}': {one_line(error, 120)}."
+        ) from error
+    module.eval().requires_grad_(False)
+    return TorchRecognizer(path.stem, module, reader, identity=f"onnx2torch of {sha256(path)}")
 
 
 def _session(path: Path) -> Any:

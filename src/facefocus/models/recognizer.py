@@ -93,7 +93,8 @@ def white_box(recognizer: Recognizer, purpose: str) -> WhiteBox:
     raise UserError(
         f"The recognizer '{recognizer.name}' is a black box: it gives embeddings only, while "
         f"{purpose} needs its activations and gradients. Use a method that needs embeddings only "
-        "(s-rise, corr-rise), or a recognizer in torch."
+        "(s-rise, corr-rise), or a recognizer in torch; an ONNX file may become one as "
+        "'onnx2torch:FILE.onnx'."
     )
 
 

@@ -23,6 +23,7 @@ from facefocus.errors import UserError, did_you_mean
 from facefocus.models.custom import load_factory, load_program, sha256
 from facefocus.models.download import download
 from facefocus.models.layers import LayerTable, trace_layers
+from facefocus.models.onnx import CONVERTED, OnnxRecognizer, load_converted
 from facefocus.models.preprocessing import Preprocessing, from_mapping, read_beside
 from facefocus.models.recognizer import Recognizer, TorchRecognizer, white_box
 from facefocus.models.weights import SUFFIXES, load_into, read_weights
@@ -178,7 +179,8 @@ def load(
 
     Args:
         name: Name or alias of the zoo; name of an entry point; path of an ``.onnx`` model (black
-            box) or of a ``.pt2`` program of torch.export; or ``file.py:function``.
+            box; ``onnx2torch:FILE.onnx`` for a white one) or of a ``.pt2`` program of
+            torch.export; or ``file.py:function``.
         preprocessing: How a recognizer from a file reads frames, as an object or as in TOML; by
             default ``x.toml`` beside ``x.onnx`` or ``x.pt2``. The zoo knows it for its own.
 
@@ -186,12 +188,13 @@ def load(
         UserError: Unknown name, no such file, or a file that does not fit.
     """
     reader = from_mapping(preprocessing) if isinstance(preprocessing, Mapping) else preprocessing
+    if name.startswith(CONVERTED):
+        path = Path(name.removeprefix(CONVERTED))
+        return load_converted(path, reader or read_beside(path))
     suffix = Path(name).suffix
     if suffix in (".onnx", ".pt2") and reader is None:
         reader = read_beside(Path(name))
     if suffix == ".onnx":
-        from facefocus.models.onnx import OnnxRecognizer
-
         return OnnxRecognizer(Path(name), reader)
     if suffix == ".pt2":
         return load_program(Path(name), reader)
