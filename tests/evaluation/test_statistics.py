@@ -16,8 +16,12 @@ from facefocus.evaluation.statistics import (
     _rho,
     _tau_b,
     bootstrap_mean,
+    bootstrap_means,
+    bootstrap_ratios,
     compare_paired,
     holm,
+    paired_p_values,
+    rank_agreement,
     rank_correlation,
     rank_distribution,
 )
@@ -280,3 +284,113 @@ def test_perfect_and_undefined_correlations() -> None:
         assert (down.value, down.low, down.high) == (-1, -1, -1)
         flat = rank_correlation(x, np.zeros(6), kind=kind, seed=0)
         assert all(math.isnan(v) for v in (flat.value, flat.low, flat.high))
+
+
+def ragged(rows: int = 12, people: int = 20) -> np.ndarray:
+    """Rows with ties, a constant one, an empty one, one of a single value, and gaps."""
+    values = np.round(np.random.default_rng(7).normal(0.1, 0.3, (rows, people)), 1)
+    values[0] = 0.25
+    values[1] = np.nan
+    values[2, 1:] = np.nan
+    values[3, :9] = np.nan
+    values[4] = np.random.default_rng(8).normal(0, 1, people)
+    return values
+
+
+def test_many_intervals_are_those_of_one() -> None:
+    values = np.concatenate([ragged(), ragged()])  # equal rows are resampled once
+    found = bootstrap_means(values, seed=3)
+    for index, row in enumerate(values):
+        present = row[~np.isnan(row)]
+        got = (found.value[index], found.low[index], found.high[index])
+        if not present.size:
+            assert np.isnan(got).all()
+            continue
+        one = bootstrap_mean(present, seed=3)
+        np.testing.assert_allclose(got, (one.value, one.low, one.high), atol=1e-11)
+
+
+def test_many_intervals_with_few_draws() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 9))
+    found = bootstrap_means(values, seed=1, draws=20)
+    expected = bootstrap_mean(values[2], seed=1, draws=20)
+    assert (found.low[2], found.high[2]) == pytest.approx((expected.low, expected.high))
+
+
+def test_infinite_values_are_refused_in_rows() -> None:
+    for function in (lambda v: bootstrap_means(v, seed=0), paired_p_values):
+        with pytest.raises(ValueError, match="finite"):
+            function(np.array([[1.0, np.inf]]))
+
+
+def test_ratios_by_hand() -> None:
+    # Means 1/2 and 1/4 above the line; below it always 1, and a mean that may be 0 or less.
+    top = np.array([[0.0, 1.0], [0.25, 0.25], [1.0, 1.0]])
+    bottom = np.array([[1.0, 1.0], [1.0, 1.0], [2.0, -1.0]])
+    found = bootstrap_ratios(top, bottom, seed=0)
+    assert found.value[:2].tolist() == [0.5, 0.25]
+    assert (found.low[0], found.high[0]) == (0.0, 1.0)
+    assert (found.low[1], found.high[1]) == (0.25, 0.25)
+    assert np.isnan([found.value[2], found.low[2], found.high[2]]).all()
+
+
+def test_ratios_leave_out_people_who_lack_one_side() -> None:
+    top = np.array([[1.0, 3.0, np.nan, 5.0]])
+    bottom = np.array([[2.0, 2.0, 9.0, np.nan]])
+    found = bootstrap_ratios(top, bottom, seed=0)
+    assert found.value[0] == 1.0
+    assert (found.low[0], found.high[0]) == (0.5, 1.5)
+    one = bootstrap_ratios(np.array([[1.0, np.nan]]), np.array([[4.0, 1.0]]), seed=0)
+    assert one.value[0] == 0.25
+    assert np.isnan(one.low[0])
+
+
+@pytest.mark.parametrize("people", [1, 2, 9, 13, 14, 50, 51])
+@pytest.mark.parametrize("ties", [True, False])
+def test_many_p_values_are_those_of_one(people: int, ties: bool) -> None:
+    values = np.random.default_rng(people).normal(0.1, 0.3, (12, people))
+    values = np.round(values, 1) if ties else values
+    values[0], values[1] = 0.0, 0.25
+    values[2, : people // 2] = np.nan
+    found = paired_p_values(values)
+    for index, row in enumerate(values):
+        present = row[~np.isnan(row)]
+        one = compare_paired(present, np.zeros(len(present)))
+        assert found.t[index] == pytest.approx(one.t_p, abs=1e-12)
+        assert found.wilcoxon[index] == pytest.approx(one.wilcoxon_p, abs=1e-12)
+
+
+def test_p_values_of_a_row_without_values_are_unknown() -> None:
+    found = paired_p_values(np.array([[np.nan, np.nan], [0.5, 0.5]]))
+    assert np.isnan(found.t[0]) and np.isnan(found.wilcoxon[0])
+    assert (found.t[1], found.wilcoxon[1]) == (0.0, 0.5)
+
+
+@pytest.mark.parametrize(("kind", "value"), [("kendall", 2 / 3), ("spearman", 0.8)])
+def test_rank_agreement_by_hand(kind: Literal["kendall", "spearman"], value: float) -> None:
+    # Four methods of constant drops: one neighboring swap, whoever is resampled.
+    first = np.repeat(np.arange(4.0)[:, None], 5, axis=1)
+    found = rank_agreement(first, first[[0, 2, 1, 3]], kind=kind, seed=0)
+    assert (found.value, found.low, found.high) == pytest.approx((value,) * 3, abs=1e-12)
+
+
+def test_rank_agreement_resamples_people_alike() -> None:
+    # Two methods; the second is better for half of the people, on both sides alike.
+    first = np.array([[0.0, 0.0, 0.0, 0.0], [1.0, -0.9, 1.0, -0.9]])
+    alike = rank_agreement(first, 2 * first, seed=0)
+    assert (alike.value, alike.low, alike.high) == (1, 1, 1)
+    opposed = rank_agreement(first, -first, seed=0)
+    assert (opposed.value, opposed.low, opposed.high) == (-1, -1, -1)
+    level = rank_agreement(first, np.zeros((2, 4)), seed=0)
+    assert math.isnan(level.value)
+    assert math.isnan(rank_agreement(first[:1], first[:1], seed=0).value)
+
+
+@pytest.mark.parametrize("kind", ["kendall", "spearman"])
+def test_rank_agreement_matches_scipy(kind: Literal["kendall", "spearman"]) -> None:
+    first, second = np.random.default_rng(2).integers(0, 3, size=(2, 7, 5)).astype(float)
+    theirs = stats.kendalltau if kind == "kendall" else stats.spearmanr
+    expected = theirs(first.mean(axis=1).round(12), second.mean(axis=1).round(12)).statistic
+    assert rank_agreement(first, second, kind=kind, seed=0, draws=50).value == pytest.approx(
+        expected
+    )

@@ -53,6 +53,15 @@ def test_a_white_box_without_harm_has_no_shares(rate: float) -> None:
     assert result.relative[0, 1] == pytest.approx(0.25, abs=1e-15)
 
 
+def test_a_white_box_not_told_from_zero_has_no_shares() -> None:
+    # Only the drop of `large` on itself, row 4, has an interval that includes zero.
+    low = pl.Series("drop_low", [0.3, -0.1, 0.0, 0.1, -0.01, None])
+    result = transfer(TABLE.with_columns(low))
+    np.testing.assert_allclose(result.relative[:, 0], [1, 0.5])
+    assert np.all(np.isnan(result.relative[:, 1]))
+    assert result.drop[1, 1] == pytest.approx(0.4)
+
+
 def test_one_row_for_each_cell() -> None:
     with pytest.raises(ValueError, match="one row for each"):
         transfer(pl.concat([TABLE, TABLE[:1]]))

@@ -10,17 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-SCHEMA: dict[str, Any] = {
-    "experiment": pl.String, "faces": pl.String, "source": pl.String, "target": pl.String,
-    "method": pl.String, "options": pl.String, "layer": pl.String, "layer_calls": pl.String,
-    "objective": pl.String, "evidence": pl.String, "split": pl.String, "budget": pl.Float64,
-    "fill": pl.String, "on_degenerate": pl.String, "compare": pl.String,
-    "threshold_rule": pl.String, "threshold": pl.Float64, "seed": pl.Int64, "identity": pl.String,
-    "images": pl.Int64, "pairs": pl.Int64, "clean_cosine": pl.Float64, "cosine": pl.Float64,
-    "clean_rate": pl.Float64, "rate": pl.Float64, "budget_pixels": pl.Int64,
-    "masked_pixels": pl.Float64, "masked_share": pl.Float64, "maps": pl.Int64,
-    "maps_degenerate": pl.Int64, "degenerate": pl.Boolean, "draws": pl.Int64,
-}  # fmt: skip
+from facefocus.results import SCHEMA
 
 PIXELS = 112 * 112
 
@@ -30,7 +20,8 @@ def row(**changes: Any) -> dict[str, Any]:
     base: dict[str, Any] = {
         "experiment": "made-up", "faces": "lfw", "source": "net", "target": "net",
         "method": "grad-cam", "options": "", "layer": "N", "layer_calls": "48",
-        "objective": "cosine", "evidence": "positive", "split": "same", "budget": 0.01,
+        "objective": "cosine", "evidence": "positive", "normalize": True, "arcface_scale": 1.0,
+        "max_pairs": None, "split": "same", "control": None, "budget": 0.01,
         "fill": "black", "on_degenerate": "none", "compare": "clean", "threshold_rule": "eer",
         "threshold": 0.29, "seed": 0, "identity": "Ada", "images": 4, "pairs": 12,
         "clean_cosine": 0.6, "cosine": 0.5, "clean_rate": 1.0, "rate": 0.75, "budget_pixels": 125,
@@ -180,3 +171,84 @@ def add_gallery(folder: Path, people: Iterable[str], *, side: int = 112) -> None
         folder / "gallery.npz",
         maps=np.stack(maps), masks=np.stack(masks), budgets=np.array(BUDGETS),
     )  # fmt: skip
+
+
+#: Methods of the large run: drop at 1 % black on the source, share that is this person's own,
+#: share kept on held-out photos, share kept on another recognizer.
+RIVALS = {
+    ("grad-cam", "1"): (0.035, 0.0, 0.95, 0.9), ("grad-cam", "N/2"): (0.045, 0.02, 0.9, 0.8),
+    ("grad-cam", "N"): (0.022, 0.0, 1.0, 0.9), ("grad-cam++", "1"): (0.05, 0.0, 0.95, 0.9),
+    ("grad-cam++", "N/2"): (0.02, 0.0, 0.9, 0.9), ("grad-cam++", "N"): (0.004, 0.0, 1.0, 1.0),
+    ("layer-cam", "1"): (0.08, 0.02, 0.95, 0.8), ("layer-cam", "N/2"): (0.06, 0.02, 0.95, 0.8),
+    ("layer-cam", "N"): (0.03, 0.0, 0.9, 0.8), ("hires-cam", "1"): (0.07, 0.02, 0.95, 0.8),
+    ("hires-cam", "N/2"): (0.05, 0.0, 0.9, 0.8), ("hires-cam", "N"): (0.03, 0.0, 0.9, 0.8),
+    ("eigen-cam", "N/2"): (0.04, 0.0, 1.0, 1.0), ("eigen-cam", "N"): (0.03, 0.0, 1.0, 1.0),
+    ("leam", "N"): (0.045, 0.0, 0.9, 0.8), ("s-rise", None): (0.085, 0.05, 0.9, 0.9),
+    ("corr-rise", None): (0.09, 0.05, 0.9, 0.9), ("gradient-x-input", None): (0.1, 0.1, 0.8, 0.5),
+    ("occlusion-gradient", None): (0.24, 0.3, 0.85, 0.6),
+    ("occlusion-gradient", "steps=25"): (0.5, 0.5, 0.7, 0.5),
+}  # fmt: skip
+NETS = ("mobilefacenet-casia", "mobilefacenet-ms1m")
+#: Drop of each control as a share of what is not this person's own.
+WEAKER = {"shifted": 0.35, "other": 1.0, "population": 0.8, "pixels": 0.4, "blocks": 0.3}
+
+
+def _effects() -> Iterable[tuple[dict[str, Any], float]]:
+    """Settings and drop of every configuration of the large run, at 1 % black."""
+    for target in NETS:
+        reference = {"target": target, "source": None, "layer": None, "layer_calls": None,
+                     "objective": None, "evidence": None, "normalize": None,
+                     "arcface_scale": None, "maps": 0}  # fmt: skip
+        for split in ("same", "heldout"):
+            yield reference | {"method": "random", "split": split, "draws": 5}, 0.03
+            yield reference | {"method": "center-gaussian", "split": split}, 0.05
+        yield reference | {"method": "oracle", "source": target, "maps": 1}, 0.62
+        for (method, layer), (drop, own, kept, across) in RIVALS.items():
+            step = layer if layer and "=" in layer else None
+            place = None if step else layer
+            for source in (*NETS, "+".join(NETS)) if step else NETS:
+                far = 1.0 if target in source else across
+                setting = {"target": target, "source": source, "method": method, "layer": place,
+                           "layer_calls": CALLS[place], "options": step or ""}  # fmt: skip
+                if place is None:
+                    setting |= dict.fromkeys(
+                        ("objective", "evidence", "normalize", "arcface_scale")
+                    )
+                for split, share in (("same", 1.0), ("heldout", kept)):
+                    size = drop * far * share
+                    yield setting | {"split": split}, size
+                    for control, weaker in WEAKER.items():
+                        shown = setting | {"split": split, "control": control, "draws": 5}
+                        yield shown, size * (1 - own) * weaker
+
+
+def large(people: int = 60) -> pl.DataFrame:
+    """A run with everything: 20 methods and layers, 2 recognizers, 2 budgets, 2 fills, controls."""
+    draw = np.random.default_rng(3)
+    clean = np.clip(1 - draw.gamma(0.6, 0.06, people), 0.4, 1)
+    frailty = draw.gamma(2.0, 0.5, people)
+    rows = []
+    for setting, drop in _effects():
+        for budget in (0.01, 0.03):
+            for fill in ("black", "blur"):
+                size = drop * (1.0 if fill == "black" else 0.4) * (budget / 0.01) ** 0.6
+                lost = size * frailty * draw.uniform(0.6, 1.4, people)
+                for index in range(people):
+                    # Half of the people have too few photos for two halves.
+                    if setting.get("split") == "heldout" and index % 2:
+                        continue
+                    rows.append(
+                        row(
+                            **setting,
+                            budget=budget,
+                            fill=fill,
+                            identity=f"Person_{index:03}",
+                            clean_rate=clean[index],
+                            rate=max(0.0, clean[index] - round(lost[index], 2)),
+                            cosine=0.6 - 0.9 * min(lost[index], 0.7),
+                            budget_pixels=round(budget * PIXELS),
+                            masked_pixels=float(round(budget * PIXELS)),
+                            masked_share=round(budget * PIXELS) / PIXELS,
+                        )
+                    )
+    return table(rows)

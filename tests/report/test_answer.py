@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 
 from facefocus.report.answer import Check, answer, best, checks
-from facefocus.report.tables import default_slice, summarize
+from facefocus.report.summary import summarize
+from facefocus.report.tables import default_slice
 from tests.report.fabricated import row, table
 
 PEOPLE = ("Ada", "Bo", "Cy", "Di")
@@ -34,7 +35,7 @@ def test_names_the_largest_drop_and_what_random_pixels_take() -> None:
     assert "the 1 % of pixels that layer-cam (layer N) ranks highest (fill black)" in text
     assert "from 1.000 to 0.600, a drop of 0.400 [0.400, 0.400] (mean of 4 identities" in text
     assert "Random pixels of the same number take 0.100; the method takes 0.300" in text
-    assert "largest drop of 2 configurations" in text
+    assert "the largest of 2 configurations" in text
 
 
 def test_says_when_the_method_is_not_told_from_random() -> None:
@@ -85,8 +86,15 @@ def test_no_results() -> None:
 
 
 def test_checks_find_nothing_in_a_clean_run() -> None:
-    summary = run({"split": "heldout"}, {"split": "heldout", "method": "random"})
-    assert [check.good for check in checks(summary)] == [True] * 5
+    shown: list[dict[str, Any]] = [
+        {}, {"control": "shifted", "rate": 0.9}, {"control": "other", "rate": 0.9},
+        {"split": "heldout"}, {"split": "heldout", "control": "shifted"},
+        {"split": "heldout", "control": "other"}, {"method": "random", "rate": 0.9},
+        {"method": "random", "split": "heldout", "rate": 0.9}, {"method": "oracle", "rate": 0.5},
+    ]  # fmt: skip
+    found_all = checks(run(*shown))
+    assert [check.title for check in found_all if not check.good] == []
+    assert len(found_all) == 8
 
 
 def test_checks_find_what_is_wrong() -> None:
@@ -102,6 +110,73 @@ def test_checks_find_what_is_wrong() -> None:
     assert found(summary, "changes the scores").good
     unmoved = run({"rate": 1.0, "cosine": 0.6})
     assert not found(unmoved, "changes the scores").good
+
+
+def test_checks_say_what_was_not_run() -> None:
+    summary = run({}, {"method": "random"})
+    for title in ("same shape", "other people's", "other images", "best mask"):
+        assert not found(summary, title).good
+    summary = run({}, {"layer": "1"}, {"control": "shifted"})
+    check = found(summary, "same shape")
+    assert not check.good and "1 of 2 configurations have no control" in check.detail
+
+
+def controlled(**rates: float) -> str:
+    """The answer on an own rate of 0.5, clean 1, with these controls' rates."""
+    kinds: list[dict[str, Any]] = [{"rate": 0.5}, {"method": "random", "rate": 0.9}]
+    for name, rate in rates.items():
+        if name == "oracle":
+            kinds.append({"method": "oracle", "rate": rate})
+        elif name == "heldout":
+            kinds.append({"split": "heldout", "rate": rate})
+        else:
+            kinds.append({"control": name, "rate": rate})
+    return said(run(*kinds))
+
+
+def test_answer_on_a_method_that_passes_everything() -> None:
+    text = controlled(shifted=0.8, other=0.7, heldout=0.6, oracle=0.4)
+    assert "a drop of 0.500 [0.500, 0.500]" in text
+    assert "takes 0.200: the method beats it by +0.300 [0.300, 0.300]" in text
+    assert "the drop is 0.400 [0.400, 0.400], less than the 0.500" in text
+    assert "it holds, but for 0.100 [0.100, 0.100]" in text
+    assert "it takes +0.200 [0.200, 0.200] beyond other people's masks" in text
+    assert "it reaches 0.800 [0.800, 0.800]" in text  # (0.5 - 0.1) / (0.6 - 0.1)
+    assert "Random pixels of the same number" not in text
+
+
+def test_answer_on_a_method_that_fails_everything() -> None:
+    text = controlled(shifted=0.4, other=0.4, heldout=1.0, oracle=0.9)
+    assert "which is more: the method does worse than its control (-0.100 [-0.100" in text
+    assert "which is not told from none (0.500 on the map's own photos" in text
+    assert "Other people's masks take more (-0.100" in text
+    assert "The oracle is not told from random pixels" in text
+
+
+def test_answer_says_when_an_interval_includes_zero() -> None:
+    rows = [row(identity=name, rate=0.5) for name in PEOPLE]
+    for control in ("shifted", "other"):
+        around = zip(PEOPLE, (0.4, 0.6, 0.4, 0.6), strict=True)
+        rows += [row(identity=name, control=control, rate=rate) for name, rate in around]
+    text = said(summarize(table(rows)))
+    assert "the method is not shown to beat it (0.000 [-0.100, 0.100], which includes zero)" in text
+    assert "Nothing shows that the mask is this person's own" in text
+    assert "0.000 [-0.100, 0.100], which includes zero." in text
+
+
+def test_answer_says_nothing_of_what_was_not_measured() -> None:
+    text = controlled()
+    assert not any(word in text for word in ("shifted", "other people", "never saw", "oracle"))
+
+
+def test_oracle_and_controls_are_never_the_best() -> None:
+    top = best(run({"rate": 0.7}, {"method": "oracle", "rate": 0.1}, {"control": "other"}))
+    assert top is not None and (top["method"], top["control"]) == ("grad-cam", None)
+
+
+def test_options_are_named() -> None:
+    kind = {"method": "occlusion-gradient", "options": "steps=25", "layer": None}
+    assert "that occlusion-gradient (steps=25) ranks highest" in said(run(kind))
 
 
 def test_control_missing_for_some() -> None:

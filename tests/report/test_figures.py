@@ -13,8 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from facefocus.evaluation.transfer import transfer
 from facefocus.report import figures
-from facefocus.report.tables import default_slice, summarize
+from facefocus.report.columns import standing
+from facefocus.report.summary import summarize
+from facefocus.report.tables import default_slice
 from tests.report.fabricated import EFFECT, realistic, row, table
 
 
@@ -115,6 +118,65 @@ def test_configurations_without_a_score_leave_gaps_not_errors() -> None:
     assert not figures.identities(table([none]), width=8.0).axes[0].collections
     drawn = figures.budget_curves(summary, width=8.0).axes[0]
     assert not [line for line in drawn.lines if line.get_marker() != "None"]
+
+
+def test_intervals_draw_every_mean_and_its_ends(summary: pl.DataFrame) -> None:
+    rows = default_slice(summary).of(summary)
+    panels = (
+        figures.Panel("a", (("drop", "drop"), ("beyond_random", "beyond"))),
+        figures.Panel("b", (("rate", "rate"),), zero=False),
+    )
+    left, right = figures.intervals(rows, panels, width=8.0).axes
+    ordered = sorted(rows.to_dicts(), key=standing)
+    drawn = [line for line in right.lines if line.get_marker() == "o"]
+    assert [array(line.get_xdata())[0] for line in drawn] == [one["rate"] for one in ordered]
+    bars = [array(line.get_xdata()) for line in right.lines if line.get_marker() == "None"]
+    assert np.allclose(bars, [[one["rate_low"], one["rate_high"]] for one in ordered])
+    hollow = [line for line in left.lines if to_hex(line.get_markerfacecolor()) == "#ffffff"]
+    beyond = [one["beyond_random"] for one in ordered if one["beyond_random"] is not None]
+    assert [array(line.get_xdata())[0] for line in hollow if line.get_marker() == "o"] == beyond
+    labels = [label.get_text() for label in left.get_yticklabels()]
+    assert labels[:2] == ["random", "layer-cam @ 1"]
+
+
+def test_rows_are_as_high_as_their_labels() -> None:
+    rows = [row(source="a-recognizer+another-recognizer", options="x" * 20), row(layer="1")]
+    panel = figures.Panel("drop", (("drop", "drop"),))
+    axis = figures.intervals(summarize(table(rows)), [panel], width=3.6).axes[0]
+    lines = [label.get_text().count("\n") + 1 for label in axis.get_yticklabels()]
+    first, second = axis.get_yticks()
+    assert max(lines) == 4 and second - first >= 0.15 * (lines[0] + lines[1]) / 2
+
+
+def test_transfer_panels_share_their_axes_and_frame_the_white_box() -> None:
+    square = pl.DataFrame(
+        {"source": ["a", "b", "a", "b"], "target": ["a", "a", "b", "b"],
+         "rate": [0.5, 0.75, 0.9, 0.6], "clean_rate": [1.0] * 4}
+    )  # fmt: skip
+    joint = square[:2].with_columns(source=pl.Series(["a", "a+b"]))
+    drawn = figures.transfer_maps({"m": transfer(square), "n": transfer(joint)}, width=8.0)
+    first, second = drawn.axes
+    assert sorted(texts(first)) == [
+        "+0.100\n25 %",
+        "+0.250\n50 %",
+        "+0.400\n100 %",
+        "+0.500\n100 %",
+    ]
+    shown = array(first.images[0].get_array())
+    np.testing.assert_allclose(shown, [[0.5, 0.1], [0.25, 0.4], [np.nan] * 2])
+    np.testing.assert_allclose(
+        array(second.images[0].get_array()), [[0.5, np.nan], [np.nan] * 2, [0.25, np.nan]]
+    )
+    assert (len(first.patches), len(second.patches)) == (2, 1)
+    assert [label.get_text() for label in first.get_yticklabels()] == ["a", "b", "a + b"]
+
+
+def test_a_long_legend_has_room(tmp_path: Path) -> None:
+    rows = [row(method=f"a-method-with-a-long-name-{index}", budget=budget)
+            for index in range(12) for budget in (0.01, 0.03)]  # fmt: skip
+    figure = figures.budget_curves(summarize(table(rows)), width=3.6)
+    figures.save(figure, tmp_path / "curves.svg")  # a collapsed layout warns, which is an error
+    assert figure.get_figheight() > 0.55 + 2.5 + 11 * 0.2 - 1e-9
 
 
 def pixels(figure: Figure, path: Path) -> np.ndarray:

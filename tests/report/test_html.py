@@ -15,9 +15,19 @@ from PIL import Image
 
 from facefocus.errors import UserError
 from facefocus.faces.faceset import IndexRow, open_faceset, write_faceset
-from facefocus.report import html
+from facefocus.report import html, sections
 from facefocus.report.html import write_report
-from tests.report.fabricated import PROVENANCE, add_gallery, realistic, row, table, write_run
+from facefocus.report.page import Report
+from tests.report.fabricated import (
+    NETS,
+    PROVENANCE,
+    add_gallery,
+    large,
+    realistic,
+    row,
+    table,
+    write_run,
+)
 
 PEOPLE = ("Ada", "Bo")
 #: A color no color map, font or outline makes.
@@ -109,7 +119,7 @@ def test_page_needs_nothing_from_outside(run: Path, page: Page) -> None:
 
 def test_pictures_have_alt_texts_and_sizes_and_tables_headings(page: Page) -> None:
     images = page.all("img")
-    assert len(images) == 5  # layers, budgets, fills, gallery, identities
+    assert len(images) == 6  # ranks, layers, budgets, fills, gallery, identities
     assert all(len(image["alt"] or "") > 30 and image["width"] for image in images)
     assert len(page.all("table")) == len(page.all("caption")) == 2
     assert all(head["scope"] == "col" for head in page.all("th"))
@@ -277,10 +287,10 @@ def test_failure_leaves_the_report_that_was_there(
     run = write_run(tmp_path / "run", small())
     before = write_report(run).read_bytes()
 
-    def fail(report: html.Report) -> None:
+    def fail(report: Report) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(html, "SECTIONS", (*html.SECTIONS, fail))
+    monkeypatch.setattr(html, "SECTIONS", (*sections.SECTIONS, fail))
     with pytest.raises(MemoryError):
         write_report(run)
     assert (run / "report" / "index.html").read_bytes() == before
@@ -291,7 +301,63 @@ def test_several_recognizers_each_have_their_part(tmp_path: Path) -> None:
     results = realistic(3, ("net-a", "net-b")).filter(pl.col("fill") == "black")
     page = Page(write_report(write_run(tmp_path / "run", results)))
     assert "rate of net-a from" in page.text and "rate of net-b from" in page.text
-    assert len(page.all("table")) == 3 and len(page.all("img")) == 6
+    assert len(page.all("table")) == 3 and len(page.all("img")) == 8
+
+
+def test_run_with_everything_has_every_section_in_order(tmp_path: Path) -> None:
+    one_slice = (pl.col("budget") == 0.01) & (pl.col("fill") == "black")
+    run = write_run(tmp_path / "run", large(4).filter(one_slice))
+    add_gallery(run, PEOPLE[:1])
+    page = Page(write_report(run))
+    assert [section["id"] for section in page.all("section")] == [
+        "experiment", "audit", "winner", "effect", "heldout", "person", "transfer", "where",
+        "whom", "numbers", "provenance",
+    ]  # fmt: skip
+    for said in ("the method beats it by", "On photos that the map never saw", "it reaches",
+                 "Kendall's tau", "Share of oracle", "Of white-box"):  # fmt: skip
+        assert said in page.text
+    marks = [attributes["class"] for name, attributes in page.tags if name == "li"]
+    assert marks == ["good"] * 8
+    everything = pl.read_csv(run / "report" / "summary.csv", infer_schema_length=None)
+    assert set(everything["control"].drop_nulls()) == {
+        "shifted", "other", "population", "pixels", "blocks"
+    }  # fmt: skip
+    shown = pl.read_csv(run / "report" / "transfer.csv", infer_schema_length=None)
+    own = shown.filter(pl.col("source") == pl.col("target"))["relative"].drop_nulls()
+    assert set(own.round(9)) == {1.0}
+    assert set(shown["target"]) == set(NETS) and shown["split"].unique().to_list() == ["same"]
+
+
+def test_controls_are_no_methods_anywhere_on_the_page(tmp_path: Path) -> None:
+    rows = [row(identity=name, rate=0.5) for name in PEOPLE]
+    rows += [row(identity=name, control="shifted", rate=0.0, layer_calls="7") for name in PEOPLE]
+    page = Page(write_report(write_run(tmp_path / "run", table(rows))))
+    assert "1 configurations" in page.text and "(7)" not in page.text
+    assert "takes the recognition rate of net from 1.000 to 0.500" in page.text
+
+
+def test_tiles_of_methods_without_a_layer_and_of_baselines(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", small())
+    add_gallery(run, PEOPLE[:1])
+    rows = pl.read_parquet(run / "gallery.parquet")
+    first = pl.col("index") == 0
+    rows = rows.with_columns(
+        pl.when(~first).then("layer").alias("layer"),
+        pl.when(~first).then("source").alias("source"),
+        pl.when(first).then(pl.lit("center-gaussian")).otherwise("method").alias("method"),
+    )
+    (part,) = sections.people_shown(rows)
+    titles = [title for title, _ in sections.tile_rows(part)]
+    assert titles[0] == "grad-cam\nlayer N/2" and titles[-1] == "center-gaussian"
+    rows.write_parquet(run / "gallery.parquet")
+    assert "maps from None" not in Page(write_report(run)).text
+
+
+def test_held_out_run_shows_held_out_rows(tmp_path: Path) -> None:
+    rows = [row(identity=name, split="heldout") for name in PEOPLE]
+    page = Page(write_report(write_run(tmp_path / "run", table(rows))))
+    assert "fill black, held-out photos" in page.text
+    assert "Effects are on photos that the maps never saw" in page.text
 
 
 def test_gallery_shows_the_budget_of_the_first_look(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from facefocus.errors import UserError
 from facefocus.evaluation.statistics import bootstrap_mean
-from facefocus.report import tables
-from facefocus.report.summary import INCLUSIVE, OVER, SKIP
-from tests.report.fabricated import PIXELS, realistic, row, table
+from facefocus.report import columns, tables
+from facefocus.report.summary import INCLUSIVE, OVER, SKIP, summarize
+from tests.report.fabricated import PIXELS, large, realistic, row, table
 
 PEOPLE = ("Ada", "Bo", "Cy", "Di")
 
@@ -39,7 +39,7 @@ def small() -> pl.DataFrame:
     ]
     random = [row(method="random", identity=name, rate=chance[name]) for name in reversed(PEOPLE)]
     other = [row(method="random", identity=name, rate=0.0, fill="white") for name in PEOPLE]
-    return tables.summarize(table([*other, *mapped, *random]))
+    return summarize(table([*other, *mapped, *random]))
 
 
 def one(summary: pl.DataFrame, method: str, fill: str = "black") -> dict[str, object]:
@@ -62,20 +62,22 @@ def test_random_control_is_paired_by_identity_and_by_fill(small: pl.DataFrame) -
     differences = np.array([0.5, 0.0, 0.5, -0.5])
     assert got["beyond_random"] == pytest.approx(differences.mean())
     expected = bootstrap_mean(differences, seed=0)
-    assert (got["beyond_random_low"], got["beyond_random_high"]) == (expected.low, expected.high)
+    assert got["beyond_random_low"] == pytest.approx(expected.low, abs=1e-11)
+    assert got["beyond_random_high"] == pytest.approx(expected.high, abs=1e-11)
     assert one(small, "random")["beyond_random"] is None
 
 
 def test_intervals_are_those_of_the_bootstrap(small: pl.DataFrame) -> None:
     got = one(small, "grad-cam")
     expected = bootstrap_mean(np.array([0.5, 0.75, 0.25, 1.0]), seed=0)
-    assert (got["rate_low"], got["rate_high"]) == (expected.low, expected.high)
+    assert got["rate_low"] == pytest.approx(expected.low, abs=1e-11)
+    assert got["rate_high"] == pytest.approx(expected.high, abs=1e-11)
     assert got["clean_rate_low"] == got["clean_rate_high"] == 1.0
 
 
 def test_seed_changes_intervals_only() -> None:
     results = realistic(12).filter(pl.col("budget") == 0.01, pl.col("fill") == "black")
-    first, second = tables.summarize(results, seed=0), tables.summarize(results, seed=1)
+    first, second = summarize(results, seed=0), summarize(results, seed=1)
     assert first["rate"].equals(second["rate"])
     assert not first["rate_low"].equals(second["rate_low"])
 
@@ -98,12 +100,12 @@ def test_unaffected_needs_both_scores_equal() -> None:
         row(identity="Bo", rate=0.5, cosine=0.6),  # same cosine, other rate
         row(identity="Cy", rate=1.0, cosine=0.6),
     ]
-    assert tables.summarize(table(rows))["unaffected_share"][0] == pytest.approx(1 / 3)
+    assert summarize(table(rows))["unaffected_share"][0] == pytest.approx(1 / 3)
 
 
 def test_over_budget_is_counted_and_warned_of() -> None:
     rows = [row(identity="Ada", masked_pixels=126.0), row(identity="Bo")]
-    summary = tables.summarize(table(rows))
+    summary = summarize(table(rows))
     assert summary["over_budget_share"][0] == 0.5
     assert summary["warning"][0] == OVER
 
@@ -111,7 +113,7 @@ def test_over_budget_is_counted_and_warned_of() -> None:
 def test_skipped_identities_stay_in_the_audit_and_out_of_the_means() -> None:
     gone = row(identity="Bo", rate=None, cosine=None, degenerate=True, on_degenerate="skip")
     rows = [row(identity="Ada", on_degenerate="skip", clean_rate=0.9, rate=0.5), gone]
-    got = tables.summarize(table(rows)).row(0, named=True)
+    got = summarize(table(rows)).row(0, named=True)
     assert (got["identities"], got["scored"]) == (2, 1)
     assert got["degenerate_share"] == 0.5
     assert (got["clean_rate"], got["rate"]) == (0.9, 0.5)  # not Bo's clean rate of 1.0
@@ -121,20 +123,20 @@ def test_skipped_identities_stay_in_the_audit_and_out_of_the_means() -> None:
 
 def test_method_without_any_score_has_no_numbers_but_an_audit() -> None:
     none = {"rate": None, "cosine": None, "degenerate": True, "on_degenerate": "skip"}
-    got = tables.summarize(table([row(identity=name, **none) for name in PEOPLE]))
+    got = summarize(table([row(identity=name, **none) for name in PEOPLE]))
     assert got["rate"].to_list() == [None]
     assert got["unaffected_share"].to_list() == [None]
     assert got["degenerate_share"].to_list() == [1.0]
-    assert tables.NOTHING in tables.to_markdown(got)
+    assert columns.NOTHING in tables.to_markdown(got)
 
 
 def test_null_layers_and_sources_make_one_configuration() -> None:
     rows = [row(method="random", identity=name) for name in PEOPLE]
-    assert tables.summarize(table(rows)).height == 1
+    assert summarize(table(rows)).height == 1
 
 
 def test_no_rows_make_an_empty_summary_with_the_same_columns(small: pl.DataFrame) -> None:
-    empty = tables.summarize(table([]))
+    empty = summarize(table([]))
     assert empty.schema == small.schema
     with pytest.raises(UserError, match="at least one row"):
         tables.text(empty)
@@ -142,7 +144,7 @@ def test_no_rows_make_an_empty_summary_with_the_same_columns(small: pl.DataFrame
 
 def test_missing_column_is_named() -> None:
     with pytest.raises(UserError, match="must have the column 'masked_share'"):
-        tables.summarize(table([row()]).drop("masked_share"))
+        summarize(table([row()]).drop("masked_share"))
 
 
 # ------------------------------------------------------------------------------------- formats
@@ -155,12 +157,12 @@ def test_missing_column_is_named() -> None:
         (0.0765, True, "+0.076"),
         (-0.0004, True, "0.000"),
         (-0.02, False, "-0.020"),
-        (None, False, tables.NOTHING),
-        (float("nan"), False, tables.NOTHING),
+        (None, False, columns.NOTHING),
+        (float("nan"), False, columns.NOTHING),
     ],
 )
 def test_number(value: float | None, signed: bool, said: str) -> None:
-    assert tables.number(value, signed=signed) == said
+    assert columns.number(value, signed=signed) == said
 
 
 @pytest.mark.parametrize(
@@ -174,18 +176,18 @@ def test_number(value: float | None, signed: bool, said: str) -> None:
         (1.0, 1, "100 %"),
         (0.0, 1, "0 %"),
         (0.00001, 1, "<0.1 %"),
-        (None, 1, tables.NOTHING),
+        (None, 1, columns.NOTHING),
     ],
 )
 def test_percent(share: float | None, digits: int, said: str) -> None:
-    assert tables.percent(share, digits) == said
+    assert columns.percent(share, digits) == said
 
 
 def test_interval() -> None:
     whole = {"rate": 0.8861, "rate_low": 0.8607, "rate_high": 0.9096}
-    assert tables.interval(whole, "rate") == "0.886 [0.861, 0.910]"
+    assert columns.interval(whole, "rate") == "0.886 [0.861, 0.910]"
     single = {"rate": 0.5, "rate_low": None, "rate_high": None}
-    assert tables.interval(single, "rate") == "0.500"
+    assert columns.interval(single, "rate") == "0.500"
 
 
 def rendered(summary: pl.DataFrame, width: int = 110) -> str:
@@ -205,14 +207,18 @@ def everywhere(summary: pl.DataFrame) -> dict[str, str]:
 
 
 def test_every_rendering_has_the_audit(small: pl.DataFrame) -> None:
-    titles = [one.title for one in tables.columns(small) if one.audit]
+    titles = [one.title for one in columns.columns(small) if one.audit]
     assert titles == ["Scored", "No map", "Flat maps", "Area mean", "Area max", "Over budget",
                       "Same scores"]  # fmt: skip
     found = everywhere(small)
     for kind in ("markdown", "html", "latex"):
         assert all(title in found[kind] for title in titles), kind
     assert all(name in found["csv"] for name in ("degenerate_share", "area_max"))
-    assert "No map" in found["text"] and "0.75/1 %" in found["text"] and "25 %" in found["text"]
+    assert (
+        "identities without a map" in found["text"]
+        and "0.75/1 %" in found["text"]
+        and "25 %" in found["text"]
+    )
     # What the caption says may be left out; the audit may not.
     assert "Same scores" in tables.to_html(small, omit=("Same scores", "Fill"))
     assert ">Fill<" not in tables.to_html(small, omit=("Same scores", "Fill"))
@@ -220,15 +226,15 @@ def test_every_rendering_has_the_audit(small: pl.DataFrame) -> None:
 
 def test_inclusive_is_warned_of_in_every_rendering() -> None:
     rows = [row(identity=name, on_degenerate="inclusive", masked_pixels=12544.0) for name in PEOPLE]
-    for kind, text in everywhere(tables.summarize(table(rows))).items():
+    for kind, text in everywhere(summarize(table(rows))).items():
         assert "flat map hides the whole face" in text, kind
-    clean = tables.summarize(table([row(identity=name) for name in PEOPLE]))
+    clean = summarize(table([row(identity=name) for name in PEOPLE]))
     for kind, text in everywhere(clean).items():
         assert "Warning" not in text and INCLUSIVE not in text, kind
 
 
 def test_terminal_shows_one_slice_beside_clean_and_random() -> None:
-    text = rendered(tables.summarize(realistic(12)))
+    text = rendered(summarize(realistic(12)))
     lines = [line.split()[0] for line in text.splitlines() if " [" in line]
     assert lines[:2] == ["clean", "random"]
     assert len(lines) == 2 + 9  # one budget and fill of 15
@@ -239,23 +245,23 @@ def test_terminal_shows_one_slice_beside_clean_and_random() -> None:
 
 def test_default_slice_falls_back_to_the_smallest_budget_and_first_fill() -> None:
     rows = [row(budget=budget, fill=fill) for fill in ("white", "mean") for budget in (0.1, 0.05)]
-    shown = tables.default_slice(tables.summarize(table(rows)))
+    shown = tables.default_slice(summarize(table(rows)))
     assert (shown.budget, shown.fill) == (0.05, "white")
 
 
 def test_asking_for_what_is_not_there() -> None:
-    summary = tables.summarize(table([row()]))
+    summary = summarize(table([row()]))
     with pytest.raises(UserError, match=r"The 'fill' must be one of \['black'\]. Got 'pink'"):
         tables.text(summary, fill="pink")
 
 
 def test_columns_appear_only_where_they_tell_rows_apart() -> None:
-    plain = tables.summarize(table([row(), row(method="s-rise", objective=None)]))
-    assert tables.varying(plain) == []
-    several = tables.summarize(
+    plain = summarize(table([row(), row(method="s-rise", objective=None)]))
+    assert columns.varying(plain) == []
+    several = summarize(
         table([row(), row(objective="l2"), row(split="heldout"), row(source="other")])
     )
-    assert tables.varying(several) == ["source", "objective", "split"]
+    assert columns.varying(several) == ["source", "objective", "split"]
 
 
 def test_csv_has_full_precision(small: pl.DataFrame) -> None:
@@ -266,7 +272,7 @@ def test_csv_has_full_precision(small: pl.DataFrame) -> None:
 
 
 def test_names_cannot_break_a_format() -> None:
-    summary = tables.summarize(table([row(method="<b>a|b</b>&_%", layer='"N"')]))
+    summary = summarize(table([row(method="<b>a|b</b>&_%", layer='"N"')]))
     page = tables.to_html(summary)
     assert "<b>" not in page and "&lt;b&gt;a|b&lt;/b&gt;&amp;_%" in page
     assert r"<b>a\|b</b>" in tables.to_markdown(summary)
@@ -276,7 +282,7 @@ def test_names_cannot_break_a_format() -> None:
 
 def test_rows_come_with_baselines_first_then_by_drop() -> None:
     rows = [row(layer="1", rate=0.9), row(layer="2", rate=0.2), row(method="random")]
-    listed = tables.ordered(tables.summarize(table(rows)))
+    listed = columns.ordered(summarize(table(rows)))
     assert [(one["method"], one["layer"]) for one in listed] == [
         ("random", None), ("grad-cam", "2"), ("grad-cam", "1"),
     ]  # fmt: skip
@@ -285,9 +291,58 @@ def test_rows_come_with_baselines_first_then_by_drop() -> None:
 def test_a_long_table_starts_with_baselines_and_the_largest_drops() -> None:
     rows = [row(layer=str(index), rate=1 - index / 100) for index in range(40)]
     none = row(layer="41", rate=None, cosine=None, on_degenerate="skip")
-    summary = tables.summarize(table([row(method="random"), *rows, none]))
-    few = tables.leading(summary)
+    summary = summarize(table([row(method="random"), *rows, none]))
+    few = columns.leading(summary)
     assert few["method"].to_list().count("random") == 1
     assert sorted(few["layer"].drop_nulls().cast(pl.Int64)) == list(range(25, 40))
     assert "26 more with smaller drops are not shown" in rendered(summary)
     assert tables.to_markdown(summary).count("grad-cam") == 41  # files leave nothing out
+
+
+def test_terminal_shows_excess_and_specificity_within_its_width() -> None:
+    summary = summarize(large(6))
+    text = rendered(summary, tables.WIDTH)
+    assert max(map(len, text.splitlines())) <= tables.WIDTH and "…" not in text
+    assert "Excess" in text and "Specificity" in text and "Beyond random" not in text
+    top = summary.filter(
+        pl.col("options") == "steps=25", pl.col("source") == pl.col("target"),
+        pl.col("split") == "same", pl.col("budget") == 0.01, pl.col("fill") == "black",
+    ).row(0, named=True)  # fmt: skip
+    assert columns.interval(top, "excess", signed=True) in text
+    assert columns.interval(top, "specificity", signed=True) in text
+    assert text.count("occlusion-gradient") <= 2 * columns.LEADING and "population" not in text
+
+
+def test_slices_hold_one_split_and_no_controls() -> None:
+    rows = [row(), row(split="heldout"), row(control="shifted"), row(budget=0.03), row(fill="blur")]
+    results = table(rows)
+    shown = tables.default_slice(results)
+    assert (shown.budget, shown.fill, shown.split) == (0.01, "black", "same")
+    assert shown.of(results).height == 1
+    assert shown.at(results, "fill", "split")["budget"].to_list() == [0.01, 0.03]
+    assert tables.default_slice(results.filter(pl.col("split") == "heldout")).split == "heldout"
+
+
+def test_labels_name_the_recognizer_only_where_it_is_another() -> None:
+    own, far = row(), row(source="other", options="steps=25")
+    assert columns.place_label(own, ["source", "options"]) == "grad-cam @ N"
+    assert columns.place_label(far, ["source", "options"]) == "grad-cam @ N, from other, steps=25"
+
+
+def test_oracle_stands_with_the_baselines() -> None:
+    rows = [row(rate=0.9), row(method="oracle", rate=0.1), row(method="random")]
+    listed = columns.ordered(summarize(table(rows)))
+    assert [one["method"] for one in listed] == ["random", "oracle", "grad-cam"]
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ((0.01249, 0.0004), "0.012 / <0.001"),
+        ((1.0, 0.5), "1.000 / 0.500"),
+        ((None, None), columns.NOTHING),
+    ],
+)
+def test_p_values(found: tuple[float | None, float | None], said: str) -> None:
+    shown = {"excess_wilcoxon_holm": found[0], "excess_t_holm": found[1]}
+    assert columns.p_values(shown, "excess") == said

@@ -21,7 +21,8 @@ class Transfer:
         rate: Recognition rate under occlusion; NaN where the table has no row.
         drop: Clean rate minus that rate.
         relative: Drop as a share of the white-box drop, the one from the target's own maps;
-            NaN where the target is no source or its own maps do no harm (drop <= 0).
+            NaN where the target is no source, or its own maps do no harm (drop <= 0) or none
+            that is told from zero.
     """
 
     sources: tuple[str, ...]
@@ -36,7 +37,9 @@ def transfer(table: pl.DataFrame) -> Transfer:
 
     Args:
         table: Columns `source`, `target`, `rate` (macro-averaged recognition rate under
-            occlusion) and `clean_rate` (the same identities without).
+            occlusion) and `clean_rate` (the same identities without). Where there is a column
+            `drop_low`, the lower end of the drop's interval, a white-box drop must have it above
+            zero to be divided by.
 
     Raises:
         ValueError: A column is missing, or a (source, target) comes twice: select one method,
@@ -50,9 +53,15 @@ def transfer(table: pl.DataFrame) -> Transfer:
     sources, targets = (tuple(table[side].unique(maintain_order=True)) for side in COLUMNS[:2])
     rate = np.full((len(sources), len(targets)), np.nan)
     drop = rate.copy()
-    for source, target, occluded, clean in table.select(COLUMNS).iter_rows():
-        cell = sources.index(source), targets.index(target)
-        rate[cell], drop[cell] = occluded, clean - occluded
-    own = [drop[sources.index(name), j] if name in sources else 0 for j, name in enumerate(targets)]
+    sure = np.ones_like(rate, dtype=bool)
+    for row in table.iter_rows(named=True):
+        cell = sources.index(row["source"]), targets.index(row["target"])
+        rate[cell], drop[cell] = row["rate"], row["clean_rate"] - row["rate"]
+        low = row.get("drop_low")
+        sure[cell] = low is None or low > 0
+    divisor = np.where(sure, drop, 0.0)
+    own = [
+        divisor[sources.index(name), j] if name in sources else 0 for j, name in enumerate(targets)
+    ]
     white_box = np.array([value if value > 0 else np.nan for value in own])
     return Transfer(sources, targets, rate, drop, drop / white_box)

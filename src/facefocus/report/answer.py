@@ -6,17 +6,15 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from facefocus.report.summary import INCLUSIVE, RANDOM, Row
-from facefocus.report.tables import Slice, interval, number, percent
-
-#: What every summary row of a map-making method fulfills.
-MAPPED = pl.col("source").is_not_null()
+from facefocus.report.columns import interval, number, percent
+from facefocus.report.summary import COMPETES, INCLUSIVE, ORACLE, RANDOM, Row
+from facefocus.report.tables import Slice
 
 
 def best(rows: pl.DataFrame) -> Row | None:
     """The configuration with the largest drop among those whose masks keep to the budget."""
     fair = rows.filter(
-        MAPPED
+        COMPETES
         & pl.col("drop").is_not_null()
         & (pl.col("on_degenerate") != "inclusive")
         & (pl.col("over_budget_share").fill_null(0.0) == 0.0)
@@ -39,11 +37,17 @@ def _answer(part: pl.DataFrame, shown: Slice) -> str:
     top = best(rows)
     if top is None:
         return f"For {target} no method has a score that keeps to the budget ({shown})."
-    sentences = [_drop_sentence(top, shown), _control_sentence(top)]
-    rivals = rows.filter(MAPPED).height
+    sentences = [
+        _drop_sentence(top, shown),
+        _shape_sentence(top) if top["excess"] is not None else _random_sentence(top),
+        *_heldout_sentence(top),
+        *_specific_sentence(top),
+        *_oracle_sentence(top, rows),
+    ]
+    rivals = rows.filter(COMPETES).height
     if rivals > 1:
         sentences.append(
-            f"It is the largest drop of {rivals} configurations, and so a little flattered."
+            f"Its drop is the largest of {rivals} configurations, and so a little flattered."
         )
     if top["degenerate_share"]:
         sentences.append(f"{percent(top['degenerate_share'])} of its identities had no map.")
@@ -57,10 +61,13 @@ def _answer(part: pl.DataFrame, shown: Slice) -> str:
 
 
 def place(row: Row) -> str:
-    """``layer-cam (layer 1)`` and, if another recognizer made the map, which."""
-    layer = f" (layer {row['layer']})" if row["layer"] else ""
-    source = f" with maps from {row['source']}" if row["source"] != row["target"] else ""
-    return f"{row['method']}{layer}{source}"
+    """``layer-cam (layer 1)``, with its options and, if another recognizer made the map, which."""
+    said = [f"layer {row['layer']}"] if row["layer"] else []
+    said += [row["options"]] if row["options"] else []
+    inside = f" ({', '.join(said)})" if said else ""
+    both = row["source"].replace("+", " and ")
+    source = f" with maps from {both}" if row["source"] != row["target"] else ""
+    return f"{row['method']}{inside}{source}"
 
 
 def _drop_sentence(top: Row, shown: Slice) -> str:
@@ -81,7 +88,66 @@ def _drop_sentence(top: Row, shown: Slice) -> str:
     return f"Hiding {what} takes the recognition rate of {top['target']} from {scores}."
 
 
-def _control_sentence(top: Row) -> str:
+def _shape_sentence(top: Row) -> str:
+    """Whether the best method beats the same mask moved elsewhere."""
+    control = (
+        "The same mask shifted to random places, its shape-matched control, takes "
+        f"{number(top['drop'] - top['excess'])}"
+    )
+    low, high, beyond = top["excess_low"], top["excess_high"], interval(top, "excess", signed=True)
+    if low is None:
+        return f"{control}; one identity cannot tell whether the difference is chance."
+    if low > 0:
+        return f"{control}: the method beats it by {beyond}."
+    if high < 0:
+        return f"{control}, which is more: the method does worse than its control ({beyond})."
+    return f"{control}: the method is not shown to beat it ({beyond}, which includes zero)."
+
+
+def _heldout_sentence(top: Row) -> list[str]:
+    """Whether its drop holds on photos that the map never saw; nothing where not measured."""
+    low = top["heldout_drop_low"]
+    if low is None:
+        return []
+    held = f"On photos that the map never saw, the drop is {interval(top, 'heldout_drop')}"
+    same = f"{number(top['same_drop'])} on the map's own photos of the same people"
+    if low <= 0:
+        return [f"{held}, which is not told from none ({same}): it is not shown to hold there."]
+    if top["heldout_loss_low"] > 0:
+        lost = interval(top, "heldout_loss")
+        return [f"{held}, less than the {same}: it holds, but for {lost}."]
+    return [f"{held}, against {same}: it holds there."]
+
+
+def _specific_sentence(top: Row) -> list[str]:
+    """Whether it needs this person's mask; nothing where not measured."""
+    low, high = top["specificity_low"], top["specificity_high"]
+    if low is None:
+        return []
+    more = interval(top, "specificity", signed=True)
+    if low > 0:
+        return [f"The mask is this person's own: it takes {more} beyond other people's masks."]
+    if high < 0:
+        return [f"Other people's masks take more ({more}): the mask is not this person's own."]
+    return [
+        "Nothing shows that the mask is this person's own: beyond other people's masks it takes "
+        f"{more}, which includes zero."
+    ]
+
+
+def _oracle_sentence(top: Row, rows: pl.DataFrame) -> list[str]:
+    """How far it is from the best mask that a search found; nothing where not measured."""
+    if top["oracle_share"] is not None:
+        share = interval(top, "oracle_share")
+        return [
+            f"With random pixels as 0 and the oracle, a greedy search, as 1, it reaches {share}."
+        ]
+    if top["beyond_random"] is None or rows.filter(pl.col("method") == ORACLE).is_empty():
+        return []
+    return ["The oracle is not told from random pixels: a share of it has no meaning."]
+
+
+def _random_sentence(top: Row) -> str:
     beyond = top["beyond_random"]
     if beyond is None:
         return (
@@ -116,8 +182,60 @@ class Check:
 
 def checks(summary: pl.DataFrame) -> list[Check]:
     """The audit of PROTOCOL section 9.1 over all configurations, as findings."""
-    mapped = summary.filter(MAPPED)
-    return [_area(summary), _maps(mapped), _unaffected(mapped), _control(summary), _images(mapped)]
+    mapped = summary.filter(COMPETES)
+    return [
+        _area(summary),
+        _maps(mapped),
+        _unaffected(mapped),
+        _random(summary),
+        _control(mapped, "excess", "Compared with a control of the same shape", _SHAPE),
+        _control(mapped, "specificity", "Compared with other people's masks", _OTHERS),
+        _images(mapped),
+        _oracle(summary),
+    ]
+
+
+_SHAPE = (
+    "the same mask shifted to random places",
+    "what a hole of this shape does anywhere is not taken off.",
+)
+_OTHERS = (
+    "the masks of other people",
+    "whether a mask is this person's own is not known.",
+)
+
+
+def _control(mapped: pl.DataFrame, name: str, title: str, said: tuple[str, str]) -> Check:
+    """Whether every configuration has a control; `said`: what it is and what lacks without it."""
+    control, unknown = said
+    without = mapped.filter(pl.col(name).is_null()).height
+    if not without:
+        return Check(True, title, f"Every configuration has a control: {control}.")
+    if without == mapped.height:
+        return Check(False, title, f"There is no such control: {unknown}")
+    return Check(
+        False,
+        title,
+        f"{without} of {mapped.height} configurations have no control by {control}: there, "
+        f"{unknown}",
+    )
+
+
+def _oracle(summary: pl.DataFrame) -> Check:
+    title = "Compared with the best mask there is"
+    searched = summary.filter(pl.col("method") == ORACLE)
+    if searched.is_empty():
+        return Check(False, title, "No oracle was run: how much any mask could take is not known.")
+    competing = summary.filter(COMPETES & (pl.col("split") == "same"))
+    without = competing.filter(pl.col("oracle_share").is_null()).height
+    if not without:
+        return Check(True, title, "Every effect is also given as a share of a greedy search's.")
+    return Check(
+        False,
+        title,
+        f"{without} of {competing.height} configurations have no share of the oracle: nothing to "
+        "relate them to, or the oracle is not told from random pixels.",
+    )
 
 
 def _area(summary: pl.DataFrame) -> Check:
@@ -181,10 +299,10 @@ def _unaffected(mapped: pl.DataFrame) -> Check:
     )
 
 
-def _control(summary: pl.DataFrame) -> Check:
+def _random(summary: pl.DataFrame) -> Check:
     title = "Compared with random pixels"
-    without = summary.filter(MAPPED & pl.col("beyond_random").is_null()).height
-    total = summary.filter(MAPPED).height
+    without = summary.filter(COMPETES & pl.col("beyond_random").is_null()).height
+    total = summary.filter(COMPETES).height
     draws = max(summary.filter(pl.col("method") == RANDOM)["draws"].to_list(), default=0)
     if total and without == total:
         return Check(False, title, "There is no random control: drops include what any hole does.")
@@ -204,5 +322,13 @@ def _images(mapped: pl.DataFrame) -> Check:
     if splits == {"heldout"}:
         return Check(True, title, "Maps and effects come from different images of a person.")
     if "heldout" in splits:
-        return Check(True, title, "Some rows are: see the column 'Images' (heldout).")
+        without = mapped.filter(
+            (pl.col("split") == "same") & pl.col("heldout_drop").is_null()
+        ).height
+        said = f", but for {without}" if without else ""
+        return Check(
+            not without,
+            title,
+            f"Every configuration was also tried on photos that its map never saw{said}.",
+        )
     return Check(False, title, "Maps and effects come from the same images, as in the paper.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -27,8 +27,16 @@ from matplotlib.path import Path as Curve
 from matplotlib.ticker import FuncFormatter, NullLocator
 from matplotlib.transforms import Affine2D
 
-from facefocus.report.summary import Row
-from facefocus.report.tables import layer_order, percent, series_label, varying
+from facefocus.evaluation.transfer import Transfer
+from facefocus.report.columns import (
+    layer_order,
+    percent,
+    place_label,
+    series_label,
+    standing,
+    varying,
+)
+from facefocus.report.summary import COMPETES, Row
 from facefocus.seeds import generator
 
 P = ParamSpec("P")
@@ -51,7 +59,7 @@ STYLE: Any = {
 METHODS = {
     "gradcam": ("#0072B2", "o"), "gradcam++": ("#D55E00", "s"), "layercam": ("#009E73", "^"),
     "srise": ("#CC79A7", "D"), "corrrise": ("#E69F00", "v"), "occlusiongradient": ("#111827", "*"),
-    "random": ("#8a8f98", "x"),
+    "random": ("#8a8f98", "x"), "centergaussian": ("#8a8f98", "+"), "oracle": ("#4b5563", "d"),
 }  # fmt: skip
 #: For methods that others add, in the order of their names.
 OTHERS = (("#56B4E9", "P"), ("#8B5E3C", "X"), ("#7A4FBF", "h"), ("#B8A800", "<"), ("#A3123F", ">"))
@@ -111,8 +119,8 @@ def budget_curves(summary: pl.DataFrame, *, width: float) -> Figure:
         summary: Rows of one recognizer and one fill.
         width: In inches.
     """
-    controls = summary.filter(pl.col("source").is_null())
-    panels = _layers(summary.filter(pl.col("source").is_not_null())) or [summary.clear()]
+    controls = summary.filter(~COMPETES)
+    panels = _layers(summary.filter(COMPETES)) or [summary.clear()]
     names = varying(summary)
     look = looks(summary["method"])
     across = max(1, min(len(panels), int(width // 3.2)))
@@ -201,12 +209,16 @@ def _budget_axis(axis: Axes, budgets: Sequence[float]) -> None:
 
 
 def _legend(figure: Figure, handles: dict[str, Line2D], width: float) -> None:
-    longest = max(map(len, handles), default=1)
+    """A legend above the axes; the figure grows by its lines after the first."""
+    labels = [_folded(label, 40) for label in handles]
+    longest = max((len(line) for label in labels for line in label.split("\n")), default=1)
     across = max(1, min(len(handles), int(width / (0.55 + 0.075 * longest))))
+    tall = max((label.count("\n") + 1 for label in labels), default=1)
+    lines = -(-len(labels) // across) * tall
+    figure.set_figheight(figure.get_figheight() + 0.2 * (lines - 1))
     figure.legend(
-        handles.values(), [_folded(label, 40) for label in handles], loc="outside upper left",
-        ncols=across,
-        handlelength=2.4, columnspacing=1.6,
+        handles.values(), labels, loc="outside upper left", ncols=across, handlelength=2.4,
+        columnspacing=1.6,
     )  # fmt: skip
 
 
@@ -241,7 +253,7 @@ def layer_heatmap(summary: pl.DataFrame, *, width: float) -> Figure:
     steep = room < CELL
     labels = [_folded(name, 18 if steep else max(10, int(13 * room))) for name in across]
     axis.set_xticks(range(len(across)), labels, rotation=90 if steep else 0)
-    axis.set_yticks(range(len(down)), [_folded(name, 30 if wide else 18) for name in down])
+    axis.set_yticks(range(len(down)), [_folded(name, 30 if wide else 20) for name in down])
     axis.xaxis.tick_top()
     axis.grid(False)
     axis.spines[:].set_visible(False)
@@ -275,9 +287,159 @@ def _cell_text(row: Row | None) -> str:
     return f"{said}\n{percent(none, 0)} no map" if none else said
 
 
-def _folded(label: str, limit: int) -> str:
-    """A label on at most three lines of at most `limit` characters, cut where longer."""
-    return textwrap.fill(label, limit, max_lines=3, placeholder="...", break_on_hyphens=False)
+def _folded(label: str, limit: int, *, lines: int = 3) -> str:
+    """A label on a few lines of at most `limit` characters, cut where longer."""
+    return textwrap.fill(label, limit, max_lines=lines, placeholder="...", break_on_hyphens=False)
+
+
+# ---------------------------------------------------------------------------- intervals
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel of `intervals`.
+
+    Attributes:
+        title: Above it.
+        figures: Names of summary columns with an interval, and what the legend calls them; the
+            first is drawn filled, the second hollow.
+        zero: Whether zero is a value to see it against.
+    """
+
+    title: str
+    figures: tuple[tuple[str, str], ...]
+    zero: bool = True
+
+
+@styled
+def intervals(summary: pl.DataFrame, panels: Sequence[Panel], *, width: float) -> Figure:
+    """Means with 95 % intervals: a row per configuration, the same rows in every panel.
+
+    Args:
+        summary: Rows of one recognizer, budget, fill and split, each with the panels' columns.
+        panels: Side by side, or one above the other where it is narrow.
+        width: In inches.
+    """
+    rows = sorted(summary.to_dicts(), key=standing)
+    names = varying(summary)
+    wide = width > 6
+    shape = (1, len(panels)) if wide else (len(panels), 1)
+    pair = max(len(panel.figures) for panel in panels) > 1
+    labels = [_folded(place_label(row, names), 40 if wide else 20, lines=4) for row in rows]
+    # One unit of y is an inch: a row is as high as its label needs.
+    heights = np.array([max(0.15 * (text.count("\n") + 1), 0.2 + 0.05 * pair) for text in labels])
+    ends = (heights + 0.06).cumsum()
+    places = ends - heights / 2
+    total = float(ends[-1]) if len(ends) else 0.3
+    figure = Figure(figsize=(width, (0.65 + total) * shape[0] + 0.3 * pair), layout="constrained")
+    axes = figure.subplots(*shape, sharey=True, squeeze=False).ravel()
+    look = looks(summary["method"])
+    for axis, panel in zip(axes, panels, strict=True):
+        for y, row in zip(places, rows, strict=True):
+            _interval_marks(axis, row, panel, float(y), look[row["method"]][0])
+        if panel.zero:
+            axis.axvline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        axis.set_title(_folded(panel.title, 42))
+        axis.grid(axis="y", visible=False)
+        axis.tick_params(axis="y", labelleft=not wide or axis is axes[0])
+    axes[0].set_yticks(places, labels)
+    axes[0].set_ylim(total + 0.06, 0)
+    if pair:
+        _legend(figure, _hollow_legend(panels), width)
+    return figure
+
+
+def _interval_marks(axis: Axes, row: Row, panel: Panel, y: float, color: str) -> None:
+    for index, (name, _) in enumerate(panel.figures):
+        value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+        at = y + (index - (len(panel.figures) - 1) / 2) * 0.1
+        if value is None:
+            continue
+        if low is not None and high is not None:
+            axis.plot([low, high], [at, at], color=color, linewidth=1.5, alpha=1 - 0.35 * index)
+        axis.plot(value, at, marker="o", markersize=5.5, markeredgecolor=color, markeredgewidth=1.4,
+                  markerfacecolor=PAPER if index else color)  # fmt: skip
+
+
+def _hollow_legend(panels: Sequence[Panel]) -> dict[str, Line2D]:
+    said = {
+        (index, text)
+        for panel in panels
+        if len(panel.figures) > 1
+        for index, (_, text) in enumerate(panel.figures)
+    }
+    return {
+        text: Line2D([], [], color=INK, marker="o", markersize=5.5, linewidth=1.5,
+                     markerfacecolor=PAPER if index else INK)
+        for index, text in sorted(said)
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------------------- transfer
+
+
+@styled
+def transfer_maps(found: Mapping[str, Transfer], *, width: float) -> Figure:
+    """Drop of recognition, source by target, one panel per method; framed where they are one.
+
+    Args:
+        found: Title of each panel and its matrices.
+        width: In inches.
+    """
+    sources, targets = (
+        list(dict.fromkeys(name for one in found.values() for name in getattr(one, side)))
+        for side in ("sources", "targets")
+    )
+    room = max(1, int((width - 1.7) / (1.05 * len(targets) + 0.15)))
+    across = min(len(found), room)
+    down = -(-len(found) // across)
+    size = min(width, 1.7 + across * max(2.3, 1.05 * len(targets) + 0.15))
+    figure = Figure(figsize=(size, 0.2 + down * (0.75 + 0.5 * len(sources))), layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
+    top = max((float(np.nanmax(one.drop, initial=1e-3)) for one in found.values()), default=1e-3)
+    tight = (size - 1.7) / across < 0.75 * len(targets)
+    for axis, (title, one) in zip(axes, found.items(), strict=False):
+        _transfer_panel(axis, one, sources, targets, top, tight=tight)
+        axis.set_title(_folded(title, 18 if width < 6 else max(18, 13 * len(targets))), pad=6)
+    for axis in axes[len(found) :]:
+        axis.set_visible(False)
+    for axis in axes[max(0, len(found) - across) : len(found)]:
+        axis.tick_params(axis="x", labelbottom=True)
+    figure.supxlabel("attacked", fontsize=8.5)
+    figure.supylabel("map from", fontsize=8.5)
+    return figure
+
+
+def _transfer_panel(
+    axis: Axes,
+    one: Transfer,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    top: float,
+    *,
+    tight: bool,
+) -> None:
+    drops = np.full((len(sources), len(targets)), np.nan)
+    for (i, j), drop in np.ndenumerate(one.drop):
+        y, x = sources.index(one.sources[i]), targets.index(one.targets[j])
+        drops[y, x] = drop
+        relative = float(one.relative[i, j])
+        said = "" if np.isnan(drop) else f"{drop:+.3f}"
+        said += "" if np.isnan(relative) else f"\n{percent(relative, 0)}"
+        axis.text(x, y, said, ha="center", va="center", linespacing=1.25,
+                  fontsize=6.5 if tight else 8.5,
+                  color=PAPER if drop > 0.55 * top else INK)  # fmt: skip
+        if one.sources[i] == one.targets[j]:
+            axis.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, fill=False, edgecolor=INK,
+                                     linewidth=1.2))  # fmt: skip
+    axis.imshow(drops, cmap="Blues", vmin=0.0, vmax=top, aspect="auto")
+    names = [_folded(name, 20 if tight else 14) for name in targets]
+    axis.set_xticks(range(len(targets)), names, rotation=90 if tight else 0)
+    axis.set_yticks(
+        range(len(sources)), [_folded(name.replace("+", " + "), 20) for name in sources]
+    )
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
 
 
 # ---------------------------------------------------------------------------- fills
@@ -295,20 +457,27 @@ def fills(summary: pl.DataFrame, *, width: float) -> Figure:
     names = varying(summary)
     series: dict[str, list[Row]] = {}
     for row in summary.iter_rows(named=True):
-        layer = f" @ {row['layer']}" if row["layer"] else ""
-        series.setdefault(series_label(row, names) + layer, []).append(row)
+        series.setdefault(place_label(row, names), []).append(row)
     look = looks(summary["method"])
-    figure = Figure(figsize=(width, 0.9 + 0.62 * len(kinds)), layout="constrained")
+    room = max(0.62, 0.11 * len(series))
+    figure = Figure(figsize=(width, 0.9 + room * len(kinds)), layout="constrained")
     axis = figure.subplots()
     handles = {}
+    used: dict[str, int] = {}
     for index, (label, rows) in enumerate(series.items()):
         shift = (index - (len(series) - 1) / 2) * 0.7 / max(len(series), 1)
         color, marker = look[rows[0]["method"]]
+        used[marker] = used.get(marker, 0) + 1
+        face = color if used[marker] % 2 else PAPER  # series of one method: filled, hollow, ...
         for row in (one for one in rows if one["rate"] is not None):
             y = kinds.index(row["fill"]) + shift
             axis.plot([_end(row, "low"), _end(row, "high")], [y, y], color=color, linewidth=1.4)
-            axis.plot(row["rate"], y, color=color, marker=marker, markersize=6)
-        handles[label] = Line2D([], [], color=color, marker=marker, linewidth=1.4)
+            axis.plot(
+                row["rate"], y, color=color, marker=marker, markersize=6, markerfacecolor=face
+            )
+        handles[label] = Line2D(
+            [], [], color=color, marker=marker, linewidth=1.4, markerfacecolor=face
+        )
     for clean in summary["clean_rate"].drop_nulls().unique():
         axis.axvline(clean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     handles["clean"] = Line2D([], [], color=INK, linewidth=1, linestyle=(0, (4, 3)))
@@ -365,9 +534,8 @@ def _drops(results: pl.DataFrame, names: Sequence[str]) -> dict[str, tuple[str, 
     scored = results.filter(pl.col("rate").is_not_null())
     for part in scored.partition_by("method", "layer", *names, maintain_order=True):
         row = part.row(0, named=True)
-        layer = f" @ {row['layer']}" if row["layer"] else ""
         drop = (part["clean_rate"] - part["rate"]).to_numpy()
-        found[series_label(row, names) + layer] = (row["method"], drop)
+        found[place_label(row, names)] = (row["method"], drop)
     return dict(sorted(found.items(), key=lambda item: -item[1][1].mean()))
 
 

@@ -1,58 +1,101 @@
-"""Result rows to one row per configuration: macro means, intervals, control and audit.
+"""Result rows to one row per configuration: macro means, intervals, controls and audit.
 
-PROTOCOL sections 8 and 9.1. The table that comes out is what every rendering and figure reads.
+PROTOCOL sections 8 and 9. The table that comes out is what every rendering and figure reads. Every
+score of an identity is a cell of a matrix [configurations, identities], so what is compared (with
+a control, with held-out images, with the oracle) is one row of the matrix beside another.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float, Int
 
 from facefocus.errors import UserError
-from facefocus.evaluation.statistics import bootstrap_mean
+from facefocus.evaluation.statistics import (
+    Intervals,
+    bootstrap_means,
+    bootstrap_ratios,
+    paired_p_values,
+)
 
 #: The columns of a results table that tell one configuration from another.
 CONFIGURATION = (
     "experiment", "faces", "source", "target", "method", "options", "layer", "layer_calls",
-    "objective", "evidence", "split", "budget", "fill", "on_degenerate", "compare",
-    "threshold_rule", "threshold", "seed",
+    "objective", "evidence", "normalize", "arcface_scale", "max_pairs", "split", "control",
+    "budget", "fill", "on_degenerate", "compare", "threshold_rule", "threshold", "seed",
 )  # fmt: skip
 
-#: What a configuration and its random-pixel control must have in common.
-CONTROL = (
+#: What a configuration, its random-pixel control and its oracle must have in common.
+SETTING = (
     "experiment", "faces", "target", "split", "budget", "fill", "compare", "threshold_rule",
     "threshold", "seed",
 )  # fmt: skip
 
-#: The method whose rows are the random-pixel control.
-RANDOM = "random"
+#: The method whose rows are the random-pixel control, and the greedy bound (PROTOCOL 9.5).
+RANDOM, ORACLE = "random", "oracle"
+
+#: What each control of PROTOCOL 9.2 is compared for: how much more the own mask takes.
+CONTROLS = {
+    "shifted": "excess",
+    "other": "specificity",
+    "population": "beyond_population",
+    "pixels": "beyond_pixels",
+    "blocks": "beyond_blocks",
+}
+
+#: Methods that compete; baselines have no source, and the oracle is a bound, no method.
+COMPETES = pl.col("source").is_not_null() & (pl.col("method") != ORACLE)
 
 Row = dict[str, Any]
 
 
-def summarize(results: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
+def competes(row: Row) -> bool:
+    """`COMPETES` of one row."""
+    return row["source"] is not None and row["method"] != ORACLE
+
+
+def summarize(results: pl.DataFrame, *, controls: bool = False, seed: int = 0) -> pl.DataFrame:
     """One row per configuration: macro means over identities, 95 % intervals and the audit.
 
     Identities without a score (``on_degenerate = "skip"``) count in the audit, not in the means.
-    `drop` is clean minus occluded, `beyond_random` the paired drop below the random-pixel control.
-    Rates and shares are in 0..1. An interval needs two identities; else its ends are null.
+    Rates and shares are in 0..1. An interval needs two identities; else its ends are null. Every
+    comparison is paired by identity, and what was not measured is null:
+
+    - `drop`: clean minus hidden.
+    - `beyond_random`: that drop minus the drop by the `random` method's pixels.
+    - `excess`, `specificity`, `beyond_population`, `beyond_pixels`, `beyond_blocks`: that drop
+      minus the drop by the control (`CONTROLS`), with p-values of the t test and of Wilcoxon's,
+      uncorrected.
+    - `heldout_drop`, beside `same_drop` on the same identities (`heldout_identities` of them), and
+      `heldout_loss`, the difference: in rows of split ``same``.
+    - `oracle_share`: (drop - random drop) / (oracle drop - random drop), a ratio of means.
+
+    The same with ``cosine_`` in front, of the mean mated cosine.
 
     Args:
         results: One row per identity and configuration, as `facefocus run` writes it.
+        controls: Also give the rows in which a control took the place of the mask.
         seed: Seed of the bootstrap over identities (PROTOCOL section 8).
 
     Raises:
-        UserError: `results` lacks a column.
+        UserError: `results` lacks a column, or has an identity twice in a configuration.
     """
     missing = [name for name in (*CONFIGURATION, *_SCORES) if name not in results.columns]
     if missing:
         raise UserError(f"The results must have the column '{missing[0]}'. Got no such column.")
-    paired = _with_control(results)
-    groups = paired.partition_by(CONFIGURATION, maintain_order=True)
-    rows = [_configuration(group, seed) for group in groups]
-    return pl.DataFrame(rows, schema=_schema(results), orient="row")
+    grid = _grid(results, results.select(CONFIGURATION).unique(maintain_order=True))
+    audit = _audit(grid.rows)
+    own = audit["control"].is_null() | controls
+    rows = np.flatnonzero(own.to_numpy())
+    figures = pl.DataFrame(_figures(grid, rows, seed), schema=dict.fromkeys(_FIGURES, pl.Float64))
+    table = pl.concat([audit.filter(own), figures.fill_nan(None)], how="horizontal")
+    people = pl.col("heldout_identities").cast(pl.Int64)
+    return table.with_columns(people, warning=_WARNING).select(*CONFIGURATION, *_FIGURES, *_AUDIT)
 
 
 _SCORES = (
@@ -60,89 +103,193 @@ _SCORES = (
     "masked_pixels", "masked_share", "maps", "maps_degenerate", "degenerate", "draws",
 )  # fmt: skip
 
-#: Means with an interval: name, then the value per identity.
-_MEANS: dict[str, pl.Expr] = {
-    "clean_rate": pl.col("clean_rate"),
-    "rate": pl.col("rate"),
-    "drop": pl.col("clean_rate") - pl.col("rate"),
-    "beyond_random": pl.col("control_rate") - pl.col("rate"),
-    "clean_cosine": pl.col("clean_cosine"),
-    "cosine": pl.col("cosine"),
-    "cosine_beyond_random": pl.col("control_cosine") - pl.col("cosine"),
-}
+#: Differences that are tested.
+_TESTED = ("beyond_random", *CONTROLS.values(), "heldout_loss")
+
+#: Means with an interval, of the rate; of the cosine with ``cosine_`` in front.
+_COMPARED = ("drop", *_TESTED[:-1], "same_drop", "heldout_drop", "heldout_loss", "oracle_share")
+_MEANS = ("clean_rate", "rate", "clean_cosine", "cosine",
+          *(f"{front}{name}" for front in ("", "cosine_") for name in _COMPARED))  # fmt: skip
+_FIGURES = (
+    *(f"{name}{end}" for name in _MEANS for end in ("", "_low", "_high")),
+    *(f"{front}{name}_{test}_p" for front in ("", "cosine_") for name in _TESTED
+      for test in ("t", "wilcoxon")),
+    "heldout_identities",
+)  # fmt: skip
 
 #: The audit of PROTOCOL section 9.1, in the order in which it is shown.
-AUDIT = (
+_AUDIT = (
     "identities", "scored", "degenerate_share", "maps_degenerate_share", "area_mean", "area_max",
-    "over_budget_share", "unaffected_share",
+    "over_budget_share", "unaffected_share", "images", "pairs", "maps", "draws", "warning",
 )  # fmt: skip
 
 
-def _schema(results: pl.DataFrame) -> dict[str, Any]:
-    means = [f"{name}{end}" for name in _MEANS for end in ("", "_low", "_high")]
-    return {
-        **{name: results.schema[name] for name in CONFIGURATION},
-        **dict.fromkeys(means, pl.Float64),
-        **dict.fromkeys(AUDIT, pl.Float64),
-        **dict.fromkeys(("identities", "scored", "images", "pairs", "maps", "draws"), pl.Int64),
-        "warning": pl.String,
-    }
+# --- the matrix -----------------------------------------------------------------------------------
 
 
-def _with_control(results: pl.DataFrame) -> pl.DataFrame:
-    """`results` with the random control's score of the same identity beside each row."""
-    control = (
-        results.filter(pl.col("method") == RANDOM)
-        .unique((*CONTROL, "identity"), keep="first", maintain_order=True)
-        .select(*CONTROL, "identity", control_rate="rate", control_cosine="cosine")
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Scores as matrices [configurations, identities], NaN where there is none.
+
+    Attributes:
+        rows: Result rows with the `code` of their configuration and `who` of their identity.
+        configurations: `CONFIGURATION` of every code, in order.
+        people: How many identities.
+    """
+
+    rows: pl.DataFrame
+    configurations: pl.DataFrame
+    people: int
+
+    def scores(self, name: str) -> Float[np.ndarray, "configurations people"]:
+        """A column; clean scores too only where the hidden face has one."""
+        matrix = np.full((self.configurations.height, self.people), np.nan)
+        column = pl.when(pl.col("rate").is_not_null()).then(pl.col(name)).cast(pl.Float64)
+        values = self.rows.select(column.fill_null(np.nan))[:, 0].to_numpy()
+        matrix[self.rows["code"].to_numpy(), self.rows["who"].to_numpy()] = values
+        return matrix
+
+    def partners(
+        self,
+        rows: Int[np.ndarray, " rows"],
+        keys: Sequence[str],
+        asks: pl.Expr,
+        answers: pl.Expr,
+    ) -> Int[np.ndarray, " rows"]:
+        """For each of `rows` that `asks` the code of what it is compared with, else -1.
+
+        Args:
+            rows: Codes.
+            keys: Columns in which both are equal.
+            asks: Whether a configuration has a partner at all.
+            answers: Whether a configuration is one.
+        """
+        found = (
+            self.configurations.filter(answers)
+            .select(*keys, partner=pl.col("code").cast(pl.Int64))
+            .unique(keys, keep="first", maintain_order=True)
+        )
+        asked = self.configurations[rows].with_columns(asks=asks)
+        joined = asked.join(found, on=keys, how="left", nulls_equal=True, maintain_order="left")
+        partner = pl.when("asks").then("partner").fill_null(-1)
+        return joined.select(partner)[:, 0].cast(pl.Int64).to_numpy()
+
+
+def _grid(results: pl.DataFrame, configurations: pl.DataFrame) -> _Grid:
+    """The scores of some configurations; people are all of `results`, by name.
+
+    Raises:
+        UserError: An identity comes twice in a configuration.
+    """
+    coded = configurations.with_row_index("code")
+    people = results.select(pl.col("identity").unique().sort()).with_row_index("who")
+    rows = results.join(people, on="identity", how="left", maintain_order="left").join(
+        coded, on=CONFIGURATION, how="inner", nulls_equal=True, maintain_order="left"
     )
-    return results.join(
-        control, on=(*CONTROL, "identity"), how="left", nulls_equal=True, maintain_order="left"
-    ).with_columns(
-        # A control is not compared with itself.
-        pl.when(pl.col("method") != RANDOM).then("control_rate").alias("control_rate"),
-        pl.when(pl.col("method") != RANDOM).then("control_cosine").alias("control_cosine"),
-    )
+    if rows.select("code", "who").is_duplicated().any():
+        raise UserError("The results must have an identity once per configuration. Got it twice.")
+    return _Grid(rows, coded, people.height)
 
 
-def _configuration(group: pl.DataFrame, seed: int) -> Row:
-    scored = group.filter(pl.col("rate").is_not_null())
-    row: Row = {name: group[name][0] for name in CONFIGURATION}
-    for name, value in _MEANS.items():
-        row.update(_interval(name, scored.select(value.alias(name))[name].drop_nulls(), seed))
-    row.update(_audit(group, scored))
-    row["warning"] = _warning(row)
-    return row
+def _beside(
+    scores: Float[np.ndarray, "configurations people"], partners: Int[np.ndarray, " rows"]
+) -> Float[np.ndarray, "rows people"]:
+    """The partners' scores; NaN where there is no partner."""
+    found = np.full((len(partners), scores.shape[1]), np.nan)
+    found[partners >= 0] = scores[partners[partners >= 0]]
+    return found
 
 
-def _interval(name: str, values: pl.Series, seed: int) -> Row:
-    if values.is_empty():
-        return {name: None, f"{name}_low": None, f"{name}_high": None}
-    found = bootstrap_mean(values.to_numpy().astype(np.float64), seed=seed)
-    if len(values) == 1:
-        return {name: found.value, f"{name}_low": None, f"{name}_high": None}
+# --- the figures ----------------------------------------------------------------------------------
+
+_OWN = pl.col("control").is_null()
+
+
+def _figures(grid: _Grid, rows: Int[np.ndarray, " rows"], seed: int) -> dict[str, np.ndarray]:
+    """Every mean with its interval, and every p-value, of the configurations `rows`."""
+    partners = _partners(grid, rows)
+    values: dict[str, np.ndarray] = {}
+    ratios: dict[str, Intervals] = {}
+    for front, measure in (("", "rate"), ("cosine_", "cosine")):
+        hidden, clean = grid.scores(measure), grid.scores(f"clean_{measure}")
+        values |= {measure: hidden[rows], f"clean_{measure}": clean[rows]}
+        compared = _compared(hidden, clean, rows, partners)
+        top, bottom = compared.pop("above_random"), compared.pop("oracle_above_random")
+        ratios[f"{front}oracle_share"] = bootstrap_ratios(top, bottom, seed=seed)
+        values |= {f"{front}{name}": found for name, found in compared.items()}
+    both = np.isfinite(values["heldout_loss"]).sum(axis=1)
+    figures = {"heldout_identities": np.where(both, both, np.nan)}
+    # One call for all: the resamples and equal rows are then shared.
+    means = bootstrap_means(np.concatenate(list(values.values())), seed=seed)
+    for index, name in enumerate(values):
+        part = slice(index * len(rows), (index + 1) * len(rows))
+        ends = Intervals(means.value[part], means.low[part], means.high[part])
+        figures |= _named(name, ends)
+    for name, share in ratios.items():
+        figures |= _named(name, share)
+    for name in (f"{front}{name}" for front in ("", "cosine_") for name in _TESTED):
+        p = paired_p_values(values[name])
+        figures |= {f"{name}_t_p": p.t, f"{name}_wilcoxon_p": p.wilcoxon}
+    return figures
+
+
+def _named(name: str, found: Intervals) -> dict[str, np.ndarray]:
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
-def _audit(group: pl.DataFrame, scored: pl.DataFrame) -> Row:
-    maps = int(group["maps"].sum())
-    over = (group["masked_pixels"] > group["budget_pixels"]).fill_null(False)
-    same = (scored["rate"] == scored["clean_rate"]) & (scored["cosine"] == scored["clean_cosine"])
+def _partners(grid: _Grid, rows: Int[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
+    """What each configuration is compared with, by the name of the comparison."""
+    same_map = [name for name in CONFIGURATION if name != "control"]
+    same_split = [name for name in CONFIGURATION if name != "split"]
+    random = _OWN & (pl.col("method") == RANDOM)
+    found = {
+        name: grid.partners(rows, same_map, _OWN, pl.col("control") == control)
+        for control, name in CONTROLS.items()
+    }
+    found["random"] = grid.partners(rows, SETTING, _OWN, random)
+    found["beyond_random"] = grid.partners(rows, SETTING, _OWN & ~random, random)
+    found["oracle"] = grid.partners(rows, SETTING, _OWN, pl.col("method") == ORACLE)
+    kept = _OWN & (pl.col("split") == "same")
+    found["heldout"] = grid.partners(rows, same_split, kept, pl.col("split") == "heldout")
+    return found
+
+
+def _compared(
+    hidden: Float[np.ndarray, "configurations people"],
+    clean: Float[np.ndarray, "configurations people"],
+    rows: Int[np.ndarray, " rows"],
+    partners: dict[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Every comparison per identity, of one measure."""
+    own, drop = hidden[rows], clean - hidden
+    random = _beside(hidden, partners["random"])
+    heldout = _beside(drop, partners["heldout"])
+    same = np.where(np.isnan(heldout), np.nan, drop[rows])
+    heldout = np.where(np.isnan(same), np.nan, heldout)
     return {
-        "identities": group.height,
-        "scored": scored.height,
-        "images": int(group["images"].sum()),
-        "pairs": int(group["pairs"].sum()),
-        "maps": maps,
-        "draws": group["draws"].max(),
-        "degenerate_share": group["degenerate"].mean(),
-        "maps_degenerate_share": group["maps_degenerate"].sum() / maps if maps else None,
-        "area_mean": group["masked_share"].mean(),
-        "area_max": group["masked_share"].max(),
-        "over_budget_share": over.mean(),
-        "unaffected_share": same.mean(),
+        "drop": drop[rows],
+        **{
+            name: _beside(hidden, partners[name]) - own
+            for name in ("beyond_random", *CONTROLS.values())
+        },
+        "same_drop": same,
+        "heldout_drop": heldout,
+        "heldout_loss": same - heldout,
+        "above_random": random - own,
+        "oracle_above_random": random - _beside(hidden, partners["oracle"]),
     }
 
+
+def drops(
+    results: pl.DataFrame, summary: pl.DataFrame, *, cosine: bool = False
+) -> Float[np.ndarray, "rows people"]:
+    """The drop of every identity of `results` (by name) in every row of `summary`, NaN for none."""
+    measure = "cosine" if cosine else "rate"
+    grid = _grid(results, summary.select(CONFIGURATION))
+    return np.asarray(grid.scores(f"clean_{measure}") - grid.scores(measure))
+
+
+# --- audit ----------------------------------------------------------------------------------------
 
 INCLUSIVE = (
     "on_degenerate=inclusive takes every pixel >= the percentile: a flat map hides the whole face, "
@@ -153,15 +300,41 @@ SKIP = (
 )
 OVER = "Some masks are larger than the budget: compare nothing with these numbers."
 
+_WARNING = (
+    pl.when(pl.col("on_degenerate") == "inclusive")
+    .then(pl.lit(INCLUSIVE))
+    .when(pl.col("over_budget_share") > 0)
+    .then(pl.lit(OVER))
+    .when(pl.col("scored") < pl.col("identities"))
+    .then(pl.lit(SKIP))
+)
 
-def _warning(row: Row) -> str | None:
-    if row["on_degenerate"] == "inclusive":
-        return INCLUSIVE
-    if row["over_budget_share"]:
-        return OVER
-    if row["scored"] < row["identities"]:
-        return SKIP
-    return None
+
+def _audit(coded: pl.DataFrame) -> pl.DataFrame:
+    """`CONFIGURATION` and `_AUDIT` but its warning, a row per code in order."""
+    scored = pl.col("rate").is_not_null()
+    same = (pl.col("rate") == pl.col("clean_rate")) & (pl.col("cosine") == pl.col("clean_cosine"))
+    over = (pl.col("masked_pixels") > pl.col("budget_pixels")).fill_null(False)
+    maps = pl.col("maps").sum()
+    return (
+        coded.group_by("code", maintain_order=True)
+        .agg(
+            pl.col(CONFIGURATION).first(),
+            identities=pl.len().cast(pl.Int64),
+            scored=scored.sum().cast(pl.Int64),
+            degenerate_share=pl.col("degenerate").mean(),
+            maps_degenerate_share=pl.when(maps > 0).then(pl.col("maps_degenerate").sum() / maps),
+            area_mean=pl.col("masked_share").mean(),
+            area_max=pl.col("masked_share").max(),
+            over_budget_share=over.mean(),
+            unaffected_share=same.filter(scored).mean(),
+            images=pl.col("images").sum(),
+            pairs=pl.col("pairs").sum(),
+            maps=maps,
+            draws=pl.col("draws").max(),
+        )
+        .sort("code")
+    )
 
 
 def warnings(summary: pl.DataFrame) -> list[str]:

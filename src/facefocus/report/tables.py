@@ -1,8 +1,4 @@
-"""The summary of a run as text, Markdown, HTML, CSV and LaTeX.
-
-A number is never shown without its audit (PROTOCOL section 9.1): whatever renders a table takes its
-columns from `columns`, which always ends with the audit.
-"""
+"""The summary of a run as text, Markdown, HTML, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import html
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,247 +15,49 @@ from rich.table import Table
 from rich.text import Text
 
 from facefocus.errors import UserError, one_line
-from facefocus.report.summary import CONFIGURATION, Row, summarize, warnings
-
-__all__ = [
-    "CONFIGURATION",
-    "Column",
-    "Slice",
-    "columns",
-    "default_slice",
-    "print_summary",
-    "read_results",
-    "summarize",
-    "text",
-    "to_csv",
-    "to_html",
-    "to_latex",
-    "to_markdown",
-    "warnings",
-]
-
-#: What stands where there is no number.
-NOTHING = "\N{EN DASH}"
-
-# ---------------------------------------------------------------------------- numbers as text
-
-
-def number(value: float | None, *, signed: bool = False) -> str:
-    """``0.886``, ``+0.076`` where `signed`, an en dash for nothing."""
-    if value is None or not np.isfinite(value):
-        return NOTHING
-    rounded = round(value, 3) + 0.0  # + 0.0 turns -0.0 into 0.0
-    return f"{rounded:+.3f}" if signed and rounded else f"{rounded:.3f}"
-
-
-def interval(row: Row, name: str, *, signed: bool = False) -> str:
-    """``0.886 [0.861, 0.910]``: the mean called `name` of a summary row and its 95 % interval."""
-    mean, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
-    if low is None or high is None:
-        return number(mean, signed=signed)
-    return f"{number(mean, signed=signed)} [{number(low)}, {number(high)}]"
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """``31.7 %`` of a share in 0..1; what is not zero never reads as zero."""
-    if share is None or not np.isfinite(share):
-        return NOTHING
-    smallest = 10.0**-digits
-    if 0 < 100 * share < smallest / 2:
-        return f"<{smallest:g} %"
-    text = f"{100 * share:.{digits}f}"
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
-
-
-def layer_label(row: Row) -> str:
-    """``N/2 (24)``: the layer as asked and what it resolved to, where that says more."""
-    layer, calls = row["layer"], row["layer_calls"]
-    if layer is None:
-        return NOTHING
-    return layer if calls in (None, layer) else f"{layer} ({calls})"
-
-
-# ---------------------------------------------------------------------------- columns and rows
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a rendered table.
-
-    Attributes:
-        title: Heading.
-        note: What it means, one sentence.
-        cell: The text of a summary row in it.
-        value: What it sorts by.
-        numeric: Aligned right.
-        audit: Part of the audit.
-    """
-
-    title: str
-    note: str
-    cell: Callable[[Row], str]
-    value: Callable[[Row], Any]
-    numeric: bool = True
-    audit: bool = False
-
-
-def _named(title: str, name: str, note: str) -> Column:
-    def cell(row: Row) -> str:
-        return NOTHING if row[name] in (None, "") else str(row[name])
-
-    return Column(title, note, cell, lambda row: row[name], numeric=False)
-
-
-def _mean(title: str, name: str, note: str, *, signed: bool = False) -> Column:
-    return Column(
-        title, note, lambda row: interval(row, name, signed=signed), lambda row: row[name]
-    )
-
-
-def _share(title: str, name: str, note: str, digits: int = 1) -> Column:
-    return Column(
-        title, note, lambda row: percent(row[name], digits), lambda row: row[name], audit=True
-    )
-
-
-#: Columns that say which run a number belongs to; shown only where they vary.
-DETAILS = {
-    "experiment": "Experiment", "faces": "Faces", "source": "Map from", "options": "Options",
-    "objective": "Objective", "evidence": "Evidence", "split": "Images",
-    "on_degenerate": "Degenerate maps", "compare": "Compared", "threshold_rule": "Threshold rule",
-    "seed": "Seed",
-}  # fmt: skip
-
-_AUDIT_COLUMNS = (
-    Column(
-        "Scored",
-        "Identities that were scored, of all.",
-        lambda row: f"{row['scored']}/{row['identities']}",
-        lambda row: row["scored"],
-        audit=True,
-    ),
-    _share("No map", "degenerate_share", "Share of identities whose maps are all flat or invalid."),
-    _share("Flat maps", "maps_degenerate_share", "Share of pair maps that carry no ranking."),
-    _share("Area mean", "area_mean", "Mean share of the frame that was hidden.", 2),
-    _share("Area max", "area_max", "Largest share of the frame hidden of any identity.", 2),
-    _share("Over budget", "over_budget_share", "Share of identities with more hidden than asked."),
-    _share(
-        "Same scores", "unaffected_share", "Share of scored identities that lost nothing at all."
-    ),
+from facefocus.report.columns import (
+    LEADING,
+    NOTHING,
+    Column,
+    columns,
+    interval,
+    leading,
+    measured,
+    number,
+    ordered,
+    percent,
+    place_label,
+    varying,
 )
-
-_SCORE_COLUMNS = (
-    Column(
-        "Clean",
-        "Recognition of the same identities with nothing hidden.",
-        lambda row: number(row["clean_rate"]),
-        lambda row: row["clean_rate"],
-    ),
-    _mean("Recognition", "rate", "Share of mated pairs at or above the threshold, hidden."),
-    _mean("Drop", "drop", "Clean recognition minus recognition hidden.", signed=True),
-    _mean(
-        "Beyond random",
-        "beyond_random",
-        "How much lower than with random pixels of the same number, paired by identity.",
-        signed=True,
-    ),
-    _mean("Cosine", "cosine", "Mean cosine of mated pairs, hidden."),
-)
-
-
-def varying(summary: pl.DataFrame) -> list[str]:
-    """The names of `DETAILS` that tell these rows apart, baselines aside.
-
-    The map's recognizer counts where it is not the one that is attacked; options and objective
-    where one method has several, since each method has its own.
-    """
-    mapped = summary.filter(pl.col("source").is_not_null())
-    found = []
-    for name in DETAILS:
-        if name == "source":
-            varies = mapped.filter(pl.col("source") != pl.col("target")).height > 0
-        elif name in ("options", "objective"):
-            varies = any(part[name].n_unique() > 1 for part in mapped.partition_by("method"))
-        else:
-            varies = mapped[name].n_unique() > 1
-        if varies:
-            found.append(name)
-    return found
-
-
-def columns(summary: pl.DataFrame) -> list[Column]:
-    """The columns that tell these rows apart, the scores, and always the audit."""
-    details = [_named(DETAILS[name], name, f"The row's '{name}'.") for name in varying(summary)]
-    return [
-        _named("Recognizer", "target", "The recognizer that is attacked."),
-        Column(
-            "Budget",
-            "Share of the frame's pixels that may be hidden.",
-            lambda row: percent(row["budget"], 2),
-            lambda row: row["budget"],
-        ),
-        _named("Fill", "fill", "What the hidden pixels are painted with."),
-        _named("Method", "method", "What ranked the pixels."),
-        Column(
-            "Layer",
-            "Convolution asked for (and the calls it means).",
-            layer_label,
-            layer_order,
-            numeric=False,
-        ),
-        *details,
-        *_SCORE_COLUMNS,
-        *_AUDIT_COLUMNS,
-    ]
-
-
-def layer_order(row: Row) -> float:
-    """Depth of a row's layer: its first convolution call, -1 without a layer."""
-    first = str(row["layer_calls"] or row["layer"] or "").split(",")[0]
-    return float(first) if first.isdigit() else -1.0
-
-
-def ordered(summary: pl.DataFrame) -> list[Row]:
-    """The rows by recognizer, budget and fill; within these baselines first, then largest drop."""
-
-    def key(row: Row) -> tuple[Any, ...]:
-        drop = row["drop"] if row["drop"] is not None else -np.inf
-        return (row["target"], row["budget"], row["fill"], row["source"] is not None, -drop)
-
-    return sorted(summary.to_dicts(), key=key)
-
-
-#: So many methods and layers are shown at first; a table that fills screens is read by nobody.
-LEADING = 15
-
-
-def leading(summary: pl.DataFrame) -> pl.DataFrame:
-    """The baselines and the `LEADING` rows of largest drop, of each recognizer."""
-    mapped = pl.col("source").is_not_null()
-    drops = pl.col("drop").fill_null(float("-inf")).rank("ordinal", descending=True)
-    return summary.filter(~mapped | (drops.over("target", mapped) <= LEADING))
-
+from facefocus.report.summary import Row, competes, summarize, warnings
 
 # ---------------------------------------------------------------------------- one slice
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One budget and one fill: what a first look shows."""
+    """One budget, one fill and one split: what a first look shows."""
 
     budget: float
     fill: str
+    split: str = "same"
 
-    def of(self, summary: pl.DataFrame) -> pl.DataFrame:
-        """The rows of this slice."""
-        return summary.filter((pl.col("budget") == self.budget) & (pl.col("fill") == self.fill))
+    def of(self, table: pl.DataFrame) -> pl.DataFrame:
+        """The rows of this slice, of methods' own masks."""
+        return self.at(table, "budget", "fill", "split")
+
+    def at(self, table: pl.DataFrame, *names: str) -> pl.DataFrame:
+        """The rows of methods' own masks that are equal to this slice in `names`."""
+        equal = [pl.col(name) == getattr(self, name) for name in names]
+        return table.filter(pl.col("control").is_null(), *equal)
 
     def __str__(self) -> str:
-        return f"{percent(self.budget, 2)} of the pixels, fill {self.fill}"
+        photos = ", held-out photos" if self.split == "heldout" else ""
+        return f"{percent(self.budget, 2)} of the pixels, fill {self.fill}{photos}"
 
 
 def default_slice(summary: pl.DataFrame) -> Slice:
-    """Budget 1 % where there is one, else the smallest; black where there is it, else the first.
+    """Budget 1 %, fill black and split ``same`` where there are; else the smallest or the first.
 
     Raises:
         UserError: The table is empty.
@@ -270,7 +67,12 @@ def default_slice(summary: pl.DataFrame) -> Slice:
     budgets = summary["budget"].unique().sort().to_list()
     fills = summary["fill"].unique(maintain_order=True).to_list()
     budget = next((one for one in budgets if np.isclose(one, 0.01)), budgets[0])
-    return Slice(budget, "black" if "black" in fills else fills[0])
+    splits = summary["split"].unique(maintain_order=True).to_list()
+    return Slice(
+        budget,
+        "black" if "black" in fills else fills[0],
+        "same" if "same" in splits else splits[0],
+    )
 
 
 def _chosen(summary: pl.DataFrame, budget: float | None, fill: str | None) -> Slice:
@@ -280,7 +82,9 @@ def _chosen(summary: pl.DataFrame, budget: float | None, fill: str | None) -> Sl
         if asked is not None and asked not in known:
             raise UserError(f"The '{name}' must be one of {known}. Got {asked!r}.")
     return Slice(
-        default.budget if budget is None else budget, default.fill if fill is None else fill
+        default.budget if budget is None else budget,
+        default.fill if fill is None else fill,
+        default.split,
     )
 
 
@@ -288,9 +92,14 @@ def slice_note(summary: pl.DataFrame, shown: Slice) -> str:
     """What is shown, by which rule, and what else there is."""
     budgets = ", ".join(percent(one, 2) for one in summary["budget"].unique().sort())
     fills = ", ".join(summary["fill"].unique(maintain_order=True))
+    splits = set(summary["split"])
+    photos = {
+        frozenset({"same"}): "Maps and effects are of the same photos.",
+        frozenset({"heldout"}): "Effects are on photos that the maps never saw.",
+    }.get(frozenset(splits), "Maps and effects are of the same photos; held-out ones stand apart.")
     return (
         f"Shown: {shown} (1 %, or the smallest budget; black, or the first fill). "
-        f"There are budgets {budgets}; fills {fills}."
+        f"There are budgets {budgets}; fills {fills}. {photos}"
     )
 
 
@@ -310,7 +119,7 @@ def text(summary: pl.DataFrame, *, budget: float | None = None, fill: str | None
     """
     shown = _chosen(summary, budget, fill)
     rows = shown.of(summary)
-    few = leading(rows)
+    few = leading(rows, min(LEADING, max(5, 20 // rows["target"].n_unique())))
     parts: list[Table | Text] = [
         Text(f"Warning: {line}", style="bold yellow") for line in warnings(rows)
     ]
@@ -321,7 +130,9 @@ def text(summary: pl.DataFrame, *, budget: float | None = None, fill: str | None
     if few.height < rows.height:
         more = f"{rows.height - few.height} more with smaller drops are not shown."
         parts.append(Text(more, style="bold"))
-    return Group(*parts, Text(slice_note(summary, shown), style="dim"), Text(LEGEND, style="dim"))
+    return Group(
+        *parts, Text(slice_note(summary, shown), style="dim"), Text(_legend(rows), style="dim")
+    )
 
 
 def print_summary(run: Path, console: Console) -> None:
@@ -354,56 +165,94 @@ def read_results(run: Path) -> pl.DataFrame:
 #: Columns of the terminal table with every number whole.
 WIDTH = 120
 
-LEGEND = (
-    "Means over identities with 95 % intervals. Drop: clean minus hidden; beyond random: below "
-    "random pixels of the same number. Audit: identities without a map, mean and largest hidden "
-    "area, identities over budget, identities whose scores did not change."
+
+def _legend(rows: pl.DataFrame) -> str:
+    said = ["Means over identities with 95 % intervals.", "Recognition: with the pixels hidden."]
+    if measured(rows, "excess"):
+        said.append("Excess: drop beyond the same mask shifted at random.")
+    else:
+        said.append("Beyond random: drop beyond random pixels of the same number.")
+    if measured(rows, "specificity"):
+        said.append("Specificity: drop beyond other people's masks.")
+    said.append(
+        "Audit: identities without a map, mean and largest hidden area, identities over budget"
+        + ("." if measured(rows, "specificity") else ", identities whose scores did not change.")
+    )
+    return " ".join(said)
+
+
+@dataclass(frozen=True)
+class _TerminalColumn:
+    title: str
+    cell: Callable[[Row], str]
+    clean: Callable[[Row], str] = lambda row: NOTHING
+
+
+def _terminal_columns(rows: pl.DataFrame) -> list[_TerminalColumn]:
+    """What fits a line of `WIDTH`: the strictest comparison there is, and the audit."""
+    beyond = "excess" if measured(rows, "excess") else "beyond_random"
+    specific = measured(rows, "specificity")
+    title = "Excess" if beyond == "excess" else "Beyond random"
+    found = [
+        _TerminalColumn(
+            "Recognition",
+            lambda row: interval(row, "rate"),
+            lambda row: interval(row, "clean_rate"),
+        ),
+        _TerminalColumn(title, lambda row: interval(row, beyond, signed=True)),
+    ]
+    if specific:
+        found.append(
+            _TerminalColumn("Specificity", lambda row: interval(row, "specificity", signed=True))
+        )
+    else:
+        found.append(
+            _TerminalColumn(
+                "Cosine", lambda row: number(row["cosine"]), lambda row: number(row["clean_cosine"])
+            )
+        )
+    found += _TERMINAL_AUDIT
+    if not specific:
+        found.append(
+            _TerminalColumn("Same\nscore", lambda row: percent(row["unaffected_share"], 0))
+        )
+    return found
+
+
+_TERMINAL_AUDIT = (
+    _TerminalColumn("n", lambda row: str(row["scored"]), lambda row: str(row["scored"])),
+    _TerminalColumn("No\nmap", lambda row: percent(row["degenerate_share"])),
+    _TerminalColumn(
+        "Area\nmean/max",
+        lambda row: (
+            f"{percent(row['area_mean'], 2).removesuffix(' %')}/{percent(row['area_max'], 2)}"
+        ),
+        lambda row: "0/0 %",
+    ),
+    _TerminalColumn("Over", lambda row: percent(row["over_budget_share"], 0), lambda row: "0 %"),
 )
 
 
 def _terminal_table(rows: pl.DataFrame, title: str) -> Table:
+    shown = _terminal_columns(rows)
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("Method", overflow="fold", min_width=10, max_width=26)
-    table.add_column("Layer", no_wrap=True)
-    for heading in ("Recognition", "Beyond random", "Cosine", "n", "No map", "Area\nmean/max",
-                    "Over\nbudget", "Same\nscore"):  # fmt: skip
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("Method @ layer", overflow="fold", min_width=10, max_width=40)
+    for column in shown:
+        table.add_column(column.title, justify="right", no_wrap=True)
     names = varying(rows)
     for row in _clean_rows(rows):
         label = ", ".join(["clean", *([row["split"]] if "split" in names else [])])
-        table.add_row(
-            label, NOTHING, interval(row, "clean_rate"), NOTHING, number(row["clean_cosine"]),
-            str(row["scored"]), NOTHING, "0/0 %", "0 %", NOTHING,
-        )  # fmt: skip
+        table.add_row(label, *(column.clean(row) for column in shown))
     for row in ordered(rows):
-        table.add_row(*_terminal_cells(row, names), style=None if row["source"] else "dim")
+        cells = [column.cell(row) for column in shown]
+        style = None if competes(row) else "dim"
+        table.add_row(place_label(row, names), *cells, style=style)
     return table
 
 
 def _clean_rows(rows: pl.DataFrame) -> list[Row]:
     """One row per distinct clean score: held-out images and left-out identities have their own."""
     return rows.unique(("clean_rate", "split"), keep="first", maintain_order=True).to_dicts()
-
-
-def _terminal_cells(row: Row, names: Sequence[str]) -> list[str]:
-    return [
-        series_label(row, names),
-        row["layer"] or NOTHING,
-        interval(row, "rate"),
-        interval(row, "beyond_random", signed=True),
-        number(row["cosine"]),
-        str(row["scored"]),
-        percent(row["degenerate_share"]),
-        f"{percent(row['area_mean'], 2).removesuffix(' %')}/{percent(row['area_max'], 2)}",
-        percent(row["over_budget_share"], 0),
-        percent(row["unaffected_share"], 0),
-    ]
-
-
-def series_label(row: Row, names: Iterable[str]) -> str:
-    """The method and whatever of `names` (from `varying`) tells this row from its neighbors."""
-    said = [str(row[name]) for name in names if row[name] not in (None, "")]
-    return ", ".join([row["method"], *said])
 
 
 # ---------------------------------------------------------------------------- files
@@ -427,7 +276,11 @@ def to_markdown(summary: pl.DataFrame) -> str:
 
 
 def to_html(
-    summary: pl.DataFrame, *, caption: str = "Every configuration", omit: Collection[str] = ()
+    summary: pl.DataFrame,
+    *,
+    caption: str = "Every configuration",
+    omit: Collection[str] = (),
+    scores: Sequence[Column] | None = None,
 ) -> str:
     """Every configuration as an HTML table, escaped, warnings above it; headings say what they are.
 
@@ -435,8 +288,9 @@ def to_html(
         summary: From `summarize`, or some of its rows.
         caption: Of the table.
         omit: Titles of columns that the caption already says; never of the audit.
+        scores: As in `columns`.
     """
-    shown = [one for one in columns(summary) if one.audit or one.title not in omit]
+    shown = [one for one in columns(summary, scores) if one.audit or one.title not in omit]
     parts = [
         f'<p class="warning"><strong>Warning:</strong> {html.escape(line)}</p>'
         for line in warnings(summary)
@@ -451,7 +305,7 @@ def to_html(
     ]
     parts.append("</tr></thead><tbody>")
     for row in ordered(summary):
-        mark = "flagged" if row["warning"] else "mapped" if row["source"] else "baseline"
+        mark = "flagged" if row["warning"] else "mapped" if competes(row) else "baseline"
         parts.append(f'<tr class="{mark}">')
         parts += [_html_cell(column, row) for column in shown]
         parts.append("</tr>")

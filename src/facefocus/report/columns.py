@@ -1,0 +1,400 @@
+"""The columns that every table of a report is made of, and numbers as text.
+
+A number is never shown without its audit (PROTOCOL section 9.1): whatever renders a table takes its
+columns from `columns`, which always ends with the audit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from facefocus.evaluation.statistics import holm
+from facefocus.report.summary import COMPETES, ORACLE, Row, competes
+
+#: What stands where there is no number.
+NOTHING = "\N{EN DASH}"
+
+# ---------------------------------------------------------------------------- numbers as text
+
+
+def number(value: float | None, *, signed: bool = False) -> str:
+    """``0.886``, ``+0.076`` where `signed`, an en dash for nothing."""
+    if value is None or not np.isfinite(value):
+        return NOTHING
+    rounded = round(value, 3) + 0.0  # + 0.0 turns -0.0 into 0.0
+    return f"{rounded:+.3f}" if signed and rounded else f"{rounded:.3f}"
+
+
+def interval(row: Row, name: str, *, signed: bool = False) -> str:
+    """``0.886 [0.861, 0.910]``: the mean called `name` of a summary row and its 95 % interval."""
+    mean, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    if low is None or high is None:
+        return number(mean, signed=signed)
+    return f"{number(mean, signed=signed)} [{number(low)}, {number(high)}]"
+
+
+def p_values(row: Row, name: str) -> str:
+    """``0.012 / <0.001``: Holm-corrected p-values of Wilcoxon's test and of the t test."""
+    found = [row[f"{name}_{test}_holm"] for test in ("wilcoxon", "t")]
+    if None in found:
+        return NOTHING
+    return " / ".join("<0.001" if p < 0.0005 else f"{p:.3f}" for p in found)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """``31.7 %`` of a share in 0..1; what is not zero never reads as zero."""
+    if share is None or not np.isfinite(share):
+        return NOTHING
+    smallest = 10.0**-digits
+    if 0 < 100 * share < smallest / 2:
+        return f"<{smallest:g} %"
+    text = f"{100 * share:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
+def layer_label(row: Row) -> str:
+    """``N/2 (24)``: the layer as asked and what it resolved to, where that says more."""
+    layer, calls = row["layer"], row["layer_calls"]
+    if layer is None:
+        return NOTHING
+    return layer if calls in (None, layer) else f"{layer} ({calls})"
+
+
+# ---------------------------------------------------------------------------- columns and rows
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a rendered table.
+
+    Attributes:
+        title: Heading.
+        note: What it means, one sentence.
+        cell: The text of a summary row in it.
+        value: What it sorts by.
+        numeric: Aligned right.
+        audit: Part of the audit.
+    """
+
+    title: str
+    note: str
+    cell: Callable[[Row], str]
+    value: Callable[[Row], Any]
+    numeric: bool = True
+    audit: bool = False
+
+
+def _named(title: str, name: str, note: str) -> Column:
+    def cell(row: Row) -> str:
+        return NOTHING if row[name] in (None, "") else str(row[name])
+
+    return Column(title, note, cell, lambda row: row[name], numeric=False)
+
+
+def _mean(title: str, name: str, note: str, *, signed: bool = False) -> Column:
+    return Column(
+        title, note, lambda row: interval(row, name, signed=signed), lambda row: row[name]
+    )
+
+
+def _share(title: str, name: str, note: str, digits: int = 1) -> Column:
+    return Column(
+        title, note, lambda row: percent(row[name], digits), lambda row: row[name], audit=True
+    )
+
+
+#: Columns that say which run a number belongs to; shown only where they vary.
+DETAILS = {
+    "experiment": "Experiment", "faces": "Faces", "source": "Map from", "options": "Options",
+    "objective": "Objective", "evidence": "Evidence", "normalize": "Normalized",
+    "arcface_scale": "ArcFace s", "max_pairs": "Pairs at most", "split": "Images",
+    "on_degenerate": "Degenerate maps", "compare": "Compared", "threshold_rule": "Threshold rule",
+    "seed": "Seed",
+}  # fmt: skip
+
+_AUDIT_COLUMNS = (
+    Column(
+        "Scored",
+        "Identities that were scored, of all.",
+        lambda row: f"{row['scored']}/{row['identities']}",
+        lambda row: row["scored"],
+        audit=True,
+    ),
+    _share("No map", "degenerate_share", "Share of identities whose maps are all flat or invalid."),
+    _share("Flat maps", "maps_degenerate_share", "Share of pair maps that carry no ranking."),
+    _share("Area mean", "area_mean", "Mean share of the frame that was hidden.", 2),
+    _share("Area max", "area_max", "Largest share of the frame hidden of any identity.", 2),
+    _share("Over budget", "over_budget_share", "Share of identities with more hidden than asked."),
+    _share(
+        "Same scores", "unaffected_share", "Share of scored identities that lost nothing at all."
+    ),
+)
+
+_SCORE_COLUMNS = (
+    Column(
+        "Clean",
+        "Recognition of the same identities with nothing hidden.",
+        lambda row: number(row["clean_rate"]),
+        lambda row: row["clean_rate"],
+    ),
+    _mean("Recognition", "rate", "Share of mated pairs at or above the threshold, hidden."),
+    _mean("Drop", "drop", "Clean recognition minus recognition hidden.", signed=True),
+    _mean(
+        "Beyond random",
+        "beyond_random",
+        "How much lower than with random pixels of the same number, paired by identity.",
+        signed=True,
+    ),
+    _mean("Cosine", "cosine", "Mean cosine of mated pairs, hidden."),
+)
+
+
+def share_column(front: str = "") -> Column:
+    """The share of the oracle's drop; ``cosine_`` in front for that of the cosine."""
+    note = "(Drop - random drop) / (oracle drop - random drop): random is 0, the oracle is 1."
+    return _mean("Share of oracle", f"{front}oracle_share", note)
+
+
+#: Shown only where they were measured.
+_MEASURED_COLUMNS = {
+    "excess": _mean(
+        "Excess",
+        "excess",
+        "Drop beyond the control of equal area and shape: the same mask shifted at random.",
+        signed=True,
+    ),
+    "specificity": _mean(
+        "Specificity",
+        "specificity",
+        "Drop by the person's own mask minus the drop by other people's masks.",
+        signed=True,
+    ),
+    "heldout_drop": _mean(
+        "Held-out drop",
+        "heldout_drop",
+        "Drop on photos that the map never saw, of the people who have such a row.",
+        signed=True,
+    ),
+    "oracle_share": share_column(),
+}
+
+_RANK_COLUMNS = (
+    Column(
+        "Rank",
+        "Mean rank by drop over bootstrap samples of the people, 1 = largest, and 95 % interval.",
+        lambda row: (
+            NOTHING
+            if row["rank"] is None
+            else f"{row['rank']:.1f} [{row['rank_low']:g}, {row['rank_high']:g}]"
+        ),
+        lambda row: row["rank"],
+    ),
+    Column(
+        "First",
+        "Share of those samples in which it has the largest drop.",
+        lambda row: percent(row["first_share"], 0),
+        lambda row: row["first_share"],
+    ),
+)
+
+#: Of rows with the drop relative to the white-box drop.
+RELATIVE = Column(
+    "Of white-box",
+    "Drop as a share of the drop by the attacked recognizer's own maps.",
+    lambda row: percent(row["relative"], 0),
+    lambda row: row["relative"],
+)
+
+#: Of the held-out comparison, which not all who were scored are in.
+HELDOUT_PEOPLE = Column(
+    "People",
+    "Identities that have both a row on their map's own photos and one on held-out photos.",
+    lambda row: str(row["heldout_identities"]),
+    lambda row: row["heldout_identities"],
+)
+
+#: Settings that a method may have no use for: they tell apart only rows of one method.
+_OWN_SETTINGS = ("options", "objective", "evidence", "normalize", "arcface_scale", "max_pairs")
+
+
+def leaderboard_columns(ranked: pl.DataFrame) -> list[Column]:
+    """Scores of rows that may have ranks; what has a table of its own is left out."""
+    clean, rate, drop, *others = _SCORE_COLUMNS
+    ranks = _RANK_COLUMNS if "rank" in ranked.columns and measured(ranked, "rank") else ()
+    excess = [_MEASURED_COLUMNS["excess"]] if measured(ranked, "excess") else []
+    return [clean, rate, drop, *ranks, *excess, *others]
+
+
+def varying(summary: pl.DataFrame) -> list[str]:
+    """The names of `DETAILS` that tell these rows apart, baselines and oracle aside.
+
+    The map's recognizer counts where it is not the one that is attacked; options and objective
+    where one method has several, since each method has its own.
+    """
+    mapped = summary.filter(COMPETES)
+    found = []
+    for name in DETAILS:
+        if name == "source":
+            varies = mapped.filter(pl.col("source") != pl.col("target")).height > 0
+        elif name in _OWN_SETTINGS:
+            varies = any(part[name].n_unique() > 1 for part in mapped.partition_by("method"))
+        else:
+            varies = mapped[name].n_unique() > 1
+        if varies:
+            found.append(name)
+    return found
+
+
+def measured(summary: pl.DataFrame, name: str) -> bool:
+    """Whether any method's row has a figure called `name`."""
+    return bool(summary.filter(COMPETES)[name].is_not_null().any())
+
+
+def columns(summary: pl.DataFrame, scores: Sequence[Column] | None = None) -> list[Column]:
+    """The columns that tell these rows apart, the scores, and always the audit.
+
+    Args:
+        summary: From `summarize`.
+        scores: The scores; by default recognition, drop, cosine and every comparison there is.
+    """
+    if scores is None:
+        more = [one for name, one in _MEASURED_COLUMNS.items() if measured(summary, name)]
+        scores = [*_SCORE_COLUMNS, *more]
+    details = [_named(DETAILS[name], name, f"The row's '{name}'.") for name in varying(summary)]
+    return [
+        _named("Recognizer", "target", "The recognizer that is attacked."),
+        Column(
+            "Budget",
+            "Share of the frame's pixels that may be hidden.",
+            lambda row: percent(row["budget"], 2),
+            lambda row: row["budget"],
+        ),
+        _named("Fill", "fill", "What the hidden pixels are painted with."),
+        _named("Method", "method", "What ranked the pixels."),
+        Column(
+            "Layer",
+            "Convolution asked for (and the calls it means).",
+            layer_label,
+            layer_order,
+            numeric=False,
+        ),
+        *details,
+        *scores,
+        *_AUDIT_COLUMNS,
+    ]
+
+
+def layer_order(row: Row) -> float:
+    """Depth of a row's layer: its first convolution call, -1 without a layer."""
+    first = str(row["layer_calls"] or row["layer"] or "").split(",")[0]
+    return float(first) if first.isdigit() else -1.0
+
+
+def ordered(summary: pl.DataFrame) -> list[Row]:
+    """The rows by recognizer, budget and fill; within these by `standing`."""
+
+    def key(row: Row) -> tuple[Any, ...]:
+        return (row["target"], row["budget"], row["fill"], *standing(row))
+
+    return sorted(summary.to_dicts(), key=key)
+
+
+def standing(row: Row) -> tuple[bool, bool, float]:
+    """Sorts the rows of one recognizer: baselines, the oracle, then methods, largest drop first."""
+    drop = row["drop"] if row["drop"] is not None else -np.inf
+    return competes(row), row["method"] == ORACLE, -drop
+
+
+#: So many methods and layers are shown at first; a table that fills screens is read by nobody.
+LEADING = 15
+
+
+def leading(summary: pl.DataFrame, count: int = LEADING) -> pl.DataFrame:
+    """Baselines, the oracle and the `count` methods of largest drop, of each recognizer."""
+    drops = pl.col("drop").fill_null(float("-inf")).rank("ordinal", descending=True)
+    return summary.filter(~COMPETES | (drops.over("target", COMPETES) <= count))
+
+
+# ---------------------------------------------------------------------------- comparisons
+
+#: Titles and notes of what the own mask's drop is compared with (`summary.summarize`).
+COMPARISONS = {
+    "excess": ("Excess", _MEASURED_COLUMNS["excess"].note),
+    "specificity": ("Specificity", _MEASURED_COLUMNS["specificity"].note),
+    "beyond_population": ("Beyond population", "Drop beyond the mask of everybody's mean map."),
+    "beyond_pixels": ("Beyond pixels", "Drop beyond as many single pixels at random."),
+    "beyond_blocks": ("Beyond blocks", "Drop beyond as many pixels in random blocks."),
+    "heldout_loss": ("Lost on held-out", "Drop on the map's own photos minus drop on held-out."),
+}
+
+
+def with_holm(rows: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """`rows` with ``NAME_wilcoxon_holm`` and ``NAME_t_holm`` for every comparison of `names`.
+
+    All tests of one kind and measure in these rows are one family.
+    """
+    for test in ("wilcoxon", "t"):
+        for front in ("", "cosine_"):
+            found = np.array([rows[f"{front}{name}_{test}_p"].to_numpy() for name in names])
+            known = np.isfinite(found)
+            found[known] = holm(found[known].tolist())
+            rows = rows.with_columns(
+                pl.Series(f"{front}{name}_{test}_holm", p, nan_to_null=True)
+                for name, p in zip(names, found, strict=True)
+            )
+    return rows
+
+
+def comparison_columns(names: Sequence[str], *, front: str = "") -> list[Column]:
+    """Every comparison of `names` with its p-values, of rows from `with_holm`.
+
+    Args:
+        names: Of `COMPARISONS`.
+        front: ``"cosine_"`` for those of the cosine.
+    """
+    found = []
+    for name in names:
+        title, note = COMPARISONS[name]
+        found.append(_mean(title, f"{front}{name}", note, signed=True))
+        found.append(_tests_of(f"{front}{name}"))
+    return found
+
+
+def _tests_of(name: str) -> Column:
+    return Column(
+        "p (W / t)",
+        "Two-sided p of Wilcoxon's signed-rank test and of the paired t test of the column before, "
+        "over identities; Holm-corrected over this table.",
+        lambda row: p_values(row, name),
+        lambda row: row[f"{name}_wilcoxon_holm"],
+    )
+
+
+def figure_columns(*parts: tuple[str, str, str]) -> list[Column]:
+    """Columns of means with intervals: title, note and name of each."""
+    return [_mean(title, name, note, signed=True) for title, note, name in parts]
+
+
+def series_label(row: Row, names: Iterable[str]) -> str:
+    """The method and whatever of `names` (from `varying`) tells this row from its neighbors.
+
+    The map's recognizer goes without saying where it is the one that is attacked.
+    """
+    own = not competes(row) or row["source"] == row["target"]
+    said = [
+        f"from {row[name].replace('+', ' + ')}" if name == "source" else str(row[name])
+        for name in names
+        if row[name] not in (None, "") and not (own and name == "source")
+    ]
+    return ", ".join([row["method"], *said])
+
+
+def place_label(row: Row, names: Iterable[str]) -> str:
+    """The series and its layer: ``layer-cam @ N/2``."""
+    layer = f" @ {row['layer']}" if row["layer"] else ""
+    return series_label({**row, "method": f"{row['method']}{layer}"}, names)

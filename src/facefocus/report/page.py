@@ -1,0 +1,176 @@
+"""What the page of a run is built of: kinds of blocks, and what the sections read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import polars as pl
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from facefocus.faces.faceset import FaceSet
+from facefocus.report import figures
+from facefocus.report.answer import Check
+from facefocus.report.summary import (
+    summarize,
+)
+from facefocus.report.tables import Slice, default_slice
+
+#: Widths in inches of the two versions of every figure: 96 CSS pixels each.
+WIDE, NARROW = 11.0, 3.6
+
+# Blocks: what a section is made of ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Link:
+    """A file beside the page."""
+
+    kind: ClassVar[str] = "link"
+    file: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading inside a section."""
+
+    kind: ClassVar[str] = "heading"
+    text: str
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The findings of the audit."""
+
+    kind: ClassVar[str] = "checks"
+    items: Sequence[Check]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table made by `tables.to_html` (escaped there) and the name its scroll region gets."""
+
+    kind: ClassVar[str] = "table"
+    html: Markup
+    label: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values; a value may be facts itself."""
+
+    kind: ClassVar[str] = "facts"
+    items: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text as it is."""
+
+    kind: ClassVar[str] = "code"
+    text: str
+
+
+@dataclass(frozen=True)
+class Details:
+    """Blocks that open on a click."""
+
+    kind: ClassVar[str] = "details"
+    title: str
+    blocks: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure at two widths, each as address, width and height in CSS pixels."""
+
+    kind: ClassVar[str] = "picture"
+    wide: tuple[str, int, int]
+    narrow: tuple[str, int, int]
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page under a question."""
+
+    key: str
+    title: str
+    lead: str
+    blocks: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the sections read, and the folder their pictures go to.
+
+    Attributes:
+        run: The run's folder.
+        results: Its result rows.
+        provenance: What made them; empty where not recorded.
+        experiment: The experiment file's text; empty where not recorded.
+        folder: Where the page is being built.
+        faces: The face set where faces may be shown; None shows no face pixel anywhere.
+    """
+
+    run: Path
+    results: pl.DataFrame
+    provenance: Mapping[str, Any]
+    experiment: str
+    folder: Path
+    faces: FaceSet | None = None
+    _names: list[str] = field(default_factory=list)
+
+    @cached_property
+    def summary(self) -> pl.DataFrame:
+        """One row per configuration of methods' own masks."""
+        return self.everything.filter(pl.col("control").is_null())
+
+    @cached_property
+    def everything(self) -> pl.DataFrame:
+        """One row per configuration, controls too."""
+        return summarize(self.results, controls=True)
+
+    @cached_property
+    def shown(self) -> Slice:
+        """The budget and fill of the first look."""
+        return default_slice(self.summary)
+
+    @property
+    def title(self) -> str:
+        """The experiment's name, or the folder's."""
+        if self.results.is_empty():
+            return self.run.resolve().name
+        return ", ".join(self.results["experiment"].unique(maintain_order=True).to_list())
+
+    def targets(self) -> Iterator[tuple[str, pl.DataFrame]]:
+        """Each attacked recognizer and its summary rows."""
+        for part in self.summary.partition_by("target", maintain_order=True):
+            yield part["target"][0], part
+
+    def heading(self, target: str) -> list[Heading]:
+        """The recognizer's name where there are several."""
+        return [Heading(target)] if self.summary["target"].n_unique() > 1 else []
+
+    def picture(
+        self, draw: Callable[[float], Figure], name: str, *, alt: str, caption: str, kind: str
+    ) -> Picture:
+        """Draw a figure at both widths and write it; `kind` is ``"svg"`` or ``"png"``."""
+        stem = f"{len(self._names) + 1:02}-{name}"
+        self._names.append(stem)
+        images = self.folder / "images"
+        images.mkdir(exist_ok=True)
+        written = []
+        for width, ending in ((WIDE, ""), (NARROW, "-narrow")):
+            figure = draw(width)
+            path = images / f"{stem}{ending}.{kind}"
+            figures.save(figure, path)
+            across, down = (96 * figure.get_size_inches()).round().astype(int).tolist()
+            written.append((f"images/{path.name}", across, down))
+        return Picture(written[0], written[1], alt, caption)

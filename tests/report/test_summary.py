@@ -1,0 +1,183 @@
+"""Comparisons with controls, held-out photos and the oracle, against values worked out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from facefocus.errors import UserError
+from facefocus.evaluation.statistics import bootstrap_mean, compare_paired, holm
+from facefocus.report.columns import with_holm
+from facefocus.report.summary import COMPETES, drops, summarize
+from facefocus.seeds import generator
+from tests.report.fabricated import row, table
+
+PEOPLE = ("Ada", "Bo", "Cy", "Di")
+#: Recognition of the four under every mask; clean is 1.
+RATES = {
+    None: (0.50, 0.50, 0.75, 0.25),
+    "shifted": (0.75, 1.00, 0.75, 0.75),
+    "other": (0.50, 0.75, 0.50, 0.50),
+    "population": (0.50, 0.50, 0.75, 0.50),
+    "pixels": (1.00, 1.00, 1.00, 0.75),
+    "blocks": (0.75, 0.75, 0.75, 0.75),
+}
+RANDOM = (0.75, 1.00, 1.00, 0.75)
+ORACLE = (0.00, 0.25, 0.50, 0.25)
+
+
+def rows() -> list[dict[str, Any]]:
+    """The cosine is the rate's 0.6th part less 0.1 per control, so that both are told apart."""
+
+    def each(rates: tuple[float, ...], **changes: Any) -> list[dict[str, Any]]:
+        return [
+            row(identity=name, rate=rate, cosine=0.6 * rate, clean_cosine=0.6, **changes)
+            for name, rate in zip(PEOPLE, rates, strict=True)
+        ]
+
+    made = [one for control, rates in RATES.items() for one in each(rates, control=control)]
+    made += each(RANDOM, method="random") + each(ORACLE, method="oracle", layer=None)
+    # Only two people have held-out photos, and other clean scores there.
+    made += [
+        row(identity="Ada", split="heldout", clean_rate=1.0, rate=0.75, cosine=0.5),
+        row(identity="Bo", split="heldout", clean_rate=0.75, rate=0.5, cosine=0.4),
+    ]
+    return made
+
+
+@pytest.fixture(scope="module")
+def got() -> dict[str, Any]:
+    summary = summarize(table(reversed(rows())))
+    own = summary.filter(COMPETES & (pl.col("split") == "same"))
+    assert own.height == 1
+    return own.row(0, named=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "differences"),
+    [
+        ("drop", (0.5, 0.5, 0.25, 0.75)),
+        ("beyond_random", (0.25, 0.5, 0.25, 0.5)),
+        ("excess", (0.25, 0.5, 0.0, 0.5)),
+        ("specificity", (0.0, 0.25, -0.25, 0.25)),
+        ("beyond_population", (0.0, 0.0, 0.0, 0.25)),
+        ("beyond_pixels", (0.5, 0.5, 0.25, 0.5)),
+        ("beyond_blocks", (0.25, 0.25, 0.0, 0.5)),
+        ("same_drop", (0.5, 0.5)),
+        ("heldout_drop", (0.25, 0.25)),
+        ("heldout_loss", (0.25, 0.25)),
+    ],
+)
+def test_differences_by_hand(
+    got: dict[str, Any], name: str, differences: tuple[float, ...]
+) -> None:
+    expected = bootstrap_mean(np.array(differences), seed=0)
+    found = [got[name], got[f"{name}_low"], got[f"{name}_high"]]
+    assert found == pytest.approx([expected.value, expected.low, expected.high], abs=1e-11)
+    if f"{name}_t_p" in got:
+        test = compare_paired(np.array(differences), np.zeros(len(differences)))
+        assert got[f"{name}_t_p"] == pytest.approx(test.t_p, abs=1e-12)
+        assert got[f"{name}_wilcoxon_p"] == pytest.approx(test.wilcoxon_p, abs=1e-12)
+
+
+def test_cosines_by_hand(got: dict[str, Any]) -> None:
+    assert got["cosine_excess"] == pytest.approx(0.6 * 0.3125)
+    assert got["cosine_specificity"] == pytest.approx(0.6 * 0.0625)
+    assert got["cosine_oracle_share"] == pytest.approx(0.6)
+    assert got["cosine_heldout_drop"] == pytest.approx(0.15)  # 0.6 to 0.5 and 0.4
+    assert got["cosine_same_drop"] == pytest.approx(0.3)
+    assert got["heldout_identities"] == 2
+
+
+def test_share_of_the_oracle_is_a_ratio_of_means(got: dict[str, Any]) -> None:
+    # Drops 0.5, random 0.125, oracle 0.75: 0.375 / 0.625.
+    assert got["oracle_share"] == pytest.approx(0.6)
+    chosen = generator(0, "bootstrap").integers(4, size=(10_000, 4))
+    own, random, oracle = (
+        np.array(rates)[chosen].mean(1) for rates in (RATES[None], RANDOM, ORACLE)
+    )
+    low, high = np.percentile((random - own) / (random - oracle), [2.5, 97.5])
+    assert got["oracle_share_low"] == pytest.approx(low, abs=1e-9)
+    assert got["oracle_share_high"] == pytest.approx(high, abs=1e-9)
+
+
+def test_random_is_zero_and_the_oracle_one() -> None:
+    shares = {
+        one["method"]: (one["oracle_share"], one["oracle_share_low"], one["oracle_share_high"])
+        for one in summarize(table(rows())).filter(pl.col("split") == "same").to_dicts()
+    }
+    assert shares["random"] == (0.0, 0.0, 0.0)
+    assert shares["oracle"] == (1.0, 1.0, 1.0)
+
+
+def test_oracle_that_does_no_more_than_random_gives_no_share() -> None:
+    made = [one | {"rate": 0.9} if one["method"] == "oracle" else one for one in rows()]
+    assert summarize(table(made))["oracle_share"].is_null().all()
+
+
+def test_controls_are_rows_only_where_asked_for() -> None:
+    results = table(rows())
+    assert summarize(results)["control"].is_null().all()
+    found = summarize(results, controls=True)
+    assert found["control"].to_list().count("shifted") == 1
+    shifted = found.filter(pl.col("control") == "shifted").row(0, named=True)
+    assert shifted["drop"] == pytest.approx(0.1875)
+    # A control is compared with nothing.
+    assert shifted["excess"] is shifted["beyond_random"] is shifted["oracle_share"] is None
+    assert found.filter(pl.col("control").is_null()).equals(summarize(results))
+
+
+def test_controls_are_matched_to_their_own_configuration() -> None:
+    made = [row(identity=name, layer="1", rate=0.5) for name in PEOPLE]
+    made += [row(identity=name, layer="2", rate=0.5) for name in PEOPLE]
+    made += [row(identity=name, layer="2", rate=0.75, control="shifted") for name in PEOPLE]
+    made += [
+        row(identity=name, layer="1", rate=1.0, control="shifted", split="heldout")
+        for name in PEOPLE
+    ]
+    found = dict(summarize(table(made)).select("layer", "excess").iter_rows())
+    assert found == {"1": None, "2": 0.25}
+
+
+def test_people_without_a_score_are_on_neither_side() -> None:
+    made = [one for one in rows() if one["split"] == "same"]
+    skipped = [
+        one | {"rate": None, "cosine": None} if one["identity"] == "Di" and not index else one
+        for index, one in ((one["control"], one) for one in made)
+        if one["method"] == "grad-cam"
+    ]
+    (found,) = summarize(table(skipped)).to_dicts()
+    assert found["scored"] == 3
+    assert found["excess"] == pytest.approx((0.25 + 0.5 + 0.0) / 3)
+
+
+def test_an_identity_twice_is_refused() -> None:
+    with pytest.raises(UserError, match="an identity once per configuration"):
+        summarize(table([row(), row(rate=0.1)]))
+
+
+def test_settings_of_a_map_tell_configurations_apart() -> None:
+    made = [row(), row(normalize=False), row(arcface_scale=64.0), row(max_pairs=10)]
+    assert summarize(table(made)).height == 4
+
+
+def test_drops_stand_in_the_order_of_the_rows_and_of_names() -> None:
+    results = table(rows())
+    summary = summarize(results).filter(COMPETES)
+    found = drops(results, summary)
+    same = summary["split"].to_list().index("same")
+    np.testing.assert_allclose(found[same], [0.5, 0.5, 0.25, 0.75])
+    np.testing.assert_allclose(found[1 - same], [0.25, 0.25, np.nan, np.nan])
+
+
+def test_holm_is_over_all_comparisons_of_the_table() -> None:
+    summary = summarize(table(rows())).filter(COMPETES & (pl.col("split") == "same"))
+    names = ["excess", "specificity", "beyond_pixels"]
+    found = with_holm(summary, names).row(0, named=True)
+    for test in ("t", "wilcoxon"):
+        expected = holm([found[f"{name}_{test}_p"] for name in names])
+        assert [found[f"{name}_{test}_holm"] for name in names] == expected
+        assert expected != [found[f"{name}_{test}_p"] for name in names]
