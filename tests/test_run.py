@@ -403,3 +403,54 @@ def test_the_oracle_is_never_worse_than_any_method(painted: Path, tmp_path: Path
     joined = oracle.join(least, on=["identity", "budget"])
     assert (joined["cosine"] <= joined["least"] + 1e-6).all()
     assert (joined["cosine"] < joined["least"] - 1e-3).any()
+
+
+def test_the_experiment_says_how_a_recognizer_of_ones_own_reads_a_frame(
+    painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, object] = {}
+
+    def load(name: str, preprocessing: object) -> Recognizer:
+        seen[name] = preprocessing
+        return tiny_recognizer(name, "ab".index(name))
+
+    monkeypatch.setattr(session_module, "load", load)
+    reading = {"size": [32, 32], "mean": 127.5, "std": 128}
+    wanted = {"source": "a", "target": "b", "preprocessing": {"b": reading}}
+    assert open_small(painted, tmp_path, recognizers=wanted).recognizers.keys() == {"a", "b"}
+    assert seen == {"a": None, "b": reading}
+
+
+def test_impostors_are_scored_before_and_after_by_a_plain_loop(
+    painted: Path, tmp_path: Path
+) -> None:
+    session = open_small(
+        painted,
+        tmp_path,
+        recognizers={"source": "a"},
+        saliency={"method": "layer-cam", "layer": "1"},
+        occlusion={"budget": 0.2},
+    )
+    table = rows_of(session, tmp_path)
+    person = session.plan.people[4]
+    row = table.row(by_predicate=pl.col("identity") == person.name, named=True)
+    recognizer = tiny_recognizer("a", 0)
+    frames = session.faces.frames
+    config = CamConfig("layer-cam", "1")
+    made = cam_identity_maps(
+        recognizer, frames, [person.identity], [config], max_pairs=None, seed=0
+    )
+    order = np.argsort(-made[config].maps[0].ravel(), kind="stable")[:205]
+    pairs = session.impostors[person.name]
+    assert len(pairs) >= 20 and set(pairs[:, 0]) <= set(person.rows)
+    assert not set(pairs[:, 1]) & set(person.rows)
+    before, after = [], []
+    for own, other in pairs:
+        hidden = frames[own].copy()
+        hidden.reshape(-1, 3)[order] = 0
+        two = recognizer.embed(np.stack([frames[own], hidden, frames[other]]))
+        unit = normalize(two)
+        before.append(unit[0] @ unit[2] >= row["threshold"])
+        after.append(unit[1] @ unit[2] >= row["threshold"])
+    assert row["clean_fmr"] == np.mean(before) and row["fmr"] == np.mean(after)
+    assert table["clean_fmr"].n_unique() > 1

@@ -70,7 +70,7 @@ SAMPLED_PAIRS = 3000
 HELDOUT_IMAGES = 4
 
 #: Raise when a stage's arithmetic changes, so that old artefacts are not taken for new ones.
-VERSIONS = {"embed": 1, "masked": 1, "maps": 1, "scores": 1, "oracle": 1}
+VERSIONS = {"embed": 1, "masked": 1, "maps": 1, "scores": 2, "oracle": 2}
 
 Output = TypeVar("Output", MapOutput, ScoreOutput)
 
@@ -472,9 +472,12 @@ def _common(inputs: _Inputs, target: str) -> dict[str, Any]:
     listed = hashlib.sha256()
     for column in (inputs.pairs.first, inputs.pairs.second, inputs.pairs.mated):
         listed.update(np.ascontiguousarray(column).astype(np.int64).tobytes())
+    # Impostors are drawn from everybody who was chosen.
+    chosen = hashlib.sha256("".join(block.tested for block in inputs.blocks).encode())
     recognizer = inputs.recognizers[target]
     evaluation = inputs.experiment.evaluation
     return {
+        "chosen": chosen.hexdigest(),
         "version": VERSIONS["scores"],
         "target": recognizer.fingerprint,
         "precision": precision_of(recognizer),

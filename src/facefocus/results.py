@@ -21,6 +21,7 @@ import polars as pl
 from facefocus.evaluation.retention import Retention, retention
 from facefocus.files import write_atomically
 from facefocus.occlusion.masks import mask_of, pixel_count
+from facefocus.scoring import false_matches
 from facefocus.seeds import generator
 from facefocus.session import Session, is_degenerate
 from facefocus.store import Arrays
@@ -59,6 +60,8 @@ SCHEMA: dict[str, Any] = {
     "cosine": pl.Float64,
     "clean_rate": pl.Float64,
     "rate": pl.Float64,
+    "clean_fmr": pl.Float64,
+    "fmr": pl.Float64,
     "budget_pixels": pl.Int64,
     "masked_pixels": pl.Float64,
     "masked_share": pl.Float64,
@@ -96,7 +99,7 @@ def collect(session: Session) -> pl.DataFrame:
             for block in blocks:
                 _gather(session, target, block, parts)
             rows += [_row(session, target, split, key, found) for key, found in parts.items()]
-    order = [name for name in SCHEMA if name not in ("cosine", "rate")]
+    order = [name for name in SCHEMA if name not in ("cosine", "rate", "fmr")]
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     return table.sort(order, nulls_last=True, maintain_order=True)
 
@@ -107,8 +110,10 @@ class _Part:
 
     person: Person
     clean: Retention
+    clean_fmr: float
     cosine: float
     rate: float
+    fmr: float
     area: float
     fold: int
     maps: int
@@ -120,6 +125,7 @@ def _gather(
 ) -> None:
     """Add what a block has to say to the parts of every person and configuration."""
     clean = _clean_values(session, target, block)
+    false = _clean_false_matches(session, target, block)
     loaded: dict[str, Arrays] = {}
     for output in session.plan.scores[target, block.index]:
         scores = session.store.load(output.key)
@@ -132,22 +138,22 @@ def _gather(
                 part = _Part(
                     person=person,
                     clean=clean[index],
-                    cosine=float(scores["cosine"][index, place]),
-                    rate=float(scores["rate"][index, place]),
-                    area=float(scores["area"][index, place]),
+                    clean_fmr=false[index],
+                    **{name: float(scores[name][index, place]) for name in _VALUES},
                     fold=block.fold,
                     maps=int(made["total"][index]),
                     degenerate=int(made["degenerate"][index]),
                 )
                 parts[columns, budget, person.name].append(part)
     for task in session.plan.oracles.get((target, block.index), ()):
-        _gather_oracle(session, task, clean[task.person], parts)
+        _gather_oracle(session, task, clean[task.person], false[task.person], parts)
 
 
 def _gather_oracle(
     session: Session,
     task: OracleTask,
     clean: Retention,
+    false: float,
     parts: dict[tuple[Any, ...], list[_Part]],
 ) -> None:
     """The oracle as a method of its own: made on the target it attacks."""
@@ -157,8 +163,16 @@ def _gather_oracle(
     columns |= {"control": None}
     person = task.block.people[task.person]
     for place, budget in enumerate(task.budgets):
-        values = {name: float(found[name][place]) for name in ("cosine", "rate", "area")}
-        part = _Part(person=person, clean=clean, fold=0, maps=1, degenerate=0, **values)
+        values = {name: float(found[name][place]) for name in _VALUES}
+        part = _Part(
+            person=person,
+            clean=clean,
+            clean_fmr=false,
+            fold=0,
+            maps=1,
+            degenerate=0,
+            **values,
+        )
         parts[tuple(columns.items()), budget, person.name].append(part)
 
 
@@ -168,6 +182,16 @@ def _clean_values(session: Session, target: str, block: Block) -> list[Retention
     photos = [embeddings[person.tests] for person in block.people]
     return [retention(clean, clean, level) for clean in photos]
 
+
+def _clean_false_matches(session: Session, target: str, block: Block) -> list[float]:
+    embeddings = session.embeddings(target)
+    return [
+        false_matches(session, target, person, embeddings[person.tests]) for person in block.people
+    ]
+
+
+#: What a score artefact holds for each person and budget.
+_VALUES = ("cosine", "rate", "fmr", "area")
 
 _MAP_COLUMNS = (
     "source",
@@ -242,6 +266,8 @@ def _row(
         "cosine": _mean(part.cosine for part in parts),
         "clean_rate": _mean(part.clean.clean_rate for part in folds.values()),
         "rate": _mean(part.rate for part in parts),
+        "clean_fmr": _mean(part.clean_fmr for part in folds.values()),
+        "fmr": _mean(part.fmr for part in parts),
         "budget_pixels": pixel_count(budget, *session.frame),
         "masked_pixels": area,
         "masked_share": None if area is None else area / pixels,

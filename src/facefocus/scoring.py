@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from facefocus.evaluation.retention import retention
+from facefocus.evaluation.verification import normalize
 from facefocus.models.recognizer import Recognizer
 from facefocus.occlusion.controls import CONTROLS, draw, partners
 from facefocus.occlusion.fills import FILLS, fill_rng, occlude
@@ -26,7 +27,7 @@ def score(session: Session, task: ScoreTask, progress: Progress) -> None:
     tables = {
         output: {
             name: np.full((len(people), len(output.budgets)), np.nan)
-            for name in ("cosine", "rate", "area")
+            for name in ("cosine", "rate", "fmr", "area")
         }
         for output in task.outputs
     }
@@ -39,11 +40,11 @@ def score(session: Session, task: ScoreTask, progress: Progress) -> None:
             for budget, mask in enumerate(masks.masks):
                 places[_Job(person, np.packbits(mask).tobytes())].append((output, budget))
     jobs = sorted(places, key=lambda job: (job.person, job.mask))
-    for done, (job, cosine, rate) in enumerate(_retained(session, task, jobs), start=1):
+    for done, (job, values) in enumerate(_retained(session, task, jobs), start=1):
         progress("scores", done, len(jobs))
         for output, budget in places[job]:
-            tables[output]["cosine"][job.person, budget] = cosine
-            tables[output]["rate"][job.person, budget] = rate
+            for name, value in values.items():
+                tables[output][name][job.person, budget] = value
     for output, arrays in tables.items():
         session.store.save(output.key, arrays)
 
@@ -116,8 +117,8 @@ class _Job:
 
 def _retained(
     session: Session, task: ScoreTask, jobs: Sequence[_Job]
-) -> Iterator[tuple[_Job, float, float]]:
-    """Mean mated cosine and recognition rate under every job's mask."""
+) -> Iterator[tuple[_Job, dict[str, float]]]:
+    """Mean mated cosine, recognition rate and FMR under every job's mask."""
     people = task.block.people
     embeddings = session.embeddings(task.recognizer)
     level = session.threshold(task.recognizer)
@@ -126,10 +127,27 @@ def _retained(
     for batch in _batches(jobs, people):
         embedded = _embed_jobs(session.recognizers[task.recognizer], photos, batch)
         for job, occluded in zip(batch, embedded, strict=True):
-            clean = embeddings[people[job.person].tests]
+            person = people[job.person]
+            clean = embeddings[person.tests]
             occluded = clean if occluded is None else occluded
             left = retention(clean, occluded, level, compare=compare)
-            yield job, left.cosine, left.rate
+            fmr = false_matches(session, task.recognizer, person, occluded)
+            yield job, {"cosine": left.cosine, "rate": left.rate, "fmr": fmr}
+
+
+def false_matches(session: Session, recognizer: str, person: Person, probes: np.ndarray) -> float:
+    """FMR of a person's photos, as they are in `probes`, against clean photos of other people.
+
+    At the frozen threshold, over the seeded pairs of `Session.impostors`; NaN without any.
+    """
+    pairs = session.impostors[person.name]
+    pairs = pairs[np.isin(pairs[:, 0], person.tests)]
+    if not len(pairs):
+        return float("nan")
+    own = normalize(probes)[np.searchsorted(person.tests, pairs[:, 0])]
+    others = normalize(session.embeddings(recognizer)[pairs[:, 1]])
+    scores = (own * others).sum(axis=1)
+    return float(np.mean(scores >= session.threshold(recognizer)))
 
 
 def _batches(jobs: Sequence[_Job], people: Sequence[Person]) -> Iterator[list[_Job]]:
@@ -218,13 +236,14 @@ def search_oracle(session: Session, task: OracleTask, progress: Progress) -> Non
     )
     level = session.threshold(task.recognizer)
     compare = session.experiment.evaluation.compare
-    left = [
-        retention(clean, embed(occlude(frames, mask, content)), level, compare=compare)
-        for mask in found.masks
-    ]
+    hidden = [embed(occlude(frames, mask, content)) for mask in found.masks]
+    left = [retention(clean, probes, level, compare=compare) for probes in hidden]
     arrays = {
         "cosine": np.array([one.cosine for one in left]),
         "rate": np.array([one.rate for one in left]),
+        "fmr": np.array(
+            [false_matches(session, task.recognizer, person, probes) for probes in hidden]
+        ),
         "area": found.masks.sum(axis=(1, 2)).astype(np.float64),
         "embeddings": np.array(found.embeddings),
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from facefocus.evaluation.sanity import impostor_pairs
 from facefocus.evaluation.verification import pair_scores, threshold
 from facefocus.experiment import Experiment
 from facefocus.faces.faceset import FaceSet, open_faceset, read_pairs
@@ -23,6 +24,9 @@ from facefocus.tasks import Block, EmbedTask, MapOutput
 
 #: Frames gathered before they are embedded: full chunks, bounded memory (10 MB).
 FRAMES_PER_STEP = 256
+
+#: Non-mated pairs of a person that are scored with and without occlusion, in the mean.
+IMPOSTORS = 50
 
 #: Maps of a whole population kept at once: what shared controls look up again and again.
 POPULATIONS = 4
@@ -68,6 +72,13 @@ class Session:
         self._embeddings: dict[str, np.ndarray] = {}
         self._thresholds: dict[str, float] = {}
         self._populations: dict[str, Population] = {}
+
+    @cached_property
+    def impostors(self) -> dict[str, np.ndarray]:
+        """Non-mated pairs [p, 2] of every chosen person: own photo, another person's photo."""
+        people = [person.identity for person in self.plan.people]
+        pairs = impostor_pairs(people, IMPOSTORS * len(people), seed=self.experiment.seed)
+        return {one.name: pairs[np.isin(pairs[:, 0], one.rows)] for one in people}
 
     @property
     def frame(self) -> tuple[int, int]:

@@ -183,3 +183,17 @@ def test_control_missing_for_some() -> None:
     summary = run({}, {"fill": "white"}, {"method": "random"})
     check = found(summary, "random pixels")
     assert not check.good and "1 of 2 configurations have no random control" in check.detail
+
+
+def impostors(clean: float, hidden: float) -> Check:
+    rows = [row(clean_fmr=clean, fmr=hidden), row(identity="Bo", clean_fmr=0.0, fmr=0.0)]
+    found = checks(summarize(table(rows)))
+    return next(one for one in found if one.title == "Impostors under occlusion")
+
+
+def test_the_fmr_before_and_after_is_a_finding() -> None:
+    fine = impostors(0.02, 0.03)
+    assert fine.good and "from 1 % to 1.5 %" in fine.detail  # means over two people
+    assert not impostors(0.02, 0.2).good
+    titles = [one.title for one in checks(summarize(table([row()])))]
+    assert "Impostors under occlusion" not in titles  # nobody to compare with

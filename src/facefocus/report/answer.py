@@ -192,7 +192,23 @@ def checks(summary: pl.DataFrame) -> list[Check]:
         _control(mapped, "specificity", "Compared with other people's masks", _OTHERS),
         _images(mapped),
         _oracle(summary),
+        *_impostors(mapped),
     ]
+
+
+def _impostors(mapped: pl.DataFrame) -> list[Check]:
+    """Whether hiding lets other people in: FMR at the frozen threshold, before and after."""
+    rows = mapped.drop_nulls(["clean_fmr", "fmr"])
+    if rows.is_empty():
+        return []
+    title = "Impostors under occlusion"
+    worst = rows.sort(pl.col("fmr") - pl.col("clean_fmr"), descending=True).row(0, named=True)
+    before, after = worst["clean_fmr"], worst["fmr"]
+    text = (
+        f"At most, for {place(worst)}, the FMR goes from {percent(before, 2)} to"
+        f" {percent(after, 2)} at the frozen threshold."
+    )
+    return [Check(after <= max(2 * before, before + 0.01), title, text)]
 
 
 _SHAPE = (

@@ -120,7 +120,8 @@ _FIGURES = (
 #: The audit of PROTOCOL section 9.1, in the order in which it is shown.
 _AUDIT = (
     "identities", "scored", "degenerate_share", "maps_degenerate_share", "area_mean", "area_max",
-    "over_budget_share", "unaffected_share", "images", "pairs", "maps", "draws", "warning",
+    "over_budget_share", "unaffected_share", "clean_fmr", "fmr", "images", "pairs", "maps", "draws",
+    "warning",
 )  # fmt: skip
 
 
@@ -328,6 +329,8 @@ def _audit(coded: pl.DataFrame) -> pl.DataFrame:
             area_max=pl.col("masked_share").max(),
             over_budget_share=over.mean(),
             unaffected_share=same.filter(scored).mean(),
+            clean_fmr=pl.col("clean_fmr").filter(scored).mean(),
+            fmr=pl.col("fmr").mean(),
             images=pl.col("images").sum(),
             pairs=pl.col("pairs").sum(),
             maps=maps,
