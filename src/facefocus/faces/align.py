@@ -195,7 +195,9 @@ def detector_model(path: Path | None = None) -> bytes:
     """
     if path is None:
         path = locations.find(
-            DETECTOR_FILE, "The face detector YuNet", "Give its path with 'detector'."
+            DETECTOR_FILE,
+            "The face detector YuNet",
+            "Give its path with --detector, or the folder above it as $FACEFOCUS_DATA.",
         )
     try:
         model = path.read_bytes()
