@@ -43,7 +43,7 @@ PairsFile = Annotated[Path | None, typer.Option(help="The official list of pairs
 Detector = Annotated[Path | None, typer.Option(help="YuNet model file.")]
 FacesDir = Annotated[Path, typer.Option("--faces", help="A prepared face set.")]
 Model = Annotated[str, typer.Option(help="A recognizer: see 'facefocus ls models'.")]
-Backend = Annotated[str, typer.Option(help="auto, torch or openvino.")]
+Backend = Annotated[str, typer.Option(help="auto, torch, openvino or openvino-bf16.")]
 Known = Annotated[str, typer.Argument(help="A recognizer: see 'facefocus models list'.")]
 Run = Annotated[Path, typer.Argument(help="A run folder.")]
 
