@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from facefocus.errors import UserError
 from facefocus.faces.faceset import Identity
@@ -44,6 +45,18 @@ def test_openvino_results_do_not_depend_on_grouping() -> None:
     assert np.array_equal(fast.embed(FRAMES[order]), whole[order])
     parts = [fast.embed(part) for part in np.split(FRAMES, [1, 3, 20])]
     assert np.array_equal(np.concatenate(parts), whole)
+
+
+@needs_openvino
+@pytest.mark.parametrize("slopes", [[-0.5, 0.0, 0.25, 1.0], [0.2, 1.5, 0.0, 3.0], [0.3]])
+def test_prelu_keeps_its_values_in_openvino(slopes: list[float]) -> None:
+    prelu = nn.PReLU(len(slopes))
+    prelu.weight.data = torch.tensor(slopes)
+    prelu.requires_grad_(False)
+    values = torch.linspace(-3, 3, 2 * 4 * 6).reshape(2, 4, 2, 3)
+    program = backends._compile(nn.Sequential(nn.Identity(), prelu), values, "prelu", "float32")
+    by_hand = np.where(values > 0, values, values * torch.tensor(slopes).reshape(1, -1, 1, 1))
+    np.testing.assert_allclose(program(values.numpy())[0], by_hand, rtol=1e-6)
 
 
 @needs_openvino

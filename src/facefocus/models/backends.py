@@ -24,6 +24,9 @@ BACKENDS = ("auto", "torch", "openvino", "openvino-bf16")
 #: Least cosine between a backend's embedding and torch's, by precision.
 AGREEMENT = {"float32": 0.9999, "bfloat16": 0.999}
 
+#: Raise when networks are compiled in another way: last bits of embeddings may differ then.
+PROGRAM = 2
+
 
 def accelerate(recognizer: Recognizer, backend: str = "auto") -> Recognizer:
     """The recognizer with its inference on a backend; black boxes stay as they are.
@@ -49,7 +52,7 @@ def accelerate(recognizer: Recognizer, backend: str = "auto") -> Recognizer:
     assert isinstance(recognizer, TorchRecognizer)
     precision = "bfloat16" if backend == "openvino-bf16" else "float32"
     recognizer.forward = OpenVino(recognizer, precision)
-    recognizer.precision = f"openvino {version('openvino')} {precision}"
+    recognizer.precision = f"openvino {version('openvino')} program {PROGRAM} {precision}"
     return recognizer
 
 
@@ -107,6 +110,7 @@ def _compile(module: Any, inputs: Tensor, name: str, precision: str) -> Any:
         frontend = FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))
         model.reshape(list(inputs.shape))
+        _prelu_as_maximum(model)
         hint = {"INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision]}
         return openvino.Core().compile_model(model, "CPU", hint)
     except RuntimeError as error:
@@ -115,3 +119,24 @@ def _compile(module: Any, inputs: Tensor, name: str, precision: str) -> Any:
         ) from error
     finally:
         module.train(was_training)
+
+
+def _prelu_as_maximum(model: Any) -> None:
+    """Write PReLU as max(x, slope x), which it is for slopes up to 1, in an OpenVINO model.
+
+    OpenVINO has no fast depthwise convolution followed by a PReLU in bfloat16: MobileFaceNet runs
+    1.2 times as fast without it, other networks as fast as before.
+    """
+    from openvino import opset13
+
+    for node in list(model.get_ops()):
+        if node.get_type_name() != "PRelu":
+            continue
+        slopes = node.input_value(1).get_node()
+        if slopes.get_type_name() != "Constant" or (slopes.data > 1).any():
+            continue
+        x = node.input_value(0)
+        # One slope for each channel [K], against x [n, K, ...].
+        shape = (1, -1, *(1 for _ in x.get_partial_shape()[2:]))
+        scaled = opset13.multiply(x, opset13.constant(slopes.data.reshape(shape)))
+        node.output(0).replace(opset13.maximum(x, scaled).output(0))
