@@ -82,6 +82,21 @@ def resolve_options(method: str, options: Mapping[str, Option], given: Options) 
     return chosen
 
 
+class _WithOptions:
+    """What every kind of method with options does with them."""
+
+    name: str
+    options: Mapping[str, Option]
+
+    def resolve_options(self, given: Options) -> dict[str, str]:
+        """All options of the method, the defaults replaced by what is `given`.
+
+        Raises:
+            UserError: An option the method does not have, or a value it does not allow.
+        """
+        return resolve_options(self.name, self.options, given)
+
+
 @runtime_checkable
 class Method(Protocol):
     """What a plan needs to know of any method."""
@@ -123,7 +138,7 @@ CamFunction = Callable[[Tensor, Tensor, Options], Tensor]
 
 
 @dataclass(frozen=True)
-class GradientMethod:
+class GradientMethod(_WithOptions):
     """A map from a layer's activation and the objective's gradient there.
 
     Attributes:
@@ -143,14 +158,6 @@ class GradientMethod:
     kind: ClassVar[Kind] = "gradient"
     needs_layer: ClassVar[bool] = True
     needs_objective: ClassVar[bool] = True
-
-    def resolve_options(self, given: Options) -> dict[str, str]:
-        """All options of the method, the defaults replaced by what is `given`.
-
-        Raises:
-            UserError: An option the method does not have, or a value it does not allow.
-        """
-        return resolve_options(self.name, self.options, given)
 
 
 @runtime_checkable
@@ -180,7 +187,7 @@ CombineFunction = Callable[[np.ndarray, Masks], np.ndarray]
 
 
 @dataclass(frozen=True)
-class PerturbationMethod:
+class PerturbationMethod(_WithOptions):
     """A map from how similar an image stays to its reference under many masks.
 
     Attributes:
@@ -202,14 +209,6 @@ class PerturbationMethod:
     kind: ClassVar[Kind] = "black-box"
     needs_layer: ClassVar[bool] = False
     needs_objective: ClassVar[bool] = False
-
-    def resolve_options(self, given: Options) -> dict[str, str]:
-        """All options of the method, the defaults replaced by what is `given`.
-
-        Raises:
-            UserError: An option the method does not have, or a value it does not allow.
-        """
-        return resolve_options(self.name, self.options, given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,7 +254,7 @@ class FrameFunction(Protocol):
 
 
 @dataclass(frozen=True)
-class FrameGradientMethod:
+class FrameGradientMethod(_WithOptions):
     """A map from the gradient of a person's similarity with respect to the frames' own pixels.
 
     The objective is the mean cosine to the person's other images; there is no layer.
@@ -275,14 +274,6 @@ class FrameGradientMethod:
     kind: ClassVar[Kind] = "frame-gradient"
     needs_layer: ClassVar[bool] = False
     needs_objective: ClassVar[bool] = False
-
-    def resolve_options(self, given: Options) -> dict[str, str]:
-        """All options of the method, the defaults replaced by what is `given`.
-
-        Raises:
-            UserError: An option the method does not have, or a value it does not allow.
-        """
-        return resolve_options(self.name, self.options, given)
 
     def needs_budget(self, options: Options) -> bool:
         """Whether the map depends on how many pixels will be hidden: it is made in steps."""
