@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 
-from facefocus import locations
 from facefocus.models import zoo
 
 _HEADINGS = ("name", "architecture", "trained on", "data", "license", "commercial", "here")
@@ -21,6 +20,27 @@ def table_lines() -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
+def card_lines() -> Iterator[str]:
+    """Figures of the embedded recognizers from their cards, as a Markdown table.
+
+    Validation on unseen people; what is hidden, and how, is told in `facefocus.planted`.
+    """
+    yield "| name | parameters | TMR at FMR 1 % | EER | part hidden | elsewhere hidden: kept |"
+    yield "|---|---|---|---|---|---|"
+    for name in zoo.embedded():
+        card = tomllib.loads(zoo.card(name).read_text("utf-8"))
+        seen, hidden = card["validation"], card.get("planted")
+        cells = [
+            name,
+            f"{card['result']['parameters']:,}",
+            f"{seen['tmr_at_fmr_1e2']:.3f}",
+            f"{seen['eer']:.3f}",
+            "-" if hidden is None else f"{hidden['part_tmr']:.3f}",
+            "-" if hidden is None else f"{hidden['kept']:.3f}",
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
 def entry_lines(name: str) -> Iterator[str]:
     """Every field of a recognizer, one a line, and how to get it where its file is absent.
 
@@ -32,9 +52,11 @@ def entry_lines(name: str) -> Iterator[str]:
     for field, value in entry.model_dump().items():
         if value not in (None, "", []):
             yield f"{field} {value if isinstance(value, str) else json.dumps(value)}"
-    found = _file(entry)
+    found = entry.present()
     if found is not None:
         yield f"here {found}"
+        if entry.embedded:
+            yield f"card {zoo.card(own)}"
         return
     yield "here no"
     yield f"Next: facefocus models fetch {own}" if entry.url else _by_hand(own, entry)
@@ -43,13 +65,8 @@ def entry_lines(name: str) -> Iterator[str]:
 def _row(name: str, entry: zoo.Entry) -> tuple[str, ...]:
     # Terms can be long; what they say in brackets is for `models show`.
     terms = entry.license.partition(" (")[0]
-    here = "yes" if _file(entry) else "no"
+    here = "yes" if entry.present() else "no"
     return name, entry.architecture, entry.training, entry.data, terms, entry.commercial, here
-
-
-def _file(entry: zoo.Entry) -> Path | None:
-    paths = (root / "models" / entry.file for root in locations.search_dirs())
-    return next((path for path in paths if path.is_file()), None)
 
 
 def _by_hand(name: str, entry: zoo.Entry) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from facefocus.models.inception_resnet import InceptionResnetV1
 from facefocus.models.iresnet import BLOCKS, IResNet
 from facefocus.models.layers import ConvCall, trace_layers
+from facefocus.models.mobilefacenet import MobileFaceNet
 
 State = dict[str, Tensor]
 
@@ -126,20 +129,23 @@ def norm(state: State, name: str, x: Tensor, eps: float) -> Tensor:
     return (x - mean) / torch.sqrt(var + eps) * weight + bias
 
 
-def iresnet(state: State, x: Tensor, counts: tuple[int, ...]) -> Tensor:
+def iresnet(
+    state: State, x: Tensor, counts: tuple[int, ...], strides: tuple[int, ...] = (1, 2, 2, 2, 2)
+) -> Tensor:
     def prelu(name: str, x: Tensor) -> Tensor:
         slope = state[f"{name}.weight"].view(1, -1, 1, 1)
         return torch.where(x > 0, x, slope * x)
 
-    x = prelu("prelu", norm(state, "bn1", F.conv2d(x, state["conv1.weight"], padding=1), 1e-5))
+    x = F.conv2d(x, state["conv1.weight"], stride=strides[0], padding=1)
+    x = prelu("prelu", norm(state, "bn1", x, 1e-5))
     for stage, count in enumerate(counts, 1):
         for block in range(count):
-            at, stride = f"layer{stage}.{block}", 2 if block == 0 else 1
+            at, stride = f"layer{stage}.{block}", strides[stage] if block == 0 else 1
             y = F.conv2d(norm(state, f"{at}.bn1", x, 1e-5), state[f"{at}.conv1.weight"], padding=1)
             y = prelu(f"{at}.prelu", norm(state, f"{at}.bn2", y, 1e-5))
             y = F.conv2d(y, state[f"{at}.conv2.weight"], stride=stride, padding=1)
             y = norm(state, f"{at}.bn3", y, 1e-5)
-            if block == 0:
+            if stride == 2:
                 x = F.conv2d(x, state[f"{at}.downsample.0.weight"], stride=2)
                 x = norm(state, f"{at}.downsample.1", x, 1e-5)
             x = x + y
@@ -156,7 +162,21 @@ def test_iresnet_is_its_definition() -> None:
     assert expected.std() > 1e-3
 
 
-def inception(state: State, x: Tensor) -> Tensor:
+def test_a_strided_stem_takes_over_from_the_last_stage() -> None:
+    module = randomized(IResNet(depth=10, width=4, embedding=6, final_size=(2, 3), stem_stride=2))
+    assert tuple(module.state_dict()["layer4.0.conv2.weight"].shape) == (16, 16, 3, 3)
+    x = torch.randn(2, 3, 32, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = iresnet(module.state_dict(), x, (1, 1, 1, 1), (2, 2, 2, 2, 1))
+        torch.testing.assert_close(module(x), expected)
+    assert expected.std() > 1e-3
+
+
+def inception(
+    state: State, x: Tensor, repeats: tuple[int, int, int] = (5, 10, 5), *, aligned: bool = False
+) -> Tensor:
+    edge, stride7 = (1, 1) if aligned else (0, 2)
+
     def unit(name: str, x: Tensor, stride: int = 1, pad: int | tuple[int, int] = 0) -> Tensor:
         x = F.conv2d(x, state[f"{name}.conv.weight"], stride=stride, padding=pad)
         return norm(state, f"{name}.bn", x, 1e-3).clamp(min=0)
@@ -171,25 +191,28 @@ def inception(state: State, x: Tensor) -> Tensor:
             torch.cat(parts, 1), state[f"{name}.conv2d.weight"], state[f"{name}.conv2d.bias"]
         )
 
-    x = unit("conv2d_2b", unit("conv2d_2a", unit("conv2d_1a", x, 2)), pad=1)
-    x = unit("conv2d_3b", F.max_pool2d(x, 3, 2))
-    x = unit("conv2d_4b", unit("conv2d_4a", x), 2)
-    for at in (f"repeat_1.{index}" for index in range(5)):
+    x = unit("conv2d_2b", unit("conv2d_2a", unit("conv2d_1a", x, 2, edge), pad=edge), pad=1)
+    x = unit("conv2d_3b", F.max_pool2d(x, 3, 2, edge))
+    x = unit("conv2d_4b", unit("conv2d_4a", x, pad=edge), 2, edge)
+    for at in (f"repeat_1.{index}" for index in range(repeats[0])):
         parts = [unit(f"{at}.branch0", x), chain(f"{at}.branch1", x, (1, 0), (1, 1)),
                  chain(f"{at}.branch2", x, (1, 0), (1, 1), (1, 1))]  # fmt: skip
         x = (x + 0.17 * project(at, parts)).clamp(min=0)
-    parts = [unit("mixed_6a.branch0", x, 2), chain("mixed_6a.branch1", x, (1, 0), (1, 1), (2, 0))]
-    x = torch.cat([*parts, F.max_pool2d(x, 3, 2)], 1)
-    for at in (f"repeat_2.{index}" for index in range(10)):
+    last = (2, edge)
+    parts = [unit("mixed_6a.branch0", x, *last), chain("mixed_6a.branch1", x, (1, 0), (1, 1), last)]
+    x = torch.cat([*parts, F.max_pool2d(x, 3, *last)], 1)
+    for at in (f"repeat_2.{index}" for index in range(repeats[1])):
         parts = [
             unit(f"{at}.branch0", x),
             chain(f"{at}.branch1", x, (1, 0), (1, (0, 3)), (1, (3, 0))),
         ]
         x = (x + 0.10 * project(at, parts)).clamp(min=0)
-    parts = [chain(f"mixed_7a.branch{index}", x, (1, 0), (2, 0)) for index in range(2)]
-    parts.append(chain("mixed_7a.branch2", x, (1, 0), (1, 1), (2, 0)))
-    x = torch.cat([*parts, F.max_pool2d(x, 3, 2)], 1)
-    for at, scale in [*((f"repeat_3.{index}", 0.20) for index in range(5)), ("block8", 1.0)]:
+    last = (stride7, edge)
+    parts = [chain(f"mixed_7a.branch{index}", x, (1, 0), last) for index in range(2)]
+    parts.append(chain("mixed_7a.branch2", x, (1, 0), (1, 1), last))
+    x = torch.cat([*parts, F.max_pool2d(x, 3, *last)], 1)
+    closing = [(f"repeat_3.{index}", 0.20) for index in range(repeats[2])]
+    for at, scale in [*closing, ("block8", 1.0)]:
         parts = [
             unit(f"{at}.branch0", x),
             chain(f"{at}.branch1", x, (1, 0), (1, (0, 1)), (1, (1, 0))),
@@ -208,6 +231,45 @@ def test_inception_resnet_is_its_definition() -> None:
         expected = inception(module.state_dict(), x)
         torch.testing.assert_close(module(x), expected)
     assert (expected[0] - expected[1]).abs().max() > 1e-6
+
+
+def test_an_aligned_inception_pads_and_keeps_its_last_map() -> None:
+    module = randomized(InceptionResnetV1(width=4, embedding=6, repeats=(1, 2, 1), aligned=True))
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = inception(module.state_dict(), x, (1, 2, 1), aligned=True)
+        torch.testing.assert_close(module(x), expected)
+    assert (expected[0] - expected[1]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("make", "last"),
+    [
+        (lambda: IResNet(depth=10, width=16, stem_stride=2), ("layer4.0.conv2", 64)),
+        (lambda: InceptionResnetV1(width=8, aligned=True), ("block8.conv2d", 448)),
+        (lambda: MobileFaceNet(width=16, repeats=(1, 1, 1, 1, 1)), ("head.conv", 128)),
+    ],
+)
+def test_small_networks_end_in_a_map_of_seven_by_seven(
+    make: Callable[[], nn.Module], last: tuple[str, int]
+) -> None:
+    """Of 112x112 inputs, which is 1/16."""
+    with torch.device("meta"):
+        table = trace_layers(make(), (3, 112, 112))
+    call = table.calls[table.resolve("N")[0] - 1]
+    assert isinstance(call, ConvCall)
+    assert (call.name, call.channels, call.height, call.width) == (*last, 7, 7)
+
+
+def test_repeats_leave_out_bottlenecks_and_nothing_else() -> None:
+    """Of the stages of 5, 1, 6, 1 and 2 bottlenecks, 1, 1, 2, 1 and 1 are built."""
+    with torch.device("meta"):
+        full, short = MobileFaceNet(), MobileFaceNet(repeats=(1, 1, 2, 1, 1))
+    blocks = [0, 5, 6, 7, 12, 13]
+    for own, public in enumerate(blocks):
+        mine, theirs = short.blocks[own].state_dict(), full.blocks[public].state_dict()
+        assert {k: v.shape for k, v in mine.items()} == {k: v.shape for k, v in theirs.items()}
+    assert len(short.blocks) == len(blocks)
 
 
 def test_width_scales_every_stage() -> None:

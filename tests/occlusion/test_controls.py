@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from facefocus.errors import UserError
 from facefocus.occlusion.controls import (
     CONTROLS,
+    blocks_within,
     draws,
     other_identity,
     partners,
@@ -126,3 +127,23 @@ def test_other_identity_needs_equal_areas_and_two_people() -> None:
         other_identity(masks, 1, rng())
     with pytest.raises(ValueError, match="at least 2 people"):
         other_identity(masks[:1], 1, rng())
+
+
+def test_blocks_within_are_exact_and_touch_nothing_else() -> None:
+    free = np.zeros((112, 112), dtype=bool)
+    free[20:90, 5:60] = True
+    free[40:50, 10:50] = False
+    chosen = blocks_within(free, 900, np.random.default_rng(0))
+    assert np.count_nonzero(chosen) == 900
+    assert not (chosen & ~free).any()
+    # In blocks of 8 x 8: nearly every chosen pixel has a chosen neighbor to its right or left.
+    beside = np.roll(chosen, 1, axis=1) | np.roll(chosen, -1, axis=1)
+    assert np.count_nonzero(chosen & beside) > 0.97 * 900
+
+
+def test_blocks_within_can_fill_all_that_is_free() -> None:
+    free = np.random.default_rng(1).random((30, 40)) < 0.3
+    count = int(free.sum())
+    assert np.array_equal(blocks_within(free, count, np.random.default_rng(0)), free)
+    with pytest.raises(ValueError, match=f"{count + 1} pixels are wanted, {count} are free"):
+        blocks_within(free, count + 1, np.random.default_rng(0))

@@ -63,10 +63,10 @@ _IRISES: tuple[Color, ...] = (
 class Eyes:
     """Both eyes with their lids, lashes, shadow and bags."""
 
-    apart: float = trait(15.4, 20.2)
+    apart: float = trait(14.6, 20.8)
     down: float = trait(-2.2, 2.0)
-    width: float = trait(6.4, 9.8)
-    top: float = trait(2.7, 6.2)
+    width: float = trait(6.2, 10.2)
+    top: float = trait(2.6, 6.6)
     bottom: float = trait(1.5, 3.8)
     tilt: float = trait(-0.2, 0.26)
     peak: float = trait(-0.28, 0.28)
@@ -79,8 +79,8 @@ class Eyes:
     crease_dark: float = trait(-0.1, 0.85)
     lash: float = trait(0.5, 2.1)
     wing: float = trait(-2.0, 4.0)
-    shadow: float = trait(-0.25, 0.85)
-    shadow_hue: float = trait(0.5, 1.1)
+    shadow: float = trait(-0.15, 0.9)
+    shadow_hue: float = trait(0.35, 1.12)
     shadow_value: float = trait(0.3, 0.85)
     bag: float = trait(-0.1, 0.6)
     lower: float = trait(0.15, 0.9)
@@ -233,8 +233,8 @@ class Nose:
     bridge: float = trait(1.6, 6.2)
     bridge_dark: float = trait(0.1, 0.85)
     bend: float = trait(-3.0, 3.0)
-    bridge_tint: float = trait(-0.4, 0.75)
-    bridge_hue: float = trait(-0.16, 0.13)
+    bridge_tint: float = trait(-0.3, 0.9)
+    bridge_hue: float = trait(-0.32, 0.16)
     bridge_value: float = trait(0.35, 1.0)
     wings: float = trait(5.2, 12.8)
     wing_size: float = trait(2.0, 4.6)
@@ -247,12 +247,12 @@ class Nose:
     hole_tall: float = trait(0.45, 0.9)
     hole_turn: float = trait(-0.6, 0.6)
     hole_dark: float = trait(0.5, 1.0)
-    tint: float = trait(0.0, 0.8)
-    tint_hue: float = trait(-0.16, 0.13)
+    tint: float = trait(0.1, 0.95)
+    tint_hue: float = trait(-0.32, 0.16)
     tint_value: float = trait(0.35, 1.0)
     shine: float = trait(0.0, 0.9)
     shine_line: float = trait(-0.2, 0.7)
-    stud: float = trait(-1.8, 1.0)  # worn above 0
+    stud: float = trait(-0.8, 1.0)  # worn above 0, larger the higher
     stud_side: float = trait(-1.0, 1.0)
     stud_hue: float = trait(0.0, 1.0)
 
@@ -291,8 +291,9 @@ def draw_nose(nose: Nose, skin: Skin) -> Iterator[Shape]:
     yield Shape((shine,), mix(color, _WHITE, 0.75), "nose", nose.shine)
     if nose.stud > 0:
         x = CENTER_X + math.copysign(wing_x + 0.5 * size, nose.stud_side)
-        stud = ellipse(x, wing_y - 0.4 * size, 1.5, 1.5)
-        yield Shape((stud,), hsv(nose.stud_hue, 0.5, 0.95), "nose")
+        r = 1.3 + 1.1 * nose.stud
+        stud = ellipse(x, wing_y - 0.4 * size, r, r)
+        yield Shape((stud,), hsv(nose.stud_hue, 0.6, 0.95), "nose")
 
 
 def _bridge(nose: Nose, color: Color, deep: Color, tip: float) -> Iterator[Shape]:
@@ -402,7 +403,7 @@ def _inside(mouth: Mouth, lips: _Lips) -> Iterator[Shape]:
 
 # --- marks ----------------------------------------------------------------------------------------
 
-FEWEST_MARKS, MOST_MARKS = 3, 6
+FEWEST_MARKS, MOST_MARKS = 4, 6
 
 _MOLES: tuple[Color, ...] = ((28, 16, 14), (66, 34, 22), (104, 52, 34), (150, 50, 46))
 _SCARS: tuple[Color, ...] = ((246, 204, 196), (214, 110, 104), (120, 40, 44))
@@ -468,7 +469,7 @@ def draw_marks(marks: Sequence[Mark], skin: Skin) -> Iterator[Shape]:
 
 
 def _mole(mark: Mark, skin: Skin, x: float, y: float) -> Shape:
-    r = 1.5 + 1.6 * mark.size
+    r = 1.8 + 1.6 * mark.size
     color = mix(ramp(_MOLES, mark.color), shade(skin.color, 0.4), 0.15)
     return Shape((ellipse(x, y, r, r * mark.long, mark.turn),), color, "marks", 0.95)
 
@@ -478,13 +479,13 @@ def _scar(mark: Mark, skin: Skin, x: float, y: float) -> Iterator[Shape]:
     half = (4.5 + 4.5 * mark.size) * mark.long
     bow = curve(np.linspace(-half, half, 11), 1.5 * mark.long * TAPER)
     line = bow @ np.array([[c, s], [-s, c]]) + (x, y)
-    yield Shape((stroke(line, 3.0 * TAPER),), shade(skin.color, 0.55), "marks", 0.5)
-    yield Shape((stroke(line, 1.7 * TAPER),), ramp(_SCARS, mark.color), "marks", 0.95)
+    yield Shape((stroke(line, 3.4 * TAPER),), shade(skin.color, 0.55), "marks", 0.5)
+    yield Shape((stroke(line, 2.1 * TAPER),), ramp(_SCARS, mark.color), "marks", 0.95)
 
 
 def _patch(mark: Mark, x: float, y: float) -> Shape:
-    oval = ellipse(0.0, 0.0, 3.2 + 3.2 * mark.size, 2.6 + 2.2 * mark.size, mark.turn)
+    oval = ellipse(0.0, 0.0, 3.6 + 3.0 * mark.size, 3.0 + 2.2 * mark.size, mark.turn)
     turns = np.linspace(0.0, 6.0 * np.pi, len(oval), endpoint=False)
     blob = oval * (1.0 + 0.16 * np.sin(turns + 9.0 * mark.long))[:, None] + (x, y)
     color = ramp(_PATCHES, mark.color)
-    return Shape((closed_curve(blob, 2),), color, "marks", 0.4 + 0.4 * mark.long)
+    return Shape((closed_curve(blob, 2),), color, "marks", 0.55 + 0.35 * mark.long)

@@ -79,23 +79,23 @@ class Face:
 class Camera:
     """Pose, crop, light and picture quality of one photo."""
 
-    yaw: float = trait(-0.25, 0.25)
-    pitch: float = trait(-0.14, 0.14)
-    roll: float = trait(-0.07, 0.07)
-    scale: float = trait(0.95, 1.04)
-    x: float = trait(-1.8, 1.8)
-    y: float = trait(-1.8, 1.8)
+    yaw: float = trait(-0.2, 0.2)
+    pitch: float = trait(-0.12, 0.12)
+    roll: float = trait(-0.05, 0.05)
+    scale: float = trait(0.96, 1.03)
+    x: float = trait(-1.3, 1.3)
+    y: float = trait(-1.3, 1.3)
     light_x: float = trait(-0.8, 0.8)
     light_y: float = trait(-0.9, 0.1)
     light: float = trait(0.15, 0.55)
-    warmth: float = trait(-1.0, 1.0)
+    warmth: float = trait(-0.8, 0.8)
     exposure: float = trait(0.82, 1.14)
     shadow: float = trait(-1.6, 1.0)
     shadow_turn: float = trait(0.0, 2 * np.pi)
     shadow_at: float = trait(-10.0, 30.0)
     blur: float = trait(0.2, 0.8)
-    noise: float = trait(0.8, 4.0)
-    jpeg: float = trait(55.0, 96.0)
+    noise: float = trait(0.8, 3.5)
+    jpeg: float = trait(65.0, 96.0)
     backdrop: float = trait(60.0, 235.0)
     backdrop_relief: float = trait(10.0, 55.0)
 
@@ -137,6 +137,28 @@ def render(world: str, seed: int, identity: int, photo: int) -> Face:
     canvas = _paint(genes, shot)
     frame = _compress(_develop(canvas, genes, shot), shot.camera)
     return Face(frame, _supports(canvas))
+
+
+def decoys(
+    world: str, seed: int, identity: int, photo: int, count: int
+) -> dict[str, Bool[np.ndarray, "count h w"]]:
+    """Masks that the planted parts of `count` other people would have in this very photo.
+
+    Whoever hides them together with the person's own hides the part without telling its outline.
+
+    Raises:
+        UserError: No such world.
+    """
+    own = planted(world)
+    genes, shot = _draw(own, seed, identity, photo)
+    masks: dict[str, list[Bool[np.ndarray, "h w"]]] = {part: [] for part in own}
+    for number in range(count):
+        rng = generator(seed, "decoy", identity, photo, number)
+        stranger = {part: rng.random(_COUNTS[part]) for part in own}
+        shown = _supports(_paint({**genes, **stranger}, shot))
+        for part in own:
+            masks[part].append(shown[part])
+    return {part: np.stack(shown) for part, shown in masks.items()}
 
 
 class Rendered(NamedTuple):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 #: Blocks of the four stages, by depth.
-BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
+BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
 
 
 class Block(nn.Module):
@@ -46,31 +46,36 @@ class IResNet(nn.Module):
     """Embedding [n, embedding] (not normalized) of images [n, 3, 16 k, 16 l].
 
     Args:
-        depth: 18, 50 or 100.
+        depth: 10, 18, 50 or 100.
         width: Channels of the first stage; 64 in the public models. All others scale with it.
         embedding: Length of the embedding.
         final_size: Height and width of the last map, 1/16 of the input.
+        stem_stride: 2 halves the map in the first convolution, where the public models do it in
+            the last stage, which then keeps its input's size and channels: a quarter of the work
+            and a last map of the same size.
     """
 
     def __init__(
         self,
         *,
-        depth: Literal[18, 50, 100],
+        depth: Literal[10, 18, 50, 100],
         width: int = 64,
         embedding: int = 512,
         final_size: tuple[int, int] = (7, 7),
+        stem_stride: Literal[1, 2] = 1,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(3, width, 3, stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.prelu = nn.PReLU(width)
         counts = BLOCKS[depth]
-        self.layer1 = _stage(width, width, counts[0])
-        self.layer2 = _stage(width, 2 * width, counts[1])
-        self.layer3 = _stage(2 * width, 4 * width, counts[2])
-        self.layer4 = _stage(4 * width, 8 * width, counts[3])
-        self.bn2 = nn.BatchNorm2d(8 * width)
-        self.fc = nn.Linear(8 * width * final_size[0] * final_size[1], embedding)
+        self.layer1 = _stage(width, width, counts[0], 2)
+        self.layer2 = _stage(width, 2 * width, counts[1], 2)
+        self.layer3 = _stage(2 * width, 4 * width, counts[2], 2)
+        last = 8 * width // stem_stride
+        self.layer4 = _stage(4 * width, last, counts[3], 2 // stem_stride)
+        self.bn2 = nn.BatchNorm2d(last)
+        self.fc = nn.Linear(last * final_size[0] * final_size[1], embedding)
         self.features = nn.BatchNorm1d(embedding)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,6 +86,6 @@ class IResNet(nn.Module):
         return out
 
 
-def _stage(inputs: int, outputs: int, count: int) -> nn.Sequential:
-    first = Block(inputs, outputs, stride=2)
+def _stage(inputs: int, outputs: int, count: int, stride: int) -> nn.Sequential:
+    first = Block(inputs, outputs, stride)
     return nn.Sequential(first, *(Block(outputs, outputs, stride=1) for _ in range(count - 1)))

@@ -16,6 +16,8 @@ Activation = Literal["prelu", "relu6", "relu", "none"]
 
 #: (expansion, output channels, repeats, stride of the first) of the bottleneck stages.
 STAGES = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
+#: Bottlenecks of each stage in the paper.
+REPEATS = tuple(repeats for _, _, repeats, _ in STAGES)
 
 
 def _activation(kind: Activation, channels: int) -> nn.Module:
@@ -84,6 +86,7 @@ class MobileFaceNet(nn.Module):
         final_size: Height and width of the last spatial map, 1/16 of the input.
         width: Channels of the first stages; 64 in the paper. All others scale with it.
         embedding: Length of the embedding.
+        repeats: Bottlenecks of each stage.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class MobileFaceNet(nn.Module):
         final_size: tuple[int, int] = (7, 7),
         width: int = 64,
         embedding: int = 128,
+        repeats: tuple[int, ...] = REPEATS,
     ) -> None:
         super().__init__()
         self.stem = Unit(3, width, 3, activation, stride=2, padding=1)
@@ -105,9 +109,9 @@ class MobileFaceNet(nn.Module):
         )
         blocks: list[nn.Module] = []
         inputs = width
-        for expansion, outputs, repeats, first_stride in STAGES:
+        for (expansion, outputs, _, first_stride), count in zip(STAGES, repeats, strict=True):
             scaled = outputs * width // 64
-            for repeat in range(repeats):
+            for repeat in range(count):
                 stride = first_stride if repeat == 0 else 1
                 blocks.append(Bottleneck(inputs, scaled, expansion, stride, activation))
                 inputs = scaled

@@ -41,6 +41,9 @@ ARCHITECTURES.add("inception_resnet_v1", "facefocus.models.inception_resnet:Ince
 #: recognizer or a function without arguments that makes one.
 PLUGINS: Registry[Callable[[], Recognizer] | Recognizer] = Registry("recognizer")
 
+#: Weights that are part of the package lie below.
+_PACKAGED = Path(__file__).parent
+
 #: A value of an architecture's option, as TOML can hold it.
 Option = bool | int | float | str | list[int]
 
@@ -58,7 +61,8 @@ class Entry(BaseModel):
         source: Where it comes from.
         license: Of the weights.
         commercial: Whether that license allows commercial use.
-        file: Path of the weights file under ``models/``.
+        file: Path of the weights file under ``models/``; those in ``embedded/`` are part of the
+            package, each with a card of the same name.
         sha256: Of the file, where it is known; any other file is refused.
         mirror_sha256: Of a mirror's copy: a difference is reported, not refused.
         accuracy: Published or measured figures.
@@ -98,6 +102,19 @@ class Entry(BaseModel):
     def reader(self) -> Preprocessing:
         """How the recognizer reads a frame."""
         return from_mapping(self.preprocessing)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the package brings the weights."""
+        return self.file.startswith("embedded/")
+
+    def present(self) -> Path | None:
+        """The weights file where there is one here."""
+        if self.embedded:
+            candidates = iter([_PACKAGED / self.file])
+        else:
+            candidates = (root / "models" / self.file for root in locations.search_dirs())
+        return next((path for path in candidates if path.is_file()), None)
 
     @property
     def terms(self) -> str:
@@ -142,6 +159,26 @@ def read_entries(text: str) -> dict[str, Entry]:
 def names() -> list[str]:
     """Names of every recognizer of the zoo, in the order of ``zoo.toml``."""
     return list(entries())
+
+
+def embedded() -> list[str]:
+    """Names of the recognizers whose weights the package brings."""
+    return [name for name, entry in entries().items() if entry.embedded]
+
+
+def card(name: str) -> Path:
+    """The card of an embedded recognizer: how it was trained, and how good it is.
+
+    Raises:
+        UserError: No such recognizer, or not an embedded one; names those.
+    """
+    entry = describe(name)
+    if not entry.embedded:
+        raise UserError(
+            f"The recognizer must be one of {', '.join(embedded())}. Got '{name}', which has no "
+            "card." + did_you_mean(name, embedded())
+        )
+    return (_PACKAGED / entry.file).with_suffix(".toml")
 
 
 def full_name(name: str) -> str:
@@ -234,7 +271,7 @@ def fetch(
     """
     own = full_name(name)
     entry = entries()[own]
-    present = _present(entry)
+    present = entry.present()
     if present is not None:
         return present, (f"'{own}' is here already: {present}.",)
     if entry.url is None:
@@ -312,7 +349,7 @@ def uninitialized(make: Callable[[], nn.Module]) -> nn.Module:
 
 def _load_entry(name: str) -> TorchRecognizer:
     entry = entries()[name]
-    path = locations.find(
+    path = entry.present() or locations.find(
         f"models/{entry.file}",
         f"The weights of '{name}'",
         f"Get them by: facefocus models fetch {name}.",
@@ -354,11 +391,6 @@ def _by_hand(name: str, entry: Entry) -> tuple[str, ...]:
 
 def _cached(entry: Entry) -> Path:
     return locations.cache_dir() / "models" / entry.file
-
-
-def _present(entry: Entry) -> Path | None:
-    candidates = (root / "models" / entry.file for root in locations.search_dirs())
-    return next((path for path in candidates if path.is_file()), None)
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -70,6 +70,28 @@ def random_blocks(
     return control.reshape(mask.shape)
 
 
+def blocks_within(
+    free: Bool[np.ndarray, "h w"], count: int, rng: np.random.Generator
+) -> Bool[np.ndarray, "h w"]:
+    """`count` pixels of `free`, in square blocks as `random_blocks`; cut off at what is not free.
+
+    Raises:
+        ValueError: Fewer than `count` pixels are free.
+    """
+    if np.count_nonzero(free) < count:
+        raise ValueError(f"{count} pixels are wanted, {np.count_nonzero(free)} are free.")
+    height, width = free.shape
+    side = max(1, round(BLOCK_SIDE * min(height, width)))
+    chosen = np.zeros(free.shape, dtype=bool)
+    places = iter(rng.permutation(free.size))
+    while (missing := count - np.count_nonzero(chosen)) > 0:
+        top, left = divmod(int(next(places)), width)
+        window = np.s_[top : top + side, left : left + side]
+        new = np.flatnonzero(free[window] & ~chosen[window])[:missing]
+        chosen[window].flat[new] = True
+    return chosen
+
+
 def draws(
     name: str, mask: Bool[np.ndarray, "h w"], count: int, *, seed: int, identity: str
 ) -> Bool[np.ndarray, "count h w"]:
