@@ -81,6 +81,7 @@ def _gradient_maps(
             list(dict.fromkeys(configs.values())),
             max_pairs=max_pairs,
             seed=session.experiment.seed,
+            memory=session.spec.memory,
             progress=progress,
         )
         for output, config in configs.items():

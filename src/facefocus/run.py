@@ -35,7 +35,7 @@ def execute(session: Session, executor: Executor | None = None, progress: Progre
     done = 0
     for stage, kind in STAGES.items():
         todo = [task for task in session.plan.tasks if isinstance(task, kind)]
-        left = [rest for task in todo if (rest := _left(session, task)) is not None]
+        left = [rest for task in todo if (rest := left_of(session, task)) is not None]
         total = sum(task.cost for task in left)
         passed = 0
         if executor is None:
@@ -51,7 +51,8 @@ def execute(session: Session, executor: Executor | None = None, progress: Progre
     return done
 
 
-def _left(session: Session, task: Task) -> Task | None:
+def left_of(session: Session, task: Task) -> Task | None:
+    """What a task still has to make; None where everything is there."""
     return task.without([key for key in task.keys if key in session.store])
 
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from facefocus.errors import UserError
 from facefocus.faces.faceset import Identity
 from facefocus.models import backends
-from facefocus.models.backends import OpenVino, accelerate
-from facefocus.models.recognizer import WhiteBox
+from facefocus.models.backends import (
+    AGREEMENT,
+    Checked,
+    accelerate,
+    in_precision,
+    precision_of_backend,
+)
+from facefocus.models.recognizer import TorchRecognizer, WhiteBox
 from facefocus.saliency.identity import cam_identity_maps
 from facefocus.saliency.streams import CamConfig
 from tests.small import SIDE, TinyNet, tiny_recognizer
@@ -82,14 +91,66 @@ def test_the_module_is_left_as_it_was() -> None:
     assert recognizer.module.training and recognizer.module.first.training
 
 
-def test_a_backend_that_disagrees_is_refused_with_the_figure(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_backend_that_disagrees_is_refused_with_the_figure() -> None:
     recognizer = tiny_recognizer()
-    backend = OpenVino(recognizer)
-    monkeypatch.setattr(backends, "_compile", lambda *_: lambda x: [np.ones((16, 8), np.float32)])
-    with pytest.raises(UserError, match=r"differ from torch's: least cosine .*0\.9999 is needed"):
-        backend(torch.zeros(16, 3, SIDE, SIDE))
+    expected = recognizer.embed(FRAMES[:16])
+    least = (expected.sum(1) / np.linalg.norm(expected, axis=1) / math.sqrt(8)).min()
+
+    def wrong(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        return (torch.ones(len(inputs), 8) for inputs in batches)
+
+    recognizer.forward = Checked("Wrong", wrong, recognizer, "float32")
+    message = rf"Wrong's embeddings of 'tiny' differ .*least cosine {least:.6f}, 0\.9999 is needed"
+    with pytest.raises(UserError, match=message):
+        recognizer.embed(FRAMES)
+
+
+@needs_openvino
+def test_batches_keep_their_order_while_two_requests_take_turns() -> None:
+    fast = accelerate(tiny_recognizer(), "openvino")
+    frames = np.random.default_rng(2).integers(0, 256, (16 * 7, SIDE, SIDE, 3), dtype=np.uint8)
+    got, expected = fast.embed(frames), tiny_recognizer().embed(frames)
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    assert isinstance(fast, TorchRecognizer) and isinstance(fast.forward, Checked)
+    assert fast.forward.cosine is not None and fast.forward.cosine >= 0.9999
+
+
+def test_half_precision_runs_on_a_copy() -> None:
+    module = tiny_recognizer().module
+    assert isinstance(module, nn.Module)
+    half = in_precision(module, torch.bfloat16)
+    images = torch.randn(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    got, expected = half(images.bfloat16()).float(), module(images)
+    assert {value.dtype for value in module.parameters()} == {torch.float32}
+    assert {value.dtype for value in half.parameters()} == {torch.bfloat16}
+    assert F.cosine_similarity(got, expected).min() > 0.999
+
+
+def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="'cuda-half' needs a GPU that this torch can use"):
+        accelerate(tiny_recognizer(), "cuda-half")
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+
+
+@needs_gpu
+@pytest.mark.parametrize("backend", ["cuda", "cuda-half"])
+def test_a_gpu_gives_the_embeddings_of_a_cpu(backend: str) -> None:
+    expected = tiny_recognizer().embed(FRAMES)
+    fast = accelerate(tiny_recognizer(), backend)
+    got = torch.from_numpy(fast.embed(FRAMES))
+    least = AGREEMENT[precision_of_backend(backend)]
+    assert F.cosine_similarity(got, torch.from_numpy(expected)).min() > least
+
+
+def test_a_small_budget_makes_small_batches_and_equal_embeddings() -> None:
+    # The largest output is 6 x 32 x 32 floats: 24 KB, five times that per image.
+    small = accelerate(tiny_recognizer(), "torch", memory=4 * 5 * 4 * 6 * 32 * 32)
+    assert isinstance(small, TorchRecognizer) and small.batch == 4
+    expected = tiny_recognizer().embed(FRAMES)
+    np.testing.assert_allclose(small.embed(FRAMES), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_auto_is_torch_where_openvino_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What runs passes without gradients: plain torch, or OpenVINO where it is installed.
+"""What runs passes without gradients: plain torch, OpenVINO on a CPU, or a GPU.
 
 A backend is checked against torch on the first frames it sees, and refused if they disagree.
 Gradients always come from torch, so maps and masks never depend on the backend.
@@ -6,89 +6,188 @@ Gradients always come from torch, so maps and masks never depend on the backend.
 
 from __future__ import annotations
 
+import copy
 import sys
 import warnings
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import cycle
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from facefocus.errors import UserError, did_you_mean, one_line
-from facefocus.models.recognizer import Recognizer, TorchRecognizer
+from facefocus.models.calls import as_found
+from facefocus.models.memory import budget_of, forward_bytes, images_within, out_of_memory
+from facefocus.models.recognizer import CHUNK, Forward, Recognizer, TorchRecognizer
 
-BACKENDS = ("auto", "torch", "openvino", "openvino-bf16")
+#: What can be asked for; ``auto`` is the first of `PREFERRED` that is present.
+BACKENDS = ("auto", "torch", "openvino", "openvino-bf16", "cuda", "cuda-half")
+PREFERRED = ("cuda", "openvino", "torch")
 
 #: Least cosine between a backend's embedding and torch's, by precision.
-AGREEMENT = {"float32": 0.9999, "bfloat16": 0.999}
+AGREEMENT = {"float32": 0.9999, "bfloat16": 0.999, "float16": 0.999}
+_PRECISION = {"openvino-bf16": "bfloat16", "cuda-half": "float16"}
 
 #: Raise when networks are compiled in another way: last bits of embeddings may differ then.
 PROGRAM = 2
 
+#: Images of a batch on a GPU: enough to keep it busy.
+GPU_BATCH = 256
 
-def accelerate(recognizer: Recognizer, backend: str = "auto") -> Recognizer:
+
+def precision_of_backend(backend: str) -> str:
+    """The type a backend computes in: ``float32``, ``bfloat16`` or ``float16``."""
+    return _PRECISION.get(backend, "float32")
+
+
+def absent(backend: str) -> str | None:
+    """Why a backend cannot be used on this machine, or None."""
+    if backend.startswith("openvino") and find_spec("openvino") is None:
+        return "needs: pip install 'facefocus[fast]'"
+    if backend.startswith("cuda") and not torch.cuda.is_available():
+        return "needs a GPU that this torch can use, and finds none"
+    return None
+
+
+def accelerate(
+    recognizer: Recognizer, backend: str = "auto", memory: int | None = None
+) -> Recognizer:
     """The recognizer with its inference on a backend; black boxes stay as they are.
 
     Args:
-        recognizer: A freshly loaded recognizer.
-        backend: ``auto`` (OpenVINO where installed, else torch), ``torch``, ``openvino`` or
-            ``openvino-bf16`` (half the bits, up to three times as fast).
+        recognizer: A freshly loaded recognizer. On a GPU, gradients are taken there as well.
+        backend: ``auto`` (a GPU, else OpenVINO, else torch), ``torch``, ``openvino``,
+            ``openvino-bf16`` (half the bits, up to three times as fast), ``cuda`` or
+            ``cuda-half``.
+        memory: Bytes that a batch may take; half of what is free by default.
 
     Raises:
-        UserError: No such backend, or it is not installed.
+        UserError: No such backend, or it is not present.
     """
     if backend not in BACKENDS:
         raise UserError(
             f"The 'backend' must be one of {', '.join(BACKENDS)}. Got '{backend}'."
             + did_you_mean(backend, BACKENDS)
         )
-    present = find_spec("openvino") is not None
-    if backend.startswith("openvino") and not present:
-        raise UserError(f"The backend '{backend}' needs: pip install 'facefocus[fast]'.")
-    if backend == "torch" or not present or not _convertible(recognizer):
+    why = absent(backend)
+    if why is not None:
+        raise UserError(f"The backend '{backend}' {why}.")
+    if not isinstance(recognizer, TorchRecognizer) or not isinstance(recognizer.module, nn.Module):
         return recognizer
-    assert isinstance(recognizer, TorchRecognizer)
-    precision = "bfloat16" if backend == "openvino-bf16" else "float32"
-    recognizer.forward = OpenVino(recognizer, precision)
-    recognizer.precision = f"openvino {version('openvino')} program {PROGRAM} {precision}"
+    chosen = chosen_backend(backend)
+    most = GPU_BATCH if chosen.startswith("cuda") else CHUNK
+    if memory is not None or chosen.startswith("cuda"):
+        each = forward_bytes(recognizer.layers())
+        recognizer.batch = images_within(budget_of(memory), each, most)
+    precision = precision_of_backend(chosen)
+    if chosen.startswith("openvino"):
+        engine: Forward = OpenVino(recognizer, precision)
+        recognizer.forward = Checked("OpenVINO", engine, recognizer, precision)
+        recognizer.precision = f"openvino {version('openvino')} program {PROGRAM} {precision}"
+    elif chosen.startswith("cuda"):
+        to_gpu(recognizer.module)
+        engine = Cuda(recognizer.module, precision)
+        recognizer.forward = Checked("CUDA", engine, recognizer, precision)
+        recognizer.precision = f"torch {torch.__version__} cuda {precision}"
     return recognizer
 
 
-def _convertible(recognizer: Recognizer) -> bool:
-    return isinstance(recognizer, TorchRecognizer) and isinstance(recognizer.module, nn.Module)
+def chosen_backend(backend: str) -> str:
+    """What `backend` comes to on this machine: ``auto`` is the fastest exact one that is here."""
+    if backend != "auto":
+        return backend
+    return next(name for name in PREFERRED if absent(name) is None)
 
 
-class OpenVino:
-    """A network compiled by OpenVINO for one batch shape when it is first called."""
+class Checked:
+    """What runs a network, compared with torch on the first batch it sees.
 
-    def __init__(self, recognizer: TorchRecognizer, precision: str = "float32") -> None:
+    Attributes:
+        cosine: Least cosine between its embeddings and torch's; None before the first batch.
+    """
+
+    def __init__(
+        self, title: str, engine: Forward, recognizer: TorchRecognizer, precision: str
+    ) -> None:
+        self._title, self._engine, self._reference = title, engine, recognizer.forward
         self._name, self._precision = recognizer.name, precision
-        self._module = recognizer.module
-        self._reference: Callable[[Tensor], Tensor] = recognizer.forward
-        self._compiled: Any = None
+        self.cosine: float | None = None
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """Embeddings [n, d] of preprocessed images [n, C, h, w].
+    def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Embeddings of each batch.
 
         Raises:
-            UserError: The network cannot be converted, or its embeddings differ from torch's.
+            UserError: The network cannot be run, or its embeddings differ from torch's.
         """
-        if self._compiled is None:
-            self._compiled = _compile(self._module, inputs, self._name, self._precision)
-            self._check(inputs)
-        return torch.from_numpy(self._compiled(inputs.contiguous().numpy())[0])
+        waiting = iter(batches)
+        if self.cosine is None:
+            first = next(waiting)
+            yield self._checked(first)
+        yield from self._engine(waiting)
 
-    def _check(self, inputs: Tensor) -> None:
-        expected, got = self._reference(inputs), self(inputs)
-        cosine = float(nn.functional.cosine_similarity(expected, got).min())
+    def _checked(self, inputs: Tensor) -> Tensor:
+        (got,), (expected,) = self._engine([inputs]), self._reference([inputs])
+        cosine = float(nn.functional.cosine_similarity(expected.float(), got.float()).min())
         least = AGREEMENT[self._precision]
         if not cosine >= least:
             raise UserError(
-                f"OpenVINO's embeddings of '{self._name}' differ from torch's: least cosine"
-                f" {cosine:.6f}, {least} is needed. Use --backend torch."
+                f"{self._title}'s embeddings of '{self._name}' differ from torch's: least"
+                f" cosine {cosine:.6f}, {least} is needed. Use --backend torch."
             )
+        self.cosine = cosine
+        return got
+
+
+# OpenVINO -----------------------------------------------------------------------------------------
+
+
+class OpenVino:
+    """A network compiled by OpenVINO for each shape of batch that it sees.
+
+    Two requests take turns: while one runs, the next batch is prepared.
+    """
+
+    def __init__(self, recognizer: TorchRecognizer, precision: str = "float32") -> None:
+        self._title, self._precision = recognizer.name, precision
+        self._module = recognizer.module
+        self._requests: dict[torch.Size, list[Any]] = {}
+
+    def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Embeddings of batches of one shape.
+
+        Raises:
+            UserError: The network cannot be converted.
+        """
+        running: deque[Any] = deque()
+        turns: Iterator[Any] | None = None
+        try:
+            for inputs in batches:
+                turns = turns or cycle(self._compiled(inputs))
+                request = next(turns)
+                if request in running:
+                    yield _result(running.popleft())
+                request.start_async([inputs.contiguous().numpy()])
+                running.append(request)
+            while running:
+                yield _result(running.popleft())
+        finally:
+            for request in running:
+                request.wait()
+
+    def _compiled(self, inputs: Tensor) -> list[Any]:
+        if inputs.shape not in self._requests:
+            compiled = _compile(self._module, inputs, self._title, self._precision)
+            self._requests[inputs.shape] = [compiled.create_infer_request() for _ in range(2)]
+        return self._requests[inputs.shape]
+
+
+def _result(request: Any) -> Tensor:
+    request.wait()
+    return torch.from_numpy(request.get_output_tensor(0).data.copy())
 
 
 def _compile(module: Any, inputs: Tensor, name: str, precision: str) -> Any:
@@ -111,9 +210,15 @@ def _compile(module: Any, inputs: Tensor, name: str, precision: str) -> Any:
         model = frontend.convert(frontend.load(decoder))
         model.reshape(list(inputs.shape))
         _prelu_as_maximum(model)
-        hint = {"INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision]}
-        return openvino.Core().compile_model(model, "CPU", hint)
+        hints = {
+            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+            # As many as torch has: workers share the cores.
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        return openvino.Core().compile_model(model, "CPU", hints)
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         raise UserError(
             f"OpenVINO cannot run '{name}': {one_line(error)} Use --backend torch."
         ) from error
@@ -140,3 +245,57 @@ def _prelu_as_maximum(model: Any) -> None:
         shape = (1, -1, *(1 for _ in x.get_partial_shape()[2:]))
         scaled = opset13.multiply(x, opset13.constant(slopes.data.reshape(shape)))
         node.output(0).replace(opset13.maximum(x, scaled).output(0))
+
+
+# GPU ----------------------------------------------------------------------------------------------
+
+
+def to_gpu(module: nn.Module) -> None:
+    """Move a network to the GPU, channels last; float32 there has all its bits.
+
+    Convolutions in TF32, torch's default, would give other masks than a CPU.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    module.to("cuda").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class Cuda:
+    """A network on the GPU, recorded as a CUDA graph for each shape of batch that it sees.
+
+    A graph is launched as one: a network of a hundred small kernels is not bound by launching
+    them.
+    """
+
+    def __init__(self, module: nn.Module, precision: str) -> None:
+        self._dtype = getattr(torch, precision)
+        self._module = module if precision == "float32" else in_precision(module, self._dtype)
+        self._graphs: dict[torch.Size, tuple[Any, Tensor, Tensor]] = {}
+
+    def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Embeddings of each batch; the GPU's memory keeps inputs and outputs of the graphs."""
+        for inputs in batches:
+            if inputs.shape not in self._graphs:
+                self._graphs[inputs.shape] = self._record(inputs.to(self._dtype))
+            graph, given, made = self._graphs[inputs.shape]
+            given.copy_(inputs)
+            graph.replay()
+            yield made.clone()
+
+    def _record(self, inputs: Tensor) -> tuple[Any, Tensor, Tensor]:
+        given = inputs.clone(memory_format=torch.channels_last)
+        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        beside.wait_stream(torch.cuda.current_stream())
+        with as_found(self._module), torch.cuda.stream(beside):
+            for _ in range(3):  # cuDNN chooses its kernels before they are recorded
+                self._module(given)
+        torch.cuda.current_stream().wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        with as_found(self._module), torch.cuda.graph(graph):
+            made = self._module(given)
+        return graph, given, made
+
+
+def in_precision(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy of a network in another type, channels last; the network stays as it is."""
+    made: nn.Module = copy.deepcopy(module).to(dtype)
+    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -120,14 +120,17 @@ def as_found(network: Network) -> Iterator[None]:
 ENOUGH = 16
 
 
-def least_batch() -> int:
-    """Fewest images that a pass must have for its bits not to depend on how many there are.
+def filled(count: int) -> int:
+    """How many images a pass of `count` must be filled up to for its bits not to depend on it.
 
     Torch leaves oneDNN for its own kernels, which differ in the last bits, for one image, and on a
-    single thread for fewer than sixteen. Measured: 2 images on two threads, 16 on one thread and
-    50 on either give every image the same bits, forward and backward.
+    single thread for fewer than sixteen; oneDNN adds in another order where threads share an
+    image. Measured: 2, 4, 6, ... images on two threads, 16 on one thread and 50 on either give
+    every image the same bits, forward and backward; 3 images on two threads do not always.
     """
-    return 2 if torch.get_num_threads() > 1 else ENOUGH
+    threads = torch.get_num_threads()
+    step = threads if threads > 1 and ENOUGH % threads == 0 else ENOUGH
+    return max(1, -(-count // step)) * step if count < ENOUGH else count
 
 
 def refuse_script(network: Network) -> None:

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from facefocus.errors import UserError
-from facefocus.models.calls import Convolutions, Network, Seen, as_found, least_batch, refuse_script
+from facefocus.models.calls import Convolutions, Network, Seen, as_found, filled, refuse_script
 from facefocus.models.layers import LayerTable, trace
+from facefocus.models.lean import Lean
 
 
 class Capture:
@@ -95,7 +96,7 @@ def capture(
 ) -> Capture:
     """Run `network` on `inputs` once and keep the chosen convolution outputs.
 
-    Fewer images than `least_batch` are filled up with zeros, so that the values of an image do not
+    Few images are filled up with zeros (see `calls.filled`), so that the values of an image do not
     depend on its company.
 
     Args:
@@ -130,6 +131,7 @@ def capture(
         torch.enable_grad(),
         as_found(network),
         Convolutions(visit),
+        Lean(),
     ):
         embeddings = network(padded)
     _check_embeddings(embeddings, len(padded))
@@ -153,8 +155,8 @@ def _padded(inputs: Tensor) -> Tensor:
     # Always a copy: a network may overwrite its input, and a tensor made in inference mode cannot
     # take part in a graph.
     inputs = inputs.detach().clone()
-    missing = least_batch() - len(inputs)
-    if missing <= 0:
+    missing = filled(len(inputs)) - len(inputs)
+    if missing == 0:
         return inputs
     # Same strides for the filler: another memory format would run other kernels.
     return torch.cat([inputs, *[torch.zeros_like(inputs[:1])] * missing])

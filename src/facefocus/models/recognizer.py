@@ -7,7 +7,7 @@ its layers can be had.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -21,11 +21,14 @@ from facefocus.models.calls import ENOUGH, Network, as_found
 from facefocus.models.capture import Capture
 from facefocus.models.capture import capture as capture_network
 from facefocus.models.layers import LayerTable, placement, trace_layers
+from facefocus.models.memory import out_of_memory
 from facefocus.models.preprocessing import Preprocessing
 
-#: Every forward pass without gradients runs on exactly this many images, the last ones padded:
-#: embeddings are then bit-identical however frames are grouped.
+#: Every forward pass without gradients runs on exactly this many images (on a GPU, on so many that
+#: it is busy), the last ones padded: embeddings are then bit-identical however frames are grouped.
 CHUNK = ENOUGH
+#: Batches of preprocessed images, channels last, to their embeddings, in order.
+Forward = Callable[[Iterable[Tensor]], Iterator[Tensor]]
 
 
 @runtime_checkable
@@ -120,9 +123,11 @@ class TorchRecognizer:
         self.name = name
         self.module = module
         self.preprocessing = preprocessing
-        #: Runs inference without gradients on CHUNK preprocessed images, channels last;
-        #: may be replaced by a faster function of equal results.
-        self.forward: Callable[[Tensor], Tensor] = self._eager
+        #: Runs inference without gradients, batch by batch; may be replaced by a faster function
+        #: of equal results.
+        self.forward: Forward = self._eager
+        #: Images of a batch; halved for good where memory does not suffice.
+        self.batch = CHUNK
         #: What `forward` runs on, for provenance; set together with it.
         self.precision = f"torch {torch.__version__} {placement(module)[1]}".replace("torch.", "")
         self._identity = identity
@@ -156,17 +161,27 @@ class TorchRecognizer:
         return self._embed(frames, self._eager)
 
     def _embed(
-        self, frames: UInt8[np.ndarray, "n h w 3"], forward: Callable[[Tensor], Tensor]
+        self, frames: UInt8[np.ndarray, "n h w 3"], forward: Forward
     ) -> Float32[np.ndarray, "n d"]:
         check_frames(frames)
+        parts: list[Tensor] = []
+        done = 0
         with torch.inference_mode():
-            parts = [
-                forward(self._inputs(torch.from_numpy(chunk))).float().cpu()
-                for chunk in chunks(frames, CHUNK)
-            ]
+            while done < len(frames) or not parts:
+                try:
+                    for part in forward(self._batches(frames[done:])):
+                        parts.append(part.float().cpu())
+                        done += len(part)
+                except (MemoryError, RuntimeError) as error:
+                    if not out_of_memory(error) or self.batch == 1:
+                        raise
+                    self.batch //= 2
             embeddings = torch.cat(parts)[: len(frames)].numpy()
         check_finite(embeddings, self.name)
         return embeddings
+
+    def _batches(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Iterator[Tensor]:
+        return (self._inputs(torch.from_numpy(chunk)) for chunk in chunks(frames, self.batch))
 
     def layers(self) -> LayerTable:
         """Every convolution call of a forward pass; found once."""
@@ -198,9 +213,11 @@ class TorchRecognizer:
         inputs = self.preprocessing(frames.to(device)).to(dtype)
         return inputs.contiguous(memory_format=torch.channels_last)
 
-    def _eager(self, inputs: Tensor) -> Tensor:
-        with as_found(self.module):
-            return self.module(inputs)
+    def _eager(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        for inputs in batches:
+            with as_found(self.module):
+                part = self.module(inputs)
+            yield part
 
 
 def check_frames(frames: np.ndarray) -> None:

@@ -1,8 +1,9 @@
 """From pairs to an identity: the average of a person's pair maps (PROTOCOL section 5).
 
 Passes through the network are shared: one forward pass per image answers for all its partners,
-layers, methods and objectives. Work goes in rounds: in round r every image of a chunk takes its
-r-th partner, and one backward pass per direction family serves all layers and methods.
+layers, methods and objectives, and gives the reference of its partners. Work goes in rounds: in
+round r every image of a chunk takes its r-th partner, and one backward pass per direction family
+serves all layers and methods.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -20,7 +22,8 @@ from facefocus import seeds
 from facefocus.errors import UserError
 from facefocus.faces.faceset import Identity
 from facefocus.models.capture import Capture
-from facefocus.models.recognizer import CHUNK, WhiteBox
+from facefocus.models.memory import capture_bytes, images_within, in_halves
+from facefocus.models.recognizer import CHUNK, WhiteBox, check_finite
 from facefocus.progress import Progress, silent
 from facefocus.saliency.streams import Cam, CamConfig, Goal, Stream, StreamPlan, plan_streams
 
@@ -100,6 +103,7 @@ def cam_identity_maps(
     *,
     max_pairs: int | None,
     seed: int,
+    memory: int | None = None,
     progress: Progress = silent,
 ) -> dict[CamConfig, IdentityMaps]:
     """Identity maps of every configuration, in the order of `identities` (PROTOCOL section 5).
@@ -118,6 +122,8 @@ def cam_identity_maps(
         configs: What to compute; common work is done once.
         max_pairs: At most so many ordered pairs of each identity, or None for all.
         seed: The experiment's seed; it draws the sample of pairs.
+        memory: Bytes that a pass and its graph may take: fewer images than 16 then run together,
+            and the maps change by rounding only. Where an allocation fails, a chunk is halved.
         progress: Called per backward pass, each for up to 16 pairs.
 
     Raises:
@@ -126,16 +132,24 @@ def cam_identity_maps(
     """
     plan = plan_streams(configs, recognizer.layers())
     jobs = _jobs(identities, max_pairs, seed)
-    chunks = _chunks(jobs)
-    references = _references(recognizer, frames, identities)
+    size = CHUNK
+    if memory is not None and plan.work:
+        each = capture_bytes(recognizer.layers(), plan.layers)
+        size = images_within(memory, each, CHUNK)
+    chunks = _chunks(jobs, size)
+    references = _References(recognizer, frames, identities)
+    references.make(_early(chunks))
     frame = (frames.shape[1], frames.shape[2])
     results = _Results.empty(plan, len(identities), frame)
     tick = _counter(progress, len(plan.work) * sum(map(_rounds, chunks)))
     waiting = np.bincount([job.identity for job in jobs], minlength=len(identities))
     running: dict[int, _Sums] = defaultdict(lambda: _Sums(1))
-    for chunk in chunks:
-        sums = _chunk_sums(recognizer, frames, chunk, references, plan, tick)
-        for slot, job in enumerate(chunk):
+
+    def sums_of(part: Sequence[_Job]) -> tuple[Sequence[_Job], _Sums]:
+        return part, _chunk_sums(recognizer, frames, part, references, plan, tick)
+
+    for part, sums in chain.from_iterable(in_halves(sums_of, chunk) for chunk in chunks):
+        for slot, job in enumerate(part):
             running[job.identity].add_slot(sums, slot)
             waiting[job.identity] -= 1
             if waiting[job.identity] == 0:
@@ -144,14 +158,44 @@ def cam_identity_maps(
     return results.finished(_pairs_per_identity(jobs, len(identities)))
 
 
+@dataclass(frozen=True)
+class CamPasses:
+    """Images that pass through the network for some identity maps, fillers not counted.
+
+    Attributes:
+        forward: Forwards: each captured image, and references that are needed before.
+        backward: Backwards, of images that still have a partner.
+    """
+
+    forward: int
+    backward: int
+
+
+def cam_passes(
+    identities: Sequence[Identity], families: int, *, max_pairs: int | None, seed: int
+) -> CamPasses:
+    """What `cam_identity_maps` will run for objectives of so many families."""
+    jobs = _jobs(identities, max_pairs, seed)
+    pairs = sum(len(job.partners) for job in jobs)
+    return CamPasses(len(jobs) + len(_early(_chunks(jobs))), pairs * families)
+
+
 # The work -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One image to explain: its frame row, whose it is, and its partners among the references."""
+    """One image to explain.
+
+    Attributes:
+        row: Its row of the frames.
+        own: Its place among the references.
+        identity: Whose it is.
+        partners: Places of its partners among the references.
+    """
 
     row: int
+    own: int
     identity: int
     partners: np.ndarray
 
@@ -169,8 +213,8 @@ def _jobs(identities: Sequence[Identity], max_pairs: int | None, seed: int) -> l
         ends = np.cumsum(np.bincount(pairs[:, 0], minlength=count))
         partners = np.split(first + pairs[:, 1], ends[:-1])
         own = [
-            _Job(int(row), index, others)
-            for row, others in zip(identity.rows, partners, strict=True)
+            _Job(int(row), first + place, index, others)
+            for place, (row, others) in enumerate(zip(identity.rows, partners, strict=True))
             if len(others)
         ]
         people.append(sorted(own, key=lambda job: -len(job.partners)))
@@ -180,12 +224,23 @@ def _jobs(identities: Sequence[Identity], max_pairs: int | None, seed: int) -> l
     return [job for own in people for job in own]
 
 
-def _chunks(jobs: Sequence[_Job]) -> list[list[_Job]]:
-    """CHUNK images each; most partners first, so that those who still have one lead the chunk."""
+def _chunks(jobs: Sequence[_Job], size: int = CHUNK) -> list[list[_Job]]:
+    """`size` images each; most partners first, so that those who still have one lead the chunk."""
     return [
-        sorted(jobs[start : start + CHUNK], key=lambda job: -len(job.partners))
-        for start in range(0, len(jobs), CHUNK)
+        sorted(jobs[start : start + size], key=lambda job: -len(job.partners))
+        for start in range(0, len(jobs), size)
     ]
+
+
+def _early(chunks: Sequence[Sequence[_Job]]) -> list[int]:
+    """References that are needed before their image is captured, or whose image never is."""
+    early: dict[int, None] = {}
+    captured: set[int] = set()
+    for chunk in chunks:
+        captured.update(job.own for job in chunk)
+        needed = (int(place) for job in chunk for place in job.partners)
+        early.update((place, None) for place in needed if place not in captured)
+    return list(early)
 
 
 def _rounds(jobs: Sequence[_Job]) -> int:
@@ -210,16 +265,37 @@ def _counter(progress: Progress, total: int) -> Callable[[], None]:
     return tick
 
 
-def _references(
-    recognizer: WhiteBox, frames: np.ndarray, identities: Sequence[Identity]
-) -> Float[Tensor, "m d"]:
-    """Embeddings of all images of all identities, one after the other; no backend touches them."""
-    rows = np.concatenate([np.empty(0, np.int64), *(identity.rows for identity in identities)])
-    parts = [
-        torch.from_numpy(recognizer.embed_reference(frames[rows[start : start + EMBEDDED]]))
-        for start in range(0, len(rows), EMBEDDED)
-    ]
-    return torch.cat(parts) if parts else torch.empty(0, 0)
+class _References:
+    """Embeddings of all images of all identities, one after the other; no backend touches them.
+
+    Those of captured images come with the capture, bit for bit what `embed_reference` gives.
+    """
+
+    def __init__(
+        self, recognizer: WhiteBox, frames: np.ndarray, identities: Sequence[Identity]
+    ) -> None:
+        self._recognizer, self._frames = recognizer, frames
+        rows = [identity.rows for identity in identities]
+        self._rows = np.concatenate([np.empty(0, np.int64), *rows])
+        self._known = np.zeros(len(self._rows), bool)
+        self._table = np.empty((len(self._rows), 0), np.float32)
+
+    def keep(self, places: Sequence[int], embeddings: Float32[np.ndarray, "m d"]) -> None:
+        """Remember the embeddings of the images at `places`."""
+        if self._table.shape[1] == 0:
+            self._table = np.empty((len(self._rows), embeddings.shape[1]), np.float32)
+        self._table[places], self._known[places] = embeddings, True
+
+    def make(self, places: Sequence[int]) -> None:
+        """Embed those of the images that are not known yet."""
+        missing = [place for place in places if not self._known[place]]
+        for start in range(0, len(missing), EMBEDDED):
+            part = missing[start : start + EMBEDDED]
+            self.keep(part, self._recognizer.embed_reference(self._frames[self._rows[part]]))
+
+    def of(self, places: Sequence[int]) -> Float[Tensor, "m d"]:
+        """The embeddings of known images."""
+        return torch.from_numpy(self._table[places])
 
 
 # One chunk ----------------------------------------------------------------------------------------
@@ -252,7 +328,7 @@ def _chunk_sums(
     recognizer: WhiteBox,
     frames: np.ndarray,
     chunk: Sequence[_Job],
-    references: Tensor,
+    references: _References,
     plan: StreamPlan,
     tick: Callable[[], None],
 ) -> _Sums:
@@ -261,14 +337,16 @@ def _chunk_sums(
     Sums are kept per image: the order of additions within an identity is then the same wherever
     its images lie in a chunk.
     """
-    rows = [job.row for job in chunk]
-    rows += rows[-1:] * (CHUNK - len(rows))
     sums = _Sums(len(chunk))
-    with recognizer.capture(frames[rows], plan.layers) as captured:
+    with recognizer.capture(frames[[job.row for job in chunk]], plan.layers) as captured:
+        embeddings = captured.embeddings.float().cpu().numpy()
+        check_finite(embeddings, recognizer.name)
+        references.keep([job.own for job in chunk], embeddings)
+        references.make([int(place) for job in chunk for place in job.partners])
         for number in range(_rounds(chunk)):
-            partners = [job.partners[number] for job in chunk if number < len(job.partners)]
+            partners = [int(job.partners[number]) for job in chunk if number < len(job.partners)]
             for family in plan.work:
-                _add_family(sums, plan, family, captured, references[partners])
+                _add_family(sums, plan, family, captured, references.of(partners))
                 tick()
     return sums
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from facefocus.models.calls import as_found
 from facefocus.models.layers import placement
+from facefocus.models.lean import Lean
 from facefocus.models.recognizer import CHUNK, WhiteBox
 from facefocus.progress import Progress, silent
 from facefocus.saliency.methods import (
@@ -281,6 +282,7 @@ def _mean_maps(
         torch.inference_mode(False),
         torch.enable_grad(),
         as_found(recognizer.module),
+        Lean(),
         np.errstate(invalid="ignore"),  # what is not finite is found in the sums
     ):
         for places in _chunks(people):

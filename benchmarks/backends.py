@@ -1,0 +1,133 @@
+"""``python -m benchmarks.backends RUN OTHER``: whether two runs of one experiment agree.
+
+For runs that differ in the backend only. In float32, recognition rates may differ by 0.002 in the
+mean over people, and masks only where map values tie to rounding.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from facefocus.locations import run_folders
+from facefocus.occlusion.masks import mask_of
+from facefocus.seeds import generator
+from facefocus.session import Session, is_degenerate
+from facefocus.workflow import open_run
+
+#: Largest difference of a mean recognition rate, and of map values that count as tied.
+RATE, TIE = 0.002, 1e-5
+#: Columns of the results that tell one configuration from another.
+CONFIGURATION = (
+    *("source", "target", "method", "options", "layer", "objective", "evidence", "normalize"),
+    *("split", "budget", "fill", "on_degenerate", "control"),
+)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two runs are apart.
+
+    Attributes:
+        configurations: Rows of the table, people averaged.
+        rate: Largest difference of a mean recognition rate.
+        cosine: Largest difference of a mean cosine.
+        masks: Masks that were compared.
+        unlike: Masks that differ.
+        untied: Those of them that differ in a pixel whose value is no tie.
+    """
+
+    configurations: int
+    rate: float
+    cosine: float
+    masks: int
+    unlike: int
+    untied: int
+
+    @property
+    def holds(self) -> bool:
+        return self.rate <= RATE and self.untied == 0
+
+
+def compare(first: Path, second: Path) -> Agreement:
+    """Two run folders of one experiment."""
+    tables = [pl.read_parquet(run / "results.parquet") for run in (first, second)]
+    by = [name for name in CONFIGURATION if name in tables[0].columns]
+    means = [
+        table.group_by(by).agg(pl.col("rate").mean(), pl.col("cosine").mean()) for table in tables
+    ]
+    joined = means[0].join(means[1], on=by, how="full", suffix="_other", nulls_equal=True)
+    if len(joined) != len(means[0]) or len(joined) != len(means[1]):
+        raise SystemExit("The two runs are not of the same experiment.")
+    differences = {
+        name: float(np.nanmax(np.abs((joined[name] - joined[f"{name}_other"]).to_numpy())))
+        for name in ("rate", "cosine")
+    }
+    masks, unlike, untied = _compare_masks(open_run(first), open_run(second))
+    return Agreement(len(joined), differences["rate"], differences["cosine"], masks, unlike, untied)
+
+
+def _compare_masks(first: Session, second: Session) -> tuple[int, int, int]:
+    masks = unlike = untied = 0
+    budgets = first.experiment.occlusion.budget
+    for block in first.plan.blocks:
+        pairs = zip(first.plan.maps[block.index], second.plan.maps[block.index], strict=True)
+        for one, other in pairs:
+            made = [first.store.load(one.key), second.store.load(other.key)]
+            for person, who in enumerate(block.people):
+                maps = [arrays["maps"][person] for arrays in made]
+                drawn = [
+                    mask_of(
+                        saliency,
+                        degenerate=is_degenerate(arrays, person),
+                        budgets=budgets,
+                        on_degenerate="none",
+                        rng=generator(first.experiment.seed, "ties", who.name),
+                    ).masks
+                    for saliency, arrays in zip(maps, made, strict=True)
+                ]
+                for ours, theirs in zip(*drawn, strict=True):
+                    masks += 1
+                    unlike += bool((ours != theirs).any())
+                    untied += not tied(maps[0], ours, theirs)
+    return masks, unlike, untied
+
+
+def tied(saliency: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> bool:
+    """Whether two masks of equal area differ only in pixels whose values tie to rounding."""
+    only_ours, only_theirs = saliency[ours & ~theirs], saliency[theirs & ~ours]
+    if only_ours.size == 0 and only_theirs.size == 0:
+        return True
+    if only_ours.size != only_theirs.size:
+        return False
+    span = float(np.ptp(saliency)) or 1.0
+    both = np.concatenate([only_ours, only_theirs])
+    return float(np.ptp(both)) <= TIE * span
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.backends", description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("other", type=Path, nargs="+")
+    asked = parser.parse_args()
+    good = True
+    for other in asked.other:
+        for folder in run_folders(asked.run):
+            beside = other / folder.relative_to(asked.run)
+            found = compare(folder, beside)
+            good &= found.holds
+            print(
+                f"{folder} {beside}: {found.configurations} configurations; recognition rates"
+                f" within {found.rate:.5f} (at most {RATE}), cosines within {found.cosine:.1e};"
+                f" {found.unlike} of {found.masks} masks differ, {found.untied} of them not by"
+                f" ties: {'the same' if found.holds else 'NOT the same'}"
+            )
+    raise SystemExit(int(not good))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""The table of ratios, docs/performance.md and its pictures, from results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from benchmarks import workloads
+from facefocus.files import write_atomically
+
+Row = dict[str, Any]
+
+OURS, RIVAL = "#1b6ca8", "#c8553d"
+
+
+def ratios(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if "median" in row]
+
+
+def table_lines(found: Mapping[str, Sequence[Row]]) -> Iterator[str]:
+    """Plain text: one line for each ratio, growth and share of the peak."""
+    for name, rows in found.items():
+        for row in ratios(rows):
+            spread = f"{row['median']:7.1f}x  ({row['low']:.1f} to {row['high']:.1f})"
+            yield f"{name}  {row['what']:<52} {spread:<26} {_verdict(row)}  against {row['rival']}"
+            if "share_of_peak" in row:
+                speed = row["images_per_second"]["median"]
+                share = f"{speed:.1f} images/s, {row['share_of_peak']:.0%} of the matmul peak"
+                yield f"{name}  {'':<52} {share} {_share_verdict(row)}".rstrip()
+        for row in rows:
+            if "time_exponent" in row:
+                yield (
+                    f"{name}  {row['what']:<52} time ~ n^{row['time_exponent']:.2f},"
+                    f" memory ~ n^{row['memory_exponent']:.2f}  {_growth_verdict(row)}"
+                ).rstrip()
+
+
+def _verdict(row: Row) -> str:
+    if row["target"] is None:
+        return "no target"
+    met = "met" if row["median"] >= row["target"] else "NOT met"
+    return f"target {row['target']:g}x {met}"
+
+
+def _share_verdict(row: Row) -> str:
+    if row.get("share_target") is None:
+        return ""
+    met = "met" if row["share_of_peak"] >= row["share_target"] else "NOT met"
+    return f"(target {row['share_target']:.0%} {met})"
+
+
+def _growth_verdict(row: Row) -> str:
+    if "time_target" not in row:
+        return ""
+    low, high = row["time_target"]
+    met = "met" if low <= row["time_exponent"] <= high else "NOT met"
+    return f"target time {low} to {high} {met}"
+
+
+# The page -----------------------------------------------------------------------------------------
+
+
+def write_page(found: Mapping[str, Mapping[str, Any]], docs: Path) -> Path:
+    """Write ``performance.md`` and its pictures; returns the page."""
+    images = docs / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    parts = [HEAD, _machine(found)]
+    rows = {name: one["rows"] for name, one in found.items()}
+    if any(ratios(some) for some in rows.values()):
+        _ratio_picture(rows, images / "performance-ratios.png")
+        parts.append("![Ratios with quartiles](images/performance-ratios.png)\n")
+    parts += [_section(name, one) for name, one in found.items()]
+    if "w6" in rows:
+        _growth_picture(rows["w6"], images / "performance-growth.png")
+        parts.append("![Growth](images/performance-growth.png)\n")
+    parts.append(TAIL)
+    page = docs / "performance.md"
+    text = "\n".join(parts)
+    write_atomically(page, lambda file: file.write(text.encode()))
+    return page
+
+
+HEAD = """# Performance
+
+Written by `make bench`; do not edit. Ratios are medians of repeats in which every rival ran in
+turn in the same process on the same inputs, with quartiles. Faces are drawn and weights are
+random: neither changes what there is to compute.
+"""
+
+TAIL = """## What the rivals do
+
+- **pytorch-grad-cam** is used as its README shows: one object and one call for each ordered pair,
+  layer and method. A call runs the whole network forward and back to its input on one image,
+  the gradients of the weights included, and resizes the map. The embedding of the reference is
+  made once and not counted.
+- **captum**'s LayerGradCam likewise, for Grad-CAM only, which is all of the three that it has; it
+  takes no gradients of weights. It is compared with facefocus making the same maps.
+- **The direct loop** of S-RISE masks an image, embeds it in batches of 16 (eager, NCHW, float32)
+  and weighs the masks, for each pair anew.
+- **Eager** is torch itself on batches of 16, NCHW, float32, without gradients.
+
+A rival's time for all pairs is its time for one pair times their number; each repeat takes
+another pair. facefocus runs all pairs, with everything that a run does: references, sums,
+normalized and counted pair maps, and the map in the frame.
+
+Maps agree where definitions do: the section on W1 gives the largest difference of maps in [0, 1]
+over three layers.
+"""
+
+
+def _machine(found: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = []
+    for one in found.values():
+        machine = one["machine"]
+        text = (
+            f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads,"
+            f" torch {machine['libraries']['torch']}"
+        )
+        text += f", OpenVINO {machine['libraries'].get('openvino', 'absent')}"
+        lines.append(text)
+    said = "; ".join(dict.fromkeys(lines))
+    busy = [
+        f"{name} ({one['load']:.1f})"
+        for name, one in found.items()
+        if one["load"] > 1.5 * one["machine"]["cores"]
+    ]
+    note = ""
+    if busy:
+        note = (
+            f"\nOther programs were at work (load average above the number of cores) during"
+            f" {', '.join(busy)}: ratios hold, for rivals ran in turn; images per second and shares"
+            " of the peak do not.\n"
+        )
+    return f"Machine: {said}.\n{note}"
+
+
+def _section(name: str, one: Mapping[str, Any]) -> str:
+    rows: list[Row] = one["rows"]
+    lines = [f"## {name.upper()}: {workloads.WORKLOADS[name].__doc__}", ""]
+    if ratios(rows):
+        lines += [*_markdown_ratios(rows), ""]
+    lines += _notes(rows)
+    lines.append(f"Took {one['seconds']:.0f} s, finished {one['finished']}.\n")
+    return "\n".join(lines)
+
+
+def _markdown_ratios(rows: Sequence[Row]) -> Iterator[str]:
+    speeds = any("images_per_second" in row for row in rows)
+    more = ["images/s", "share of peak"] if speeds else ["facefocus", "rival"]
+    head = ["what", "against", "ratio", "quartiles", "target", *more]
+    yield "| " + " | ".join(head) + " |"
+    yield "|---" * len(head) + "|"
+    for row in ratios(rows):
+        cells = [
+            row["what"],
+            row["rival"],
+            f"**{row['median']:.1f}x**",
+            f"{row['low']:.1f} to {row['high']:.1f}",
+            "-" if row["target"] is None else _verdict(row).removeprefix("target "),
+        ]
+        if speeds:
+            speed = row["images_per_second"]["median"]
+            cells += [
+                f"{speed:.1f} (eager {row['eager_images_per_second']:.1f})",
+                f"{row['share_of_peak']:.0%} {_share_verdict(row)}".strip(),
+            ]
+        else:
+            cells += [f"{row['seconds']:.2f} s", f"{row['rival_seconds']:.1f} s"]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def _notes(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        if "passes" in row:
+            parts = row["passes"]
+            yield (
+                f"{row['what']}: of {row['seconds']:.2f} s, the {workloads.IMAGES} images forward"
+                f" take {parts['forward']:.2f} s and {parts['rounds']:.0f} rounds backward"
+                f" {parts['backward']:.2f} s; neither can be shared further.\n"
+            )
+        if "eager_share_of_peak" in row:
+            bound = row["median"] / row["share_of_peak"]
+            yield (
+                f"{row['what']}: eager reaches {row['eager_share_of_peak']:.0%} of the float32"
+                f" peak; at the whole peak of its own precision this would be {bound:.1f} times as"
+                " fast as eager.\n"
+            )
+        if "agreement" in row:
+            said = ", ".join(f"{name} {value:.1e}" for name, value in row["agreement"].items())
+            yield f"Largest difference to the tools' maps ({row['what']}): {said}.\n"
+        if "peaks" in row:
+            said = ", ".join(f"{name} {value / 1e9:.0f}" for name, value in row["peaks"].items())
+            yield f"Measured matmul peak, 10^9 operations per second: {said}.\n"
+        if "time_exponent" in row:
+            sizes = ", ".join(map(str, row["sizes"]))
+            times = ", ".join(f"{value:.1f}" for value in row["seconds"])
+            peaks = ", ".join(f"{value / 2**20:.0f}" for value in row["peak_bytes"])
+            yield (
+                f"{row['what'].capitalize()} ({sizes}): {times} s, time ~ n^"
+                f"{row['time_exponent']:.2f} {_growth_verdict(row)}; peak memory {peaks} MiB,"
+                f" ~ n^{row['memory_exponent']:.2f}.\n"
+            )
+
+
+# Pictures -----------------------------------------------------------------------------------------
+
+
+def _ratio_picture(found: Mapping[str, Sequence[Row]], path: Path) -> None:
+    rows = [(name, row) for name, some in found.items() for row in ratios(some)]
+    figure, axes = plt.subplots(figsize=(8, 0.46 * len(rows) + 1.2), layout="constrained")
+    for place, (_, row) in enumerate(rows):
+        spread = [[row["median"] - row["low"]], [row["high"] - row["median"]]]
+        axes.barh(place, row["median"], color=OURS, height=0.62)
+        axes.errorbar(row["median"], place, xerr=spread, color="black", capsize=2, linewidth=1)
+        if row["target"] is not None:
+            axes.plot([row["target"]] * 2, [place - 0.42, place + 0.42], color=RIVAL, linewidth=2)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(rows)), [_label(name, row) for name, row in rows])
+    axes.invert_yaxis()
+    axes.axvline(1, color="gray", linewidth=0.8)
+    axes.set_xlabel("times as fast as the rival; line: target")
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _label(name: str, row: Row) -> str:
+    return f"{name.upper()}  {row['what']}\nagainst {row['rival'].split(',')[0]}"
+
+
+def _growth_picture(rows: Sequence[Row], path: Path) -> None:
+    grown = [row for row in rows if "time_exponent" in row]
+    figure, panels = plt.subplots(2, len(grown), figsize=(8, 5.4), layout="constrained")
+    for column, row in enumerate(grown):
+        title = row["what"].removeprefix("growth with ")
+        for panel, values, unit, power in (
+            (panels[0][column], row["seconds"], "seconds", row["time_exponent"]),
+            (
+                panels[1][column],
+                [value / 2**20 for value in row["peak_bytes"]],
+                "peak MiB",
+                row["memory_exponent"],
+            ),
+        ):
+            panel.loglog(row["sizes"], values, "o-", color=OURS)
+            panel.set_title(f"{unit} ~ n^{power:.2f}", fontsize=9)
+            panel.set_xlabel(title, fontsize=8)
+            panel.set_xticks(row["sizes"], [str(size) for size in row["sizes"]])
+            panel.minorticks_off()
+            panel.tick_params(labelsize=8)
+            panel.spines[["top", "right"]].set_visible(False)
+            if unit == "peak MiB":
+                panel.set_ylim(min(values) / 3, max(values) * 3)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

@@ -1,0 +1,460 @@
+"""W1 to W6: what is run, by whom, and how the figures come about. Each gives plain data."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import rivals
+from benchmarks.measure import (
+    Spread,
+    calls_one_by_one,
+    exponent,
+    in_turns,
+    matmul_peak,
+    ratio,
+)
+from benchmarks.networks import faces, inputs_of, module_at, network, recognizer
+from facefocus.faces.faceset import Identity
+from facefocus.models.backends import absent
+from facefocus.models.recognizer import CHUNK, TorchRecognizer
+from facefocus.occlusion.fills import occlude
+from facefocus.saliency.identity import cam_identity_maps, minmax_normalize, ordered_pairs
+from facefocus.saliency.methods import METHODS, GradientMethod, PerturbationMethod
+from facefocus.saliency.objectives import parse_objective
+from facefocus.saliency.perturbation import (
+    mask_set,
+    masked_embeddings,
+    pair_maps,
+    perturbation_identity_map,
+)
+from facefocus.saliency.streams import CamConfig
+
+Row = dict[str, Any]
+
+CAMS = ("grad-cam", "grad-cam++", "layer-cam")
+LAYERS = ("1", "2", "3", "N/4", "N/2", "3N/4", "N-2", "N-1", "N")
+LOSSES = ("cosine", "l1", "l2", "arcface(0)", "arcface(0.1)", "arcface(0.2)", "arcface(0.3)")
+IMAGES = 6
+REPEATS, SINGLE_REPEATS, RISE_REPEATS = 5, 9, 3
+MASKS = 1000
+
+
+def _row(name: str, rival: str, target: float | None, spread: Spread, **more: Any) -> Row:
+    return {"what": name, "rival": rival, "target": target, **asdict(spread), **more}
+
+
+def _median(times: Sequence[float]) -> float:
+    return float(np.median(times))
+
+
+# W1 to W3: CAMs -----------------------------------------------------------------------------------
+
+
+def _identity(count: int = IMAGES) -> list[Identity]:
+    return [Identity("person", np.arange(count))]
+
+
+def _ours(box: TorchRecognizer, configs: Sequence[CamConfig]) -> Callable[[int], object]:
+    frames = faces(1, IMAGES)
+    return lambda _: cam_identity_maps(box, frames, _identity(), configs, max_pairs=None, seed=0)
+
+
+def _theirs(
+    box: TorchRecognizer, configs: Sequence[CamConfig], tool: str
+) -> Callable[[int], object]:
+    """One ordered pair through every configuration, each repeat another pair."""
+    frames = faces(1, IMAGES)
+    references = torch.from_numpy(box.embed_reference(frames))
+    images = inputs_of(box, frames)
+    references = references.to(images.device)
+    pairs = ordered_pairs(IMAGES, None, np.random.default_rng(0))
+    module = box.module
+    assert isinstance(module, nn.Module)
+    layers = [module_at(box, box.layers().resolve(config.layer)[0]) for config in configs]
+
+    def one_pair(repeat: int) -> None:
+        explained, other = pairs[7 * repeat % len(pairs)]
+        for config, layer in zip(configs, layers, strict=True):
+            target = rivals.target_of(parse_objective(config.objective), references[other])
+            image = images[[explained]]
+            if tool == "captum":
+                rivals.by_captum(module, layer, image, target)
+            else:
+                rivals.by_grad_cam(module, layer, config.method, image, target)
+
+    return one_pair
+
+
+def _cams(
+    names: Sequence[str],
+    configs: Sequence[CamConfig],
+    target: float,
+    title: str,
+    repeats: int = SINGLE_REPEATS,
+) -> list[Row]:
+    rows = []
+    for name in names:
+        box = recognizer(name)
+        layers = {config.layer for config in configs}
+        plain = [CamConfig("grad-cam", layer) for layer in layers]
+        times = in_turns(
+            {
+                "facefocus": _ours(box, configs),
+                "pytorch-grad-cam": _theirs(box, configs, "pytorch-grad-cam"),
+                "facefocus, Grad-CAM and cosine only": _ours(box, plain),
+                "captum": _theirs(box, plain, "captum"),
+            },
+            repeats,
+        )
+        pairs = calls_one_by_one(IMAGES)
+        for rival, ours, wanted, calls in (
+            ("pytorch-grad-cam", "facefocus", target, configs),
+            ("captum", "facefocus, Grad-CAM and cosine only", None, plain),
+        ):
+            rows.append(
+                _row(
+                    f"{title}, {name}",
+                    f"{rival}, {pairs * len(calls)} calls",
+                    wanted,
+                    ratio(times[rival], times[ours], pairs),
+                    seconds=_median(times[ours]),
+                    rival_seconds=pairs * _median(times[rival]),
+                )
+            )
+        rows[-2]["agreement"] = agreement(name)
+        rows[-2]["passes"] = _pass_seconds(box, configs)
+    return rows
+
+
+def _pass_seconds(box: TorchRecognizer, configs: Sequence[CamConfig]) -> dict[str, float]:
+    """Seconds of what cannot be shared further: the images forward, and all rounds backward."""
+    frames = faces(1, IMAGES)
+    layers = sorted({box.layers().resolve(config.layer)[0] for config in configs})
+    families = len({parse_objective(config.objective).family for config in configs})
+    with box.capture(frames, layers) as captured:
+        directions = torch.ones_like(captured.embeddings)
+        times = in_turns(
+            {
+                "forward": lambda _: box.capture(frames, layers).close(),
+                "backward": lambda _: captured.gradients(directions),
+            },
+            REPEATS,
+        )
+    rounds = (IMAGES - 1) * families
+    return {
+        "forward": _median(times["forward"]),
+        "backward": rounds * _median(times["backward"]),
+        "rounds": rounds,
+    }
+
+
+@cache
+def agreement(name: str) -> dict[str, float]:
+    """Largest difference of maps in [0, 1] to the tools', over three layers, where definitions are
+    the same: Grad-CAM, LayerCAM, and Grad-CAM++ with the epsilon that pytorch-grad-cam adds."""
+    box, frames = recognizer(name), faces(1, 2)
+    images = inputs_of(box, frames)
+    places = [box.layers().resolve(layer)[0] for layer in ("1", "N/2", "N")]
+    objective = parse_objective("cosine")
+    module = box.module
+    assert isinstance(module, nn.Module)
+    worst: dict[str, float] = dict.fromkeys((*CAMS, "captum grad-cam"), 0.0)
+    with box.capture(frames, places) as captured:
+        own, other = captured.embeddings, captured.embeddings.flip(0)
+        gradients = captured.gradients(objective.direction(own, other))
+    target = rivals.target_of(objective, other[0])
+    for place in places:
+        activation, gradient = captured.activations[place], gradients[place]
+        for method in CAMS:
+            known = METHODS[method]
+            assert isinstance(known, GradientMethod)
+            options = {"variant": "epsilon"} if method == "grad-cam++" else {}
+            raw = known.function(activation, gradient, options)[0]
+            theirs = rivals.by_grad_cam(module, module_at(box, place), method, images[:1], target)
+            ours = rivals.scaled_by_grad_cam(raw.cpu().numpy(), theirs.shape)
+            worst[method] = max(worst[method], float(np.abs(ours - theirs).max()))
+            if method == "grad-cam":
+                found = rivals.by_captum(module, module_at(box, place), images[:1], target)
+                both = minmax_normalize(torch.stack([raw, found.relu()]))[0]
+                difference = float((both[0] - both[1]).abs().max())
+                worst["captum grad-cam"] = max(worst["captum grad-cam"], difference)
+    return worst
+
+
+def w1() -> list[Row]:
+    """Sweep: 3 CAMs x 9 layers, cosine, all pairs of 6 images."""
+    configs = [CamConfig(cam, layer) for cam in CAMS for layer in LAYERS]
+    return _cams(("IResNet18", "MobileFaceNet"), configs, 60, "3 CAMs x 9 layers", REPEATS)
+
+
+def w2() -> list[Row]:
+    """Single: Grad-CAM++ at N-1, all pairs of 6 images."""
+    return _cams(
+        ("IResNet18", "MobileFaceNet"), [CamConfig("grad-cam++", "N-1")], 15, "Grad-CAM++ at N-1"
+    )
+
+
+def w3() -> list[Row]:
+    """Losses: Grad-CAM++ at N-1 for the paper's seven losses."""
+    configs = [CamConfig("grad-cam++", "N-1", loss) for loss in LOSSES]
+    return _cams(("IResNet18", "MobileFaceNet"), configs, 50, "Grad-CAM++ at N-1, 7 losses")
+
+
+# W4: S-RISE ---------------------------------------------------------------------------------------
+
+
+def w4() -> list[Row]:
+    """S-RISE: 1000 masks, all 30 pairs of 6 images, MobileFaceNet."""
+    frames = faces(1, IMAGES)
+    pairs = ordered_pairs(IMAGES, None, np.random.default_rng(0))
+    method = METHODS["s-rise"]
+    assert isinstance(method, PerturbationMethod)
+    masks = mask_set(method, frames.shape[1:3], seed=0, options={"masks": str(MASKS)})
+    plain = recognizer("MobileFaceNet")
+    clean = plain.embed_reference(frames)
+    drawn = np.concatenate(list(masks))
+    assert isinstance(plain.module, nn.Module)
+    module, device = plain.module, next(plain.module.parameters()).device
+
+    embedded: dict[str, list[np.ndarray]] = {}
+    looped: dict[tuple[int, int], np.ndarray] = {}
+
+    def ours(name: str) -> Callable[[int], object]:
+        box = recognizer("MobileFaceNet", name)
+        box.embed(frames)  # compiles
+
+        def run(_: int) -> None:
+            embedded[name] = [masked_embeddings(box, frame, masks) for frame in frames]
+            perturbation_identity_map(masks, embedded[name], clean, pairs)
+
+        return run
+
+    def direct(repeat: int) -> None:
+        explained, other = pairs[7 * repeat % len(pairs)]
+        looped[explained, other] = rivals.direct_rise(
+            module,
+            lambda part: plain.preprocessing(part.to(device)),
+            frames[explained],
+            drawn,
+            torch.from_numpy(clean[other]).to(device),
+        )
+
+    works = {name: ours(name) for name in _backends()}
+    times = in_turns({"direct": direct, **works}, RISE_REPEATS, warm=False)
+    targets = {"openvino": 12.0, "openvino-bf16": 20.0}
+    return [
+        _row(
+            f"S-RISE, {MASKS} masks, {len(pairs)} pairs, {name}",
+            f"direct loop per pair, {len(pairs) * MASKS} passes",
+            targets.get(name),
+            ratio(times["direct"], times[name], len(pairs)),
+            seconds=_median(times[name]),
+            rival_seconds=len(pairs) * _median(times["direct"]),
+            agreement={
+                "the direct loop": max(
+                    _difference(pair_maps(masks, embedded[name][a], clean[[b]])[0], found)
+                    for (a, b), found in looped.items()
+                )
+            },
+        )
+        for name in works
+    ]
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Largest difference of two maps, each scaled to [0, 1]."""
+    scaled, _ = minmax_normalize(torch.from_numpy(np.stack([one, other]).astype(np.float64)))
+    return float((scaled[0] - scaled[1]).abs().max())
+
+
+def _backends() -> list[str]:
+    """Those of this machine besides torch, the exact one first."""
+    known = ("cuda", "cuda-half") if torch.cuda.is_available() else ("openvino", "openvino-bf16")
+    return [name for name in known if absent(name) is None] or ["torch"]
+
+
+# W5: occluded embeddings --------------------------------------------------------------------------
+
+
+def w5() -> list[Row]:
+    """Evaluation: occluded photos embedded per second, against eager NCHW float32."""
+    peaks = machine_peaks()
+    rows: list[Row] = []
+    targets = {
+        ("IResNet18", "openvino"): 2.5,
+        ("IResNet18", "openvino-bf16"): 4.0,
+    }
+    for name, count in (("MobileFaceNet", 256), ("IResNet18", 64), ("IResNet50", 32)):
+        frames = np.resize(faces(1, CHUNK), (count, 112, 112, 3))
+        plain = recognizer(name)
+        half = CHUNK if count < 256 else 64  # what the eager pass, the slower one, is given
+        works: dict[str, Callable[[int], object]] = {
+            "eager": _eager(plain, frames[:half]),
+        }
+        for backend in _backends():
+            works[backend] = _embedding(recognizer(name, backend), frames)
+        times = in_turns(works, REPEATS)
+        operations = _operations(name)
+        for backend in _backends():
+            speed = [count / taken for taken in times[backend]]
+            peak = peaks["bfloat16" if backend.endswith("bf16") else "float32"]
+            if backend == "cuda-half":
+                peak = peaks["float16"]
+            rows.append(
+                _row(
+                    f"occluded embeddings, {name}, {backend}",
+                    "eager NCHW float32",
+                    targets.get((name, backend)),
+                    ratio(times["eager"], times[backend], count / half),
+                    images_per_second=asdict(Spread.of(speed)),
+                    eager_images_per_second=half / _median(times["eager"]),
+                    share_of_peak=_median(speed) * operations / peak,
+                    eager_share_of_peak=(
+                        half / _median(times["eager"]) * operations / peaks["float32"]
+                    ),
+                    share_target=0.7 if (name, backend) == ("IResNet50", "openvino-bf16") else None,
+                )
+            )
+    return [*rows, {"what": "peak", "peaks": peaks}]
+
+
+def _hidden(frames: np.ndarray) -> np.ndarray:
+    mask = np.zeros(frames.shape[1:3], bool)
+    mask[40:60, 30:80] = True
+    return occlude(frames, mask, np.zeros_like(frames))
+
+
+def _embedding(box: TorchRecognizer, frames: np.ndarray) -> Callable[[int], object]:
+    return lambda _: box.embed(_hidden(frames))
+
+
+def _eager(box: TorchRecognizer, frames: np.ndarray) -> Callable[[int], object]:
+    """Batches of 16 as torch users write them: NCHW float32, no gradients."""
+
+    def run(_: int) -> None:
+        hidden = _hidden(frames)
+        with torch.inference_mode():
+            for start in range(0, len(hidden), CHUNK):
+                box.module(inputs_of(box, hidden[start : start + CHUNK]))
+
+    return run
+
+
+@cache
+def _operations(name: str) -> int:
+    """Floating-point operations of one image: two for each multiplication of a convolution or
+    matrix product."""
+    module = network(name)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(torch.zeros(1, 3, 112, 112))
+    return int(counter.get_total_flops())
+
+
+@cache
+def machine_peaks() -> dict[str, float]:
+    """Operations per second of the largest matrix product that is quick, by precision."""
+    if torch.cuda.is_available():
+        size, device = 8192, "cuda"
+    else:
+        size, device = 2048, "cpu"
+    found: dict[str, float] = {}
+    for precision in (
+        ("float32", "bfloat16", "float16")
+        if device == "cuda"
+        else (
+            "float32",
+            "bfloat16",
+        )
+    ):
+        matrix = torch.rand(size, size, device=device, dtype=getattr(torch, precision))
+        peaks = [matmul_peak(lambda one=matrix: one @ one, size)]  # type: ignore[misc]
+        if device == "cpu" and absent("openvino") is None:
+            peaks.append(_openvino_peak(size, precision))
+        found[precision] = max(peaks)
+    return found
+
+
+def _openvino_peak(size: int, precision: str) -> float:
+    """The same by OpenVINO, which reaches more in bf16 where torch's library does not."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+    from openvino import opset13 as ops
+
+    given = ops.parameter([size, size], np.float32)
+    weights = ops.constant(np.random.default_rng(0).random((size, size), np.float32))
+    model = openvino.Model([ops.matmul(given, weights, False, False)], [given])
+    hints = {
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    request = openvino.Core().compile_model(model, "CPU", hints).create_infer_request()
+    matrix = np.random.default_rng(1).random((size, size), np.float32)
+    request.infer([matrix])
+    return matmul_peak(request.infer, size)
+
+
+# W6: growth ---------------------------------------------------------------------------------------
+
+IDENTITIES = (10, 30, 100, 300)
+PHOTOS = (2, 5, 10, 30)
+FIXED_PHOTOS, FIXED_IDENTITIES = 3, 10
+
+
+def w6() -> list[Row]:
+    """Growth: a whole run against identities and against images per identity."""
+    by_identities = [_grown(count, FIXED_PHOTOS) for count in IDENTITIES]
+    by_photos = [_grown(FIXED_IDENTITIES, count) for count in PHOTOS]
+    rows = []
+    for title, sizes, found in (
+        (f"identities, {FIXED_PHOTOS} images each", IDENTITIES, by_identities),
+        (f"images per identity, {FIXED_IDENTITIES} identities", PHOTOS, by_photos),
+    ):
+        times = [one["seconds"] for one in found]
+        memory = [one["peak_bytes"] for one in found]
+        rows.append(
+            {
+                "what": f"growth with {title}",
+                "sizes": sizes,
+                "seconds": times,
+                "peak_bytes": memory,
+                "time_exponent": exponent(sizes, times),
+                "memory_exponent": exponent(sizes, memory),
+            }
+        )
+    rows[0]["time_target"] = [0.95, 1.05]
+    return rows
+
+
+def _grown(identities: int, photos: int) -> dict[str, float]:
+    """One size, in a process of its own, so that its memory is its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.growth", str(identities), str(photos)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"benchmarks.growth failed:\n{done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+WORKLOADS: Mapping[str, Callable[[], list[Row]]] = {
+    "w1": w1,
+    "w2": w2,
+    "w3": w3,
+    "w4": w4,
+    "w5": w5,
+    "w6": w6,
+}

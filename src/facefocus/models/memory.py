@@ -1,0 +1,115 @@
+"""Work in a given memory: how many images fit, and halves of what did not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from facefocus.errors import UserError
+from facefocus.models.layers import LayerTable
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+#: How torch, its allocators and OpenVINO say that there is no memory left, where not by a type.
+_SAYINGS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "bad alloc")
+
+#: Tensors of an output's size that stay in the graph for one convolution, or are made on the way
+#: back: its output, that of the normalization, the activation's slope, a sum; and two gradients.
+#: Measured on the recognizers here: 2.6 to 4.7 (tests/models/test_memory.py counts them).
+PER_CALL = 5
+#: Share of what is free that a pass may take where no budget is given.
+SHARE = 0.5
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as ``4GiB``, ``512MiB`` or ``800M``.
+
+    Raises:
+        UserError: It is no size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
+    size = int(float(match.group(1)) * _UNITS[match.group(2).upper()]) if match else 0
+    if size < 1:
+        hint = f" Did you mean {text}GiB?" if text.strip().isdecimal() and int(text) else ""
+        raise UserError(f"The 'memory' must be a size such as 4GiB. Got '{text}'.{hint}")
+    return size
+
+
+def budget_of(memory: int | None) -> int:
+    """The budget in bytes: `memory`, or a share of what is free now."""
+    return memory if memory is not None else int(SHARE * free_memory())
+
+
+def free_memory() -> int:
+    """Bytes that can still be taken: on the GPU where there is one, else in this machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 8 * _UNITS["G"]  # not Linux: what any machine has
+    return 1024 * int(kilobytes)
+
+
+def capture_bytes(table: LayerTable, layers: Collection[int]) -> int:
+    """Bytes per image of a forward pass with its graph, and of gradients at `layers`.
+
+    The graph begins at the earliest of the layers.
+    """
+    first = min(layers)
+    sizes = {call.index: 4 * call.channels * call.height * call.width for call in table.calls}
+    graph = PER_CALL * sum(size for index, size in sizes.items() if index >= first)
+    return max(graph + sum(sizes[layer] for layer in layers), 4 * max(sizes.values()))
+
+
+def forward_bytes(table: LayerTable) -> int:
+    """Bytes per image of a forward pass without a graph: a few of its largest outputs at once."""
+    largest = max(call.channels * call.height * call.width for call in table.calls)
+    return 4 * PER_CALL * largest
+
+
+def images_within(budget: int, each: int, most: int) -> int:
+    """The largest of `most`, `most` / 2, ... of which the images fit; at least one."""
+    while most > 1 and most * each > budget:
+        most //= 2
+    return most
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that an allocation failed."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(saying in text for saying in _SAYINGS)
+
+
+def in_halves(work: Callable[[Sequence[T]], R], items: Sequence[T]) -> Iterator[R]:
+    """``work(items)``, or of each half of them where memory does not suffice for all.
+
+    Raises:
+        UserError: Memory does not suffice for a single one.
+    """
+    try:
+        yield work(items)
+        return
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        if len(items) < 2:
+            raise UserError(
+                "Memory does not suffice for a single image. Close other programs, or give fewer"
+                " '--workers'."
+            ) from None
+    # Out of the handler: the error's traceback holds what was allocated.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = -(-len(items) // 2)
+    for part in (items[:half], items[half:]):
+        yield from in_halves(work, part)

@@ -1,0 +1,85 @@
+"""The replacements give torch's own bits: outputs, gradients, and rows in any company."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from facefocus.models.capture import capture
+from facefocus.models.lean import Lean
+from tests.models import nets
+
+
+def gradient_of(work: Callable[[Tensor], Tensor], x: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
+    leaf = x.clone().requires_grad_()
+    out = work(leaf)
+    return out.detach(), torch.autograd.grad(out, leaf, seed)[0]
+
+
+SPECIAL = [0.0, -0.0, 1.0, -1.0, torch.inf, -torch.inf, torch.nan, 1e-45, -1e-45]
+
+
+@pytest.mark.parametrize(
+    "weight", [torch.tensor([0.25, -0.5, 1.5, 0.0, 1.0]), torch.tensor([0.25])], ids=["each", "one"]
+)
+@pytest.mark.parametrize("last", [torch.contiguous_format, torch.channels_last])
+def test_prelu_has_torchs_bits(weight: Tensor, last: torch.memory_format) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 5, 7, 6, generator=generator)
+    x.view(-1)[: len(SPECIAL)] = torch.tensor(SPECIAL)
+    seed = torch.randn(x.shape, generator=generator).contiguous(memory_format=last)
+    x = x.contiguous(memory_format=last)
+
+    def work(given: Tensor) -> Tensor:
+        return F.prelu(given, weight)
+
+    expected = gradient_of(work, x, seed)
+    with Lean():
+        found = gradient_of(work, x, seed)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.nan_to_num(123.0), other.nan_to_num(123.0))
+
+
+def test_prelu_takes_no_time_for_its_frozen_weight_and_leaves_others_alone() -> None:
+    x = torch.randn(2, 3, 4, 4, requires_grad=True)
+    frozen, learning = torch.full((3,), 0.25), torch.full((3,), 0.25, requires_grad=True)
+    with Lean():
+        assert type(F.prelu(x, frozen).grad_fn).__name__ == "_PreluBackward"
+        assert type(F.prelu(x, learning).grad_fn).__name__ == "PreluKernelBackward0"
+        assert F.prelu(x.detach(), frozen).grad_fn is None
+        with torch.no_grad():
+            assert F.prelu(x, frozen).grad_fn is None
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_few_rows_of_a_linear_layer_have_the_bits_of_a_chunk(threads: int) -> None:
+    torch.set_num_threads(threads)
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(512, 6272, generator=generator)
+    bias = torch.randn(512, generator=generator)
+    x = torch.randn(16, 6272, generator=generator)
+    seed = torch.randn(16, 512, generator=generator)
+
+    def work(given: Tensor) -> Tensor:
+        return F.linear(given, weight, bias)
+
+    with Lean():
+        whole = gradient_of(work, x, seed)
+        for count in (1, 2, 5, 15):
+            part = gradient_of(work, x[:count], seed[:count])
+            assert torch.equal(part[0], whole[0][:count])
+            assert torch.equal(part[1], whole[1][:count])
+    assert torch.equal(gradient_of(work, x, seed)[0], whole[0])
+
+
+def test_exported_programs_run_on_them_too() -> None:
+    program, inputs = nets.exported(nets.inplace()), nets.images(3)
+    got = capture(program, inputs, [1])
+    plain = nets.inplace().eval()
+    expected = capture(plain, inputs, [1])
+    directions = torch.ones(3, 7)
+    torch.testing.assert_close(got.gradients(directions)[1], expected.gradients(directions)[1])

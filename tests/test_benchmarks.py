@@ -1,0 +1,206 @@
+"""The benchmarks' arithmetic: ratios, exponents, naive counts, verdicts. Nothing is timed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import measure, rivals
+from benchmarks.backends import tied
+from benchmarks.measure import (
+    Spread,
+    calls_one_by_one,
+    exponent,
+    in_turns,
+    matmul_peak,
+    ratio,
+)
+from benchmarks.page import table_lines, write_page
+from benchmarks.results import Results
+from facefocus.saliency.objectives import parse_objective
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """A clock that only moves when it is told to."""
+    now = [100.0]
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])  # type: ignore[attr-defined]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    yield now
+
+
+def test_ratios_are_taken_repeat_by_repeat() -> None:
+    # 30 x (1, 2, 4, 9) / (10, 10, 30, 30) = 3, 6, 4, 9: quartiles 3.75, 5, 6.75.
+    found = ratio([1, 2, 4, 9], [10, 10, 30, 30], 30)
+    assert found == Spread(median=5.0, low=3.75, high=6.75)
+
+
+def test_works_take_turns_after_one_round_unmeasured(clock: list[float]) -> None:
+    calls: list[tuple[str, int]] = []
+
+    def work(name: str, taken: float, repeat: int) -> None:
+        calls.append((name, repeat))
+        clock[0] += taken + repeat
+
+    times = in_turns(
+        {"a": lambda repeat: work("a", 1, repeat), "b": lambda repeat: work("b", 5, repeat)}, 3
+    )
+    assert times == {"a": [1, 2, 3], "b": [5, 6, 7]}
+    assert calls == [("a", 0), ("b", 0), *((one, turn) for turn in range(3) for one in "ab")]
+
+
+def test_a_power_law_gives_its_exponent() -> None:
+    sizes = [10, 30, 100, 300]
+    assert exponent(sizes, [0.2 * size**1.5 for size in sizes]) == pytest.approx(1.5)
+    assert exponent(sizes, [7.0] * 4) == pytest.approx(0)
+    # Logarithms 0, 1, 2 (base 10) against 0, 1, 3: least squares gives 1.5.
+    assert exponent([1, 10, 100], [1, 10, 1000]) == pytest.approx(1.5)
+
+
+def test_a_tool_that_makes_one_map_at_a_time_is_called_so_often() -> None:
+    # W1: 30 ordered pairs of 6 images, 9 layers, 3 methods; W3: 7 losses.
+    assert calls_one_by_one(6, layers=9, methods=3) == 810
+    assert calls_one_by_one(6, objectives=7) == 210
+    assert calls_one_by_one(1) == 0
+
+
+def test_the_peak_is_the_best_of_its_repeats(clock: list[float]) -> None:
+    taken = iter([9.0, 4.0, 2.0, 3.0])
+
+    def product() -> None:
+        clock[0] += next(taken)
+
+    # The first is not measured; 2 x 100^3 operations in 2 s.
+    assert matmul_peak(product, 100, repeats=3) == 1e6
+
+
+# Two runs -----------------------------------------------------------------------------------------
+
+
+def test_masks_differ_by_ties_only() -> None:
+    saliency = np.array([[0.9, 0.5, 0.5 + 1e-7], [0.1, 0.0, 0.5]], np.float32)
+
+    def mask(*places: tuple[int, int]) -> np.ndarray:
+        drawn = np.zeros((2, 3), bool)
+        drawn[tuple(zip(*places, strict=True))] = True
+        return drawn
+
+    first = mask((0, 0), (0, 1))
+    assert tied(saliency, first, first)
+    assert tied(saliency, first, mask((0, 0), (0, 2)))  # another of the tied
+    assert not tied(saliency, first, mask((0, 0), (1, 0)))  # 0.1 is no tie of 0.5
+    assert not tied(saliency, first, mask((0, 0)))  # another area
+
+
+# The rivals ---------------------------------------------------------------------------------------
+
+needs_tools = pytest.mark.skipif(
+    find_spec("pytorch_grad_cam") is None or find_spec("captum") is None,
+    reason="make bench installs pytorch-grad-cam and captum",
+)
+
+
+@needs_tools
+def test_the_tools_are_used_as_their_definitions_say() -> None:
+    """Grad-CAM of one pair by autograd, by hand, against both tools."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 5, 3, stride=2), nn.Flatten(),
+        nn.Linear(5 * 9, 6),
+    ).eval()  # fmt: skip
+    image, reference = torch.randn(1, 3, 8, 8), torch.randn(6)
+    target = rivals.target_of(parse_objective("cosine"), reference)
+    activation = module[0](image).detach().requires_grad_()
+    value = torch.cosine_similarity(module[1:](activation)[0], reference, dim=0)
+    (gradient,) = torch.autograd.grad(value, activation)
+    assert target(module(image)[0]).item() == pytest.approx(value.item(), abs=1e-6)
+    raw = (gradient.mean((2, 3), keepdim=True) * activation).sum(1)[0].detach()
+    by_captum = rivals.by_captum(module, module[0], image, target)
+    torch.testing.assert_close(by_captum, raw, rtol=1e-4, atol=1e-6)
+    by_tool = rivals.by_grad_cam(module, module[0], "grad-cam", image, target)
+    positive = raw.relu().numpy()
+    np.testing.assert_allclose(by_tool, positive / positive.max(), atol=1e-4)
+
+
+def test_the_direct_loop_is_the_definition_of_s_rise() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    frame = np.arange(12, dtype=np.uint8).reshape(2, 2, 3) * 20
+    masks = np.array([[[1, 0], [0.5, 1]], [[0, 1], [1, 0]]], np.float32)
+    reference = torch.tensor([1.0, -2.0, 0.5])
+
+    def preprocess(part: torch.Tensor) -> torch.Tensor:
+        return part.permute(0, 3, 1, 2).float() / 255
+
+    found = rivals.direct_rise(module, preprocess, frame, masks, reference, batch=1)
+    expected = np.zeros((2, 2))
+    for mask in masks:
+        hidden = torch.from_numpy(np.rint(frame * mask[..., None])).permute(2, 0, 1)[None]
+        embedded = module(hidden.float() / 255)[0]
+        expected += torch.cosine_similarity(embedded, reference, dim=0).item() * mask
+    np.testing.assert_allclose(found, expected / (2 * 0.5), atol=1e-6)
+
+
+# The page -----------------------------------------------------------------------------------------
+
+
+def fabricated() -> dict[str, list[dict[str, Any]]]:
+    single = {
+        "what": "Grad-CAM++ at N-1, Net", "rival": "tool, 30 calls", "target": 15, "median": 16.2,
+        "low": 15.1, "high": 17.9, "seconds": 0.5, "rival_seconds": 8.1,
+        "agreement": {"grad-cam": 2e-6},
+        "passes": {"forward": 0.3, "backward": 0.1, "rounds": 5},
+    }  # fmt: skip
+    speed = {
+        "what": "occluded embeddings, Net, fast", "rival": "eager", "target": 4.0, "median": 3.9,
+        "low": 3.8, "high": 4.1, "images_per_second": {"median": 63.0, "low": 60.0, "high": 64.0},
+        "eager_images_per_second": 16.0, "share_of_peak": 0.72, "share_target": 0.7,
+        "eager_share_of_peak": 0.4,
+    }  # fmt: skip
+    growth = {
+        "what": "growth with identities", "sizes": [10, 100], "seconds": [1.0, 11.0],
+        "peak_bytes": [2**28, 2**28], "time_exponent": 1.04, "memory_exponent": 0.0,
+        "time_target": [0.95, 1.05],
+    }  # fmt: skip
+    peaks = {"what": "peak", "peaks": {"float32": 2e11}}
+    return {"w2": [single], "w5": [speed, peaks], "w6": [growth, {**growth, "what": "growth"}]}
+
+
+def test_the_table_says_what_is_met() -> None:
+    lines = list(table_lines(fabricated()))
+    assert "16.2x  (15.1 to 17.9)" in lines[0] and "target 15x met  against tool" in lines[0]
+    assert "3.9x" in lines[1] and "target 4x NOT met" in lines[1]
+    assert "63.0 images/s, 72% of the matmul peak (target 70% met)" in lines[2]
+    assert "time ~ n^1.04, memory ~ n^0.00  target time 0.95 to 1.05 met" in lines[3]
+
+
+def test_results_are_kept_by_workload_and_make_the_page(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results")
+    assert not results.fresh("w2")
+    for name, rows in fabricated().items():
+        results.save(name, rows, 12.3)
+    assert results.fresh("w2") and not results.fresh("w1")
+    assert list(results.all()) == ["w2", "w5", "w6"]
+    kept = tmp_path / "results" / "w2.json"
+    other = json.loads(kept.read_text())
+    other["machine"]["cores"] = 999
+    kept.write_text(json.dumps(other))
+    assert not results.fresh("w2")
+    page = write_page(results.all(), tmp_path / "docs").read_text()
+    assert "**16.2x** | 15.1 to 17.9 | 15x met | 0.50 s | 8.1 s |" in page
+    assert "63.0 (eager 16.0) | 72% (target 70% met)" in page
+    # 3.9 times as fast at 72 % of the peak.
+    assert "eager reaches 40% of the float32 peak; at the whole peak" in page
+    assert "this would be 5.4 times as fast as eager" in page
+    assert "of 0.50 s, the 6 images forward take 0.30 s and 5 rounds backward 0.10 s" in page
+    assert "float32 200." in page and "grad-cam 2.0e-06." in page
+    assert "(10, 100): 1.0, 11.0 s, time ~ n^1.04 target time 0.95 to 1.05 met" in page
+    for picture in ("ratios", "growth"):
+        assert (tmp_path / "docs" / "images" / f"performance-{picture}.png").stat().st_size > 5000
