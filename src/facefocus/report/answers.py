@@ -1,0 +1,397 @@
+"""The paper's questions, answered from runs: a document in which no figure is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from facefocus.errors import UserError
+from facefocus.locations import run_folders
+from facefocus.report import paper_formats
+from facefocus.report.audit import (
+    EARLY,
+    Dependence,
+    Exactness,
+    dependence,
+    exactness,
+    fit_matrix,
+    meaning,
+    read_matrix,
+    run_shares,
+)
+from facefocus.report.columns import interval, number, percent, place_label
+from facefocus.report.leaderboard import Board, board_table, boards
+from facefocus.report.paper import CAMS, Cell, PaperTable, paper_table
+from facefocus.report.published import MODELS, SOURCE
+from facefocus.report.summary import COMPETES, CONTROLS, Row, summarize
+from facefocus.report.tables import default_slice, read_runs
+
+#: Methods whose maps of a pair depend on the gradient's direction only (PROTOCOL section 2).
+PARALLEL = {"LayerCAM", "Grad-CAM"}
+
+#: Rates of equal maps differ by less: a pair or two of all people.
+ALIKE = 0.005
+
+
+def results_document(paths: Sequence[Path]) -> str:
+    """The paper's four questions answered on the recognizers of some runs, as Markdown.
+
+    Raises:
+        UserError: No run is finished, or it has no rows of exactly k pixels.
+    """
+    results = read_runs(paths)
+    tables = {number: paper_table(results, number) for number in range(2, 16)}
+    parts = [
+        *_head(results, paths),
+        *_rq1(results, tables),
+        *_rq2(tables),
+        *_rq3(tables),
+        *_rq4(results, tables),
+        *_exact(results),
+        *_beyond(results),
+        *_published(),
+        *_limits(results),
+        *_appendix(tables, results),
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+# --- what was run ---------------------------------------------------------------------------------
+
+
+def _head(results: pl.DataFrame, paths: Sequence[Path]) -> Iterator[str]:
+    faces = ", ".join(results["faces"].unique(maintain_order=True))
+    targets = results["target"].unique(maintain_order=True)
+    yield from (f"# Results on {faces}", "")
+    yield (
+        f"The questions of {SOURCE}, asked of other recognizers: {', '.join(targets)}. Written by"
+        " `facefocus results`; the figures come from the runs and from the paper's tables as"
+        " shipped, none is typed."
+    )
+    yield from ("", "| run | identities | rows | backend | software | finished |", "|" + "---|" * 6)
+    for run in _finished(paths):
+        yield _run_line(run)
+    limits = results.select("target", "faces", "threshold", "threshold_rule").unique(
+        maintain_order=True
+    )
+    said = [f"{r[0]} on {r[1]} {number(r[2])} ({r[3]})" for r in limits.rows()]
+    yield from ("", f"Thresholds, frozen before anything is hidden: {'; '.join(said)}.", "")
+    yield (
+        "A rate is the share of a person's mated pairs at or above the threshold, the hidden photo"
+        " against clean ones; means are over identities, with 95 % bootstrap intervals."
+    )
+    yield ""
+
+
+def _finished(paths: Sequence[Path]) -> list[Path]:
+    folders = [one for path in paths for one in run_folders(path)]
+    return [one for one in folders if (one / "results.parquet").is_file()]
+
+
+def _run_line(run: Path) -> str:
+    rows = pl.scan_parquet(run / "results.parquet")
+    count, people = rows.select(pl.len(), pl.col("identity").n_unique()).collect().row(0)
+    path = run / "provenance.json"
+    try:
+        record: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+    except ValueError:
+        raise UserError(f"'{path}' cannot be read.") from None
+    made = [str(record.get(name, "")) for name in ("backend", "facefocus", "finished")]
+    return f"| {run.name} | {people} | {count} | {made[0]} | facefocus {made[1]} | {made[2]} |"
+
+
+# --- the four questions ---------------------------------------------------------------------------
+
+
+def _rq1(results: pl.DataFrame, tables: dict[int, PaperTable]) -> Iterator[str]:
+    yield from ("## RQ1. How many hidden pixels lower recognition?", "")
+    tests = [one for one in dependence(results) if one.row["on_degenerate"] == "none"]
+    budgets = [one for one in tests if one.kind == "budget"]
+    if not budgets:
+        yield from ("Not asked by these runs.", "")
+        return
+    kept = [one for one in budgets if one.suspicious]
+    worst = max(budgets, key=lambda one: one.drop)
+    yield (
+        f"At {worst.values[-1]} the largest drop with own maps is {number(worst.drop)}"
+        f" ({_where(worst.row)}: clean {number(worst.clean)}, {_rates(worst)}). Of"
+        f" {len(budgets)} configurations {sum(one.p_holm < 0.05 for one in budgets)} depend on the"
+        f" budget (Wilcoxon, Holm-corrected), and {len(kept)} have {percent(EARLY, 0)} or more of"
+        f" their drop at {worst.values[0]} already."
+    )
+    yield ""
+    yield (
+        "The paper's Grad-CAM has nearly all of its drop at the smallest budget (Table 2, FN_V:"
+        f" {_printed(tables[2], 'FN_V', '0')} clean, {_printed(tables[2], 'FN_V', '0.5')} at 0.5 %,"
+        f" {_printed(tables[2], 'FN_V', '5')} at 5 %). "
+        + (
+            "With exactly k pixels no configuration here does so."
+            if not kept
+            else f"Here these do so: {'; '.join(_where(one.row) for one in kept)}."
+        )
+    )
+    fills = [one for one in tests if one.kind == "fill"]
+    if fills:
+        widest = max(fills, key=lambda one: one.difference.value)
+        yield ""
+        yield (
+            f"Fills: {sum(one.p_holm < 0.05 for one in fills)} of {len(fills)} configurations"
+            " depend on the fill, blur aside (Friedman, Holm-corrected); the means differ by up to"
+            f" {number(widest.difference.value)} ({_where(widest.row)}: {_rates(widest)})."
+        )
+    yield ""
+
+
+def _rates(one: Dependence) -> str:
+    return ", ".join(f"{v} {number(r)}" for v, r in zip(one.values, one.rates, strict=True))
+
+
+def _where(row: Row) -> str:
+    return f"{place_label(row, ('objective',))} on {row['target']}"
+
+
+def _printed(table: PaperTable, model: str, column: str) -> str:
+    row = next(row for row in table.rows if row.labels[0] == model)
+    return paper_formats.printed_text(row.cells[table.columns.index(column)].printed)
+
+
+def _rq2(tables: dict[int, PaperTable]) -> Iterator[str]:
+    yield from ("## RQ2. Which layers?", "")
+    yield from _bests(tables[7], "layer", "Layer")
+    yield ""
+
+
+def _bests(table: PaperTable, what: str, label: str) -> Iterator[str]:
+    """Sentences on the first column of Table 7 or 10: ours beside the paper's."""
+    for technique in CAMS:
+        rate, word = (
+            next(row for row in table.rows if row.labels == (technique, part)).cells[0]
+            for part in ("Recognition", label)
+        )
+        if word.word is None:
+            yield f"- {technique}: not run."
+            continue
+        same = "the same as" if word.word == word.printed else "not"
+        yield (
+            f"- {technique}: {what} {word.word}, rate {_figure(rate)}; {same} the paper's"
+            f" {word.printed} ({paper_formats.printed_text(rate.printed)})."
+        )
+
+
+def _figure(cell: Cell) -> str:
+    if cell.found is None:
+        return paper_formats.NOT_RUN
+    found = cell.found
+    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
+
+
+def _rq3(tables: dict[int, PaperTable]) -> Iterator[str]:
+    yield from ("## RQ3. Which loss?", "")
+    yield from _bests(tables[10], "loss", "Loss")
+    yield ""
+    for place, technique in enumerate(tables[9].columns):
+        column = [(row.labels, row.cells[place].found) for row in tables[9].rows]
+        rates = {labels: found.value for labels, found in column if found is not None}
+        if len(rates) < 2:
+            continue
+        angle = [rate for labels, rate in rates.items() if labels[0] != "L1"]
+        spread, whole = max(angle) - min(angle), max(rates.values()) - min(rates.values())
+        note = ""
+        if technique in PARALLEL:
+            # Not to the last bit: a resize or a tie may fall the other way by a rounding.
+            note = (
+                ", as it must: these losses are functions of one angle, and its maps know no scale"
+                if spread < ALIKE
+                else ", though it must not: these losses are functions of one angle"
+            )
+        yield (
+            f"- {technique}: cosine, L2 and the four ArcFace losses differ by"
+            f" {number(spread)}{note}; all seven by {number(whole)}."
+        )
+    yield ""
+
+
+def _rq4(results: pl.DataFrame, tables: dict[int, PaperTable]) -> Iterator[str]:
+    yield from ("## RQ4. Which method, and does it transfer?", "")
+    found = [one for one in boards(results) if one.warning is None]
+    if not found:
+        yield from ("Not asked by these runs.", "")
+        return
+    for board in found:
+        yield f"- {_order(board)}"
+    order = [row.labels[0] for row in _by_rate(tables[12])]
+    printed = [row.labels[0] for row in tables[12].rows]
+    if order:
+        verdict = "the paper's order" if order == printed else "not the paper's order"
+        yield ""
+        yield (
+            f"Over own and other recognizers' maps (Table 12): {', '.join(order)}; {verdict}"
+            f" ({', '.join(printed)}). Methods that need many passes have fewer identities."
+        )
+    yield ""
+
+
+def _order(board: Board) -> str:
+    standing = "; ".join(
+        f"{method} {number(drop.value)} [{number(drop.low)}, {number(drop.high)}]"
+        for method, drop in zip(board.methods, board.drop, strict=True)
+    )
+    first = percent(float(board.ranks.shares[0, 0]), 0)
+    random = "" if board.random is None else f" Random pixels: {number(board.random.value)}."
+    return (
+        f"{board.title} ({board.people} identities), drops: {standing}. {board.methods[0]} is first"
+        f" in {first} of the resamples.{random}"
+    )
+
+
+def _by_rate(table: PaperTable) -> list[Any]:
+    """Rows of Table 12 with a figure in the first column that has any, least first."""
+    for place in range(len(table.columns)):
+        rows = [row for row in table.rows if row.cells[place].found is not None]
+        if rows:
+            return sorted(rows, key=lambda row: row.cells[place].found.value)
+    return []
+
+
+# --- where the answers differ, and why ------------------------------------------------------------
+
+
+def _exact(results: pl.DataFrame) -> Iterator[str]:
+    yield from ("## Exactly k pixels against the percentile", "")
+    found = exactness(results)
+    if not found:
+        yield from ("Not asked by these runs.", "")
+        return
+    apart = [one for one in found if one.difference.low > 0]
+    yield (
+        f"{len(found)} configurations were cut both ways from the same maps: exactly k pixels, and"
+        f" every pixel at or above the percentile, as is common. In {len(apart)} of them the second"
+        " rule takes more, and its interval says so."
+    )
+    yield ""
+    worst = sorted(found, key=lambda one: -one.difference.value)[:5]
+    headings = ("clean", "exactly k", "percentile", "difference", "area", "whole face", "its drop")
+    yield f"| configuration | {' | '.join(headings)} |"
+    yield "|---|" + "---:|" * len(headings)
+    yield from map(_exact_line, worst)
+    yield ""
+    shares = [one for one in run_shares(results) if one.row["on_degenerate"] == "inclusive"]
+    if not any(any(one.measured) for one in shares):
+        yield "No mask of the transfer runs hid a whole face, by either rule."
+    for one in shares:
+        if any(one.measured):
+            pairs = ", ".join(
+                f"{name} {number(share)} (in fact {number(whole)})"
+                for name, share, whole in zip(
+                    one.matrix.sources, one.fit.share, one.measured, strict=True
+                )
+            )
+            yield (
+                f"- {place_label(one.row, ('objective',))}, percentile: share of identities that"
+                f" would have to lose the whole face: {pairs}."
+            )
+    yield ""
+
+
+def _exact_line(one: Exactness) -> str:
+    ends = f"{number(one.difference.value, signed=True)} [{number(one.difference.low)}, "
+    lost = percent(one.by_whole, 0) if one.whole else ""
+    return (
+        f"| {_where(one.row)} | {number(one.clean)} | {number(one.exact)} |"
+        f" {number(one.inclusive)} | {ends}{number(one.difference.high)}] |"
+        f" {percent(one.area, 2)} | {percent(one.whole)} | {lost} |"
+    )
+
+
+def _beyond(results: pl.DataFrame) -> Iterator[str]:
+    """Same photos against held-out ones, and methods against controls of their own shape."""
+    yield from ("## Held-out photos, and controls of the same shape", "")
+    with_control = results.filter(pl.col("experiment").is_in(_controlled(results)))
+    if with_control.is_empty():
+        yield from ("Not asked by these runs.", "")
+        return
+    summary = summarize(with_control)
+    rows = (
+        default_slice(summary)
+        .of(summary)
+        .filter(COMPETES, pl.col("source") == pl.col("target"), pl.col("on_degenerate") == "none")
+    )
+    names = ["drop", *(n for n in CONTROLS.values() if rows[n].is_not_null().any())]
+    names += [n for n in ("heldout_drop",) if rows[n].is_not_null().any()]
+    titles = {"drop": "drop", "excess": "beyond the shifted mask",
+              "specificity": "beyond other people's masks",
+              "heldout_drop": "drop, held-out photos"}  # fmt: skip
+    yield "| configuration | n | " + " | ".join(titles.get(n, n) for n in names) + " |"
+    yield "|---|---:|" + "---:|" * len(names)
+    for row in rows.sort("target", "drop", descending=[False, True]).iter_rows(named=True):
+        cells = " | ".join(interval(row, name, signed=True) for name in names)
+        yield f"| {_where(row)} | {row['scored']} | {cells} |"
+    beats = [r for r in rows.iter_rows(named=True) if (r.get("excess_low") or -1) > 0]
+    own = [r for r in rows.iter_rows(named=True) if (r.get("specificity_low") or -1) > 0]
+    yield ""
+    yield (
+        f"{len(beats)} of {rows.height} are shown to beat the same mask at a random place, and"
+        f" {len(own)} to beat other people's masks, without which nothing shows that a mask is this"
+        " person's own."
+    )
+    yield ""
+
+
+def _controlled(results: pl.DataFrame) -> list[str]:
+    controlled = results.filter(pl.col("control").is_not_null() | (pl.col("split") == "heldout"))
+    return controlled["experiment"].unique().to_list()
+
+
+def _published() -> Iterator[str]:
+    """What the paper's own Table 14 looks like to the same audit."""
+    matrix = read_matrix("table14.csv")
+    fit = fit_matrix(matrix)
+    yield from ("## The paper's Table 14", "")
+    shares = ", ".join(
+        f"{name} {number(share)}" for name, share in zip(matrix.sources, fit.share, strict=True)
+    )
+    yield f"{' '.join(meaning(matrix, fit))} Shares: {shares}."
+    yield ""
+
+
+def _limits(results: pl.DataFrame) -> Iterator[str]:
+    targets = results["target"].unique(maintain_order=True).to_list()
+    absent = [name for name in MODELS if not _is_paper(name, targets)]
+    yield from ("## What these runs cannot show", "")
+    if absent:
+        yield (
+            f"- The paper's {', '.join(absent)} were not run: their weights were not here. Nothing"
+            " above says what they do; a difference from the paper may be one of recognizers."
+        )
+    absent_sets = [n for n in ("lfw", "calfw", "cplfw") if n not in set(results["faces"])]
+    if absent_sets:
+        yield f"- Nothing was run on {', '.join(absent_sets).upper()}."
+    people = results["identity"].n_unique()
+    yield f"- {people} identities; the paper has 1,680 of LFW, and 500 for S-RISE and CorrRISE."
+    yield (
+        "- The best layer and loss are chosen on the identities they are then reported on, as in"
+        " the paper: their drops are a little flattered."
+    )
+    yield (
+        "- Whether the paper hid whole faces cannot be known from its tables: that Table 14 looks"
+        " like it is all that is shown."
+    )
+    yield ""
+
+
+def _is_paper(name: str, targets: Sequence[str]) -> bool:
+    from facefocus.models import zoo
+
+    return name in targets or zoo.full_name(name) in targets
+
+
+def _appendix(tables: dict[int, PaperTable], results: pl.DataFrame) -> Iterator[str]:
+    yield from ("## Tables", "")
+    for table in tables.values():
+        yield paper_formats.to_markdown(table)
+    for board in boards(results):
+        yield paper_formats.to_markdown(board_table(board))

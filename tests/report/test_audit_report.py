@@ -1,0 +1,218 @@
+"""The audit of runs and of matrices from files: what it finds, and what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+
+from facefocus.errors import UserError
+from facefocus.report.audit import (
+    audit_lines,
+    dependence,
+    exactness,
+    fit_matrix,
+    matrix_lines,
+    meaning,
+    read_matrix,
+    run_lines,
+    run_shares,
+    verdict,
+)
+from facefocus.report.audit_blocks import audit_blocks
+from tests.report.fabricated import PIXELS, row, table
+
+PEOPLE = [f"p{number:03d}" for number in range(60)]
+NETS = ("one", "two", "three")
+#: Share of the people whose map is flat on each source.
+FLAT = {"one": 0.1, "two": 0.3, "three": 0.5}
+#: Clean recognition, and recognition of a black face, by each target.
+CLEAN = {"one": 0.95, "two": 0.9, "three": 0.85}
+BLACK = {"one": 0.0, "two": 0.05, "three": 0.1}
+
+
+def rows(policy: str, **more: Any) -> list[dict[str, Any]]:
+    """Grad-CAM on all pairs of recognizers; a map is flat for the first people of a source."""
+    found = []
+    for source in NETS:
+        for target in NETS:
+            for place, name in enumerate(PEOPLE):
+                flat = place < FLAT[source] * len(PEOPLE)
+                whole = flat and policy == "inclusive"
+                share = 1.0 if whole else 0.0 if flat else 0.01
+                budget = more.get("budget", 0.01)
+                wobble = 0.02 * np.sin(place)
+                found.append(
+                    row(
+                        source=source, target=target, identity=name, on_degenerate=policy,
+                        clean_rate=CLEAN[target] + wobble,
+                        rate=BLACK[target] if whole else CLEAN[target] + wobble,
+                        degenerate=flat, maps_degenerate=12 * flat, masked_share=share,
+                        masked_pixels=share * PIXELS, budget_pixels=round(budget * PIXELS), **more,
+                    )
+                )  # fmt: skip
+    return found
+
+
+@pytest.fixture(scope="module")
+def both() -> pl.DataFrame:
+    return table([*rows("none"), *rows("inclusive")])
+
+
+def test_the_shares_that_were_hidden_whole_are_found_and_counted(both: pl.DataFrame) -> None:
+    exact, inclusive = run_shares(both)
+    assert inclusive.measured == pytest.approx(tuple(FLAT.values()))
+    assert inclusive.fit.share == pytest.approx(list(FLAT.values()), abs=0.005)
+    assert (inclusive.fit.low < list(FLAT.values())).all()
+    assert (inclusive.fit.high > list(FLAT.values())).all()
+    # Faces that were hidden whole are in the run, so what recognizers do with them is known.
+    assert inclusive.matrix.hidden == pytest.approx(list(BLACK.values()))
+    assert "Fits" in next(iter(meaning(inclusive.matrix, inclusive.fit)))
+    assert exact.measured == (0, 0, 0)
+    assert exact.fit.share == pytest.approx([0, 0, 0])
+    assert "too little to tell" in next(iter(meaning(exact.matrix, exact.fit)))
+
+
+def test_the_same_maps_cut_both_ways_by_hand(both: pl.DataFrame) -> None:
+    found = {one.row["source"]: one for one in exactness(both)}
+    assert set(found) == set(NETS)
+    wobble = [0.02 * np.sin(place) for place in range(len(PEOPLE))]
+    for name, one in found.items():
+        lost = [
+            CLEAN[name] + wobble[place] - BLACK[name] for place in range(round(FLAT[name] * 60))
+        ]
+        assert one.exact == pytest.approx(one.clean)
+        assert one.difference.value == pytest.approx(sum(lost) / 60)
+        assert one.area == pytest.approx(FLAT[name] + 0.01 * (1 - FLAT[name]))
+        assert one.whole == pytest.approx(FLAT[name])
+        assert one.by_whole == pytest.approx(1)
+
+
+def budgets(early: bool) -> pl.DataFrame:
+    """A drop that is there from the start, or one that grows with the budget."""
+    draw = np.random.default_rng(0)
+    found = []
+    for place, name in enumerate(PEOPLE):
+        for budget in (0.005, 0.01, 0.05):
+            drop = 0.3 * (place % 3 == 0) if early else 4 * budget * (1 + place / 60)
+            for fill, tint in (("black", 0.0), ("white", 0.05), ("mean", 0.1), ("blur", 0.2)):
+                more = 0.0 if early else tint
+                rate = 0.95 - drop + more + draw.normal(0, 1e-4)
+                found.append(
+                    row(identity=name, budget=budget, fill=fill, clean_rate=0.95, rate=rate)
+                )
+    return table(found)
+
+
+def test_a_drop_that_is_there_at_the_smallest_budget_is_pointed_out() -> None:
+    tests = dependence(budgets(early=True))
+    one = next(test for test in tests if test.kind == "budget")
+    assert one.values == ("0.5 %", "1 %", "5 %")
+    assert one.early == pytest.approx(1, abs=0.01)
+    assert one.suspicious and verdict(one).startswith("LOOK: ")
+    assert "LOOK" in "\n".join(run_lines(budgets(early=True)))
+
+
+def test_a_drop_that_grows_is_not_and_the_tests_are_scipys() -> None:
+    rows_ = budgets(early=False)
+    tests = {one.kind: one for one in dependence(rows_)}
+    assert tests["budget"].early == pytest.approx(0.1, abs=0.01)
+    assert verdict(tests["budget"]).startswith("depends on the budget")
+    black = rows_.filter(pl.col("fill") == "black").pivot("budget", index="identity", values="rate")
+    wilcoxon = stats.wilcoxon(black["0.005"].to_numpy(), black["0.05"].to_numpy())
+    # 60 untied differences: both take the normal form.
+    assert tests["budget"].p == pytest.approx(wilcoxon.pvalue)
+    one = rows_.filter(pl.col("budget") == 0.01).pivot("fill", index="identity", values="rate")
+    friedman = stats.friedmanchisquare(
+        *(one[name].to_numpy() for name in ("black", "white", "mean"))
+    )
+    assert tests["fill"].values == ("black", "white", "mean")
+    assert tests["fill"].p == pytest.approx(friedman.pvalue)
+    assert verdict(tests["fill"]).startswith("depends on the fill")
+
+
+def test_what_was_not_run_is_said_not_guessed() -> None:
+    text = "\n".join(run_lines(table(row(identity=name) for name in PEOPLE[:3])))
+    assert "no method was tried from two recognizers on two" in text
+    assert text.count("Not asked") == 2
+    assert audit_blocks(table(row(identity=name) for name in PEOPLE[:3])) == []
+
+
+def test_blocks_have_a_table_for_every_question(both: pl.DataFrame) -> None:
+    tables = [block.html for block in audit_blocks(both) if block.kind == "table"]
+    assert len(tables) == 2  # exact against inclusive, and the shares
+    assert all("10 %" in text for text in tables)
+
+
+# --- matrices from files --------------------------------------------------------------------------
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "matrix.csv"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_a_file_with_clean_and_hidden_lines(tmp_path: Path) -> None:
+    name = write(tmp_path, "model,a,b\nclean,0.9,0.8\nhidden,0.1,0\nx,0.5,0.4\ny,0.7,0.6\n\n")
+    matrix = read_matrix(name)
+    fit = fit_matrix(matrix)
+    assert (matrix.sources, matrix.targets) == (("x", "y"), ("a", "b"))
+    assert fit.share == pytest.approx([0.5, 0.25])
+    text = "\n".join(matrix_lines(matrix, fit))
+    assert "x           0.500" in text and "(given)" in text
+
+
+def test_the_papers_matrix_is_shipped_and_has_a_line_for_each_recognizer() -> None:
+    lines = list(audit_lines(None, "table14.csv"))
+    name, share, low, high, most = lines[3].replace("[", "").replace("]", "").split()
+    assert (name, share, most) == ("FN_V", "0.947", "1.000")
+    assert 0.93 < float(low.strip(",")) < 0.947 < float(high) < 0.96
+    text = "\n".join(lines)
+    assert "Fits: residuals root mean square 0.003" in text
+    assert "Clean rates are not given" in text and "at most" in text
+
+
+def test_a_matrix_that_masks_made_is_not_fitted(tmp_path: Path) -> None:
+    # Each recognizer is hurt by its own maps alone.
+    name = write(tmp_path, "m,a,b,c\na,0.3,0.9,0.9\nb,0.9,0.3,0.9\nc,0.9,0.9,0.3\n")
+    matrix = read_matrix(name)
+    assert next(iter(meaning(matrix, fit_matrix(matrix)))).startswith("Does not fit")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "must name each evaluating recognizer once"),
+        ("m,a,a\nx,0.5,0.4\n", "must name each evaluating recognizer once"),
+        ("m,a,b\nx,0.5\ny,0.2,0.3\n", "Line 'x' of .* must have 2 rates. Got 1."),
+        ("m,a,b\nx,0.5,75.9\ny,0.2,0.3\n", r"column 'b' .* must be in \[0, 1\]. Got 75.9. Did you"),
+        ("m,a,b\nx,0.5,much\ny,0.2,0.3\n", r"must be a number in \[0, 1\]. Got 'much'."),
+        ("m,a,b\nx,0.5,nan\ny,0.2,0.3\n", r"must be in \[0, 1\]. Got nan."),
+        ("m,a,b\nx,0.5,0.4\nx,0.2,0.3\n", "must name every line once. Got 'x'."),
+        ("m,a,b\nx,0.5,0.4\n", "at least 2 generating"),
+        ("m,a,b\nx,0.5,\ny,0.2,\n", "must have a rate for 'b'. Got none."),
+        ("m,a,b\nhidden,0,0\nx,0.5,0.4\n", "needs a line 'clean'"),
+        ("m,a,b\nclean,0.9,\nx,0.5,0.4\ny,0.2,0.3\n", "'clean' of .* must have a rate in every"),
+        ('m,a,b\nx,"0.5,0.4\n', "must have 2 rates"),
+    ],
+)
+def test_what_is_no_matrix_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as error:
+        read_matrix(write(tmp_path, text))
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(UserError, match="Cannot read the matrix"):
+        read_matrix(str(tmp_path / "x.csv"))
+    with pytest.raises(UserError, match="There is no matrix"):
+        read_matrix(str(tmp_path / "none.csv"))
+    for run, matrix in ((None, None), (tmp_path, "table14.csv")):
+        with pytest.raises(UserError, match="Name a run, or a matrix"):
+            list(audit_lines(run, matrix))
