@@ -1,4 +1,4 @@
-# make demo | make test | make check | make bench - each sets up .venv by itself.
+# make demo | make test | make check | make demo-lfw | make bench - each sets up .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -7,7 +7,7 @@ ifeq ($(strip $(FACEFOCUS_DATA)),)
 unexport FACEFOCUS_DATA
 endif
 
-.PHONY: demo test check lint types clean
+.PHONY: demo demo-lfw test check lint types bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -15,8 +15,11 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(READY)
+	$(BIN)/facefocus demo
+
+demo-lfw: $(READY)
 	@if [ -z "$(FACEFOCUS_DATA)" ]; then \
-	  echo "make demo needs the faces of ../shared/data or \$$FACEFOCUS_DATA, which are not here."; exit 1; fi
+	  echo "make demo-lfw needs the faces of ../shared/data or \$$FACEFOCUS_DATA, which are not here."; exit 1; fi
 	$(BIN)/facefocus prepare lfw --source $(FACEFOCUS_DATA)/lfw/lfw-deepfunneled.tgz --out faces/lfw
 	$(BIN)/facefocus run experiments/quick.toml --faces faces/lfw --out runs/quick
 	$(BIN)/facefocus report runs/quick
@@ -32,6 +35,12 @@ types: $(READY)
 	$(BIN)/mypy
 
 check: lint types test
+
+# pytorch-grad-cam asks for torchvision, which it does not need here and which fits no CPU torch.
+bench: $(READY)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
+	$(BIN)/pip install --quiet -c constraints.txt --no-deps grad-cam
+	$(BIN)/python -m benchmarks $(ONLY)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache dist build

@@ -43,7 +43,12 @@ PairsFile = Annotated[Path | None, typer.Option(help="The official list of pairs
 Detector = Annotated[Path | None, typer.Option(help="YuNet model file.")]
 FacesDir = Annotated[Path, typer.Option("--faces", help="A prepared face set.")]
 Model = Annotated[str, typer.Option(help="A recognizer: see 'facefocus ls models'.")]
-Backend = Annotated[str, typer.Option(help="auto, torch, openvino or openvino-bf16.")]
+Backend = Annotated[
+    str, typer.Option(help="auto, torch, openvino, openvino-bf16, cuda or cuda-half.")
+]
+Memory = Annotated[
+    str | None, typer.Option(help="What passes may take, as 4GiB; half of what is free on a GPU.")
+]
 Known = Annotated[str, typer.Argument(help="A recognizer: see 'facefocus models list'.")]
 Run = Annotated[Path, typer.Argument(help="A run folder.")]
 
@@ -192,6 +197,66 @@ def prepare_folder(
     _print_lines(report.lines())
 
 
+@prepare_app.command("synthetic")
+def prepare_synthetic(
+    world: Annotated[str, typer.Option(help="Where identity lives: all, eyes, marks, ...")],
+    identities: Annotated[int, typer.Option(help="People.")] = 60,
+    photos: Annotated[int, typer.Option(help="Photos of each.")] = 6,
+    seed: Annotated[int, typer.Option(help="Of everybody and everything drawn.")] = 112,
+    out: Out = None,
+) -> None:
+    """Drawn faces whose identity is known to live in known parts; nobody's photographs."""
+    with _long_job() as progress:
+        from facefocus.faces.synthetic import make_faceset, planted
+
+        parts = planted(world)
+        folder = out or Path("faces") / f"synthetic-{world}"
+        make_faceset(
+            folder, world=world, identities=identities, photos=photos, seed=seed, progress=progress
+        )
+    print(f"{identities * photos} photos of {identities} people; planted: {', '.join(parts)}")
+    print(f"faces {folder}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe (TOML), a card, or the name of an embedded recognizer.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder; trained/NAME by default.")] = None,
+    faces: Annotated[
+        Path | None, typer.Option(help="The recipe's faces where they are prepared already.")
+    ] = None,
+) -> None:
+    """Train a small recognizer on drawn faces or a face set of yours; goes on after a break."""
+    with _long_job() as progress:
+        from facefocus.training.card import train_recognizer
+
+        card = train_recognizer(
+            recipe, out or Path("trained") / Path(recipe).stem, faces=faces, progress=progress
+        )
+    print(card.read_text(encoding="utf-8"), end="")
+    print(f"card {card}")
+
+
+@app.command()
+def planted(
+    model: Known,
+    fill: Annotated[str, typer.Option(help="What hides a pixel.")] = "black",
+    world: Annotated[str | None, typer.Option(help="The recognizer's own by default.")] = None,
+) -> None:
+    """Whether a recognizer of a planted world reads that part; 1 if it does not."""
+    from facefocus.planted import check_planted, report_lines
+    from facefocus.training.recipe import world_of
+
+    with shown_progress() as progress:
+        from facefocus.models.zoo import load
+
+        found = check_planted(load(model), world or world_of(model), fill=fill, progress=progress)
+    _print_lines(report_lines(found))
+    raise typer.Exit(int(not found.passed))
+
+
 @app.command()
 def verify(
     faces: FacesDir,
@@ -275,27 +340,125 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME by default.")] = None,
     backend: Backend = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    memory: Memory = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it will cost: see 'plan'.")
+    ] = False,
 ) -> None:
     """Run an experiment, or what is left of it, and print its table."""
+    if dry_run:
+        plan(experiment, faces, out, backend, workers, memory)
+        return
     with _long_job() as progress:
+        from facefocus.locations import run_folders
+        from facefocus.models.memory import parse_size
         from facefocus.report.tables import print_summary
         from facefocus.workflow import run_experiment
 
         folder = run_experiment(
-            experiment, faces=faces, out=out, backend=backend, workers=workers, progress=progress
+            experiment,
+            faces=faces,
+            out=out,
+            backend=backend,
+            workers=workers,
+            memory=None if memory is None else parse_size(memory),
+            progress=progress,
         )
     print_summary(folder, Console())
-    print(f"results {folder / 'results.parquet'}")
+    _print_lines(f"results {one / 'results.parquet'}" for one in run_folders(folder))
+
+
+@app.command()
+def plan(
+    experiment: Annotated[Path, typer.Argument(help="An experiment file (TOML).")],
+    faces: Annotated[Path | None, typer.Option(help="A prepared face set.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME by default.")] = None,
+    backend: Backend = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    memory: Memory = None,
+) -> None:
+    """What an experiment, or the rest of it, will cost: passes, time, disk; nothing is written."""
+    with _long_job() as progress:
+        from facefocus.estimate import estimate_lines
+        from facefocus.models.memory import parse_size
+        from facefocus.workflow import open_sessions
+
+        size = None if memory is None else parse_size(memory) // workers
+        folder, sessions = open_sessions(
+            experiment, faces, out, backend=backend, memory=size, progress=progress
+        )
+        lines = list(estimate_lines(sessions, folder, workers))
+    _print_lines(lines)
+
+
+@app.command()
+def doctor(
+    model: Annotated[
+        str | None, typer.Option(help="Measure on this recognizer: see 'facefocus ls models'.")
+    ] = None,
+) -> None:
+    """What this machine has to run recognizers on, how fast each is, and which will be used."""
+    from facefocus.doctor import examine, report_lines
+
+    _print_lines(report_lines(examine(model)))
+
+
+@app.command()
+def study(
+    file: Annotated[Path, typer.Argument(help="A study, or one of its stages (TOML).")],
+    faces: Annotated[
+        list[str] | None, typer.Option(help="A prepared face set; may be given again.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A recognizer; may be given again.")
+    ] = None,
+    identities: Annotated[int | None, typer.Option(min=1, help="People of each run.")] = None,
+    limited: Annotated[
+        int | None, typer.Option(min=1, help="People of the methods that need many passes.")
+    ] = None,
+    max_images: Annotated[int | None, typer.Option(min=2, help="Photos of a person.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; runs/STUDY by default.")] = None,
+    backend: Backend = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Run experiments that build on each other, or what is left of them: the paper's, for one."""
+    with _long_job() as progress:
+        from facefocus.study import Wanted, run_study
+
+        wanted = Wanted(tuple(faces or ()), tuple(model or ()), identities, limited, max_images)
+        done = run_study(file, wanted, out=out, backend=backend, workers=workers, progress=progress)
+    left_out = [f"left out: {line}" for line in done.missing]
+    _print_lines([*left_out, *(f"run {one}" for one in done.runs)])
+    print(f"Next: facefocus report {done.folder}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the runs and the page.")] = Path(
+        "runs/demo"
+    ),
+    backend: Backend = "auto",
+) -> None:
+    """The main job on drawn faces and embedded recognizers: needs no data, and minutes."""
+    with _long_job() as progress:
+        from facefocus.demo import outcome, run_demo
+
+        page = run_demo(out, backend=backend, progress=progress)
+        table, lines = outcome(out)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    _print_lines([*lines, f"page {page}"])
 
 
 @app.command()
 def status(run: Run) -> None:
     """How far a run is."""
+    from facefocus.locations import run_folders
     from facefocus.workflow import run_status
 
     for stage in run_status(run):
         print(f"{stage.stage} {stage.done}/{stage.total}")
-    print("results " + ("yes" if (run / "results.parquet").is_file() else "not yet"))
+    written = all((folder / "results.parquet").is_file() for folder in run_folders(run))
+    print("results " + ("yes" if written else "not yet"))
 
 
 @app.command()
@@ -305,13 +468,72 @@ def report(
         bool, typer.Option("--with-faces", help="Embed photographs in the page.")
     ] = False,
 ) -> None:
-    """Print the table of a run and write its page."""
+    """Print the table of a run, or the leaderboards of a study, and write the page."""
     from facefocus.report.html import write_report
+    from facefocus.report.study import is_study, print_study, write_study_report
     from facefocus.report.tables import print_summary
 
-    page = write_report(run, with_faces=with_faces)
-    print_summary(run, Console())
+    study = is_study(run)
+    page = (write_study_report if study else write_report)(run, with_faces=with_faces)
+    (print_study if study else print_summary)(run, Console())
     print(f"page {page}")
+
+
+@app.command()
+def tables(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders of runs.")],
+    table: Annotated[str, typer.Option(help="2 to 15, all, or leaderboard.")] = "all",
+    form: Annotated[
+        str, typer.Option("--format", help="text, markdown, latex, csv or html.")
+    ] = "text",
+    on_degenerate: Annotated[
+        str, typer.Option(help="none: exactly k pixels; inclusive: the paper's rule.")
+    ] = "none",
+) -> None:
+    """The paper's tables with your numbers beside the printed ones."""
+    from facefocus.report.paper_formats import render
+    from facefocus.report.tables import read_runs
+
+    print(render(read_runs(runs), table, form, policy=on_degenerate), end="")
+
+
+@app.command()
+def results(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders of runs.")],
+    out: Annotated[Path, typer.Option(help="The document (Markdown).")] = Path("results.md"),
+) -> None:
+    """The paper's questions answered from runs, as a document without a figure typed by hand."""
+    from facefocus.files import write_atomically
+    from facefocus.report.answers import results_document
+
+    text = results_document(runs)
+    write_atomically(out, lambda file: file.write(text.encode()))
+    print(f"results {out}")
+
+
+@app.command()
+def audit(
+    run: Annotated[Path | None, typer.Argument(help="A run folder, or a folder of runs.")] = None,
+    matrix: Annotated[
+        str | None,
+        typer.Option(help="Any transfer matrix (CSV); 'table14.csv' is the paper's."),
+    ] = None,
+) -> None:
+    """Whether rates come from small masks, or look as if whole faces had been hidden."""
+    from facefocus.report.audit import audit_lines
+
+    _print_lines(audit_lines(run, matrix))
+
+
+@app.command()
+def truth(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="The Markdown file.")] = Path("results-truth.md"),
+) -> None:
+    """Which methods find the planted part: a note on a run on synthetic faces, with pictures."""
+    from facefocus.report.truth_note import write_note
+
+    print(f"note {write_note(run, out)}")
 
 
 @models_app.command("list")
@@ -328,6 +550,14 @@ def models_show(name: Known) -> None:
     from facefocus.catalog import entry_lines
 
     _print_lines(entry_lines(name))
+
+
+@models_app.command("cards")
+def models_cards() -> None:
+    """How good the embedded recognizers are, from their cards."""
+    from facefocus.catalog import card_lines
+
+    _print_lines(card_lines())
 
 
 @models_app.command("fetch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,6 +23,9 @@ from facefocus.errors import UserError, did_you_mean, one_line
 from facefocus.registry import Registry
 
 T = TypeVar("T")
+
+#: What experiments and variants can be called: their runs are folders of that name.
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 def _as_tuple(value: Any) -> Any:
@@ -86,11 +90,13 @@ class Recognizers(Section):
     Attributes:
         source: Names, files or ``file.py:build``; every map is made on each.
         target: The same; every mask is tried on each. The sources by default.
+        transfer: Whether a mask is tried on targets that had no part in its map, too.
         preprocessing: How a recognizer of your own reads a frame, by its name.
     """
 
     source: Several[str]
     target: Several[str] | None = None
+    transfer: bool = True
     preprocessing: dict[str, dict[str, Any]] = {}
 
     @property
@@ -261,7 +267,7 @@ class Evaluation(Section):
 class Experiment(Section):
     """A whole experiment file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
     seed: Annotated[int, Field(ge=0)] = 0
     faces: Faces = Faces()
     recognizers: Recognizers
@@ -273,18 +279,56 @@ class Experiment(Section):
 
 
 def load_experiment(path: Path) -> Experiment:
-    """Read an experiment file.
+    """Read an experiment file without variants.
 
     Raises:
         UserError: It cannot be read, is no TOML, or a field is wrong; one line per field.
     """
+    return parse_experiment(_read(path))
+
+
+def load_variants(path: Path) -> tuple[str, dict[str, Experiment]]:
+    """Read all experiments of a file: its name, and each by its variant; ``""`` without any.
+
+    A file may say once what several experiments have in common, and of each ``[[variant]]`` its
+    ``name`` and what is its own: a table of the variant replaces fields of the file's table of
+    that name, anything else the whole. The experiments are called ``<file's name>-<variant>``.
+
+    Raises:
+        UserError: As `load_experiment`, or a variant without a name of its own.
+    """
+    data = _read(path)
+    variants = data.pop("variant", None)
+    if not variants:
+        only = parse_experiment(data)
+        return only.name, {"": only}
+    found: dict[str, Experiment] = {}
+    for own in variants if isinstance(variants, list) else [variants]:
+        name = own.pop("name", None) if isinstance(own, dict) else None
+        if not isinstance(name, str) or not re.fullmatch(NAME, name) or name in found:
+            raise UserError(
+                "The 'name' of every [[variant]] must be its own, of letters, digits, '.', '_'"
+                f" and '-'. Got {name!r}."
+            )
+        merged = {**data, **{key: _over(data.get(key), value) for key, value in own.items()}}
+        if "name" in data:
+            merged["name"] = f"{data['name']}-{name}"
+        found[name] = parse_experiment(merged)
+    return str(data["name"]), found
+
+
+def _over(common: Any, own: Any) -> Any:
+    """A variant's value of a field: its fields over those of the same table, or the whole."""
+    return {**common, **own} if isinstance(common, dict) and isinstance(own, dict) else own
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"Cannot read the experiment '{path}': {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"'{path}' is not a TOML file: {one_line(error)}.") from None
-    return parse_experiment(data)
 
 
 def parse_experiment(data: Mapping[str, Any]) -> Experiment:
@@ -293,6 +337,8 @@ def parse_experiment(data: Mapping[str, Any]) -> Experiment:
     Raises:
         UserError: A field is wrong; one line per field.
     """
+    if "stages" in data or "study" in data:
+        raise UserError("This is a study or a stage of one. Run it with: facefocus study FILE.")
     try:
         return Experiment.model_validate(dict(data))
     except ValidationError as error:

@@ -43,6 +43,12 @@ def search_dirs() -> Iterator[Path]:
     yield cache_dir()
 
 
+def run_folders(run: Path) -> list[Path]:
+    """A run folder itself, or those of the variants that lie in it, by name."""
+    inside = sorted(path.parent for path in run.glob("*/run.json"))
+    return inside if inside and not (run / "run.json").is_file() else [run]
+
+
 def find(relative: str, what: str, hint: str) -> Path:
     """The first existing file called `relative` under the search roots.
 

@@ -446,6 +446,7 @@ def _scores(
             scores[target, block.index] = tuple(
                 _score_output(common, block, output, fill, policy, control, number, population)
                 for place, output in enumerate(maps[block.index])
+                if _is_tried(inputs.experiment, output, target)
                 for population in (shared[block.split, block.fold, place],)
                 for fill in inputs.experiment.occlusion.fill
                 if output.spec.fill in (None, fill)
@@ -453,6 +454,11 @@ def _scores(
                 for control, number in _controls(inputs.experiment, output, policy)
             )
     return scores
+
+
+def _is_tried(experiment: Experiment, output: MapOutput, target: str) -> bool:
+    """Whether the masks of a map are tried on a target; those of baselines always are."""
+    return experiment.recognizers.transfer or not output.sources or target in output.sources
 
 
 def _population(

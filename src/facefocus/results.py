@@ -10,7 +10,7 @@ import io
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,18 @@ import numpy as np
 import polars as pl
 
 from facefocus.evaluation.retention import Retention, retention
+from facefocus.evaluation.truth import (
+    COLUMNS,
+    best_shares,
+    chance,
+    mask_shares,
+    planted_share,
+    pointing,
+    roc_auc,
+)
 from facefocus.files import write_atomically
-from facefocus.occlusion.masks import mask_of, pixel_count
-from facefocus.scoring import false_matches
+from facefocus.occlusion.masks import Masks, mask_of, pixel_count
+from facefocus.scoring import block_masks, false_matches
 from facefocus.seeds import generator
 from facefocus.session import Session, is_degenerate
 from facefocus.store import Arrays
@@ -71,6 +80,10 @@ SCHEMA: dict[str, Any] = {
     "draws": pl.Int64,
 }
 
+#: Further columns where the face set says where identity is planted. Controls have no map, and so
+#: a share only; of the oracle's masks none is kept.
+TRUTH_SCHEMA: dict[str, Any] = dict.fromkeys(COLUMNS, pl.Float64)
+
 
 def write_run(session: Session, run: Path, provenance: dict[str, Any], toml: str) -> Path:
     """Gather all artefacts of a finished run; returns the path of ``results.parquet``.
@@ -92,15 +105,17 @@ def write_run(session: Session, run: Path, provenance: dict[str, Any], toml: str
 def collect(session: Session) -> pl.DataFrame:
     """The result table: a row per identity and configuration, in a fixed order."""
     rows: list[dict[str, Any]] = []
+    truths = None if session.planted is None else _Truths(session, session.planted)
     for target in session.experiment.recognizers.targets:
         for split in session.experiment.evaluation.split:
             blocks = [block for block in session.plan.blocks if block.split == split]
             parts: dict[tuple[Any, ...], list[_Part]] = defaultdict(list)
             for block in blocks:
-                _gather(session, target, block, parts)
+                _gather(session, target, block, parts, truths)
             rows += [_row(session, target, split, key, found) for key, found in parts.items()]
     order = [name for name in SCHEMA if name not in ("cosine", "rate", "fmr")]
-    table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    schema = SCHEMA if truths is None else SCHEMA | TRUTH_SCHEMA
+    table = pl.DataFrame(rows, schema=schema, orient="row")
     return table.sort(order, nulls_last=True, maintain_order=True)
 
 
@@ -118,10 +133,15 @@ class _Part:
     fold: int
     maps: int
     degenerate: int
+    truth: Mapping[str, float]
 
 
 def _gather(
-    session: Session, target: str, block: Block, parts: dict[tuple[Any, ...], list[_Part]]
+    session: Session,
+    target: str,
+    block: Block,
+    parts: dict[tuple[Any, ...], list[_Part]],
+    truths: _Truths | None,
 ) -> None:
     """Add what a block has to say to the parts of every person and configuration."""
     clean = _clean_values(session, target, block)
@@ -133,6 +153,7 @@ def _gather(
             loaded[output.maps.key] = session.store.load(output.maps.key)
         made = loaded[output.maps.key]
         columns = tuple(_score_columns(output).items())
+        truth = {} if truths is None else truths.of(block, output, made)
         for index, person in enumerate(block.people):
             for place, budget in enumerate(output.budgets):
                 part = _Part(
@@ -143,6 +164,7 @@ def _gather(
                     fold=block.fold,
                     maps=int(made["total"][index]),
                     degenerate=int(made["degenerate"][index]),
+                    truth={name: float(found[index, place]) for name, found in truth.items()},
                 )
                 parts[columns, budget, person.name].append(part)
     for task in session.plan.oracles.get((target, block.index), ()):
@@ -171,9 +193,55 @@ def _gather_oracle(
             fold=0,
             maps=1,
             degenerate=0,
+            truth={},
             **values,
         )
         parts[tuple(columns.items()), budget, person.name].append(part)
+
+
+class _Truths:
+    """The truth scores of every mask and map: the same on all targets and under all fills."""
+
+    def __init__(self, session: Session, planted: Mapping[str, np.ndarray]) -> None:
+        self._session, self._parts = session, planted
+        self._known: dict[tuple[Any, ...], dict[str, np.ndarray]] = {}
+        self._bounds: dict[tuple[str, int], tuple[np.ndarray, float]] = {}
+
+    def of(self, block: Block, output: ScoreOutput, made: Arrays) -> dict[str, np.ndarray]:
+        """The columns of `TRUTH_SCHEMA` as arrays [people, budgets]; NaN for what there is not."""
+        key = (block.index, output.maps.key, output.on_degenerate, output.control, output.draw)
+        if key not in self._known:
+            rows = [
+                self._person(block, person, masks, made["maps"][index], output.control is None)
+                for index, (person, masks) in enumerate(
+                    zip(block.people, block_masks(self._session, block, output), strict=True)
+                )
+            ]
+            self._known[key] = {name: np.stack([row[name] for row in rows]) for name in COLUMNS}
+        return self._known[key]
+
+    def _person(
+        self, block: Block, person: Person, masks: Masks, saliency: np.ndarray, mapped: bool
+    ) -> dict[str, np.ndarray]:
+        """One person's scores, an array over the budgets each; a skipped person has none."""
+        count = len(masks.requested)
+        if masks.skipped:
+            return {name: np.full(count, np.nan) for name in COLUMNS}
+        if (person.name, block.index) not in self._bounds:
+            found = planted_share(self._parts, person.tests)
+            self._bounds[person.name, block.index] = (found, roc_auc(found, found))
+        planted, best = self._bounds[person.name, block.index]
+        flat = np.zeros_like(planted) if masks.degenerate else saliency
+        values = {
+            "truth_share": mask_shares(masks.masks, planted),
+            "truth_share_best": best_shares(planted, masks.requested.tolist()),
+            "truth_auc": roc_auc(flat, planted) if mapped else np.nan,
+            "truth_auc_best": best,
+            "truth_pointing": pointing(flat, planted) if mapped else np.nan,
+            "truth_pointing_best": planted.max(),
+            "truth_chance": chance(planted),
+        }
+        return {name: np.broadcast_to(value, count) for name, value in values.items()}
 
 
 def _clean_values(session: Session, target: str, block: Block) -> list[Retention]:
@@ -275,6 +343,7 @@ def _row(
         "maps_degenerate": degenerate,
         "degenerate": maps == degenerate,
         "draws": len(parts) // len(folds),
+        **{name: _mean(part.truth[name] for part in parts) for name in parts[0].truth},
     }
 
 
@@ -298,19 +367,23 @@ def _write_gallery(session: Session, run: Path) -> None:
     for person, output, made, index in _gallery_maps(session, chosen):
         degenerate = is_degenerate(made, index)
         columns = _map_columns(output)
-        row = {"index": len(rows), "identity": person.name, "image": int(person.rows[0])}
+        row = {"index": len(rows), "faces": session.faces.title, "identity": person.name}
+        row |= {"image": int(person.rows[0])}
         rows.append(row | {name: columns[name] for name in _SHOWN} | {"degenerate": degenerate})
         maps.append(made["maps"][index])
         rng = generator(session.experiment.seed, "ties", person.name)
         cut = mask_of(made["maps"][index], degenerate=degenerate, budgets=budgets, rng=rng)
         masks.append(cut.masks)
-    schema = {"index": pl.Int64, "identity": pl.String, "image": pl.Int64}
+    arrays = {"maps": np.stack(maps), "masks": np.stack(masks), "budgets": np.array(budgets)}
+    if session.planted is not None:
+        photos = {one.name: one.rows for one in people}
+        shown = dict.fromkeys(row["identity"] for row in rows)
+        arrays["planted"] = np.stack([planted_share(session.planted, photos[n]) for n in shown])
+    schema = {"index": pl.Int64, "faces": pl.String, "identity": pl.String, "image": pl.Int64}
     schema |= dict.fromkeys(_SHOWN, pl.String) | {"degenerate": pl.Boolean}
     table = pl.DataFrame(rows, schema=schema, orient="row")
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, maps=np.stack(maps), masks=np.stack(masks), budgets=np.array(budgets)
-    )
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_atomically(run / "gallery.npz", lambda file: file.write(buffer.getvalue()))
     write_atomically(run / "gallery.parquet", lambda file: table.write_parquet(file))
 

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from facefocus.errors import UserError
 from facefocus.evaluation.sanity import impostor_pairs
 from facefocus.evaluation.verification import pair_scores, threshold
 from facefocus.experiment import Experiment
 from facefocus.faces.faceset import FaceSet, open_faceset, read_pairs
+from facefocus.faces.synthetic import TRUTH, read_truth
 from facefocus.models.backends import accelerate
 from facefocus.models.recognizer import Recognizer
 from facefocus.models.zoo import load
@@ -40,6 +42,7 @@ class SessionSpec:
     faces: Path
     store: Path
     backend: str
+    memory: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +90,23 @@ class Session:
         return height, width
 
     @cached_property
+    def planted(self) -> dict[str, np.ndarray] | None:
+        """Where identity is planted: a mask [n, H, W] of each part; None where nobody knows.
+
+        Raises:
+            UserError: There is a truth, but it cannot be read or is not of these faces.
+        """
+        if not (self.spec.faces / TRUTH).is_file():
+            return None
+        parts = read_truth(self.spec.faces)
+        if any(masks.shape != self.faces.frames.shape[:3] for masks in parts.values()):
+            raise UserError(
+                f"'{self.spec.faces / TRUTH}' must be of the frames beside it. Got another number"
+                " or size. Make the faces again."
+            )
+        return parts
+
+    @cached_property
     def recognizers(self) -> dict[str, Recognizer]:
         """Every source and target, by the name the experiment uses."""
         wanted = self.experiment.recognizers
@@ -94,7 +114,8 @@ class Session:
         names = dict.fromkeys((*wanted.source, *wanted.targets, *together))
         reading = wanted.preprocessing
         return {
-            name: accelerate(load(name, reading.get(name)), self.spec.backend) for name in names
+            name: accelerate(load(name, reading.get(name)), self.spec.backend, self.spec.memory)
+            for name in names
         }
 
     @cached_property

@@ -2,6 +2,7 @@
 
 A run folder holds ``run.json`` (what was asked, from the start), ``store/`` (artefacts) and, once
 the run is through, ``results.parquet``, ``gallery.*``, ``experiment.toml``, ``provenance.json``.
+Of an experiment with variants the run folder holds one such folder for each.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from facefocus.errors import UserError
-from facefocus.experiment import load_experiment
+from facefocus.experiment import Experiment, load_variants
+from facefocus.faces.synthetic import WORLDS, make_faceset
 from facefocus.files import write_atomically
-from facefocus.locations import search_dirs
+from facefocus.locations import run_folders, search_dirs
 from facefocus.plan import precision_of
 from facefocus.progress import Progress, silent
 from facefocus.provenance import environment, now
@@ -27,7 +29,11 @@ from facefocus.results import write_run
 from facefocus.run import execute
 from facefocus.session import Session, SessionSpec
 from facefocus.store import Store
-from facefocus.tasks import MapTask, stage_of
+from facefocus.tasks import STAGES, MapTask, stage_of
+
+#: Synthetic faces are made when first asked for, so many of these people with so many photos.
+#: The embedded recognizers were trained and validated on other seeds: these people are new to them.
+SYNTHETIC = {"identities": 60, "photos": 6, "seed": 112}
 
 
 @dataclass(frozen=True)
@@ -57,41 +63,102 @@ def find_faceset(name: str) -> Path:
     )
 
 
+def open_or_make_faceset(name: str, made: Path, progress: Progress = silent) -> Path:
+    """`find_faceset`; but ``synthetic-<world>`` under the folder `made`, drawn now if need be.
+
+    Raises:
+        UserError: There is none, and it is not one that can be drawn.
+    """
+    world = name.removeprefix("synthetic-")
+    if name == world or world not in WORLDS:
+        return find_faceset(name)
+    if not (made / name / "manifest.json").is_file():
+        make_faceset(made / name, world=world, **SYNTHETIC, progress=progress)
+    return made / name
+
+
 def run_experiment(
     file: Path,
     *,
     faces: Path | None = None,
     out: Path | None = None,
+    store: Path | None = None,
     backend: str = "auto",
     workers: int = 1,
+    memory: int | None = None,
+    made: Path = Path("faces"),
     progress: Progress = silent,
 ) -> Path:
-    """Run an experiment, or the rest of it; returns the run folder.
+    """Run an experiment with all its variants, or the rest of it; returns the run folder.
 
     Args:
         file: The experiment (TOML).
         faces: A prepared face set; the one that the experiment names by default.
-        out: The run folder; ``runs/<experiment name>`` by default.
+        out: The run folder; ``runs/<name in the file>`` by default.
+        store: Folder of the artefacts, which runs may share; ``store`` in the run by default.
         backend: What runs passes without gradients: see `facefocus.models.backends`.
         workers: Processes; the results do not depend on it.
+        memory: Bytes that the passes may take in all: smaller batches, equal results to rounding.
+        made: Where synthetic faces go that are not here yet.
         progress: Called with the stage, and done and total in passes.
 
     Raises:
         UserError: A field, a face set, a recognizer or the run folder is wrong.
     """
-    experiment = load_experiment(file)
-    folder = faces if faces is not None else find_faceset(experiment.faces.set)
-    run = out if out is not None else Path("runs") / experiment.name
+    each = None if memory is None else memory // max(workers, 1)
+    run, sessions = open_sessions(file, faces, out, store, backend, each, made, progress)
+    for variant, session in sessions.items():
+        _run(session, run / variant, workers, file, _named(progress, variant))
+    return run
+
+
+def open_sessions(
+    file: Path,
+    faces: Path | None = None,
+    out: Path | None = None,
+    store: Path | None = None,
+    backend: str = "auto",
+    memory: int | None = None,
+    made: Path = Path("faces"),
+    progress: Progress = silent,
+) -> tuple[Path, dict[str, Session]]:
+    """The run folder of an experiment and the session of each variant; see `run_experiment`."""
+    name, experiments = load_variants(file)
+    if faces is not None and len({one.faces.set for one in experiments.values()}) > 1:
+        raise UserError(
+            f"The '--faces' must be left out where variants have faces of their own. Got '{faces}'."
+        )
+    run = out if out is not None else Path("runs") / name
+    sessions = {}
+    for variant, experiment in experiments.items():
+        folder = faces or open_or_make_faceset(experiment.faces.set, made, progress)
+        kept = store or run / variant / "store"
+        sessions[variant] = _open(experiment, folder, kept, backend, memory)
+    return run, sessions
+
+
+def _open(
+    experiment: Experiment, faces: Path, store: Path, backend: str, memory: int | None
+) -> Session:
+    """A session with its plan: every mistake shows before anything is written."""
     asked = experiment.model_dump_json()
-    session = Session(SessionSpec(asked, folder.resolve(), run.resolve() / "store", backend))
-    session.plan  # noqa: B018 - every mistake in the experiment shows before anything is written
+    session = Session(SessionSpec(asked, faces.resolve(), store.resolve(), backend, memory))
+    session.plan, session.planted  # noqa: B018
+    return session
+
+
+def _run(session: Session, run: Path, workers: int, file: Path, progress: Progress) -> None:
     _write_request(run, session.spec)
     started = now()
     with _executor(workers) as executor:
         done = execute(session, executor, progress)
     provenance = {**describe(session), "started": started, "finished": now(), "tasks_done": done}
     write_run(session, run, provenance, file.read_text(encoding="utf-8"))
-    return run
+
+
+def _named(progress: Progress, variant: str) -> Progress:
+    """Progress whose stages say which variant they are of."""
+    return lambda stage, done, total: progress(f"{variant} {stage}".strip(), done, total)
 
 
 def _write_request(run: Path, spec: SessionSpec) -> None:
@@ -99,6 +166,8 @@ def _write_request(run: Path, spec: SessionSpec) -> None:
         "experiment": json.loads(spec.experiment),
         "faces": str(spec.faces),
         "backend": spec.backend,
+        # Relative, so that a folder of runs can be moved as a whole.
+        "store": os.path.relpath(spec.store, run.resolve()),
     }
     text = json.dumps(asked, indent=2) + "\n"
     write_atomically(run / "run.json", lambda file: file.write(text.encode()))
@@ -152,17 +221,20 @@ def describe(session: Session) -> dict[str, Any]:
 
 
 def run_status(run: Path) -> list[StageStatus]:
-    """How far a run is, from what its store holds.
+    """How far a run is with all its variants, from what their stores hold.
 
     Raises:
         UserError: `run` is no run folder.
     """
-    session = open_run(run)
-    store = Store(session.spec.store)
-    return [
-        StageStatus(stage, sum(key in store for key in keys), len(keys))
-        for stage, keys in session.plan.keys().items()
-    ]
+    done: dict[str, int] = {}
+    total: dict[str, int] = {}
+    for folder in run_folders(run):
+        session = open_run(folder)
+        store = Store(session.spec.store)
+        for stage, keys in session.plan.keys().items():
+            done[stage] = done.get(stage, 0) + sum(key in store for key in keys)
+            total[stage] = total.get(stage, 0) + len(keys)
+    return [StageStatus(stage, done[stage], total[stage]) for stage in STAGES if stage in total]
 
 
 def open_run(run: Path) -> Session:
@@ -176,7 +248,7 @@ def open_run(run: Path) -> Session:
         spec = SessionSpec(
             json.dumps(asked["experiment"]),
             Path(asked["faces"]),
-            run.resolve() / "store",
+            (run / asked.get("store", "store")).resolve(),
             asked["backend"],
         )
     except FileNotFoundError:

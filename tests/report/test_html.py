@@ -121,7 +121,8 @@ def test_pictures_have_alt_texts_and_sizes_and_tables_headings(page: Page) -> No
     images = page.all("img")
     assert len(images) == 6  # ranks, layers, budgets, fills, gallery, identities
     assert all(len(image["alt"] or "") > 30 and image["width"] for image in images)
-    assert len(page.all("table")) == len(page.all("caption")) == 2
+    # The audit's test of the budget, the leading methods, all numbers.
+    assert len(page.all("table")) == len(page.all("caption")) == 3
     assert all(head["scope"] == "col" for head in page.all("th"))
     assert page.all("html")[0]["lang"] == "en"
 
@@ -301,7 +302,8 @@ def test_several_recognizers_each_have_their_part(tmp_path: Path) -> None:
     results = realistic(3, ("net-a", "net-b")).filter(pl.col("fill") == "black")
     page = Page(write_report(write_run(tmp_path / "run", results)))
     assert "rate of net-a from" in page.text and "rate of net-b from" in page.text
-    assert len(page.all("table")) == 3 and len(page.all("img")) == 8
+    # A table of each, the audit of the budget, all numbers.
+    assert len(page.all("table")) == 4 and len(page.all("img")) == 8
 
 
 def test_run_with_everything_has_every_section_in_order(tmp_path: Path) -> None:

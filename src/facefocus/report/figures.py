@@ -132,14 +132,14 @@ def budget_curves(summary: pl.DataFrame, *, width: float) -> Figure:
         for part in (controls, rows):
             handles.update(_curves(axis, part, names, look))
         handles["clean"] = _clean_line(axis, summary)
-        axis.set_title(_folded(_layer_title(rows.row(0, named=True)), 40) if rows.height else "")
+        axis.set_title(folded(_layer_title(rows.row(0, named=True)), 40) if rows.height else "")
         axis.set_ylim(top=1.01)
         _budget_axis(axis, sorted(summary["budget"].unique()))
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     for axis in axes[::across]:
         axis.set_ylabel("Recognition rate")
-    _legend(figure, handles, width)
+    legend(figure, handles, width)
     return figure
 
 
@@ -208,9 +208,9 @@ def _budget_axis(axis: Axes, budgets: Sequence[float]) -> None:
     axis.set_xlabel("Budget (share of pixels hidden)")
 
 
-def _legend(figure: Figure, handles: dict[str, Line2D], width: float) -> None:
+def legend(figure: Figure, handles: dict[str, Line2D], width: float) -> None:
     """A legend above the axes; the figure grows by its lines after the first."""
-    labels = [_folded(label, 40) for label in handles]
+    labels = [folded(label, 40) for label in handles]
     longest = max((len(line) for label in labels for line in label.split("\n")), default=1)
     across = max(1, min(len(handles), int(width / (0.55 + 0.075 * longest))))
     tall = max((label.count("\n") + 1 for label in labels), default=1)
@@ -251,9 +251,9 @@ def layer_heatmap(summary: pl.DataFrame, *, width: float) -> Figure:
     drops = np.array([[_drop(row) for row in line] for line in grid])
     image = _heat(axis, drops, grid if room > CELL else [])
     steep = room < CELL
-    labels = [_folded(name, 18 if steep else max(10, int(13 * room))) for name in across]
+    labels = [folded(name, 18 if steep else max(10, int(13 * room))) for name in across]
     axis.set_xticks(range(len(across)), labels, rotation=90 if steep else 0)
-    axis.set_yticks(range(len(down)), [_folded(name, 30 if wide else 20) for name in down])
+    axis.set_yticks(range(len(down)), [folded(name, 30 if wide else 20) for name in down])
     axis.xaxis.tick_top()
     axis.grid(False)
     axis.spines[:].set_visible(False)
@@ -287,7 +287,7 @@ def _cell_text(row: Row | None) -> str:
     return f"{said}\n{percent(none, 0)} no map" if none else said
 
 
-def _folded(label: str, limit: int, *, lines: int = 3) -> str:
+def folded(label: str, limit: int, *, lines: int = 3) -> str:
     """A label on a few lines of at most `limit` characters, cut where longer."""
     return textwrap.fill(label, limit, max_lines=lines, placeholder="...", break_on_hyphens=False)
 
@@ -325,7 +325,7 @@ def intervals(summary: pl.DataFrame, panels: Sequence[Panel], *, width: float) -
     wide = width > 6
     shape = (1, len(panels)) if wide else (len(panels), 1)
     pair = max(len(panel.figures) for panel in panels) > 1
-    labels = [_folded(place_label(row, names), 40 if wide else 20, lines=4) for row in rows]
+    labels = [folded(place_label(row, names), 40 if wide else 20, lines=4) for row in rows]
     # One unit of y is an inch: a row is as high as its label needs.
     heights = np.array([max(0.15 * (text.count("\n") + 1), 0.2 + 0.05 * pair) for text in labels])
     ends = (heights + 0.06).cumsum()
@@ -339,13 +339,13 @@ def intervals(summary: pl.DataFrame, panels: Sequence[Panel], *, width: float) -
             _interval_marks(axis, row, panel, float(y), look[row["method"]][0])
         if panel.zero:
             axis.axvline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-        axis.set_title(_folded(panel.title, 42))
+        axis.set_title(folded(panel.title, 42))
         axis.grid(axis="y", visible=False)
         axis.tick_params(axis="y", labelleft=not wide or axis is axes[0])
     axes[0].set_yticks(places, labels)
     axes[0].set_ylim(total + 0.06, 0)
     if pair:
-        _legend(figure, _hollow_legend(panels), width)
+        legend(figure, _hollow_legend(panels), width)
     return figure
 
 
@@ -400,7 +400,7 @@ def transfer_maps(found: Mapping[str, Transfer], *, width: float) -> Figure:
     tight = (size - 1.7) / across < 0.75 * len(targets)
     for axis, (title, one) in zip(axes, found.items(), strict=False):
         _transfer_panel(axis, one, sources, targets, top, tight=tight)
-        axis.set_title(_folded(title, 18 if width < 6 else max(18, 13 * len(targets))), pad=6)
+        axis.set_title(folded(title, 18 if width < 6 else max(18, 13 * len(targets))), pad=6)
     for axis in axes[len(found) :]:
         axis.set_visible(False)
     for axis in axes[max(0, len(found) - across) : len(found)]:
@@ -433,11 +433,9 @@ def _transfer_panel(
             axis.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, fill=False, edgecolor=INK,
                                      linewidth=1.2))  # fmt: skip
     axis.imshow(drops, cmap="Blues", vmin=0.0, vmax=top, aspect="auto")
-    names = [_folded(name, 20 if tight else 14) for name in targets]
+    names = [folded(name, 20 if tight else 14) for name in targets]
     axis.set_xticks(range(len(targets)), names, rotation=90 if tight else 0)
-    axis.set_yticks(
-        range(len(sources)), [_folded(name.replace("+", " + "), 20) for name in sources]
-    )
+    axis.set_yticks(range(len(sources)), [folded(name.replace("+", " + "), 20) for name in sources])
     axis.grid(False)
     axis.spines[:].set_visible(False)
 
@@ -481,13 +479,13 @@ def fills(summary: pl.DataFrame, *, width: float) -> Figure:
     for clean in summary["clean_rate"].drop_nulls().unique():
         axis.axvline(clean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     handles["clean"] = Line2D([], [], color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    axis.set_yticks(range(len(kinds)), [_folded(kind, 16) for kind in kinds])
+    axis.set_yticks(range(len(kinds)), [folded(kind, 16) for kind in kinds])
     axis.set_ylim(len(kinds) - 0.5, -0.5)
     axis.grid(axis="y", visible=False)
     axis.hlines(np.arange(len(kinds) - 1) + 0.5, 0, 1, transform=axis.get_yaxis_transform(),
                 color=GRID, linewidth=0.8)  # fmt: skip
     axis.set_xlabel("Recognition rate")
-    _legend(figure, handles, width)
+    legend(figure, handles, width)
     return figure
 
 
@@ -521,7 +519,7 @@ def identities(results: pl.DataFrame, *, width: float) -> Figure:
         axis.plot(values.mean(), y, marker="D", markersize=6, color=PAPER, markeredgecolor=INK)
     limit = 40 if width > 6 else 20
     axis.axvline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    axis.set_yticks(range(len(drops)), [_folded(label, limit) for label in drops])
+    axis.set_yticks(range(len(drops)), [folded(label, limit) for label in drops])
     axis.set_ylim(max(1, len(drops)) - 0.5, -0.5)
     axis.grid(axis="y", visible=False)
     axis.set_xlabel("Drop of the recognition rate of one identity" if width > 6 else "Drop")
@@ -610,7 +608,7 @@ def gallery(
 
 
 def _tile_title(axis: Axes, title: str) -> None:
-    said = "\n".join(_folded(line, 20) for line in title.split("\n"))
+    said = "\n".join(folded(line, 20) for line in title.split("\n"))
     axis.set_title(said, fontsize=8, fontweight="normal", loc="center", pad=3)
 
 

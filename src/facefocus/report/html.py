@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from facefocus.errors import UserError, one_line
 from facefocus.faces.faceset import FaceSet, open_faceset
+from facefocus.locations import run_folders
+from facefocus.report import truth
 from facefocus.report.answer import answer
-from facefocus.report.page import Report
+from facefocus.report.page import Report, Section
 from facefocus.report.sections import SECTIONS
 from facefocus.report.summary import (
     warnings,
@@ -38,16 +40,32 @@ def write_report(run: Path, *, with_faces: bool = False, faces_dir: Path | None 
             the one the run used.
     """
     results = read_results(run)
-    recorded = _read_provenance(run)
-    faces = _open_faces(recorded, faces_dir) if with_faces else None
-    toml = run / "experiment.toml"
+    runs = run_folders(run)
+    records = {one: _read_provenance(one) for one in runs}
+    recorded = records[run] if run in records else _merged(records)
+    faces = {one: _open_faces(records[one], faces_dir) for one in runs} if with_faces else {}
+    toml = runs[0] / "experiment.toml"
+    text = toml.read_text(encoding="utf-8") if toml.is_file() else ""
+    return write_page(
+        run, lambda folder: _render(Report(run, results, recorded, text, folder, faces))
+    )
+
+
+def write_page(run: Path, render: Callable[[Path], str]) -> Path:
+    """Put a page and its pictures in ``RUN/report``, whole or not at all.
+
+    Args:
+        run: The run's folder.
+        render: Makes the page's text, and its pictures in the folder it is given.
+
+    Returns:
+        The path of the page.
+    """
     folder = run / f".report-{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
-        text = toml.read_text(encoding="utf-8") if toml.is_file() else ""
-        page = _render(Report(run, results, recorded, text, folder, faces))
-        (folder / "index.html").write_text(page, encoding="utf-8")
+        (folder / "index.html").write_text(render(folder), encoding="utf-8")
         _replace(folder, run / "report")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -62,6 +80,13 @@ def _read_provenance(run: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"'{path}' cannot be read: {one_line(error)}.") from error
+
+
+def _merged(records: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
+    """The provenance of all variants, each under its name, and what is one for all."""
+    last = list(records.values())[-1]
+    shared = {name: last[name] for name in ("facefocus", "finished") if name in last}
+    return shared | {one.name: record for one, record in records.items()}
 
 
 def _open_faces(recorded: Mapping[str, Any], faces_dir: Path | None) -> FaceSet:
@@ -84,6 +109,28 @@ def _render(report: Report) -> str:
     sections = [] if report.summary.is_empty() else [build(report) for build in SECTIONS]
     rows = report.summary
     shown = None if rows.is_empty() else report.shown
+    return render_page(
+        report, sections, [*truth.answer(report), *answer(rows, shown)], warnings(rows)
+    )
+
+
+def render_page(
+    report: Report,
+    sections: Sequence[Section | None],
+    answers: Sequence[str],
+    warned: Sequence[str],
+    *,
+    title: str | None = None,
+) -> str:
+    """The text of a page.
+
+    Args:
+        report: What it is of.
+        sections: In order; those that have nothing to say are None.
+        answers: Paragraphs at the top.
+        warned: What must be known before any number is read.
+        title: Of the page; the report's own by default.
+    """
     environment = Environment(
         loader=PackageLoader("facefocus.report"),
         autoescape=True,
@@ -93,11 +140,11 @@ def _render(report: Report) -> str:
     )
     environment.filters["tie"] = _tie
     return environment.get_template("report.html.j2").render(
-        title=report.title,
-        answer=answer(rows, shown),
-        warnings=warnings(rows),
+        title=title or report.title,
+        answer=answers,
+        warnings=warned,
         sections=[section for section in sections if section is not None],
-        with_faces=report.faces is not None,
+        with_faces=bool(report.faces) and not report.drawn,
         version=report.provenance.get("facefocus", ""),
         finished=report.provenance.get("finished", ""),
     )

@@ -8,11 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import polars as pl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from facefocus.faces.faceset import FaceSet
+from facefocus.locations import run_folders
 from facefocus.report import figures
 from facefocus.report.answer import Check
 from facefocus.report.summary import (
@@ -106,17 +108,56 @@ class Section:
     blocks: Sequence[Any]
 
 
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Maps and masks of a few people of one run.
+
+    Attributes:
+        rows: Whose, by which method, and the `index` of each into `maps` and `masks`.
+        maps: One map [H, W] each.
+        masks: Its masks [budgets, H, W].
+        planted: By identity, the planted share [H, W]; empty where nobody knows it.
+        faces: The face set where faces may be shown.
+    """
+
+    rows: pl.DataFrame
+    maps: np.ndarray
+    masks: np.ndarray
+    budgets: np.ndarray
+    planted: Mapping[str, np.ndarray]
+    faces: FaceSet | None
+
+
+def read_gallery(run: Path, faces: FaceSet | None = None) -> Gallery | None:
+    """The gallery of a run without variants; None where it has none."""
+    if not (run / "gallery.parquet").is_file() or not (run / "gallery.npz").is_file():
+        return None
+    rows = pl.read_parquet(run / "gallery.parquet")
+    with np.load(run / "gallery.npz", allow_pickle=False) as arrays:
+        planted = arrays.get("planted", ())
+        people = rows["identity"].unique(maintain_order=True)
+        return Gallery(
+            rows=rows,
+            maps=arrays["maps"],
+            masks=arrays["masks"],
+            budgets=arrays["budgets"],
+            planted=dict(zip(people, planted, strict=False)),
+            faces=faces,
+        )
+
+
 @dataclass(frozen=True)
 class Report:
     """What the sections read, and the folder their pictures go to.
 
     Attributes:
-        run: The run's folder.
+        run: The run's folder; that of all variants where there are any.
         results: Its result rows.
         provenance: What made them; empty where not recorded.
         experiment: The experiment file's text; empty where not recorded.
         folder: Where the page is being built.
-        faces: The face set where faces may be shown; None shows no face pixel anywhere.
+        faces: The face set of each run folder, where faces may be shown; nothing shows no face
+            pixel anywhere.
     """
 
     run: Path
@@ -124,7 +165,7 @@ class Report:
     provenance: Mapping[str, Any]
     experiment: str
     folder: Path
-    faces: FaceSet | None = None
+    faces: Mapping[Path, FaceSet] = field(default_factory=dict)
     _names: list[str] = field(default_factory=list)
 
     @cached_property
@@ -141,6 +182,17 @@ class Report:
     def shown(self) -> Slice:
         """The budget and fill of the first look."""
         return default_slice(self.summary)
+
+    @cached_property
+    def galleries(self) -> list[Gallery]:
+        """The galleries of the run, one of each variant."""
+        found = [read_gallery(one, self.faces.get(one)) for one in run_folders(self.run)]
+        return [gallery for gallery in found if gallery is not None]
+
+    @property
+    def drawn(self) -> bool:
+        """Whether all faces are known to be nobody's: they come with their truth."""
+        return all(gallery.planted for gallery in self.galleries)
 
     @property
     def title(self) -> str:

@@ -16,9 +16,11 @@ from markupsafe import Markup
 
 from facefocus.evaluation.statistics import Interval, rank_agreement, rank_distribution
 from facefocus.evaluation.transfer import transfer as transfer_matrices
+from facefocus.faces.faceset import FaceSet
 from facefocus.occlusion.fills import FILLS, fill_rng, occlude
 from facefocus.report import figures
 from facefocus.report.answer import best, checks, place
+from facefocus.report.audit_blocks import audit_blocks
 from facefocus.report.columns import (
     COMPARISONS,
     HELDOUT_PEOPLE,
@@ -58,12 +60,16 @@ from facefocus.report.summary import (
     drops,
 )
 from facefocus.report.tables import slice_note, to_csv, to_html
+from facefocus.report.truth import spread, truth
 
 #: How many of the people who lose most are named.
 LISTED = 5
 
 #: Panels of the transfer figure, and rows of the table of everything (the file has them all).
 PANELS, ROWS = 8, 500
+
+#: Pictures of people's maps, over all recognizers.
+PICTURES = 8
 
 #: Lines of a chart: more are not told apart.
 LINES = 8
@@ -110,7 +116,10 @@ def audit(report: Report) -> Section | None:
     if report.summary.is_empty():
         return None
     lead = "Read this first. What is marked 'look' does not make a number wrong, but limits it."
-    return Section("audit", "Can the numbers be trusted?", lead, [Checks(checks(report.summary))])
+    blocks: list[Any] = [Checks(checks(report.summary))]
+    if more := audit_blocks(report.results):
+        blocks.append(Details("Whole faces: budget, fill, percentile, transfer", more))
+    return Section("audit", "Can the numbers be trusted?", lead, blocks)
 
 
 def winner(report: Report) -> Section | None:
@@ -516,27 +525,35 @@ def _relative(part: pl.DataFrame) -> pl.DataFrame:
 
 def where(report: Report) -> Section | None:
     """The maps and masks of a few people."""
-    path = report.run / "gallery.parquet"
-    if not path.is_file() or not (report.run / "gallery.npz").is_file():
-        return None
-    rows = pl.read_parquet(path)
-    with np.load(report.run / "gallery.npz", allow_pickle=False) as arrays:
-        maps, masks, budgets = arrays["maps"], arrays["masks"], arrays["budgets"]
-    nearest = int(np.argmin(np.abs(budgets - report.shown.budget)))
+    sources = [one.rows["source"].drop_nulls() for one in report.galleries]
+    several = len(set().union(*sources)) > 1
+    # Of many recognizers a few people each: dozens of pictures are looked at by nobody.
+    people = max(1, PICTURES // max(1, len(set().union(*sources))))
     blocks: list[Any] = []
-    for part in people_shown(rows):
-        who, source = part["identity"][0], part["source"].drop_nulls()
-        many = rows["source"].drop_nulls().n_unique() > 1 and source.len()
-        blocks.append(Heading(f"{who}, maps from {source[0]}" if many else who))
-        tiles = [
-            figures.Tile(title, maps[row["index"]], masks[row["index"], nearest], row["degenerate"])
-            for title, row in tile_rows(part)
-        ]
-        blocks.append(_gallery(report, who, part, tiles, float(budgets[nearest])))
-    shown = "the faces" if report.faces is not None else "a drawn outline: no face is shown"
+    budget = report.shown.budget
+    for one in report.galleries:
+        nearest = int(np.argmin(np.abs(one.budgets - report.shown.budget)))
+        budget = float(one.budgets[nearest])
+        named = one.rows["identity"].unique(maintain_order=True).to_list()
+        few = one.rows.filter(pl.col("identity").is_in(spread(named, people)))
+        for part in people_shown(few):
+            who, source = part["identity"][0], part["source"].drop_nulls()
+            many = several and source.len()
+            blocks.append(Heading(f"{who}, maps from {source[0]}" if many else who))
+            tiles = [
+                figures.Tile(
+                    title,
+                    one.maps[row["index"]],
+                    one.masks[row["index"], nearest],
+                    row["degenerate"],
+                )
+                for title, row in tile_rows(part)
+            ]
+            blocks.append(_gallery(report, one.faces, who, part, tiles, budget))
+    shown = "the faces" if report.faces else "a drawn outline: no face is shown"
     lead = (
         f"Above, each method's map of a person (bright: important); below, what is hidden at "
-        f"{percent(float(budgets[nearest]), 2)}. Both on {shown}."
+        f"{percent(budget, 2)}. Both on {shown}."
     )
     return Section("where", "Where do they look?", lead, blocks) if blocks else None
 
@@ -568,9 +585,14 @@ def tile_rows(part: pl.DataFrame) -> list[tuple[str, Row]]:
 
 
 def _gallery(
-    report: Report, who: str, part: pl.DataFrame, tiles: Sequence[figures.Tile], budget: float
+    report: Report,
+    faces: FaceSet | None,
+    who: str,
+    part: pl.DataFrame,
+    tiles: Sequence[figures.Tile],
+    budget: float,
 ) -> Picture:
-    face, hidden = _frames(report, int(part["image"][0]), tiles)
+    face, hidden = _frames(report, faces, int(part["image"][0]), tiles)
     none = [tile.title.replace("\n", ", ") for tile in tiles if tile.degenerate]
     without = f" No map: {'; '.join(none)}." if none else ""
     return report.picture(
@@ -583,14 +605,14 @@ def _gallery(
 
 
 def _frames(
-    report: Report, image: int, tiles: Sequence[figures.Tile]
+    report: Report, faces: FaceSet | None, image: int, tiles: Sequence[figures.Tile]
 ) -> tuple[UInt8[np.ndarray, "h w 3"] | None, list[UInt8[np.ndarray, "h w 3"]]]:
     """The clean frame and what each tile's mask leaves of it; nothing without a face set."""
-    if report.faces is None:
+    if faces is None:
         return None, []
-    frame = np.asarray(report.faces.frames[image])
+    frame = np.asarray(faces.frames[image])
     seed = int(report.results["seed"][0]) if report.results.height else 0
-    rng = fill_rng(seed, str(report.faces.names[image]))
+    rng = fill_rng(seed, str(faces.names[image]))
     content = FILLS[report.shown.fill](frame[None], [rng])
     return frame, [occlude(frame[None], tile.mask, content)[0] for tile in tiles]
 
@@ -680,6 +702,7 @@ def provenance(report: Report) -> Section | None:
 #: The page, in the order in which a reader asks.
 SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     experiment,
+    truth,
     audit,
     winner,
     effect,

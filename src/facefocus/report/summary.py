@@ -286,8 +286,15 @@ def drops(
 ) -> Float[np.ndarray, "rows people"]:
     """The drop of every identity of `results` (by name) in every row of `summary`, NaN for none."""
     measure = "cosine" if cosine else "rate"
-    grid = _grid(results, summary.select(CONFIGURATION))
-    return np.asarray(grid.scores(f"clean_{measure}") - grid.scores(measure))
+    clean, hidden = (values(results, summary, name) for name in (f"clean_{measure}", measure))
+    return np.asarray(clean - hidden)
+
+
+def values(
+    results: pl.DataFrame, summary: pl.DataFrame, name: str
+) -> Float[np.ndarray, "rows people"]:
+    """The column `name` of every identity of `results` (by name) in every row of `summary`."""
+    return np.asarray(_grid(results, summary.select(CONFIGURATION)).scores(name))
 
 
 # --- audit ----------------------------------------------------------------------------------------

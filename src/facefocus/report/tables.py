@@ -6,6 +6,7 @@ import html
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from facefocus.errors import UserError, one_line
+from facefocus.locations import run_folders
 from facefocus.report.columns import (
     LEADING,
     NOTHING,
@@ -29,7 +31,7 @@ from facefocus.report.columns import (
     place_label,
     varying,
 )
-from facefocus.report.summary import Row, competes, summarize, warnings
+from facefocus.report.summary import CONFIGURATION, Row, competes, summarize, warnings
 
 # ---------------------------------------------------------------------------- one slice
 
@@ -148,11 +150,16 @@ def print_summary(run: Path, console: Console) -> None:
 
 
 def read_results(run: Path) -> pl.DataFrame:
-    """The result table of a run folder.
+    """The result table of a run folder, of all its variants together.
 
     Raises:
         UserError: It has none yet, or it cannot be read.
     """
+    tables = [_read_results(one) for one in run_folders(run)]
+    return pl.concat(tables, how="diagonal")
+
+
+def _read_results(run: Path) -> pl.DataFrame:
     path = run / "results.parquet"
     if not path.is_file():
         raise UserError(f"'{run}' has no results.parquet; run 'facefocus run' first.")
@@ -160,6 +167,23 @@ def read_results(run: Path) -> pl.DataFrame:
         return pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UserError(f"'{path}' cannot be read: {one_line(error)}.") from error
+
+
+def read_runs(paths: Sequence[Path]) -> pl.DataFrame:
+    """The result tables of runs and of folders of runs, one below the other.
+
+    Of a folder of runs those that are finished. What stands in two of them, the baselines, counts
+    once.
+
+    Raises:
+        UserError: One has none at all yet, or it cannot be read.
+    """
+    tables = []
+    for folders in map(run_folders, paths):
+        done = [one for one in folders if (one / "results.parquet").is_file()]
+        tables += [_read_results(one) for one in done or folders]
+    rows = pl.concat(tables, how="diagonal")
+    return rows.unique((*CONFIGURATION, "identity"), keep="first", maintain_order=True)
 
 
 #: Columns of the terminal table with every number whole.
@@ -235,7 +259,9 @@ _TERMINAL_AUDIT = (
 
 def _terminal_table(rows: pl.DataFrame, title: str) -> Table:
     shown = _terminal_columns(rows)
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    # As text: in a plain title, ":b" of "file.py:build" would be an emoji.
+    said = Text(title, style="table.title")
+    table = Table(title=said, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("Method @ layer", overflow="fold", min_width=10, max_width=40)
     for column in shown:
         table.add_column(column.title, justify="right", no_wrap=True)
@@ -281,6 +307,7 @@ def to_html(
     caption: str = "Every configuration",
     omit: Collection[str] = (),
     scores: Sequence[Column] | None = None,
+    order: Callable[[Row], Any] | None = None,
 ) -> str:
     """Every configuration as an HTML table, escaped, warnings above it; headings say what they are.
 
@@ -289,6 +316,7 @@ def to_html(
         caption: Of the table.
         omit: Titles of columns that the caption already says; never of the audit.
         scores: As in `columns`.
+        order: What the rows are sorted by, instead of `columns.ordered`.
     """
     shown = [one for one in columns(summary, scores) if one.audit or one.title not in omit]
     parts = [
@@ -304,7 +332,7 @@ def to_html(
         for one in shown
     ]
     parts.append("</tr></thead><tbody>")
-    for row in ordered(summary):
+    for row in ordered(summary) if order is None else sorted(summary.to_dicts(), key=order):
         mark = "flagged" if row["warning"] else "mapped" if competes(row) else "baseline"
         parts.append(f'<tr class="{mark}">')
         parts += [_html_cell(column, row) for column in shown]
@@ -334,6 +362,11 @@ _TEX = str.maketrans(
 )  # fmt: skip
 
 
+def to_tex(text: str) -> str:
+    """Text with everything escaped that LaTeX would take for more than text."""
+    return text.translate(_TEX)
+
+
 def to_latex(summary: pl.DataFrame) -> str:
     """Every configuration as a LaTeX ``tabular`` (package ``booktabs``), warnings below it."""
     shown = columns(summary)
@@ -342,10 +375,10 @@ def to_latex(summary: pl.DataFrame) -> str:
     lines += [_tex_row(one.cell(row) for one in shown) for row in ordered(summary)]
     lines.append(r"\bottomrule")
     for line in warnings(summary):
-        note = rf"\textbf{{Warning:}} {line.translate(_TEX)}"
+        note = rf"\textbf{{Warning:}} {to_tex(line)}"
         lines.append(rf"\multicolumn{{{len(shown)}}}{{l}}{{{note}}} \\")
     return "\n".join([*lines, r"\end{tabular}", ""])
 
 
 def _tex_row(cells: Iterable[str]) -> str:
-    return " & ".join(cell.translate(_TEX) for cell in cells) + r" \\"
+    return " & ".join(map(to_tex, cells)) + r" \\"

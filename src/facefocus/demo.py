@@ -1,0 +1,166 @@
+"""``facefocus demo``: the main job on drawn faces and embedded recognizers, from nothing to a page.
+
+It is an ordinary experiment with two variants (``experiments/demo.toml`` in the package): `all`
+for white box and transfer, and one with planted truth. Each is a run folder of its own under the
+demo's; the page is of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import polars as pl
+from rich import box
+from rich.table import Table
+
+from facefocus.evaluation.statistics import bootstrap_means
+from facefocus.progress import Progress, silent
+from facefocus.report.columns import interval, number, percent, place_label
+from facefocus.report.html import write_report
+from facefocus.report.summary import COMPETES, Row, drops, summarize
+from facefocus.report.tables import Slice, default_slice, read_results
+from facefocus.report.truth import (
+    agreement,
+    best_of_methods,
+    blind,
+    truth_summary,
+    worlds,
+)
+from facefocus.workflow import run_experiment
+
+#: Said of the perturbation methods, whose masks the demo has fewer of than were published.
+FEWER = "s-rise and corr-rise have {masks} masks here (published: 1000 and 500): rougher maps."
+
+
+#: Whose maps a drop is by.
+_WHOSE = ("own maps", "others' maps")
+
+
+def run_demo(
+    out: Path, *, file: Path | None = None, backend: str = "auto", progress: Progress = silent
+) -> Path:
+    """Run the demo, or the rest of it, in the folder `out`; returns the page's path.
+
+    Args:
+        out: Run folders, drawn faces and the page go here.
+        file: Another experiment of the same form than the package's own.
+        backend: As for `workflow.run_experiment`.
+        progress: As for `workflow.run_experiment`.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    own = files("facefocus") / "experiments" / "demo.toml"
+    with as_file(own) as shipped:
+        run_experiment(
+            file or shipped, out=out, backend=backend, made=out / "faces", progress=progress
+        )
+    # These faces are nobody's, so they can be shown.
+    return write_report(out, with_faces=True)
+
+
+def outcome(run: Path) -> tuple[Table, list[str]]:
+    """What the demo found: a small table, and what it means.
+
+    Args:
+        run: The demo's folder.
+
+    Raises:
+        UserError: It has no results yet.
+    """
+    results = read_results(run)
+    summary = summarize(results)
+    shown = default_slice(summary)
+    rows = shown.of(summary)
+    (world, planted), *others = worlds(truth_summary(results, rows))
+    best = best_of_methods(planted).to_dicts()
+    across = [rows.filter(pl.col("faces") == part["faces"][0]) for _, part in others]
+    table = Table(title=f"Hiding {shown}", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("Method @ layer")
+    for title in (
+        f"Finds the {world}:\nROC AUC",
+        f"Hidden in\nthe {world}",
+        f"Drop,\nworld '{world}'",
+        *(f"Drop, world '{other}',\n{what}" for other, _ in others for what in _WHOSE),
+    ):
+        table.add_column(title, justify="right", no_wrap=True)
+    empty = [""] * (len(table.columns) - 3)
+    for row in best:
+        table.add_row(
+            place_label(row, []),
+            interval(row, "truth_auc"),
+            percent(row["truth_share"], 0),
+            number(row["drop"]),
+            *(_mean_drop(results, part, row, own) for part in across for own in (True, False)),
+        )
+    first = best[0]
+    table.add_section()
+    table.add_row("chance", number(0.5), percent(first["truth_chance"], 0), *empty)
+    table.add_row(
+        "best possible",
+        number(first["truth_auc_best"]),
+        percent(first["truth_share_best"], 0),
+        *empty,
+    )
+    return table, [*_notes(rows), meaning(results, world, planted, shown)]
+
+
+def _mean_drop(results: pl.DataFrame, across: pl.DataFrame, row: Row, own: bool) -> str:
+    """Mean drop by a method's maps at that layer, on their own recognizer or on the others.
+
+    Over people; of each person the mean over recognizers.
+    """
+    same = [pl.col(name).eq_missing(pl.lit(row[name])) for name in ("method", "options", "layer")]
+    met = (pl.col("source") == pl.col("target")) == own
+    # Random pixels have no recognizer of their own.
+    found = across.filter(*same, met if row["source"] is not None else pl.lit(own))
+    if found.is_empty():
+        return ""
+    lost = bootstrap_means(drops(results, found).mean(axis=0)[None], seed=0)
+    return number(float(lost.value[0]))
+
+
+def _notes(rows: pl.DataFrame) -> Iterator[str]:
+    found = rows.filter(pl.col("method").is_in(["s-rise", "corr-rise"])).sort("method")
+    masks = [
+        dict(part.split("=") for part in text.split())["masks"]
+        for text in found["options"].unique(maintain_order=True)[::-1]
+    ]
+    if masks:
+        yield FEWER.format(masks=" and ".join(masks))
+
+
+def meaning(results: pl.DataFrame, world: str, planted: pl.DataFrame, shown: Slice) -> str:
+    """One sentence: who finds what is planted, who does not, and whether hiding tells the same."""
+    methods = planted.filter(COMPETES)
+    best = best_of_methods(methods).to_dicts()
+    lost = blind(methods)
+    top = next((row for row in best if row["method"] not in lost), best[0])
+    strongest = max(methods.to_dicts(), key=lambda row: row["drop"])
+    who = (
+        f"{place_label(top, [])} finds the {world}, where identity was planted, best (ROC AUC"
+        f" {number(top['truth_auc'])}, chance 0.5)"
+        if top["method"] not in lost
+        else f"no method is shown to find the {world}, where identity was planted"
+    )
+    none = (
+        f", {' and '.join(lost)} not better than chance"
+        if lost and top["method"] not in lost
+        else ""
+    )
+    rho = agreement(results, methods, cosine=True, score="truth_share")
+    alike = (
+        "order methods alike"
+        if rho.low > 0
+        else "order methods against each other"
+        if rho.high < 0
+        else "are not shown to order methods alike"
+    )
+    return (
+        f"What it means: {who}{none}; with {shown}, {place_label(strongest, [])} takes most"
+        f" recognition ({number(strongest['clean_rate'])} to {number(strongest['rate'])}); how"
+        f" much of a mask lies in the {world} and the similarity it takes {alike} (Spearman's rho"
+        f" {number(rho.value)} [{number(rho.low)}, {number(rho.high)}])."
+    )

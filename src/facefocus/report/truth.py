@@ -1,0 +1,282 @@
+"""Which method finds the planted part: the truth scores of a run on synthetic faces.
+
+PROTOCOL section 9.6. `truth_summary` adds the scores to summary rows; all else here reads that
+table. A world is a face set; its planted part is what the recognizers of that world go by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from markupsafe import Markup
+
+from facefocus.evaluation.statistics import Interval, bootstrap_means, rank_agreement
+from facefocus.evaluation.truth import COLUMNS
+from facefocus.report import truth_figures
+from facefocus.report.columns import (
+    LEADING,
+    NOTHING,
+    Column,
+    figure_columns,
+    interval,
+    number,
+    percent,
+    place_label,
+    varying,
+)
+from facefocus.report.page import Facts, Heading, Picture, Report, Section, Table
+from facefocus.report.summary import COMPETES, CONFIGURATION, Row, competes, drops, values
+from facefocus.report.tables import to_html
+
+#: People whose maps are shown, of each world.
+SHOWN = 3
+
+
+def truth_summary(results: pl.DataFrame, summary: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
+    """The rows of `summary` that have a truth, once for each map, with the scores' means.
+
+    The truth of a map does not depend on the recognizer that is attacked: of the rows of several
+    targets the one on the map's own recognizer is kept, else the first. Each score has its mean
+    over identities and the ends of its 95 % interval; ``*_best`` and ``truth_chance`` likewise.
+
+    Args:
+        results: One row per identity and configuration.
+        summary: From `summary.summarize`, without controls.
+        seed: Seed of the bootstrap over identities.
+    """
+    if "truth_share" not in results.columns:
+        return summary.clear()
+    one = [name for name in CONFIGURATION if name not in ("target", "threshold")]
+    own = (pl.col("source") == pl.col("target")).fill_null(False)
+    rows = summary.sort(own, descending=True, maintain_order=True)
+    rows = rows.unique(one, keep="first", maintain_order=True)
+    found: dict[str, np.ndarray] = {}
+    for name in COLUMNS:
+        ends = bootstrap_means(values(results, rows, name), seed=seed)
+        found |= {name: ends.value, f"{name}_low": ends.low, f"{name}_high": ends.high}
+    figures = pl.DataFrame(found, schema=dict.fromkeys(found, pl.Float64)).fill_nan(None)
+    table = pl.concat([rows, figures], how="horizontal")
+    return table.filter(pl.col("truth_share").is_not_null() & pl.col("truth_auc").is_not_null())
+
+
+def worlds(table: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
+    """Each world's name and rows; the smallest planted part first, the hardest to hit by chance."""
+    parts = table.partition_by("faces", maintain_order=True)
+    named = [(part["faces"][0].removeprefix("synthetic-"), part) for part in parts]
+    return sorted(named, key=lambda one: (min(one[1]["truth_chance"].to_list()), one[0]))
+
+
+def best_of_methods(table: pl.DataFrame) -> pl.DataFrame:
+    """Of each method, with its options, the row of largest AUC: its best layer and objective."""
+    ranked = table.sort("truth_auc", descending=True, maintain_order=True)
+    return ranked.unique(("method", "options"), keep="first", maintain_order=True)
+
+
+def finds(row: Row) -> bool:
+    """Whether a map is told from chance, by the whole of it or by its top.
+
+    The interval of the AUC lies above 0.5, or that of the share above the planted area: a signed
+    map may find the part with its largest values and order all others by noise.
+    """
+    whole, top = row["truth_auc_low"], row["truth_share_low"]
+    return whole is not None and (whole > 0.5 or top > row["truth_chance"])
+
+
+def blind(rows: pl.DataFrame) -> list[str]:
+    """The methods that at no layer and objective of `rows` are told from chance."""
+    seen = {row["method"] for row in rows.filter(COMPETES).to_dicts() if finds(row)}
+    methods = rows.filter(COMPETES)["method"].unique(maintain_order=True)
+    return [method for method in methods if method not in seen]
+
+
+# --- sentences ------------------------------------------------------------------------------------
+
+
+def answer(report: Report) -> list[str]:
+    """One sentence or two on each world: who finds the planted part, and who does not."""
+    return [sentence(name, rows) for name, rows in worlds(_shown(report))]
+
+
+def sentence(world: str, rows: pl.DataFrame) -> str:
+    """What the rows of one world, budget, fill and split come to."""
+    methods = best_of_methods(rows.filter(COMPETES)).to_dicts()
+    if not methods:
+        return f"In world '{world}' no method was tried."
+    lost = blind(rows)
+    top = next((row for row in methods if row["method"] not in lost), methods[0])
+    where = f"In world '{world}', where identity lives in {percent(top['truth_chance'], 1)} of the"
+    if len(lost) == len({row["method"] for row in methods}):
+        return (
+            f"{where} pixels, no method is shown to find them: at most, {_place(top, rows)} has a"
+            f" ROC AUC of {interval(top, 'truth_auc')}, and chance has 0.5."
+        )
+    others = f" Not told from chance at any layer tried: {', '.join(lost)}." if lost else ""
+    return (
+        f"{where} pixels, {_place(top, rows)} finds them best: ROC AUC"
+        f" {interval(top, 'truth_auc')} (chance 0.5, best possible {number(top['truth_auc_best'])})"
+        f"; of the {percent(top['budget'], 2)} that it ranks highest"
+        f" {percent(top['truth_share'], 0)} lie in them (chance {percent(top['truth_chance'], 0)},"
+        f" best possible {percent(top['truth_share_best'], 0)}).{others}"
+    )
+
+
+def _place(row: Row, rows: pl.DataFrame) -> str:
+    """Method and layer, and the map's recognizer where there are several."""
+    several = rows["source"].drop_nulls().n_unique() > 1
+    return place_label(row, varying(rows)) + (f" on {row['source']}" if several else "")
+
+
+def agreement(
+    results: pl.DataFrame, rows: pl.DataFrame, *, cosine: bool = False, score: str = "truth_auc"
+) -> Interval:
+    """Whether methods that find the truth are those that hurt: Spearman's rho of their means.
+
+    Over the configurations `rows` of one world, budget, fill and split; the interval is over
+    people, resampled alike on both sides. NaN where fewer than two rows or people have both.
+    """
+    found = values(results, rows, score)
+    lost = drops(results, rows, cosine=cosine)
+    both = ~np.isnan(found + lost)
+    people = both.any(axis=0)
+    found, lost = found[:, people], lost[:, people]
+    if min(found.shape) < 2 or np.isnan(found + lost).any():
+        return Interval(np.nan, np.nan, np.nan)
+    return rank_agreement(found, lost, kind="spearman", seed=0)
+
+
+# --- the section ----------------------------------------------------------------------------------
+
+
+def truth(report: Report) -> Section | None:
+    """The first table of a run on synthetic faces: does the map find the planted part?"""
+    found = worlds(_shown(report))
+    if not found:
+        return None
+    blocks: list[Any] = [_bars(report, found)]
+    for name, rows in found:
+        blocks += [Heading(f"World '{name}'"), *_world(report, name, rows)]
+    lead = (
+        "These faces are drawn, so it is known where identity lives. Every pixel of every photo "
+        "counts; a person without a map scores chance."
+    )
+    return Section("truth", "Do the maps find what is planted?", lead, blocks)
+
+
+def _shown(report: Report) -> pl.DataFrame:
+    """The truth table of the first look: one budget, fill and split."""
+    if report.summary.is_empty():
+        return report.summary.clear()
+    return truth_summary(report.results, report.shown.of(report.summary))
+
+
+def _world(report: Report, name: str, rows: pl.DataFrame) -> list[Any]:
+    methods = rows.filter(COMPETES).sort("truth_auc", descending=True, maintain_order=True)
+    few = pl.concat([rows.filter(~COMPETES), methods.head(LEADING)])
+    left = f" (of {rows.height} rows the first {few.height})" if few.height < rows.height else ""
+    caption = f"World '{name}': {report.shown}; largest ROC AUC first{left}"
+    table = to_html(
+        few,
+        caption=caption,
+        omit=("Recognizer", "Budget", "Fill"),
+        scores=truth_columns(rows),
+        order=lambda row: (competes(row), -row["truth_auc"]),
+    )
+    blocks: list[Any] = [Table(Markup(table), caption), _agreement_facts(report, rows)]
+    picture = _maps(report, name, rows)
+    return [*([picture] if picture else []), *blocks]
+
+
+def truth_columns(rows: pl.DataFrame) -> list[Column]:
+    """The truth scores between chance and what is possible, and the drop beside them."""
+    part = "the planted parts, over all photos"
+    inside = "Pixels inside the planted parts against all others; chance is 0.5."
+    hit = f"Whether the map's maximum lies in {part}; ties at their mean."
+    source = Column(
+        "Map from",
+        "The recognizer that the map was made on, and that the drop is of.",
+        lambda row: row["source"] or NOTHING,
+        lambda row: row["source"],
+        numeric=False,
+    )
+    return [
+        *([source] if rows["source"].drop_nulls().n_unique() > 1 else []),
+        _mean("ROC AUC", "truth_auc", inside),
+        _plain("Best AUC", "truth_auc_best", "The largest ROC AUC that a map can have."),
+        _mean("Share in part", "truth_share", f"Share of the hidden pixels inside {part}."),
+        _plain("Chance", "truth_chance", "Share and pointing of pixels taken at random."),
+        _plain("Best share", "truth_share_best", "The largest share at this budget."),
+        _mean("Pointing", "truth_pointing", hit),
+        _plain("Best pointing", "truth_pointing_best", "The largest there is."),
+        *figure_columns(("Drop", "Clean minus hidden recognition rate.", "drop")),
+    ]
+
+
+def _mean(title: str, name: str, note: str) -> Column:
+    return Column(title, note, lambda row: interval(row, name), lambda row: row[name])
+
+
+def _plain(title: str, name: str, note: str) -> Column:
+    return Column(title, note, lambda row: number(row[name]), lambda row: row[name])
+
+
+def _agreement_facts(report: Report, rows: pl.DataFrame) -> Facts:
+    """Whether the order by recognition drop is the order by truth."""
+    methods = rows.filter(COMPETES & (pl.col("source") == pl.col("target")))
+    facts = {
+        f"Order by drop of {what} against order by ROC AUC": bounds(
+            agreement(report.results, methods, cosine=cosine), methods.height
+        )
+        for cosine, what in ((False, "recognition"), (True, "mean cosine"))
+    }
+    return Facts(facts)
+
+
+def bounds(found: Interval, count: int) -> str:
+    """Spearman's rho with its interval, as text."""
+    if np.isnan(found.value):
+        return NOTHING
+    ends = f"[{number(found.low)}, {number(found.high)}]"
+    return f"Spearman's rho {number(found.value)} {ends} ({count} configurations)"
+
+
+def _bars(report: Report, found: Sequence[tuple[str, pl.DataFrame]]) -> Picture:
+    best = {name: best_of_methods(rows) for name, rows in found}
+    return report.picture(
+        lambda width: truth_figures.bars(best, width=width),
+        "truth",
+        alt="ROC AUC and share of the hidden pixels in the planted part, of every method in every "
+        "world, with 95 % intervals, chance and the best possible. The tables below have the "
+        "numbers.",
+        caption="Each method at its best layer and recognizer by ROC AUC, and so flattered; share "
+        f"at {percent(report.shown.budget, 2)}. Bars begin at chance; the dashed line is the best "
+        "that any map could have.",
+        kind="svg",
+    )
+
+
+def _maps(report: Report, world: str, rows: pl.DataFrame) -> Picture | None:
+    """Maps of a few people under the outline of what is planted, each method at its best layer."""
+    known = (one for one in report.galleries if one.planted)
+    gallery = next((one for one in known if one.rows["faces"][0] == rows["faces"][0]), None)
+    if gallery is None:
+        return None
+    best = best_of_methods(rows.filter(COMPETES))
+    lines = [truth_figures.line(gallery, who, best) for who in spread(list(gallery.planted), SHOWN)]
+    return report.picture(
+        lambda width: truth_figures.maps(lines, width=width),
+        "planted",
+        alt=f"Maps of {len(lines)} people in world '{world}' with the outline of what is planted; "
+        "the table has the numbers.",
+        caption="Outlined: where identity is planted, in at least half of the person's photos, or "
+        "else most often. Bright: what the method calls important, at its best layer.",
+        kind="png",
+    )
+
+
+def spread(items: Sequence[str], count: int) -> list[str]:
+    """`count` of the items, evenly spread."""
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[place] for place in places]
