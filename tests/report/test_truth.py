@@ -25,7 +25,7 @@ from facefocus.report.truth import (
     truth_summary,
     worlds,
 )
-from facefocus.report.truth_note import markdown, write_note
+from facefocus.report.truth_note import _place, markdown, write_note
 from facefocus.results import SCHEMA, TRUTH_SCHEMA
 from tests.report.fabricated import PROVENANCE, row, write_run
 from tests.report.test_html import Page
@@ -289,6 +289,16 @@ def test_a_world_with_maps_from_several_recognizers_has_no_note(tmp_path: Path) 
     run = write_run(tmp_path / "run", pl.concat(both), json.loads(json.dumps(PROVENANCE)))
     with pytest.raises(UserError, match=r"must be from one recognizer\. Got 2 in 'eyes'"):
         write_note(run, tmp_path / "note.md")
+
+
+def test_a_method_with_several_options_is_told_apart_by_what_is_not_its_default() -> None:
+    row = {"method": "occlusion-gradient", "layer": None, "objective": None}
+    assert _place({**row, "options": "steps=1"}) == "occlusion-gradient"
+    assert _place({**row, "options": "steps=25"}) == "occlusion-gradient, steps=25"
+    cam = {"method": "grad-cam++", "layer": "N", "objective": "l1", "options": "variant=epsilon"}
+    assert _place(cam) == "grad-cam++ @ N, l1, variant=epsilon"
+    unknown = {"method": "elsewhere", "layer": "1", "objective": "cosine", "options": "a=1"}
+    assert _place(unknown) == "elsewhere @ 1, a=1"
 
 
 def test_markdown_escapes_bars() -> None:

@@ -33,6 +33,7 @@ from facefocus.report.truth import (
     truth_summary,
     worlds,
 )
+from facefocus.saliency.methods import METHODS, options_of
 
 #: Width of the pictures in inches.
 WIDTH = 7.5
@@ -154,10 +155,16 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str
 
 
 def _place(row: Row) -> str:
-    """``layer-cam @ N/2, l1``: method, layer, and the objective where it is not the cosine."""
+    """``layer-cam @ N/2, l1``: method, layer, and what is not the default: objective, options."""
     layer = f" @ {row['layer']}" if row["layer"] else ""
-    other = f", {row['objective']}" if row["objective"] not in (None, "cosine") else ""
-    return f"{row['method']}{layer}{other}"
+    other = [row["objective"]] if row["objective"] not in (None, "cosine") else []
+    known = options_of(METHODS[row["method"]]) if row["method"] in METHODS else {}
+    usual = {name: option.default for name, option in known.items()}
+    for text in row["options"].split():
+        name, value = text.split("=", 1)
+        if usual.get(name) != value:
+            other.append(text)
+    return ", ".join([f"{row['method']}{layer}", *other])
 
 
 # --- what was done, and the short answer ----------------------------------------------------------
