@@ -221,21 +221,43 @@ def surface(points: Points) -> Float[np.ndarray, " n"]:
 _Fixed = Int32[np.ndarray, "_ 2"]
 
 
-def _moved(shapes: Sequence[Shape], pose: Pose) -> list[_Fixed]:
-    """The outlines, then the clips, of every shape in fixed-point pixels: all moved in one go."""
-    pieces = [points for shape in shapes for points in (*shape.outlines, *shape.clip)]
-    counts = [len(shape.outlines) + len(shape.clip) for shape in shapes]
-    sizes = np.array([len(points) for points in pieces])
-    every = np.concatenate(pieces)
+class _Moved(NamedTuple):
+    """Shapes in fixed-point pixels.
+
+    Attributes:
+        outlines: The outlines of all shapes, one shape after the other.
+        clips: Their clips, likewise.
+        boxes: Whole pixels that the outlines of each shape touch: left, top, right, bottom, the
+            latter two exclusive.
+    """
+
+    outlines: list[_Fixed]
+    clips: list[_Fixed]
+    boxes: list[list[int]]
+
+
+def _moved(shapes: Sequence[Shape], pose: Pose) -> _Moved:
+    """Every shape, each with at least one outline, held as `pose` says: all moved in one go."""
+    numbers = range(len(shapes))
+    drawn = [(i, points) for i in numbers for points in shapes[i].outlines]
+    pieces = drawn + [(i, points) for i in numbers for points in shapes[i].clip]
+    sizes = np.array([len(points) for _, points in pieces])
+    every = np.concatenate([points for _, points in pieces])
     flat = np.array([np.nan if shape.flat is None else shape.flat for shape in shapes])
     lift = np.array([shape.lift for shape in shapes])
-    owner = np.repeat(np.repeat(np.arange(len(shapes)), counts), sizes)
+    owner = np.repeat([number for number, _ in pieces], sizes)
     depth = np.where(np.isnan(flat[owner]), surface(every), flat[owner]) + lift[owner]
     # OpenCV counts from pixel centers, so frame coordinate x lies at SUPER * (x + 0.5) - 0.5.
     seen = (SUPER * (pose.move(every, depth) + 0.5) - 0.5) * (1 << SHIFT)
     fixed = np.rint(seen).astype(np.int32)
     ends = np.cumsum(sizes).tolist()
-    return [fixed[end - size : end] for end, size in zip(ends, sizes.tolist(), strict=True)]
+    moved = [fixed[end - size : end] for end, size in zip(ends, sizes.tolist(), strict=True)]
+    last = ends[len(drawn) - 1]
+    starts = np.searchsorted(owner[:last], numbers)
+    low = np.minimum.reduceat(fixed[:last], starts) >> SHIFT
+    high = (np.maximum.reduceat(fixed[:last], starts) + 1) >> SHIFT
+    boxes = np.concatenate([low, high], axis=1).tolist()
+    return _Moved(moved[: len(drawn)], moved[len(drawn) :], boxes)
 
 
 _Window = tuple[slice, slice]
@@ -284,11 +306,12 @@ class Canvas:
 
     def paint(self, shapes: Sequence[Shape], pose: Pose) -> None:
         """Paint `shapes` in this order, held as `pose` says."""
-        pieces = iter(_moved(shapes, pose))
-        for shape in shapes:
-            outlines = list(islice(pieces, len(shape.outlines)))
-            clip = list(islice(pieces, len(shape.clip)))
-            window = self._window(outlines, shape.soft)
+        moved = _moved(shapes, pose)
+        every_outline, every_clip = iter(moved.outlines), iter(moved.clips)
+        for shape, box in zip(shapes, moved.boxes, strict=True):
+            outlines = list(islice(every_outline, len(shape.outlines)))
+            clip = list(islice(every_clip, len(shape.clip)))
+            window = self._window(box, shape.soft)
             if window is None:
                 continue
             cover = _coverage(outlines, clip, window, shape.soft)
@@ -331,14 +354,10 @@ class Canvas:
             shown = self.shown[window]
             cv2.bitwise_or(shown, self._scalars[shape.part], shown, where)
 
-    def _window(self, outlines: list[_Fixed], soft: int) -> _Window | None:
+    def _window(self, box: Sequence[int], soft: int) -> _Window | None:
         """Rows and columns of the canvas that can be touched; None if there are none."""
         margin = 2 * soft + 3
         height, width = self.planes.shape[1:]
-        left, top, right, bottom = width, height, 0, 0
-        for outline in outlines:
-            x, y, wide, tall = cv2.boundingRect(outline)
-            left, right = min(left, (x >> SHIFT) - margin), max(right, (x + wide >> SHIFT) + margin)
-            top, bottom = min(top, (y >> SHIFT) - margin), max(bottom, (y + tall >> SHIFT) + margin)
-        left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+        left, top = max(box[0] - margin, 0), max(box[1] - margin, 0)
+        right, bottom = min(box[2] + margin, width), min(box[3] + margin, height)
         return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
