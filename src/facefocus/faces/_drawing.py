@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float, Int16, Int32, UInt8
 
 SIDE = 112
 #: Drawn at this multiple of the frame, then averaged down.
@@ -115,14 +115,16 @@ def stroke(line: Points, widths: Float[np.ndarray, " _"] | float) -> Points:
 
 
 _TURN = np.linspace(0.0, 2 * np.pi, 20, endpoint=False)
-_COS, _SIN = np.cos(_TURN).astype(np.complex128), np.sin(_TURN).astype(np.complex128)
+#: A circle's two axes and its center, each as complex numbers.
+_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN), np.ones(20)], axis=1).astype(np.complex128)
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, angle: float = 0.0) -> Points:
     """Outline of an ellipse; `angle` in radians, clockwise on the picture."""
     c, s = math.cos(angle), math.sin(angle)
-    points = _COS * complex(rx * c, rx * s) + _SIN * complex(-ry * s, ry * c) + complex(x, y)
-    return points.view(np.float64).reshape(-1, 2)
+    points = _CIRCLE.dot((complex(rx * c, rx * s), complex(-ry * s, ry * c), complex(x, y)))
+    outline: Points = points.view(np.float64).reshape(-1, 2)
+    return outline
 
 
 Outlines = tuple[Points, ...]
@@ -143,7 +145,9 @@ def between(first: Points, second: Points) -> Points:
 
 def pair(points: Points) -> Outlines:
     """A shape given outward from the middle line, on both sides of the face."""
-    return points * _FLIP + MIDDLE, points + MIDDLE
+    # As complex numbers, whose mirror image is one operation on a long row.
+    at = np.ascontiguousarray(points).view(np.complex128)
+    return (CENTER_X - at.conj()).view(np.float64), (CENTER_X + at).view(np.float64)
 
 
 def mirrored(half: Sequence[tuple[float, float]]) -> Points:
@@ -212,8 +216,9 @@ def surface(points: Points) -> Float[np.ndarray, " n"]:
     x = points[:, 0] - CENTER_X
     y = points[:, 1] - _HEAD_MIDDLE
     depth = _HEAD_Z * np.sqrt(np.maximum(0.0, 1.0 - (x / _HEAD_X) ** 2 - (y / _HEAD_Y) ** 2))
-    along = np.clip((points[:, 1] - _NOSE_TOP) / _NOSE_LENGTH, 0.0, 1.3)
-    below = np.clip((points[:, 1] - _NOSE_TOP - _NOSE_LENGTH) / 8.0, 0.0, 1.0)
+    down = points[:, 1] - _NOSE_TOP
+    along = np.minimum(np.maximum(down / _NOSE_LENGTH, 0.0), 1.3)
+    below = np.minimum(np.maximum((down - _NOSE_LENGTH) / 8.0, 0.0), 1.0)
     nose = _NOSE_HEIGHT * along * (1.0 - below * below) * np.exp(-((x / _NOSE_WIDTH) ** 2))
     return depth + nose
 
@@ -238,25 +243,28 @@ class _Moved(NamedTuple):
 
 def _moved(shapes: Sequence[Shape], pose: Pose) -> _Moved:
     """Every shape, each with at least one outline, held as `pose` says: all moved in one go."""
+    drawn = [points for shape in shapes for points in shape.outlines]
+    pieces = drawn + [points for shape in shapes for points in shape.clip]
+    sizes = np.array([len(points) for points in pieces])
     numbers = range(len(shapes))
-    drawn = [(i, points) for i in numbers for points in shapes[i].outlines]
-    pieces = drawn + [(i, points) for i in numbers for points in shapes[i].clip]
-    sizes = np.array([len(points) for _, points in pieces])
-    every = np.concatenate([points for _, points in pieces])
-    flat = np.array([np.nan if shape.flat is None else shape.flat for shape in shapes])
-    lift = np.array([shape.lift for shape in shapes])
-    owner = np.repeat([number for number, _ in pieces], sizes)
-    depth = np.where(np.isnan(flat[owner]), surface(every), flat[owner]) + lift[owner]
+    owners = [i for i in numbers for _ in shapes[i].outlines]
+    owner = np.array(owners + [i for i in numbers for _ in shapes[i].clip]).repeat(sizes)
+    flat = np.array([np.nan if shape.flat is None else shape.flat for shape in shapes])[owner]
+    lift = np.array([shape.lift for shape in shapes])[owner]
+    every = np.concatenate(pieces)
+    depth = np.where(np.isnan(flat), surface(every), flat) + lift
     # OpenCV counts from pixel centers, so frame coordinate x lies at SUPER * (x + 0.5) - 0.5.
     seen = (SUPER * (pose.move(every, depth) + 0.5) - 0.5) * (1 << SHIFT)
-    fixed = np.rint(seen).astype(np.int32)
-    ends = np.cumsum(sizes).tolist()
+    fixed = np.rint(seen, out=seen).astype(np.int32)
+    ends = sizes.cumsum().tolist()
     moved = [fixed[end - size : end] for end, size in zip(ends, sizes.tolist(), strict=True)]
     last = ends[len(drawn) - 1]
-    starts = np.searchsorted(owner[:last], numbers)
-    low = np.minimum.reduceat(fixed[:last], starts) >> SHIFT
-    high = (np.maximum.reduceat(fixed[:last], starts) + 1) >> SHIFT
-    boxes = np.concatenate([low, high], axis=1).tolist()
+    starts = owner[:last].searchsorted(numbers)
+    # Along long rows: NumPy reduces columns of two far slower.
+    rows = np.ascontiguousarray(fixed[:last].T)
+    low = np.minimum.reduceat(rows, starts, axis=1) >> SHIFT
+    high = (np.maximum.reduceat(rows, starts, axis=1) + 1) >> SHIFT
+    boxes = np.concatenate([low, high]).T.tolist()
     return _Moved(moved[: len(drawn)], moved[len(drawn) :], boxes)
 
 
@@ -299,16 +307,13 @@ class Canvas:
         self.planes = background
         self.bits = {part: 1 << number for number, part in enumerate(parts)}
         self.shown = np.zeros(background.shape[1:], np.uint8)
-        # Columns of four: OpenCV's form of a scalar.
-        self._scalars = {
-            part: np.array([[bit], [0], [0], [0.0]]) for part, bit in self.bits.items()
-        }
 
     def paint(self, shapes: Sequence[Shape], pose: Pose) -> None:
         """Paint `shapes` in this order, held as `pose` says."""
         moved = _moved(shapes, pose)
+        colors = np.array([shape.color for shape in shapes], np.int16)[..., None, None]
         every_outline, every_clip = iter(moved.outlines), iter(moved.clips)
-        for shape, box in zip(shapes, moved.boxes, strict=True):
+        for shape, color, box in zip(shapes, colors, moved.boxes, strict=True):
             outlines = list(islice(every_outline, len(shape.outlines)))
             clip = list(islice(every_clip, len(shape.clip)))
             window = self._window(box, shape.soft)
@@ -318,11 +323,11 @@ class Canvas:
             if shape.opaque:
                 self._fill(shape, outlines, cover, window)
             else:
-                self._glaze(shape, cover, window)
+                self._glaze(shape, color, cover, window)
 
     def mask(self, part: str) -> UInt8[np.ndarray, "h w"]:
         """255 where `part` is seen, also through what lies over it; 0 elsewhere."""
-        seen = cv2.bitwise_and(self.shown, self._scalars[part])
+        seen = self.shown & np.uint8(self.bits[part])
         return np.asarray(cv2.threshold(seen, 0, 255, cv2.THRESH_BINARY)[1], dtype=np.uint8)
 
     def _fill(
@@ -330,18 +335,23 @@ class Canvas:
     ) -> None:
         for plane, value in zip(self.planes, shape.color, strict=True):
             cv2.fillPoly(plane, outlines, value, cv2.LINE_AA, SHIFT)
-        self._show(shape, cover, window)
         # What is covered whole no longer depends on what lies beneath.
-        shown, bit = self.shown[window], self._scalars.get(shape.part or "", np.zeros((4, 1)))
-        whole = cv2.threshold(cover, 254, 255, cv2.THRESH_BINARY)[1]
-        cv2.bitwise_and(shown, bit, shown, whole)
+        shown = self.shown[window]
+        cv2.bitwise_and(shown, cv2.threshold(cover, 254, 255, cv2.THRESH_BINARY_INV)[1], shown)
+        self._show(shape, cover, window)
 
-    def _glaze(self, shape: Shape, cover: UInt8[np.ndarray, "h w"], window: _Window) -> None:
+    def _glaze(
+        self,
+        shape: Shape,
+        color: Int16[np.ndarray, "3 1 1"],
+        cover: UInt8[np.ndarray, "h w"],
+        window: _Window,
+    ) -> None:
         # Seven bits of coverage keep color * coverage inside int16, whose arithmetic is fast.
         weight = cv2.convertScaleAbs(cover, alpha=shape.opacity * 127.0 / 255.0)
         under = self.planes[:, *window]
         below = under.astype(np.int16)
-        change = np.array(shape.color, np.int16)[:, None, None] - below
+        change = color - below
         change *= weight.astype(np.int16)
         change += 64
         change >>= 7
@@ -351,8 +361,10 @@ class Canvas:
 
     def _show(self, shape: Shape, where: UInt8[np.ndarray, "h w"], window: _Window) -> None:
         if shape.part is not None:
+            # OpenCV's own OR with a scalar and a mask takes several times as long.
             shown = self.shown[window]
-            cv2.bitwise_or(shown, self._scalars[shape.part], shown, where)
+            mine = cv2.threshold(where, 0, self.bits[shape.part], cv2.THRESH_BINARY)[1]
+            cv2.bitwise_or(shown, mine, shown)
 
     def _window(self, box: Sequence[int], soft: int) -> _Window | None:
         """Rows and columns of the canvas that can be touched; None if there are none."""

@@ -416,6 +416,11 @@ _PATCHES: tuple[Color, ...] = (
 )
 
 
+#: Along a scar, and three lobes around a patch.
+_ALONG = np.linspace(-1.0, 1.0, 11)
+_LOBES = np.linspace(0.0, 6.0 * np.pi, 20, endpoint=False)
+
+
 @dataclass(frozen=True)
 class Mark:
     """One mole (`kind` < 1.2), scar (< 2) or patch."""
@@ -477,7 +482,7 @@ def _mole(mark: Mark, skin: Skin, x: float, y: float) -> Shape:
 def _scar(mark: Mark, skin: Skin, x: float, y: float) -> Iterator[Shape]:
     c, s = math.cos(mark.turn), math.sin(mark.turn)
     half = (4.5 + 4.5 * mark.size) * mark.long
-    bow = curve(np.linspace(-half, half, 11), 1.5 * mark.long * TAPER)
+    bow = curve(half * _ALONG, 1.5 * mark.long * TAPER)
     line = bow @ np.array([[c, s], [-s, c]]) + (x, y)
     yield Shape((stroke(line, 3.4 * TAPER),), shade(skin.color, 0.55), "marks", 0.5)
     yield Shape((stroke(line, 2.1 * TAPER),), ramp(_SCARS, mark.color), "marks", 0.95)
@@ -485,7 +490,6 @@ def _scar(mark: Mark, skin: Skin, x: float, y: float) -> Iterator[Shape]:
 
 def _patch(mark: Mark, x: float, y: float) -> Shape:
     oval = ellipse(0.0, 0.0, 3.6 + 3.0 * mark.size, 3.0 + 2.2 * mark.size, mark.turn)
-    turns = np.linspace(0.0, 6.0 * np.pi, len(oval), endpoint=False)
-    blob = oval * (1.0 + 0.16 * np.sin(turns + 9.0 * mark.long))[:, None] + (x, y)
+    blob = oval * (1.0 + 0.16 * np.sin(_LOBES + 9.0 * mark.long))[:, None] + (x, y)
     color = ramp(_PATCHES, mark.color)
     return Shape((closed_curve(blob, 2),), color, "marks", 0.55 + 0.35 * mark.long)

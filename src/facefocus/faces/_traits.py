@@ -19,9 +19,11 @@ def trait(low: float, high: float) -> Any:
 
 
 @lru_cache(maxsize=32)
-def _ranges(kind: Any) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    bounds = np.array([entry.metadata["range"] for entry in fields(kind)], dtype=float)
-    return bounds[:, 0], bounds[:, 1] - bounds[:, 0]
+def _ranges(kind: Any) -> tuple[list[str], Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Names, lower bounds and widths of the traits of `kind`."""
+    traits = fields(kind)
+    bounds = np.array([entry.metadata["range"] for entry in traits], dtype=float)
+    return [entry.name for entry in traits], bounds[:, 0], bounds[:, 1] - bounds[:, 0]
 
 
 def trait_count(kind: type) -> int:
@@ -31,8 +33,11 @@ def trait_count(kind: type) -> int:
 
 def from_draws(kind: Callable[..., T], draws: Float[np.ndarray, " n"]) -> T:
     """The object whose traits are `draws` from [0, 1), brought to their ranges."""
-    low, width = _ranges(kind)
-    return kind(*(low + draws * width).tolist())
+    names, low, width = _ranges(kind)
+    # A frozen dataclass sets its fields one call at a time; a face has a hundred of them.
+    made: T = object.__new__(kind)  # type: ignore[arg-type]
+    made.__dict__.update(zip(names, (low + draws * width).tolist(), strict=True))
+    return made
 
 
 @dataclass(frozen=True)

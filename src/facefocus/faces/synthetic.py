@@ -371,11 +371,10 @@ def _paint(genes: Genes, shot: Photo) -> Canvas:
     camera = shot.camera
     relief = camera.backdrop_relief * (shot.backdrop - 0.5) + camera.backdrop
     small = np.clip(relief, 0, 255).astype(np.uint8)
-    side = SUPER * SIDE
-    planes = [
-        cv2.resize(small[..., c], (side, side), interpolation=cv2.INTER_LINEAR) for c in range(3)
-    ]
-    canvas = Canvas(np.stack(planes), (*PARTS, _BEARD))
+    planes = np.empty((3, SUPER * SIDE, SUPER * SIDE), np.uint8)
+    for channel, plane in enumerate(planes):
+        cv2.resize(small[..., channel], plane.shape, plane, interpolation=cv2.INTER_LINEAR)
+    canvas = Canvas(planes, (*PARTS, _BEARD))
     pose = Pose(camera.yaw, camera.pitch, camera.roll, camera.scale, camera.x, camera.y)
     canvas.paint(list(_shapes(genes, shot)), pose)
     return canvas
@@ -400,7 +399,8 @@ def _develop(canvas: Canvas, genes: Genes, shot: Photo) -> UInt8[np.ndarray, "h 
         small = cv2.resize(plane, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
         lit = cv2.GaussianBlur(small * (light * np.float32(gain)), (5, 5), camera.blur)
         lit += grain
-        planes.append(np.clip(lit, 0, 255, out=lit).astype(np.uint8))
+        np.maximum(lit, 0, out=lit)
+        planes.append(np.minimum(lit, 255, out=lit).astype(np.uint8))
     return np.asarray(cv2.merge(planes), dtype=np.uint8)
 
 
@@ -449,7 +449,8 @@ def _supports(canvas: Canvas) -> dict[str, Bool[np.ndarray, "h w"]]:
     bits = canvas.shown
     touched = bits[::2, ::2] | bits[1::2, ::2] | bits[::2, 1::2] | bits[1::2, 1::2]
     # All parts at once: a dilation by a square is an OR of shifted copies, rows then columns.
-    padded = np.pad(touched, 2)
+    padded = np.zeros((SIDE + 4, SIDE + 4), np.uint8)
+    padded[2:-2, 2:-2] = touched
     rows = reduce(np.bitwise_or, [padded[at : at + SIDE] for at in range(5)])
     wide = reduce(np.bitwise_or, [rows[:, at : at + SIDE] for at in range(5)])
     named = {part: (wide & canvas.bits[part]) != 0 for part in PARTS}
