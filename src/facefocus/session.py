@@ -18,7 +18,7 @@ from facefocus.experiment import Experiment
 from facefocus.faces.faceset import FaceSet, open_faceset, read_pairs
 from facefocus.faces.synthetic import TRUTH, read_truth
 from facefocus.models.backends import accelerate
-from facefocus.models.recognizer import Recognizer
+from facefocus.models.recognizer import CHUNK, Recognizer
 from facefocus.models.zoo import load
 from facefocus.plan import Plan, make_plan
 from facefocus.store import Arrays, Store
@@ -113,8 +113,10 @@ class Session:
         together = [name for one in self.experiment.saliency for name in one.sources or ()]
         names = dict.fromkeys((*wanted.source, *wanted.targets, *together))
         reading = wanted.preprocessing
+        # A resumed run may embed masked faces first, so clean ones are named for the check.
+        backend, memory, clean = self.spec.backend, self.spec.memory, self.faces.frames[:CHUNK]
         return {
-            name: accelerate(load(name, reading.get(name)), self.spec.backend, self.spec.memory)
+            name: accelerate(load(name, reading.get(name)), backend, memory, clean)
             for name in names
         }
 

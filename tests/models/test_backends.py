@@ -105,6 +105,25 @@ def test_a_backend_that_disagrees_is_refused_with_the_figure() -> None:
         recognizer.embed(FRAMES)
 
 
+def test_a_backend_is_checked_on_the_sample_whatever_comes_first() -> None:
+    recognizer = tiny_recognizer()
+    black = recognizer.embed(FRAMES[:1] * 0)
+    plain = recognizer.forward
+
+    def wrong_on_black(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        for part in plain(batches):
+            is_black = torch.isclose(part, torch.from_numpy(black)).all(dim=1, keepdim=True)
+            yield torch.where(is_black, -part, part)
+
+    checked = Checked("Odd", wrong_on_black, recognizer, "float32", FRAMES[:16])
+    recognizer.forward = checked
+    np.testing.assert_allclose(recognizer.embed(FRAMES[:1] * 0), -black, rtol=1e-6)
+    assert checked.cosine is not None and checked.cosine > 0.99999
+    recognizer.forward = Checked("Odd", wrong_on_black, tiny_recognizer(), "float32")
+    with pytest.raises(UserError, match="Odd's embeddings of 'tiny' differ"):
+        recognizer.embed(FRAMES[:1] * 0)
+
+
 @needs_openvino
 def test_batches_keep_their_order_while_two_requests_take_turns() -> None:
     fast = accelerate(tiny_recognizer(), "openvino")

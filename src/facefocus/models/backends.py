@@ -1,6 +1,7 @@
 """What runs passes without gradients: plain torch, OpenVINO on a CPU, or a GPU.
 
-A backend is checked against torch on the first frames it sees, and refused if they disagree.
+A backend is checked against torch on clean faces before its first result, and refused if they
+disagree.
 Gradients always come from torch, so maps and masks never depend on the backend.
 """
 
@@ -16,7 +17,9 @@ from importlib.util import find_spec
 from itertools import cycle
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from facefocus.errors import UserError, did_you_mean, one_line
@@ -54,7 +57,10 @@ def absent(backend: str) -> str | None:
 
 
 def accelerate(
-    recognizer: Recognizer, backend: str = "auto", memory: int | None = None
+    recognizer: Recognizer,
+    backend: str = "auto",
+    memory: int | None = None,
+    sample: UInt8[np.ndarray, "n h w 3"] | None = None,
 ) -> Recognizer:
     """The recognizer with its inference on a backend; black boxes stay as they are.
 
@@ -64,6 +70,9 @@ def accelerate(
             ``openvino-bf16`` (half the bits, up to three times as fast), ``cuda`` or
             ``cuda-half``.
         memory: Bytes that a batch may take; half of what is free by default.
+        sample: Clean faces on which the backend is compared with torch. By default, whatever it
+            is given first: that must be clean faces too, since masked ones, whose embeddings are
+            short of meaning, agree less in half precision.
 
     Raises:
         UserError: No such backend, or it is not present.
@@ -86,12 +95,12 @@ def accelerate(
     precision = precision_of_backend(chosen)
     if chosen.startswith("openvino"):
         engine: Forward = OpenVino(recognizer, precision)
-        recognizer.forward = Checked("OpenVINO", engine, recognizer, precision)
+        recognizer.forward = Checked("OpenVINO", engine, recognizer, precision, sample)
         recognizer.precision = f"openvino {version('openvino')} program {PROGRAM} {precision}"
     elif chosen.startswith("cuda"):
         to_gpu(recognizer.module)
         engine = Cuda(recognizer.module, precision)
-        recognizer.forward = Checked("CUDA", engine, recognizer, precision)
+        recognizer.forward = Checked("CUDA", engine, recognizer, precision, sample)
         recognizer.precision = f"torch {torch.__version__} cuda {precision}"
     return recognizer
 
@@ -104,17 +113,29 @@ def chosen_backend(backend: str) -> str:
 
 
 class Checked:
-    """What runs a network, compared with torch on the first batch it sees.
+    """What runs a network, compared with torch before its first result.
 
     Attributes:
         cosine: Least cosine between its embeddings and torch's; None before the first batch.
+
+    Args:
+        title: What to call it.
+        engine: What runs the network.
+        recognizer: Whose network it is, with torch's own pass still in place.
+        precision: The type it computes in.
+        sample: The frames to compare on, the first batch of them; None for whatever comes first.
     """
 
     def __init__(
-        self, title: str, engine: Forward, recognizer: TorchRecognizer, precision: str
+        self,
+        title: str,
+        engine: Forward,
+        recognizer: TorchRecognizer,
+        precision: str,
+        sample: UInt8[np.ndarray, "n h w 3"] | None = None,
     ) -> None:
         self._title, self._engine, self._reference = title, engine, recognizer.forward
-        self._name, self._precision = recognizer.name, precision
+        self._recognizer, self._precision, self._sample = recognizer, precision, sample
         self.cosine: float | None = None
 
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -125,8 +146,10 @@ class Checked:
         """
         waiting = iter(batches)
         if self.cosine is None:
-            first = next(waiting)
-            yield self._checked(first)
+            if self._sample is None:
+                yield self._checked(next(waiting))
+            else:
+                self._checked(next(self._recognizer.batches(self._sample)))
         yield from self._engine(waiting)
 
     def _checked(self, inputs: Tensor) -> Tensor:
@@ -135,8 +158,8 @@ class Checked:
         least = AGREEMENT[self._precision]
         if not cosine >= least:
             raise UserError(
-                f"{self._title}'s embeddings of '{self._name}' differ from torch's: least"
-                f" cosine {cosine:.6f}, {least} is needed. Use --backend torch."
+                f"{self._title}'s embeddings of '{self._recognizer.name}' differ from torch's:"
+                f" least cosine {cosine:.6f}, {least} is needed. Use --backend torch."
             )
         self.cosine = cosine
         return got

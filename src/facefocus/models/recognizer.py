@@ -169,7 +169,7 @@ class TorchRecognizer:
         with torch.inference_mode():
             while done < len(frames) or not parts:
                 try:
-                    for part in forward(self._batches(frames[done:])):
+                    for part in forward(self.batches(frames[done:])):
                         parts.append(part.float().cpu())
                         done += len(part)
                 except (MemoryError, RuntimeError) as error:
@@ -180,7 +180,8 @@ class TorchRecognizer:
         check_finite(embeddings, self.name)
         return embeddings
 
-    def _batches(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Iterator[Tensor]:
+    def batches(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Iterator[Tensor]:
+        """What `forward` is given for `frames`: preprocessed, channels last, the last padded."""
         return (self._inputs(torch.from_numpy(chunk)) for chunk in chunks(frames, self.batch))
 
     def layers(self) -> LayerTable:
