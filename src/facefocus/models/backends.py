@@ -8,6 +8,7 @@ Gradients always come from torch, so maps and masks never depend on the backend.
 from __future__ import annotations
 
 import copy
+import os
 import sys
 import warnings
 from collections import deque
@@ -237,6 +238,8 @@ def _compile(module: Any, inputs: Tensor, name: str, precision: str) -> Any:
             "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
             # As many as torch has: workers share the cores.
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # Bound to cores, the threads of every worker would get the same first ones.
+            "ENABLE_CPU_PINNING": torch.get_num_threads() >= (os.cpu_count() or 1),
         }
         return openvino.Core().compile_model(model, "CPU", hints)
     except RuntimeError as error:
