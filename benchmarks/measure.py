@@ -74,7 +74,7 @@ def calls_one_by_one(images: int, layers: int = 1, methods: int = 1, objectives:
     return images * (images - 1) * layers * methods * objectives
 
 
-def matmul_peak(run: Callable[[], object], size: int, repeats: int = 12) -> float:
+def matmul_peak(run: Callable[[], object], size: int, repeats: int = 4) -> float:
     """The best of some products of two square matrices, in floating-point operations per second."""
     run()
     return 2 * size**3 / min(seconds(run) for _ in range(repeats))
