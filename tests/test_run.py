@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from facefocus.saliency.identity import cam_identity_maps
 from facefocus.saliency.streams import CamConfig
 from facefocus.seeds import generator
 from facefocus.session import Session, SessionSpec
+from facefocus.tasks import STAGES, ScoreTask
 from tests.small import PHOTOS, TinyNet, paint_faceset, tiny_recognizer
 
 EXPERIMENT: dict[str, Any] = {
@@ -172,6 +176,27 @@ def test_workers_and_threads_change_no_byte(painted: Path, finished: Path, tmp_p
     finally:
         torch.set_num_threads(threads)
     assert results(session, tmp_path) == (finished / "results.parquet").read_bytes()
+
+
+def test_workers_say_how_far_they_are_inside_a_task(
+    painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports = get_context("spawn").Queue()
+    monkeypatch.setattr(run_module, "PAUSE", 0.0)
+    monkeypatch.setattr(run_module, "_reports", reports)
+    session = open_small(painted, tmp_path)
+    said: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    with ThreadPoolExecutor(2) as pool:
+        execute(session, pool, lambda stage, *at: said[stage].append(at), reports)
+    assert set(said) == {"embed", "maps", "scores"}
+    for stage, steps in said.items():
+        tasks = [task for task in session.plan.tasks if isinstance(task, STAGES[stage])]
+        total = sum(task.cost for task in tasks)
+        assert steps == sorted(steps) and {of for _, of in steps} == {total}
+        assert steps[-1][0] == total
+    scored = [task.cost for task in session.plan.tasks if isinstance(task, ScoreTask)]
+    whole = {sum(some) for n in range(5) for some in combinations(scored, n)}
+    assert {done for done, _ in said["scores"]} - whole  # within a task, not only at its end
 
 
 def test_another_budget_reuses_every_map(painted: Path, finished: Path) -> None:

@@ -7,8 +7,11 @@ most the tasks in flight, and its tables are the same to the byte.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, wait
+from multiprocessing.queues import Queue
+from queue import Empty
 
 from facefocus.making import embed, embed_masked, make_maps
 from facefocus.progress import Progress, silent
@@ -23,32 +26,51 @@ from facefocus.tasks import (
     Task,
 )
 
+#: What a worker says of the task it is at: its number, and done and total in the task's own unit.
+Said = tuple[int, int, int]
+#: Seconds between two reports of a worker, and between two looks at them.
+PAUSE = 0.5
 
-def execute(session: Session, executor: Executor | None = None, progress: Progress = silent) -> int:
+#: Where this process, a worker, says how far it is; None where nobody listens.
+_reports: Queue[Said] | None = None
+
+
+def execute(
+    session: Session,
+    executor: Executor | None = None,
+    progress: Progress = silent,
+    reports: Queue[Said] | None = None,
+) -> int:
     """Do every task whose artefacts are missing; returns how many tasks were done.
 
     Args:
         session: An open session.
         executor: Where tasks run; in this process when None.
         progress: Called with the stage, and done and total in passes.
+        reports: What the executor's processes were given by `report_to`; without it, progress
+            is in whole tasks.
     """
     done = 0
     for stage, kind in STAGES.items():
         todo = [task for task in session.plan.tasks if isinstance(task, kind)]
         left = [rest for task in todo if (rest := left_of(session, task)) is not None]
-        total = sum(task.cost for task in left)
-        passed = 0
+        passed = _Passed(stage, left, progress)
         if executor is None:
-            for task in left:
-                run_task(session, task, _within(progress, stage, passed, task.cost, total))
-                passed += task.cost
-                progress(stage, passed, total)
+            for number, task in enumerate(left):
+                run_task(session, task, passed.of(number))
+                passed.finish(number)
         else:
-            for task in _run_all(session, left, executor):
-                passed += task.cost
-                progress(stage, passed, total)
+            _run_all(session, left, executor, passed, reports)
         done += len(left)
     return done
+
+
+def report_to(reports: Queue[Said]) -> None:
+    """Say to `reports` how far this process, a worker, is with each task."""
+    global _reports
+    # Nobody need hear the last words of a worker that is told to stop.
+    reports.cancel_join_thread()
+    _reports = reports
 
 
 def left_of(session: Session, task: Task) -> Task | None:
@@ -56,29 +78,88 @@ def left_of(session: Session, task: Task) -> Task | None:
     return task.without([key for key in task.keys if key in session.store])
 
 
-def _within(progress: Progress, stage: str, passed: int, cost: int, total: int) -> Progress:
-    """Progress inside one task, in the unit of its whole stage."""
+class _Passed:
+    """How far a stage is: done and total of each task, in the unit of the whole stage."""
 
-    def report(_: str, done: int, of: int) -> None:
-        progress(stage, passed + cost * done // max(of, 1), total)
+    def __init__(self, stage: str, tasks: Sequence[Task], progress: Progress) -> None:
+        self._stage, self._progress = stage, progress
+        self._costs = [task.cost for task in tasks]
+        self._parts = [0] * len(tasks)
+        self._total, self._sum = sum(self._costs), 0
 
-    return report
+    def of(self, number: int) -> Progress:
+        """Progress inside one task, in the task's own unit."""
+        return lambda _, done, of: self._set(number, self._costs[number] * done // max(of, 1))
+
+    def hear(self, said: Said) -> None:
+        """Take over what a worker reports."""
+        number, done, of = said
+        # Late news of a task that is finished would take it back.
+        if self._parts[number] < self._costs[number]:
+            self.of(number)("", done, of)
+
+    def finish(self, number: int) -> None:
+        """One task is done."""
+        self._set(number, self._costs[number])
+
+    def _set(self, number: int, part: int) -> None:
+        self._sum += part - self._parts[number]
+        self._parts[number] = part
+        self._progress(self._stage, self._sum, self._total)
 
 
-def _run_all(session: Session, tasks: Sequence[Task], executor: Executor) -> Iterator[Task]:
-    """Run tasks that do not depend on each other, yielding each when it is done."""
-    futures = {executor.submit(_in_worker, session.spec, task): task for task in tasks}
+def _run_all(
+    session: Session,
+    tasks: Sequence[Task],
+    executor: Executor,
+    passed: _Passed,
+    reports: Queue[Said] | None,
+) -> None:
+    """Run tasks that do not depend on each other."""
+    futures = {
+        executor.submit(_in_worker, session.spec, number, task): number
+        for number, task in enumerate(tasks)
+    }
+    left = set(futures)
     try:
-        for future in as_completed(futures):
-            future.result()
-            yield futures[future]
+        while left:
+            done, left = wait(left, PAUSE, FIRST_COMPLETED)
+            for said in _said(reports):
+                passed.hear(said)
+            for future in done:
+                future.result()
+                passed.finish(futures[future])
     finally:
         for future in futures:
             future.cancel()
 
 
-def _in_worker(spec: SessionSpec, task: Task) -> None:
-    run_task(open_session(spec), task)
+def _said(reports: Queue[Said] | None) -> Iterator[Said]:
+    """All that workers have said since the last look."""
+    while reports is not None:
+        try:
+            yield reports.get_nowait()
+        except Empty:
+            return
+
+
+def _in_worker(spec: SessionSpec, number: int, task: Task) -> None:
+    run_task(open_session(spec), task, _reporting(number))
+
+
+def _reporting(number: int) -> Progress:
+    """Progress that goes to the listening process, not more often than it looks."""
+    reports, last = _reports, time.monotonic()
+    if reports is None:
+        return silent
+
+    def report(_: str, done: int, of: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PAUSE:
+            last = time.monotonic()
+            reports.put((number, done, of))
+
+    return report
 
 
 def run_task(session: Session, task: Task, progress: Progress = silent) -> None:

@@ -14,6 +14,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from facefocus.plan import precision_of
 from facefocus.progress import Progress, silent
 from facefocus.provenance import environment, now
 from facefocus.results import write_run
-from facefocus.run import execute
+from facefocus.run import Said, execute, report_to
 from facefocus.session import Session, SessionSpec
 from facefocus.store import Store
 from facefocus.tasks import STAGES, MapTask, stage_of
@@ -150,8 +151,8 @@ def _open(
 def _run(session: Session, run: Path, workers: int, file: Path, progress: Progress) -> None:
     _write_request(run, session.spec)
     started = now()
-    with _executor(workers) as executor:
-        done = execute(session, executor, progress)
+    with _executor(workers) as (executor, reports):
+        done = execute(session, executor, progress, reports)
     provenance = {**describe(session), "started": started, "finished": now(), "tasks_done": done}
     write_run(session, run, provenance, file.read_text(encoding="utf-8"))
 
@@ -174,23 +175,25 @@ def _write_request(run: Path, spec: SessionSpec) -> None:
 
 
 @contextmanager
-def _executor(workers: int) -> Iterator[Executor | None]:
-    """Processes that share the cores, or None for this process."""
+def _executor(workers: int) -> Iterator[tuple[Executor | None, Queue[Said] | None]]:
+    """Processes that share the cores, and what they report to; none for this process."""
     if workers <= 1:
-        yield None
+        yield None, None
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = get_context("spawn")
+    reports: Queue[Said] = context.Queue()
     with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_limit_threads, initargs=(threads,)
+        workers, mp_context=context, initializer=_prepare, initargs=(threads, reports)
     ) as pool:
-        yield pool
+        yield pool, reports
 
 
-def _limit_threads(threads: int) -> None:
+def _prepare(threads: int, reports: Queue[Said]) -> None:
     import torch
 
     torch.set_num_threads(threads)
+    report_to(reports)
 
 
 def describe(session: Session) -> dict[str, Any]:

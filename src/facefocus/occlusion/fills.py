@@ -35,7 +35,14 @@ def occlude(
     content: UInt8[np.ndarray, "n h w 3"],
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """Frames with `content` where a mask is True; one mask for all frames or one for each."""
-    return np.where(masks[..., None], content, frames)
+    if masks.ndim == 3:
+        return np.where(masks[..., None], content, frames)
+    # A mask of few pixels: several times as fast as choosing for every channel of every pixel.
+    hidden = np.flatnonzero(masks)
+    occluded = np.array(frames)
+    pixels = occluded.reshape(len(frames), masks.size, -1)
+    pixels[:, hidden] = content.reshape(pixels.shape)[:, hidden]
+    return occluded
 
 
 @FILLS.register("black")

@@ -72,21 +72,35 @@ def top_pixels(
 ) -> Bool[np.ndarray, "h w"]:
     """Mask of exactly the `k` most salient pixels, ties broken at random.
 
-    The same set as the first `k` of `ranking` with an equal generator, without the sort.
-
     Raises:
         ValueError: The map holds a value that is not finite, or `k` is not in [0, h * w].
     """
+    mask: np.ndarray = nested_masks(saliency, [k], rng)[0]
+    return mask
+
+
+def nested_masks(
+    saliency: Float[np.ndarray, "h w"], counts: Sequence[int], rng: np.random.Generator
+) -> Bool[np.ndarray, "b h w"]:
+    """Masks of exactly the `counts[i]` most salient pixels; one random order breaks all ties.
+
+    The same sets as `cut` makes of `ranking` with an equal generator, without the sort.
+
+    Raises:
+        ValueError: The map holds a value that is not finite, or a count is not in [0, h * w].
+    """
     values = _finite(saliency)
-    _check_count(k, values.size)
     order = rng.permutation(values.size)
-    mask = np.zeros(values.size, dtype=bool)
-    if k > 0:
-        cut = np.partition(values, values.size - k)[values.size - k]
-        mask = values > cut
-        tied = order[values[order] == cut]
-        mask[tied[: k - np.count_nonzero(mask)]] = True
-    return mask.reshape(saliency.shape)
+    masks = np.zeros((len(counts), values.size), dtype=bool)
+    for mask, count in zip(masks, counts, strict=True):
+        _check_count(count, values.size)
+        if count == 0:
+            continue
+        least = np.partition(values, values.size - count)[values.size - count]
+        np.greater(values, least, out=mask)
+        tied = order[values[order] == least]
+        mask[tied[: count - np.count_nonzero(mask)]] = True
+    return masks.reshape(len(counts), *saliency.shape)
 
 
 def cut(
@@ -149,7 +163,7 @@ def mask_of(
     elif degenerate and on_degenerate in ("none", "skip"):
         masks = np.zeros((len(requested), height, width), dtype=bool)
     else:
-        masks = cut(ranking(values, rng), requested, (height, width))
+        masks = nested_masks(values, requested, rng)
     return Masks(
         masks=masks,
         areas=np.count_nonzero(masks, axis=(1, 2)),

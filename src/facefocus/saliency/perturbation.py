@@ -117,7 +117,7 @@ def apply_masks(
     """The frame multiplied by each mask in 0-255, rounded to the nearest (ties to even)."""
     # Flat, because an innermost axis of three channels makes numpy's loops several times slower.
     factors = np.repeat(masks.reshape(len(masks), -1), 3, axis=1)
-    factors *= frame.reshape(-1)
+    factors *= frame.reshape(-1).astype(np.float32)
     np.rint(factors, out=factors)
     return factors.astype(np.uint8).reshape(len(masks), *frame.shape)
 
