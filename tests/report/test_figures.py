@@ -86,6 +86,19 @@ def test_heat_map_shows_drops_and_missing_maps(summary: pl.DataFrame) -> None:
     assert len(texts(axis)) == 9  # random pixels have no layer
 
 
+def test_heat_map_shows_a_layer_that_is_another_call_in_each_recognizer() -> None:
+    """`N` is call 48 of one source and 49 of the other: one column, both drops in it."""
+    rows = [
+        row(source=source, layer="N", layer_calls=calls, rate=rate)
+        for source, calls, rate in (("a", "48", 0.7), ("b", "49", 0.6))
+    ]
+    axis = figures.layer_heatmap(summarize(table(rows)), width=8.0).axes[0]
+    assert len(texts(axis)) == 2
+    assert np.isfinite(array(axis.images[0].get_array())).all()
+    ticks = [*axis.get_xticklabels(), *axis.get_yticklabels()]
+    assert "layer N" in [tick.get_text() for tick in ticks]
+
+
 def test_fills_draw_every_mean(summary: pl.DataFrame) -> None:
     rows = summary.filter((pl.col("budget") == 0.01) & pl.col("layer").is_in(["1"]))
     axis = figures.fills(rows, width=8.0).axes[0]

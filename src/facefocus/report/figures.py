@@ -59,10 +59,12 @@ STYLE: Any = {
 METHODS = {
     "gradcam": ("#0072B2", "o"), "gradcam++": ("#D55E00", "s"), "layercam": ("#009E73", "^"),
     "srise": ("#CC79A7", "D"), "corrrise": ("#E69F00", "v"), "occlusiongradient": ("#111827", "*"),
+    "gradientxinput": ("#56B4E9", "P"), "hirescam": ("#8B5E3C", "X"), "leam": ("#7A4FBF", "h"),
+    "eigencam": ("#B8A800", "<"),
     "random": ("#8a8f98", "x"), "centergaussian": ("#8a8f98", "+"), "oracle": ("#4b5563", "d"),
 }  # fmt: skip
 #: For methods that others add, in the order of their names.
-OTHERS = (("#56B4E9", "P"), ("#8B5E3C", "X"), ("#7A4FBF", "h"), ("#B8A800", "<"), ("#A3123F", ">"))
+OTHERS = (("#A3123F", ">"), ("#0F766E", "p"), ("#4338CA", "8"), ("#B45309", "H"), ("#65A30D", "d"))
 
 #: With more lines than this in one panel, bands would hide each other: only lines are drawn.
 BANDS = 4
@@ -132,7 +134,7 @@ def budget_curves(summary: pl.DataFrame, *, width: float) -> Figure:
         for part in (controls, rows):
             handles.update(_curves(axis, part, names, look))
         handles["clean"] = _clean_line(axis, summary)
-        axis.set_title(folded(_layer_title(rows.row(0, named=True)), 40) if rows.height else "")
+        axis.set_title(folded(_layer_title(rows), 40) if rows.height else "")
         axis.set_ylim(top=1.01)
         _budget_axis(axis, sorted(summary["budget"].unique()))
     for axis in axes[len(panels) :]:
@@ -154,12 +156,14 @@ def _layers(rows: pl.DataFrame) -> list[pl.DataFrame]:
     return sorted(parts, key=depth)
 
 
-def _layer_title(row: Row) -> str:
-    if row["layer"] is None:
+def _layer_title(rows: pl.DataFrame) -> str:
+    """What the rows of one layer are called; with its calls, where all sources have the same."""
+    layer = rows["layer"][0]
+    if layer is None:
         return "whole network"
-    calls = row["layer_calls"]
-    said = "" if calls in (None, row["layer"]) else f" ({calls.replace(',', ', ')})"
-    return f"layer {row['layer']}{said}"
+    calls = set(rows["layer_calls"]) - {None, layer}
+    said = f" ({calls.pop().replace(',', ', ')})" if len(calls) == 1 else ""
+    return f"layer {layer}{said}"
 
 
 def _curves(
@@ -235,11 +239,13 @@ def layer_heatmap(summary: pl.DataFrame, *, width: float) -> Figure:
     """
     rows = summary.filter(pl.col("layer").is_not_null())
     names = varying(rows)
-    layers = [_layer_title(part.row(0, named=True)) for part in _layers(rows)]
-    methods = sorted({series_label(row, names) for row in rows.iter_rows(named=True)})
     cells = {
-        (_layer_title(row), series_label(row, names)): row for row in rows.iter_rows(named=True)
+        (_layer_title(part), series_label(row, names)): row
+        for part in _layers(rows)
+        for row in part.iter_rows(named=True)
     }
+    layers = list(dict.fromkeys(layer for layer, _ in cells))
+    methods = sorted({method for _, method in cells})
     # The longer list goes down: there is room for its labels.
     wide = width > 6
     lying = len(methods) > (max(6, len(layers)) if wide else len(layers))
