@@ -55,6 +55,43 @@ def test_prelu_takes_no_time_for_its_frozen_weight_and_leaves_others_alone() -> 
             assert F.prelu(x, frozen).grad_fn is None
 
 
+@pytest.mark.parametrize("shape", [(3, 5, 7, 6), (16, 64, 28, 28), (2, 130, 1, 1), (4, 19)])
+@pytest.mark.parametrize("last", [False, True])
+def test_batch_norm_has_torchs_bits(shape: tuple[int, ...], last: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, seed = (torch.randn(shape, generator=generator) for _ in range(2))
+    x.view(-1)[: len(SPECIAL)] = torch.tensor(SPECIAL)
+    weight, bias, mean = (torch.randn(shape[1], generator=generator) for _ in range(3))
+    variance = torch.rand(shape[1], generator=generator) ** 4
+    if last and len(shape) == 4:
+        x, seed = (one.contiguous(memory_format=torch.channels_last) for one in (x, seed))
+
+    def work(given: Tensor) -> Tensor:
+        return F.relu_(F.batch_norm(given, mean, variance, weight, bias, False, 0.1, 1e-5))
+
+    expected = gradient_of(work, x, seed)
+    with Lean():
+        found = gradient_of(work, x, seed)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.nan_to_num(123.0), other.nan_to_num(123.0))
+        assert one.stride() == other.stride()
+
+
+def test_batch_norm_is_left_alone_where_it_learns_or_counts() -> None:
+    x = torch.randn(4, 3, 5, 5, requires_grad=True)
+    frozen, learning = torch.ones(3), torch.ones(3, requires_grad=True)
+
+    def norm(weight: Tensor, training: bool) -> str:
+        zeros = torch.zeros(3)
+        out = F.batch_norm(x, zeros, torch.ones(3), weight, zeros, training)
+        return type(out.grad_fn).__name__
+
+    with Lean():
+        assert norm(frozen, training=False) == "_BatchNormBackward"
+        assert norm(frozen, training=True) == "NativeBatchNormBackward0"
+        assert norm(learning, training=False) == "NativeBatchNormBackward0"
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_few_rows_of_a_linear_layer_have_the_bits_of_a_chunk(threads: int) -> None:
     torch.set_num_threads(threads)

@@ -13,6 +13,7 @@ from facefocus.errors import UserError
 from facefocus.faces.faceset import Identity
 from facefocus.models.memory import (
     capture_bytes,
+    forward_bytes,
     images_within,
     in_halves,
     out_of_memory,
@@ -71,7 +72,8 @@ def test_what_a_capture_takes_is_estimated_from_above(name: str, layer: str) -> 
     outputs = sum(4 * one.numel() for one in captured.activations.values())
     took = (sum(kept.values()) + outputs) / count
     estimated = capture_bytes(box.layers(), layers)
-    assert took <= estimated <= 4 * took
+    # What runs before the graph begins takes a few outputs at once, too.
+    assert took <= estimated <= max(4 * took, forward_bytes(box.layers()))
 
 
 def test_what_says_that_memory_is_out() -> None:
