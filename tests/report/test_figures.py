@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,16 @@ def test_gallery_says_where_there_is_no_map() -> None:
     drawn = figures.gallery([tile(), tile(degenerate=True)], width=4.0)
     assert [texts(axis) for axis in drawn.axes] == [[], [], ["no map"], ["nothing hidden"]]
     assert [len(axis.images) for axis in drawn.axes] == [1, 1, 0, 0]
+
+
+def test_gallery_has_room_for_the_longest_title() -> None:
+    long = replace(tile(), title="occlusion-gradient\nlayer 1, steps=25 and more, cosine")
+    drawn = figures.gallery([tile(), long] * 4, width=4.0)
+    drawn.canvas.draw()
+    boxes = [axis.title.get_window_extent() for axis in drawn.axes if axis.get_title()]
+    maps = [axis.get_window_extent() for axis in drawn.axes]
+    assert max(box.y1 for box in boxes) <= drawn.bbox.y1
+    assert not any(box.overlaps(one) for box in boxes for one in maps)
 
 
 def test_gallery_with_a_face_shows_it_clean_blended_and_hidden() -> None:

@@ -329,6 +329,13 @@ def test_labels_name_the_recognizer_only_where_it_is_another() -> None:
     assert columns.place_label(far, ["source", "options"]) == "grad-cam @ N, from other, steps=25"
 
 
+def test_labels_leave_out_what_is_a_methods_default() -> None:
+    asked = row(method="corr-rise", layer=None, options="fill=black masks=200 rank=false")
+    assert columns.series_label(asked, ["options"]) == "corr-rise, masks=200"
+    usual = row(method="grad-cam++", options="variant=equation")
+    assert columns.place_label(usual, ["options"]) == "grad-cam++ @ N"
+
+
 def test_oracle_stands_with_the_baselines() -> None:
     rows = [row(rate=0.9), row(method="oracle", rate=0.1), row(method="random")]
     listed = columns.ordered(summarize(table(rows)))

@@ -15,6 +15,7 @@ import polars as pl
 
 from facefocus.evaluation.statistics import holm
 from facefocus.report.summary import COMPETES, ORACLE, Row, competes
+from facefocus.saliency.methods import METHODS, options_of
 
 #: What stands where there is no number.
 NOTHING = "\N{EN DASH}"
@@ -386,15 +387,25 @@ def series_label(row: Row, names: Iterable[str]) -> str:
     The map's recognizer goes without saying where it is the one that is attacked.
     """
     own = not competes(row) or row["source"] == row["target"]
-    said = [
-        f"from {row[name].replace('+', ' + ')}" if name == "source" else str(row[name])
-        for name in names
-        if row[name] not in (None, "") and not (own and name == "source")
-    ]
+    values = {name: row[name] for name in names if not (own and name == "source")}
+    said = []
+    for name, value in values.items():
+        if name == "options":
+            said += told_options(row)
+        elif value not in (None, ""):
+            said.append(f"from {value.replace('+', ' + ')}" if name == "source" else str(value))
     return ", ".join([row["method"], *said])
+
+
+def told_options(row: Row) -> list[str]:
+    """The options of a row that are not its method's defaults: ``["steps=25"]``."""
+    known = options_of(METHODS[row["method"]]) if row["method"] in METHODS else {}
+    usual = {f"{name}={option.default}" for name, option in known.items()}
+    return [text for text in (row["options"] or "").split() if text not in usual]
 
 
 def place_label(row: Row, names: Iterable[str]) -> str:
     """The series and its layer: ``layer-cam @ N/2``."""
     layer = f" @ {row['layer']}" if row["layer"] else ""
-    return series_label({**row, "method": f"{row['method']}{layer}"}, names)
+    method, *said = series_label(row, names).split(", ", 1)
+    return ", ".join([f"{method}{layer}", *said])

@@ -545,8 +545,8 @@ def _drops(results: pl.DataFrame, names: Sequence[str]) -> dict[str, tuple[str, 
 
 # ---------------------------------------------------------------------------- gallery
 
-#: Of the gallery, in inches: a tile with its gap (about), the gap, two lines of title.
-TILE, GAP, TITLE = 1.1, 0.035, 0.36
+#: Of the gallery, in inches: a tile with its gap (about), the gap, a line of title.
+TILE, GAP, LINE = 1.1, 0.035, 0.14
 
 
 @dataclass(frozen=True)
@@ -554,7 +554,7 @@ class Tile:
     """What one method saw of one identity.
 
     Attributes:
-        title: Method and layer, two lines.
+        title: Method and layer, a line each.
         map: Any finite range; shown from its least to its largest value.
         mask: True where hidden.
         degenerate: There is no map; the tile says so.
@@ -587,14 +587,16 @@ def gallery(
     down = -(-(len(tiles) + first) // room)
     across = -(-(len(tiles) + first) // down)
     side = (width - GAP) / room - GAP
-    line = TITLE + 2 * (side + GAP)
+    titles = [_folded_title(tile.title) for tile in tiles]
+    above = 0.08 + LINE * max((title.count("\n") + 1 for title in titles), default=1)
+    line = above + 2 * (side + GAP)
     figure = Figure(figsize=(across * (side + GAP) + GAP, down * line + GAP))
 
     def cell(index: int, below: bool) -> Axes:
         """The axes of a tile's map or, `below` it, of its mask: placed by hand, in inches."""
         row, column = divmod(index, across)
         left = GAP + column * (side + GAP)
-        top = row * line + TITLE + below * (side + GAP)
+        top = row * line + above + below * (side + GAP)
         wide, high = figure.get_size_inches()
         axis = figure.add_axes((left / wide, 1 - (top + side) / high, side / wide, side / high))
         axis.set_axis_off()
@@ -603,19 +605,22 @@ def gallery(
     if face is not None:
         axis = cell(0, below=False)
         axis.imshow(face)
-        _tile_title(axis, "the face\nclean")
-    for index, tile in enumerate(tiles):
+        _set_title(axis, "the face\nclean")
+    for index, (tile, title) in enumerate(zip(tiles, titles, strict=True)):
         axis = cell(index + first, below=False)
-        _tile_title(axis, tile.title)
+        _set_title(axis, title)
         _draw_map(axis, tile, face)
         shown = hidden[index] if face is not None else None
         _draw_mask(cell(index + first, below=True), tile, shown)
     return figure
 
 
-def _tile_title(axis: Axes, title: str) -> None:
-    said = "\n".join(folded(line, 20) for line in title.split("\n"))
-    axis.set_title(said, fontsize=8, fontweight="normal", loc="center", pad=3)
+def _folded_title(title: str) -> str:
+    return "\n".join(folded(line, 18) for line in title.split("\n"))
+
+
+def _set_title(axis: Axes, title: str) -> None:
+    axis.set_title(title, fontsize=8, fontweight="normal", loc="center", pad=3)
 
 
 def _draw_map(axis: Axes, tile: Tile, face: UInt8[np.ndarray, "h w 3"] | None) -> None:

@@ -37,6 +37,7 @@ from facefocus.report.columns import (
     percent,
     place_label,
     share_column,
+    told_options,
     varying,
     with_holm,
 )
@@ -579,7 +580,8 @@ def tile_rows(part: pl.DataFrame) -> list[tuple[str, Row]]:
     titled = []
     for row in rows.iter_rows(named=True):
         said = [f"layer {row['layer']}"] if row["layer"] else []
-        said += [str(row[name]) for name in varies if row[name]]
+        said += told_options(row) if "options" in varies else []
+        said += [row["objective"]] if "objective" in varies and row["objective"] else []
         titled.append(("\n".join(filter(None, (row["method"], ", ".join(said)))), row))
     return titled
 

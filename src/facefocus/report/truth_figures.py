@@ -16,9 +16,9 @@ from facefocus.report.columns import place_label, varying
 from facefocus.report.figures import (
     GAP,
     INK,
+    LINE,
     PAPER,
     TILE,
-    TITLE,
     draw_outline,
     looks,
     styled,
@@ -28,6 +28,8 @@ from facefocus.report.summary import Row, competes
 
 #: What is outlined: pixels that are planted in at least so many of a person's photos.
 OUTLINED = 0.5
+#: Of the maps, in inches: two lines of title.
+TITLE = 0.08 + 2 * LINE
 _OUTLINE, _HALO = "#00e5ff", "#0b1220"
 
 

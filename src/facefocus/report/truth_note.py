@@ -20,7 +20,7 @@ from facefocus.evaluation.statistics import Interval
 from facefocus.faces.faceset import FaceSet, open_faceset
 from facefocus.locations import run_folders
 from facefocus.report import figures, truth_figures
-from facefocus.report.columns import interval, layer_order, number, percent
+from facefocus.report.columns import interval, layer_order, number, percent, told_options
 from facefocus.report.page import read_gallery
 from facefocus.report.summary import COMPETES, Row, summarize
 from facefocus.report.tables import Slice, default_slice, read_results
@@ -33,7 +33,6 @@ from facefocus.report.truth import (
     truth_summary,
     worlds,
 )
-from facefocus.saliency.methods import METHODS, options_of
 
 #: Width of the pictures in inches.
 WIDTH = 7.5
@@ -158,13 +157,7 @@ def _place(row: Row) -> str:
     """``layer-cam @ N/2, l1``: method, layer, and what is not the default: objective, options."""
     layer = f" @ {row['layer']}" if row["layer"] else ""
     other = [row["objective"]] if row["objective"] not in (None, "cosine") else []
-    known = options_of(METHODS[row["method"]]) if row["method"] in METHODS else {}
-    usual = {name: option.default for name, option in known.items()}
-    for text in row["options"].split():
-        name, value = text.split("=", 1)
-        if usual.get(name) != value:
-            other.append(text)
-    return ", ".join([f"{row['method']}{layer}", *other])
+    return ", ".join([f"{row['method']}{layer}", *other, *told_options(row)])
 
 
 # --- what was done, and the short answer ----------------------------------------------------------
