@@ -386,6 +386,10 @@ def series_label(row: Row, names: Iterable[str]) -> str:
 
     The map's recognizer goes without saying where it is the one that is attacked.
     """
+    return ", ".join([row["method"], *_told(row, names)])
+
+
+def _told(row: Row, names: Iterable[str]) -> list[str]:
     own = not competes(row) or row["source"] == row["target"]
     values = {name: row[name] for name in names if not (own and name == "source")}
     said = []
@@ -394,7 +398,7 @@ def series_label(row: Row, names: Iterable[str]) -> str:
             said += told_options(row)
         elif value not in (None, ""):
             said.append(f"from {value.replace('+', ' + ')}" if name == "source" else str(value))
-    return ", ".join([row["method"], *said])
+    return said
 
 
 def told_options(row: Row) -> list[str]:
@@ -407,5 +411,4 @@ def told_options(row: Row) -> list[str]:
 def place_label(row: Row, names: Iterable[str]) -> str:
     """The series and its layer: ``layer-cam @ N/2``."""
     layer = f" @ {row['layer']}" if row["layer"] else ""
-    method, *said = series_label(row, names).split(", ", 1)
-    return ", ".join([f"{method}{layer}", *said])
+    return ", ".join([f"{row['method']}{layer}", *_told(row, names)])
