@@ -45,12 +45,13 @@ def results_document(paths: Sequence[Path]) -> str:
     """
     results = read_runs(paths)
     tables = {number: paper_table(results, number) for number in range(2, 16)}
+    loose = _loose(results)
     parts = [
         *_head(results, paths),
         *_rq1(results, tables),
-        *_rq2(tables),
-        *_rq3(tables),
-        *_rq4(results, tables),
+        *_rq2(results, tables, loose),
+        *_rq3(results, tables, loose),
+        *_rq4(results, tables, loose),
         *_exact(results),
         *_beyond(results),
         *_published(),
@@ -58,6 +59,13 @@ def results_document(paths: Sequence[Path]) -> str:
         *_appendix(tables, results),
     ]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _loose(results: pl.DataFrame) -> dict[int, PaperTable]:
+    """The tables that choose or rank, from masks of every pixel at or above the percentile."""
+    if not (results["on_degenerate"] == "inclusive").any():
+        return {}
+    return {number: paper_table(results, number, policy="inclusive") for number in (7, 10, 12)}
 
 
 # --- what was run ---------------------------------------------------------------------------------
@@ -142,8 +150,49 @@ def _rq1(results: pl.DataFrame, tables: dict[int, PaperTable]) -> Iterator[str]:
             f"Fills: {sum(one.p_holm < 0.05 for one in fills)} of {len(fills)} configurations"
             " depend on the fill, blur aside (Friedman, Holm-corrected); the means differ by up to"
             f" {number(widest.difference.value)} ({_where(widest.row)}: {_rates(widest)})."
+            f" {_printed_fills(tables[4])}"
         )
     yield ""
+    yield from (_whole_faces(results, "rq1"), "")
+
+
+def _printed_fills(table: PaperTable) -> str:
+    """How far the fills of the paper's Table 4 are apart for the techniques that drop most."""
+    told = []
+    for row in table.rows:
+        printed = [
+            cell.printed
+            for name, cell in zip(table.columns, row.cells, strict=True)
+            if name != "Blur" and isinstance(cell.printed, float)
+        ]
+        if row.labels[0] in ("Grad-CAM", "Grad-CAM++") and printed:
+            told.append(f"{row.labels[0]} {number(min(printed))} to {number(max(printed))}")
+    return (
+        f"The paper finds next to none (Table 4: {', '.join(told)}); a face hidden whole is gone in"
+        " any color."
+    )
+
+
+def _whole_faces(results: pl.DataFrame, stage: str) -> str:
+    """Whether the percentile's rule hid whole faces in a stage: the paper's drops look like it."""
+    rows = results.filter(pl.col("experiment") == stage)
+    found = [] if rows.is_empty() else exactness(rows)
+    if not found:
+        return "Not known: whether any of these maps is flat. Cut at the percentile was not asked."
+    hidden = [one for one in found if one.whole]
+    if not hidden:
+        return (
+            f"None of these {len(found)} sets of maps is flat for anybody: cut at the percentile,"
+            " they hide no whole face either. The paper's largest drops look like whole faces (see"
+            " its Table 14 below); here there are none to come from."
+        )
+    most = max(hidden, key=lambda one: one.whole)
+    return (
+        f"Cut at the percentile, {len(hidden)} of these {len(found)} sets of maps hide whole faces,"
+        f" most {_where(most.row)}: those of {percent(most.whole)} of the people, and recognition"
+        f" is {number(most.inclusive)}; exactly k pixels of the same maps leave"
+        f" {number(most.exact)} (clean {number(most.clean)})."
+    )
 
 
 def _rates(one: Dependence) -> str:
@@ -159,19 +208,18 @@ def _printed(table: PaperTable, model: str, column: str) -> str:
     return paper_formats.printed_text(row.cells[table.columns.index(column)].printed)
 
 
-def _rq2(tables: dict[int, PaperTable]) -> Iterator[str]:
+def _rq2(
+    results: pl.DataFrame, tables: dict[int, PaperTable], loose: dict[int, PaperTable]
+) -> Iterator[str]:
     yield from ("## RQ2. Which layers?", "")
-    yield from _bests(tables[7], "layer", "Layer")
-    yield ""
+    yield from _bests(tables[7], loose.get(7), "layer", "Layer")
+    yield from ("", _whole_faces(results, "rq2"), "")
 
 
-def _bests(table: PaperTable, what: str, label: str) -> Iterator[str]:
+def _bests(table: PaperTable, loose: PaperTable | None, what: str, label: str) -> Iterator[str]:
     """Sentences on the first column of Table 7 or 10: ours beside the paper's."""
     for technique in CAMS:
-        rate, word = (
-            next(row for row in table.rows if row.labels == (technique, part)).cells[0]
-            for part in ("Recognition", label)
-        )
+        rate, word = _first(table, technique, label)
         if word.word is None:
             yield f"- {technique}: not run."
             continue
@@ -179,7 +227,24 @@ def _bests(table: PaperTable, what: str, label: str) -> Iterator[str]:
         yield (
             f"- {technique}: {what} {word.word}, rate {_figure(rate)}; {same} the paper's"
             f" {word.printed} ({paper_formats.printed_text(rate.printed)})."
+            + _by_percentile(loose, technique, label)
         )
+
+
+def _first(table: PaperTable, technique: str, label: str) -> tuple[Cell, Cell]:
+    """The rate of a technique's best setting, and the setting."""
+    rate, word = (
+        next(row for row in table.rows if row.labels == (technique, part)).cells[0]
+        for part in ("Recognition", label)
+    )
+    return rate, word
+
+
+def _by_percentile(table: PaperTable | None, technique: str, label: str) -> str:
+    if table is None:
+        return ""
+    rate, word = _first(table, technique, label)
+    return "" if word.word is None else f" At the percentile: {word.word}, {_figure(rate)}."
 
 
 def _figure(cell: Cell) -> str:
@@ -189,9 +254,11 @@ def _figure(cell: Cell) -> str:
     return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
 
 
-def _rq3(tables: dict[int, PaperTable]) -> Iterator[str]:
+def _rq3(
+    results: pl.DataFrame, tables: dict[int, PaperTable], loose: dict[int, PaperTable]
+) -> Iterator[str]:
     yield from ("## RQ3. Which loss?", "")
-    yield from _bests(tables[10], "loss", "Loss")
+    yield from _bests(tables[10], loose.get(10), "loss", "Loss")
     yield ""
     for place, technique in enumerate(tables[9].columns):
         column = [(row.labels, row.cells[place].found) for row in tables[9].rows]
@@ -212,10 +279,12 @@ def _rq3(tables: dict[int, PaperTable]) -> Iterator[str]:
             f"- {technique}: cosine, L2 and the four ArcFace losses differ by"
             f" {number(spread)}{note}; all seven by {number(whole)}."
         )
-    yield ""
+    yield from ("", _whole_faces(results, "rq3"), "")
 
 
-def _rq4(results: pl.DataFrame, tables: dict[int, PaperTable]) -> Iterator[str]:
+def _rq4(
+    results: pl.DataFrame, tables: dict[int, PaperTable], loose: dict[int, PaperTable]
+) -> Iterator[str]:
     yield from ("## RQ4. Which method, and does it transfer?", "")
     found = [one for one in boards(results) if one.warning is None]
     if not found:
@@ -223,7 +292,7 @@ def _rq4(results: pl.DataFrame, tables: dict[int, PaperTable]) -> Iterator[str]:
         return
     for board in found:
         yield f"- {_order(board)}"
-    order = [row.labels[0] for row in _by_rate(tables[12])]
+    order = _in_order(tables[12])
     printed = [row.labels[0] for row in tables[12].rows]
     if order:
         verdict = "the paper's order" if order == printed else "not the paper's order"
@@ -231,8 +300,9 @@ def _rq4(results: pl.DataFrame, tables: dict[int, PaperTable]) -> Iterator[str]:
         yield (
             f"Over own and other recognizers' maps (Table 12): {', '.join(order)}; {verdict}"
             f" ({', '.join(printed)}). Methods that need many passes have fewer identities."
+            + (f" At the percentile: {', '.join(_in_order(loose[12]))}." if loose else "")
         )
-    yield ""
+    yield from ("", _whole_faces(results, "rq4"), "")
 
 
 def _order(board: Board) -> str:
@@ -248,13 +318,17 @@ def _order(board: Board) -> str:
     )
 
 
-def _by_rate(table: PaperTable) -> list[Any]:
-    """Rows of Table 12 with a figure in the first column that has any, least first."""
+def _in_order(table: PaperTable) -> list[str]:
+    """Techniques of Table 12 by the first column that has any figure, least recognition first."""
     for place in range(len(table.columns)):
         rows = [row for row in table.rows if row.cells[place].found is not None]
         if rows:
-            return sorted(rows, key=lambda row: row.cells[place].found.value)
+            return [row.labels[0] for row in sorted(rows, key=lambda one: _value(one.cells[place]))]
     return []
+
+
+def _value(cell: Cell) -> float:
+    return float("inf") if cell.found is None else cell.found.value
 
 
 # --- where the answers differ, and why ------------------------------------------------------------
