@@ -178,13 +178,13 @@ def _whole_faces(results: pl.DataFrame, stage: str) -> str:
     rows = results.filter(pl.col("experiment") == stage)
     found = [] if rows.is_empty() else exactness(rows)
     if not found:
-        return "Not known: whether any of these maps is flat. Cut at the percentile was not asked."
+        return "Not asked: whether these maps, cut at the percentile, hide whole faces."
     hidden = [one for one in found if one.whole]
     if not hidden:
         return (
-            f"None of these {len(found)} sets of maps is flat for anybody: cut at the percentile,"
-            " they hide no whole face either. The paper's largest drops look like whole faces (see"
-            " its Table 14 below); here there are none to come from."
+            f"Cut at the percentile, none of these {len(found)} sets of maps hides anybody's whole"
+            " face. The paper's largest drops look like whole faces (see its Table 14 below); here"
+            " there are none for such drops to come from."
         )
     most = max(hidden, key=lambda one: one.whole)
     return (
@@ -212,6 +212,9 @@ def _rq2(
     results: pl.DataFrame, tables: dict[int, PaperTable], loose: dict[int, PaperTable]
 ) -> Iterator[str]:
     yield from ("## RQ2. Which layers?", "")
+    if not any(row.cells[1].word for row in tables[7].rows):
+        yield from ("Not asked by these runs.", "")
+        return
     yield from _bests(tables[7], loose.get(7), "layer", "Layer")
     yield from ("", _whole_faces(results, "rq2"), "")
 
@@ -258,10 +261,20 @@ def _rq3(
     results: pl.DataFrame, tables: dict[int, PaperTable], loose: dict[int, PaperTable]
 ) -> Iterator[str]:
     yield from ("## RQ3. Which loss?", "")
+    spreads = list(_spreads(tables[9]))
+    if not spreads:
+        yield from ("Not asked by these runs.", "")
+        return
     yield from _bests(tables[10], loose.get(10), "loss", "Loss")
     yield ""
-    for place, technique in enumerate(tables[9].columns):
-        column = [(row.labels, row.cells[place].found) for row in tables[9].rows]
+    yield from spreads
+    yield from ("", _whole_faces(results, "rq3"), "")
+
+
+def _spreads(table: PaperTable) -> Iterator[str]:
+    """How far losses are apart for each technique of Table 9 that has several."""
+    for place, technique in enumerate(table.columns):
+        column = [(row.labels, row.cells[place].found) for row in table.rows]
         rates = {labels: found.value for labels, found in column if found is not None}
         if len(rates) < 2:
             continue
@@ -279,7 +292,6 @@ def _rq3(
             f"- {technique}: cosine, L2 and the four ArcFace losses differ by"
             f" {number(spread)}{note}; all seven by {number(whole)}."
         )
-    yield from ("", _whole_faces(results, "rq3"), "")
 
 
 def _rq4(
