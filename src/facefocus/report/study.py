@@ -68,8 +68,9 @@ def _render(folder: Path, finished: list[Path], results: pl.DataFrame, place: Pa
     made = [build(report, finished) for build in _SECTIONS]
     inclusive = (results["on_degenerate"] == "inclusive").any()
     warned = (
-        ["Some rows of these runs hide whole faces on purpose (on_degenerate = inclusive), to"
-         " measure what that does. Tables and leaderboards keep them apart."]
+        ["Some rows of these runs were cut by the rule that hides a whole face where a map is flat"
+         " (on_degenerate = inclusive), to measure what that does. Tables and leaderboards keep"
+         " them apart."]
         if inclusive
         else []
     )  # fmt: skip
