@@ -188,8 +188,9 @@ def _whole_faces(results: pl.DataFrame, stage: str) -> str:
         )
     most = max(hidden, key=lambda one: one.whole)
     return (
-        f"Cut at the percentile, {len(hidden)} of these {len(found)} sets of maps hide whole faces,"
-        f" most {_where(most.row)}: those of {percent(most.whole)} of the people, and recognition"
+        f"Cut at the percentile, {len(hidden)} of these {len(found)} sets of maps"
+        f" {'hides whole faces,' if len(hidden) == 1 else 'hide whole faces, most'}"
+        f" {_where(most.row)}: those of {percent(most.whole)} of the people, and recognition"
         f" is {number(most.inclusive)}; exactly k pixels of the same maps leave"
         f" {number(most.exact)} (clean {number(most.clean)})."
     )
