@@ -47,6 +47,7 @@ def losses(table: PaperTable, *, width: float) -> Figure:
         axis.set_xlabel("Average recognition")
         axis.grid(axis="y", visible=False)
         axis.margins(x=0.12)
+        axis.locator_params(axis="x", nbins=4)
     axes[0, 0].set_yticks(places, names)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
     style: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 6}
