@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from facefocus.errors import UserError
-from facefocus.experiment import load_experiment, load_variants, parse_experiment
+from facefocus.experiment import (
+    Experiment,
+    _sections,
+    load_experiment,
+    load_variants,
+    parse_experiment,
+)
 
 MINIMAL: dict[str, Any] = {
     "name": "x",
@@ -60,6 +66,14 @@ def test_budgets_are_sorted_and_distinct() -> None:
             "The 'budget' of [occlusion] must be a number. Got 'much'.",
         ),
         (
+            changed("occlusion", budget=True),
+            "The 'budget' of [occlusion] must be a number. Got True.",
+        ),
+        (
+            changed("occlusion", budget=float("nan")),
+            "The 'budget' of [occlusion] must be a finite number. Got nan.",
+        ),
+        (
             changed("occlusion", bugdet=0.1),
             "[occlusion] has no field 'bugdet'. Known: budget, fill, on_degenerate."
             " Did you mean 'budget'?",
@@ -79,17 +93,57 @@ def test_budgets_are_sorted_and_distinct() -> None:
         ),
         (
             changed("faces", identities="many"),
-            "The 'identities' of [faces] must be a whole number. Got 'many'.",
+            "The 'identities' of [faces] must be a number. Got 'many'.",
+        ),
+        (
+            changed("faces", identities="3"),
+            "The 'identities' of [faces] must be a number. Got '3'. Did you mean 3?",
+        ),
+        (
+            changed("faces", identities=3.5),
+            "The 'identities' of [faces] must be a whole number. Got 3.5.",
         ),
         (
             changed("faces", images=[1, 4]),
             "The 'images' of [faces] must be [least, most] with 2 <= least <= most. Got [1, 4].",
+        ),
+        (
+            changed("faces", images=[4]),
+            "The 'images' of [faces] must be [least, most] with 2 <= least <= most. Got [4].",
+        ),
+        (
+            changed("faces", images=4),
+            "The 'images' of [faces] must be [least, most] with 2 <= least <= most. Got 4."
+            " Did you mean [4, 4]?",
+        ),
+        (
+            changed("recognizers", preprocessing=1),
+            "The 'preprocessing' of [recognizers] must be a table of fields. Got 1.",
         ),
         ({**MINIMAL, "seed": -1}, "The 'seed' of the experiment must be at least 0. Got -1."),
     ],
 )
 def test_a_wrong_field_is_named_with_what_was_expected(data: dict[str, Any], expected: str) -> None:
     assert message(data) == expected
+
+
+WRONG_VALUES = [True, 3.7, [], [1], [[1]], {"a": 1}, float("nan"), float("inf"), -1, [{"a": 1}]]
+FIELDS = [
+    (section, field)
+    for section, model in _sections(Experiment).items()
+    for field in model.model_fields
+]
+
+
+@pytest.mark.parametrize(("section", "field"), FIELDS)
+def test_no_message_of_a_wrong_field_is_in_the_words_of_a_library(section: str, field: str) -> None:
+    complete = {**MINIMAL, "controls": {"control": "shifted"}}
+    for value in WRONG_VALUES:
+        try:
+            parse_experiment({**complete, section: {**complete.get(section, {}), field: value}})
+        except UserError as error:
+            assert "Input" not in str(error) and "missing" not in str(error), value
+            assert "Got" in str(error) or "Known" in str(error), value
 
 
 def test_an_unknown_method_is_answered_with_the_nearest() -> None:

@@ -253,6 +253,14 @@ def test_an_unknown_layer_is_found_before_anything_is_computed(
     assert not (tmp_path / "store").exists()
 
 
+def test_a_budget_that_hides_no_pixel_is_refused(painted: Path, finished: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"'budget' of \[occlusion\].*Got 0.0004. The least is 9.8e-04"
+    ):
+        open_small(painted, finished, occlusion={"budget": [0.1, 0.0004]}).plan  # noqa: B018
+    assert open_small(painted, finished, occlusion={"budget": 9.8e-4}).plan.tasks
+
+
 # --- controls, held-out photos, further kinds of methods ------------------------------------------
 
 

@@ -287,16 +287,42 @@ def test_the_paper_is_all_stages_in_order() -> None:
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("identities = 8", 'identities = "8"', "[faces] must be a number. Got '8'. Did you mean 8"),
+        ("limited = 3", "limited = 0", "The 'limited' of [faces] must be at least 1. Got 0"),
+        ("limited", "limted", "[faces] has no field 'limted'"),
+        (
+            'stages = ["first.toml", "second.toml"]',
+            "stages = []",
+            "'stages' of the study must be a",
+        ),
+        ('name = "small"', 'name = "a/b"', "The 'name' of the study must be letters, digits"),
+    ],
+)
+def test_a_mistake_in_a_study_is_one_line(
+    folder: Path, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text(STUDY.replace(old, new, 1))
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        run_study(study, out=tmp_path / "out")
+    assert len(str(error.value).splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ('layer = "rq2"', 'budget = "rq2"', "must name a stage for layer or objective"),
         ('layer = "rq2"', "", "needs a stage to be chosen from"),
         ('layer = "rq2"', 'layer = "rq9"', "Run that stage first"),
-        ("identities = 5", "identities = 0", "must be at least 1. Got 0"),
+        ("identities = 5", "identities = 0", "must be a whole number of at least 1. Got 0"),
+        ('set = "painted"', 'set = "painted"\nidentities = "3"', "Got '3'. Did you mean 3"),
+        ("images = [2, 3]", "images = 3", r"Got 3. Did you mean \[3, 3\]"),
         ("budget = 0.01", "budget = 30", r"must be in \(0, 1\]. Got 30. Did you mean 0.30"),
         ('set = "painted"', 'set = "nowhere"', "None of the face sets"),
         ('"one.py:build", "two.py:build"', '"IR18"', "None of the recognizers"),
-        ('name = "rq4"', "", "The 'name' of .* is missing"),
+        ('name = "rq4"', "", "The 'name' of a stage must be a text in quotes. Got None"),
         ('set = "painted"', 'set = ["painted", "painted"]', "titles of their own"),
     ],
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -23,6 +23,7 @@ from facefocus.errors import UserError, did_you_mean, one_line
 from facefocus.registry import Registry
 
 T = TypeVar("T")
+S = TypeVar("S", bound="Section")
 
 #: What experiments and variants can be called: their runs are folders of that name.
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -36,9 +37,26 @@ def _as_tuple(value: Any) -> Any:
 Several = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 
 
+def _number(value: Any) -> Any:
+    """A number as it is; true, false and texts, which pydantic would convert, are refused."""
+    if not isinstance(value, bool | str):
+        return value
+    hint = f" Did you mean {value}?" if re.fullmatch(r"-?\d+(\.\d+)?", str(value)) else ""
+    raise _wrong("a number", value, hint)
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+
+
 def _wrong(expected: str, got: object, suggestion: str = "") -> PydanticCustomError:
     """A field error that `_message` turns into ``The 'x' of [y] must be ... Got ....``."""
     return PydanticCustomError("field", "{text}", {"text": f"{expected}. Got {got!r}.{suggestion}"})
+
+
+def _is_range(value: Any) -> bool:
+    whole = isinstance(value, list | tuple) and [type(end) for end in value] == [int, int]
+    return whole and 2 <= value[0] <= value[1]
 
 
 def option_text(value: bool | int | str) -> str:
@@ -71,16 +89,19 @@ class Faces(Section):
     """
 
     set: str = "lfw"
-    identities: Annotated[int, Field(ge=1)] | None = None
+    identities: Annotated[Whole, Field(ge=1)] | None = None
     images: tuple[int, int] | None = None
-    max_images: Annotated[int, Field(ge=2)] | None = None
+    max_images: Annotated[Whole, Field(ge=2)] | None = None
     exclude_errata: bool = False
 
-    @field_validator("images")
+    @field_validator("images", mode="before")
     @classmethod
-    def _range(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and not 2 <= value[0] <= value[1]:
-            raise _wrong("[least, most] with 2 <= least <= most", list(value))
+    def _range(cls, value: Any) -> Any:
+        expected = "[least, most] with 2 <= least <= most"
+        if type(value) is int and value >= 2:
+            raise _wrong(expected, value, f" Did you mean [{value}, {value}]?")
+        if value is not None and not _is_range(value):
+            raise _wrong(expected, list(value) if isinstance(value, tuple) else value)
         return value
 
 
@@ -126,11 +147,11 @@ class Saliency(Section):
     objective: Several[str] = ("cosine",)
     evidence: Literal["positive", "negative"] = "positive"
     normalize: bool = True
-    arcface_scale: Annotated[float, Field(gt=0)] = 1.0
+    arcface_scale: Annotated[Number, Field(gt=0)] = 1.0
     options: dict[str, bool | int | str] = {}
     sources: Several[str] | None = None
-    max_pairs: Annotated[int, Field(ge=1)] | None = None
-    draws: Annotated[int, Field(ge=1)] = 5
+    max_pairs: Annotated[Whole, Field(ge=1)] | None = None
+    draws: Annotated[Whole, Field(ge=1)] = 5
 
     @field_validator("layer", mode="before")
     @classmethod
@@ -180,7 +201,7 @@ class Occlusion(Section):
         on_degenerate: What becomes of an identity without a map (PROTOCOL section 6).
     """
 
-    budget: Several[float]
+    budget: Several[Number]
     fill: Several[str] = ("black",)
     on_degenerate: Several[Literal["none", "skip", "random", "inclusive"]] = ("none",)
 
@@ -212,7 +233,7 @@ class Controls(Section):
     """
 
     control: Several[str]
-    draws: Annotated[int, Field(ge=1)] = 5
+    draws: Annotated[Whole, Field(ge=1)] = 5
 
     @field_validator("control")
     @classmethod
@@ -234,8 +255,8 @@ class Oracle(Section):
         candidates: Blocks that stay in the race after each was tried alone; all by default.
     """
 
-    block: Annotated[int, Field(ge=1)] = 8
-    candidates: Annotated[int, Field(ge=1)] | None = None
+    block: Annotated[Whole, Field(ge=1)] = 8
+    candidates: Annotated[Whole, Field(ge=1)] | None = None
 
 
 class Evaluation(Section):
@@ -268,7 +289,7 @@ class Experiment(Section):
     """A whole experiment file."""
 
     name: Annotated[str, Field(pattern=f"^{NAME}$")]
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[Whole, Field(ge=0)] = 0
     faces: Faces = Faces()
     recognizers: Recognizers
     saliency: Several[Saliency]
@@ -339,22 +360,39 @@ def parse_experiment(data: Mapping[str, Any]) -> Experiment:
     """
     if "stages" in data or "study" in data:
         raise UserError("This is a study or a stage of one. Run it with: facefocus study FILE.")
+    return parse(Experiment, data, "experiment")
+
+
+def parse(model: type[S], data: Mapping[str, Any], title: str) -> S:
+    """A specification from plain data.
+
+    Args:
+        model: The specification; fields that are sections are tables of the file.
+        data: What the file says.
+        title: What to call the file in a message.
+
+    Raises:
+        UserError: A field is wrong; one line per field.
+    """
     try:
-        return Experiment.model_validate(dict(data))
+        return model.model_validate(dict(data))
     except ValidationError as error:
-        seen = dict.fromkeys(_message(detail) for detail in error.errors())
-        raise UserError("\n".join(seen)) from None
+        lines = dict.fromkeys(_message(detail, model, title) for detail in error.errors())
+        raise UserError("\n".join(lines)) from None
 
 
-_SECTIONS: dict[str, type[Section]] = {
-    "faces": Faces,
-    "recognizers": Recognizers,
-    "saliency": Saliency,
-    "occlusion": Occlusion,
-    "controls": Controls,
-    "evaluation": Evaluation,
-    "oracle": Oracle,
-}
+def _sections(model: type[Section]) -> dict[str, type[Section]]:
+    """The fields of a specification that are sections, with the section of each."""
+
+    def inside(annotation: Any) -> Iterator[type[Section]]:
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield annotation
+        for part in get_args(annotation):
+            yield from inside(part)
+
+    fields = model.model_fields.items()
+    return {name: part for name, field in fields for part in inside(field.annotation)}
+
 
 #: Expectations behind pydantic's error types, in the words of our messages.
 _EXPECTED = {
@@ -367,6 +405,8 @@ _EXPECTED = {
     "bool_type": "true or false",
     "string_type": "a text in quotes",
     "tuple_type": "a list",
+    "dict_type": "a table of fields",
+    "finite_number": "a finite number",
     "too_short": "a list with at least one entry",
     "greater_than": "greater than {gt:g}",
     "greater_than_equal": "at least {ge}",
@@ -377,16 +417,17 @@ _EXPECTED = {
 }
 
 
-def _message(detail: ErrorDetails) -> str:
+def _message(detail: ErrorDetails, model: type[Section], title: str) -> str:
     """One line for one of pydantic's findings."""
+    sections = _sections(model)
     words = [part for part in detail["loc"] if isinstance(part, str)]
-    section = words[0] if words and words[0] in _SECTIONS else None
-    field = words[1] if section and len(words) > 1 else words[0] if words else "experiment"
-    place = f" of [{section}]" if section and len(words) > 1 else " of the experiment"
+    section = words[0] if words and words[0] in sections else None
+    field = words[1] if section and len(words) > 1 else words[0] if words else title
+    place = f" of [{section}]" if section and len(words) > 1 else f" of the {title}"
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        known = _SECTIONS[section].model_fields if section else Experiment.model_fields
-        where = f"[{section}]" if section else "The experiment"
+        known = sections[section].model_fields if section else model.model_fields
+        where = f"[{section}]" if section else f"The {title}"
         return f"{where} has no field '{field}'. Known: {', '.join(known)}." + did_you_mean(
             field, known
         )
@@ -396,7 +437,8 @@ def _message(detail: ErrorDetails) -> str:
         return str(context["text"])
     if kind == "field":
         return f"The '{field}'{place} must be {context['text']}"
-    expected = _EXPECTED.get(kind, "{message}").format(message=detail["msg"], **context)
+    plain = detail["msg"].removeprefix("Input should be ")
+    expected = _EXPECTED.get(kind, "{plain}").format(plain=plain, **context)
     got = detail["input"]
     options = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
     hint = did_you_mean(got, options) if kind == "literal_error" and isinstance(got, str) else ""

@@ -30,6 +30,7 @@ from facefocus.faces.faceset import FaceSet, Pairs, select_identities
 from facefocus.faces.lfw import errata_names
 from facefocus.models.recognizer import Recognizer, WhiteBox, white_box
 from facefocus.occlusion.controls import SHARED
+from facefocus.occlusion.masks import pixel_count
 from facefocus.saliency.methods import (
     METHODS,
     FrameGradientMethod,
@@ -150,6 +151,7 @@ def make_plan(
     if pairs is None:
         pairs = sample_pairs(faces.identities, count=SAMPLED_PAIRS, seed=experiment.seed)
     inputs = _Inputs(experiment, faces, pairs, recognizers, _blocks(experiment, faces))
+    _check_budgets(experiment, inputs.frame)
     maps = _maps(inputs)
     scores = _scores(inputs, maps)
     oracles = _oracles(inputs, scores)
@@ -161,6 +163,18 @@ def make_plan(
         *(task for found in oracles.values() for task in found),
     ]
     return Plan(experiment, inputs.blocks, pairs, tuple(tasks), maps, scores, oracles)
+
+
+def _check_budgets(experiment: Experiment, frame: tuple[int, int]) -> None:
+    """Refuse a budget that hides no pixel of a frame."""
+    height, width = frame
+    for budget in experiment.occlusion.budget:
+        if not pixel_count(budget, height, width):
+            least = 1 / (height * width)
+            raise UserError(
+                f"The 'budget' of [occlusion] must hide at least one of the {height}x{width} pixels"
+                f" of an aligned crop. Got {budget:g}. The least is {least:.1e}."
+            )
 
 
 def _unique(outputs: Sequence[Output]) -> tuple[Output, ...]:

@@ -21,10 +21,12 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from facefocus.errors import UserError, one_line
-from facefocus.experiment import parse_experiment
+from facefocus.experiment import NAME, Section, Several, Whole, parse, parse_experiment
 from facefocus.faces.faceset import FaceSet, open_faceset, select_identities
 from facefocus.files import write_atomically
 from facefocus.models.zoo import load
@@ -40,9 +42,39 @@ from facefocus.workflow import find_faceset, run_experiment
 BEST = "best"
 CHOSEN = ("layer", "objective")
 
-#: Fields of a stage, and of a study, besides those of an experiment.
+#: Fields of a stage besides those of an experiment.
 _STAGE = ("study", "choose")
-_STUDY = ("name", "stages", "faces", "recognizers")
+
+
+class StudyFaces(Section):
+    """``[faces]`` of a study: in place of what its stages say.
+
+    Attributes:
+        set: Prepared face sets, by folder or name.
+        identities: People of each run.
+        limited: People of runs of limited methods, at most.
+        max_images: Photos of a person, at most.
+    """
+
+    set: Several[str] | None = None
+    identities: Annotated[Whole, Field(ge=1)] | None = None
+    limited: Annotated[Whole, Field(ge=1)] | None = None
+    max_images: Annotated[Whole, Field(ge=2)] | None = None
+
+
+class StudyRecognizers(Section):
+    """``[recognizers]`` of a study: in place of what its stages say."""
+
+    source: Several[str] | None = None
+
+
+class StudyFile(Section):
+    """A whole study file."""
+
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
+    stages: Several[str]
+    faces: StudyFaces = StudyFaces()
+    recognizers: StudyRecognizers = StudyRecognizers()
 
 
 @dataclass(frozen=True)
@@ -103,12 +135,18 @@ def run_study(
             one that has not been run.
     """
     data = _read(file)
-    stages = [data] if "stages" not in data else [_read(file.parent / s) for s in _stages(data)]
-    wanted = _merged(data, wanted) if "stages" in data else wanted
-    name = data["name"] if "stages" in data else data.get("study", data.get("name"))
+    name = data.get("study", data.get("name"))
+    if "stages" in data:
+        study = parse(StudyFile, data, "study")
+        data_of_stages = [_read(file.parent / stage) for stage in study.stages]
+        wanted, name = _merged(study, wanted), study.name
+    else:
+        data_of_stages = [data]
+    for stage in data_of_stages:
+        _check(stage)
     folder = out if out is not None else Path("runs") / str(name)
     missing: dict[str, None] = {}
-    planned = [one for stage in stages for one in _runs(stage, wanted, missing)]
+    planned = [one for stage in data_of_stages for one in _runs(stage, wanted, missing)]
     if len({one.name for one in planned}) < len(planned):
         raise UserError("The face sets must have titles of their own. Two have the same.")
     _write(folder / STUDY, {"name": name, "missing": list(missing)})
@@ -143,39 +181,17 @@ def _read(file: Path) -> dict[str, Any]:
         raise UserError(f"Cannot read the study '{file}': {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"'{file}' is not a TOML file: {one_line(error)}.") from None
-    if not isinstance(data.get("name"), str):
-        raise UserError(f"The 'name' of '{file}' is missing.")
     return data
 
 
-def _stages(data: Mapping[str, Any]) -> list[str]:
-    stages = data["stages"]
-    if not isinstance(stages, list) or not stages or not all(isinstance(s, str) for s in stages):
-        raise UserError(f"The 'stages' of the study must be a list of files. Got {stages!r}.")
-    for field in data:
-        if field not in _STUDY:
-            raise UserError(f"The study has no field '{field}'. Known: {', '.join(_STUDY)}.")
-    return stages
-
-
-def _merged(data: Mapping[str, Any], wanted: Wanted) -> Wanted:
+def _merged(study: StudyFile, wanted: Wanted) -> Wanted:
     """What the user asks for, else what the study says."""
-    faces, models = data.get("faces", {}), data.get("recognizers", {})
-    for section, given, known in (
-        ("faces", faces, ("set", "identities", "limited", "max_images")),
-        ("recognizers", models, ("source",)),
-    ):
-        for field in given:
-            if field not in known:
-                raise UserError(
-                    f"[{section}] of a study has no field '{field}'. Known: {', '.join(known)}."
-                )
     return Wanted(
-        faces=wanted.faces or tuple(_listed(faces.get("set", ()))),
-        models=wanted.models or tuple(_listed(models.get("source", ()))),
-        identities=wanted.identities or faces.get("identities"),
-        limited=wanted.limited or faces.get("limited"),
-        max_images=wanted.max_images or faces.get("max_images"),
+        faces=wanted.faces or study.faces.set or (),
+        models=wanted.models or study.recognizers.source or (),
+        identities=wanted.identities or study.faces.identities,
+        limited=wanted.limited or study.faces.limited,
+        max_images=wanted.max_images or study.faces.max_images,
     )
 
 
@@ -228,9 +244,7 @@ def _runs(stage: Mapping[str, Any], wanted: Wanted, missing: dict[str, None]) ->
             few = f"-{people}" if people < most else ""
             name = f"{stage['name']}-{faces.title}{few}"
             _drop_heldout(name, data, faces, missing)
-            run = _Run(name, folder, faces.title, data, dict(_section(stage, "choose")))
-            _check(run)
-            yield run
+            yield _Run(name, folder, faces.title, data, dict(_section(stage, "choose")))
 
 
 def _drop_heldout(
@@ -273,8 +287,6 @@ def _by_people(
             shared.append(own)
             continue
         limit = entry.get("identities")
-        if limit is not None and (type(limit) is not int or limit < 1):
-            raise UserError(f"The 'identities' of [saliency] must be at least 1. Got {limit!r}.")
         people = most if limit is None else min(most, limit, limited or limit)
         runs.setdefault(people, []).append(own)
     return {people: [*found, *shared] for people, found in sorted(runs.items(), reverse=True)}
@@ -320,24 +332,44 @@ def _here_faces(stage: Mapping[str, Any], wanted: Wanted, missing: dict[str, Non
     return found
 
 
-def _check(run: _Run) -> None:
-    """Every mistake in the fields of a run, before any is begun."""
-    for field, stage in run.choose.items():
-        if field not in CHOSEN or not isinstance(stage, str):
+def _check(stage: Mapping[str, Any]) -> None:
+    """Every mistake in the fields of a stage, before anything of it is read or run."""
+    name = stage.get("name")
+    if not isinstance(name, str):
+        raise UserError(f"The 'name' of a stage must be a text in quotes. Got {name!r}.")
+    choose = _section(stage, "choose")
+    for field, earlier in choose.items():
+        if field not in CHOSEN or not isinstance(earlier, str):
             raise UserError(
-                f"[choose] must name a stage for {' or '.join(CHOSEN)}. Got {field} = {stage!r}."
+                f"[choose] must name a stage for {' or '.join(CHOSEN)}. Got {field} = {earlier!r}."
             )
-    for entry in run.data["saliency"]:
-        for field in CHOSEN:
-            if entry.get(field) == BEST and field not in run.choose:
-                raise UserError(
-                    f"The {field} 'best' needs a stage to be chosen from: [choose] {field} = ..."
-                )
-    plain = [
-        {k: v for k, v in entry.items() if v != BEST or k not in CHOSEN}
-        for entry in run.data["saliency"]
-    ]
-    parse_experiment({**run.data, "saliency": plain})
+    plain = {key: value for key, value in stage.items() if key not in _STAGE}
+    for section, field in (("faces", "set"), ("recognizers", "source")):
+        # A stage may name several face sets, and recognizers that the user replaces.
+        plain[section] = {**_section(stage, section), field: "any"}
+    plain["saliency"] = [_plain_entry(entry, choose) for entry in _listed(stage.get("saliency"))]
+    parse_experiment(plain)
+
+
+def _plain_entry(entry: Any, choose: Mapping[str, str]) -> Any:
+    """A saliency entry of a stage without what an experiment does not know."""
+    if not isinstance(entry, dict):
+        return entry
+    for field in CHOSEN:
+        if entry.get(field) == BEST and field not in choose:
+            raise UserError(
+                f"The {field} 'best' needs a stage to be chosen from: [choose] {field} = ..."
+            )
+    limit = entry.get("identities")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise UserError(
+            f"The 'identities' of [saliency] must be a whole number of at least 1. Got {limit!r}."
+        )
+    return {
+        key: value
+        for key, value in entry.items()
+        if key != "identities" and (key not in CHOSEN or value != BEST)
+    }
 
 
 # --- choices --------------------------------------------------------------------------------------
