@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -436,6 +437,33 @@ def test_the_oracle_is_never_worse_than_any_method(painted: Path, tmp_path: Path
     joined = oracle.join(least, on=["identity", "budget"])
     assert (joined["cosine"] <= joined["least"] + 1e-6).all()
     assert (joined["cosine"] < joined["least"] - 1e-3).any()
+
+
+def test_a_recognizer_that_tells_nobody_apart_is_named_before_any_map(
+    painted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def load(name: str, _: object) -> Recognizer:
+        recognizer = tiny_recognizer(name, seed=0)
+        if name == "b":
+            assert isinstance(recognizer.module, torch.nn.Module)
+            for parameter in recognizer.module.parameters():
+                parameter.zero_()
+        return recognizer
+
+    monkeypatch.setattr(session_module, "load", load)
+    heard: list[tuple[str, list[str]]] = []
+    session = open_small(painted, tmp_path, saliency=[{"method": "random", "draws": 1}])
+    execute(session, progress=lambda stage, *_: heard.append((stage, list(caplog.messages))))
+    said = dict(heard)
+    assert said["embed"] == []
+    assert len(said["maps"]) == 1
+    assert re.search("'b' tells nobody apart .* equal error rate is 0.500", said["maps"][0])
+    table = pl.read_parquet(write_run(session, tmp_path, {}, ""))
+    rates = dict(table.select("target", "eer").unique().iter_rows())
+    assert rates["b"] == 0.5 and rates["a"] < 0.4
 
 
 def test_the_experiment_says_how_a_recognizer_of_ones_own_reads_a_frame(

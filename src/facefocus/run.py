@@ -7,12 +7,14 @@ most the tasks in flight, and its tables are the same to the byte.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from multiprocessing.queues import Queue
 from queue import Empty
 
+from facefocus.evaluation.verification import guessing_warning, tells_apart
 from facefocus.making import embed, embed_masked, make_maps
 from facefocus.progress import Progress, silent
 from facefocus.scoring import score, search_oracle
@@ -25,6 +27,9 @@ from facefocus.tasks import (
     ScoreTask,
     Task,
 )
+
+#: Its warnings go to standard error where the program that calls says nothing else.
+log = logging.getLogger(__name__)
 
 #: What a worker says of the task it is at: its number, and done and total in the task's own unit.
 Said = tuple[int, int, int]
@@ -62,7 +67,17 @@ def execute(
         else:
             _run_all(session, left, executor, passed, reports)
         done += len(left)
+        if stage == "embed":
+            _warn_of_guessing(session)
     return done
+
+
+def _warn_of_guessing(session: Session) -> None:
+    """Say before the long work that a recognizer is of no use."""
+    for name in session.experiment.recognizers.targets:
+        rate = session.operating(name).eer
+        if not tells_apart(rate):
+            log.warning(guessing_warning(name, rate))
 
 
 def report_to(reports: Queue[Said]) -> None:

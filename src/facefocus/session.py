@@ -13,7 +13,7 @@ import numpy as np
 
 from facefocus.errors import UserError
 from facefocus.evaluation.sanity import impostor_pairs
-from facefocus.evaluation.verification import pair_scores, threshold
+from facefocus.evaluation.verification import eer, pair_scores, threshold
 from facefocus.experiment import Experiment
 from facefocus.faces.faceset import FaceSet, open_faceset, read_pairs
 from facefocus.faces.synthetic import TRUTH, read_truth
@@ -45,6 +45,14 @@ class SessionSpec:
     memory: int | None = None
 
 
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Where a recognizer decides, and its equal error rate on the verification pairs."""
+
+    threshold: float
+    eer: float
+
+
 @dataclass(frozen=True, eq=False)
 class Population:
     """Maps of everybody in a fold who has one, in the order of their names.
@@ -73,7 +81,7 @@ class Session:
         self.faces: FaceSet = open_faceset(spec.faces)
         self.store = Store(spec.store)
         self._embeddings: dict[str, np.ndarray] = {}
-        self._thresholds: dict[str, float] = {}
+        self._operating: dict[str, OperatingPoint] = {}
         self._populations: dict[str, Population] = {}
 
     @cached_property
@@ -141,17 +149,21 @@ class Session:
             self._embeddings[recognizer] = table
         return self._embeddings[recognizer]
 
-    def threshold(self, recognizer: str) -> float:
+    def operating(self, recognizer: str) -> OperatingPoint:
         """The frozen threshold of one recognizer on this face set (PROTOCOL section 8)."""
-        if recognizer not in self._thresholds:
+        if recognizer not in self._operating:
             pairs = self.plan.pairs
             listed = np.unique(np.concatenate([pairs.first, pairs.second]))
             first, second = (np.searchsorted(listed, side) for side in (pairs.first, pairs.second))
             scores = pair_scores(self.embeddings(recognizer)[listed], first, second)
-            rule = self.experiment.evaluation.threshold
-            level = threshold(scores[pairs.mated], scores[~pairs.mated], rule)
-            self._thresholds[recognizer] = level
-        return self._thresholds[recognizer]
+            mated, other = scores[pairs.mated], scores[~pairs.mated]
+            level = threshold(mated, other, self.experiment.evaluation.threshold)
+            self._operating[recognizer] = OperatingPoint(level, eer(mated, other))
+        return self._operating[recognizer]
+
+    def threshold(self, recognizer: str) -> float:
+        """The threshold of `operating`."""
+        return self.operating(recognizer).threshold
 
     def population(self, block: Block, output: MapOutput) -> Population:
         """The maps of everybody in the block's fold under the spec of `output`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,22 @@ from pathlib import Path
 import numpy as np
 
 from facefocus.errors import UserError
-from facefocus.evaluation.verification import VerificationReport, pair_scores, sample_pairs, verify
+from facefocus.evaluation.verification import (
+    VerificationReport,
+    guessing_warning,
+    pair_scores,
+    sample_pairs,
+    tells_apart,
+    verify,
+)
 from facefocus.faces.faceset import open_faceset, read_pairs
 from facefocus.models.backends import accelerate
 from facefocus.models.zoo import load
 from facefocus.plan import SAMPLED_PAIRS
 from facefocus.progress import Progress, silent
 from facefocus.session import FRAMES_PER_STEP
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,8 @@ def verify_recognizer(
     first, second = (np.searchsorted(rows, side) for side in (pairs.first, pairs.second))
     scores = pair_scores(np.concatenate(parts), first, second)
     report = verify(scores, pairs.mated, pairs.fold, rule=rule)
+    if not tells_apart(report.eer):
+        log.warning(guessing_warning(model, report.eer))
     return Verified(model, faces.title, listed, pairs.missing, report)
 
 

@@ -20,6 +20,7 @@ from facefocus.evaluation.verification import (
     pair_scores,
     parse_rule,
     sample_pairs,
+    tells_apart,
     ten_fold,
     threshold,
     tmr_at_fmr,
@@ -233,6 +234,16 @@ def test_scores_must_be_finite_and_of_both_kinds(
     for rule in ("eer", "accuracy", "fmr=0.5"):
         with pytest.raises(ValueError, match="finite scores of mated and of non-mated"):
             threshold(np.array(mated, dtype=float), np.array(non_mated, dtype=float), rule)
+
+
+def test_guessing_is_told_from_a_recognizer_of_some_use() -> None:
+    rng = np.random.default_rng(0)
+    guessed = [eer(rng.normal(size=100), rng.normal(size=100)) for _ in range(500)]
+    assert sum(map(tells_apart, guessed)) <= 15
+    # Means two standard deviations apart: an equal error rate of Phi(-1) = 0.159.
+    useful = [eer(rng.normal(2, size=20), rng.normal(size=20)) for _ in range(500)]
+    assert sum(map(tells_apart, useful)) >= 495
+    assert not tells_apart(eer(np.zeros(4), np.zeros(9)))
 
 
 #: Fold 0: mated 0.9, 0.6, non-mated 0.5, 0.1. Fold 1: mated 0.8, 0.58, non-mated 0.3, 0.2.

@@ -19,6 +19,9 @@ from facefocus.seeds import generator
 #: Pairs scored at a time: bounds the memory of the gathered embeddings, changes no result.
 CHUNK = 4096
 
+#: A recognizer with this equal error rate or a higher one tells nobody apart; guessing has 0.5.
+GUESSING_EER = 0.4
+
 
 @dataclass(frozen=True, eq=False)
 class ErrorRates:
@@ -215,6 +218,24 @@ def eer(mated: Float[np.ndarray, " m"], non_mated: Float[np.ndarray, " k"]) -> f
     before = after - 1
     part = gap[before] / (gap[before] - gap[after])
     return float(rates.fmr[before] + part * (rates.fmr[after] - rates.fmr[before]))
+
+
+def tells_apart(rate: float) -> bool:
+    """Whether an equal error rate is that of a recognizer of any use: below `GUESSING_EER`.
+
+    One that guesses stays at or above that bound in 98 of 100 lists of 100 + 100 pairs; equal
+    embeddings for everybody have an equal error rate of exactly 0.5.
+    """
+    return rate < GUESSING_EER
+
+
+def guessing_warning(name: str, rate: float) -> str:
+    """What to say of a recognizer that does not pass `tells_apart`; one line."""
+    return (
+        f"The recognizer '{name}' tells nobody apart on these faces: its equal error rate is "
+        f"{rate:.3f}, and guessing has 0.5. Its figures mean nothing; check its weights and its "
+        "preprocessing."
+    )
 
 
 def ten_fold(
