@@ -53,10 +53,11 @@ for arguments in {commands!r}:
 
 def installed(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     """Python with the example package installed, as pip would leave it."""
+    path = os.pathsep.join([str(folder / "site"), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder / "site")},
+        env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
     )
@@ -120,11 +121,13 @@ def cam(activation, gradient, options):
 
 gradient_method("product-cam", version=1, scale_invariant=True)(cam)
 print(METHODS["product-cam"].function.__name__, len(METHODS))
-gradient_method("product-cam", version=1, scale_invariant=True)(cam)
+gradient_method("product-cam", version=1, scale_invariant=True)(print)
 """
     done = installed(folder, code)
     assert done.stdout.startswith("cam ")
-    assert done.stderr.strip().endswith("The method 'product-cam' is registered already.")
+    assert done.stderr.strip().endswith(
+        "The method 'product-cam' is registered already. Choose another name."
+    )
 
 
 def test_the_example_recognizer_conforms() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import defaultdict
@@ -29,6 +30,7 @@ from facefocus.saliency.streams import CamConfig
 from facefocus.seeds import generator
 from facefocus.session import Session, SessionSpec
 from facefocus.tasks import STAGES, ScoreTask
+from facefocus.workflow import run_status
 from tests.small import PHOTOS, TinyNet, paint_faceset, tiny_recognizer
 
 EXPERIMENT: dict[str, Any] = {
@@ -252,6 +254,16 @@ def test_an_unknown_layer_is_found_before_anything_is_computed(
     with pytest.raises(UserError, match="M/2"):
         execute(session)
     assert not (tmp_path / "store").exists()
+
+
+def test_a_plugin_that_is_gone_is_named_by_status(painted: Path, tmp_path: Path) -> None:
+    asked = open_small(painted, tmp_path).experiment.model_dump(mode="json")
+    asked["saliency"][0]["method"] = ["gone-cam"]
+    record = {"experiment": asked, "faces": str(painted), "backend": "torch", "store": "store"}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"'method' of \[saliency\] .* Got 'gone-cam'") as caught:
+        run_status(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_budget_that_hides_no_pixel_is_refused(painted: Path, finished: Path) -> None:

@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import Generic, TypeVar, cast
 
 from facefocus.errors import UserError, did_you_mean, one_line
+from facefocus.notices import notice
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ class Registry(Generic[T]):
         self._loaded = False
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that adds an object under `name`; a name can be taken only once."""
+        """Decorator that adds an object under `name`; see `add`."""
 
         def add(item: T) -> T:
             self.add(name, item)
@@ -40,10 +41,28 @@ class Registry(Generic[T]):
         return add
 
     def add(self, name: str, item: T | str) -> None:
-        """Add `item`, or its lazy ``"module:attribute"``, under `name`."""
+        """Add `item`, or its lazy ``"module:attribute"``, under `name`.
+
+        The same definition once more, as when a cell of a notebook is run again, replaces the
+        first.
+
+        Raises:
+            UserError: Something else is registered under this name.
+        """
         if name in self._entries:
-            raise ValueError(f"The {self.kind} '{name}' is registered already.")
+            self._replace(name, self._entries[name], item)
         self._entries[name] = item
+
+    def _replace(self, name: str, before: T | str, item: T | str) -> None:
+        if _definition(before) != _definition(item):
+            raise UserError(f"The {self.kind} '{name}' is registered already. Choose another name.")
+        old, new = (getattr(_function(one), "__code__", None) for one in (before, item))
+        version = getattr(item, "version", None)
+        if old != new and version is not None and version == getattr(before, "version", None):
+            notice(
+                f"The {self.kind} '{name}' was defined anew with the old version {version}: what"
+                " its old code made is reused. Raise its 'version'."
+            )
 
     def __getitem__(self, name: str) -> T:
         """The object called `name`.
@@ -94,3 +113,16 @@ class Registry(Generic[T]):
         for entry in entry_points(group=f"facefocus.{self.kind}s"):
             if entry.name not in self._entries:
                 self._entries[entry.name] = entry.value
+
+
+def _function(item: object) -> object:
+    """What does the work in an entry: a function, or the method's own."""
+    return getattr(item, "function", None) or getattr(item, "draw", None) or item
+
+
+def _definition(item: object) -> tuple[object, ...]:
+    """Where in the code an entry was defined; equal for the same cell or file run again."""
+    function = _function(item)
+    if not hasattr(function, "__qualname__"):
+        return type(item), repr(item)
+    return type(item), function.__module__, function.__qualname__

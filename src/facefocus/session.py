@@ -5,6 +5,7 @@ State lives here, at the rim; `making` and `scoring` only read it.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from facefocus.errors import UserError
 from facefocus.evaluation.sanity import impostor_pairs
 from facefocus.evaluation.verification import eer, pair_scores, threshold
-from facefocus.experiment import Experiment
+from facefocus.experiment import parse_experiment
 from facefocus.faces.faceset import FaceSet, open_faceset, read_pairs
 from facefocus.faces.synthetic import TRUTH, read_truth
 from facefocus.models.backends import accelerate
@@ -77,7 +78,7 @@ class Session:
 
     def __init__(self, spec: SessionSpec) -> None:
         self.spec = spec
-        self.experiment = Experiment.model_validate_json(spec.experiment)
+        self.experiment = parse_experiment(json.loads(spec.experiment))
         self.faces: FaceSet = open_faceset(spec.faces)
         self.store = Store(spec.store)
         self._embeddings: dict[str, np.ndarray] = {}

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
 from facefocus.errors import UserError
-from facefocus.models.layers import NAMES, ConvCall, LayerTable, trace_layers
+from facefocus.models.layers import GROUPS, NAMES, ConvCall, LayerTable, trace_layers
 from facefocus.models.mobilefacenet import MobileFaceNet
 from facefocus.models.squeezenet import SqueezeNet
 from tests.models import nets
@@ -92,6 +94,23 @@ def test_a_tiny_network_lacks_some_names() -> None:
     for name in ("N/4", "N-2", "3", "middle"):
         with pytest.raises(UserError, match="does not exist in this recognizer of 2"):
             table.resolve(name)
+
+
+@pytest.mark.parametrize("spatial", [0, 1, 2, 3, 4, 8])
+def test_a_message_offers_only_what_is_then_taken(spatial: int) -> None:
+    table = table_of(spatial, after=1)
+    with pytest.raises(UserError) as caught:
+        table.resolve("99")
+    offered = str(caught.value).split("Expected ")[1].rstrip(".").split(", ")
+    integers, *names = offered
+    for name in (*re.findall(r"\d+", integers), *names):
+        assert table.resolve(name)
+    for name in {*NAMES[3:], *GROUPS, "all"} - set(names):
+        with pytest.raises(UserError, match="does not exist"):
+            table.resolve(name)
+    with pytest.raises(UserError) as caught:
+        table.resolve("n/2")
+    assert ("Did you mean 'N/2'" in str(caught.value)) == (spatial >= 2)
 
 
 def test_rows_say_what_ran() -> None:

@@ -77,9 +77,9 @@ class LayerTable:
         Raises:
             UserError: No such name, or this recognizer has too few convolutions for it.
         """
-        if name == "all":
+        if name == "all" and self.spatial:
             return self.spatial
-        if name in GROUPS:
+        if name in GROUPS and self._has(name):
             return tuple(sorted({self._single(member) for member in GROUPS[name]}))
         return (self._single(name),)
 
@@ -100,18 +100,28 @@ class LayerTable:
         index = self._position(name)
         if index is not None:
             return index
-        exists = (
-            f"an integer 1..{len(self.calls)}, {', '.join(NAMES[3:])}, {', '.join(GROUPS)} or all"
-        )
-        if name in NAMES or name.isdecimal():
+        expected = f"Expected {', '.join(self._offered())}."
+        if name in (*NAMES, *GROUPS, "all") or name.isdecimal():
             raise UserError(
                 f"The layer '{name}' does not exist in this recognizer of {len(self.calls)} "
-                f"convolutions, {len(self.spatial)} of them spatial. Expected {exists}."
+                f"convolutions, {len(self.spatial)} of them spatial. {expected}"
             )
-        known = (*NAMES, *GROUPS, "all")
+        known = [one for one in (*NAMES, *GROUPS, "all") if self._has(one)]
         upper = name.upper()
-        hint = f" Did you mean '{upper}'?" if upper in NAMES else did_you_mean(name, known)
-        raise UserError(f"The layer '{name}' is unknown. Expected {exists}.{hint}")
+        hint = f" Did you mean '{upper}'?" if upper in known else did_you_mean(name, known)
+        raise UserError(f"The layer '{name}' is unknown. {expected}{hint}")
+
+    def _offered(self) -> list[str]:
+        """What a layer can be called in this recognizer: exactly what `resolve` takes."""
+        last = len(self.calls)
+        integers = "1" if last == 1 else f"an integer 1..{last}"
+        return [integers, *(one for one in (*NAMES[3:], *GROUPS, "all") if self._has(one))]
+
+    def _has(self, name: str) -> bool:
+        members = GROUPS.get(name, (name,))
+        if name == "all":
+            return bool(self.spatial)
+        return all(self._position(member) is not None for member in members)
 
     def _position(self, name: str) -> int | None:
         spatial = self.spatial
