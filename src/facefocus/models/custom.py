@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import pickle
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +13,7 @@ import torch
 from torch import nn
 
 from facefocus.errors import UserError, did_you_mean, one_line
+from facefocus.models.archive import load_archive
 from facefocus.models.calls import refuse_script
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import CHUNK, Recognizer, TorchRecognizer
@@ -30,14 +29,7 @@ def load_program(path: Path, preprocessing: Preprocessing | None) -> TorchRecogn
         UserError: No such program, one that takes a single batch size only, or no preprocessing.
     """
     reader = required(preprocessing, str(path))
-    try:
-        module = torch.export.load(path).module()
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, AssertionError,
-            pickle.UnpicklingError, zipfile.BadZipFile) as error:  # fmt: skip
-        raise UserError(
-            f"The program '{path}' cannot be read: {one_line(error, 100)}. It must be a file of "
-            "torch.export.save."
-        ) from error
+    module = load_archive(path)
     _check_batches(module, reader, path)
     return TorchRecognizer(path.stem, module, reader, identity=f"program {sha256(path)}")
 

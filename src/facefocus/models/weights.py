@@ -6,8 +6,6 @@ torch's restricted loader.
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from facefocus.errors import UserError, one_line
+from facefocus.models.pickles import PickleRefused, load_pickle
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 #: Names under which training scripts nest the weights.
@@ -195,30 +194,14 @@ def _pickled(path: Path) -> dict[str, Tensor]:
     if path.stat().st_size == 0:
         raise UserError(f"The weights '{path}' are empty.")
     try:
-        with warnings.catch_warnings():
-            # Torch warns of pickle protocols that are not its own before it refuses the file.
-            warnings.simplefilter("ignore")
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-    ) as error:
-        raise UserError(f"The weights '{path}' {_refusal(error)}") from error
+        with path.open("rb") as file:
+            loaded = load_pickle(file)
+    except PickleRefused as error:
+        raise UserError(
+            f"The weights '{path}' {error}. Nothing in them was run; a plain state dict or a "
+            ".safetensors file is taken."
+        ) from error
     return _state_dict(loaded, path)
-
-
-def _refusal(error: Exception) -> str:
-    # Torch's own text is not shown: it advises loading the file without the restriction.
-    if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
-        return (
-            "hold more than tensors and were refused; nothing in them was run. Ask for a plain "
-            "state dict or a .safetensors file."
-        )
-    return "are damaged or no file of torch."
 
 
 def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
