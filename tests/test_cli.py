@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from facefocus.cli import main
@@ -458,3 +459,12 @@ def test_an_interrupted_and_killed_run_goes_on_to_the_same_bytes(run: Path) -> N
     assert 0 < first < second < pieces(stopped) == pieces(run)
     assert json.loads((stopped / "provenance.json").read_text())["tasks_done"] > 0
     assert (stopped / "results.parquet").read_bytes() == (run / "results.parquet").read_bytes()
+
+
+def test_a_folder_whose_name_is_not_utf8_is_prepared_and_printed(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    (folder / "Al").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / "Al" / "1.png")
+    done = facefocus("prepare", "folder", "--source", str(folder), "--align", "none", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
+    assert open_faceset(tmp_path / "faces" / folder.name).title == r"caf\xe9"

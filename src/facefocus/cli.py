@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -55,6 +56,9 @@ Run = Annotated[Path, typer.Argument(help="A run folder.")]
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files need not be UTF-8: what cannot be printed is escaped, as on stderr.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:

@@ -48,3 +48,15 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
         message = f"Cannot write '{path}': {reason}. Nothing written before is lost."
         raise UserError(message) from error
+
+
+def printable(name: str) -> str:
+    r"""A name that can be stored and shown as text, whatever bytes the disk has for it.
+
+    Bytes that are not UTF-8 are written as ``\xNN``; all other names stay as they are.
+    """
+    try:
+        data = name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # Half a character, as Windows allows.
+        data = name.encode("utf-8", "backslashreplace")
+    return data.decode("utf-8", "backslashreplace")

@@ -117,7 +117,7 @@ def test_cplfw_as_published(tmp_path: Path, form: str) -> None:
         assert np.array_equal(faces.frames[row], pixels(seed))
     assert (report.pairs, report.pairs_missing) == (1, 1)
     assert report.unusable == {"listed in pairs_CPLFW.txt but not in the source": 1}
-    assert report.notes == (
+    assert report.notes[:2] == (
         "11,652 images expected, 6 found.",
         "6,000 pairs expected, 2 found in pairs_CPLFW.txt.",
     )
@@ -158,7 +158,7 @@ def test_the_published_numbers_need_no_note(
     monkeypatch.setattr(cross, "_CALFW", published)
     monkeypatch.setattr(cross, "_PAIRS", 4)
     report = prepare_calfw(archive(tmp_path / "x.tgz", calfw()), tmp_path / "out", align="none")
-    assert report.notes == ()
+    assert all(note.startswith("ignored") for note in report.notes)
 
 
 def test_archives_and_folders_are_the_same_set(tmp_path: Path) -> None:
@@ -323,7 +323,8 @@ def test_a_list_that_is_named_comes_first(tmp_path: Path) -> None:
 def test_no_list(tmp_path: Path) -> None:
     report = run(archive(tmp_path / "x.tgz", cplfw()), tmp_path / "out")
     note = "No pairs_CPLFW.txt was found: the face set has no verification list."
-    assert (report.pairs, report.notes[-1]) == (None, note)
+    assert report.pairs is None
+    assert note in report.notes
 
 
 # Lists

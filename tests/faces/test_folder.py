@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import os
 import shutil
+import stat
+import tarfile
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +14,8 @@ import pytest
 
 from facefocus.errors import UserError
 from facefocus.faces.faceset import open_faceset
-from facefocus.faces.folder import prepare_folder
-from facefocus.faces.prepare import PrepareReport
+from facefocus.faces.folder import archive_source, prepare_folder
+from facefocus.faces.prepare import Entry, PrepareReport
 from tests.faces.pictures import contents, encoded, pixels
 
 
@@ -42,18 +47,89 @@ def test_one_sub_folder_for_each_person(tmp_path: Path) -> None:
     assert report.notes == ()
 
 
-def test_what_is_no_picture_of_a_person_is_counted(tmp_path: Path) -> None:
+def test_what_is_no_picture_of_a_person_is_counted_by_suffix_and_reason(tmp_path: Path) -> None:
     files = {
         "Al/1.png": encoded(pixels(1)),
-        "Al/1.txt": b"x",
+        "Al/1.MOV": b"x",
+        "Al/2.mov": b"x",
+        "Al/3.dng": b"x",
+        "Al/notes": b"x",
+        "Al/notes.txt": b"x",
         "Al/deeper/2.png": encoded(pixels(1)),
         "3.png": encoded(pixels(1)),
         "Al/._1.png": b"x",
         ".DS_Store": b"x",
     }
-    report = run(put(tmp_path / "in", files), tmp_path / "out")
+    source = put(tmp_path / "in", files)
+    os.mkfifo(source / "Al" / "pipe.png")
+    (source / "Al" / "loop.png").symlink_to(source / "Al" / "loop.png")
+    report = run(source, tmp_path / "out")
     assert report.images == 1
-    assert report.notes == ("3 files or folders that are no picture of a person were ignored.",)
+    assert report.notes == (
+        "ignored 2 .mov (a video)",
+        "ignored 1 .dng (a raw camera file: save it as JPEG)",
+        "ignored 1 .png (outside a person's folder)",
+        "ignored 1 .txt (no picture)",
+        "ignored 1 device, pipe or socket (not a file)",
+        "ignored 1 file without a suffix (no picture)",
+        "ignored 1 folder (inside a person's folder)",
+        "ignored 1 link (leads nowhere)",
+    )
+
+
+def test_names_that_are_not_utf8_are_escaped_and_said(tmp_path: Path) -> None:
+    source = put(tmp_path / os.fsdecode(b"caf\xe9"), {"Al/1.png": encoded(pixels(1))})
+    person = os.fsdecode(b"Jos\xe9")
+    put(source, {person + os.fsdecode(b"/\xff.png"): encoded(pixels(2))})
+    put(source, {"Zoë/é.png": encoded(pixels(3))})
+    report = run(source, tmp_path / "out")
+    faces = open_faceset(tmp_path / "out")
+    assert faces.title == r"caf\xe9"
+    assert faces.identities.tolist() == ["Al", r"Jos\xe9", "Zoë"]
+    assert faces.names.tolist() == ["Al/1.png", r"Jos\xe9/\xff.png", "Zoë/é.png"]
+    assert np.array_equal(faces.frames[1], pixels(2))
+    assert report.notes == (r"1 names are not UTF-8: their other bytes are written as \xNN",)
+    assert run(source, tmp_path / "out").already_complete
+
+
+def test_members_of_an_archive_that_are_no_files_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, kind in {
+            "lfw/Al/Al_0001.png": tarfile.REGTYPE,
+            "lfw/Al/Al_0002.png": tarfile.SYMTYPE,
+            "lfw/Al/Al_0003.png": tarfile.LNKTYPE,
+            "lfw/Al/Al_0004.png": tarfile.CHRTYPE,
+            "lfw/Al/Al_0005.png": tarfile.FIFOTYPE,
+            "lfw/readme.txt": tarfile.REGTYPE,
+            "lfw/more.png": tarfile.REGTYPE,
+            "__MACOSX/lfw/Al/._Al_0001.png": tarfile.REGTYPE,
+            "lfw/Al": tarfile.DIRTYPE,
+        }.items():
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            tar.addfile(member)
+    zipped = tmp_path / "a.zip"
+    with zipfile.ZipFile(zipped, "w") as archive:
+        link = zipfile.ZipInfo("lfw/Al/Al_0002.png")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("lfw/Al/Al_0001.png", b"")
+
+    def choose(names: Sequence[str]) -> list[Entry]:
+        return [Entry("Al", name, name) for name in names if "/Al/Al_" in name]
+
+    listed = archive_source(path, choose, expected="images").load()
+    assert [entry.path for entry in listed.entries] == ["lfw/Al/Al_0001.png"]
+    assert listed.notes == [
+        "ignored 2 device or pipe (not a file)",
+        "ignored 2 link (not a file)",
+        "ignored 1 .png (not where the set has its pictures)",
+        "ignored 1 .txt (no picture)",
+    ]
+    listed = archive_source(zipped, choose, expected="images").load()
+    assert [entry.path for entry in listed.entries] == ["lfw/Al/Al_0001.png"]
+    assert listed.notes == ["ignored 1 link (not a file)"]
 
 
 def test_a_copy_is_the_same_source_and_a_changed_picture_is_not(tmp_path: Path) -> None:
@@ -73,8 +149,7 @@ def test_unreadable_pictures_are_listed(tmp_path: Path, monkeypatch: pytest.Monk
     (source / "Al" / "2.png").unlink()
     (source / "Al" / "2.png").symlink_to(source / "Al" / "4.png")
     report = run(source, tmp_path / "a")
-    # A link to nothing is no file.
-    assert report.notes == ("1 files or folders that are no picture of a person were ignored.",)
+    assert report.notes == ("ignored 1 link (leads nowhere)",)
     assert report.unusable == {"not a picture in a known format": 1}
 
     def refused(path: Path) -> bytes:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import random
 import struct
+import sys
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -109,10 +111,65 @@ def test_broken_exif_means_upright() -> None:
     assert np.array_equal(decode_rgb(data, "a"), image)
 
 
-def test_only_the_first_picture_of_an_animation() -> None:
-    first, second = Image.new("RGB", (1, 1), "red"), Image.new("RGB", (1, 1), "blue")
-    data = encoded(first, "GIF", save_all=True, append_images=[second])
-    assert decode_rgb(data, "a").tolist() == [[[255, 0, 0]]]
+#: The head of a phone's HEIC file, and nothing after it.
+HEIC_HEAD = b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(100)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_heic_is_read_upright_where_pillow_heif_is_installed(orientation: int) -> None:
+    pytest.importorskip("pillow_heif", reason="the extra 'heic' is not installed")
+    assert "HEIF" in images.formats()
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:16, :16] = (200, 40, 40)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(image, "HEIF", exif=exif.tobytes(), quality=-1)
+    upright = decode_rgb(encoded(image, exif=exif), "a").astype(int)
+    # A photo that was sent on is often called .jpg: the content counts, not the name.
+    decoded = decode_rgb(data, "a.jpg")
+    assert np.abs(decoded - upright).max() <= 3
+    assert reason(HEIC_HEAD) == "damaged or incomplete"
+
+
+@pytest.fixture
+def without_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    suffixes()  # Registers all formats before one is taken away.
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pillow_heif", None)
+        patch.delitem(Image.OPEN, "HEIF", raising=False)
+        images.formats.cache_clear()
+        images.suffixes.cache_clear()
+        yield
+    images.formats.cache_clear()
+    images.suffixes.cache_clear()
+
+
+@pytest.mark.usefixtures("without_heif")
+def test_heic_is_named_with_the_remedy_where_pillow_heif_is_absent() -> None:
+    assert "HEIF" not in images.formats()
+    assert {".heic", ".heif"} <= suffixes()
+    expected = "HEIC: install pillow-heif to read it (pip install 'facefocus[heic]')"
+    assert reason(HEIC_HEAD) == expected
+
+
+def test_other_things_are_named_by_their_content() -> None:
+    assert reason(HEIC_HEAD.replace(b"heic", b"qt  ")) == "a video"
+    assert reason(HEIC_HEAD.replace(b"heic", b"crx ")).startswith("a raw camera file")
+
+
+def test_color_of_16_bits_is_scaled() -> None:
+    raw = np.array([[[0, 65535, 25700]]], ">u2")
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    data = _png(header, zlib.compress(b"\0" + raw.tobytes()))
+    assert decode_rgb(data, "a").tolist() == [[[0, 255, 100]]]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_only_the_first_picture_of_an_animation(kind: str) -> None:
+    first, second = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(first, kind, save_all=True, append_images=[second], **options)
+    assert (decode_rgb(data, "a") == (255, 0, 0)).all()
 
 
 def test_large_pictures_are_averaged_down_by_a_whole_factor() -> None:
@@ -146,16 +203,18 @@ def test_postscript_is_not_run() -> None:
     assert reason(data) == "not a picture in a known format"
 
 
-def _claimed_png(width: int, height: int) -> bytes:
+def _png(header: bytes, pixels: bytes) -> bytes:
     def block(kind: bytes, data: bytes) -> bytes:
         return (
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         )
 
-    header = block(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return (
-        b"\x89PNG\r\n\x1a\n" + header + block(b"IDAT", zlib.compress(b"\0")) + block(b"IEND", b"")
-    )
+    blocks = block(b"IHDR", header) + block(b"IDAT", pixels) + block(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + blocks
+
+
+def _claimed_png(width: int, height: int) -> bytes:
+    return _png(struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), zlib.compress(b"\0"))
 
 
 @pytest.mark.parametrize("side", [8001, 10_000, 100_000])

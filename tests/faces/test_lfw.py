@@ -56,7 +56,7 @@ def test_the_layout_is_found_in_every_form(tmp_path: Path, form: str) -> None:
     assert faces.identities.tolist() == ["Al_Bo", "Al_Bo", "Cy", "Cy"]
     for row, seed in enumerate([3, 1, 2, 0]):
         assert np.array_equal(faces.frames[row], pixels(seed))
-    assert report.notes == ("No pairs.txt was found: the face set has no verification list.",)
+    assert report.notes[0] == "No pairs.txt was found: the face set has no verification list."
     assert report.pairs is None
 
 

@@ -22,7 +22,6 @@ from facefocus.faces.folder import (
     check_folder,
     files_source,
     members,
-    printable,
     visible,
 )
 from facefocus.faces.images import UnusableImage, suffixes
@@ -189,7 +188,7 @@ def _entries(paths: Sequence[str]) -> list[Entry]:
         identity, name = named
         if name != path.stem and name in regular:
             name = path.stem  # Two files, two images: the odd one keeps its odd name.
-        entries.append(Entry(printable(identity), printable(name), str(path)))
+        entries.append(Entry(identity, name, str(path)))
     return entries
 
 

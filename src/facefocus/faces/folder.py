@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from facefocus.errors import UserError, one_line
-from facefocus.faces.images import UnusableImage, suffixes
+from facefocus.faces.images import UnusableImage, kind_of_file, suffixes
 from facefocus.faces.prepare import (
     MAX_FILE_BYTES,
     Entry,
@@ -26,6 +29,7 @@ from facefocus.faces.prepare import (
     Source,
     prepare,
 )
+from facefocus.files import printable
 from facefocus.progress import Progress, silent
 
 
@@ -41,8 +45,9 @@ def prepare_folder(
 ) -> PrepareReport:
     """Make a face set of ``source/Person Name/any picture``; its title is the folder's name.
 
-    Images are called ``Person Name/file.jpg``. Every suffix that Pillow reads counts, in any case;
-    other files, hidden ones and deeper folders are left alone, and the report says how many.
+    Images are called ``Person Name/file.jpg``. Every suffix that Pillow reads counts, in any case.
+    Hidden files are left alone, and so are other files and deeper folders, which the report counts
+    by suffix and reason.
 
     Args:
         source: The folder.
@@ -58,9 +63,8 @@ def prepare_folder(
     """
     check_folder(source)
     found, ignored = _listed(source)
-    notes = [f"{ignored} files or folders that are no picture of a person were ignored."]
     return prepare(
-        files_source(source, found, notes=notes if ignored else []),
+        files_source(source, found, notes=ignored_notes(ignored)),
         out,
         title=source.resolve().name,
         align=align,
@@ -110,20 +114,55 @@ def files_source(
     return Source(name=str(root), fingerprint=_fingerprint(root, entries), load=load)
 
 
-def _listed(source: Path) -> tuple[list[Entry], int]:
+def _listed(source: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
+    """The pictures of people, and what else there is, for `ignored_notes`."""
     found: list[Entry] = []
-    ignored = 0
+    ignored: list[tuple[str, str]] = []
     for person in visible(source):
         if not person.is_dir():
-            ignored += 1
+            ignored.append(ignored_path(person, "outside a person's folder"))
             continue
         for path in visible(person):
             if path.is_file() and path.suffix.lower() in suffixes():
-                identity, file = printable(person.name), printable(path.name)
-                found.append(Entry(identity, f"{identity}/{file}", f"{person.name}/{path.name}"))
+                name = f"{person.name}/{path.name}"
+                found.append(Entry(person.name, name, name))
             else:
-                ignored += 1
+                ignored.append(ignored_path(path, ""))
     return found, ignored
+
+
+def ignored_path(path: Path, picture: str) -> tuple[str, str]:
+    """What a path of a folder is that is not used, and why; for `ignored_notes`.
+
+    Args:
+        path: A file or whatever else.
+        picture: Why it is not used if it is a picture.
+    """
+    if path.is_dir():
+        return "folder", "inside a person's folder"
+    if path.is_symlink() and not path.exists():
+        return "link", "leads nowhere"
+    if path.exists() and not path.is_file():
+        return "device, pipe or socket", "not a file"
+    return ignored_file(path.name, picture)
+
+
+def ignored_file(name: str, picture: str) -> tuple[str, str]:
+    """What a file is that is not used, and why; arguments as those of `ignored_path`."""
+    suffix = PurePosixPath(name).suffix.lower()
+    why = picture if suffix in suffixes() else kind_of_file(suffix)
+    return suffix or "file without a suffix", why
+
+
+def ignored_notes(ignored: Iterable[tuple[str, str]]) -> list[str]:
+    """One sentence for each kind of file that is not used, the most frequent first.
+
+    Args:
+        ignored: What each of them is, and why it is not used.
+    """
+    counts = Counter((printable(what), why) for what, why in ignored)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [f"ignored {count} {what} ({why})" for (what, why), count in ordered]
 
 
 def visible(folder: Path) -> list[Path]:
@@ -136,11 +175,6 @@ def visible(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise UserError(f"The folder '{folder}' cannot be read: {error.strerror}.") from error
-
-
-def printable(name: str) -> str:
-    """A file name that can be stored as text, also where the disk's bytes are no UTF-8."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _read(root: Path, entry: Entry) -> bytes:
@@ -185,10 +219,14 @@ def archive_source(path: Path, choose: Choose, *, expected: str) -> Source:
     """
 
     def load() -> Pictures:
-        entries = choose([name for name, _, _ in members(path)])
+        listed = list(_members(path))
+        entries = choose([member.name for member in listed if member.kind == _FILE])
         if not entries:
             raise UserError(f"The 'source' must hold {expected}. Got '{path}', which holds none.")
-        return Pictures(entries, stream=partial(_streamed, path, entries))
+        used = {entry.path for entry in entries}
+        rest = (member for member in listed if member.name not in used)
+        notes = ignored_notes(_ignored_member(member) for member in rest if _shown(member.name))
+        return Pictures(entries, stream=partial(_streamed, path, entries), notes=notes)
 
     try:
         with path.open("rb") as file:
@@ -196,6 +234,29 @@ def archive_source(path: Path, choose: Choose, *, expected: str) -> Source:
     except OSError as error:
         raise UserError(f"The 'source' '{path}' cannot be read: {error.strerror}.") from error
     return Source(name=str(path), fingerprint=fingerprint, load=load)
+
+
+_FILE = "file"
+
+
+class _Member(NamedTuple):
+    """One member of an archive: `kind` says what it is if it is no file."""
+
+    name: str
+    size: int
+    read: Callable[[], bytes]
+    kind: str
+
+
+def _shown(name: str) -> bool:
+    # macOS adds a folder __MACOSX with a file ._x.jpg for every x.jpg to its archives.
+    return not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+
+
+def _ignored_member(member: _Member) -> tuple[str, str]:
+    if member.kind != _FILE:
+        return member.kind, "not a file"
+    return ignored_file(member.name, "not where the set has its pictures")
 
 
 def members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
@@ -206,18 +267,35 @@ def members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
     Raises:
         UserError: No archive, or an incomplete or protected one; from the functions too.
     """
+    for member in _members(path):
+        if member.kind == _FILE:
+            yield member.name, member.size, member.read
+
+
+def _members(path: Path) -> Iterator[_Member]:
+    """What an archive holds except folders."""
     with _readable(path):
         # A tar that holds a zip would pass for a zip, since those are known by their end.
         if not tarfile.is_tarfile(path) and zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as zipped:
                 for info in zipped.infolist():
                     if not info.is_dir():
-                        yield info.filename, info.file_size, partial(_read_zip, path, zipped, info)
+                        link = stat.S_ISLNK(info.external_attr >> 16)
+                        read = partial(_read_zip, path, zipped, info)
+                        kind = "link" if link else _FILE
+                        yield _Member(info.filename, info.file_size, read, kind)
             return
         with tarfile.open(path, "r:*") as archive:
             for member in archive:
-                if member.isreg():
-                    yield member.name, member.size, partial(_read_tar, path, archive, member)
+                if not member.isdir():
+                    read = partial(_read_tar, path, archive, member)
+                    yield _Member(member.name, member.size, read, _tar_kind(member))
+
+
+def _tar_kind(member: tarfile.TarInfo) -> str:
+    if member.isreg():
+        return _FILE
+    return "link" if member.issym() or member.islnk() else "device or pipe"
 
 
 def _read_zip(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

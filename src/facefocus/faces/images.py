@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import struct
 import zlib
 from io import BytesIO
@@ -23,6 +25,22 @@ REDUCED_SIDE = 2048
 #: others are stubs without a decoder.
 REFUSED_FORMATS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 
+#: Read with the extra ``heic``, and a picture of a person without it too: one that cannot be read.
+HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+
+#: What a file is that is no picture here, by the first words of its ISO container ("ftyp" boxes;
+#: ISO/IEC 14496-12 and 23008-12; the brands of Canon and of Apple's QuickTime).
+_HEIC = "HEIC: install pillow-heif to read it (pip install 'facefocus[heic]')"
+_VIDEO = "a video"
+_RAW = "a raw camera file: save it as JPEG"
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1"), _HEIC),
+    **dict.fromkeys((b"qt  ", b"isom", b"iso2", b"mp41", b"mp42", b"M4V ", b"avc1"), _VIDEO),
+    b"crx ": _RAW,
+}
+_VIDEO_SUFFIXES = frozenset({".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"})
+_RAW_SUFFIXES = frozenset({".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"})
+
 #: What Pillow's decoders raise on damaged data.
 _DAMAGED = (
     OSError,
@@ -36,6 +54,9 @@ _DAMAGED = (
     struct.error,
     zlib.error,
 )
+#: JPEG, and JPEG of several pictures, can be decoded at a reduced size. HEIC would give the preview
+#: that lies beside the picture.
+_REDUCIBLE = ("JPEG", "MPO")
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -59,16 +80,26 @@ class UnusableImage(Exception):
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """The names of the picture formats that are read."""
+    """The names of the picture formats that are read; HEIC where `pillow-heif` is installed."""
     Image.init()
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
     return tuple(sorted(set(Image.OPEN) - REFUSED_FORMATS))
 
 
 @functools.cache
 def suffixes() -> frozenset[str]:
-    """The file suffixes of those formats, lower case with the dot."""
+    """The suffixes of pictures, lower case with the dot: of those formats, and of HEIC always."""
+    read = formats()
     known = Image.registered_extensions()
-    return frozenset(suffix for suffix, name in known.items() if name in formats())
+    return HEIC_SUFFIXES | {suffix for suffix, name in known.items() if name in read}
+
+
+def kind_of_file(suffix: str) -> str:
+    """What a file is that is no picture, by its suffix in any case: short, for a count."""
+    if suffix.lower() in _VIDEO_SUFFIXES:
+        return _VIDEO
+    return _RAW if suffix.lower() in _RAW_SUFFIXES else "no picture"
 
 
 def decode_rgb(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
@@ -93,17 +124,23 @@ def decode_rgb(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name) from error
     except UnidentifiedImageError as error:
-        raise UnusableImage(name, "not a picture in a known format") from error
+        raise UnusableImage(name, _kind_of_data(data)) from error
     except _DAMAGED as error:
         raise UnusableImage(name, "damaged or incomplete") from error
+
+
+def _kind_of_data(data: bytes) -> str:
+    """Why bytes that no decoder knows are no picture."""
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""
+    kind = _BRANDS.get(brand, "not a picture in a known format")
+    return "damaged or incomplete" if kind == _HEIC and "HEIF" in formats() else kind
 
 
 def _decode(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(name)
     factor = max(image.size) // REDUCED_SIDE
-    if factor > 1:
-        # Only JPEG can decode at a reduced size; for all others this does nothing.
+    if factor > 1 and image.format in _REDUCIBLE:
         image.draft(None, (image.width // factor, image.height // factor))
     image.load()
     turn = _UPRIGHT.get(_orientation(image))

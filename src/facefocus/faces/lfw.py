@@ -18,7 +18,6 @@ from facefocus.faces.folder import (
     archive_source,
     check_folder,
     files_source,
-    printable,
     visible,
 )
 from facefocus.faces.prepare import Entry, PrepareReport, Source, prepare
@@ -96,7 +95,7 @@ def _entry(path: str) -> Entry | None:
     match = _IMAGE.fullmatch(parts[-1]) if len(parts) >= 2 else None
     if match is None or match["identity"] != parts[-2]:
         return None
-    return Entry(printable(parts[-2]), printable(PurePosixPath(path).stem), path)
+    return Entry(parts[-2], PurePosixPath(path).stem, path)
 
 
 def _entries(paths: Sequence[str]) -> list[Entry]:

@@ -42,7 +42,7 @@ from facefocus.faces.faceset import (
     write_faceset,
 )
 from facefocus.faces.images import UnusableImage, decode_rgb
-from facefocus.files import atomic_file
+from facefocus.files import atomic_file, printable
 from facefocus.progress import Progress, silent
 
 #: Pictures that are finished, written and, after a kill, repeated together.
@@ -94,7 +94,7 @@ class Pictures:
         named = {*pairs.first, *pairs.second} if pairs else set()
         missing = sorted(named - {entry.name for entry in self.entries})
         rows = [IndexRow(name.rpartition("_")[0], name, "", reason=reason) for name in missing]
-        return replace(self, refused=[*self.refused, *rows], notes=[*self.notes, *notes])
+        return replace(self, refused=[*self.refused, *rows], notes=[*notes, *self.notes])
 
 
 @dataclass(frozen=True)
@@ -196,11 +196,12 @@ def prepare(
             something else, or no usable picture.
     """
     _check_options(align, crop, workers)
+    title = printable(title)
     record = {"source": source.fingerprint, "settings": _settings(align, crop)}
     _check_folder(out)
     if (out / MANIFEST).exists():
         return _finished(out, title, record, pairs)
-    pictures = source.load()
+    pictures = _escaped(source.load())
     _check_pictures(source, pictures)
     size, make = _maker(source, pictures, align, crop, detector)
     with _writing(out):
@@ -270,6 +271,17 @@ def _check_folder(out: Path) -> None:
             f"The folder '{out}' must be new, empty or a face set. "
             f"Got one that holds '{min(strange)}'."
         )
+
+
+def _escaped(pictures: Pictures) -> Pictures:
+    """With names that can be stored as text, and a note on those that had to be changed."""
+    entries = [
+        replace(one, identity=printable(one.identity), name=printable(one.name))
+        for one in pictures.entries
+    ]
+    changed = sum(printable(one.path) != one.path for one in entries)
+    note = rf"{changed} names are not UTF-8: their other bytes are written as \xNN"
+    return replace(pictures, entries=entries, notes=[*pictures.notes, *([note] if changed else [])])
 
 
 def _check_pictures(source: Source, pictures: Pictures) -> None:
@@ -350,6 +362,10 @@ def _maker(
     return (side, side), _aligned_by_yunet(alignment.detector_model(detector), crop)
 
 
+def _row(entry: Entry, **found: Any) -> IndexRow:
+    return IndexRow(entry.identity, entry.name, printable(entry.path), **found)
+
+
 def _first_size(source: Source, pictures: Pictures) -> tuple[int, int]:
     for entry, read in zip(pictures.entries, pictures.stream(0), strict=True):
         try:
@@ -368,7 +384,7 @@ def _aligned_already(size: tuple[int, int]) -> _Maker:
                 entry.name,
                 f"{width}x{height} pixels, and the first image has {size[1]}x{size[0]}",
             )
-        return _Made(IndexRow(entry.identity, entry.name, entry.path), image)
+        return _Made(_row(entry), image)
 
     return make
 
@@ -383,10 +399,8 @@ def _aligned_by_yunet(model: bytes, crop: str) -> _Maker:
         aligned = alignment.align_face(image, threads.detector, crop)
         if aligned is None:
             raise UnusableImage(entry.name, "no face found")
-        row = IndexRow(
-            entry.identity,
-            entry.name,
-            entry.path,
+        row = _row(
+            entry,
             faces=aligned.faces,
             score=aligned.face.score,
             landmarks=tuple(aligned.face.landmarks.ravel().tolist()),
@@ -424,8 +438,7 @@ def _made(
         try:
             return make(entry, decode_rgb(read(), entry.name))
         except UnusableImage as error:
-            row = IndexRow(entry.identity, entry.name, entry.path, reason=error.reason)
-            return _Made(row, None)
+            return _Made(_row(entry, reason=error.reason), None)
 
     waiting: deque[Future[_Made]] = deque()
     pool = ThreadPoolExecutor(workers)
