@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import tarfile
 import zipfile
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,6 @@ from facefocus.faces.cross import (
     CALFW_PAIRS_SHA256,
     prepare_calfw,
     prepare_cplfw,
-    read_calfw_pairs,
-    read_cplfw_pairs,
 )
 from facefocus.faces.faceset import open_faceset, read_pairs, select_identities
 from facefocus.faces.prepare import PrepareReport
@@ -153,8 +151,8 @@ def test_the_published_numbers_need_no_note(
 ) -> None:
     path = tmp_path / "pairs_CALFW.txt"
     path.write_text(CALFW_PAIRS)
-    sha256 = read_calfw_pairs(path).sha256
-    published = cross._Published("calfw", "pairs_CALFW.txt", True, 4, 2, sha256)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    published = cross._Published("calfw", "pairs_CALFW.txt", 4, 4, 2, sha256)
     monkeypatch.setattr(cross, "_CALFW", published)
     monkeypatch.setattr(cross, "_PAIRS", 4)
     report = prepare_calfw(archive(tmp_path / "x.tgz", calfw()), tmp_path / "out", align="none")
@@ -325,64 +323,3 @@ def test_no_list(tmp_path: Path) -> None:
     note = "No pairs_CPLFW.txt was found: the face set has no verification list."
     assert report.pairs is None
     assert note in report.notes
-
-
-# Lists
-
-
-def listed(tmp_path: Path, lines: list[str]) -> Path:
-    path = tmp_path / "list.txt"
-    path.write_text("\n".join(lines))
-    return path
-
-
-@pytest.mark.parametrize("header", [[], ["name same_person"], ["\ufeffname same_person", ""]])
-def test_cplfw_folds_are_dealt_by_position(tmp_path: Path, header: list[str]) -> None:
-    lines = [f"A_{i}.jpg {flag}" for flag in (1, 0) for i in range(120)]
-    pairs = read_cplfw_pairs(listed(tmp_path, [*header, *lines, ""]))
-    assert (pairs.first[0], pairs.second[0], pairs.first[60]) == ("A_0", "A_1", "A_0")
-    assert pairs.mated == (True,) * 60 + (False,) * 60
-    assert pairs.fold == tuple(i // 6 for i in range(60)) * 2
-
-
-def test_calfw_folds_of_mated_pairs_are_the_lists_own(tmp_path: Path) -> None:
-    folds = [10, 1, 1, 2] * 5
-    lines = [f"A_000{i}.jpg {fold}" for fold in folds for i in (1, 2)]
-    lines += [f"{who}_0001.jpg 0" for _ in range(20) for who in "AB"]
-    pairs = read_calfw_pairs(listed(tmp_path, lines))
-    assert pairs.fold[:20] == tuple(fold - 1 for fold in folds)
-    assert pairs.fold[20:] == tuple(i // 2 for i in range(20))
-    assert Counter(pairs.mated) == {True: 20, False: 20}
-    assert (pairs.first[20], pairs.second[20]) == ("A_0001", "B_0001")
-
-
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        ([], r"must have two lines for each pair. Got 0 lines"),
-        (["name same_person"], r"must have two lines for each pair. Got 0 lines"),
-        (["A_1.jpg 1"], r"must have two lines for each pair. Got 1 lines"),
-        (["A_1.jpg 1", "A_2.jpg 0"], r"Lines 1 and 2 .* same number, .* Got 1 and 0"),
-        (["x y", "", "A_1.jpg 1", "A_2.jpg 0"], r"Lines 3 and 4 .* Got 1 and 0"),
-        (["A_1.jpg 1", "A_2.jpg"], r"Line 2 .* form 'Name_1.jpg 1'.* Got 'A_2.jpg'"),
-        (["A_1.jpg 1", "A_2.jpg 2"], r"Line 2 .* number from 0 to 1. Got 'A_2.jpg 2'"),
-        (["A_1.jpg 1", "A_2.jpg 1 1"], r"Line 2 .* Got 'A_2.jpg 1 1'"),
-        (["A_1.jpg 1", "A.jpg 1"], r"Line 2 .* Got 'A.jpg 1'"),
-    ],
-)
-def test_lists_of_another_form(tmp_path: Path, lines: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        read_cplfw_pairs(listed(tmp_path, lines))
-
-
-def test_a_fold_beyond_ten(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Line 1 .* number from 0 to 10. Got 'A_1.jpg 11'"):
-        read_calfw_pairs(listed(tmp_path, ["A_1.jpg 11", "A_2.jpg 11"]))
-
-
-def test_lists_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"'pairs' file .*none.txt' cannot be read: No such file"):
-        read_cplfw_pairs(tmp_path / "none.txt")
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match=r"'pairs' file .*binary' cannot be read"):
-        read_cplfw_pairs(tmp_path / "binary")

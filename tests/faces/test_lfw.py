@@ -9,7 +9,7 @@ import pytest
 
 from facefocus.errors import UserError
 from facefocus.faces.faceset import open_faceset, read_pairs
-from facefocus.faces.lfw import MISSING, known_errors, prepare_lfw, read_pair_list
+from facefocus.faces.lfw import known_errors, prepare_lfw
 from facefocus.faces.prepare import PrepareReport
 from tests.faces.pictures import archive, contents, encoded, pixels
 
@@ -70,7 +70,11 @@ def test_pairs_and_what_the_source_lacks(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(PAIRS)
     source = archive(tmp_path / "lfw.tgz", images())
     report = run(source, tmp_path / "out", pairs=tmp_path / "list.txt")
-    assert (report.pairs, report.pairs_missing, report.unusable) == (3, 1, {MISSING: 1})
+    assert (report.pairs, report.pairs_missing, report.unusable) == (
+        3,
+        1,
+        {"listed in list.txt but not in the source": 1},
+    )
     pairs = read_pairs(tmp_path / "out")
     assert pairs is not None
     assert pairs.first.tolist() == [0, 2, 1]
@@ -79,7 +83,7 @@ def test_pairs_and_what_the_source_lacks(tmp_path: Path) -> None:
     assert pairs.fold.tolist() == [0, 0, 0]
     index = pl.read_parquet(tmp_path / "out" / "index.parquet").filter(pl.col("name") == "Di_0012")
     assert index["identity"].to_list() == ["Di"]
-    assert index["reason"].to_list() == ["listed in pairs.txt but not in the source"]
+    assert index["reason"].to_list() == ["listed in list.txt but not in the source"]
 
 
 @pytest.mark.parametrize("place", ["pairs.txt", "data/lfw/pairs.txt"])
@@ -164,48 +168,7 @@ def test_two_sets_in_one_folder(tmp_path: Path) -> None:
         run(source, tmp_path / "out")
 
 
-# Lists
-
-
-def test_the_official_form_of_pairs(tmp_path: Path) -> None:
-    path = tmp_path / "pairs.txt"
-    second = "Di 1 2\nDi 1 3\nDi 1 Cy 2\nDi 4 Cy 2\n"
-    path.write_text(PAIRS.replace("1\t2", "2\t2", 1).replace("\n", "\r\n") + second + "\n\n")
-    listed = read_pair_list(path)
-    assert listed.first[:4] == ("Al_Bo_0001", "Cy_0001", "Al_Bo_0002", "Al_Bo_0001")
-    assert listed.first[4:] == ("Di_0001", "Di_0001", "Di_0001", "Di_0004")
-    assert listed.second[:4] == ("Al_Bo_0002", "Cy_0003", "Cy_0001", "Di_0012")
-    assert listed.mated == (True, True, False, False) * 2
-    assert listed.fold == (0,) * 4 + (1,) * 4
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", r"must begin with the number of folds .* Got ''"),
-        ("500\n", r"must begin with .* Got '500'"),
-        ("0 3\n", r"must begin with .* Got '0 3'"),
-        ("ten 300\n", r"must begin with .* Got 'ten 300'"),
-        (PAIRS + "Cy 1 2\n", r"must have 4 pairs after its first line. Got 5"),
-        (PAIRS.replace("Cy\t1\t3", "Cy\t1"), r"Line 3 .* form 'Name 1 4'. Got 'Cy 1'"),
-        (PAIRS.replace("Cy\t1\t3", "Cy\t1\tx"), r"Line 3 .* Got 'Cy 1 x'"),
-        (PAIRS.replace("2\tCy\t1", "2\t1"), r"Line 4 .* form 'Name 1 Other 2'. Got 'Al_Bo 2 1'"),
-    ],
-)
-def test_lists_of_another_form(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "pairs.txt"
-    path.write_text(text)
-    with pytest.raises(UserError, match=message):
-        read_pair_list(path)
-
-
-def test_lists_that_cannot_be_read(tmp_path: Path) -> None:
-    source = archive(tmp_path / "lfw.tgz", images())
-    with pytest.raises(UserError, match=r"'pairs' file .* cannot be read"):
-        run(source, tmp_path / "out", pairs=tmp_path / "none.txt")
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match=r"'pairs' file .* cannot be read"):
-        read_pair_list(tmp_path / "binary")
+# Errata
 
 
 def test_known_errors_are_read_from_the_text(tmp_path: Path) -> None:

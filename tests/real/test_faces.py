@@ -15,10 +15,11 @@ from PIL import Image
 from facefocus import locations
 from facefocus.errors import UserError
 from facefocus.faces.align import ARCFACE_TEMPLATE, FaceDetector, detector_model, main_face
-from facefocus.faces.cross import read_cplfw_pairs
+from facefocus.faces.cross import cplfw_name
 from facefocus.faces.faceset import FaceSet, open_faceset, read_pairs, select_identities
 from facefocus.faces.images import decode_rgb
-from facefocus.faces.lfw import errata_names, known_errors, prepare_lfw, read_pair_list
+from facefocus.faces.lfw import errata_names, known_errors, lfw_name, prepare_lfw
+from facefocus.faces.lists import read_list
 from tests.faces.pictures import archive, contents, encoded
 
 pytestmark = pytest.mark.real
@@ -89,12 +90,12 @@ def test_names_of_lfw() -> None:
     assert (len(chosen), sum(chosen)) == (1_680, 9_164)
     assert sum(m * (m - 1) // 2 for m in chosen) == 242_257
     assert set(known_errors(data("lfw/errata.txt"))) <= set(names)
-    listed = read_pair_list(data("lfw/pairs.txt"))
+    listed = read_list(data("lfw/pairs.txt"), lfw_name)
     assert {*listed.first, *listed.second} <= set(names)
 
 
 def test_the_official_list_of_pairs() -> None:
-    listed = read_pair_list(data("lfw/pairs.txt"))
+    listed = read_list(data("lfw/pairs.txt"), lfw_name)
     assert len({*listed.first, *listed.second}) == 7_701
     assert Counter(zip(listed.fold, listed.mated, strict=True)) == Counter(
         {(fold, mated): 300 for fold in range(10) for mated in (True, False)}
@@ -119,7 +120,7 @@ def test_the_official_errata() -> None:
 
 
 def test_the_official_list_of_cplfw() -> None:
-    listed = read_cplfw_pairs(data("cplfw/pairs_CPLFW.txt"))
+    listed = read_list(data("cplfw/pairs_CPLFW.txt"), cplfw_name)
     names = {*listed.first, *listed.second}
     assert (len(listed.first), len(names)) == (6_000, 5_984)
     assert len({name.rpartition("_")[0] for name in names}) == 2_296

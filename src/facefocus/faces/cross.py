@@ -7,28 +7,25 @@ are left alone: every set is aligned here, in one way.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from facefocus import locations
-from facefocus.errors import UserError, one_line
+from facefocus.errors import UserError
 from facefocus.faces.faceset import PairList
 from facefocus.faces.folder import (
     archive_source,
     check_folder,
+    files_below,
     files_source,
     members,
-    visible,
 )
 from facefocus.faces.images import UnusableImage, suffixes
+from facefocus.faces.lists import Naming, parse_list, read_list
 from facefocus.faces.prepare import Entry, Pictures, PrepareReport, Source, prepare
 from facefocus.progress import Progress, silent
-
-FOLDS = 10
 
 #: sha256 of the published ``pairs_CALFW.txt`` (the list of September 2018).
 CALFW_PAIRS_SHA256 = "871a2f047d57754bd8ed176b9bbcdb42a7b9ba03cd839702c0a28dfdebc9f8fc"
@@ -38,9 +35,6 @@ _EXPECTED = (
     "one folder 'images' of pictures like Name_1.jpg, unpacked where it is an archive in an archive"
 )
 
-#: How deep pictures may lie in a folder: ``calfw/images&landmarks/images&landmarks/images``.
-_DEPTH = 5
-
 _REGULAR = re.compile(r"(?P<identity>.+)_(?P<number>\d+)")
 #: Four images of CPLFW have names such as ``A_B_3jpg.jpg``, ``A_B_3.jip.jpg`` and ``A_B-2.jpg``.
 _ODD = re.compile(r"(?P<identity>.+)[_-](?P<number>\d+)(?:\.?[A-Za-z]+)?")
@@ -48,20 +42,20 @@ _ODD = re.compile(r"(?P<identity>.+)[_-](?P<number>\d+)(?:\.?[A-Za-z]+)?")
 
 @dataclass(frozen=True)
 class _Published:
-    """What is known of a set; `folds` says whether its list gives the folds of mated pairs."""
+    """What is known of a set; its images are numbered with at least so many digits."""
 
     title: str
     list_name: str
-    folds: bool
+    digits: int
     images: int
     people: int | None
     sha256: str | None
 
 
 # Numbers of the authors; the paper on this benchmark swaps the two numbers of images.
-_CALFW = _Published("calfw", "pairs_CALFW.txt", True, 12_174, 4_025, CALFW_PAIRS_SHA256)
+_CALFW = _Published("calfw", "pairs_CALFW.txt", 4, 12_174, 4_025, CALFW_PAIRS_SHA256)
 # Its people are given as "about 3,930", and no hash of its list is published.
-_CPLFW = _Published("cplfw", "pairs_CPLFW.txt", False, 11_652, None, None)
+_CPLFW = _Published("cplfw", "pairs_CPLFW.txt", 1, 11_652, None, None)
 
 
 def prepare_calfw(
@@ -153,7 +147,7 @@ def _opened(
         opened = archive_source(source, _entries, expected=_EXPECTED)
     else:
         check_folder(source)
-        paths = [path.relative_to(source).as_posix() for path in _files(source, _DEPTH)]
+        paths = [path.relative_to(source).as_posix() for path in files_below(source)]
         opened = files_source(source, _entries(paths), expected=_EXPECTED)
     listed = _pair_list(published, source, pairs)
 
@@ -164,14 +158,6 @@ def _opened(
         return pictures.completed(listed, reason, notes)
 
     return replace(opened, load=load), listed
-
-
-def _files(folder: Path, depth: int) -> Iterator[Path]:
-    for path in visible(folder):
-        if path.is_file():
-            yield path
-        elif depth > 1 and path.is_dir():
-            yield from _files(path, depth - 1)
 
 
 def _entries(paths: Sequence[str]) -> list[Entry]:
@@ -235,28 +221,21 @@ def _pair_list(published: _Published, source: Path, pairs: Path | None) -> PairL
     if pairs is None and source.is_file():
         for member, _, read in members(source):
             if PurePosixPath(member).name == name:
-                return _parsed(published, _read_member(source, member, read), f"{source}/{member}")
-    within = [] if source.is_file() else [p for p in _files(source, _DEPTH) if p.name == name]
+                where = f"{source}/{member}"
+                return parse_list(_read_member(where, read), where, _naming(published))
+    within = [] if source.is_file() else [p for p in files_below(source) if p.name == name]
     roots = [root / published.title / name for root in locations.search_dirs()]
     places = [*within, source.parent / name, *roots]
     found = pairs or next((path for path in places if path.is_file()), None)
-    return None if found is None else _read(published, found)
+    return None if found is None else read_list(found, _naming(published))
 
 
-def _read_member(source: Path, member: str, read: Callable[[], bytes]) -> bytes:
+def _read_member(where: str, read: Callable[[], bytes]) -> bytes:
     try:
         return read()
     except UnusableImage as error:
-        message = f"The 'pairs' file '{source}/{member}' cannot be read: {error.reason}."
+        message = f"The 'pairs' file '{where}' cannot be read: {error.reason}."
         raise UserError(message) from error
-
-
-def _read(published: _Published, path: Path) -> PairList:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"The 'pairs' file '{path}' cannot be read: {error.strerror}.") from error
-    return _parsed(published, data, str(path))
 
 
 def _notes_on_list(published: _Published, listed: PairList | None) -> Iterator[str]:
@@ -266,6 +245,7 @@ def _notes_on_list(published: _Published, listed: PairList | None) -> Iterator[s
         return
     if len(listed.first) != _PAIRS:
         yield f"{_PAIRS:,} pairs expected, {len(listed.first):,} found in {name}."
+    yield from listed.left_out
     if published.sha256 not in (None, listed.sha256):
         yield (
             f"{name} is not the published list: its sha256 is {listed.sha256}, that of the "
@@ -273,92 +253,16 @@ def _notes_on_list(published: _Published, listed: PairList | None) -> Iterator[s
         )
 
 
-def read_calfw_pairs(path: Path) -> PairList:
-    """The official ``pairs_CALFW.txt``, with or without a header line.
+def _naming(published: _Published) -> Naming:
+    """Who an image shows and what it is called, for lists of any form."""
 
-    Two lines for each pair, ``Name_0001.jpg 3``. The number is 1 to 10 for mated pairs, their fold,
-    and 0 for non-mated ones, whose folds the list does not give: in the order of the list they are
-    dealt out to the ten folds in equal parts, 300 each in the published list.
+    def named(path: str, number: int | None) -> tuple[str, str] | None:
+        if number is not None:
+            return path, f"{path}_{number:0{published.digits}d}"
+        return _identity_and_name(PurePosixPath(path).stem)
 
-    Raises:
-        UserError: The file cannot be read or breaks that form; names the line.
-    """
-    return _read(_CALFW, path)
+    return named
 
 
-def read_cplfw_pairs(path: Path) -> PairList:
-    """The official ``pairs_CPLFW.txt``, with or without a header line.
-
-    Two lines for each pair, ``Name_1.jpg 1``, with 1 for mated pairs and 0 for non-mated ones. The
-    list gives no folds: in its order, the pairs of either kind are dealt out to ten folds in equal
-    parts, 300 + 300 each in the published list.
-
-    Raises:
-        UserError: The file cannot be read or breaks that form; names the line.
-    """
-    return _read(_CPLFW, path)
-
-
-@dataclass(frozen=True)
-class _Line:
-    number: int
-    name: str
-    token: int
-
-
-def _parsed(published: _Published, data: bytes, where: str) -> PairList:
-    lines = _lines(data, where, largest=FOLDS if published.folds else 1)
-    if not lines or len(lines) % 2:
-        raise UserError(
-            f"The 'pairs' file '{where}' must have two lines for each pair. Got {len(lines)} lines."
-        )
-    first, second = lines[::2], lines[1::2]
-    for a, b in zip(first, second, strict=True):
-        if a.token != b.token:
-            raise UserError(
-                f"Lines {a.number} and {b.number} of the 'pairs' file '{where}' must end with the "
-                f"same number, since they are one pair. Got {a.token} and {b.token}."
-            )
-    tokens = [line.token for line in first]
-    mated = [token > 0 for token in tokens]
-    folds = _dealt(mated)
-    if published.folds:
-        folds = [token - 1 if token else fold for token, fold in zip(tokens, folds, strict=True)]
-    return PairList(
-        first=tuple(line.name for line in first),
-        second=tuple(line.name for line in second),
-        mated=tuple(mated),
-        fold=tuple(folds),
-        sha256=hashlib.sha256(data).hexdigest(),
-    )
-
-
-def _lines(data: bytes, where: str, *, largest: int) -> list[_Line]:
-    try:
-        texts = data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"The 'pairs' file '{where}' cannot be read: {one_line(error)}.") from error
-    numbered = [(number, text.split()) for number, text in enumerate(texts, start=1)]
-    if numbered and numbered[0][1] and not numbered[0][1][-1].isdecimal():
-        del numbered[0]  # The header line.
-    return [_line(number, fields, where, largest) for number, fields in numbered if fields]
-
-
-def _line(number: int, fields: list[str], where: str, largest: int) -> _Line:
-    named = _identity_and_name(PurePosixPath(fields[0]).stem)
-    if len(fields) == 2 and fields[1].isdecimal() and int(fields[1]) <= largest and named:
-        return _Line(number, named[1], int(fields[1]))
-    raise UserError(
-        f"Line {number} of the 'pairs' file '{where}' must be of the form 'Name_1.jpg 1', "
-        f"with a number from 0 to {largest}. Got '{' '.join(fields)}'."
-    )
-
-
-def _dealt(mated: Sequence[bool]) -> list[int]:
-    """Each pair's fold: the pairs of either kind, in order, cut into `FOLDS` equal parts."""
-    totals, seen = Counter(mated), Counter[bool]()
-    folds = []
-    for kind in mated:
-        folds.append(seen[kind] * FOLDS // totals[kind])
-        seen[kind] += 1
-    return folds
+calfw_name = _naming(_CALFW)
+cplfw_name = _naming(_CPLFW)

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import chain, pairwise
 from pathlib import Path
@@ -98,13 +98,21 @@ class Identity:
 
 @dataclass(frozen=True)
 class PairList:
-    """A verification list by image names, before it is known which images can be used."""
+    """A verification list by image names, before it is known which images can be used.
+
+    Attributes:
+        sha256: Of the file.
+        people: Who the images show.
+        left_out: Pairs of the file that are not among these, and why; sentences for the user.
+    """
 
     first: tuple[str, ...]
     second: tuple[str, ...]
     mated: tuple[bool, ...]
     fold: tuple[int, ...]
     sha256: str
+    people: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ from facefocus.faces.prepare import (
 from facefocus.files import printable
 from facefocus.progress import Progress, silent
 
+#: How deep pictures may lie in a folder: ``calfw/images&landmarks/images&landmarks/images``.
+DEPTH = 5
+
 
 def prepare_folder(
     source: Path,
@@ -175,6 +178,19 @@ def visible(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise UserError(f"The folder '{folder}' cannot be read: {error.strerror}.") from error
+
+
+def files_below(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
+    """The visible files of a folder and of the folders in it, sorted within each.
+
+    Raises:
+        UserError: A folder cannot be read.
+    """
+    for path in visible(folder):
+        if path.is_file():
+            yield path
+        elif depth > 1 and path.is_dir():
+            yield from files_below(path, depth - 1)
 
 
 def _read(root: Path, entry: Entry) -> bytes:

@@ -5,25 +5,23 @@ The official archives hold ``lfw*/Name/Name_0001.jpg``.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from facefocus import locations
-from facefocus.errors import UserError, one_line
-from facefocus.faces.faceset import PairList
+from facefocus.errors import UserError
 from facefocus.faces.folder import (
     archive_source,
     check_folder,
+    files_below,
     files_source,
-    visible,
 )
+from facefocus.faces.images import suffixes
+from facefocus.faces.lists import read_list
 from facefocus.faces.prepare import Entry, PrepareReport, Source, prepare
 from facefocus.progress import Progress, silent
-
-MISSING = "listed in pairs.txt but not in the source"
 
 #: See `errata_names`.
 _ERRATA = (
@@ -37,7 +35,10 @@ _ERRATA = (
     "Mahmoud_Abbas_0012",
 )
 
-_IMAGE = re.compile(r"(?P<identity>.+)_\d{4,}\.jpe?g", re.IGNORECASE)
+#: Lists by the names under which they lie beside the pictures: the official one, Kaggle's, and that
+#: of the sets of aligned crops.
+_LISTS = ("pairs.txt", "pairs.csv", "lfw_ann.txt")
+_IMAGE = re.compile(r"(?P<identity>.+)_(?P<number>\d{4,})(?:_(?P<face>\d+))?")
 _ERRATUM = re.compile(r"^\s*(?P<name>\S+_\d{4})\s+is\s+incorrect\b", re.MULTILINE)
 
 
@@ -58,8 +59,9 @@ def prepare_lfw(
         source: ``lfw.tgz``, ``lfw-funneled.tgz``, ``lfw-deepfunneled.tgz``, the same as a zip, or
             an unpacked folder.
         out: Where the face set goes.
-        pairs: The official ``pairs.txt``; None looks beside the source, then among the data.
-            Where there is none, the set has no verification list and the report says so.
+        pairs: ``pairs.txt`` or a list of any form that `lists` reads; None looks in the source,
+            beside it, then among the data. Where there is none, the set has no verification list
+            and the report says so.
         align: ``"yunet"``, or ``"none"`` for an archive of aligned crops.
         crop: ``"arcface112"`` or ``"facenet160"``, see `prepare`.
         detector: YuNet's file, if not in the usual places.
@@ -70,11 +72,14 @@ def prepare_lfw(
         UserError: The source or the list cannot be read, or any reason `prepare` has.
     """
     found = pairs or _pairs_file(source)
-    listed = None if found is None else read_pair_list(found)
-    notes = [] if found else ["No pairs.txt was found: the face set has no verification list."]
+    listed = None if found is None else read_list(found, lfw_name)
+    notes = ["No pairs.txt was found: the face set has no verification list."]
+    if listed is not None:
+        notes = list(listed.left_out)
+    missing = f"listed in {found.name if found else ''} but not in the source"
     opened = _source(source)
     return prepare(
-        replace(opened, load=lambda: opened.load().completed(listed, MISSING, notes)),
+        replace(opened, load=lambda: opened.load().completed(listed, missing, notes)),
         out,
         title="lfw",
         align=align,
@@ -89,27 +94,34 @@ def prepare_lfw(
 # The pictures -------------------------------------------------------------------------------------
 
 
-def _entry(path: str) -> Entry | None:
-    """The image that a path ends with, or None for anything else."""
-    parts = PurePosixPath(path).parts
-    match = _IMAGE.fullmatch(parts[-1]) if len(parts) >= 2 else None
-    if match is None or match["identity"] != parts[-2]:
+def _named(stem: str) -> tuple[str, str, int] | None:
+    """Person, name and face of a picture by its file's name without suffix: ``Name_0001_0``."""
+    match = _IMAGE.fullmatch(stem.replace(" ", "_"))
+    if match is None:
         return None
-    return Entry(parts[-2], PurePosixPath(path).stem, path)
+    person = match["identity"]
+    return person, f"{person}_{match['number']}", int(match["face"] or 0)
 
 
 def _entries(paths: Sequence[str]) -> list[Entry]:
-    return [entry for path in paths if (entry := _entry(path))]
+    """The pictures in folders of their people; of several faces cut from one photo the first."""
+    found = []
+    for path in map(PurePosixPath, paths):
+        named = _named(path.stem) if path.suffix.lower() in suffixes() else None
+        if named and named[0] == path.parent.name.replace(" ", "_"):
+            person, name, face = named
+            found.append((face, Entry(person, name, str(path))))
+    first: dict[str, int] = {}
+    for face, entry in found:
+        first[entry.name] = min(face, first.get(entry.name, face))
+    return [entry for face, entry in found if face == first[entry.name]]
 
 
 def _source(source: Path) -> Source:
     if source.is_file():
         return archive_source(source, _entries, expected="images like lfw/Name/Name_0001.jpg")
     check_folder(source)
-    folders = [path for path in visible(source) if path.is_dir()]
-    # The folder of the people, or the one above it, as unpacking leaves it.
-    people = folders + [path for one in folders for path in visible(one) if path.is_dir()]
-    paths = [path.relative_to(source).as_posix() for one in people for path in visible(one)]
+    paths = [path.relative_to(source).as_posix() for path in files_below(source)]
     return files_source(source, _entries(paths))
 
 
@@ -117,65 +129,18 @@ def _source(source: Path) -> Source:
 
 
 def _pairs_file(source: Path) -> Path | None:
-    beside = [source.parent / "pairs.txt", source / "pairs.txt"]
-    roots = [root / "lfw" / "pairs.txt" for root in locations.search_dirs()]
-    return next((path for path in (*beside, *roots) if path.is_file()), None)
+    roots = [root / "lfw" for root in locations.search_dirs()]
+    places = [folder / name for folder in (source, source.parent, *roots) for name in _LISTS]
+    return next((path for path in places if path.is_file()), None)
 
 
-def read_pair_list(path: Path) -> PairList:
-    """The official ``pairs.txt`` of View 2.
-
-    The first line gives the number of folds and of mated pairs in each; then follow, fold by fold,
-    as many mated pairs (``Name 1 4``) and as many non-mated ones (``Name 1 Other 2``).
-
-    Raises:
-        UserError: The file cannot be read or breaks that form; names the line.
-    """
-    try:
-        data = path.read_bytes()
-        lines = [line.split() for line in data.decode().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The 'pairs' file '{path}' cannot be read: {one_line(error)}.") from error
-    while lines and not lines[-1]:
-        lines.pop()
-    folds, each = _header(path, lines[0] if lines else [])
-    if len(lines) != 1 + 2 * folds * each:
-        raise UserError(
-            f"The 'pairs' file '{path}' must have {2 * folds * each} pairs after its first line. "
-            f"Got {len(lines) - 1}."
-        )
-    parsed = [
-        _pair(path, number, fields, mated=(number - 2) % (2 * each) < each)
-        for number, fields in enumerate(lines[1:], start=2)
-    ]
-    return PairList(
-        first=tuple(first for first, _ in parsed),
-        second=tuple(second for _, second in parsed),
-        mated=tuple(i % (2 * each) < each for i in range(len(parsed))),
-        fold=tuple(i // (2 * each) for i in range(len(parsed))),
-        sha256=hashlib.sha256(data).hexdigest(),
-    )
-
-
-def _header(path: Path, fields: list[str]) -> tuple[int, int]:
-    if len(fields) != 2 or not all(field.isdecimal() and int(field) > 0 for field in fields):
-        raise UserError(
-            f"The 'pairs' file '{path}' must begin with the number of folds and of mated pairs in "
-            f"each, such as '10 300'. Got '{' '.join(fields)}'."
-        )
-    return int(fields[0]), int(fields[1])
-
-
-def _pair(path: Path, number: int, fields: list[str], *, mated: bool) -> tuple[str, str]:
-    if len(fields) == (3 if mated else 4):
-        first, i, second, j = [*fields[:2], fields[0], fields[2]] if mated else fields
-        if i.isdecimal() and j.isdecimal():
-            return f"{first}_{int(i):04d}", f"{second}_{int(j):04d}"
-    form = "'Name 1 4'" if mated else "'Name 1 Other 2'"
-    raise UserError(
-        f"Line {number} of the 'pairs' file '{path}' must be of the form {form}. "
-        f"Got '{' '.join(fields)}'."
-    )
+def lfw_name(path: str, number: int | None) -> tuple[str, str] | None:
+    """Who an image of a list shows and what it is called, see `lists.Naming`."""
+    if number is not None:
+        person = path.replace(" ", "_")
+        return person, f"{person}_{number:04d}"
+    named = _named(PurePosixPath(path).stem)
+    return named and named[:2]
 
 
 def known_errors(path: Path) -> tuple[str, ...]:

@@ -87,13 +87,10 @@ class Pictures:
     notes: Sequence[str] = ()
 
     def completed(self, pairs: PairList | None, reason: str, notes: Sequence[str]) -> Pictures:
-        """With more notes, and a refused row for every image that only the list has.
-
-        The names of such images must have the form ``Identity_number``.
-        """
-        named = {*pairs.first, *pairs.second} if pairs else set()
-        missing = sorted(named - {entry.name for entry in self.entries})
-        rows = [IndexRow(name.rpartition("_")[0], name, "", reason=reason) for name in missing]
+        """With more notes, and a refused row for every image that only the list has."""
+        people = pairs.people if pairs else {}
+        missing = sorted(people.keys() - {entry.name for entry in self.entries})
+        rows = [IndexRow(people[name], name, "", reason=reason) for name in missing]
         return replace(self, refused=[*self.refused, *rows], notes=[*notes, *self.notes])
 
 
