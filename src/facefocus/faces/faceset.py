@@ -355,7 +355,7 @@ def open_faceset(folder: Path) -> FaceSet:
             )
     with _readable(folder):
         frames = np.load(folder / FRAMES, mmap_mode="r", allow_pickle=False)
-        index = pl.read_parquet(folder / INDEX, columns=["identity", "name", "row"])
+        index = pl.read_parquet((folder / INDEX).read_bytes(), columns=["identity", "name", "row"])
     used = index.drop_nulls("row").sort("row")
     if list(frames.shape) != manifest["frames"] or len(frames) != len(used):
         raise UserError(f"The frames and the index of '{folder}' do not belong together.")
@@ -378,7 +378,7 @@ def read_pairs(folder: Path) -> Pairs | None:
     if described is None:
         return None
     with _readable(folder):
-        table = pl.read_parquet(folder / PAIRS)
+        table = pl.read_parquet((folder / PAIRS).read_bytes())
     return Pairs(
         first=np.array(table["first"], dtype=np.int64),
         second=np.array(table["second"], dtype=np.int64),

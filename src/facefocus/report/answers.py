@@ -101,7 +101,7 @@ def _finished(paths: Sequence[Path]) -> list[Path]:
 
 
 def _run_line(run: Path) -> str:
-    rows = pl.scan_parquet(run / "results.parquet")
+    rows = pl.scan_parquet((run / "results.parquet").read_bytes())
     count, people = rows.select(pl.len(), pl.col("identity").n_unique()).collect().row(0)
     path = run / "provenance.json"
     try:

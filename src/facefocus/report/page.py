@@ -132,7 +132,7 @@ def read_gallery(run: Path, faces: FaceSet | None = None) -> Gallery | None:
     """The gallery of a run without variants; None where it has none."""
     if not (run / "gallery.parquet").is_file() or not (run / "gallery.npz").is_file():
         return None
-    rows = pl.read_parquet(run / "gallery.parquet")
+    rows = pl.read_parquet((run / "gallery.parquet").read_bytes())
     with np.load(run / "gallery.npz", allow_pickle=False) as arrays:
         planted = arrays.get("planted", ())
         people = rows["identity"].unique(maintain_order=True)

@@ -164,7 +164,7 @@ def _read_results(run: Path) -> pl.DataFrame:
     if not path.is_file():
         raise UserError(f"'{run}' has no results.parquet; run 'facefocus run' first.")
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path.read_bytes())
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UserError(f"'{path}' cannot be read: {one_line(error)}.") from error
 
