@@ -152,7 +152,7 @@ def test_the_published_numbers_need_no_note(
     path = tmp_path / "pairs_CALFW.txt"
     path.write_text(CALFW_PAIRS)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    published = cross._Published("calfw", "pairs_CALFW.txt", 4, 4, 2, sha256)
+    published = cross._Published("calfw", ("pairs_CALFW.txt", "x"), 4, 4, 2, sha256)
     monkeypatch.setattr(cross, "_CALFW", published)
     monkeypatch.setattr(cross, "_PAIRS", 4)
     report = prepare_calfw(archive(tmp_path / "x.tgz", calfw()), tmp_path / "out", align="none")

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from facefocus.errors import UserError
-from facefocus.faces.faceset import open_faceset
-from facefocus.faces.folder import archive_source, prepare_folder
+from facefocus.faces.faceset import open_faceset, read_pairs
+from facefocus.faces.folder import picture_source, prepare_folder
 from facefocus.faces.prepare import Entry, PrepareReport
 from tests.faces.pictures import contents, encoded, pixels
 
@@ -72,7 +72,7 @@ def test_what_is_no_picture_of_a_person_is_counted_by_suffix_and_reason(tmp_path
         "ignored 1 .txt (no picture)",
         "ignored 1 device, pipe or socket (not a file)",
         "ignored 1 file without a suffix (no picture)",
-        "ignored 1 folder (inside a person's folder)",
+        "ignored 1 folder (deeper than pictures are looked for)",
         "ignored 1 link (leads nowhere)",
     )
 
@@ -119,15 +119,15 @@ def test_members_of_an_archive_that_are_no_files_are_counted(tmp_path: Path) -> 
     def choose(names: Sequence[str]) -> list[Entry]:
         return [Entry("Al", name, name) for name in names if "/Al/Al_" in name]
 
-    listed = archive_source(path, choose, expected="images").load()
+    listed = picture_source(path, choose, expected="images", otherwise="not of Al").load()
     assert [entry.path for entry in listed.entries] == ["lfw/Al/Al_0001.png"]
     assert listed.notes == [
         "ignored 2 device or pipe (not a file)",
         "ignored 2 link (not a file)",
-        "ignored 1 .png (not where the set has its pictures)",
+        "ignored 1 .png (not of Al)",
         "ignored 1 .txt (no picture)",
     ]
-    listed = archive_source(zipped, choose, expected="images").load()
+    listed = picture_source(zipped, choose, expected="images", otherwise="").load()
     assert [entry.path for entry in listed.entries] == ["lfw/Al/Al_0001.png"]
     assert listed.notes == ["ignored 1 link (not a file)"]
 
@@ -199,3 +199,27 @@ def test_an_output_inside_the_source_is_no_person(tmp_path: Path) -> None:
     run(source, source / "set")
     assert run(source, source / "set").already_complete
     assert set(contents(source / "set")) == {"frames.npy", "index.parquet", "manifest.json"}
+
+
+def test_a_list_names_pictures_by_their_paths(tmp_path: Path) -> None:
+    files = {f"Al Di/{i}.png": encoded(pixels(i)) for i in range(3)}
+    files |= {f"Bo/{i}.png": encoded(pixels(9 + i)) for i in range(2)}
+    source = put(tmp_path / "in", files)
+    (tmp_path / "list.csv").write_text(
+        "first,second,same\nAl Di/0.png,Al Di/2.png,1\nfaces/Bo/0.png,faces/Bo/1.png,1\n"
+        "Al Di/0.png,Bo/1.png,0\nAl Di/1.png,Bo/9.png,0\nBo/1.png,Bo/1.png,1\n"
+    )
+    report = run(source, tmp_path / "out", pairs=tmp_path / "list.csv")
+    assert (report.pairs, report.pairs_missing) == (3, 1)
+    assert report.unusable == {"listed in list.csv but not in the source": 1}
+    assert report.notes == (
+        "1 of the 5 pairs of list.csv left out: an image against itself"
+        " (line 6: Bo/1.png and Bo/1.png).",
+    )
+    pairs = read_pairs(tmp_path / "out")
+    assert pairs is not None
+    assert (pairs.first.tolist(), pairs.second.tolist()) == ([0, 3, 0], [2, 4, 4])
+    assert pairs.mated.tolist() == [True, True, False]
+    (tmp_path / "lfw.txt").write_text("Al Di 1 2\n")
+    with pytest.raises(UserError, match=r"Line 1 .* must name images of the set. Got 'Al Di 1'"):
+        run(source, tmp_path / "b", pairs=tmp_path / "lfw.txt")

@@ -60,6 +60,49 @@ def test_the_layout_is_found_in_every_form(tmp_path: Path, form: str) -> None:
     assert report.pairs is None
 
 
+#: Copies that people have: file names for Al_Bo_0001, Al_Bo_0002, Cy_0001 and Cy_0003.
+COPIES = {
+    "PNG": "lfw/{p}/{p}_{n:04d}.png",
+    "mixed": "lfw/{p}/{p}_{n:04d}.{mixed}",
+    "aligned by FaceNet's script": "lfw/{p}/{p}_{n:04d}_0.png",
+    "unpacked twice": "lfw-deepfunneled/lfw-deepfunneled/{p}/{p}_{n:04d}.jpg",
+    "spaces": "lfw/{s}/{s}_{n:04d}.jpg",
+}
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_copies_that_people_have_are_the_same_set(tmp_path: Path, copy: str) -> None:
+    source = tmp_path / "in"
+    for seed, (person, number) in enumerate([("Al_Bo", 1), ("Al_Bo", 2), ("Cy", 1), ("Cy", 3)]):
+        fields = {"p": person, "s": person.replace("_", " "), "n": number}
+        path = source / COPIES[copy].format(mixed=("png", "jpg")[number % 2], **fields)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(pixels(seed)))
+    (source / "pairs.csv").write_text("name,imagenum1,imagenum2,\nAl_Bo,1,2,\nAl_Bo,2,Cy,3\n")
+    report = run(source, tmp_path / "out")
+    faces = open_faceset(tmp_path / "out")
+    assert faces.names.tolist() == ["Al_Bo_0001", "Al_Bo_0002", "Cy_0001", "Cy_0003"]
+    assert faces.identities.tolist() == ["Al_Bo", "Al_Bo", "Cy", "Cy"]
+    assert np.array_equal(faces.frames[2], pixels(2))
+    assert (report.pairs, report.pairs_missing) == (2, 0)
+    assert report.notes == ("ignored 1 .csv (no picture)",)
+
+
+def test_what_is_no_image_of_the_set_is_counted(tmp_path: Path) -> None:
+    files = {"lfw/Cy/Cy_0001_1.png": 0, "lfw/Cy/Cy_0001_0.png": 1, "lfw/Cy/Cy_0001_2.png": 2}
+    files |= {"lfw/Cy/Al_Bo_0009.png": 3, "lfw/Cy/Cy_1.png": 4}
+    pictures = {name: encoded(pixels(seed)) for name, seed in files.items()}
+    source = archive(tmp_path / "lfw.tgz", pictures | {"lfw/README.txt": b"x", "lfw/list": b"x"})
+    report = run(source, tmp_path / "out")
+    assert np.array_equal(open_faceset(tmp_path / "out").frames, [pixels(1)])
+    assert set(report.notes) == {
+        "No pairs.txt was found: the face set has no verification list.",
+        "ignored 4 .png (not of the form Name/Name_0001.jpg, or a further face of one photo)",
+        "ignored 1 .txt (no picture)",
+        "ignored 1 file without a suffix (no picture)",
+    }
+
+
 def test_an_archive_and_its_folder_are_the_same_set(tmp_path: Path) -> None:
     run(archive(tmp_path / "lfw.tgz", images()), tmp_path / "a")
     run(unpacked(tmp_path / "in"), tmp_path / "b")
@@ -154,7 +197,7 @@ def test_an_archive_or_folder_without_faces(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"must hold images like lfw/Name/Name_0001.jpg"):
         run(source, tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"must hold one folder .* for each person"):
+    with pytest.raises(UserError, match=r"must hold images like lfw/Name/Name_0001.jpg"):
         run(tmp_path / "empty", tmp_path / "out")
     with pytest.raises(UserError, match=r"must be a folder. Got .*nothing there"):
         run(tmp_path / "absent", tmp_path / "out")

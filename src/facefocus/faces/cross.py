@@ -8,23 +8,15 @@ are left alone: every set is aligned here, in one way.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from facefocus import locations
-from facefocus.errors import UserError
 from facefocus.faces.faceset import PairList
-from facefocus.faces.folder import (
-    archive_source,
-    check_folder,
-    files_below,
-    files_source,
-    members,
-)
-from facefocus.faces.images import UnusableImage, suffixes
-from facefocus.faces.lists import Naming, parse_list, read_list
-from facefocus.faces.prepare import Entry, Pictures, PrepareReport, Source, prepare
+from facefocus.faces.folder import find_list, picture_source
+from facefocus.faces.images import suffixes
+from facefocus.faces.lists import Naming
+from facefocus.faces.prepare import Entry, PrepareReport, Source, prepare
 from facefocus.progress import Progress, silent
 
 #: sha256 of the published ``pairs_CALFW.txt`` (the list of September 2018).
@@ -42,10 +34,13 @@ _ODD = re.compile(r"(?P<identity>.+)[_-](?P<number>\d+)(?:\.?[A-Za-z]+)?")
 
 @dataclass(frozen=True)
 class _Published:
-    """What is known of a set; its images are numbered with at least so many digits."""
+    """What is known of a set; its images are numbered with at least so many digits.
+
+    The first of its lists is the published one, the second that of the sets of aligned crops.
+    """
 
     title: str
-    list_name: str
+    lists: tuple[str, str]
     digits: int
     images: int
     people: int | None
@@ -53,9 +48,11 @@ class _Published:
 
 
 # Numbers of the authors; the paper on this benchmark swaps the two numbers of images.
-_CALFW = _Published("calfw", "pairs_CALFW.txt", 4, 12_174, 4_025, CALFW_PAIRS_SHA256)
+_CALFW = _Published(
+    "calfw", ("pairs_CALFW.txt", "calfw_ann.txt"), 4, 12_174, 4_025, CALFW_PAIRS_SHA256
+)
 # Its people are given as "about 3,930", and no hash of its list is published.
-_CPLFW = _Published("cplfw", "pairs_CPLFW.txt", 1, 11_652, None, None)
+_CPLFW = _Published("cplfw", ("pairs_CPLFW.txt", "cplfw_ann.txt"), 1, 11_652, None, None)
 
 
 def prepare_calfw(
@@ -143,26 +140,22 @@ def _opened(
     published: _Published, source: Path, pairs: Path | None
 ) -> tuple[Source, PairList | None]:
     """The source with all that is to be said about it, and its list."""
-    if source.is_file():
-        opened = archive_source(source, _entries, expected=_EXPECTED)
-    else:
-        check_folder(source)
-        paths = [path.relative_to(source).as_posix() for path in files_below(source)]
-        opened = files_source(source, _entries(paths), expected=_EXPECTED)
-    listed = _pair_list(published, source, pairs)
+    opened = picture_source(
+        source, _entries, expected=_EXPECTED, otherwise="not where the set has its pictures"
+    )
+    naming = _naming(published)
+    listed, name = find_list(pairs, source, published.lists, published.title, naming)
 
-    def load() -> Pictures:
-        pictures = opened.load()
-        reason = f"listed in {published.list_name} but not in the source"
-        notes = [*_notes_on_images(published, pictures.entries), *_notes_on_list(published, listed)]
-        return pictures.completed(listed, reason, notes)
+    def notes(entries: Sequence[Entry]) -> list[str]:
+        said = [*_notes_on_images(published, entries)]
+        return said if listed is None else [*said, *_notes_on_list(published, listed, name)]
 
-    return replace(opened, load=load), listed
+    return opened.listed(listed, name, notes), listed
 
 
 def _entries(paths: Sequence[str]) -> list[Entry]:
     """The pictures of the set among all files, in the same order."""
-    pictures = [path for path in map(PurePosixPath, paths) if _is_picture(path)]
+    pictures = [path for path in map(PurePosixPath, paths) if path.suffix.lower() in suffixes()]
     folders = _image_folders({path.parent for path in pictures})
     chosen = [path for path in pictures if path.parent in folders]
     regular = {path.stem for path in chosen if _REGULAR.fullmatch(path.stem)}
@@ -176,11 +169,6 @@ def _entries(paths: Sequence[str]) -> list[Entry]:
             name = path.stem  # Two files, two images: the odd one keeps its odd name.
         entries.append(Entry(identity, name, str(path)))
     return entries
-
-
-def _is_picture(path: PurePosixPath) -> bool:
-    # macOS adds a folder __MACOSX with a file ._x.jpg for every x.jpg to its archives.
-    return path.suffix.lower() in suffixes() and not path.name.startswith(".")
 
 
 def _image_folders(folders: set[PurePosixPath]) -> set[PurePosixPath]:
@@ -216,36 +204,9 @@ def _notes_on_images(published: _Published, entries: Sequence[Entry]) -> Iterato
 # The lists ----------------------------------------------------------------------------------------
 
 
-def _pair_list(published: _Published, source: Path, pairs: Path | None) -> PairList | None:
-    name = published.list_name
-    if pairs is None and source.is_file():
-        for member, _, read in members(source):
-            if PurePosixPath(member).name == name:
-                where = f"{source}/{member}"
-                return parse_list(_read_member(where, read), where, _naming(published))
-    within = [] if source.is_file() else [p for p in files_below(source) if p.name == name]
-    roots = [root / published.title / name for root in locations.search_dirs()]
-    places = [*within, source.parent / name, *roots]
-    found = pairs or next((path for path in places if path.is_file()), None)
-    return None if found is None else read_list(found, _naming(published))
-
-
-def _read_member(where: str, read: Callable[[], bytes]) -> bytes:
-    try:
-        return read()
-    except UnusableImage as error:
-        message = f"The 'pairs' file '{where}' cannot be read: {error.reason}."
-        raise UserError(message) from error
-
-
-def _notes_on_list(published: _Published, listed: PairList | None) -> Iterator[str]:
-    name = published.list_name
-    if listed is None:
-        yield f"No {name} was found: the face set has no verification list."
-        return
+def _notes_on_list(published: _Published, listed: PairList, name: str) -> Iterator[str]:
     if len(listed.first) != _PAIRS:
         yield f"{_PAIRS:,} pairs expected, {len(listed.first):,} found in {name}."
-    yield from listed.left_out
     if published.sha256 not in (None, listed.sha256):
         yield (
             f"{name} is not the published list: its sha256 is {listed.sha256}, that of the "

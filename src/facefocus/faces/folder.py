@@ -19,8 +19,11 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from facefocus import locations
 from facefocus.errors import UserError, one_line
+from facefocus.faces.faceset import PairList
 from facefocus.faces.images import UnusableImage, kind_of_file, suffixes
+from facefocus.faces.lists import Naming, parse_list, read_list
 from facefocus.faces.prepare import (
     MAX_FILE_BYTES,
     Entry,
@@ -40,6 +43,7 @@ def prepare_folder(
     source: Path,
     out: Path,
     *,
+    pairs: Path | None = None,
     align: str = "yunet",
     crop: str = "arcface112",
     detector: Path | None = None,
@@ -55,6 +59,8 @@ def prepare_folder(
     Args:
         source: The folder.
         out: Where the face set goes.
+        pairs: A verification list that names pictures by their paths, see `lists`: of these the
+            last two parts count.
         align: ``"yunet"``, or ``"none"`` for pictures that are aligned crops already.
         crop: ``"arcface112"`` or ``"facenet160"``, see `prepare`.
         detector: YuNet's file, if not in the usual places.
@@ -66,16 +72,26 @@ def prepare_folder(
     """
     check_folder(source)
     found, ignored = _listed(source)
+    expected = "one folder of pictures for each person"
+    opened = files_source(source, found, expected=expected, notes=ignored_notes(ignored))
+    listed = None if pairs is None else read_list(pairs, _named)
     return prepare(
-        files_source(source, found, notes=ignored_notes(ignored)),
+        opened if pairs is None else opened.listed(listed, pairs.name),
         out,
         title=source.resolve().name,
         align=align,
         crop=crop,
         detector=detector,
+        pairs=listed,
         workers=workers,
         progress=progress,
     )
+
+
+def _named(path: str, number: int | None) -> tuple[str, str] | None:
+    """Who a picture of a list shows and what it is called, see `lists.Naming`."""
+    parts = PurePosixPath(path).parts
+    return (parts[-2], "/".join(parts[-2:])) if len(parts) > 1 and number is None else None
 
 
 def check_folder(source: Path) -> None:
@@ -90,11 +106,7 @@ def check_folder(source: Path) -> None:
 
 
 def files_source(
-    root: Path,
-    entries: Sequence[Entry],
-    *,
-    expected: str = "one folder of pictures for each person",
-    notes: Sequence[str] = (),
+    root: Path, entries: Sequence[Entry], *, expected: str, notes: Sequence[str] = ()
 ) -> Source:
     """The source of the given files below `root`, known by their paths and contents.
 
@@ -142,7 +154,7 @@ def ignored_path(path: Path, picture: str) -> tuple[str, str]:
         picture: Why it is not used if it is a picture.
     """
     if path.is_dir():
-        return "folder", "inside a person's folder"
+        return "folder", "deeper than pictures are looked for"
     if path.is_symlink() and not path.exists():
         return "link", "leads nowhere"
     if path.exists() and not path.is_file():
@@ -180,17 +192,84 @@ def visible(folder: Path) -> list[Path]:
         raise UserError(f"The folder '{folder}' cannot be read: {error.strerror}.") from error
 
 
-def files_below(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
-    """The visible files of a folder and of the folders in it, sorted within each.
+def picture_source(root: Path, choose: Choose, *, expected: str, otherwise: str) -> Source:
+    """The source of the chosen files of an archive, or of a folder and the folders in it.
+
+    Args:
+        root: The archive or folder.
+        choose: Gets the paths of all visible files, in their order.
+        expected: What must be there, for the message where no picture is.
+        otherwise: Why a picture is not used, for the report.
 
     Raises:
-        UserError: A folder cannot be read.
+        UserError: It is neither, or cannot be read.
     """
+    if root.is_file():
+        return _archive_source(root, choose, expected=expected, otherwise=otherwise)
+    check_folder(root)
+    paths = {path.relative_to(root).as_posix(): path for path in _below(root)}
+    entries = choose([name for name, path in paths.items() if path.is_file()])
+    used = {entry.path for entry in entries}
+    rest = (path for name, path in paths.items() if name not in used)
+    notes = ignored_notes(ignored_path(path, otherwise) for path in rest)
+    return files_source(root, entries, expected=expected, notes=notes)
+
+
+def _below(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
+    """All that is visible in a folder and in the folders in it, sorted within each."""
     for path in visible(folder):
-        if path.is_file():
+        if depth > 1 and path.is_dir():
+            yield from _below(path, depth - 1)
+        else:
             yield path
-        elif depth > 1 and path.is_dir():
-            yield from files_below(path, depth - 1)
+
+
+def find_list(
+    pairs: Path | None, source: Path, names: Sequence[str], title: str, naming: Naming
+) -> tuple[PairList | None, str]:
+    """A verification list and the name of its file; None, and the first of `names`, without one.
+
+    Args:
+        pairs: The list; None looks for one of `names` in the source, beside it, and in the folder
+            `title` among the data.
+        source: The pictures.
+        names: Names that a list may have, the likeliest first.
+        title: What the face set is called.
+        naming: Who an image shows and what it is called.
+
+    Raises:
+        UserError: A list cannot be read or is none, see `lists.parse_list`.
+    """
+    if pairs is not None:
+        return read_list(pairs, naming), pairs.name
+    inside = dict(_inside(source, names))
+    folders = [source.parent, *(root / title for root in locations.search_dirs())]
+    for name in names:
+        if name in inside:
+            where, data = inside[name]
+            return parse_list(data, where, naming), name
+        beside = next((one for one in folders if (one / name).is_file()), None)
+        if beside is not None:
+            return read_list(beside / name, naming), name
+    return None, names[0]
+
+
+def _inside(source: Path, names: Sequence[str]) -> Iterator[tuple[str, tuple[str, bytes]]]:
+    """The files of these names in an archive or a folder: name, where it lies, contents."""
+    if not source.is_file():
+        for path in _below(source) if source.is_dir() else ():
+            if path.name in names and path.is_file():
+                yield path.name, (str(path), path.read_bytes())
+        return
+    for member, _, read in members(source):
+        name = PurePosixPath(member).name
+        if name in names:
+            where = f"{source}/{member}"
+            try:
+                yield name, (where, read())
+            except UnusableImage as error:
+                message = f"The 'pairs' file '{where}' cannot be read: {error.reason}."
+                raise UserError(message) from error
 
 
 def _read(root: Path, entry: Entry) -> bytes:
@@ -222,26 +301,19 @@ def _fingerprint(root: Path, entries: Sequence[Entry]) -> str:
 Choose = Callable[[Sequence[str]], Sequence[Entry]]
 
 
-def archive_source(path: Path, choose: Choose, *, expected: str) -> Source:
-    """The source of the chosen files of a zip or tar archive, known by the archive's contents.
-
-    Args:
-        path: The archive.
-        choose: Gets the paths of all files, in the order in which they lie in the archive.
-        expected: What an archive without any picture must hold, for the message.
-
-    Raises:
-        UserError: The file cannot be read.
-    """
+def _archive_source(path: Path, choose: Choose, *, expected: str, otherwise: str) -> Source:
+    """The source of the chosen files of a zip or tar archive, known by the archive's contents."""
 
     def load() -> Pictures:
         listed = list(_members(path))
-        entries = choose([member.name for member in listed if member.kind == _FILE])
+        files = [member.name for member in listed if member.kind == _FILE]
+        entries = choose([name for name in files if _shown(name)])
         if not entries:
             raise UserError(f"The 'source' must hold {expected}. Got '{path}', which holds none.")
         used = {entry.path for entry in entries}
         rest = (member for member in listed if member.name not in used)
-        notes = ignored_notes(_ignored_member(member) for member in rest if _shown(member.name))
+        shown = (member for member in rest if _shown(member.name))
+        notes = ignored_notes(_ignored_member(member, otherwise) for member in shown)
         return Pictures(entries, stream=partial(_streamed, path, entries), notes=notes)
 
     try:
@@ -266,13 +338,14 @@ class _Member(NamedTuple):
 
 def _shown(name: str) -> bool:
     # macOS adds a folder __MACOSX with a file ._x.jpg for every x.jpg to its archives.
-    return not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+    parts = PurePosixPath(name).parts
+    return not any(part.startswith((".", "__MACOSX")) and part != ".." for part in parts)
 
 
-def _ignored_member(member: _Member) -> tuple[str, str]:
+def _ignored_member(member: _Member, picture: str) -> tuple[str, str]:
     if member.kind != _FILE:
         return member.kind, "not a file"
-    return ignored_file(member.name, "not where the set has its pictures")
+    return ignored_file(member.name, picture)
 
 
 def members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:

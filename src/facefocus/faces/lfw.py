@@ -7,20 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from facefocus import locations
 from facefocus.errors import UserError
-from facefocus.faces.folder import (
-    archive_source,
-    check_folder,
-    files_below,
-    files_source,
-)
+from facefocus.faces.folder import find_list, picture_source
 from facefocus.faces.images import suffixes
-from facefocus.faces.lists import read_list
-from facefocus.faces.prepare import Entry, PrepareReport, Source, prepare
+from facefocus.faces.prepare import Entry, PrepareReport, prepare
 from facefocus.progress import Progress, silent
 
 #: See `errata_names`.
@@ -71,15 +63,15 @@ def prepare_lfw(
     Raises:
         UserError: The source or the list cannot be read, or any reason `prepare` has.
     """
-    found = pairs or _pairs_file(source)
-    listed = None if found is None else read_list(found, lfw_name)
-    notes = ["No pairs.txt was found: the face set has no verification list."]
-    if listed is not None:
-        notes = list(listed.left_out)
-    missing = f"listed in {found.name if found else ''} but not in the source"
-    opened = _source(source)
+    opened = picture_source(
+        source,
+        _entries,
+        expected="images like lfw/Name/Name_0001.jpg",
+        otherwise="not of the form Name/Name_0001.jpg, or a further face of one photo",
+    )
+    listed, name = find_list(pairs, source, _LISTS, "lfw", lfw_name)
     return prepare(
-        replace(opened, load=lambda: opened.load().completed(listed, missing, notes)),
+        opened.listed(listed, name),
         out,
         title="lfw",
         align=align,
@@ -115,23 +107,6 @@ def _entries(paths: Sequence[str]) -> list[Entry]:
     for face, entry in found:
         first[entry.name] = min(face, first.get(entry.name, face))
     return [entry for face, entry in found if face == first[entry.name]]
-
-
-def _source(source: Path) -> Source:
-    if source.is_file():
-        return archive_source(source, _entries, expected="images like lfw/Name/Name_0001.jpg")
-    check_folder(source)
-    paths = [path.relative_to(source).as_posix() for path in files_below(source)]
-    return files_source(source, _entries(paths))
-
-
-# The lists ----------------------------------------------------------------------------------------
-
-
-def _pairs_file(source: Path) -> Path | None:
-    roots = [root / "lfw" for root in locations.search_dirs()]
-    places = [folder / name for folder in (source, source.parent, *roots) for name in _LISTS]
-    return next((path for path in places if path.is_file()), None)
 
 
 def lfw_name(path: str, number: int | None) -> tuple[str, str] | None:

@@ -86,13 +86,6 @@ class Pictures:
     refused: Sequence[IndexRow] = ()
     notes: Sequence[str] = ()
 
-    def completed(self, pairs: PairList | None, reason: str, notes: Sequence[str]) -> Pictures:
-        """With more notes, and a refused row for every image that only the list has."""
-        people = pairs.people if pairs else {}
-        missing = sorted(people.keys() - {entry.name for entry in self.entries})
-        rows = [IndexRow(people[name], name, "", reason=reason) for name in missing]
-        return replace(self, refused=[*self.refused, *rows], notes=[*notes, *self.notes])
-
 
 @dataclass(frozen=True)
 class Source:
@@ -107,6 +100,34 @@ class Source:
     name: str
     fingerprint: str
     load: Callable[[], Pictures]
+
+    def listed(
+        self,
+        pairs: PairList | None,
+        name: str,
+        notes: Callable[[Sequence[Entry]], Iterable[str]] = lambda _: (),
+    ) -> Source:
+        """With a refused row for every image that only a verification list has.
+
+        Args:
+            pairs: The list; None where none was found.
+            name: The name of its file.
+            notes: More sentences for the user, from the pictures.
+        """
+
+        def load() -> Pictures:
+            pictures = self.load()
+            people = pairs.people if pairs else {}
+            missing = sorted(people.keys() - {entry.name for entry in pictures.entries})
+            reason = f"listed in {name} but not in the source"
+            rows = [IndexRow(people[image], image, "", reason=reason) for image in missing]
+            said = [f"No {name} was found: the face set has no verification list."]
+            if pairs is not None:
+                said = list(pairs.left_out)
+            said = [*notes(pictures.entries), *said, *pictures.notes]
+            return replace(pictures, refused=[*pictures.refused, *rows], notes=said)
+
+        return replace(self, load=load)
 
 
 @dataclass(frozen=True)
