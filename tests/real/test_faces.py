@@ -14,8 +14,9 @@ from PIL import Image
 
 from facefocus import locations
 from facefocus.errors import UserError
-from facefocus.faces.align import ARCFACE_TEMPLATE, FaceDetector, detector_model, main_face
+from facefocus.faces.align import ARCFACE_TEMPLATE
 from facefocus.faces.cross import cplfw_name
+from facefocus.faces.detect import FaceDetector, detector_model, main_face
 from facefocus.faces.faceset import FaceSet, open_faceset, read_pairs, select_identities
 from facefocus.faces.images import decode_rgb
 from facefocus.faces.lfw import errata_names, known_errors, lfw_name, prepare_lfw

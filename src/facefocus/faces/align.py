@@ -1,26 +1,20 @@
-"""From a picture to an aligned crop: find the face, fit five landmarks, warp.
+"""From a face in a picture to an aligned crop: fit five landmarks, warp.
 
 PROTOCOL section 1: YuNet landmarks, ArcFace template, similarity transform. The other crop,
 ``facenet160``, is the detector's box with a margin, not rotated: what FaceNet was trained on.
-OpenCV expects BGR; `FaceDetector.detect` is the one place where channels are swapped.
 """
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 from PIL import Image
 
-from facefocus import locations
-from facefocus.errors import UserError
+from facefocus.faces.detect import Face, FaceDetector, main_face
+from facefocus.faces.images import resized
 
 #: Side of the aligned frame in pixels.
 FRAME_SIDE = 112
@@ -46,31 +40,6 @@ CROP_SIDES = {"arcface112": FRAME_SIDE, "facenet160": 160}
 #: boxes with 44 pixels of the photograph added, scaled to 182. Counted in pixels of the photograph
 #: a margin shrinks as photographs grow; a share of the box gives one face one crop in any size.
 BOX_MARGIN = 44 / 182
-
-DETECTOR_FILE = "models/face_detection_yunet_2023mar.onnx"
-DETECTOR_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
-SCORE_THRESHOLD = 0.3
-
-#: Faces are looked for on a copy whose longer side has at most this many pixels: YuNet was trained
-#: on faces of about 10 to 300 pixels and finds parts of faces in larger pictures.
-DETECTION_SIDE = 640
-
-_logging = threading.Lock()
-
-
-@dataclass(frozen=True, eq=False)
-class Face:
-    """One detected face, in pixels of the picture.
-
-    Attributes:
-        box: x and y of the top left corner, width, height; may reach beyond the picture.
-        landmarks: (x, y) of the five points, in the order of `ARCFACE_TEMPLATE`.
-        score: The detector's confidence, 0 to 1.
-    """
-
-    box: Float64[np.ndarray, "4"]
-    landmarks: Float64[np.ndarray, "5 2"]
-    score: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,18 +110,12 @@ def _shrunk(
     image: UInt8[np.ndarray, "h w 3"], matrix: Float64[np.ndarray, "2 3"], factor: int
 ) -> tuple[UInt8[np.ndarray, "a b 3"], Float64[np.ndarray, "2 3"]]:
     """The picture reduced by about `factor`, and the matrix from it to the same frame."""
-    small = _resized(image, 1.0 / factor)
+    small = resized(image, 1.0 / factor)
     step = np.array([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]])
     # Pixel i of the small picture is centered on (i + 0.5) * step - 0.5 of the large one.
     linear = matrix[:, :2] * step
     offset = matrix[:, 2] + matrix[:, :2] @ (0.5 * step - 0.5)
     return small, np.column_stack([linear, offset])
-
-
-def _resized(image: UInt8[np.ndarray, "h w 3"], scale: float) -> UInt8[np.ndarray, "a b 3"]:
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, dtype=np.uint8)
 
 
 def box_crop(
@@ -185,99 +148,6 @@ def _extended(start: float, length: float, limit: int) -> tuple[float, float]:
     extra = BOX_MARGIN / 2 * length
     low = min(max(start - extra, 0.0), limit - 1.0)
     return low, min(max(start + length + extra, low + 1.0), float(limit))
-
-
-def detector_model(path: Path | None = None) -> bytes:
-    """The YuNet model's bytes, from `path` or from the usual places, checked.
-
-    Raises:
-        UserError: Not found, not readable, or a different file than landmarks are defined by.
-    """
-    if path is None:
-        path = locations.find(
-            DETECTOR_FILE,
-            "The face detector YuNet",
-            "Give its path with --detector, or the folder above it as $FACEFOCUS_DATA.",
-        )
-    try:
-        model = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"The 'detector' must be the file of YuNet. Got '{path}': {error.strerror}."
-        ) from error
-    got = hashlib.sha256(model).hexdigest()
-    if got != DETECTOR_SHA256:
-        raise UserError(
-            f"The 'detector' must be face_detection_yunet_2023mar.onnx with sha256 "
-            f"{DETECTOR_SHA256}. Got '{path}' with {got}."
-        )
-    return model
-
-
-@contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """OpenCV 5 prints a warning on stderr for every network it makes; the library is silent.
-
-    The level is one for the process, so threads take turns.
-    """
-    with _logging:
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-        try:
-            yield
-        finally:
-            cv2.utils.logging.setLogLevel(level)
-
-
-class FaceDetector:
-    """YuNet through OpenCV. Holds state while it runs: use one for each thread.
-
-    Args:
-        model: The bytes that `detector_model` returns.
-    """
-
-    def __init__(self, model: bytes) -> None:
-        with _quiet_opencv():
-            self._network = cv2.FaceDetectorYN.create(
-                "onnx",
-                np.frombuffer(model, np.uint8),
-                np.empty(0, np.uint8),
-                (DETECTION_SIDE, DETECTION_SIDE),
-                score_threshold=SCORE_THRESHOLD,
-            )
-
-    def detect(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
-        """All faces of an RGB picture with a score of at least `SCORE_THRESHOLD`."""
-        height, width = image.shape[:2]
-        scale = min(1.0, DETECTION_SIDE / max(height, width))
-        small = _resized(image, scale) if scale < 1.0 else image
-        self._network.setInputSize((small.shape[1], small.shape[0]))
-        found = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
-        if found is None:
-            return []
-        step = np.array([width / small.shape[1], height / small.shape[0]])
-        return [_face(np.asarray(row, np.float64), step) for row in found]
-
-
-def _face(row: Float64[np.ndarray, "15"], step: Float64[np.ndarray, "2"]) -> Face:
-    box = row[:4] * np.tile(step, 2)
-    # Landmarks are pixel centers: the same half-pixel rule as in `_shrunk`.
-    landmarks = (row[4:14].reshape(5, 2) + 0.5) * step - 0.5
-    return Face(box=box, landmarks=landmarks, score=float(row[14]))
-
-
-def main_face(faces: Sequence[Face], height: int, width: int) -> Face:
-    """The face a portrait is of: large and in the middle.
-
-    Largest box area minus twice the squared distance of the box's center from the picture's
-    center, all in pixels; of equals the one with the higher score.
-    """
-
-    def rank(face: Face) -> tuple[float, float]:
-        x, y, w, h = face.box
-        offset = (x + w / 2 - width / 2) ** 2 + (y + h / 2 - height / 2) ** 2
-        return float(w * h - 2.0 * offset), face.score
-
-    return max(faces, key=rank)
 
 
 def align_face(

@@ -9,6 +9,7 @@ import struct
 import zlib
 from io import BytesIO
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
@@ -182,3 +183,10 @@ def _deep_gray(image: Image.Image, name: str) -> Image.Image:
         raise UnusableImage(name, "its pixels have 32 bits, whose white is unknown")
     # 65535 / 257 = 255 exactly; adding 128 rounds to nearest.
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def resized(image: UInt8[np.ndarray, "h w 3"], scale: float) -> UInt8[np.ndarray, "a b 3"]:
+    """The picture reduced by averaging; `scale` is at most 1, no side gets shorter than a pixel."""
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, dtype=np.uint8)

@@ -30,6 +30,7 @@ from PIL import Image
 
 from facefocus.errors import UserError, did_you_mean, one_line
 from facefocus.faces import align as alignment
+from facefocus.faces import detect
 from facefocus.faces.faceset import (
     FRAMES,
     INDEX,
@@ -252,9 +253,9 @@ def _settings(align: str, crop: str) -> dict[str, Any]:
         geometry = {"template": alignment.ARCFACE_TEMPLATE.tolist()}
     return {
         "align": "yunet",
-        "detector_sha256": alignment.DETECTOR_SHA256,
-        "score_threshold": alignment.SCORE_THRESHOLD,
-        "detection_side": alignment.DETECTION_SIDE,
+        "detector_sha256": detect.DETECTOR_SHA256,
+        "score_threshold": detect.SCORE_THRESHOLD,
+        "detection_side": detect.DETECTION_SIDE,
         **geometry,
         "side": alignment.CROP_SIDES[crop],
     }
@@ -377,7 +378,7 @@ def _maker(
         size = _first_size(source, pictures)
         return size, _aligned_already(size)
     side = alignment.CROP_SIDES[crop]
-    return (side, side), _aligned_by_yunet(alignment.detector_model(detector), crop)
+    return (side, side), _aligned_by_yunet(detect.detector_model(detector), crop)
 
 
 def _row(entry: Entry, **found: Any) -> IndexRow:
@@ -413,7 +414,7 @@ def _aligned_by_yunet(model: bytes, crop: str) -> _Maker:
 
     def make(entry: Entry, image: UInt8[np.ndarray, "h w 3"]) -> _Made:
         if not hasattr(threads, "detector"):
-            threads.detector = alignment.FaceDetector(model)
+            threads.detector = detect.FaceDetector(model)
         aligned = alignment.align_face(image, threads.detector, crop)
         if aligned is None:
             raise UnusableImage(entry.name, "no face found")
