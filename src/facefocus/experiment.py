@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,6 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from facefocus.errors import UserError, did_you_mean, one_line
+from facefocus.locations import private
 from facefocus.registry import Registry
 
 T = TypeVar("T")
@@ -35,6 +37,9 @@ def _as_tuple(value: Any) -> Any:
 
 
 Several = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+
+#: A recognizer's name, as it stands in every result: without the user's.
+RecognizerName = Annotated[str, AfterValidator(private)]
 
 
 def _number(value: Any) -> Any:
@@ -115,10 +120,10 @@ class Recognizers(Section):
         preprocessing: How a recognizer of your own reads a frame, by its name.
     """
 
-    source: Several[str]
-    target: Several[str] | None = None
+    source: Several[RecognizerName]
+    target: Several[RecognizerName] | None = None
     transfer: bool = True
-    preprocessing: dict[str, dict[str, Any]] = {}
+    preprocessing: dict[RecognizerName, dict[str, Any]] = {}
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -149,7 +154,7 @@ class Saliency(Section):
     normalize: bool = True
     arcface_scale: Annotated[Number, Field(gt=0)] = 1.0
     options: dict[str, bool | int | str] = {}
-    sources: Several[str] | None = None
+    sources: Several[RecognizerName] | None = None
     max_pairs: Annotated[Whole, Field(ge=1)] | None = None
     draws: Annotated[Whole, Field(ge=1)] = 5
 

@@ -2,11 +2,15 @@
 
 Order: ``$FACEFOCUS_DATA``; else a ``shared/data`` folder beside the working directory's project;
 then the user's cache. Nothing is created by looking.
+
+And how a path is written into a file that may be shown to others: `private`, `relative`.
 """
 
 from __future__ import annotations
 
+import getpass
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,3 +70,54 @@ def find(relative: str, what: str, hint: str) -> Path:
             return root / relative
     looked = ", ".join(str(root / relative) for root in roots)
     raise UserError(f"{what} was not found. Looked for {looked}. {hint}")
+
+
+def private(text: str, folder: str | None = None) -> str:
+    """`text` with the home folder as ``~`` and the user's name in any other path as ``$USER``.
+
+    What is written to files may be shown to others. `expanded` is the way back.
+
+    Args:
+        text: Any text with paths in it.
+        folder: Named by its last part wherever it is named by an absolute path.
+    """
+    if folder is not None and Path(folder).is_absolute():
+        text = text.replace(folder, Path(folder).name)
+    home = Path.home()
+    for one in {home, home.resolve()} - {Path(home.anchor)}:
+        text = re.sub(rf"{re.escape(str(one))}(?![\w.-])", "~", text)
+    user = _user()
+    return re.sub(rf"(?<=[/\\]){re.escape(user)}(?![\w.-])", "$USER", text) if user else text
+
+
+def expanded(text: str) -> str:
+    """What `private` made `text` of, for the same user."""
+    home = str(Path.home())
+    text = re.sub(r"^((?:\w+:)?)~(?=[/\\]|$)", lambda found: found[1] + home, text)
+    return text.replace("$USER", _user() or "$USER")
+
+
+def relative(path: Path, base: Path) -> str:
+    """How a file in the folder `base` names `path`: by no absolute path and no user's name.
+
+    Both can be moved together. `located` is the way back.
+    """
+    place, start, home = path.resolve(), base.resolve(), Path.home().resolve()
+    if place.is_relative_to(home) and not start.is_relative_to(home):
+        return private(str(place))
+    try:
+        return private(os.path.relpath(place, start))
+    except ValueError:  # on another drive
+        return place.name
+
+
+def located(text: str, base: Path) -> Path:
+    """The path that `relative` made `text` of."""
+    return (base / expanded(text)).resolve()
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container's user may have no name
+        return None

@@ -29,6 +29,7 @@ from facefocus.errors import UserError, one_line
 from facefocus.experiment import NAME, Section, Several, Whole, parse, parse_experiment
 from facefocus.faces.faceset import FaceSet, open_faceset, select_identities
 from facefocus.files import write_atomically
+from facefocus.locations import private
 from facefocus.models.zoo import load
 from facefocus.plan import HELDOUT_IMAGES
 from facefocus.progress import Progress, silent
@@ -385,7 +386,8 @@ def _prepare(folder: Path, run: _Run) -> None:
     saliency = [one for entry in run.data["saliency"] for one in _filled(entry, choices)]
     place = folder / run.name
     parse_experiment(data := {**run.data, "saliency": saliency})
-    text = "".join(f"# {line}\n" for line in _said(choices)) + to_toml(data)
+    said = "".join(f"# {line}\n" for line in _said(choices))
+    text = private(said + to_toml(data), str(run.faces))
     write_atomically(place / "experiment.toml", lambda file: file.write(text.encode()))
     if choices:
         record = {
@@ -396,7 +398,7 @@ def _prepare(folder: Path, run: _Run) -> None:
 
 
 def _write(path: Path, data: object) -> None:
-    text = json.dumps(data, indent=2) + "\n"
+    text = private(json.dumps(data, indent=2)) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
 

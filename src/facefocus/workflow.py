@@ -22,7 +22,14 @@ from facefocus.errors import UserError
 from facefocus.experiment import Experiment, load_variants
 from facefocus.faces.synthetic import WORLDS, make_faceset
 from facefocus.files import write_atomically
-from facefocus.locations import run_folders, search_dirs
+from facefocus.locations import (
+    expanded,
+    located,
+    private,
+    relative,
+    run_folders,
+    search_dirs,
+)
 from facefocus.plan import precision_of
 from facefocus.progress import Progress, silent
 from facefocus.provenance import environment, now
@@ -52,6 +59,7 @@ def find_faceset(name: str) -> Path:
     Raises:
         UserError: There is none; says how to make it.
     """
+    name = expanded(name)
     places = [Path(name), Path("faces") / name, *(root / "faces" / name for root in search_dirs())]
     for place in places:
         if (place / "manifest.json").is_file():
@@ -149,12 +157,18 @@ def _open(
 
 
 def _run(session: Session, run: Path, workers: int, file: Path, progress: Progress) -> None:
-    _write_request(run, session.spec)
+    _write_request(run, session)
     started = now()
     with _executor(workers) as (executor, reports):
         done = execute(session, executor, progress, reports)
-    provenance = {**describe(session), "started": started, "finished": now(), "tasks_done": done}
-    write_run(session, run, provenance, file.read_text(encoding="utf-8"))
+    provenance = {
+        **describe(session, run),
+        "started": started,
+        "finished": now(),
+        "tasks_done": done,
+    }
+    toml = private(file.read_text(encoding="utf-8"), session.experiment.faces.set)
+    write_run(session, run, provenance, toml)
 
 
 def _named(progress: Progress, variant: str) -> Progress:
@@ -162,13 +176,13 @@ def _named(progress: Progress, variant: str) -> Progress:
     return lambda stage, done, total: progress(f"{variant} {stage}".strip(), done, total)
 
 
-def _write_request(run: Path, spec: SessionSpec) -> None:
+def _write_request(run: Path, session: Session) -> None:
+    spec = session.spec
     asked = {
-        "experiment": json.loads(spec.experiment),
-        "faces": str(spec.faces),
+        "experiment": json.loads(private(spec.experiment, session.experiment.faces.set)),
+        "faces": relative(spec.faces, run),
         "backend": spec.backend,
-        # Relative, so that a folder of runs can be moved as a whole.
-        "store": os.path.relpath(spec.store, run.resolve()),
+        "store": relative(spec.store, run),
     }
     text = json.dumps(asked, indent=2) + "\n"
     write_atomically(run / "run.json", lambda file: file.write(text.encode()))
@@ -196,8 +210,8 @@ def _prepare(threads: int, reports: Queue[Said]) -> None:
     report_to(reports)
 
 
-def describe(session: Session) -> dict[str, Any]:
-    """The provenance of a session: software, machine, recognizers, faces, thresholds, passes."""
+def describe(session: Session, run: Path) -> dict[str, Any]:
+    """The provenance of a run: software, machine, recognizers, faces, thresholds, passes."""
     targets = session.experiment.recognizers.targets
     costs: dict[str, int] = {}
     for task in session.plan.tasks:
@@ -212,7 +226,7 @@ def describe(session: Session) -> dict[str, Any]:
         "faces": {
             "title": session.faces.title,
             "hash": session.faces.hash,
-            "path": str(session.spec.faces),
+            "path": relative(session.spec.faces, run),
             "frames": len(session.faces.frames),
         },
         "identities": len(session.plan.people),
@@ -250,8 +264,8 @@ def open_run(run: Path) -> Session:
         asked = json.loads((run / "run.json").read_text(encoding="utf-8"))
         spec = SessionSpec(
             json.dumps(asked["experiment"]),
-            Path(asked["faces"]),
-            (run / asked.get("store", "store")).resolve(),
+            located(asked["faces"], run),
+            located(asked.get("store", "store"), run),
             asked["backend"],
         )
     except FileNotFoundError:

@@ -224,6 +224,7 @@ def load(
     Raises:
         UserError: Unknown name, no such file, or a file that does not fit.
     """
+    name = locations.expanded(name)
     reader = from_mapping(preprocessing) if isinstance(preprocessing, Mapping) else preprocessing
     if name.startswith(CONVERTED):
         path = Path(name.removeprefix(CONVERTED))

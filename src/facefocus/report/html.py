@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from facefocus.errors import UserError, one_line
 from facefocus.faces.faceset import FaceSet, open_faceset
-from facefocus.locations import run_folders
+from facefocus.locations import located, run_folders
 from facefocus.report import truth
 from facefocus.report.answer import answer
 from facefocus.report.page import Report, Section
@@ -43,7 +43,7 @@ def write_report(run: Path, *, with_faces: bool = False, faces_dir: Path | None 
     runs = run_folders(run)
     records = {one: _read_provenance(one) for one in runs}
     recorded = records[run] if run in records else _merged(records)
-    faces = {one: _open_faces(records[one], faces_dir) for one in runs} if with_faces else {}
+    faces = {one: _open_faces(one, records[one], faces_dir) for one in runs} if with_faces else {}
     toml = runs[0] / "experiment.toml"
     text = toml.read_text(encoding="utf-8") if toml.is_file() else ""
     return write_page(
@@ -89,13 +89,13 @@ def _merged(records: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
     return shared | {one.name: record for one, record in records.items()}
 
 
-def _open_faces(recorded: Mapping[str, Any], faces_dir: Path | None) -> FaceSet:
+def _open_faces(run: Path, recorded: Mapping[str, Any], faces_dir: Path | None) -> FaceSet:
     used = recorded.get("faces")
     if not isinstance(used, dict) or "hash" not in used:
         raise UserError("Faces need a run that records its face set. Got none in provenance.json.")
     if faces_dir is None and not used.get("path"):
         raise UserError("The run does not record where its faces lie. Name their folder.")
-    folder = faces_dir if faces_dir is not None else Path(used["path"])
+    folder = faces_dir if faces_dir is not None else located(used["path"], run)
     faces = open_faceset(folder)
     if faces.hash != used["hash"]:
         raise UserError(

@@ -18,7 +18,7 @@ import polars as pl
 from facefocus.errors import UserError
 from facefocus.evaluation.statistics import Interval
 from facefocus.faces.faceset import FaceSet, open_faceset
-from facefocus.locations import run_folders
+from facefocus.locations import located, run_folders
 from facefocus.report import figures, truth_figures
 from facefocus.report.columns import interval, layer_order, number, percent, told_options
 from facefocus.report.page import read_gallery
@@ -542,7 +542,7 @@ def _faces(run: Path) -> FaceSet | None:
     """The drawn faces of a run where they still are."""
     try:
         recorded = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        return open_faceset(Path(recorded["faces"]))
+        return open_faceset(located(recorded["faces"], run))
     except (OSError, ValueError, KeyError, UserError):
         return None
 

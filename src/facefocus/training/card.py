@@ -23,6 +23,7 @@ from facefocus.evaluation.verification import VerificationReport
 from facefocus.faces.faceset import MANIFEST, FaceSet, open_faceset, read_manifest
 from facefocus.faces.synthetic import make_faceset, planted
 from facefocus.files import write_atomically
+from facefocus.locations import expanded, private
 from facefocus.models.custom import sha256
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.weights import read_weights
@@ -68,14 +69,15 @@ def train_recognizer(
     if world is not None and planted(world) == (world,):
         record["planted"] = planted_record(check_planted(recognizer, world, progress=progress))
     card = out / f"{recipe.name}.toml"
-    write_atomically(card, lambda file: file.write(card_text(record).encode()))
+    text = private(card_text(record), recipe.faces.set)
+    write_atomically(card, lambda file: file.write(text.encode()))
     return card
 
 
 def _faces(recipe: Recipe, out: Path, given: Path | None, progress: Progress) -> FaceSet:
     """The face set of a recipe; a world is drawn into `out` unless it is there already."""
     if recipe.faces.set is not None:
-        return open_faceset(given or Path(recipe.faces.set))
+        return open_faceset(given or Path(expanded(recipe.faces.set)))
     drawn = ("world", "identities", "photos", "seed")
     wanted = {name: getattr(recipe.faces, name) for name in drawn}
     if given is not None:
