@@ -282,8 +282,8 @@ def test_broken_and_hostile_weights_are_one_line(command: Command) -> None:
     Path("empty.pt").touch()
     messages = {
         "short.safetensors": "not a whole safetensors file",
-        "hostile.pth": "hold more than tensors and were refused; nothing in them was run",
-        "hostile-zip.pth": "hold more than tensors and were refused; nothing in them was run",
+        "hostile.pth": "would run code when it is read ('posix.system'). Nothing in them was run",
+        "hostile-zip.pth": "would run code when it is read ('posix.system'). Nothing in them",
         "other.safetensors": "do not fit mobilefacenet(): ",
         "empty.pt": "are empty",
         "absent.pt": "do not exist",
@@ -293,7 +293,7 @@ def test_broken_and_hostile_weights_are_one_line(command: Command) -> None:
         assert done.code == 2 and done.out == ""
         assert message in done.err and len(done.err.strip().splitlines()) == 1
     assert (
-        "It fits squeezenet-vggface2."
+        "It fits squeezenet."
         in command("models", "add", "mobilefacenet-casia", "other.safetensors").err
     )
     assert (

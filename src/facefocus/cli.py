@@ -583,12 +583,17 @@ def models_fetch(
 
 @models_app.command("add")
 def models_add(
-    name: Known, file: Annotated[Path, typer.Argument(help="A weights file that you have.")]
+    name: Annotated[str, typer.Argument(help="A recognizer of the list, or a name of your own.")],
+    file: Annotated[Path, typer.Argument(help="A weights file that you have.")],
+    architecture: Annotated[
+        str | None, typer.Option(help="The network of a new name: iresnet50, mobilefacenet, ...")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace other weights.")] = False,
 ) -> None:
     """Check a weights file of yours, and keep a copy where it is found."""
     from facefocus.models import zoo
 
-    path, lines = zoo.add(name, file)
+    path, lines = zoo.add(name, file, architecture=architecture, force=force)
     _print_lines([*lines, f"weights {path}"])
 
 

@@ -169,7 +169,7 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("def build(:\n")
     with pytest.raises(UserError, match=r"broken.py' cannot be run: .*"):
         zoo.load(f"{tmp_path}/broken.py:build")
-    with pytest.raises(UserError, match=r"holds weights only.*models add NAME"):
+    with pytest.raises(UserError, match=r"The weights 'some/weights.safetensors' do not exist"):
         zoo.load("some/weights.safetensors")
     with pytest.raises(UserError, match="preprocessing of 'IR50' is its own"):
         zoo.load("IR50", READING)

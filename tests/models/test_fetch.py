@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def know(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     entries = {"tiny": zoo.Entry.model_validate(TINY | changes)}
-    monkeypatch.setattr(zoo, "entries", lambda: entries)
+    monkeypatch.setattr(zoo, "_packaged", lambda: entries)
 
 
 def yes(_: str) -> bool:
@@ -247,7 +248,7 @@ def test_a_file_of_the_user_is_added(
     assert path.read_bytes() == mine.read_bytes()
     assert list(path.parent.iterdir()) == [path]
     assert "NOT allowed" in lines[0]
-    assert lines[1] == "Classification layers were left out: logits.weight."
+    assert lines[1] == "Left out, since the network has no such tensors: 'logits.weight'."
     assert zoo.load("tiny").embed(np.zeros((1, 16, 16, 3), np.uint8)).shape == (1, 4)
 
 
@@ -263,3 +264,81 @@ def test_a_wrong_file_is_not_added(
     with pytest.raises(UserError, match="not a whole safetensors file"):
         zoo.add("tiny", mine)
     assert not cache.exists()
+
+
+def reading(name: str) -> dict[str, object]:
+    return dict(zoo.describe(name).preprocessing)
+
+
+def test_weights_under_a_name_of_the_users_own(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(monkeypatch)
+    monkeypatch.setitem(zoo.NETWORKS, "tinynet", "tiny")
+    mine, other = tmp_path / "epoch 9.PTH.TAR", tmp_path / "other.bin"
+    state = zoo.describe("tiny").build().state_dict()
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, mine)
+    torch.save({key: value + 1 for key, value in state.items()}, other)
+    words = {"channels": "bgr", "mean": [1, 2, 3]}
+    path, lines = zoo.add("mine", mine, architecture="tinynet", preprocessing=words)
+    assert path == cache / "models/own/mine.weights"
+    assert lines[0].startswith("mine, from epoch 9.PTH.TAR: not stated.")
+    assert reading("mine") == {"size": [16, 16], "std": 127.5} | words
+    frames = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    first = zoo.load("mine").embed(frames)
+    with pytest.raises(UserError, match=r"'mine' has other weights already: .*--force"):
+        zoo.add("mine", other, architecture="tinynet")
+    assert np.array_equal(zoo.load("mine").embed(frames), first)
+    zoo.add("mine", mine, architecture="tinynet")  # The same file is no other.
+    zoo.add("mine", other, architecture="tiny", force=True)
+    assert not np.allclose(zoo.load("mine").embed(frames), first)
+    assert reading("mine") == TINY["preprocessing"]
+    assert zoo.names() == ["tiny", "mine"]
+
+
+def test_weights_alone_are_told_what_they_fit(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(monkeypatch)
+    mine, strange = tmp_path / "mine.safetensors", tmp_path / "strange.pth"
+    mine.write_bytes(content())
+    torch.save({"a.weight": torch.ones(2)}, strange)
+    for call in (lambda: zoo.load(str(mine)), lambda: zoo.add("mine", mine)):
+        with pytest.raises(UserError, match="They fit tiny") as caught:
+            call()
+        assert f"models add mine {mine} --architecture tiny, then name 'mine'" in str(caught.value)
+    with pytest.raises(UserError, match="fit no network that is known here"):
+        zoo.load(str(strange))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("a/b", {}, "must be new, of letters, digits, - and _. Got 'a/b'"),
+        ("mine.onnx", {}, "must be new, of letters"),
+        ("mine", {"architecture": "iresnet51"}, "Got 'iresnet51'. Did you mean 'iresnet50'"),
+        ("mine", {"preprocessing": {"std": 0}}, "'std' of preprocessing must be positive"),
+        ("tiny", {"architecture": "tiny"}, "the preprocessing of 'tiny' are known"),
+    ],
+)
+def test_wrong_names_and_words_of_own_weights(
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    words: dict[str, Any],
+    message: str,
+) -> None:
+    know(monkeypatch)
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(content())
+    with pytest.raises(UserError, match=message):
+        zoo.add(name, mine, **{"architecture": "tiny"} | words)
+    assert not cache.exists()
+
+
+def test_a_damaged_record_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cache / "models/own").mkdir(parents=True)
+    (cache / "models/own/mine.json").write_text("{")
+    with pytest.raises(UserError, match=r"record '.*mine.json' of an added .* damaged. Delete it"):
+        zoo.load("mine")

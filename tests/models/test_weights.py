@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
+import re
+import warnings
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from facefocus.errors import UserError
-from facefocus.models.weights import fit, load_into, read_weights, shapes_of
+from facefocus.models import zoo
+from facefocus.models.weights import fit, load_into, read_weights
 
 
 def small() -> nn.Module:
@@ -43,10 +49,12 @@ def assert_loaded(module: nn.Module, expected: dict[str, Tensor]) -> None:
             assert torch.equal(value, expected[key]), key
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt", ".ckpt"])
+@pytest.mark.parametrize(
+    "suffix", [".safetensors", ".SafeTensors", ".pth", ".PTH", ".bin", ".pth.tar", ".ckpt"]
+)
 def test_every_kind_of_file(tmp_path: Path, suffix: str) -> None:
     path, tensors = tmp_path / f"w{suffix}", state()
-    if suffix == ".safetensors":
+    if suffix.lower() == ".safetensors":
         save_file(tensors, path)
     else:
         torch.save(tensors, path)
@@ -61,12 +69,102 @@ def test_the_format_of_old_checkpoints(tmp_path: Path) -> None:
     assert_loaded(load(path)[0], tensors)
 
 
-@pytest.mark.parametrize("nest", ["state_dict", "model", "backbone"])
-@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "model.", "module.backbone."])
+@pytest.mark.parametrize("nest", ["state_dict", "state_dict_backbone", "model_ema", "nets.0"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "features.module._orig_mod."])
 def test_wrappers_are_taken_off(tmp_path: Path, prefix: str, nest: str) -> None:
     path, tensors = tmp_path / "w.pth", state()
-    torch.save({"epoch": 3, nest: {prefix + key: value for key, value in tensors.items()}}, path)
-    assert_loaded(load(path)[0], tensors)
+    weights: object = {prefix + key: value for key, value in tensors.items()}
+    for part in reversed(nest.split(".")):
+        weights = [weights] if part.isdecimal() else {part: weights}
+    assert isinstance(weights, dict)
+    # What training scripts keep beside the weights: numbers, tensors, an optimizer's state.
+    beside = {
+        "epoch": torch.tensor(3),
+        "best_acc": np.float64(0.99),
+        "hyper_parameters": argparse.Namespace(lr=0.1),
+        "path": Path("/data"),
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]},
+    }
+    torch.save(beside | weights, path)
+    module, notes = load(path)
+    assert_loaded(module, tensors)
+    assert notes == ()
+
+
+def test_a_wrapper_inside_a_key(tmp_path: Path) -> None:
+    """As torch.compile of a part of a network leaves it."""
+    tensors = state()
+    torch.save(
+        {key.replace(".", "._orig_mod."): v for key, v in tensors.items()}, tmp_path / "w.pth"
+    )
+    assert_loaded(load(tmp_path / "w.pth")[0], tensors)
+
+
+def test_of_several_fitting_mappings_the_first_is_taken_and_said(tmp_path: Path) -> None:
+    tensors = state()
+    others = {f"module.{key}": value + 1 for key, value in tensors.items()}
+    torch.save({"state_dict": tensors, "state_dict_ema": others}, tmp_path / "w.pth")
+    module, notes = load(tmp_path / "w.pth")
+    assert notes == ("'state_dict' was taken; 'state_dict_ema' would fit as well.",)
+    assert_loaded(module, tensors)
+
+
+def test_a_teacher_beside_the_network_is_left_out_and_said(tmp_path: Path) -> None:
+    tensors = {f"student.{key}": value for key, value in state().items()}
+    torch.save(tensors | {f"loss.{i}": torch.ones(2) for i in range(5)}, tmp_path / "w.pth")
+    module, notes = load(tmp_path / "w.pth")
+    assert notes == (
+        "Left out, since the network has no such tensors: 'loss.0', 'loss.1', 'loss.2' and 2 more.",
+    )
+    assert_loaded(module, state())
+
+
+def test_a_mapping_that_holds_itself(tmp_path: Path) -> None:
+    content: dict[str, object] = {"model": state()}
+    content["self"] = content
+    torch.save(content, tmp_path / "w.pth")
+    assert_loaded(load(tmp_path / "w.pth")[0], state())
+
+
+def test_integers_in_place_of_weights_are_refused(tmp_path: Path) -> None:
+    tensors = state()
+    tensors["0.weight"] = (tensors["0.weight"] * 40).to(torch.int8)
+    torch.save(tensors, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"'0.weight' is int8: quantized weights are of no use"):
+        load(tmp_path / "w.pth")
+
+
+def test_where_nothing_fits_the_files_own_keys_are_named(tmp_path: Path) -> None:
+    torch.save({"net": {f"enc.{i}.w": torch.ones(2) for i in range(5)}}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"own first keys: 'enc.0.w', 'enc.1.w', 'enc.2.w' and 2"):
+        load(tmp_path / "w.pth")
+    torch.save({"epoch": 3, "lr": 0.1}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"hold no tensors by name .* first keys: 'epoch', 'lr'"):
+        load(tmp_path / "w.pth")
+
+
+def test_torchscript_is_named_and_its_remedy_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, images = tmp_path / "scripted.pt", torch.rand(2, 3, 112, 112)
+    network = nn.Sequential(nn.Conv2d(3, 2, 3, stride=50), nn.Flatten(), nn.Linear(18, 4)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(network), path)
+    with pytest.raises(UserError, match=r"scripted.pt' is TorchScript, a program") as caught:
+        read_weights(path)
+    with pytest.raises(UserError, match="is TorchScript, a program"):
+        zoo.load(str(path))
+    command = re.search(r'python -c "(.*?)" - and name \'(.*?)\'', str(caught.value))
+    assert command
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(command[1])
+    session = onnxruntime.InferenceSession(tmp_path / command[2])
+    with torch.no_grad():
+        expected = network(images).numpy()
+    np.testing.assert_allclose(session.run(None, {"x": images.numpy()})[0], expected, atol=1e-5)
 
 
 def test_a_modules_own_keys_are_not_taken_for_wrappers(tmp_path: Path) -> None:
@@ -90,18 +188,17 @@ def test_classification_layers_are_left_out_and_said(tmp_path: Path) -> None:
     tensors = state() | {"logits.weight": torch.ones(9, 4), "logits.bias": torch.ones(9)}
     torch.save(tensors, tmp_path / "w.pth")
     module, notes = load(tmp_path / "w.pth")
-    assert notes == ("Classification layers were left out: logits.weight, logits.bias.",)
+    expected = "Left out, since the network has no such tensors: 'logits.weight', 'logits.bias'."
+    assert notes == (expected,)
     assert_loaded(module, tensors)
 
 
 def test_a_classifiers_name_is_no_excuse_where_the_network_uses_it() -> None:
     module = nn.ModuleDict({"fc": nn.Linear(2, 2)})
-    tensors = {key: torch.ones(shape) for key, shape in shapes_of(module).items()}
-    assert fit(tensors, module).problem == ""
-    assert (
-        "unknown to it, first 'fc.extra'"
-        in fit(tensors | {"fc.extra": torch.ones(1)}, module).problem
-    )
+    tensors = dict(module.state_dict())
+    assert fit({"": tensors}, module).problem == ""
+    more = fit({"": tensors | {"fc.extra": torch.ones(1)}}, module)
+    assert "unknown to it, first 'fc.extra'" in more.problem
 
 
 def test_other_architectures_are_recognized(tmp_path: Path) -> None:
@@ -189,8 +286,6 @@ def test_damaged_files(tmp_path: Path, suffix: str, damage: str) -> None:
 
 
 def test_other_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"must end in .safetensors"):
-        read_weights(tmp_path / "w.txt")
     with pytest.raises(UserError, match="do not exist"):
         read_weights(tmp_path / "w.pth")
     torch.save([torch.ones(2)], tmp_path / "w.pth")

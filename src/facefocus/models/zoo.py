@@ -5,8 +5,8 @@ Every fact about them is in ``zoo.toml`` beside this file, checked on reading.
 
 from __future__ import annotations
 
+import re
 import shutil
-import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -20,13 +20,14 @@ from torch import nn
 
 from facefocus import locations
 from facefocus.errors import UserError, did_you_mean
+from facefocus.files import write_atomically
 from facefocus.models.custom import load_factory, load_program, sha256
 from facefocus.models.download import download
 from facefocus.models.layers import LayerTable, trace_layers
 from facefocus.models.onnx import CONVERTED, OnnxRecognizer, load_converted
 from facefocus.models.preprocessing import Preprocessing, from_mapping, read_beside
 from facefocus.models.recognizer import Recognizer, TorchRecognizer, white_box
-from facefocus.models.weights import SUFFIXES, load_into, read_weights
+from facefocus.models.weights import fitting, is_weights, load_into, read_weights
 from facefocus.progress import Progress, silent
 from facefocus.registry import Registry
 
@@ -41,8 +42,21 @@ ARCHITECTURES.add("inception_resnet_v1", "facefocus.models.inception_resnet:Ince
 #: recognizer or a function without arguments that makes one.
 PLUGINS: Registry[Callable[[], Recognizer] | Recognizer] = Registry("recognizer")
 
+#: Networks by the names that people know them by, and a recognizer that has each one's options and
+#: usual preprocessing.
+NETWORKS = {
+    "iresnet18": "iresnet18-glint360k",
+    "iresnet50": "iresnet50-glint360k",
+    "iresnet100": "iresnet100-glint360k",
+    "inception_resnet_v1": "facenet-vggface2",
+    "mobilefacenet": "mobilefacenet-casia",
+    "squeezenet": "squeezenet-vggface2",
+}
+
 #: Weights that are part of the package lie below.
 _PACKAGED = Path(__file__).parent
+#: Weights that the user added under names of their own lie below this folder of the cache.
+_OWN = "own"
 
 #: A value of an architecture's option, as TOML can hold it.
 Option = bool | int | float | str | list[int]
@@ -133,10 +147,35 @@ class Entry(BaseModel):
         return f"{self.architecture}({options})"
 
 
-@cache
 def entries() -> Mapping[str, Entry]:
-    """Every recognizer of the zoo, by name."""
+    """Every recognizer of the zoo and every one that the user added, by name.
+
+    Raises:
+        UserError: The record of an added one is damaged; names it.
+    """
+    return {**_packaged(), **_added()}
+
+
+@cache
+def _packaged() -> Mapping[str, Entry]:
     return read_entries((files("facefocus.models") / "zoo.toml").read_text("utf-8"))
+
+
+def _added() -> dict[str, Entry]:
+    found = {}
+    for path in sorted(_own_folder().glob("*.json")):
+        try:
+            found[path.stem] = Entry.model_validate_json(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"The record '{path}' of an added recognizer is damaged. Delete it, and add the "
+                f"weights again: facefocus models add {path.stem} FILE --architecture NAME."
+            ) from error
+    return found
+
+
+def _own_folder() -> Path:
+    return locations.cache_dir() / "models" / _OWN
 
 
 def read_entries(text: str) -> dict[str, Entry]:
@@ -229,7 +268,7 @@ def load(
     if name.startswith(CONVERTED):
         path = Path(name.removeprefix(CONVERTED))
         return load_converted(path, reader or read_beside(path))
-    suffix = Path(name).suffix
+    suffix = Path(name).suffix.lower()
     if suffix in (".onnx", ".pt2") and reader is None:
         reader = read_beside(Path(name))
     if suffix == ".onnx":
@@ -238,11 +277,8 @@ def load(
         return load_program(Path(name), reader)
     if ".py:" in name:
         return load_factory(name, reader)
-    if suffix in SUFFIXES:
-        raise UserError(
-            f"The file '{name}' holds weights only. Name the recognizer they belong to: "
-            f"facefocus models add NAME {name}."
-        )
+    if is_weights(Path(name)):
+        raise _weights_alone(Path(name), "mine")
     if reader is not None:
         raise UserError(f"The preprocessing of '{name}' is its own and cannot be given.")
     if name in PLUGINS:
@@ -289,27 +325,100 @@ def fetch(
     return path, (*notes, *_against_mirror(entry, path))
 
 
-def add(name: str, file: Path) -> tuple[Path, tuple[str, ...]]:
+def add(
+    name: str,
+    file: Path,
+    *,
+    architecture: str | None = None,
+    preprocessing: Mapping[str, object] | None = None,
+    force: bool = False,
+) -> tuple[Path, tuple[str, ...]]:
     """Check a weights file that the user has, and copy it into the user's cache.
+
+    Args:
+        name: A recognizer of the zoo, or a new name: letters, digits, ``-`` and ``_``.
+        file: Its weights.
+        architecture: For a new name: a name in `NETWORKS`, or a recognizer that has the network.
+        preprocessing: For a new name: what differs from the architecture's usual preprocessing, as
+            in TOML.
+        force: Whether another file that is there already may be replaced.
 
     Returns:
         The copy, and lines to show: the license, and what was left out on loading.
 
     Raises:
-        UserError: Unknown name, or a file that does not fit or is not the expected one.
+        UserError: Unknown name or architecture, or a file that does not fit or is not the expected
+            one, or another one is there.
     """
-    entry = describe(name)
+    known = {*_packaged(), *(alias for entry in _packaged().values() for alias in entry.aliases)}
+    if name in known:
+        if architecture is not None or preprocessing is not None:
+            raise UserError(
+                f"The network and the preprocessing of '{name}' are known. For other weights take "
+                "a name of your own."
+            )
+        entry = describe(name)
+        if entry.embedded:
+            raise UserError(f"The weights of '{name}' are part of the package: none can be added.")
+    else:
+        entry = _own_entry(name, file, architecture, preprocessing)
     notes = _verify(entry, file)
     path = _cached(entry)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as target:
-        temporary = Path(target.name)
-    try:
-        shutil.copyfile(file, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if path.is_file() and not force and sha256(path) != sha256(file):
+        raise UserError(f"'{name}' has other weights already: '{path}'. Replace them by --force.")
+    with file.open("rb") as source:
+        write_atomically(path, lambda target: shutil.copyfileobj(source, target))
+    if entry.file.startswith(f"{_OWN}/"):
+        record = entry.model_dump_json(indent=2).encode()
+        write_atomically(path.with_suffix(".json"), lambda target: target.write(record))
     return path, (entry.terms, *notes, *_against_mirror(entry, path))
+
+
+def _own_entry(
+    name: str, file: Path, architecture: str | None, preprocessing: Mapping[str, object] | None
+) -> Entry:
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name) or name in PLUGINS:
+        raise UserError(
+            f"The name of a recognizer must be new, of letters, digits, - and _. Got '{name}'."
+        )
+    if architecture is None:
+        raise _weights_alone(file, name)
+    known = [*NETWORKS, *entries()]
+    if architecture not in known:
+        raise UserError(
+            f"The 'architecture' must be one of {', '.join(NETWORKS)}, or a recognizer that has it."
+            f" Got '{architecture}'.{did_you_mean(architecture, known)}"
+        )
+    alike = describe(NETWORKS.get(architecture, architecture))
+    reading = {**alike.preprocessing, **(preprocessing or {})}
+    from_mapping(reading, where=f"recognizer '{name}'")
+    return Entry(
+        title=f"{name}, from {file.name}",
+        architecture=alike.architecture,
+        options=alike.options,
+        preprocessing=reading,
+        training="not stated",
+        data="real",
+        source="a file of the user",
+        license="not stated",
+        commercial="unknown",
+        file=f"{_OWN}/{name}.weights",
+    )
+
+
+def _weights_alone(file: Path, name: str) -> UserError:
+    """What to do with weights of which nobody has said what network they belong to."""
+    fits = fitting(read_weights(file), catalog())
+    if not fits:
+        return UserError(
+            f"The file '{file}' holds weights only, and they fit no network that is known here "
+            f"({', '.join(NETWORKS)}). Write a Python file with a function that makes the network "
+            "and loads them, and name it as FILE.py:FUNCTION."
+        )
+    return UserError(
+        f"The file '{file}' holds weights only. They fit {' and '.join(fits)}: run facefocus "
+        f"models add {name} {file} --architecture {fits[0]}, then name '{name}'."
+    )
 
 
 def layers(name: str) -> LayerTable:
@@ -328,13 +437,16 @@ def layers(name: str) -> LayerTable:
 
 
 def catalog() -> dict[str, Callable[[], nn.Module]]:
-    """Makers of every network of the zoo, by the names of the recognizers that use it."""
-    shared: dict[str, list[str]] = {}
+    """Makers of every network of the zoo, by a name that ``models add --architecture`` takes."""
     makers: dict[str, Callable[[], nn.Module]] = {}
-    for name, entry in entries().items():
-        shared.setdefault(entry.identity, []).append(name)
-        makers.setdefault(entry.identity, entry.build)
-    return {"/".join(users): makers[identity] for identity, users in shared.items()}
+    seen = set()
+    known = _packaged()
+    usual = {name: known[like] for name, like in NETWORKS.items() if like in known}
+    for name, entry in {**usual, **known}.items():
+        if entry.identity not in seen:
+            seen.add(entry.identity)
+            makers[name] = entry.build
+    return makers
 
 
 def uninitialized(make: Callable[[], nn.Module]) -> nn.Module:

@@ -26,7 +26,7 @@ from facefocus.files import write_atomically
 from facefocus.locations import expanded, private
 from facefocus.models.custom import sha256
 from facefocus.models.recognizer import TorchRecognizer
-from facefocus.models.weights import read_weights
+from facefocus.models.weights import load_into, read_weights
 from facefocus.planted import check_planted, planted_record
 from facefocus.progress import Progress, silent
 from facefocus.training.data import Split, split
@@ -106,7 +106,7 @@ def _half(module: nn.Module) -> dict[str, torch.Tensor]:
 def _shipped(recipe: Recipe, weights: Path) -> TorchRecognizer:
     """The recognizer as its user will have it: every figure of the card is of this one."""
     module = build(recipe).requires_grad_(False)
-    module.load_state_dict(read_weights(weights).tensors, strict=False)
+    load_into(module, read_weights(weights), architecture=recipe.name, catalog={})
     return TorchRecognizer(recipe.name, module.eval(), recipe.network.reader(), identity="")
 
 
