@@ -358,14 +358,17 @@ def test_photographs_are_fetched_and_prepared(
         command(*arguments.split(), "--which", "original", "--out", "there")
         assert seen[1] == ((Path("there"),), {"which": "original"})
         return
-    pairs = {} if "folder" in function else {"pairs": None}
-    assert options == {**pairs, "align": "yunet", "crop": "arcface112", "detector": None}
+    folder = "folder" in function
+    align, copies = ("yunet", {"keep_duplicates": False}) if folder else ("auto", {})
+    usual = {"pairs": None, "align": align, "crop": "arcface112", "detector": None}
+    assert options == usual | copies
     more = ["--crop", "facenet160", "--align", "none", "--out", "there", "--detector", "y.onnx"]
+    more += ["--pairs", "list.csv"]
     command(*arguments.split(), *more)
     given, options = seen[1]
     assert str(given[1]) == "there"
     changed = {"align": "none", "crop": "facenet160", "detector": Path("y.onnx")}
-    assert options == {**pairs, **changed}
+    assert options == {"pairs": Path("list.csv")} | changed | copies
 
 
 def test_an_unknown_crop_is_named(command: Command) -> None:

@@ -38,9 +38,9 @@ app.add_typer(ls_app, name="ls")
 
 Source = Annotated[Path, typer.Option(help="Archive or folder of the photographs.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the face set; faces/NAME by default.")]
-Align = Annotated[str, typer.Option(help="'yunet', or 'none' for crops that are aligned already.")]
+Align = Annotated[str, typer.Option(help="'yunet', or 'none' for aligned crops; 'auto' looks.")]
 Crop = Annotated[str, typer.Option(help="'arcface112', or 'facenet160' for FaceNet.")]
-PairsFile = Annotated[Path | None, typer.Option(help="The official list of pairs.")]
+PairsFile = Annotated[Path | None, typer.Option(help="A verification list, in any form.")]
 Detector = Annotated[Path | None, typer.Option(help="YuNet model file.")]
 FacesDir = Annotated[Path, typer.Option("--faces", help="A prepared face set.")]
 Model = Annotated[str, typer.Option(help="A recognizer: see 'facefocus ls models'.")]
@@ -108,7 +108,7 @@ def prepare_lfw(
     source: Source,
     out: Out = None,
     pairs: PairsFile = None,
-    align: Align = "yunet",
+    align: Align = "auto",
     crop: Crop = "arcface112",
     detector: Detector = None,
 ) -> None:
@@ -133,7 +133,7 @@ def prepare_calfw(
     source: Source,
     out: Out = None,
     pairs: PairsFile = None,
-    align: Align = "yunet",
+    align: Align = "auto",
     crop: Crop = "arcface112",
     detector: Detector = None,
 ) -> None:
@@ -158,7 +158,7 @@ def prepare_cplfw(
     source: Source,
     out: Out = None,
     pairs: PairsFile = None,
-    align: Align = "yunet",
+    align: Align = "auto",
     crop: Crop = "arcface112",
     detector: Detector = None,
 ) -> None:
@@ -182,9 +182,13 @@ def prepare_cplfw(
 def prepare_folder(
     source: Source,
     out: Out = None,
+    pairs: PairsFile = None,
     align: Align = "yunet",
     crop: Crop = "arcface112",
     detector: Detector = None,
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep-duplicates", help="Count a photo under several names each time.")
+    ] = False,
 ) -> None:
     """Your own photographs: one sub-folder per person."""
     with _long_job() as progress:
@@ -193,9 +197,11 @@ def prepare_folder(
         report = prepare(
             source,
             out or Path("faces") / source.resolve().name,
+            pairs=pairs,
             align=align,
             crop=crop,
             detector=detector,
+            keep_duplicates=keep_duplicates,
             progress=progress,
         )
     _print_lines(report.lines())

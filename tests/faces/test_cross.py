@@ -51,7 +51,9 @@ def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def cplfw() -> dict[str, bytes]:
     """The layout as published: the images, the aligned images, and landmarks."""
     files = {f"cplfw/images/{name}": encoded(pixels(i)) for i, name in enumerate(CPLFW)}
-    files |= {f"cplfw/aligned images/{name}": encoded(pixels(99)) for name in CPLFW}
+    files |= {
+        f"cplfw/aligned images/{name}": encoded(pixels(99 + i)) for i, name in enumerate(CPLFW)
+    }
     other = [
         "cplfw/CP_landmarks/Al_Bo_1_5loc_attri.txt",
         "cplfw/images/Thumbs.db",

@@ -223,3 +223,43 @@ def test_a_list_names_pictures_by_their_paths(tmp_path: Path) -> None:
     (tmp_path / "lfw.txt").write_text("Al Di 1 2\n")
     with pytest.raises(UserError, match=r"Line 1 .* must name images of the set. Got 'Al Di 1'"):
         run(source, tmp_path / "b", pairs=tmp_path / "lfw.txt")
+
+
+def copies(root: Path) -> Path:
+    """Al: one photo under three names and another; Bo: two photos, of which Cy has one."""
+    files = {name: encoded(pixels(1)) for name in ("IMG_1 (1).png", "IMG_1 copy.png", "IMG_1.png")}
+    own = {f"Al/{name}": data for name, data in files.items()} | {"Al/2.png": encoded(pixels(2))}
+    own["Bo/1.png"] = encoded(pixels(3))
+    # Another file of equal pixels: the crops decide.
+    return put(root, own | {"Bo/2.png": encoded(pixels(4)), "Cy/1.bmp": encoded(pixels(3), "BMP")})
+
+
+def test_a_photo_under_several_names_counts_once_and_one_of_two_people_not_at_all(
+    tmp_path: Path,
+) -> None:
+    report = run(copies(tmp_path / "in"), tmp_path / "out")
+    assert open_faceset(tmp_path / "out").names.tolist() == ["Al/2.png", "Al/IMG_1.png", "Bo/2.png"]
+    assert report.unusable == {
+        "the same photo as another of this person": 2,
+        "the same photo as one of another person": 2,
+    }
+    assert report.notes == (
+        "1 photo is there under 3 names of the same person, each counts once:"
+        " Al/IMG_1.png = Al/IMG_1 (1).png = Al/IMG_1 copy.png.",
+        "1 photo is there under 2 names of different people, none is used: Bo/1.png = Cy/1.bmp.",
+    )
+    assert run(tmp_path / "in", tmp_path / "out").already_complete
+    with pytest.raises(UserError, match="different setting of 'align', 'crop' or duplicates"):
+        run(tmp_path / "in", tmp_path / "out", keep_duplicates=True)
+
+
+def test_copies_are_kept_on_request_or_where_a_list_names_them(tmp_path: Path) -> None:
+    source = copies(tmp_path / "in")
+    report = run(source, tmp_path / "all", keep_duplicates=True)
+    assert (report.images, report.unusable) == (7, {})
+    assert [", all are kept: " in note for note in report.notes] == [True, True]
+    (tmp_path / "list.txt").write_text("Al/2.png Al/IMG_1 copy.png 1\nAl/2.png Bo/2.png 0\n")
+    report = run(source, tmp_path / "listed", pairs=tmp_path / "list.txt")
+    assert report.unusable == {"the same photo as one of another person": 2}
+    assert (report.pairs, report.pairs_missing) == (2, 0)
+    assert "all are kept" in report.notes[0] and "none is used" in report.notes[1]

@@ -88,6 +88,27 @@ def test_copies_that_people_have_are_the_same_set(tmp_path: Path, copy: str) -> 
     assert report.notes == ("ignored 1 .csv (no picture)",)
 
 
+def test_crops_of_112_pixels_are_taken_as_they_are(tmp_path: Path) -> None:
+    """The sets of aligned crops: ``lfw_112x112`` beside ``lfw_ann.txt``."""
+    for seed, name in enumerate(("Al/Al_0001", "Al/Al_0002", "Cy/Cy_0001")):
+        path = tmp_path / "val" / "lfw_112x112" / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(pixels(seed, 112, 112)))
+    (tmp_path / "val" / "lfw_ann.txt").write_text(
+        "1 lfw_112x112/Al/Al_0001.jpg lfw_112x112/Al/Al_0002.jpg\n"
+        "0 lfw_112x112/Al/Al_0002.jpg lfw_112x112/Cy/Cy_0001.jpg\n"
+    )
+    for source in (tmp_path / "val", tmp_path / "val" / "lfw_112x112"):
+        out = tmp_path / f"out {source.name}"
+        report = prepare_lfw(source, out)
+        assert np.array_equal(open_faceset(out).frames, [pixels(i, 112, 112) for i in range(3)])
+        assert (report.pairs, report.pairs_missing) == (2, 0)
+        assert "taken as aligned crops, as they are. To look for" in report.notes[-1]
+        assert prepare_lfw(source, out).already_complete
+    with pytest.raises(UserError, match="different setting of 'align'"):
+        prepare_lfw(tmp_path / "val", tmp_path / "out val", align="yunet")
+
+
 def test_what_is_no_image_of_the_set_is_counted(tmp_path: Path) -> None:
     files = {"lfw/Cy/Cy_0001_1.png": 0, "lfw/Cy/Cy_0001_0.png": 1, "lfw/Cy/Cy_0001_2.png": 2}
     files |= {"lfw/Cy/Al_Bo_0009.png": 3, "lfw/Cy/Cy_1.png": 4}

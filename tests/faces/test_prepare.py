@@ -112,7 +112,9 @@ def test_a_complete_set_is_left_alone(tmp_path: Path) -> None:
 
 def test_other_settings_need_another_folder(tmp_path: Path) -> None:
     run(tmp_path / "out")
-    with pytest.raises(UserError, match="with a different 'align' or 'crop' setting"):
+    with pytest.raises(
+        UserError, match="with a different setting of 'align', 'crop' or duplicates"
+    ):
         run(tmp_path / "out", align="yunet")
     with pytest.raises(UserError, match="with a different title"):
         run(tmp_path / "out", title="more")
@@ -185,7 +187,7 @@ def test_nothing_listed_and_listed_twice(tmp_path: Path) -> None:
 
 
 def test_wrong_options(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"'align' must be one of yunet, none. Got 'mtcnn'"):
+    with pytest.raises(UserError, match=r"'align' must be one of yunet, none, auto. Got 'mtcnn'"):
         run(tmp_path / "out", align="mtcnn")
     with pytest.raises(UserError, match=r"'crop' must be one of arcface112, facenet160. Got .*160"):
         run(tmp_path / "out", crop="facenet-160")

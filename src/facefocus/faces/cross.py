@@ -60,7 +60,7 @@ def prepare_calfw(
     out: Path,
     *,
     pairs: Path | None = None,
-    align: str = "yunet",
+    align: str = "auto",
     crop: str = "arcface112",
     detector: Path | None = None,
     workers: int | None = None,
@@ -78,7 +78,7 @@ def prepare_calfw(
         out: Where the face set goes.
         pairs: ``pairs_CALFW.txt``; None looks in the source, beside it, then among the data. Where
             there is none, the set has no verification list and the report says so.
-        align: ``"yunet"``, or ``"none"`` for a source of aligned crops.
+        align: ``"yunet"``, ``"none"`` for aligned crops, or ``"auto"``, see `prepare`.
         crop: ``"arcface112"`` or ``"facenet160"``, see `prepare`.
         detector: YuNet's file, if not in the usual places.
         workers: Threads; None for one for each CPU.
@@ -106,7 +106,7 @@ def prepare_cplfw(
     out: Path,
     *,
     pairs: Path | None = None,
-    align: str = "yunet",
+    align: str = "auto",
     crop: str = "arcface112",
     detector: Path | None = None,
     workers: int | None = None,

@@ -47,6 +47,7 @@ def prepare_folder(
     align: str = "yunet",
     crop: str = "arcface112",
     detector: Path | None = None,
+    keep_duplicates: bool = False,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> PrepareReport:
@@ -64,6 +65,9 @@ def prepare_folder(
         align: ``"yunet"``, or ``"none"`` for pictures that are aligned crops already.
         crop: ``"arcface112"`` or ``"facenet160"``, see `prepare`.
         detector: YuNet's file, if not in the usual places.
+        keep_duplicates: Let the same photo under several names count as often. By default it counts
+            once, or with a list, which names the photos, as often as it is there; where it is said
+            to show two people, not at all.
         workers: Threads; None for one for each CPU.
         progress: Called as ``("prepare" | "write", images done, images)``.
 
@@ -83,6 +87,7 @@ def prepare_folder(
         crop=crop,
         detector=detector,
         pairs=listed,
+        duplicates="keep" if keep_duplicates else "once" if pairs is None else "report",
         workers=workers,
         progress=progress,
     )

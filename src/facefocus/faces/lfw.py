@@ -39,7 +39,7 @@ def prepare_lfw(
     out: Path,
     *,
     pairs: Path | None = None,
-    align: str = "yunet",
+    align: str = "auto",
     crop: str = "arcface112",
     detector: Path | None = None,
     workers: int | None = None,
@@ -54,7 +54,7 @@ def prepare_lfw(
         pairs: ``pairs.txt`` or a list of any form that `lists` reads; None looks in the source,
             beside it, then among the data. Where there is none, the set has no verification list
             and the report says so.
-        align: ``"yunet"``, or ``"none"`` for an archive of aligned crops.
+        align: ``"yunet"``, ``"none"`` for aligned crops, or ``"auto"``, see `prepare`.
         crop: ``"arcface112"`` or ``"facenet160"``, see `prepare`.
         detector: YuNet's file, if not in the usual places.
         workers: Threads; None for one for each CPU.

@@ -31,6 +31,7 @@ from PIL import Image
 from facefocus.errors import UserError, did_you_mean, one_line
 from facefocus.faces import align as alignment
 from facefocus.faces import detect
+from facefocus.faces.duplicates import Duplicates, without_duplicates
 from facefocus.faces.faceset import (
     FRAMES,
     INDEX,
@@ -56,7 +57,7 @@ MAX_FILE_BYTES = 256 * 2**20
 _AHEAD = 16
 
 _PARTS = ".parts"
-ALIGN_MODES = ("yunet", "none")
+ALIGN_MODES = ("yunet", "none", "auto")
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,7 @@ def prepare(
     crop: str = "arcface112",
     detector: Path | None = None,
     pairs: PairList | None = None,
+    duplicates: Duplicates = "report",
     workers: int | None = None,
     progress: Progress = silent,
 ) -> PrepareReport:
@@ -202,11 +204,13 @@ def prepare(
         out: New, empty, or left by an interrupted run; needs twice the space of the frames.
         title: What the set is called.
         align: ``"yunet"`` finds and aligns the main face; ``"none"`` takes pictures that are
-            aligned crops already, all of the size of the first.
+            aligned crops already, all of the size of the first; ``"auto"`` does that where the
+            first has the size of the crop, and the report says so.
         crop: ``"arcface112"`` warps five landmarks to the ArcFace template (PROTOCOL section 1);
             ``"facenet160"`` is the face's box with a margin, for FaceNet, see `align.box_crop`.
         detector: YuNet's file, if not in the usual places.
         pairs: The verification list.
+        duplicates: What becomes of the same photo under several names.
         workers: Threads; None for one for each CPU.
         progress: Called as ``("prepare" | "write", images done, images)``.
 
@@ -216,21 +220,25 @@ def prepare(
     """
     _check_options(align, crop, workers)
     title = printable(title)
-    record = {"source": source.fingerprint, "settings": _settings(align, crop)}
     _check_folder(out)
     if (out / MANIFEST).exists():
-        return _finished(out, title, record, pairs)
+        modes = ("yunet", "none") if align == "auto" else (align,)
+        settings = [_settings(mode, crop, duplicates) for mode in modes]
+        return _finished(out, title, source.fingerprint, settings, pairs)
     pictures = _escaped(source.load())
     _check_pictures(source, pictures)
+    if align == "auto":
+        align, pictures = _chosen_mode(source, pictures, crop)
+    record = {"source": source.fingerprint, "settings": _settings(align, crop, duplicates)}
     size, make = _maker(source, pictures, align, crop, detector)
     with _writing(out):
         parts = _open_parts(out, record, size)
         _make_parts(pictures, parts, make, workers or os.cpu_count() or 1, progress)
-        rows, frames = _assembled(pictures, parts)
+        rows, frames, copies = _assembled(pictures, parts, duplicates)
         if not frames:
             _clean(out)
             raise _nothing_usable(source, rows)
-        notes = {"notes": list(pictures.notes)}
+        notes = {"notes": [*copies, *pictures.notes]}
         write_faceset(
             out,
             title=title,
@@ -244,9 +252,10 @@ def prepare(
     return _report(out, already_complete=False)
 
 
-def _settings(align: str, crop: str) -> dict[str, Any]:
+def _settings(align: str, crop: str, duplicates: Duplicates) -> dict[str, Any]:
+    copies = {} if duplicates == "report" else {"duplicates": duplicates}
     if align == "none":
-        return {"align": "none"}
+        return {"align": "none", **copies}
     if crop == "facenet160":
         geometry: dict[str, Any] = {"crop": crop, "margin": alignment.BOX_MARGIN}
     else:
@@ -258,7 +267,20 @@ def _settings(align: str, crop: str) -> dict[str, Any]:
         "detection_side": detect.DETECTION_SIDE,
         **geometry,
         "side": alignment.CROP_SIDES[crop],
+        **copies,
     }
+
+
+def _chosen_mode(source: Source, pictures: Pictures, crop: str) -> tuple[str, Pictures]:
+    """``none`` for pictures of the size of the crop, with a note that says so; else ``yunet``."""
+    side = alignment.CROP_SIDES[crop]
+    if crop != "arcface112" or _first_size(source, pictures) != (side, side):
+        return "yunet", pictures
+    note = (
+        f"The pictures have {side}x{side} pixels and are taken as aligned crops, as they are. "
+        "To look for faces in them: --align yunet."
+    )
+    return "none", replace(pictures, notes=[*pictures.notes, note])
 
 
 def _check_options(align: str, crop: str, workers: int | None) -> None:
@@ -306,26 +328,32 @@ def _escaped(pictures: Pictures) -> Pictures:
 def _check_pictures(source: Source, pictures: Pictures) -> None:
     if not pictures.entries:
         raise UserError(f"'{source.name}' must hold pictures of people. Got none.")
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for entry in pictures.entries:
         if entry.name in seen:
             raise UserError(
-                f"'{source.name}' must hold every image once. Got '{entry.name}' twice."
+                f"'{source.name}' must hold every image once. Got '{entry.name}' twice: "
+                f"'{printable(seen[entry.name])}' and '{printable(entry.path)}'."
             )
-        seen.add(entry.name)
+        seen[entry.name] = entry.path
 
 
 # Finished sets ------------------------------------------------------------------------------------
 
 
 def _finished(
-    out: Path, title: str, record: dict[str, Any], pairs: PairList | None
+    out: Path,
+    title: str,
+    source: str,
+    settings: Sequence[dict[str, Any]],
+    pairs: PairList | None,
 ) -> PrepareReport:
     """The report of the set that is there, if it is the one that was asked for."""
     manifest = read_manifest(out)
     made, listed = manifest["record"], manifest["pairs"]
-    words = {"source": "source", "settings": "'align' or 'crop' setting"}
-    differs = [word for key, word in words.items() if made.get(key) != record[key]]
+    differs = [] if made.get("source") == source else ["source"]
+    if made.get("settings") not in settings:
+        differs.append("setting of 'align', 'crop' or duplicates")
     if manifest["title"] != title:
         differs.append("title")
     if pairs is not None and (listed is None or listed["sha256"] != pairs.sha256):
@@ -568,8 +596,13 @@ def _clean(out: Path) -> None:
         path.unlink()
 
 
-def _assembled(pictures: Pictures, parts: _Parts) -> tuple[list[IndexRow], list[_Place]]:
-    """All rows sorted by identity and name, and the places of the frames in that order."""
+def _assembled(
+    pictures: Pictures, parts: _Parts, duplicates: Duplicates
+) -> tuple[list[IndexRow], list[_Place], list[str]]:
+    """All rows sorted by identity and name, the places of their frames, and what is said of copies.
+
+    The places are those of the rows without a reason, in the same order.
+    """
     placed: list[tuple[IndexRow, _Place | None]] = [(row, None) for row in pictures.refused]
     for chunk in range(parts.done()):
         slot = 0
@@ -577,7 +610,10 @@ def _assembled(pictures: Pictures, parts: _Parts) -> tuple[list[IndexRow], list[
             placed.append((row, _Place(chunk, slot) if row.reason is None else None))
             slot += row.reason is None
     placed.sort(key=lambda pair: (pair[0].identity, pair[0].name))
-    return [row for row, _ in placed], [place for _, place in placed if place is not None]
+    frames = (parts.frame(place) for _, place in placed if place is not None)
+    rows, said = without_duplicates([row for row, _ in placed], frames, duplicates)
+    both = zip(rows, (place for _, place in placed), strict=True)
+    return rows, [place for row, place in both if place and row.reason is None], said
 
 
 @contextmanager
