@@ -224,10 +224,14 @@ def w4() -> list[Row]:
     pairs = ordered_pairs(IMAGES, None, np.random.default_rng(0))
     method = METHODS["s-rise"]
     assert isinstance(method, PerturbationMethod)
-    masks = mask_set(method, frames.shape[1:3], seed=0, options={"masks": str(MASKS)})
+    options = {"masks": str(MASKS), "weights": "plain"}  # as the direct loop weighs
+    masks = [
+        mask_set(method, frames.shape[1:3], str(number), seed=0, options=options)
+        for number in range(IMAGES)
+    ]
     plain = recognizer("MobileFaceNet")
     clean = plain.embed_reference(frames)
-    drawn = np.concatenate(list(masks))
+    drawn = [np.concatenate(list(own)) for own in masks]
     assert isinstance(plain.module, nn.Module)
     module, device = plain.module, next(plain.module.parameters()).device
 
@@ -239,7 +243,9 @@ def w4() -> list[Row]:
         box.embed(frames)  # compiles
 
         def run(_: int) -> None:
-            embedded[name] = [masked_embeddings(box, frame, masks) for frame in frames]
+            embedded[name] = [
+                masked_embeddings(box, frame, own) for frame, own in zip(frames, masks, strict=True)
+            ]
             perturbation_identity_map(masks, embedded[name], clean, pairs)
 
         return run
@@ -250,7 +256,7 @@ def w4() -> list[Row]:
             module,
             lambda part: plain.preprocessing(part.to(device)),
             frames[explained],
-            drawn,
+            drawn[explained],
             torch.from_numpy(clean[other]).to(device),
         )
 
@@ -267,7 +273,7 @@ def w4() -> list[Row]:
             rival_seconds=len(pairs) * _median(times["direct"]),
             agreement={
                 "the direct loop": max(
-                    _difference(pair_maps(masks, embedded[name][a], clean[[b]])[0], found)
+                    _difference(pair_maps(masks[a], embedded[name][a], clean[[b]])[0], found)
                     for (a, b), found in looped.items()
                 )
             },

@@ -257,18 +257,15 @@ def test_a_pairs_map_does_not_depend_on_the_other_pairs(some: pairwise.PairFrame
     np.testing.assert_array_equal(alone.maps, whole.maps[-2:])
 
 
-def test_black_box_maps_are_those_of_an_experiment(
-    some: pairwise.PairFrames, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pairwise, "GROUP", 2)
+def test_black_box_maps_are_those_of_an_experiment(some: pairwise.PairFrames) -> None:
     recognizer, method = tiny_recognizer(), METHODS["corr-rise"]
     assert isinstance(method, PerturbationMethod)
     three = pairwise.PairFrames(
         some.frames, some.names, some.first[:3], some.second[:3], some.mated[:3]
     )
     made = pairwise.masked_pair_maps(recognizer, method, three, seed=5)
-    masks = mask_set(method, (32, 32), seed=5)
     for place in range(3):
+        masks = mask_set(method, (32, 32), str(some.names[some.first[place]]), seed=5)
         masked = masked_embeddings(recognizer, some.frames[some.first[place]], masks)
         reference = recognizer.embed(some.frames[[some.second[place]]])
         found = torch.from_numpy(pair_maps(masks, masked, reference))

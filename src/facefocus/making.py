@@ -42,17 +42,20 @@ def embed(session: Session, task: EmbedTask, progress: Progress) -> None:
 
 def embed_masked(session: Session, task: MaskedTask, progress: Progress) -> None:
     """Embeddings of one photo under every mask of a perturbation method."""
-    masks = _mask_set(session, task.method, task.options)
+    masks = _mask_set(session, task.method, task.options, task.row)
     frame = np.asarray(session.faces.frames[task.row])
     recognizer = session.recognizers[task.recognizer]
     embeddings = masked_embeddings(recognizer, frame, masks, progress=progress)
     session.store.save(task.key, {"embeddings": embeddings})
 
 
-def _mask_set(session: Session, name: str, options: tuple[tuple[str, str], ...]) -> MaskSet:
-    method = METHODS[name]
+def _mask_set(
+    session: Session, name: str, options: tuple[tuple[str, str], ...], row: int
+) -> MaskSet:
+    method, image = METHODS[name], str(session.faces.names[row])
     assert isinstance(method, PerturbationMethod)
-    return mask_set(method, session.frame, seed=session.experiment.seed, options=dict(options))
+    seed = session.experiment.seed
+    return mask_set(method, session.frame, image, seed=seed, options=dict(options))
 
 
 def make_maps(session: Session, task: MapTask, progress: Progress) -> None:
@@ -115,11 +118,11 @@ def _perturbation_maps(
     name = task.sources[0]
     clean, seed = session.embeddings(name), session.experiment.seed
     for output in outputs:
-        masks = _mask_set(session, output.spec.method, output.spec.options)
-        made = []
+        spec, made = output.spec, []
         for person in task.block.people:
             rng = generator(seed, "pairs", person.name)
-            pairs = ordered_pairs(len(person.rows), output.spec.max_pairs, rng)
+            pairs = ordered_pairs(len(person.rows), spec.max_pairs, rng)
+            masks = [_mask_set(session, spec.method, spec.options, int(r)) for r in person.rows]
             masked = _Masked(session, name, masks, person)
             made.append(perturbation_identity_map(masks, masked, clean[person.rows], pairs))
         maps, total, degenerate = zip(*made, strict=True)
@@ -130,12 +133,14 @@ def _perturbation_maps(
 class _Masked(Sequence[Any]):
     """The masked embeddings of a person's photos, read one photo at a time."""
 
-    def __init__(self, session: Session, name: str, masks: MaskSet, person: Person) -> None:
+    def __init__(
+        self, session: Session, name: str, masks: Sequence[MaskSet], person: Person
+    ) -> None:
         recognizer = session.recognizers[name]
         self._store = session.store
         self._keys = [
-            masked_key(recognizer, session.faces, int(row), masks.determined_by)
-            for row in person.rows
+            masked_key(recognizer, session.faces, int(row), own.determined_by)
+            for row, own in zip(person.rows, masks, strict=True)
         ]
         self._read: tuple[int, np.ndarray] | None = None
 

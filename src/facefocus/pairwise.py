@@ -31,13 +31,12 @@ from facefocus.saliency.methods import (
     METHODS,
     Baseline,
     GradientMethod,
-    Masks,
     Method,
     PerturbationMethod,
     Preset,
 )
 from facefocus.saliency.objectives import Objective, parse_objective
-from facefocus.saliency.perturbation import mask_set, masked_embeddings, similarities
+from facefocus.saliency.perturbation import mask_set, masked_embeddings, pair_maps
 from facefocus.seeds import generator
 from facefocus.verify import verify_recognizer
 
@@ -45,8 +44,6 @@ from facefocus.verify import verify_recognizer
 CONTROL = "random"
 #: Points of a curve, from 0 to 100 % of the pixels.
 STEPS = 11
-#: Pairs whose black-box maps are made together, so that masks are drawn once for them.
-GROUP = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -383,24 +380,16 @@ def masked_pair_maps(
 ) -> PairMaps:
     """Maps of the first image of each pair from its similarity to the second under masks.
 
-    Every pair costs a forward pass for each mask; the set of masks is that of an experiment.
+    Every pair costs a forward pass for each mask; an image's masks are those of an experiment.
     """
-    masks = mask_set(method, (pairs.frames.shape[1], pairs.frames.shape[2]), seed=seed)
-    parts = []
-    for start in range(0, len(pairs.first), GROUP):
-        part = slice(start, start + GROUP)
-        references = recognizer.embed(pairs.frames[pairs.second[part]])
-        found = np.empty((len(references), masks.count))
-        for place, (row, reference) in enumerate(zip(pairs.first[part], references, strict=True)):
-            masked = masked_embeddings(recognizer, pairs.frames[row], masks)
-            found[place] = similarities(masked, reference[None])[0]
-            progress("maps", start + place + 1, len(pairs.first))
-        parts.append(_combined(method, found, masks))
+    shape = (pairs.frames.shape[1], pairs.frames.shape[2])
+    references, parts = recognizer.embed(pairs.frames[pairs.second]), []
+    for place, row in enumerate(pairs.first):
+        masks = mask_set(method, shape, str(pairs.names[row]), seed=seed)
+        masked = masked_embeddings(recognizer, pairs.frames[row], masks)
+        parts.append(pair_maps(masks, masked, references[place : place + 1]))
+        progress("maps", place + 1, len(pairs.first))
     return _collected(torch.from_numpy(np.concatenate(parts)))
-
-
-def _combined(method: PerturbationMethod, found: np.ndarray, masks: Masks) -> np.ndarray:
-    return method.combine(found, masks).reshape(len(found), *masks.frame)
 
 
 def _collected(maps: torch.Tensor) -> PairMaps:

@@ -301,16 +301,17 @@ def _masked_tasks(inputs: _Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> l
             method = METHODS[output.spec.method]
             if not isinstance(method, PerturbationMethod):
                 continue
-            masks = mask_set(
-                method,
-                inputs.frame,
-                seed=inputs.experiment.seed,
-                options=dict(output.spec.options),
-            )
-            name = output.sources[0]
+            name, options = output.sources[0], output.spec.options
             for row in (int(row) for person in block.people for row in person.rows):
+                masks = mask_set(
+                    method,
+                    inputs.frame,
+                    str(inputs.faces.names[row]),
+                    seed=inputs.experiment.seed,
+                    options=dict(options),
+                )
                 key = masked_key(inputs.recognizers[name], inputs.faces, row, masks.determined_by)
-                tasks[key] = MaskedTask(key, name, row, output.spec.method, output.spec.options)
+                tasks[key] = MaskedTask(key, name, row, output.spec.method, options)
     return list(tasks.values())
 
 

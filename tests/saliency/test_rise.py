@@ -37,10 +37,24 @@ def method_of(name: str) -> PerturbationMethod:
 
 
 def masks_of(
-    name: str, count: int, *, frame: tuple[int, int] = FRAME, seed: int = 0, **options: str
+    name: str,
+    count: int,
+    *,
+    image: str = "one",
+    frame: tuple[int, int] = FRAME,
+    seed: int = 0,
+    **options: str,
 ) -> MaskSet:
     options["masks"] = str(count)
-    return mask_set(method_of(name), frame, seed=seed, options=options)
+    return mask_set(method_of(name), frame, image, seed=seed, options=options)
+
+
+def masks_of_each(name: str, count: int, images: int, **options: str) -> list[MaskSet]:
+    given = {"masks": str(count), **options}
+    return [
+        mask_set(method_of(name), FRAME, f"p_{image}", seed=0, options=given)
+        for image in range(images)
+    ]
 
 
 def whole(masks: MaskSet) -> np.ndarray:
@@ -57,9 +71,12 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def embedded(
-    recognizer: Recognizer, frames: np.ndarray, masks: MaskSet
+    recognizer: Recognizer, frames: np.ndarray, masks: Sequence[MaskSet]
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    return [masked_embeddings(recognizer, one, masks) for one in frames], recognizer.embed(frames)
+    masked = [
+        masked_embeddings(recognizer, one, own) for one, own in zip(frames, masks, strict=True)
+    ]
+    return masked, recognizer.embed(frames)
 
 
 class Wide:
@@ -164,7 +181,7 @@ def test_a_group_made_alone_is_the_group_of_the_set() -> None:
         masks.group(3)
 
 
-def test_masks_depend_on_seed_method_fill_and_frame_but_not_on_rank() -> None:
+def test_masks_depend_on_image_seed_method_fill_and_frame_but_not_on_rank() -> None:
     base = masks_of("corr-rise", 10)
     ranked = masks_of("corr-rise", 10, rank="true")
     np.testing.assert_array_equal(base.group(0), ranked.group(0))
@@ -172,20 +189,25 @@ def test_masks_depend_on_seed_method_fill_and_frame_but_not_on_rank() -> None:
     others = [
         masks_of("corr-rise", 10, seed=1),
         masks_of("corr-rise", 10, fill="uniform"),
+        masks_of("corr-rise", 10, image="another"),
         masks_of("corr-rise", 11),
         masks_of("s-rise", 10),
     ]
     for other in others:
         assert other.determined_by != base.determined_by
+    plain = masks_of("s-rise", 10, weights="plain")
+    assert plain.determined_by == others[-1].determined_by
     assert (others[0].group(0) != base.group(0)).any()
+    assert (others[2].group(0) != base.group(0)).any()
     assert ((others[1].group(0) < 1) != (base.group(0) < 1)).any()  # other places, too
     # Groups have generators of their own.
     assert (masks_of("s-rise", 128).group(0) != masks_of("s-rise", 128).group(1)).any()
 
 
 def test_the_paper_s_settings_are_the_defaults() -> None:
-    options = {name: dict(mask_set(method_of(name), FRAME, seed=0).options) for name in METHODS_}
-    assert options["s-rise"] == {"masks": "1000"}
+    options = {name: method_of(name).resolve_options({}) for name in METHODS_}
+    # But for the plain sum, which is mostly noise.
+    assert options["s-rise"] == {"masks": "1000", "weights": "centered"}
     assert options["corr-rise"] == {"masks": "500", "fill": "black", "rank": "false"}
 
 
@@ -205,7 +227,7 @@ METHODS_ = ("s-rise", "corr-rise")
 )
 def test_wrong_options_are_refused(name: str, options: dict[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        mask_set(method_of(name), FRAME, seed=0, options=options)
+        mask_set(method_of(name), FRAME, "one", seed=0, options=options)
 
 
 # Masked images ------------------------------------------------------------------------------------
@@ -251,14 +273,18 @@ def test_similarities_are_cosines_whatever_the_block(monkeypatch: pytest.MonkeyP
 # Maps against plain loops over the definitions ----------------------------------------------------
 
 
-def test_s_rise_is_the_loop_over_its_definition() -> None:
+@pytest.mark.parametrize("weights", ["centered", "plain"])
+def test_s_rise_is_the_loop_over_its_definition(weights: str) -> None:
     recognizer, frames = tiny_recognizer(), random_frames(2)
-    masks = masks_of("s-rise", 100)
-    reference = recognizer.embed(frames[1:])
-    total = np.zeros(FRAME)
+    masks = masks_of("s-rise", 100, weights=weights)
+    reference, found = recognizer.embed(frames[1:]), []
     for mask in whole(masks).astype(np.float64):
         image = np.rint(frames[0] * mask[:, :, None]).astype(np.uint8)
-        total += cosine(recognizer.embed(image[None])[0], reference[0]) * mask
+        found.append(cosine(recognizer.embed(image[None])[0], reference[0]))
+    mean = np.mean(found) if weights == "centered" else 0.0
+    total = np.zeros(FRAME)
+    for similarity, mask in zip(found, whole(masks).astype(np.float64), strict=True):
+        total += (similarity - mean) * mask
     (got,) = pair_maps(masks, masked_embeddings(recognizer, frames[0], masks), reference)
     np.testing.assert_allclose(got, total / (100 * 0.5), atol=1e-7)
 
@@ -308,26 +334,108 @@ def test_a_pixel_that_never_varies_is_zero() -> None:
 
 
 def test_weighted_mean_by_hand() -> None:
-    got = rise.weighted_mean(np.array([[0.5, 0.25, -1.0, 0.125]]), TwoByTwo())
+    """Plain: (.25 - 1) / 2, (.5 - 1) / 2, the sum / 2. The mean is -.03125: centered, the weights
+    are .53125, .28125, -.96875, .15625, and a pixel that is never hidden gets 0."""
+    similarities = np.array([[0.5, 0.25, -1.0, 0.125]])
+    got = rise.weighted_mean(similarities, TwoByTwo(weights="plain"))
     np.testing.assert_array_equal(got, [[-0.375, -0.25, -0.0625]])
+    got = rise.weighted_mean(similarities, TwoByTwo(weights="centered"))
+    np.testing.assert_array_equal(got, [[-0.34375, -0.21875, 0.0]])
+    lifted = rise.weighted_mean(similarities / 4 + 0.5, TwoByTwo(weights="centered"))
+    np.testing.assert_array_equal(lifted, got / 4)  # what all similarities share does not matter
+
+
+class Seldom(TwoByTwo):
+    """Seven masks; by chance the first pixel is kept in six, the second in one."""
+
+    count = 7
+    values = np.array([[1, 0, 0]] * 4 + [[1, 0, 1]] * 2 + [[0, 1, 1]], np.float32)
+
+
+def test_coverage_makes_no_map() -> None:
+    """By hand: similarities .8 or .84, the higher where the last pixel is kept, so that one counts.
+
+    Plain: (4 * .8 + 2 * .84, .84, 3 * .84) / 3.5: the first pixel wins, because it was kept often.
+    Centered: mean 5.72 / 7; the deviations are -.12 / 7 (four times) and .16 / 7 (three times):
+    (-.48 + .32, .16, .48) / 7 / 3.5.
+    """
+    similarities = np.array([[0.8] * 4 + [0.84] * 3])
+    plain = rise.weighted_mean(similarities, Seldom(weights="plain"))
+    np.testing.assert_allclose(plain, [[4.88 / 3.5, 0.84 / 3.5, 2.52 / 3.5]], atol=1e-8)
+    centered = rise.weighted_mean(similarities, Seldom(weights="centered"))
+    np.testing.assert_allclose(centered, [[-0.16 / 24.5, 0.16 / 24.5, 0.48 / 24.5]], atol=1e-8)
+
+
+class Constant:
+    """A recognizer that looks at nothing; its output trembles in the last bits of float32."""
+
+    name = "constant"
+    fingerprint = "constant"
+
+    def __init__(self, noise: float) -> None:
+        self.noise = noise
+
+    def embed(self, frames: np.ndarray) -> np.ndarray:
+        level = frames.mean(axis=(1, 2, 3), dtype=np.float64)[:, None] / 255
+        return np.asarray([[0.3, -0.7, 0.1, 0.2]] * (1 + self.noise * level), np.float32)
+
+
+EVERY = [
+    ("s-rise", {"weights": "centered"}),
+    ("s-rise", {"weights": "plain"}),
+    ("corr-rise", {"rank": "false"}),
+    ("corr-rise", {"rank": "true"}),
+]
+
+
+@pytest.mark.parametrize("noise", [0.0, 2e-7])
+@pytest.mark.parametrize(("name", "options"), EVERY)
+def test_a_map_that_does_not_depend_on_the_photo_is_degenerate(
+    name: str, options: dict[str, str], noise: float
+) -> None:
+    masks = masks_of_each(name, 40, 3, **options)
+    masked, clean = embedded(Constant(noise), random_frames(3), masks)
+    pairs = ordered_pairs(3, None, np.random.default_rng(0))
+    got, total, degenerate = perturbation_identity_map(masks, masked, clean, pairs)
+    assert (total, degenerate) == (6, 6) and (got == 0).all()
+
+
+def test_centered_weights_and_own_masks_agree_between_seeds() -> None:
+    """The share of a map that its masks make, not the photo, is what two seeds do not share."""
+
+    def agreement(weights: str, own: bool) -> float:
+        frames, maps = random_frames(4) // 4 + np.uint8(120), []
+        pairs = ordered_pairs(4, None, np.random.default_rng(0))
+        for seed in (0, 1):
+            names = [f"p_{image}" if own else "all" for image in range(4)]
+            masks = [masks_of("s-rise", 200, image=n, seed=seed, weights=weights) for n in names]
+            masked, clean = embedded(tiny_recognizer(), frames, masks)
+            maps.append(perturbation_identity_map(masks, masked, clean, pairs)[0].ravel())
+        return float(np.corrcoef(np.stack(maps))[0, 1])
+
+    plain, shared, centered = (
+        agreement(weights, own)
+        for weights, own in (("plain", True), ("centered", False), ("centered", True))
+    )
+    assert centered > shared + 0.05 and centered > plain + 0.05
 
 
 # Identities ---------------------------------------------------------------------------------------
 
 
 def by_hand(
-    masks: MaskSet, masked: Sequence[np.ndarray], clean: np.ndarray, pairs: np.ndarray
+    masks: Sequence[MaskSet], masked: Sequence[np.ndarray], clean: np.ndarray, pairs: np.ndarray
 ) -> np.ndarray:
-    total = np.zeros(masks.frame)
+    total = np.zeros(masks[0].frame)
     for explained, reference in pairs:
-        (one,) = pair_maps(masks, masked[explained], clean[reference : reference + 1])
+        (one,) = pair_maps(masks[explained], masked[explained], clean[reference : reference + 1])
         total += (one - one.min()) / (one.max() - one.min())
     return total / len(pairs)
 
 
 @pytest.mark.parametrize("name", METHODS_)
 def test_an_identity_is_the_mean_of_its_normalized_pair_maps(name: str) -> None:
-    masks = masks_of(name, 70)
+    masks = masks_of_each(name, 70, 4)
     masked, clean = embedded(tiny_recognizer(), random_frames(4), masks)
     pairs = ordered_pairs(4, 7, np.random.default_rng(0))
     got, total, degenerate = perturbation_identity_map(masks, masked, clean, pairs)
@@ -340,8 +448,7 @@ def test_an_identity_is_the_mean_of_its_normalized_pair_maps(name: str) -> None:
 def test_blocks_of_pairs_change_no_bit(
     options: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = method_of("corr-rise" if options else "s-rise")
-    masks = mask_set(method, FRAME, seed=0, options={"masks": "150", **options})
+    masks = masks_of_each("corr-rise" if options else "s-rise", 150, 5, **options)
     masked, clean = embedded(Wide(), random_frames(5), masks)
     pairs = ordered_pairs(5, None, np.random.default_rng(0))
     first, *_ = perturbation_identity_map(masks, masked, clean, pairs)
@@ -362,15 +469,15 @@ class Regrouped(MaskSet):
 def test_sums_do_not_depend_on_the_grouping_of_masks(name: str) -> None:
     """Every partial sum is exact, so not one bit may differ."""
     masks = masks_of(name, 150)
-    masked, clean = embedded(tiny_recognizer(), random_frames(2), masks)
-    regrouped = Regrouped(masks.method, masks.frame, masks.seed, masks.options)
+    masked, clean = embedded(tiny_recognizer(), random_frames(2), [masks, masks])
+    regrouped = Regrouped(masks.method, masks.frame, masks.image, masks.seed, masks.options)
     expected = pair_maps(masks, masked[0], clean)
     np.testing.assert_array_equal(pair_maps(regrouped, masked[0], clean), expected)
 
 
 def test_degenerate_maps_are_left_out_and_counted() -> None:
     """A zero embedding has no cosine, so a pair that it is in has no map."""
-    masks = masks_of("s-rise", 70)
+    masks = masks_of_each("s-rise", 70, 3)
     masked, clean = embedded(Wide(), random_frames(3), masks)
     clean[2] = 0
     pairs = ordered_pairs(3, None, np.random.default_rng(0))
@@ -384,13 +491,13 @@ def test_degenerate_maps_are_left_out_and_counted() -> None:
 
 def test_an_identity_without_a_map_is_zeros() -> None:
     """Masks that change no embedding: the similarity does not vary, and no pixel correlates."""
-    masks = masks_of("corr-rise", 40)
+    masks = masks_of_each("corr-rise", 40, 2)
     clean = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
     masked = [np.tile(one, (40, 1)) for one in clean]
     pairs = ordered_pairs(2, None, np.random.default_rng(0))
     got, *counts = perturbation_identity_map(masks, masked, clean, pairs)
     assert counts == [2, 2] and (got == 0).all()
-    alone, *counts = perturbation_identity_map(masks, masked[:1], clean[:1], pairs[:0])
+    alone, *counts = perturbation_identity_map(masks[:1], masked[:1], clean[:1], pairs[:0])
     assert counts == [0, 0] and (alone == 0).all()
 
 
@@ -402,7 +509,7 @@ def test_maps_find_the_only_quarter_that_counts() -> None:
     frames[1, 16:, :16] = 200
     for name in METHODS_:
         masks = masks_of(name, 1000)
-        masked, clean = embedded(Wide(), frames, masks)
+        masked, clean = embedded(Wide(), frames, [masks, masks])
         (found,) = pair_maps(masks, masked[0], clean[1:])
         largest = found >= np.quantile(found, 0.9)
         assert largest[16:, :16].sum() / largest.sum() > 0.9, name
@@ -414,7 +521,7 @@ def test_memory_does_not_grow_with_the_number_of_masks() -> None:
         frame = random_frames(1, (64, 64))[0]
         tracemalloc.start()
         masked = masked_embeddings(Wide(), frame, masks)
-        perturbation_identity_map(masks, [masked], masked[:1], np.array([[0, 0]]))
+        perturbation_identity_map([masks], [masked], masked[:1], np.array([[0, 0]]))
         reached = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return reached

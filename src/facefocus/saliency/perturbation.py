@@ -3,6 +3,12 @@
 A masked image's embedding does not depend on the reference: `masked_embeddings` is computed once
 per image, and every pair it is in costs dot products only. Masks are made when they are needed
 and forgotten, so memory does not grow with their number.
+
+Every image has masks of its own: what a map owes to its masks is then averaged out over a person's
+images, and not shared by different people. Measured on mobilefacenet-ms1m and LFW, 3 people of 4
+images, 1000 masks an image (S-RISE, centered): maps of two seeds correlate by .987, .977, .971;
+with one set of masks for all by .951, .909, .937, while maps of *different* people under that set
+correlate by .94, .89, .83 (.81, .84, .80 under sets of their own).
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ from facefocus.models.recognizer import Recognizer
 from facefocus.progress import Progress, silent
 from facefocus.saliency.identity import minmax_normalize
 from facefocus.saliency.methods import PerturbationMethod
+from facefocus.saliency.objectives import RESOLUTION
 
 #: Masks that share a generator and a call of `embed`: 10 MB of masked frames, full chunks of 16.
 #: Part of what a mask set is: another number would draw other masks.
@@ -31,19 +38,21 @@ ROWS = 4096
 
 @dataclass(frozen=True, eq=False)
 class MaskSet:
-    """The masks of a run: shared by all its images, and any group of them can be made alone.
+    """The masks of one image in a run; any group of them can be made alone.
 
     A larger set begins with the smaller one.
 
     Attributes:
         method: What draws the masks and makes maps of them.
         frame: Height and width.
+        image: The image's name.
         seed: The experiment's seed.
         options: All options of the method, by name.
     """
 
     method: PerturbationMethod
     frame: tuple[int, int]
+    image: str
     seed: int
     options: tuple[tuple[str, str], ...]
 
@@ -66,6 +75,7 @@ class MaskSet:
             "shaping": self._shaping,
             "count": self.count,
             "frame": list(self.frame),
+            "image": self.image,
             "seed": self.seed,
         }
 
@@ -79,7 +89,7 @@ class MaskSet:
         if not 0 <= index < self.groups:
             raise IndexError(f"No group {index} of {self.groups}.")
         shape = f"{self.frame[0]}x{self.frame[1]}"
-        where = [self.method.name, *self._shaping, shape, str(index)]
+        where = [self.method.name, *self._shaping, shape, self.image, str(index)]
         rng = seeds.generator(self.seed, "masks", *where)
         masks = self.method.draw(rng, GROUP, self.frame, dict(self.options))
         return masks[: self.count - index * GROUP]
@@ -92,15 +102,17 @@ class MaskSet:
 def mask_set(
     method: PerturbationMethod,
     frame: tuple[int, int],
+    image: str,
     *,
     seed: int,
     options: Mapping[str, str] | None = None,
 ) -> MaskSet:
-    """The mask set of a run.
+    """The masks of an image in a run.
 
     Args:
         method: A black-box method of the registry.
         frame: Height and width of the frames.
+        image: The image's name in its face set.
         seed: The experiment's seed.
         options: Options that differ from the method's defaults.
 
@@ -108,7 +120,7 @@ def mask_set(
         UserError: An option the method does not have, or a value it does not allow.
     """
     chosen = method.resolve_options(options or {})
-    return MaskSet(method, frame, seed, tuple(sorted(chosen.items())))
+    return MaskSet(method, frame, image, seed, tuple(sorted(chosen.items())))
 
 
 def apply_masks(
@@ -134,7 +146,7 @@ def masked_embeddings(
     Args:
         recognizer: Anything that embeds.
         frame: RGB, 0-255, of the size the masks were made for.
-        masks: The run's masks.
+        masks: The image's masks.
         progress: Called per group, with masks done and in total.
     """
     if frame.shape[:2] != masks.frame:
@@ -175,32 +187,34 @@ def pair_maps(
 ) -> Float64[np.ndarray, "p h w"]:
     """Maps of one explained image against each reference, before normalization.
 
+    A similarity that is the same under every mask, to the resolution of float32 embeddings, says
+    nothing of the image: its map is zeros, that is degenerate, whatever the method.
+
     Args:
-        masks: The run's masks.
+        masks: The explained image's masks.
         masked: `masked_embeddings` of the explained image under these masks.
         references: Clean embeddings, raw.
     """
-    return _combine(masks, similarities(masked, references))
-
-
-def _combine(masks: MaskSet, found: Float64[np.ndarray, "p n"]) -> Float64[np.ndarray, "p h w"]:
-    return masks.method.combine(found, masks).reshape(len(found), *masks.frame)
+    found = similarities(masked, references)
+    maps = masks.method.combine(found, masks).reshape(len(found), *masks.frame)
+    flat = np.ptp(found, axis=1) <= RESOLUTION
+    return np.where(flat[:, None, None], 0.0, maps)
 
 
 def perturbation_identity_map(
-    masks: MaskSet,
+    masks: Sequence[MaskSet],
     masked: Sequence[Float32[np.ndarray, "n d"]],
     clean: Float32[np.ndarray, "m d"],
     pairs: Int[np.ndarray, "p 2"],
 ) -> tuple[Float32[np.ndarray, "h w"], int, int]:
     """The map of one person, its pair maps and those of them that are degenerate (section 5).
 
-    Memory: `PAIR_BYTES` a few times over, whatever the number of masks and pairs; pairs are taken
-    in their order, so a lazy `masked` need hold one image's embeddings at a time.
+    Memory: `PAIR_BYTES` a few times over, whatever the number of masks and pairs; one image is
+    taken after the other, so a lazy `masked` need hold one image's embeddings at a time.
 
     Args:
-        masks: The run's masks.
-        masked: `masked_embeddings` of each of the person's images.
+        masks: The masks of each of the person's images.
+        masked: `masked_embeddings` of each under its masks.
         clean: Their embeddings without a mask, raw.
         pairs: Ordered pairs (explained, reference), as `identity.ordered_pairs` gives them.
 
@@ -208,28 +222,17 @@ def perturbation_identity_map(
         Mean of the normalized pair maps that are not degenerate, zeros where none is left; the
         number of pair maps; the number of degenerate ones.
     """
-    total = np.zeros(masks.frame)
+    total = np.zeros(masks[0].frame)
     kept = 0
-    block = max(1, PAIR_BYTES // (8 * max(masks.count, total.size)))
-    for start in range(0, len(pairs), block):
-        found = _pair_similarities(masks.count, masked, clean, pairs[start : start + block])
-        maps = torch.from_numpy(_combine(masks, found))
-        normalized, usable = minmax_normalize(maps)
-        # One by one, so that the order of additions is that of the pairs for any block.
-        for one in normalized[usable].numpy():
-            total += one
-        kept += int(usable.sum())
-    return (total / max(kept, 1)).astype(np.float32), len(pairs), len(pairs) - kept
-
-
-def _pair_similarities(
-    count: int,
-    masked: Sequence[np.ndarray],
-    clean: Float32[np.ndarray, "m d"],
-    pairs: Int[np.ndarray, "p 2"],
-) -> Float64[np.ndarray, "p n"]:
-    found = np.empty((len(pairs), count))
+    block = max(1, PAIR_BYTES // (8 * max(masks[0].count, total.size)))
     for explained in np.unique(pairs[:, 0]):
-        chosen = pairs[:, 0] == explained
-        found[chosen] = similarities(masked[explained], clean[pairs[chosen, 1]])
-    return found
+        references = pairs[pairs[:, 0] == explained, 1]
+        for start in range(0, len(references), block):
+            part = clean[references[start : start + block]]
+            maps = torch.from_numpy(pair_maps(masks[explained], masked[explained], part))
+            normalized, usable = minmax_normalize(maps)
+            # One by one, so that the order of additions is that of the pairs for any block.
+            for one in normalized[usable].numpy():
+                total += one
+            kept += int(usable.sum())
+    return (total / max(kept, 1)).astype(np.float32), len(pairs), len(pairs) - kept

@@ -117,8 +117,19 @@ def patch_masks(
 def weighted_mean(
     similarities: Float64[np.ndarray, "p n"], masks: Masks
 ) -> Float64[np.ndarray, "p pixels"]:
-    """S-RISE: sum_n w_n M_n / (N p), w_n the similarity under mask M_n."""
-    weights = _on_grid(similarities, round(1 / STEP))
+    """S-RISE: sum_n w_n M_n / (N p).
+
+    ``weights = "plain"``: w_n is the similarity under mask M_n, as published. All of them are far
+    from 0, so the sum mostly shows how often each pixel was kept: of two seeds' identity maps
+    (mobilefacenet-ms1m, 3 people of 4 images of LFW, 1000 masks) it correlates by .70, .69, .59.
+    ``"centered"``: w_n is the similarity minus its mean over the masks, a control variate that
+    changes the map's expectation by the same amount everywhere: .95, .91, .94. Dividing the plain
+    sum by the pixel's coverage gives .95, .91, .94, too.
+    """
+    plain = dict(masks.options)["weights"] == "plain"
+    # Differences of cosines are in [-2, 2].
+    weights = similarities if plain else (similarities - _means(similarities)) / 2
+    weights = _on_grid(weights, round(1 / STEP)) * (1 if plain else 2)
     total: np.ndarray = np.zeros((len(weights), math.prod(masks.frame)))
     for part, block in _with_columns(weights, _flat(masks)):
         total += part @ block
@@ -204,10 +215,15 @@ def _pearson(
 
 def _centered(scores: Float64[np.ndarray, "p n"]) -> Float64[np.ndarray, "p n"]:
     """Scores less their mean, the largest deviation scaled to 1: correlation does not see it."""
-    deviations = scores - scores.mean(axis=1, keepdims=True)
+    deviations = scores - _means(scores)
     largest = np.abs(deviations).max(axis=1, keepdims=True)
     scaled: np.ndarray = deviations / np.where(largest > 0, largest, 1.0)
     return scaled
+
+
+def _means(scores: Float64[np.ndarray, "p n"]) -> Float64[np.ndarray, "p 1"]:
+    means: np.ndarray = scores.mean(axis=1, keepdims=True)
+    return means
 
 
 METHODS.add(
@@ -216,8 +232,11 @@ METHODS.add(
         name="s-rise",
         draw=rise_masks,
         combine=weighted_mean,
-        version=1,
-        options={"masks": Whole("1000", 2)},
+        version=2,
+        options={
+            "masks": Whole("1000", 2),
+            "weights": Choice("centered", ("centered", "plain")),
+        },
     ),
 )
 METHODS.add(
@@ -226,7 +245,7 @@ METHODS.add(
         name="corr-rise",
         draw=patch_masks,
         combine=correlation,
-        version=1,
+        version=2,
         options={
             "masks": Whole("500", 2),
             "fill": Choice("black", ("black", "uniform")),
