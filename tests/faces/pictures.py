@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from facefocus.faces.align import ARCFACE_TEMPLATE
+from facefocus.faces.detect import Face
 from facefocus.faces.prepare import Entry, Pictures, Source
 
 
@@ -67,3 +69,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def face(x: float, y: float, w: float, h: float, score: float = 0.93, turn: int = 0) -> Face:
+    return Face(np.array([x, y, w, h], np.float64), ARCFACE_TEMPLATE.copy(), score, turn)

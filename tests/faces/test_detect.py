@@ -5,32 +5,258 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from facefocus.errors import UserError
-from facefocus.faces.align import ARCFACE_TEMPLATE
-from facefocus.faces.detect import DETECTOR_SHA256, Face, detector_model, main_face
+from facefocus.faces import detect
+from facefocus.faces.detect import (
+    DETECTOR_SHA256,
+    Face,
+    FaceDetector,
+    detector_model,
+    find_faces,
+    plausible,
+    ranks,
+    turned_box,
+)
+from tests.faces.pictures import face
+
+# Where the detector looks -------------------------------------------------------------------------
+
+#: Colors that `Dots` knows, in the order of the landmarks.
+COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255))
 
 
-def face(x: float, y: float, w: float, h: float, score: float = 0.9) -> Face:
-    return Face(np.array([x, y, w, h], np.float64), ARCFACE_TEMPLATE.copy(), score)
+class Dots:
+    """A network that finds one face: dots of five colors, in a box from the first to the last."""
+
+    def __init__(self) -> None:
+        self.sizes: list[tuple[int, int]] = []
+
+    def setInputSize(self, size: tuple[int, int]) -> None:
+        self.sizes.append(size)
+
+    def detect(self, bgr: np.ndarray) -> tuple[int, np.ndarray | None]:
+        assert bgr.shape[1::-1] == self.sizes[-1]
+        rgb = bgr[:, :, ::-1].astype(int)
+        points = []
+        for color in COLORS:
+            y, x = np.nonzero(np.abs(rgb - color).sum(axis=2) < 30)
+            if len(x) == 0:
+                return 0, None
+            points.append((x.mean(), y.mean()))
+        low, high = np.min(points, axis=0), np.max(points, axis=0)
+        # A box ends with the far border of its last pixel.
+        row = [*low, *(high - low + 1), *np.ravel(points), 0.95]
+        return 1, np.array([row], np.float32)
 
 
-def test_main_face_weighs_area_against_distance() -> None:
-    # Centered 40x40: 1600. At the border 60x60, center (30, 30) off by (70, 70): 3600 - 19600.
-    middle, corner = face(80, 80, 40, 40), face(0, 0, 60, 60)
-    assert main_face([corner, middle], 200, 200) is middle
-    # Off by (10, 0): 3600 - 200 beats 1600.
-    large = face(80, 70, 60, 60)
-    assert main_face([middle, large], 200, 200) is large
-    # Width and height are not to be mixed up: the middle of a wide picture.
-    left, right = face(30, 30, 40, 40), face(130, 30, 40, 40)
-    assert main_face([left, right], 100, 300) is right
+def dots(height: int, width: int, points: np.ndarray, size: int) -> np.ndarray:
+    image = np.zeros((height, width, 3), np.uint8)
+    for color, (x, y) in zip(COLORS, points.astype(int), strict=True):
+        image[y - size : y + size + 1, x - size : x + size + 1] = color
+    return image
 
 
-def test_equal_faces_are_told_by_score() -> None:
-    low, high = face(10, 80, 40, 40, 0.4), face(150, 80, 40, 40, 0.8)
-    assert main_face([low, high], 200, 200) is high
-    assert main_face([high, low], 200, 200) is high
+def detector_of_dots() -> tuple[FaceDetector, Dots]:
+    detector = object.__new__(FaceDetector)
+    network = Dots()
+    detector._network = network  # type: ignore[assignment]
+    return detector, network
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+@pytest.mark.parametrize(("side", "border"), [(640, 0.0), (300, 0.0), (240, 0.5), (100, 0.25)])
+def test_faces_are_given_in_pixels_of_the_picture(turn: int, side: int, border: float) -> None:
+    points = np.array([[250, 60], [350, 61], [300, 110], [260, 160], [340, 162]])
+    detector, network = detector_of_dots()
+    (found,) = detector.detect(dots(300, 600, points, 9), side, border, turn)
+    # Reduced to 100 pixels a center can be off by half of one of the copy, 3 of the picture.
+    np.testing.assert_allclose(found.landmarks, points, atol=600 / side / 2 + 0.51)
+    np.testing.assert_allclose(found.box, [250, 60, 101, 103], atol=600 / side + 1.01)
+    assert found.turn == turn
+    assert found.score == pytest.approx(0.95)
+    longer = min(side, 600)
+    copy = [longer + 2 * round(border * longer), longer // 2 + 2 * round(border * longer)]
+    assert network.sizes == [tuple(copy if turn % 2 == 0 else copy[::-1])]
+
+
+def test_a_large_copy_is_searched_square_by_square() -> None:
+    points = np.array([[2300, 1500], [2340, 1501], [2320, 1530], [2305, 1560], [2338, 1561]])
+    detector, network = detector_of_dots()
+    found = detector.detect(dots(2000, 3000, points, 2), 4096)
+    assert max(map(max, network.sizes)) == 1280
+    assert found
+    for one in found:
+        np.testing.assert_allclose(one.landmarks, points)
+
+
+@given(length=st.integers(1, 6000), start=st.integers(0, 6000), size=st.integers(1, 192))
+def test_every_small_face_lies_whole_in_a_square(length: int, start: int, size: int) -> None:
+    start = min(start, max(0, length - size))
+    tiles = [(low, min(low + 1280, length)) for low in detect._starts(length)]
+    assert any(low <= start and min(start + size, length) <= high for low, high in tiles)
+    assert all(low < high for low, high in tiles)
+
+
+@given(turn=st.integers(0, 3), seed=st.integers(0, 1000))
+def test_a_turned_box_holds_the_same_pixels(turn: int, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    x, y, w, h = draw.integers(0, 10), draw.integers(0, 5), draw.integers(1, 9), draw.integers(1, 5)
+    image = np.zeros((12, 20), bool)
+    image[y : y + h, x : x + w] = True
+    box = turned_box(np.array([x, y, w, h], np.float64), turn, 12, 20)
+    left, top, across, down = box.astype(int)
+    expected = np.zeros_like(np.rot90(image, turn))
+    expected[top : top + down, left : left + across] = True
+    assert np.array_equal(np.rot90(image, turn), expected)
+
+
+# Which face ---------------------------------------------------------------------------------------
+
+
+def test_rank_is_size_times_sureness_times_place() -> None:
+    # Middle of the picture: 40 * (0.79 - 0.3) / 0.7 = 28. A corner has distance 1: 0.3 remains.
+    middle, corner = face(130, 80, 40, 40, 0.79), face(-30, -30, 60, 60, 1.0)
+    np.testing.assert_allclose(ranks([middle, corner], 200, 300), [28.0, 60 * 0.3])
+    # Half of the way along the width: (75, 0) of (150, 100), 75 / 180.28.
+    side = face(205, 80, 40, 40, 1.0)
+    np.testing.assert_allclose(ranks([side], 200, 300), [40 * (1 - 0.7 * 75 / np.hypot(150, 100))])
+
+
+def test_a_passer_by_in_the_middle_does_not_beat_the_person() -> None:
+    # Case 18: the old rule, area - 2 distance^2 in pixels, took the passer-by.
+    person, passer_by = face(147, 582, 314, 381, 0.92), face(780, 570, 70, 80, 0.93)
+    order = ranks([person, passer_by], 1200, 1600)
+    assert order[0] > 2 * order[1]
+    assert 314 * 381 - 2 * (496**2 + 172**2) < 70 * 80 - 2 * (15**2 + 10**2)
+
+
+@given(scale=st.integers(1, 50), seed=st.integers(0, 100))
+def test_resolution_changes_no_ratio_of_ranks(scale: int, seed: int) -> None:
+    boxes = np.random.default_rng(seed).uniform(1, 200, (4, 4))
+    small = ranks([face(*box) for box in boxes], 300, 400)
+    large = ranks([face(*box) for box in boxes * scale], 300 * scale, 400 * scale)
+    np.testing.assert_allclose(large, small * scale)
+
+
+def test_only_faces_about_as_good_as_the_first_are_plausible() -> None:
+    faces = [face(100, 100, 100, 100), face(80, 100, 70, 70), face(120, 120, 30, 30)]
+    assert plausible(faces, 300, 300) == faces[:2]
+    assert plausible([], 300, 300) == []
+
+
+class Script(FaceDetector):
+    """A detector that finds what is written down for a turn, side and border."""
+
+    def __init__(self, found: dict[tuple[int, int, float], list[Face]]) -> None:
+        self.found = found
+        self.looks: list[tuple[int, int, float]] = []
+
+    def detect(
+        self, image: np.ndarray, side: int = 640, border: float = 0.0, turn: int = 0
+    ) -> list[Face]:
+        self.looks.append((turn, side, border))
+        return self.found.get(self.looks[-1], [])
+
+
+def search(
+    found: dict[tuple[int, int, float], list[Face]], height: int = 250, width: int = 250
+) -> tuple[list[Face], list[tuple[int, int, float]]]:
+    script = Script(found)
+    image = np.zeros((height, width, 3), np.uint8)
+    return find_faces(image, script), script.looks
+
+
+def test_a_trusted_face_needs_one_look() -> None:
+    sure, other = face(80, 80, 90, 90, 0.92), face(0, 0, 60, 60, 0.95)
+    faces, looks = search({(0, 640, 0.0): [other, sure]})
+    assert faces == [sure, other]
+    assert looks == [(0, 640, 0.0)]
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_a_turned_photo_is_seen_upright(turn: int) -> None:
+    # What YuNet gives for LFW: .9 upside down, .85 sideways.
+    found = {
+        (one, 640, 0.0): [face(80, 80, 90, 90, 0.93 if one == turn else 0.89 - one / 50, one)]
+        for one in range(4)
+    }
+    faces, looks = search(found)
+    assert (faces[0].turn, faces[0].score) == (turn, 0.93)
+    assert [look[0] for look in looks] == [0, 1, 2, 3]
+
+
+def test_upright_is_kept_unless_a_turn_is_clearly_better() -> None:
+    upright = face(80, 80, 90, 90, 0.89)
+    for score, turn in ((0.905, 0), (0.915, 2)):
+        turned = face(80, 80, 90, 90, score, 2)
+        faces, _ = search({(0, 640, 0.0): [upright], (2, 640, 0.0): [turned]})
+        assert faces[0].turn == turn
+    # A small sure thing that is only seen when the photo is turned is no reason to turn it.
+    small = face(20, 20, 30, 30, 0.92, 2)
+    assert search({(0, 640, 0.0): [upright], (2, 640, 0.0): [small]})[0][0].turn == 0
+
+
+def test_doubtful_faces_do_not_turn_a_photo() -> None:
+    # LFW reduced to faces of 15 pixels: upright nothing or .4, in a wrong turn up to .69.
+    turned = face(20, 20, 15, 15, 0.69, 1)
+    assert search({(1, 640, 0.0): [turned]})[0] == []
+    upright = face(20, 20, 15, 15, 0.4)
+    assert search({(0, 640, 0.0): [upright], (1, 640, 0.0): [turned]})[0] == [upright]
+    # A turn that was better on the middle copy does not end the search upright.
+    middle, best = face(900, 400, 28, 30, 0.85, 1), face(900, 400, 28, 30, 0.9)
+    found = {(1, 1280, 0.0): [middle], (0, 4096, 0.0): [best]}
+    assert search(found, 1080, 1920)[0] == [best]
+
+
+def test_a_face_that_fills_the_photo_is_looked_at_from_farther_away() -> None:
+    # 1500 pixels of 1600 are 600 of 640; the close-up's copy has 240.
+    misplaced, whole = face(50, 50, 1500, 1500, 0.84), face(0, 0, 1580, 1580, 0.94)
+    found = {(0, 640, 0.0): [misplaced], (0, 240, 0.5): [whole]}
+    faces, looks = search(found, 1600, 1600)
+    assert faces == [whole]
+    assert looks == [(0, 640, 0.0), (0, 240, 0.5)]
+    # Cut off by the photo's edge, though not large.
+    cut = face(-5, 50, 90, 90, 0.84)
+    assert (0, 240, 0.5) in search({(0, 640, 0.0): [cut]})[1]
+
+
+def test_small_faces_are_looked_for_on_larger_copies() -> None:
+    small = face(900, 400, 28, 30, 0.92)
+    faces, looks = search({(0, 4096, 0.0): [small]}, 1080, 1920)
+    assert faces == [small]
+    assert looks[-1] == (0, 4096, 0.0)
+    # 60 pixels of 1920 are 20 of 640: what was found there is not left at that.
+    rough, better = face(900, 400, 60, 60, 0.85), face(905, 402, 58, 62, 0.92)
+    found = {(0, 640, 0.0): [rough], (0, 1280, 0.0): [better]}
+    faces, looks = search(found, 1080, 1920)
+    assert faces == [better]
+    assert max(side for _, side, _ in looks) == 1280
+    # A large face of middling score gains nothing from a larger copy, nor does a small photo.
+    found = {(0, 640, 0.0): [face(800, 400, 300, 300, 0.85)]}
+    assert max(side for _, side, _ in search(found, 1080, 1920)[1]) == 640
+    assert max(side for _, side, _ in search({}, 600, 640)[1]) == 640
+
+
+def test_a_photo_of_nobody() -> None:
+    assert search({}, 3000, 4000)[0] == []
+    assert search({}, 1, 1)[0] == []
+
+
+def test_a_face_found_twice_or_in_part_counts_once() -> None:
+    large, again = face(100, 100, 300, 300, 0.85), face(110, 95, 290, 310, 0.7)
+    part, beside = face(150, 150, 60, 60, 0.9), face(500, 100, 60, 60, 0.88)
+    # Sureness times side: 236 for the whole face, 51 for the part.
+    merged = detect._merged([large, again, part, beside])
+    assert sorted(merged, key=id) == sorted([large, beside], key=id)
+    # Something large and doubtful around a sure face: 20 against 54.
+    around = face(0, 0, 400, 400, 0.335)
+    assert detect._merged([around, face(100, 100, 60, 60, 0.93)])[0].score == 0.93
+
+
+# The model ----------------------------------------------------------------------------------------
 
 
 def test_another_file_than_yunet_is_refused(tmp_path: Path) -> None:

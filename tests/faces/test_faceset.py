@@ -27,7 +27,15 @@ from tests.faces.pictures import contents
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3), dtype=np.uint8)
 ROWS = [
     IndexRow(
-        "Al", "Al_0001", "Al/1.jpg", faces=2, score=0.5, landmarks=tuple(map(float, range(10)))
+        "Al",
+        "Al_0001",
+        "Al/1.jpg",
+        faces=2,
+        score=0.5,
+        landmarks=tuple(map(float, range(10))),
+        box=(3.0, 4.0, 50.0, 60.0),
+        turned=90,
+        check=("several faces", "a low score"),
     ),
     IndexRow("Al", "Al_0002", "Al/2.jpg", reason="no face found"),
     IndexRow("Al", "Al_0003", "Al/3.jpg", faces=1, score=0.75, landmarks=(0.5,) * 10),
@@ -75,6 +83,15 @@ def test_index_holds_unusable_images_too(folder: Path) -> None:
     assert index["score"].to_list() == [0.5, None, 0.75, None]
     assert index.row(0, named=True)["left_eye_y"] == 1.0
     assert index.row(0, named=True)["right_mouth_x"] == 8.0
+    assert index.row(0, named=True)["box_height"] == 60.0
+    assert index["turned"].to_list() == [90, None, None, None]
+
+
+def test_what_is_to_be_looked_at_is_a_table_of_its_own(folder: Path) -> None:
+    assert (folder / "check.csv").read_text().splitlines() == [
+        "identity,name,path,check,score,faces,turned",
+        "Al,Al_0001,Al/1.jpg,several faces; a low score,0.5,2,90",
+    ]
 
 
 def test_manifest_counts_and_hashes(folder: Path) -> None:
@@ -85,10 +102,11 @@ def test_manifest_counts_and_hashes(folder: Path) -> None:
         "people": 2,
         "several_faces": 1,
         "unusable": {"no face found": 1},
+        "check": {"a low score": 1, "several faces": 1},
     }
     assert manifest["pairs"] == {"listed": 3, "missing": 1, "sha256": "5a"}
     assert manifest["record"] == {"a": 1}
-    for name in ("frames.npy", "index.parquet", "pairs.parquet"):
+    for name in ("frames.npy", "index.parquet", "pairs.parquet", "check.csv"):
         data = (folder / name).read_bytes()
         assert manifest["files"][name] == {
             "bytes": len(data),

@@ -10,10 +10,11 @@ import polars as pl
 import pytest
 
 from facefocus.errors import UserError
+from facefocus.faces import detect
 from facefocus.faces import prepare as engine
 from facefocus.faces.faceset import PairList, open_faceset, read_pairs
 from facefocus.faces.prepare import prepare
-from tests.faces.pictures import contents, encoded, people, pixels, source_of
+from tests.faces.pictures import contents, encoded, face, people, pixels, source_of
 
 
 @pytest.fixture(autouse=True)
@@ -161,6 +162,61 @@ def test_unusable_pictures_are_listed_with_their_reason(tmp_path: Path) -> None:
     assert index["name"].to_list() == list("abcdef")
     assert index["row"].to_list() == [0, None, None, None, 1, None]
     assert open_faceset(tmp_path / "out").names.tolist() == ["a", "e"]
+
+
+@pytest.fixture
+def found_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of YuNet: what is found in a picture is told by the red of its first pixel."""
+    sure, beside = face(8, 8, 20, 24, 0.92), face(2, 4, 18, 18, 0.9)
+    found = {
+        1: [sure],
+        2: [face(8, 8, 24, 20, 0.93, turn=1)],
+        3: [sure, beside],
+        4: [face(8, 8, 20, 24, 0.7, turn=2), beside],
+        5: [],
+        6: [sure, face(0, 0, 5, 5, 0.9)],
+    }
+    monkeypatch.setattr(detect, "detector_model", lambda _: b"")
+    monkeypatch.setattr(detect, "FaceDetector", lambda _: None)
+    monkeypatch.setattr(detect, "find_faces", lambda image, _: found[int(image[0, 0, 0])])
+
+
+def picture(kind: int) -> bytes:
+    image = pixels(kind, 40, 40)
+    image[0, 0, 0] = kind
+    return encoded(image)
+
+
+@pytest.mark.usefixtures("found_faces")
+def test_doubtful_photos_are_listed_and_counted(tmp_path: Path) -> None:
+    files = [("Al", f"{kind}.png", picture(kind)) for kind in range(1, 7)]
+    report = run(tmp_path / "out", files, align="yunet")
+    assert (report.images, report.several_faces) == (5, 3)
+    assert report.unusable == {"no face found": 1}
+    assert report.check == {
+        "a low score": 1,
+        "several faces it may be of": 2,
+        "the photo turned upright": 2,
+    }
+    listed = pl.read_csv((tmp_path / "out" / "check.csv").read_bytes())
+    assert listed.select("path", "turned", "faces").rows() == [
+        ("Al/2.png", 90, 1),
+        ("Al/3.png", 0, 2),
+        ("Al/4.png", 180, 2),
+    ]
+    assert "look at these: " + str(tmp_path / "out" / "check.csv") in report.lines()
+    again = run(tmp_path / "out", files, align="yunet")
+    assert (again.already_complete, again.check) == (True, report.check)
+
+
+@pytest.mark.usefixtures("found_faces")
+def test_a_set_of_an_earlier_version_is_not_taken_for_the_same(tmp_path: Path) -> None:
+    files = [("Al", "a.png", picture(1))]
+    run(tmp_path / "out", files, align="yunet")
+    manifest = tmp_path / "out" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"search": 2,', ""))
+    with pytest.raises(UserError, match="found by another version of facefocus"):
+        run(tmp_path / "out", files, align="yunet")
 
 
 def test_pairs_are_kept_where_both_images_are_usable(tmp_path: Path) -> None:

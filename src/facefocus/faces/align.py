@@ -6,14 +6,12 @@ PROTOCOL section 1: YuNet landmarks, ArcFace template, similarity transform. The
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 from PIL import Image
 
-from facefocus.faces.detect import Face, FaceDetector, main_face
+from facefocus.faces.detect import Face, turned_box
 from facefocus.faces.images import resized
 
 #: Side of the aligned frame in pixels.
@@ -40,15 +38,6 @@ CROP_SIDES = {"arcface112": FRAME_SIDE, "facenet160": 160}
 #: boxes with 44 pixels of the photograph added, scaled to 182. Counted in pixels of the photograph
 #: a margin shrinks as photographs grow; a share of the box gives one face one crop in any size.
 BOX_MARGIN = 44 / 182
-
-
-@dataclass(frozen=True, eq=False)
-class AlignedFace:
-    """The crop of a picture's main face, that face, and how many faces there were."""
-
-    frame: UInt8[np.ndarray, "h w 3"]
-    face: Face
-    faces: int
 
 
 def similarity_transform(
@@ -151,15 +140,10 @@ def _extended(start: float, length: float, limit: int) -> tuple[float, float]:
 
 
 def align_face(
-    image: UInt8[np.ndarray, "h w 3"], detector: FaceDetector, kind: str = "arcface112"
-) -> AlignedFace | None:
-    """The crop of the picture's main face, of a kind in `CROP_SIDES`, or None without a face."""
-    faces = detector.detect(image)
-    if not faces:
-        return None
-    face = main_face(faces, image.shape[0], image.shape[1])
+    image: UInt8[np.ndarray, "h w 3"], face: Face, kind: str = "arcface112"
+) -> UInt8[np.ndarray, "side side 3"]:
+    """The crop of a face, of a kind in `CROP_SIDES`, upright also where the picture is not."""
     if kind == "facenet160":
-        frame = box_crop(image, face.box)
-    else:
-        frame = crop(image, similarity_transform(face.landmarks, ARCFACE_TEMPLATE))
-    return AlignedFace(frame=frame, face=face, faces=len(faces))
+        box = turned_box(face.box, face.turn, *image.shape[:2])
+        return box_crop(np.ascontiguousarray(np.rot90(image, face.turn)), box)
+    return crop(image, similarity_transform(face.landmarks, ARCFACE_TEMPLATE))

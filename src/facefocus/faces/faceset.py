@@ -2,14 +2,16 @@
 
 The folder holds ``frames.npy`` (uint8 [n,H,W,3], read memory-mapped), ``index.parquet`` (one row
 for every source image, also for those that could not be used, with the reason),
-``pairs.parquet`` if the set has a verification list, and ``manifest.json``. The manifest is written
-last, so a folder with a manifest is complete.
+``pairs.parquet`` if the set has a verification list, ``check.csv`` with the images that somebody
+should look at, if there are any, and ``manifest.json``. The manifest is written last, so a folder
+with a manifest is complete.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +32,7 @@ FORMAT = 1
 FRAMES = "frames.npy"
 INDEX = "index.parquet"
 PAIRS = "pairs.parquet"
+CHECK = "check.csv"
 MANIFEST = "manifest.json"
 
 #: Columns of the index that hold the landmarks, in the order of `align.ARCFACE_TEMPLATE`.
@@ -38,15 +41,19 @@ LANDMARK_COLUMNS = tuple(
     for point in ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
     for axis in ("x", "y")
 )
+_CHECK_COLUMNS = ("identity", "name", "path", "check", "score", "faces", "turned")
+_BOX_COLUMNS = ("box_x", "box_y", "box_width", "box_height")
 _INDEX_SCHEMA: dict[str, Any] = {
     "identity": pl.String,
     "name": pl.String,
     "row": pl.Int64,
-    **dict.fromkeys(LANDMARK_COLUMNS, pl.Float64),
+    **dict.fromkeys((*LANDMARK_COLUMNS, *_BOX_COLUMNS), pl.Float64),
+    "turned": pl.Int64,
     "score": pl.Float64,
     "faces": pl.Int64,
     "path": pl.String,
     "reason": pl.String,
+    "check": pl.String,
 }
 
 
@@ -124,6 +131,9 @@ class IndexRow:
         faces: How many faces were found; None where none was looked for.
         score: The detector's score of the face that was used.
         landmarks: The 10 values of `LANDMARK_COLUMNS`, in pixels of the decoded picture.
+        box: x, y, width and height of the face, in the same pixels.
+        turned: Degrees counter-clockwise by which the picture had to be turned.
+        check: Why somebody should look whether it is the right face.
     """
 
     identity: str
@@ -133,6 +143,9 @@ class IndexRow:
     faces: int | None = None
     score: float | None = None
     landmarks: tuple[float, ...] | None = None
+    box: tuple[float, ...] | None = None
+    turned: int | None = None
+    check: tuple[str, ...] = ()
 
 
 def make_faceset(
@@ -224,6 +237,9 @@ def write_faceset(
             "missing": listed - len(table),
             "sha256": pairs.sha256,
         }
+    checked = used.filter(pl.col("check").is_not_null()).select(_CHECK_COLUMNS)
+    if len(checked):
+        files[CHECK] = _write_file(folder / CHECK, checked.write_csv().encode())
     manifest["files"] = files
     manifest["record"] = dict(record or {})
     with atomic_file(folder / MANIFEST) as file:
@@ -235,10 +251,13 @@ def _index_table(rows: Sequence[IndexRow]) -> pl.DataFrame:
     position = 0
     for row in rows:
         landmarks = row.landmarks or (None,) * len(LANDMARK_COLUMNS)
+        box = row.box or (None,) * len(_BOX_COLUMNS)
         values = (
             *(row.identity, row.name, position if row.reason is None else None),
             *landmarks,
-            *(row.score, row.faces, row.path, row.reason),
+            *box,
+            *(row.turned, row.score, row.faces, row.path, row.reason),
+            "; ".join(row.check) or None,
         )
         for column, value in zip(columns.values(), values, strict=True):
             column.append(value)
@@ -276,7 +295,10 @@ def _write_frames(
 def _write_table(path: Path, table: pl.DataFrame) -> dict[str, int | str]:
     buffer = BytesIO()
     table.write_parquet(buffer)
-    data = buffer.getvalue()
+    return _write_file(path, buffer.getvalue())
+
+
+def _write_file(path: Path, data: bytes) -> dict[str, int | str]:
     with atomic_file(path) as file:
         file.write(data)
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -284,12 +306,14 @@ def _write_table(path: Path, table: pl.DataFrame) -> dict[str, int | str]:
 
 def _counts(index: pl.DataFrame, used: pl.DataFrame) -> dict[str, Any]:
     reasons = index["reason"].drop_nulls().to_list()
+    checks = [why for whys in used["check"].drop_nulls() for why in whys.split("; ")]
     return {
         "listed": len(index),
         "images": len(used),
         "people": used["identity"].n_unique(),
         "several_faces": int((used["faces"] > 1).sum()),
-        "unusable": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
+        "unusable": dict(sorted(Counter(reasons).items())),
+        "check": dict(sorted(Counter(checks).items())),
     }
 
 

@@ -33,6 +33,7 @@ from facefocus.faces import align as alignment
 from facefocus.faces import detect
 from facefocus.faces.duplicates import Duplicates, without_duplicates
 from facefocus.faces.faceset import (
+    CHECK,
     FRAMES,
     INDEX,
     MANIFEST,
@@ -55,6 +56,14 @@ MAX_FILE_BYTES = 256 * 2**20
 
 #: Pictures waiting for each worker: enough to keep it busy while a chunk is written.
 _AHEAD = 16
+
+#: Raised whenever the same picture may give another frame; version 0.1.0 recorded none.
+SEARCH_VERSION = 2
+
+#: Why an image should be looked at.
+TURNED = "the photo turned upright"
+LOW_SCORE = "a low score"
+SEVERAL = "several faces it may be of"
 
 _PARTS = ".parts"
 ALIGN_MODES = ("yunet", "none", "auto")
@@ -143,6 +152,7 @@ class PrepareReport:
         people: How many people these show.
         several_faces: In how many of them more than one face was found.
         unusable: How many have no frame, by reason.
+        check: How many somebody should look at, by reason; ``check.csv`` lists them.
         pairs: Usable pairs of the verification list; None without a list.
         pairs_missing: Pairs of the list that name an image without a frame.
         already_complete: Nothing was done: the set was there.
@@ -155,6 +165,7 @@ class PrepareReport:
     people: int
     several_faces: int
     unusable: dict[str, int]
+    check: dict[str, int]
     pairs: int | None
     pairs_missing: int
     already_complete: bool
@@ -167,6 +178,9 @@ class PrepareReport:
         several = f", {self.several_faces} with several faces" if self.several_faces else ""
         yield f"images {self.images} of {self.people} people{several}"
         yield from (f"unusable {count} ({why})" for why, count in self.unusable.items())
+        if self.check:
+            yield f"look at these: {self.folder / CHECK}"
+            yield from (f"  {count} with {why}" for why, count in self.check.items())
         if self.pairs is not None:
             yield f"pairs {self.pairs} ({self.pairs_missing} missing)"
         yield from self.notes
@@ -262,6 +276,7 @@ def _settings(align: str, crop: str, duplicates: Duplicates) -> dict[str, Any]:
         geometry = {"template": alignment.ARCFACE_TEMPLATE.tolist()}
     return {
         "align": "yunet",
+        "search": SEARCH_VERSION,
         "detector_sha256": detect.DETECTOR_SHA256,
         "score_threshold": detect.SCORE_THRESHOLD,
         "detection_side": detect.DETECTION_SIDE,
@@ -306,7 +321,7 @@ def _check_folder(out: Path) -> None:
         found = {path.name for path in out.iterdir()} if out.exists() else set()
     # Files with a dot are this module's own or a desktop's.
     strange = {name for name in found if not name.startswith(".")}
-    strange -= {FRAMES, INDEX, PAIRS, MANIFEST}
+    strange -= {FRAMES, INDEX, PAIRS, CHECK, MANIFEST}
     if strange:
         raise UserError(
             f"The folder '{out}' must be new, empty or a face set. "
@@ -351,6 +366,11 @@ def _finished(
     """The report of the set that is there, if it is the one that was asked for."""
     manifest = read_manifest(out)
     made, listed = manifest["record"], manifest["pairs"]
+    if made["settings"]["align"] == "yunet" and made["settings"].get("search") != SEARCH_VERSION:
+        raise UserError(
+            f"The faces of '{out}' were found by another version of facefocus, whose frames may "
+            "differ. Delete the folder or choose another one."
+        )
     differs = [] if made.get("source") == source else ["source"]
     if made.get("settings") not in settings:
         differs.append("setting of 'align', 'crop' or duplicates")
@@ -379,6 +399,7 @@ def _report(out: Path, *, already_complete: bool) -> PrepareReport:
         people=counts["people"],
         several_faces=counts["several_faces"],
         unusable=counts["unusable"],
+        check=counts.get("check", {}),
         pairs=None if pairs is None else pairs["listed"] - pairs["missing"],
         pairs_missing=0 if pairs is None else pairs["missing"],
         already_complete=already_complete,
@@ -443,18 +464,32 @@ def _aligned_by_yunet(model: bytes, crop: str) -> _Maker:
     def make(entry: Entry, image: UInt8[np.ndarray, "h w 3"]) -> _Made:
         if not hasattr(threads, "detector"):
             threads.detector = detect.FaceDetector(model)
-        aligned = alignment.align_face(image, threads.detector, crop)
-        if aligned is None:
+        faces = detect.find_faces(image, threads.detector)
+        if not faces:
             raise UnusableImage(entry.name, "no face found")
+        main = faces[0]
         row = _row(
             entry,
-            faces=aligned.faces,
-            score=aligned.face.score,
-            landmarks=tuple(aligned.face.landmarks.ravel().tolist()),
+            faces=len(faces),
+            score=main.score,
+            landmarks=tuple(main.landmarks.ravel().tolist()),
+            box=tuple(main.box.tolist()),
+            turned=90 * main.turn,
+            check=_doubts(faces, *image.shape[:2]),
         )
-        return _Made(row, aligned.frame)
+        return _Made(row, alignment.align_face(image, main, crop))
 
     return make
+
+
+def _doubts(faces: Sequence[detect.Face], height: int, width: int) -> tuple[str, ...]:
+    """Why somebody should look whether the first face is the right one."""
+    doubts = {
+        TURNED: faces[0].turn > 0,
+        LOW_SCORE: faces[0].score < detect.DOUBTFUL_SCORE,
+        SEVERAL: len(detect.plausible(faces, height, width)) > 1,
+    }
+    return tuple(doubt for doubt, holds in doubts.items() if holds)
 
 
 # Many pictures ------------------------------------------------------------------------------------
@@ -563,7 +598,7 @@ class _Parts:
     def rows(self, chunk: int) -> list[IndexRow]:
         listed = json.loads(self._file(chunk, "json").read_bytes())
         for row in listed:
-            row["landmarks"] = row["landmarks"] and tuple(row["landmarks"])
+            row.update({key: tuple(value) for key, value in row.items() if type(value) is list})
         return [IndexRow(**row) for row in listed]
 
     def frame(self, place: _Place) -> UInt8[np.ndarray, "h w 3"]:
