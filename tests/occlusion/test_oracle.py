@@ -189,6 +189,51 @@ def test_seeds_without_a_pixel_are_none() -> None:
     assert found.masks.sum() == 5 and np.isnan(found.seeds[0])
 
 
+def test_a_seed_of_fewer_pixels_may_be_the_best() -> None:
+    """More pixels than the corner's one bring the face back."""
+
+    def loss(hidden: np.ndarray) -> np.ndarray:
+        lost: np.ndarray = 0.8 * hidden[:, 0, 0] * (hidden.sum(axis=(1, 2)) == 1)
+        return lost
+
+    seeds = np.stack([[mask_of((4, 4), 0), mask_of((4, 4), 5, 6, 7, 8)]])
+    found = search(loss, (4, 4), counts=[4], seeds=seeds)
+    np.testing.assert_array_equal(found.masks[0], mask_of((4, 4), 0))
+    assert found.cosines[0] == found.seeds[0] == pytest.approx(0.2, abs=1e-12)
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_the_best_of_all_masks_of_one_block_for_either_comparison(both: bool) -> None:
+    """Hiding block i turns photo p by an angle of its own: who is hidden alike stays alike."""
+    angles = np.array([[0.3, 0.0, 0.5, 1.2], [0.3, 0.0, 0.7, 1.2], [0.3, 0.0, -0.9, 1.2]])
+
+    def embed(frames: np.ndarray) -> np.ndarray:
+        photo = frames[:, 1, 1, 2].astype(int)  # its number, which no fill changes
+        hidden = frames[:, ::2, ::2, 0].reshape(len(frames), 4) == 0
+        turned = (angles[photo] * hidden).sum(axis=1)
+        embeddings: np.ndarray = np.stack([np.cos(turned), np.sin(turned)], axis=1)
+        return embeddings
+
+    frames = np.full((3, 4, 4, 3), 255, np.uint8)
+    frames[:, 1, 1, 2] = range(3)
+    content = np.zeros_like(frames)
+    content[:, 1, 1, 2] = range(3)
+    clean = embed(frames)
+    scores = []
+    for block in block_masks((4, 4), 2):
+        left = retention(clean, embed(occlude(frames, block, content)), 0.5,
+                         compare="both" if both else "clean")  # fmt: skip
+        scores.append(left.cosine)
+    found = search_masks(
+        embed, frames, content, clean, counts=[4], rng=np.random.default_rng(0), block=2, rounds=0,
+        both=both,
+    )  # fmt: skip
+    best = int(np.argmin(scores))
+    assert best == (2 if both else 3)
+    np.testing.assert_array_equal(found.masks[0], block_masks((4, 4), 2)[best])
+    assert found.cosines[0] == pytest.approx(scores[best], abs=1e-12)
+
+
 def test_swaps_join_what_is_best_of_two_seeds() -> None:
     """Four heavy pixels, two in either seed: one round finds all four."""
     weights = np.full((4, 4), 0.02)
@@ -269,8 +314,8 @@ def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match=r"in \[0, 16\]\. Got 17"):
         search(loss, (4, 4), counts=[17])
     seeds = np.stack([[mask_of((4, 4), 1, 2)]])
-    with pytest.raises(ValueError, match=r"must hide 3 pixels, or none\. Got 2"):
-        search(loss, (4, 4), counts=[3], seeds=seeds)
+    with pytest.raises(ValueError, match=r"must hide at most 1 pixels\. Got 2"):
+        search(loss, (4, 4), counts=[1], seeds=seeds)
     with pytest.raises(ValueError, match="finite"):
         search(lambda hidden: np.full(len(hidden), np.nan), (4, 4), counts=[3])
     one = np.zeros((1, 4, 4, 3), np.uint8)

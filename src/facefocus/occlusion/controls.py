@@ -7,10 +7,11 @@ as many pixels as the mask it is given.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Float64, Int
 
 from facefocus.registry import Registry
 from facefocus.seeds import generator
@@ -133,6 +134,35 @@ def partners(people: int, count: int, rng: np.random.Generator) -> Int[np.ndarra
     for draw, row in enumerate(chosen):
         row[circle] = np.roll(circle, -(draw % (people - 1) + 1))
     return chosen
+
+
+def run_sums(maps: Float[np.ndarray, "n h w"]) -> Float64[np.ndarray, "runs h w"]:
+    """Sums of runs of about sqrt(n) maps, which `mean_of_others` makes every mean from."""
+    starts = np.arange(0, len(maps), max(1, math.isqrt(len(maps))))
+    sums: np.ndarray = np.add.reduceat(maps, starts, axis=0, dtype=np.float64)
+    return sums
+
+
+def mean_of_others(
+    maps: Float[np.ndarray, "n h w"], one: int, sums: Float64[np.ndarray, "runs h w"]
+) -> Float64[np.ndarray, "h w"]:
+    """The mean of all maps but that in row `one`.
+
+    Nothing is subtracted: a rounding that depends on the map left out would order pixels at which
+    all others are equal by that very map.
+
+    Args:
+        maps: At least two.
+        one: A row.
+        sums: Their `run_sums`.
+    """
+    size = max(1, math.isqrt(len(maps)))
+    run = one // size
+    near = np.arange(run * size, min(len(maps), (run + 1) * size))
+    total = np.delete(sums, run, axis=0).sum(axis=0)
+    total += maps[near[near != one]].sum(axis=0, dtype=np.float64)
+    mean: np.ndarray = total / (len(maps) - 1)
+    return mean
 
 
 def other_identity(

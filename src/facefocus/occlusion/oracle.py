@@ -37,7 +37,8 @@ class Oracle:
     """The best masks found for one person, one for each count.
 
     Attributes:
-        masks: True where the face is hidden; exactly the asked number of pixels.
+        masks: True where the face is hidden; exactly the asked number of pixels, or fewer where
+            a seed of fewer was the best start.
         cosines: Mean mated cosine under each mask.
         greedy: What the greedy blocks alone reach.
         seeds: What the best given mask reaches; NaN where none was given.
@@ -62,6 +63,7 @@ def search_masks(
     counts: Sequence[int],
     rng: np.random.Generator,
     seeds: Bool[np.ndarray, "b s h w"] | None = None,
+    both: bool = False,
     block: int = BLOCK,
     candidates: int | None = None,
     lookahead: int = LOOKAHEAD,
@@ -69,11 +71,12 @@ def search_masks(
 ) -> Oracle:
     """The mask of each count of pixels that lowers a person's mean mated cosine most, as found.
 
-    The cosine is that of `evaluation.retention`: occluded probes against clean references over all
-    ordered pairs. Greedy: the block whose hiding lowers it most is taken, again and again; effects
-    of blocks not tried anew are those of an earlier round. The block that crosses a count is cut
-    along the best of its four sides. The greedy masks of all counts come from one run and are
-    nested. The better of greedy and seeds then goes through `rounds` of swaps.
+    The cosine is that of `evaluation.retention`: occluded probes against clean references, or
+    occluded ones where both sides are hidden, over all ordered pairs. Greedy: the block whose
+    hiding lowers it most is taken, again and again; effects of blocks not tried anew are those of
+    an earlier round. The block that crosses a count is cut along the best of its four sides. The
+    greedy masks of all counts come from one run and are nested. The better of greedy and seeds then
+    goes through `rounds` of swaps.
 
     Args:
         embed: Raw embeddings of frames.
@@ -82,7 +85,9 @@ def search_masks(
         clean: Raw embeddings of `frames`.
         counts: Pixels to hide.
         rng: For ties, and for which pixels are tried in a swap.
-        seeds: Masks to start from, s for each count; those without a pixel are left out.
+        seeds: Masks to start from, s for each count, of at most as many pixels; those without a
+            pixel are left out.
+        both: Whether the references are hidden, too.
         block: Side of a block in pixels.
         candidates: Only the blocks with the largest effects by themselves stay in the race: so
             many, or all.
@@ -91,11 +96,11 @@ def search_masks(
         rounds: Rounds of swaps, each about 70 m embeddings for a count.
 
     Raises:
-        ValueError: Fewer than two frames, a count outside the frame, a seed of another count, or
-            an embedding that is not finite.
+        ValueError: Fewer than two frames, a count outside the frame, a seed of more pixels than its
+            count, or an embedding that is not finite.
     """
     _check(frames, counts, seeds)
-    person = _Person(embed, frames, content, clean)
+    person = _Person(embed, frames, content, clean, both)
     grid = _grid(person.shape, block, rng)
     blocks = _greedy_order(person, grid, max(counts, default=0), candidates, lookahead)
     starts = _cut(person, blocks, counts)
@@ -128,23 +133,35 @@ def _check(
         return
     for count, own in zip(counts, seeds, strict=True):
         for area in np.count_nonzero(own, axis=(1, 2)):
-            if area not in (0, count):
-                raise ValueError(f"A seed must hide {count} pixels, or none. Got {area}.")
+            if area > count:
+                raise ValueError(f"A seed must hide at most {count} pixels. Got {area}.")
 
 
 class _Person:
     """The objective: mean mated cosine of one person's photos under a mask."""
 
     def __init__(
-        self, embed: Embed, frames: np.ndarray, content: np.ndarray, clean: np.ndarray
+        self,
+        embed: Embed,
+        frames: np.ndarray,
+        content: np.ndarray,
+        clean: np.ndarray,
+        both: bool,
     ) -> None:
         self._embed, self._frames, self._content = embed, frames, content
-        units = _units_of(clean)
-        # The cosine to the mean of the other units is the mean cosine to them.
-        self._references = (units.sum(axis=0) - units) / (len(units) - 1)
+        self._both = both
+        self._clean = _units_of(clean)
         self.shape: tuple[int, int] = (frames.shape[1], frames.shape[2])
-        self.clean = float((units * self._references).sum(axis=1).mean())
+        self.clean = float(self._mated(self._clean[None])[0])
         self.embeddings = 0
+
+    def _mated(self, units: Float[np.ndarray, "c m d"]) -> Float[np.ndarray, " c"]:
+        """Mean cosine of the photos under each mask to the others, clean or under the same mask."""
+        others = units if self._both else self._clean[None]
+        # The cosine to the mean of the other units is the mean cosine to them.
+        references = (others.sum(axis=1, keepdims=True) - others) / (others.shape[1] - 1)
+        cosines: np.ndarray = (units * references).sum(axis=2).mean(axis=1)
+        return cosines
 
     def cosines(self, masks: Iterable[np.ndarray]) -> Float[np.ndarray, " c"]:
         """The objective under each of the flat masks, in batches of about `FRAMES` frames."""
@@ -155,8 +172,7 @@ class _Person:
             frames = np.where(hidden, self._content, self._frames)
             embeddings = self._embed(frames.reshape(-1, *self._frames.shape[1:]))
             self.embeddings += len(embeddings)
-            units = _units_of(embeddings).reshape(*frames.shape[:2], -1)
-            parts.append((units * self._references).sum(axis=2).mean(axis=1))
+            parts.append(self._mated(_units_of(embeddings).reshape(*frames.shape[:2], -1)))
         return np.concatenate(parts)
 
 
