@@ -339,17 +339,24 @@ def test_a_mistake_in_a_stage_is_one_line(
     assert "\n" not in str(error.value)
 
 
-def test_held_out_photos_that_nobody_has_are_left_out_and_named(
+def test_what_too_few_people_do_not_allow_is_left_out_and_named(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("FACEFOCUS_DATA", str(folder))
     stage = tmp_path / "stage.toml"
-    stage.write_text(FIRST + '\n[evaluation]\nsplit = ["same", "heldout"]\n')
-    wanted = Wanted(("painted",), ("one.py:build",), identities=3)
+    stage.write_text(
+        FIRST + '\n[evaluation]\nsplit = ["same", "heldout"]\n'
+        '[controls]\ncontrol = ["other", "shifted"]\ndraws = 1\n'
+    )
+    wanted = Wanted(("painted",), ("one.py:build",), identities=1)
     result = run_study(stage, wanted, out=tmp_path / "out")
-    assert result.missing == ("held-out photos of rq2-painted: nobody has 4 photos",)
-    assert set(read_runs(result.runs)["split"]) == {"same"}
+    assert result.missing == (
+        "controls of other people's maps in rq2-painted: there is one person only",
+        "held-out photos of rq2-painted: nobody has 4 photos that make two halves",
+    )
+    rows = read_runs(result.runs)
+    assert set(rows["split"]) == {"same"} and set(rows["control"]) == {None, "shifted"}
 
 
 def test_a_stage_is_no_experiment_and_says_what_to_do() -> None:

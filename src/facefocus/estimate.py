@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import entropy
 
 from facefocus.models.recognizer import CHUNK, Recognizer, WhiteBox
 from facefocus.occlusion.masks import pixel_count
@@ -118,6 +120,8 @@ def places_of(session: Session) -> Places:
     """Every photo that maps come from, by its row."""
     found: dict[int, list[tuple[Block, Person, int]]] = defaultdict(list)
     for block in session.plan.blocks:
+        if block.split == "half":  # its maps are those of the held-out block
+            continue
         for person in block.people:
             for place, row in enumerate(person.rows):
                 found[int(row)].append((block, person, place))
@@ -267,7 +271,7 @@ def _timed(work: Callable[[], object]) -> float:
     return float(np.median(times))
 
 
-#: Bytes that an artefact takes beyond its arrays: headers of the archive and of three arrays.
+#: Bytes that an artefact takes beyond its arrays: headers of the archive and of its arrays.
 ARTEFACT = 1024
 
 
@@ -280,8 +284,17 @@ def _bytes(session: Session, task: Task, lengths: Mapping[str, int]) -> int:
         return len(task.outputs) * (ARTEFACT + 4 * height * width * len(task.block.people))
     if isinstance(task, OracleTask):
         return ARTEFACT
-    people = len(task.block.people)
-    return sum(ARTEFACT + 4 * 8 * people * len(output.budgets) for output in task.outputs)
+    people, pixels = len(task.block.people), math.prod(session.frame)
+    return sum(
+        ARTEFACT + people * sum(4 * 8 + _mask_bytes(budget, pixels) for budget in output.budgets)
+        for output in task.outputs
+    )
+
+
+def _mask_bytes(budget: float, pixels: int) -> int:
+    """Size of a stored mask: what scattered pixels take; coherent ones take half of it."""
+    information = float(entropy([budget, 1 - budget], base=2))
+    return round(pixels / 8 * min(1.0, 1.4 * information))
 
 
 # Lines --------------------------------------------------------------------------------------------

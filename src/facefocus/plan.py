@@ -26,7 +26,8 @@ import numpy as np
 from facefocus.errors import UserError
 from facefocus.evaluation.verification import sample_pairs
 from facefocus.experiment import Experiment, Saliency, option_text
-from facefocus.faces.faceset import FaceSet, Pairs, select_identities
+from facefocus.faces.faceset import FaceSet, Identity, Pairs, select_identities
+from facefocus.faces.halves import LEAST, halves, near_equal
 from facefocus.faces.lfw import errata_names
 from facefocus.models.recognizer import Recognizer, WhiteBox, white_box
 from facefocus.occlusion.controls import SHARED
@@ -53,9 +54,11 @@ from facefocus.tasks import (
     MaskedTask,
     OracleTask,
     Person,
+    Scored,
     ScoreOutput,
     ScoreTask,
     Task,
+    photos_hash,
     stage_of,
 )
 
@@ -67,11 +70,11 @@ PEOPLE_PER_BLOCK = 16
 #: Mated and non-mated pairs drawn for the threshold of a face set that has no pair list.
 SAMPLED_PAIRS = 3000
 
-#: Fewest photos of a person that can be held out: two halves with a mated pair each.
-HELDOUT_IMAGES = 4
+#: Fewest photos of a person that can be held out.
+HELDOUT_IMAGES = 2 * LEAST
 
 #: Raise when a stage's arithmetic changes, so that old artefacts are not taken for new ones.
-VERSIONS = {"embed": 1, "masked": 1, "maps": 1, "scores": 2, "oracle": 2}
+VERSIONS = {"embed": 1, "masked": 1, "maps": 1, "scores": 3, "oracle": 3}
 
 Output = TypeVar("Output", MapOutput, ScoreOutput)
 
@@ -84,9 +87,11 @@ class Plan:
         blocks: The chosen people, in blocks; those of the held-out folds after the others.
         pairs: The verification pairs that set the thresholds.
         tasks: All tasks, stage by stage.
-        maps: The wanted maps of each block, by its index; several may share a key.
+        maps: The wanted maps of each block, by its index; several may share a key. Those of a
+            ``half`` block are those of the ``heldout`` block with the same people.
         scores: The wanted scores of each (target, block index); several may share a key.
-        oracles: The oracle tasks of each (target, block index).
+        oracles: The oracle tasks of each (target, block index), searched on the photos that the
+            block's maps come from.
     """
 
     experiment: Experiment
@@ -100,11 +105,7 @@ class Plan:
     @property
     def people(self) -> tuple[Person, ...]:
         """All chosen people with all their photos, sorted by name."""
-        found = {one.name: one for block in self.blocks for one in block.people}
-        whole = {
-            one.name: one for block in self.blocks if block.split == "same" for one in block.people
-        }
-        return tuple(sorted({**found, **whole}.values(), key=lambda one: one.name))
+        return _everybody(self.blocks)
 
     def keys(self) -> dict[str, list[str]]:
         """The keys of each stage: what `facefocus status` looks for."""
@@ -151,6 +152,7 @@ def make_plan(
     if pairs is None:
         pairs = sample_pairs(faces.identities, count=SAMPLED_PAIRS, seed=experiment.seed)
     inputs = _Inputs(experiment, faces, pairs, recognizers, _blocks(experiment, faces))
+    _check_controls(inputs)
     _check_budgets(experiment, inputs.frame)
     maps = _maps(inputs)
     scores = _scores(inputs, maps)
@@ -191,15 +193,14 @@ def precision_of(recognizer: Recognizer) -> str:
 
 
 def _blocks(experiment: Experiment, faces: FaceSet) -> tuple[Block, ...]:
-    folds = [fold for split in experiment.evaluation.split for fold in _folds(experiment, split)]
     chosen = _people(experiment, faces)
     blocks: list[Block] = []
-    for split, fold in folds:
-        people = [one for person in chosen if (one := _in_fold(experiment, person, split, fold))]
+    for (split, fold), people in _folds(experiment, faces, chosen).items():
         if not people:
             raise UserError(
-                f"The 'split' of [evaluation] can be heldout only for people with"
-                f" {HELDOUT_IMAGES} or more photos. None of those chosen has as many."
+                "The 'split' of [evaluation] can be heldout only for people with"
+                f" {HELDOUT_IMAGES} or more photos that make two halves without near-equal photos"
+                " across them. None of those chosen has as many."
             )
         # People with equally many photos share a block, so that chunks of a backward pass are full.
         people.sort(key=lambda person: (len(person.rows), person.name))
@@ -207,10 +208,6 @@ def _blocks(experiment: Experiment, faces: FaceSet) -> tuple[Block, ...]:
             part = tuple(people[start : start + PEOPLE_PER_BLOCK])
             blocks.append(Block(len(blocks), split, fold, part))
     return tuple(blocks)
-
-
-def _folds(experiment: Experiment, split: str) -> list[tuple[str, int]]:
-    return [(split, 0), (split, 1)] if split == "heldout" else [(split, 0)]
 
 
 def _people(experiment: Experiment, faces: FaceSet) -> list[Person]:
@@ -227,16 +224,46 @@ def _people(experiment: Experiment, faces: FaceSet) -> list[Person]:
     return [Person(one.name, one.rows, one.rows) for one in people]
 
 
-def _in_fold(experiment: Experiment, person: Person, split: str, fold: int) -> Person | None:
-    """The person as one fold sees them; None with too few photos for it."""
-    if split == "same":
-        return person
-    if len(person.rows) < HELDOUT_IMAGES:
+def _folds(
+    experiment: Experiment, faces: FaceSet, chosen: Sequence[Person]
+) -> dict[tuple[str, int], list[Person]]:
+    """The people of each (split, fold).
+
+    Held-out photos have a reference: the same maps, tried on the very photos they came from.
+    """
+    found: dict[tuple[str, int], list[Person]] = {}
+    for split in experiment.evaluation.split:
+        if split == "same":
+            found[split, 0] = list(chosen)
+            continue
+        named = (
+            (person.name, halves_of(faces, person.identity, experiment.seed)) for person in chosen
+        )
+        both = [(name, *cut) for name, cut in named if cut is not None]
+        found["heldout", 0] = [Person(name, first, second) for name, first, second in both]
+        found["heldout", 1] = [Person(name, second, first) for name, first, second in both]
+        found["half", 0] = [Person(name, first, first) for name, first, _ in both]
+        found["half", 1] = [Person(name, second, second) for name, _, second in both]
+    return found
+
+
+def halves_of(faces: FaceSet, person: Identity, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Rows of the two halves of a person's photos; None for whom they cannot be held out."""
+    rows = person.rows
+    if len(rows) < HELDOUT_IMAGES:
         return None
-    mixed = generator(experiment.seed, "halves", person.name).permutation(person.rows)
-    half = len(mixed) // 2
-    first, second = np.sort(mixed[:half]), np.sort(mixed[half:])
-    return Person(person.name, first, second) if fold == 0 else Person(person.name, second, first)
+    groups = near_equal(np.asarray(faces.frames[rows]))
+    cut = halves(groups, generator(seed, "halves", person.name))
+    return None if cut is None else (rows[cut[0]], rows[cut[1]])
+
+
+def _everybody(blocks: Sequence[Block]) -> tuple[Person, ...]:
+    """All chosen people with all photos that are used of them, sorted by name."""
+    rows: dict[str, list[np.ndarray]] = defaultdict(list)
+    for person in (person for block in blocks for person in block.people):
+        rows[person.name] += [person.rows, person.tests]
+    known = {name: np.unique(np.concatenate(parts)) for name, parts in sorted(rows.items())}
+    return tuple(Person(name, own, own) for name, own in known.items())
 
 
 # --- clean and masked embeddings ------------------------------------------------------------------
@@ -325,6 +352,8 @@ def _maps(inputs: _Inputs) -> dict[int, tuple[MapOutput, ...]]:
         block.index: tuple(
             MapOutput(_map_key(inputs, sources, spec, block), sources, spec)
             for sources, spec in specs
+            # A baseline has seen no photo, so it has nothing to lose on others.
+            if sources or block.split != "half"
         )
         for block in inputs.blocks
     }
@@ -436,6 +465,8 @@ def _map_tasks(inputs: _Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> list
     """Maps of one block on the same sources share a task, and with it their passes."""
     tasks = []
     for block in inputs.blocks:
+        if block.split == "half":
+            continue
         by_sources: dict[tuple[str, ...], list[MapOutput]] = defaultdict(list)
         for output in maps[block.index]:
             by_sources[output.sources].append(output)
@@ -466,7 +497,7 @@ def _scores(
                 for fill in inputs.experiment.occlusion.fill
                 if output.spec.fill in (None, fill)
                 for policy in inputs.experiment.occlusion.on_degenerate
-                for control, number in _controls(inputs.experiment, output, policy)
+                for control, number in _controls(inputs.experiment, block, output, policy)
             )
     return scores
 
@@ -493,12 +524,11 @@ def _common(inputs: _Inputs, target: str) -> dict[str, Any]:
     listed = hashlib.sha256()
     for column in (inputs.pairs.first, inputs.pairs.second, inputs.pairs.mated):
         listed.update(np.ascontiguousarray(column).astype(np.int64).tobytes())
-    # Impostors are drawn from everybody who was chosen.
-    chosen = hashlib.sha256("".join(block.tested for block in inputs.blocks).encode())
     recognizer = inputs.recognizers[target]
     evaluation = inputs.experiment.evaluation
     return {
-        "chosen": chosen.hexdigest(),
+        # Impostors are drawn from everybody who was chosen.
+        "chosen": photos_hash((one.name, one.rows) for one in _everybody(inputs.blocks)),
         "version": VERSIONS["scores"],
         "target": recognizer.fingerprint,
         "precision": precision_of(recognizer),
@@ -511,14 +541,31 @@ def _common(inputs: _Inputs, target: str) -> dict[str, Any]:
     }
 
 
+def _check_controls(inputs: _Inputs) -> None:
+    """Refuse controls that are made of other people's maps where there are no other people."""
+    wanted = inputs.experiment.controls
+    shared = [] if wanted is None else [one for one in wanted.control if one in SHARED]
+    counts: dict[tuple[str, int], int] = defaultdict(int)
+    for block in inputs.blocks:
+        counts[block.split, block.fold] += len(block.people)
+    for (split, _), count in counts.items():
+        if shared and count < 2:
+            held = " whose photos can be held out" if split != "same" else ""
+            raise UserError(
+                f"The 'control' of [controls] can be {' and '.join(shared)} only with 2 or more"
+                f" people{held}: their maps make it. Got {count}. Choose more people, or leave it"
+                " out."
+            )
+
+
 def _controls(
-    experiment: Experiment, output: MapOutput, policy: str
+    experiment: Experiment, block: Block, output: MapOutput, policy: str
 ) -> Iterator[tuple[str | None, int]]:
     """The maps' own masks, then every draw of every control that fits them."""
     yield None, 0
     wanted = experiment.controls
     # Controls have equal areas by definition; a baseline is a control itself.
-    if wanted is None or policy == "inclusive" or not output.sources:
+    if wanted is None or policy == "inclusive" or not output.sources or block.split == "half":
         return
     for control in wanted.control:
         for draw in range(1 if control == "population" else wanted.draws):
@@ -565,34 +612,42 @@ def _score_tasks(
 def _oracles(
     inputs: _Inputs, scores: Mapping[tuple[str, int], Sequence[ScoreOutput]]
 ) -> dict[tuple[str, int], tuple[OracleTask, ...]]:
-    """The bound on the very photos that masks are tried on, so without held-out folds."""
+    """A search on all photos, and one on each half where photos are held out."""
     wanted = inputs.experiment.oracle
     oracles: dict[tuple[str, int], tuple[OracleTask, ...]] = {}
     if wanted is None:
         return oracles
-    for (target, index), found in scores.items():
-        block = inputs.blocks[index]
-        if block.split != "same":
-            continue
-        tasks = []
-        for fill in inputs.experiment.occlusion.fill:
-            seeds = tuple(out for out in found if _seeds_oracle(out, fill))
-            for person in range(len(block.people)):
+    budgets = inputs.experiment.occlusion.budget
+    for target in inputs.experiment.recognizers.targets:
+        common, rivals = _common(inputs, target), _rivals(inputs, scores, target)
+        for block in inputs.blocks:
+            if block.split == "half":
+                continue
+            tasks = []
+            for fill, person in product(inputs.experiment.occlusion.fill, block.people):
+                found = tuple(dict.fromkeys(rivals[fill, person.name, person.rows.tobytes()]))
                 key = content_key(
                     "oracle",
                     version=VERSIONS["oracle"],
-                    common=_common(inputs, target),
+                    common=common,
                     search=wanted.model_dump(),
-                    person=[block.mapped, person],
+                    person=[person.name, person.rows.tolist(), person.tests.tolist()],
                     fill=fill,
-                    seeds=[out.key for out in seeds],
+                    rivals=[[one.key, one.row, one.starts] for one in found],
                 )
-                budgets = inputs.experiment.occlusion.budget
-                tasks.append(OracleTask(key, target, block, person, fill, seeds, budgets))
-        oracles[target, index] = tuple(tasks)
+                tasks.append(OracleTask(key, target, person, fill, found, budgets))
+            oracles[target, block.index] = tuple(tasks)
     return oracles
 
 
-def _seeds_oracle(output: ScoreOutput, fill: str) -> bool:
-    exact = output.on_degenerate == "none" and output.control is None
-    return exact and output.fill == fill and bool(output.maps.sources)
+def _rivals(
+    inputs: _Inputs, scores: Mapping[tuple[str, int], Sequence[ScoreOutput]], target: str
+) -> dict[tuple[str, str, bytes], list[Scored]]:
+    """All scores on a target by fill, person and tested photos."""
+    found: dict[tuple[str, str, bytes], list[Scored]] = defaultdict(list)
+    for block in inputs.blocks:
+        for output, (row, person) in product(scores[target, block.index], enumerate(block.people)):
+            own = np.array_equal(person.rows, person.tests)
+            place = output.fill, person.name, person.tests.tobytes()
+            found[place].append(Scored(output.key, row, own or not output.maps.sources))
+    return found

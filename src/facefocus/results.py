@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ from facefocus.evaluation.truth import (
     roc_auc,
 )
 from facefocus.files import write_atomically
-from facefocus.occlusion.masks import Masks, mask_of, pixel_count
-from facefocus.scoring import block_masks, false_matches
-from facefocus.seeds import generator
+from facefocus.occlusion.masks import pixel_count
+from facefocus.report.summary import HELDOUT_ORACLE, MAP, ORACLE
+from facefocus.scoring import VALUES, false_matches, scored_masks
 from facefocus.session import Session, is_degenerate
 from facefocus.store import Arrays
 from facefocus.tasks import Block, MapOutput, OracleTask, Person, ScoreOutput
@@ -82,7 +83,7 @@ SCHEMA: dict[str, Any] = {
 }
 
 #: Further columns where the face set says where identity is planted. Controls have no map, and so
-#: a share only; of the oracle's masks none is kept.
+#: a share only; the oracle's figures are of no one mask.
 TRUTH_SCHEMA: dict[str, Any] = dict.fromkeys(COLUMNS, pl.Float64)
 
 
@@ -108,7 +109,7 @@ def collect(session: Session) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     truths = None if session.planted is None else _Truths(session, session.planted)
     for target in session.experiment.recognizers.targets:
-        for split in session.experiment.evaluation.split:
+        for split in dict.fromkeys(block.split for block in session.plan.blocks):
             blocks = [block for block in session.plan.blocks if block.split == split]
             parts: dict[tuple[Any, ...], list[_Part]] = defaultdict(list)
             for block in blocks:
@@ -145,8 +146,7 @@ def _gather(
     truths: _Truths | None,
 ) -> None:
     """Add what a block has to say to the parts of every person and configuration."""
-    clean = _clean_values(session, target, block)
-    false = _clean_false_matches(session, target, block)
+    clean = [_clean(session, target, person) for person in block.people]
     loaded: dict[str, Arrays] = {}
     for output in session.plan.scores[target, block.index]:
         scores = session.store.load(output.key)
@@ -154,14 +154,14 @@ def _gather(
             loaded[output.maps.key] = session.store.load(output.maps.key)
         made = loaded[output.maps.key]
         columns = tuple(_score_columns(output).items())
-        truth = {} if truths is None else truths.of(block, output, made)
+        truth = {} if truths is None else truths.of(block, output, made, scores)
         for index, person in enumerate(block.people):
             for place, budget in enumerate(output.budgets):
                 part = _Part(
                     person=person,
-                    clean=clean[index],
-                    clean_fmr=false[index],
-                    **{name: float(scores[name][index, place]) for name in _VALUES},
+                    clean=clean[index][0],
+                    clean_fmr=clean[index][1],
+                    **{name: float(scores[name][index, place]) for name in VALUES},
                     fold=block.fold,
                     maps=int(made["total"][index]),
                     degenerate=int(made["degenerate"][index]),
@@ -169,35 +169,42 @@ def _gather(
                 )
                 parts[columns, budget, person.name].append(part)
     for task in session.plan.oracles.get((target, block.index), ()):
-        _gather_oracle(session, task, clean[task.person], false[task.person], parts)
+        _gather_oracle(session, task, block, parts)
 
 
 def _gather_oracle(
-    session: Session,
-    task: OracleTask,
-    clean: Retention,
-    false: float,
-    parts: dict[tuple[Any, ...], list[_Part]],
+    session: Session, task: OracleTask, block: Block, parts: dict[tuple[Any, ...], list[_Part]]
 ) -> None:
-    """The oracle as a method of its own: made on the target it attacks."""
-    found = session.store.load(task.key)
-    columns = {**dict.fromkeys(_MAP_COLUMNS), "method": "oracle", "options": ""}
-    columns |= {"source": task.recognizer, "fill": task.fill, "on_degenerate": "none"}
-    columns |= {"control": None}
-    person = task.block.people[task.person]
-    for place, budget in enumerate(task.budgets):
-        values = {name: float(found[name][place]) for name in _VALUES}
-        part = _Part(
-            person=person,
-            clean=clean,
-            clean_fmr=false,
-            fold=0,
-            maps=1,
-            degenerate=0,
-            truth={},
-            **values,
-        )
-        parts[tuple(columns.items()), budget, person.name].append(part)
+    """The oracle as methods of its own, made on the target that it attacks.
+
+    ``oracle`` is the bound: searched on the very photos that it is tried on, so no mask of a row of
+    the same split beats it, in cosine or in rate (`scoring.bound`). ``oracle-heldout`` is what a
+    search on the photos that the maps came from is worth on the held-out ones: a rival, no bound.
+    """
+    searched, person = session.store.load(task.key), task.person
+    heldout = not np.array_equal(person.rows, person.tests)
+    bounded = Person(person.name, person.tests, person.rows)
+    # The half that was searched is the one that the other fold is tried on.
+    found = [(ORACLE, "", 1 - block.fold if heldout else block.fold, bounded)]
+    found += [(HELDOUT_ORACLE, "heldout_", block.fold, person)] if heldout else []
+    exact = [one for one in session.experiment.occlusion.on_degenerate if one != "inclusive"]
+    for method, front, fold, tried in found:
+        clean, false = _clean(session, task.recognizer, tried)
+        columns = {**dict.fromkeys(MAP), "method": method, "options": ""}
+        columns |= {"source": task.recognizer, "fill": task.fill, "control": None}
+        for policy, (place, budget) in product(exact or ["none"], enumerate(task.budgets)):
+            part = _Part(
+                person=tried,
+                clean=clean,
+                clean_fmr=false,
+                **{name: float(searched[f"{front}{name}"][place]) for name in VALUES},
+                fold=fold,
+                maps=1,
+                degenerate=0,
+                truth={},
+            )
+            key = tuple((columns | {"on_degenerate": policy}).items())
+            parts[key, budget, person.name].append(part)
 
 
 class _Truths:
@@ -208,72 +215,62 @@ class _Truths:
         self._known: dict[tuple[Any, ...], dict[str, np.ndarray]] = {}
         self._bounds: dict[tuple[str, int], tuple[np.ndarray, float]] = {}
 
-    def of(self, block: Block, output: ScoreOutput, made: Arrays) -> dict[str, np.ndarray]:
-        """The columns of `TRUTH_SCHEMA` as arrays [people, budgets]; NaN for what there is not."""
+    def of(
+        self, block: Block, output: ScoreOutput, made: Arrays, scores: Arrays
+    ) -> dict[str, np.ndarray]:
+        """The columns of `TRUTH_SCHEMA` as arrays [people, budgets]; NaN for what there is not.
+
+        Args:
+            made: The map artefact of `output`.
+            scores: Its score artefact.
+        """
         key = (block.index, output.maps.key, output.on_degenerate, output.control, output.draw)
         if key not in self._known:
-            rows = [
-                self._person(block, person, masks, made["maps"][index], output.control is None)
-                for index, (person, masks) in enumerate(
-                    zip(block.people, block_masks(self._session, block, output), strict=True)
-                )
-            ]
+            masks = scored_masks(self._session, scores)
+            mapped = output.control is None
+            counts = [pixel_count(budget, *self._session.frame) for budget in output.budgets]
+            rows = []
+            for index, person in enumerate(block.people):
+                if np.isnan(scores["area"][index]).any():
+                    rows.append({name: np.full(len(counts), np.nan) for name in COLUMNS})
+                    continue
+                flat = is_degenerate(made, index)
+                saliency = np.zeros(self._session.frame) if flat else made["maps"][index]
+                rows.append(self._person(block, person, masks[index], counts, saliency, mapped))
             self._known[key] = {name: np.stack([row[name] for row in rows]) for name in COLUMNS}
         return self._known[key]
 
     def _person(
-        self, block: Block, person: Person, masks: Masks, saliency: np.ndarray, mapped: bool
+        self,
+        block: Block,
+        person: Person,
+        masks: np.ndarray,
+        counts: Sequence[int],
+        saliency: np.ndarray,
+        mapped: bool,
     ) -> dict[str, np.ndarray]:
-        """One person's scores, an array over the budgets each; a skipped person has none."""
-        count = len(masks.requested)
-        if masks.skipped:
-            return {name: np.full(count, np.nan) for name in COLUMNS}
+        """One person's scores, an array over the budgets each."""
         if (person.name, block.index) not in self._bounds:
             found = planted_share(self._parts, person.tests)
             self._bounds[person.name, block.index] = (found, roc_auc(found, found))
         planted, best = self._bounds[person.name, block.index]
-        flat = np.zeros_like(planted) if masks.degenerate else saliency
         values = {
-            "truth_share": mask_shares(masks.masks, planted),
-            "truth_share_best": best_shares(planted, masks.requested.tolist()),
-            "truth_auc": roc_auc(flat, planted) if mapped else np.nan,
+            "truth_share": mask_shares(masks, planted),
+            "truth_share_best": best_shares(planted, counts),
+            "truth_auc": roc_auc(saliency, planted) if mapped else np.nan,
             "truth_auc_best": best,
-            "truth_pointing": pointing(flat, planted) if mapped else np.nan,
+            "truth_pointing": pointing(saliency, planted) if mapped else np.nan,
             "truth_pointing_best": planted.max(),
             "truth_chance": chance(planted),
         }
-        return {name: np.broadcast_to(value, count) for name, value in values.items()}
+        return {name: np.broadcast_to(value, len(counts)) for name, value in values.items()}
 
 
-def _clean_values(session: Session, target: str, block: Block) -> list[Retention]:
-    """Mean mated cosine and recognition rate of everybody in a block, nothing hidden."""
-    embeddings, level = session.embeddings(target), session.threshold(target)
-    photos = [embeddings[person.tests] for person in block.people]
-    return [retention(clean, clean, level) for clean in photos]
-
-
-def _clean_false_matches(session: Session, target: str, block: Block) -> list[float]:
-    embeddings = session.embeddings(target)
-    return [
-        false_matches(session, target, person, embeddings[person.tests]) for person in block.people
-    ]
-
-
-#: What a score artefact holds for each person and budget.
-_VALUES = ("cosine", "rate", "fmr", "area")
-
-_MAP_COLUMNS = (
-    "source",
-    "method",
-    "options",
-    "layer",
-    "layer_calls",
-    "objective",
-    "evidence",
-    "normalize",
-    "arcface_scale",
-    "max_pairs",
-)
+def _clean(session: Session, target: str, person: Person) -> tuple[Retention, float]:
+    """Mated scores and FMR of a person's tested photos, nothing hidden."""
+    embeddings = session.embeddings(target)[person.tests]
+    false = false_matches(session, target, person.name, person.tests, embeddings)
+    return retention(embeddings, embeddings, session.threshold(target)), false
 
 
 def _map_columns(maps: MapOutput) -> dict[str, Any]:
@@ -292,7 +289,7 @@ def _map_columns(maps: MapOutput) -> dict[str, Any]:
         spec.arcface_scale if graded else None,
         spec.max_pairs,
     )
-    return dict(zip(_MAP_COLUMNS, values, strict=True))
+    return dict(zip(MAP, values, strict=True))
 
 
 def _score_columns(output: ScoreOutput) -> dict[str, Any]:
@@ -359,54 +356,77 @@ def _mean(values: Iterable[float]) -> float | None:
 
 
 def _write_gallery(session: Session, run: Path) -> None:
-    """Maps and masks of a few identities spread over the run, one draw each."""
+    """Maps of a few identities spread over the run, one draw each, with the masks that were scored.
+
+    ``gallery.parquet`` has a row for each mask: of which map, for which budget, under which rule
+    for degenerate maps; `map` and `index` are its places among the ``maps`` and ``masks`` of
+    ``gallery.npz``. `fill` is null where map and mask serve every fill.
+    """
     people = session.plan.people
     chosen = {people[i].name for i in np.linspace(0, len(people) - 1, GALLERY).round().astype(int)}
-    budgets = session.experiment.occlusion.budget
     rows: list[dict[str, Any]] = []
     maps: list[np.ndarray] = []
     masks: list[np.ndarray] = []
-    for person, output, made, index in _gallery_maps(session, chosen):
-        degenerate = is_degenerate(made, index)
-        columns = _map_columns(output)
-        row = {"index": len(rows), "faces": session.faces.title, "identity": person.name}
-        row |= {"image": int(person.rows[0])}
-        rows.append(row | {name: columns[name] for name in _SHOWN} | {"degenerate": degenerate})
+    for person, output, made, index in _gallery_scores(session, chosen):
+        about = {"map": len(maps), "faces": session.faces.title, "identity": person.name}
+        about |= {"image": int(person.tests[0]), "fill": output.maps.spec.fill}
+        about |= {"on_degenerate": output.on_degenerate, "degenerate": is_degenerate(made, index)}
+        about |= _map_columns(output.maps)
         maps.append(made["maps"][index])
-        rng = generator(session.experiment.seed, "ties", person.name)
-        cut = mask_of(made["maps"][index], degenerate=degenerate, budgets=budgets, rng=rng)
-        masks.append(cut.masks)
-    arrays = {"maps": np.stack(maps), "masks": np.stack(masks), "budgets": np.array(budgets)}
+        scored = scored_masks(session, session.store.load(output.key))[index]
+        for budget, mask in zip(output.budgets, scored, strict=True):
+            rows.append(about | {"index": len(masks), "budget": budget})
+            masks.append(mask)
+    arrays = {
+        "maps": np.reshape(maps, (-1, *session.frame)),
+        "masks": np.reshape(masks, (-1, *session.frame)),
+    }
     if session.planted is not None:
         photos = {one.name: one.rows for one in people}
         shown = dict.fromkeys(row["identity"] for row in rows)
         arrays["planted"] = np.stack([planted_share(session.planted, photos[n]) for n in shown])
-    schema = {"index": pl.Int64, "faces": pl.String, "identity": pl.String, "image": pl.Int64}
-    schema |= dict.fromkeys(_SHOWN, pl.String) | {"degenerate": pl.Boolean}
-    table = pl.DataFrame(rows, schema=schema, orient="row")
+    table = pl.DataFrame(rows, schema=_GALLERY_SCHEMA, orient="row")
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_atomically(run / "gallery.npz", lambda file: file.write(buffer.getvalue()))
     write_atomically(run / "gallery.parquet", lambda file: table.write_parquet(file))
 
 
-_SHOWN = ("source", "method", "options", "layer", "layer_calls", "objective")
+_GALLERY_SCHEMA: dict[str, Any] = {
+    "index": pl.Int64,
+    "map": pl.Int64,
+    "image": pl.Int64,
+    "degenerate": pl.Boolean,
+    **{
+        name: SCHEMA[name]
+        for name in ("faces", "identity", "budget", "fill", "on_degenerate", *MAP)
+    },
+}
 
 
-def _gallery_maps(
+def _gallery_scores(
     session: Session, chosen: set[str]
-) -> Iterator[tuple[Person, MapOutput, Arrays, int]]:
-    """Maps from all photos; of a map that serves one fill or budget only, the first of each."""
-    fill, budget = session.experiment.occlusion.fill[0], session.experiment.occlusion.budget[0]
-    first = session.experiment.evaluation.split[0]
+) -> Iterator[tuple[Person, ScoreOutput, Arrays, int]]:
+    """Own masks of the first fold, each on the first target that it was tried on.
+
+    Of the rules for degenerate maps that of exactly k pixels, or else the first; where a map
+    serves every fill, so does its mask.
+    """
+    asked = session.experiment
+    policies, fill = asked.occlusion.on_degenerate, asked.occlusion.fill[0]
+    policy = "none" if "none" in policies else policies[0]
     for block in session.plan.blocks:
         wanted = [i for i, one in enumerate(block.people) if one.name in chosen]
-        if block.split != first or block.fold or not wanted:
+        if block.split != asked.evaluation.split[0] or block.fold or not wanted:
             continue
-        for output in session.plan.maps[block.index]:
-            spec = output.spec
-            if spec.draw or spec.fill not in (None, fill) or spec.budget not in (None, budget):
-                continue
-            made = session.store.load(output.key)
+        shown: dict[MapOutput, ScoreOutput] = {}
+        for target in asked.recognizers.targets:
+            for output in session.plan.scores[target, block.index]:
+                own = output.control is None and output.on_degenerate == policy
+                served = output.maps.spec.fill or fill
+                if own and not output.maps.spec.draw and output.fill == served:
+                    shown.setdefault(output.maps, output)
+        for output in shown.values():
+            made = session.store.load(output.maps.key)
             for index in wanted:
                 yield block.people[index], output, made, index

@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool
 
 from facefocus.evaluation.retention import retention
 from facefocus.evaluation.verification import normalize
 from facefocus.models.recognizer import Recognizer
 from facefocus.occlusion.controls import CONTROLS, draw, partners
 from facefocus.occlusion.fills import FILLS, fill_rng, occlude
-from facefocus.occlusion.masks import Masks, mask_of, pixel_count
+from facefocus.occlusion.masks import Masks, mask_of, pack, pixel_count, unpack
 from facefocus.occlusion.oracle import search_masks
 from facefocus.progress import Progress
 from facefocus.seeds import generator
-from facefocus.session import FRAMES_PER_STEP, Population, Session, is_degenerate
-from facefocus.tasks import Block, OracleTask, Person, ScoreOutput, ScoreTask
+from facefocus.session import FRAMES_PER_STEP, Session, is_degenerate
+from facefocus.store import Arrays
+from facefocus.tasks import Block, OracleTask, Person, Scored, ScoreOutput, ScoreTask
+
+#: What a score artefact holds of each person and budget, NaN for who is left out; besides the
+#: masks themselves (`scored_masks`).
+VALUES = ("cosine", "rate", "fmr", "area")
 
 
 def score(session: Session, task: ScoreTask, progress: Progress) -> None:
-    """Retention of every person of a block under every wanted mask."""
-    people = task.block.people
-    tables = {
-        output: {
-            name: np.full((len(people), len(output.budgets)), np.nan)
-            for name in ("cosine", "rate", "fmr", "area")
-        }
-        for output in task.outputs
-    }
+    """Retention of every person of a block under every wanted mask, stored with the masks."""
+    tables: dict[ScoreOutput, dict[str, np.ndarray]] = {}
     places: dict[_Job, list[tuple[ScoreOutput, int]]] = defaultdict(list)
     for output in task.outputs:
-        for person, masks in enumerate(block_masks(session, task.block, output)):
+        made = list(_block_masks(session, task.block, output))
+        tables[output] = {
+            name: np.full((len(made), len(output.budgets)), np.nan) for name in VALUES
+        }
+        tables[output]["masks"] = pack(np.stack([one.masks for one in made]))
+        for person, masks in enumerate(made):
             if masks.skipped:
                 continue
             tables[output]["area"][person] = masks.areas
@@ -52,7 +56,15 @@ def score(session: Session, task: ScoreTask, progress: Progress) -> None:
 # --- masks ----------------------------------------------------------------------------------------
 
 
-def block_masks(session: Session, block: Block, output: ScoreOutput) -> Iterator[Masks]:
+def scored_masks(session: Session, scores: Arrays) -> Bool[np.ndarray, "people budgets h w"]:
+    """The very masks that the figures of a score artefact belong to.
+
+    Whatever shows or judges a mask reads it here: made anew, it could be another one.
+    """
+    return unpack(scores["masks"], (*scores["cosine"].shape, *session.frame))
+
+
+def _block_masks(session: Session, block: Block, output: ScoreOutput) -> Iterator[Masks]:
     """The masks of every person of a block, for all budgets (PROTOCOL sections 6 and 9.2)."""
     made = session.store.load(output.maps.key)
     for index, person in enumerate(block.people):
@@ -78,7 +90,11 @@ def _masks(
 def _control(
     session: Session, block: Block, output: ScoreOutput, person: Person, own: Masks
 ) -> Masks:
-    """What takes the place of a person's own masks."""
+    """What takes the place of a person's own masks.
+
+    The mean map and the mask of others are those of other people only; a person beside whom nobody
+    has a map is left out.
+    """
     assert output.control is not None
     if output.control in CONTROLS:
         seed = session.experiment.seed
@@ -88,20 +104,17 @@ def _control(
         ]
         return Masks(np.stack(drawn), own.areas, own.requested, False, False)
     everybody = session.population(block, output.maps)
+    others = [name for name in everybody.place if name != person.name]
+    if not others:
+        # Never the person's own mask in its place: the control would equal what it controls.
+        none = np.zeros_like(own.masks)
+        return Masks(none, np.zeros_like(own.areas), own.requested, False, True)
     if output.control == "population":
-        return _masks(session, person.name, everybody.mean, False, output)
-    other = _partner(session, everybody, person.name, output.draw)
-    return _masks(session, other, everybody.maps[everybody.place[other]], False, output)
-
-
-def _partner(session: Session, everybody: Population, name: str, number: int) -> str:
-    """Whose mask a person wears in draw `number`; their own where nobody else has one."""
-    names = list(everybody.place)
-    if len(names) < 2:
-        return name
+        return _masks(session, person.name, everybody.mean_without(person.name), False, output)
     rng = generator(session.experiment.seed, "partners")
-    chosen = partners(len(names), number + 1, rng)[number]
-    return names[int(chosen[everybody.place[name]])]
+    chosen = partners(len(everybody.place), output.draw + 1, rng)[output.draw]
+    other = list(everybody.place)[int(chosen[everybody.place[person.name]])]
+    return _masks(session, other, everybody.maps[everybody.place[other]], False, output)
 
 
 # --- embedding ------------------------------------------------------------------------------------
@@ -123,7 +136,7 @@ def _retained(
     embeddings = session.embeddings(task.recognizer)
     level = session.threshold(task.recognizer)
     compare = session.experiment.evaluation.compare
-    photos = Photos(session, people, task.fill)
+    photos = _Photos(session, people, task.fill)
     for batch in _batches(jobs, people):
         embedded = _embed_jobs(session.recognizers[task.recognizer], photos, batch)
         for job, occluded in zip(batch, embedded, strict=True):
@@ -131,20 +144,22 @@ def _retained(
             clean = embeddings[person.tests]
             occluded = clean if occluded is None else occluded
             left = retention(clean, occluded, level, compare=compare)
-            fmr = false_matches(session, task.recognizer, person, occluded)
+            fmr = false_matches(session, task.recognizer, person.name, person.tests, occluded)
             yield job, {"cosine": left.cosine, "rate": left.rate, "fmr": fmr}
 
 
-def false_matches(session: Session, recognizer: str, person: Person, probes: np.ndarray) -> float:
-    """FMR of a person's photos, as they are in `probes`, against clean photos of other people.
+def false_matches(
+    session: Session, recognizer: str, name: str, rows: np.ndarray, probes: np.ndarray
+) -> float:
+    """FMR of a person's photos `rows`, as they are in `probes`, against clean ones of other people.
 
     At the frozen threshold, over the seeded pairs of `Session.impostors`; NaN without any.
     """
-    pairs = session.impostors[person.name]
-    pairs = pairs[np.isin(pairs[:, 0], person.tests)]
+    pairs = session.impostors[name]
+    pairs = pairs[np.isin(pairs[:, 0], rows)]
     if not len(pairs):
         return float("nan")
-    own = normalize(probes)[np.searchsorted(person.tests, pairs[:, 0])]
+    own = normalize(probes)[np.searchsorted(rows, pairs[:, 0])]
     others = normalize(session.embeddings(recognizer)[pairs[:, 1]])
     scores = (own * others).sum(axis=1)
     return float(np.mean(scores >= session.threshold(recognizer)))
@@ -165,7 +180,7 @@ def _batches(jobs: Sequence[_Job], people: Sequence[Person]) -> Iterator[list[_J
 
 
 def _embed_jobs(
-    recognizer: Recognizer, photos: Photos, jobs: Sequence[_Job]
+    recognizer: Recognizer, photos: _Photos, jobs: Sequence[_Job]
 ) -> list[np.ndarray | None]:
     """Embeddings of the occluded photos of each job; None where nothing is hidden."""
     occluded = [photos.occluded(job.person, job.mask) for job in jobs]
@@ -178,94 +193,152 @@ def _embed_jobs(
     return [part if count else None for part, count in zip(parts, counts, strict=True)]
 
 
-class Photos:
+class _Photos:
     """The photos on which hiding is tried, and what a fill puts in their place.
 
     Jobs come person by person, so the frames and the content of one person are kept.
     """
 
     def __init__(self, session: Session, people: Sequence[Person], fill: str) -> None:
-        self._faces, self._seed = session.faces, session.experiment.seed
-        self._people, self._fill = people, FILLS[fill]
+        self._session, self._people, self._fill = session, people, fill
         self._kept: tuple[int, np.ndarray, np.ndarray] | None = None
 
     def occluded(self, person: int, packed: bytes) -> np.ndarray | None:
         """All photos of a person under a packed mask, or None where it hides nothing."""
-        height, width = self._faces.frames.shape[1:3]
+        height, width = self._session.frame
         bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=height * width)
         if not bits.any():
             return None
-        frames, content = self.of(person)
+        if self._kept is None or self._kept[0] != person:
+            found = _photos(self._session, self._people[person].tests, self._fill)
+            self._kept = (person, *found)
+        _, frames, content = self._kept
         return occlude(frames, bits.reshape(height, width).astype(bool), content)
 
-    def of(self, person: int) -> tuple[np.ndarray, np.ndarray]:
-        """The photos of a person and the fill's content for them."""
-        if self._kept is None or self._kept[0] != person:
-            rows = self._people[person].tests
-            frames = np.asarray(self._faces.frames[rows])
-            rngs = [fill_rng(self._seed, str(self._faces.names[row])) for row in rows]
-            self._kept = (person, frames, self._fill(frames, rngs))
-        return self._kept[1:]
+
+def _photos(session: Session, rows: np.ndarray, fill: str) -> tuple[np.ndarray, np.ndarray]:
+    """Some photos, and a fill's content for them."""
+    frames = np.asarray(session.faces.frames[rows])
+    rngs = [fill_rng(session.experiment.seed, str(session.faces.names[row])) for row in rows]
+    return frames, FILLS[fill](frames, rngs)
 
 
 # --- oracle ---------------------------------------------------------------------------------------
 
 
-#: Masks of methods that the oracle starts from, the best ones of each budget.
+#: Masks that the search starts from, the best ones for each budget.
 SEEDS = 4
+
+#: A mask that was scored: its task's entry, and its place among the entry's budgets.
+_Place = tuple[Scored, int]
 
 
 def search_oracle(session: Session, task: OracleTask, progress: Progress) -> None:
-    """The greedy bound for one person, started from the best masks that any method found."""
+    """The bound for one person on the photos that it is searched on, for every budget.
+
+    Stored are `VALUES` of the bound, and as ``heldout_*`` those of the mask that the search found,
+    tried on the person's other photos, where these are others.
+    """
     search = session.experiment.oracle
     assert search is not None  # the plan has oracle tasks only where it is asked for
-    person = task.block.people[task.person]
-    frames, content = Photos(session, task.block.people, task.fill).of(task.person)
-    embed = session.recognizers[task.recognizer].embed
-    clean = session.embeddings(task.recognizer)[person.tests]
+    person = task.person
+    counts = [pixel_count(budget, *session.frame) for budget in task.budgets]
+    places, rivals = _rivals(session, task)
+    frames, content = _photos(session, person.rows, task.fill)
     found = search_masks(
-        embed,
+        session.recognizers[task.recognizer].embed,
         frames,
         content,
-        clean,
-        counts=[pixel_count(budget, *session.frame) for budget in task.budgets],
+        session.embeddings(task.recognizer)[person.rows],
+        counts=counts,
         rng=generator(session.experiment.seed, "oracle", person.name),
-        seeds=_best_masks(session, task),
+        seeds=_seeds(session, places, rivals, counts),
+        both=session.experiment.evaluation.compare == "both",
         block=search.block,
         candidates=search.candidates,
     )
-    level = session.threshold(task.recognizer)
-    compare = session.experiment.evaluation.compare
-    hidden = [embed(occlude(frames, mask, content)) for mask in found.masks]
-    left = [retention(clean, probes, level, compare=compare) for probes in hidden]
-    arrays = {
-        "cosine": np.array([one.cosine for one in left]),
-        "rate": np.array([one.rate for one in left]),
-        "fmr": np.array(
-            [false_matches(session, task.recognizer, person, probes) for probes in hidden]
-        ),
-        "area": found.masks.sum(axis=(1, 2)).astype(np.float64),
-        "embeddings": np.array(found.embeddings),
-    }
-    session.store.save(task.key, arrays)
+    arrays = bound(_left(session, task, person.rows, found.masks), rivals, counts)
+    if not np.array_equal(person.rows, person.tests):
+        heldout = _left(session, task, person.tests, found.masks)
+        arrays |= {f"heldout_{name}": heldout[name] for name in VALUES}
+    session.store.save(task.key, {**arrays, "embeddings": np.array(found.embeddings)})
     progress("oracle", 1, 1)
 
 
-def _best_masks(session: Session, task: OracleTask) -> np.ndarray | None:
-    """For each budget the `SEEDS` masks that left least of the person's similarity [b, s, h, w]."""
-    found: dict[float, list[tuple[float, int, np.ndarray]]] = defaultdict(list)
-    name = task.block.people[task.person].name
-    for number, output in enumerate(task.seeds):
-        scores = session.store.load(output.key)["cosine"][task.person]
-        made = session.store.load(output.maps.key)
-        if is_degenerate(made, task.person):
-            continue
-        masks = _masks(session, name, made["maps"][task.person], False, output).masks
-        for budget, cosine, mask in zip(output.budgets, scores, masks, strict=True):
-            found[budget].append((float(cosine), number, mask))
-    count = min([SEEDS, *(len(found[budget]) for budget in task.budgets)])
-    best = [
-        [mask for _, _, mask in sorted(found[budget], key=lambda one: one[:2])[:count]]
-        for budget in task.budgets
-    ]
-    return np.array(best) if count else None
+def _left(
+    session: Session, task: OracleTask, rows: np.ndarray, masks: Bool[np.ndarray, "b h w"]
+) -> dict[str, np.ndarray]:
+    """`VALUES` of some photos of the person under each mask."""
+    frames, content = _photos(session, rows, task.fill)
+    clean = session.embeddings(task.recognizer)[rows]
+    level, compare = session.threshold(task.recognizer), session.experiment.evaluation.compare
+    values = []
+    for mask in masks:
+        hidden = session.recognizers[task.recognizer].embed(occlude(frames, mask, content))
+        left = retention(clean, hidden, level, compare=compare)
+        fmr = false_matches(session, task.recognizer, task.person.name, rows, hidden)
+        values.append((left.cosine, left.rate, fmr, float(mask.sum())))
+    return dict(zip(VALUES, np.reshape(values, (-1, len(VALUES))).T, strict=True))
+
+
+def _rivals(session: Session, task: OracleTask) -> tuple[list[_Place], dict[str, np.ndarray]]:
+    """Every mask that was scored on the photos of the search, and its `VALUES`."""
+    places: list[_Place] = []
+    values: list[np.ndarray] = []
+    for scored in task.rivals:
+        arrays = session.store.load(scored.key)
+        table = np.stack([arrays[name][scored.row] for name in VALUES], axis=1)
+        kept = np.flatnonzero(np.isfinite(table[:, 0]))
+        places += [(scored, int(place)) for place in kept]
+        values += list(table[kept])
+    return places, dict(zip(VALUES, np.reshape(values, (-1, len(VALUES))).T, strict=True))
+
+
+def bound(
+    found: Mapping[str, np.ndarray], rivals: Mapping[str, np.ndarray], counts: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """What no mask of at most each count of pixels beats, as far as is known.
+
+    The cosine, with its FMR and area, is that of the mask that leaves least cosine, of all that
+    were found for this or a smaller count or were scored; the rate is the least of any of these,
+    which may be another mask: each measure is bounded by itself.
+
+    Args:
+        found: `VALUES` of the masks that a search found, one for each count.
+        rivals: `VALUES` of the masks that were scored on the same photos.
+        counts: Pixels to hide.
+    """
+    every = {name: np.concatenate([found[name], rivals[name]]) for name in VALUES}
+    made: dict[str, list[float]] = {name: [] for name in VALUES}
+    for count in counts:
+        fits = np.flatnonzero(every["area"] <= count)
+        best = fits[np.argmin(every["cosine"][fits])]
+        for name in VALUES:
+            made[name].append(float(every[name][best]))
+        made["rate"][-1] = float(every["rate"][fits].min())
+        beaten = rivals["area"] <= count
+        for name in ("cosine", "rate"):
+            if (rivals[name][beaten] < made[name][-1]).any():
+                raise AssertionError(f"A mask of {count} pixels beats the oracle in {name}.")
+    return {name: np.array(values) for name, values in made.items()}
+
+
+def _seeds(
+    session: Session,
+    places: Sequence[_Place],
+    rivals: Mapping[str, np.ndarray],
+    counts: Sequence[int],
+) -> np.ndarray:
+    """For each count the `SEEDS` masks that left least similarity [b, s, h, w], empty where fewer.
+
+    Of equal figures one mask, which as a rule is the same; none whose map saw other photos.
+    """
+    masks = np.zeros((len(counts), SEEDS, *session.frame), bool)
+    blind = np.array([scored.starts for scored, _ in places], bool)
+    for own, count in zip(masks, counts, strict=True):
+        fits = np.flatnonzero(blind & (rivals["area"] <= count))
+        _, first = np.unique(rivals["cosine"][fits], return_index=True)
+        for seed, best in zip(own, fits[first], strict=False):
+            scored, place = places[best]
+            seed[...] = scored_masks(session, session.store.load(scored.key))[scored.row, place]
+    return masks

@@ -21,6 +21,7 @@ from facefocus.faces.synthetic import TRUTH, read_truth
 from facefocus.models.backends import accelerate
 from facefocus.models.recognizer import CHUNK, Recognizer
 from facefocus.models.zoo import load
+from facefocus.occlusion.controls import mean_of_others, run_sums
 from facefocus.plan import Plan, make_plan
 from facefocus.store import Arrays, Store
 from facefocus.tasks import Block, EmbedTask, MapOutput
@@ -61,12 +62,18 @@ class Population:
     Attributes:
         maps: One map [H, W] each.
         place: Row of each person by name.
-        mean: The mean map.
     """
 
     maps: np.ndarray
     place: dict[str, int]
-    mean: np.ndarray
+
+    def mean_without(self, name: str) -> np.ndarray:
+        """The mean map [H, W] of everybody but one; there must be somebody."""
+        return mean_of_others(self.maps, self.place[name], self._sums)
+
+    @cached_property
+    def _sums(self) -> np.ndarray:
+        return run_sums(self.maps)
 
 
 class Session:
@@ -189,8 +196,7 @@ class Session:
                     maps[person.name] = made["maps"][index]
         names = sorted(maps)
         stacked = np.stack([maps[name] for name in names]) if names else np.zeros((0, *self.frame))
-        mean = stacked.mean(axis=0, dtype=np.float64) if names else np.zeros(self.frame)
-        return Population(stacked, {name: row for row, name in enumerate(names)}, mean), keys
+        return Population(stacked, {name: row for row, name in enumerate(names)}), keys
 
 
 def is_degenerate(made: Arrays, index: int) -> bool:

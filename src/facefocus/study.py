@@ -20,6 +20,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +32,8 @@ from facefocus.faces.faceset import FaceSet, open_faceset, select_identities
 from facefocus.files import write_atomically
 from facefocus.locations import private
 from facefocus.models.zoo import load
-from facefocus.plan import HELDOUT_IMAGES
+from facefocus.occlusion.controls import SHARED
+from facefocus.plan import HELDOUT_IMAGES, halves_of
 from facefocus.progress import Progress, silent
 from facefocus.report.choices import Choice, choose
 from facefocus.report.study import STUDY
@@ -244,17 +246,19 @@ def _runs(stage: Mapping[str, Any], wanted: Wanted, missing: dict[str, None]) ->
             }
             few = f"-{people}" if people < most else ""
             name = f"{stage['name']}-{faces.title}{few}"
-            _drop_heldout(name, data, faces, missing)
+            _drop_impossible(name, data, faces, missing)
             yield _Run(name, folder, faces.title, data, dict(_section(stage, "choose")))
 
 
-def _drop_heldout(
+def _drop_impossible(
     name: str, data: dict[str, Any], faces: FaceSet, missing: dict[str, None]
 ) -> None:
-    """Leave out held-out photos where nobody has enough of them."""
+    """Leave out what too few people allow: held-out photos, and controls of other people's maps."""
     evaluation, people = _section(data, "evaluation"), data["faces"]
-    splits = _listed(evaluation.get("split", "same"))
-    if "heldout" not in splits:
+    splits, controls = _listed(evaluation.get("split", "same")), _section(data, "controls")
+    own = [one for one in _listed(controls.get("control", [])) if one not in SHARED]
+    shared = len(own) < len(_listed(controls.get("control", [])))
+    if "heldout" not in splits and not shared:
         return
     chosen = select_identities(
         faces,
@@ -263,8 +267,17 @@ def _drop_heldout(
         max_images=people.get("max_images"),
         seed=data.get("seed", 0),
     )
-    if all(len(one.rows) < HELDOUT_IMAGES for one in chosen):
-        missing[f"held-out photos of {name}: nobody has {HELDOUT_IMAGES} photos"] = None
+    if shared and len(chosen) < 2:
+        missing[f"controls of other people's maps in {name}: there is one person only"] = None
+        data.pop("controls")
+        data |= {"controls": {**controls, "control": own}} if own else {}
+        shared = False
+    needed = 2 if shared else 1
+    able = (one for one in chosen if halves_of(faces, one, data.get("seed", 0)))
+    if "heldout" in splits and len(list(islice(able, needed))) < needed:
+        few = "nobody has" if needed == 1 else "fewer than 2 people have"
+        why = f"{few} {HELDOUT_IMAGES} photos that make two halves"
+        missing[f"held-out photos of {name}: {why}"] = None
         data["evaluation"] = {**evaluation, "split": ["same"]}
 
 

@@ -42,7 +42,8 @@ class Block:
 
     Attributes:
         index: Number of the block in its plan.
-        split: ``same``: maps and effects on the same photos; ``heldout``: on two halves.
+        split: ``same``: maps and effects on the same photos; ``heldout``: on two halves; ``half``:
+            maps from the halves of ``heldout``, effects on the same half.
         fold: Which half the maps come from; 0 where there is one fold only.
     """
 
@@ -54,12 +55,12 @@ class Block:
     @cached_property
     def mapped(self) -> str:
         """Hash of whose maps come from which photos."""
-        return _digest((person.name, person.rows) for person in self.people)
+        return photos_hash((person.name, person.rows) for person in self.people)
 
     @cached_property
     def tested(self) -> str:
         """Hash of on which photos hiding is tried."""
-        return _digest((person.name, person.tests) for person in self.people)
+        return photos_hash((person.name, person.tests) for person in self.people)
 
     @property
     def images(self) -> int:
@@ -77,7 +78,8 @@ class Block:
         return sum(count if most is None else min(count, most) for count in counts)
 
 
-def _digest(parts: Iterable[tuple[str, np.ndarray]]) -> str:
+def photos_hash(parts: Iterable[tuple[str, np.ndarray]]) -> str:
+    """Hash of names and rows."""
     digest = hashlib.sha256()
     for name, rows in parts:
         digest.update(f"{name}\0{rows.tolist()}\0".encode())
@@ -250,25 +252,42 @@ class ScoreTask:
 
 
 @dataclass(frozen=True)
-class OracleTask:
-    """The greedy oracle of one person on one target under one fill.
+class Scored:
+    """The scores of one person under one configuration.
 
     Attributes:
-        seeds: Own-mask scores of every method on this target; the best of them is its start.
+        key: Of the score artefact.
+        row: The person's row in it.
+        starts: Whether a search on the scored photos may start from these masks: their maps saw
+            no other photo of the person.
+    """
+
+    key: str
+    row: int
+    starts: bool
+
+
+@dataclass(frozen=True)
+class OracleTask:
+    """The oracle of one person on one target under one fill.
+
+    Attributes:
+        person: `rows` are the photos that it is searched on. Where `tests` are others, the mask
+            that is found is tried on them, too.
+        rivals: Every mask that was scored on the photos `rows`; none of them beats the bound.
     """
 
     key: str
     recognizer: str
-    block: Block
-    person: int
+    person: Person
     fill: str
-    seeds: tuple[ScoreOutput, ...]
+    rivals: tuple[Scored, ...]
     budgets: tuple[float, ...]
 
     @property
     def cost(self) -> int:
         """Forward passes, roughly: the search tries some hundreds of blocks on every photo."""
-        return ORACLE_TRIES * len(self.block.people[self.person].tests)
+        return ORACLE_TRIES * len(self.person.rows)
 
     @property
     def keys(self) -> tuple[str, ...]:

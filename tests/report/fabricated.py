@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from facefocus.report.summary import MAP
 from facefocus.results import SCHEMA
 
 PIXELS = 112 * 112
@@ -138,7 +139,7 @@ def add_gallery(folder: Path, people: Iterable[str], *, side: int = 112) -> None
     y, x = np.mgrid[:side, :side] / side
     rows: list[dict[str, Any]] = []
     maps, masks = [], []
-    for image, name in enumerate(people):
+    for image, who in enumerate(people):
         for method, layer in EFFECT:
             if layer is None:
                 continue
@@ -148,29 +149,22 @@ def add_gallery(folder: Path, people: Iterable[str], *, side: int = 112) -> None
             grid = sum(np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * width**2)) for a, b in center)
             grid = np.zeros_like(x) if flat else grid / grid.max()
             order = np.argsort(-grid, axis=None)
-            cut = np.zeros((len(BUDGETS), side * side), bool)
-            for index, budget in enumerate(BUDGETS):
-                cut[index, order[: 0 if flat else round(budget * side * side)]] = True
             maps.append(grid.astype(np.float32))
-            masks.append(cut.reshape(-1, side, side))
-            rows.append(
-                {
-                    "index": len(rows),
-                    "identity": name,
-                    "image": image,
-                    "source": "mobilefacenet-casia",
-                    "method": method,
-                    "options": "variant=equation" if method == "grad-cam++" else "",
-                    "layer": layer,
-                    "objective": "cosine",
-                    "degenerate": flat,
-                }
-            )
+            about = row(
+                method=method, source="mobilefacenet-casia", layer=layer, layer_calls=CALLS[layer],
+                options="variant=equation" if method == "grad-cam++" else "",
+            )  # fmt: skip
+            for budget in BUDGETS:
+                cut = np.zeros(side * side, bool)
+                cut[order[: 0 if flat else round(budget * side * side)]] = True
+                masks.append(cut.reshape(side, side))
+                rows.append(
+                    {name: about[name] for name in (*MAP, "on_degenerate")}
+                    | {"map": len(maps) - 1, "index": len(rows), "identity": who, "image": image}
+                    | {"budget": budget, "fill": None, "degenerate": flat}
+                )
     pl.DataFrame(rows).write_parquet(folder / "gallery.parquet")
-    np.savez(
-        folder / "gallery.npz",
-        maps=np.stack(maps), masks=np.stack(masks), budgets=np.array(BUDGETS),
-    )  # fmt: skip
+    np.savez(folder / "gallery.npz", maps=np.stack(maps), masks=np.stack(masks))
 
 
 #: Methods of the large run: drop at 1 % black on the source, share that is this person's own,
@@ -214,6 +208,7 @@ def _effects() -> Iterable[tuple[dict[str, Any], float]]:
                     setting |= dict.fromkeys(
                         ("objective", "evidence", "normalize", "arcface_scale")
                     )
+                yield setting | {"split": "half"}, drop * far
                 for split, share in (("same", 1.0), ("heldout", kept)):
                     size = drop * far * share
                     yield setting | {"split": split}, size
@@ -235,7 +230,7 @@ def large(people: int = 60) -> pl.DataFrame:
                 lost = size * frailty * draw.uniform(0.6, 1.4, people)
                 for index in range(people):
                     # Half of the people have too few photos for two halves.
-                    if setting.get("split") == "heldout" and index % 2:
+                    if setting.get("split") in ("heldout", "half") and index % 2:
                         continue
                     rows.append(
                         row(

@@ -342,7 +342,7 @@ def test_tiles_of_methods_without_a_layer_and_of_baselines(tmp_path: Path) -> No
     run = write_run(tmp_path / "run", small())
     add_gallery(run, PEOPLE[:1])
     rows = pl.read_parquet(run / "gallery.parquet")
-    first = pl.col("index") == 0
+    first = pl.col("map") == 0
     rows = rows.with_columns(
         pl.when(~first).then("layer").alias("layer"),
         pl.when(~first).then("source").alias("source"),

@@ -44,6 +44,9 @@ def rows() -> list[dict[str, Any]]:
     made += [
         row(identity="Ada", split="heldout", clean_rate=1.0, rate=0.75, cosine=0.5),
         row(identity="Bo", split="heldout", clean_rate=0.75, rate=0.5, cosine=0.4),
+        # The same maps, of half the photos, on the photos that they came from.
+        row(identity="Ada", split="half", clean_rate=1.0, rate=0.375, cosine=0.25),
+        row(identity="Bo", split="half", clean_rate=0.75, rate=0.375, cosine=0.3),
     ]
     return made
 
@@ -66,9 +69,9 @@ def got() -> dict[str, Any]:
         ("beyond_population", (0.0, 0.0, 0.0, 0.25)),
         ("beyond_pixels", (0.5, 0.5, 0.25, 0.5)),
         ("beyond_blocks", (0.25, 0.25, 0.0, 0.5)),
-        ("same_drop", (0.5, 0.5)),
+        ("half_drop", (0.625, 0.375)),
         ("heldout_drop", (0.25, 0.25)),
-        ("heldout_loss", (0.25, 0.25)),
+        ("heldout_loss", (0.375, 0.125)),
     ],
 )
 def test_differences_by_hand(
@@ -88,7 +91,8 @@ def test_cosines_by_hand(got: dict[str, Any]) -> None:
     assert got["cosine_specificity"] == pytest.approx(0.6 * 0.0625)
     assert got["cosine_oracle_share"] == pytest.approx(0.6)
     assert got["cosine_heldout_drop"] == pytest.approx(0.15)  # 0.6 to 0.5 and 0.4
-    assert got["cosine_same_drop"] == pytest.approx(0.3)
+    assert got["cosine_half_drop"] == pytest.approx((0.35 + 0.3) / 2)
+    assert got["cosine_heldout_loss"] == pytest.approx((0.25 + 0.1) / 2)
     assert got["heldout_identities"] == 2
 
 

@@ -87,16 +87,15 @@ def add_planted_gallery(folder: Path, world: str) -> None:
     disc = ((x - 56) ** 2 + (y - 56) ** 2 < 200).astype(np.float64)
     listed = [(name, *key) for name in PEOPLE[:2] for key in AUC if key[1]]
     rows = [
-        {"index": index, "faces": f"synthetic-{world}", "identity": name, "image": 0,
-         "source": f"net-{world}", "method": method, "options": "", "layer": layer,
-         "layer_calls": "1", "objective": "cosine", "degenerate": index == 0}
+        row(faces=f"synthetic-{world}", identity=name, source=f"net-{world}", method=method,
+            layer=layer, layer_calls="1", fill=None)
+        | {"index": index, "map": index, "image": 0, "degenerate": index == 0}
         for index, (name, method, layer) in enumerate(listed)
     ]  # fmt: skip
     pl.DataFrame(rows).write_parquet(folder / "gallery.parquet")
     maps = np.stack([disc + x / 300 for _ in rows]).astype(np.float32)
     np.savez(
-        folder / "gallery.npz", maps=maps, masks=np.stack([maps > 1.2] * 2, axis=1),
-        budgets=np.array([0.01, 0.05]), planted=np.stack([disc, disc / 2]),
+        folder / "gallery.npz", maps=maps, masks=maps > 1.2, planted=np.stack([disc, disc / 2]),
     )  # fmt: skip
 
 

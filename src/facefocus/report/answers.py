@@ -408,12 +408,11 @@ def _beyond(results: pl.DataFrame) -> Iterator[str]:
         .filter(COMPETES, pl.col("source") == pl.col("target"), pl.col("on_degenerate") == "none")
     )
     names = ["drop", *(n for n in CONTROLS.values() if rows[n].is_not_null().any())]
-    # People with few photos have no held-out half: both drops of those who have one.
-    names += [n for n in ("same_drop", "heldout_drop") if rows[n].is_not_null().any()]
+    names += [n for n in ("half_drop", "heldout_drop") if rows[n].is_not_null().any()]
     titles = {"drop": "drop", "excess": "beyond the shifted mask",
               "specificity": "beyond other people's masks",
-              "same_drop": "drop, people with held-out photos",
-              "heldout_drop": "the same people, held-out photos"}  # fmt: skip
+              "half_drop": "maps from half the photos, on that half",
+              "heldout_drop": "the same maps, on the other half"}  # fmt: skip
     yield "| configuration | n | " + " | ".join(titles.get(n, n) for n in names) + " |"
     yield "|---|---:|" + "---:|" * len(names)
     for row in rows.sort("target", "drop", descending=[False, True]).iter_rows(named=True):

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from facefocus.evaluation.statistics import holm
-from facefocus.report.summary import COMPETES, ORACLE, Row, competes
+from facefocus.report.summary import COMPETES, HELDOUT_ORACLE, ORACLE, Row, competes
 from facefocus.saliency.methods import METHODS, options_of
 
 #: What stands where there is no number.
@@ -214,7 +214,7 @@ RELATIVE = Column(
 #: Of the held-out comparison, which not all who were scored are in.
 HELDOUT_PEOPLE = Column(
     "People",
-    "Identities that have both a row on their map's own photos and one on held-out photos.",
+    "Identities whose photos make two halves.",
     lambda row: str(row["heldout_identities"]),
     lambda row: row["heldout_identities"],
 )
@@ -308,7 +308,7 @@ def ordered(summary: pl.DataFrame) -> list[Row]:
 def standing(row: Row) -> tuple[bool, bool, float]:
     """Sorts the rows of one recognizer: baselines, the oracle, then methods, largest drop first."""
     drop = row["drop"] if row["drop"] is not None else -np.inf
-    return competes(row), row["method"] == ORACLE, -drop
+    return competes(row), row["method"] in (ORACLE, HELDOUT_ORACLE), -drop
 
 
 #: So many methods and layers are shown at first; a table that fills screens is read by nobody.
@@ -330,7 +330,10 @@ COMPARISONS = {
     "beyond_population": ("Beyond population", "Drop beyond the mask of everybody's mean map."),
     "beyond_pixels": ("Beyond pixels", "Drop beyond as many single pixels at random."),
     "beyond_blocks": ("Beyond blocks", "Drop beyond as many pixels in random blocks."),
-    "heldout_loss": ("Lost on held-out", "Drop on the map's own photos minus drop on held-out."),
+    "heldout_loss": (
+        "Lost on held-out",
+        "Drop by maps from half the photos on that half, minus their drop on the other half.",
+    ),
 }
 
 
@@ -386,12 +389,14 @@ def series_label(row: Row, names: Iterable[str]) -> str:
 
     The map's recognizer goes without saying where it is the one that is attacked.
     """
-    return ", ".join([row["method"], *_told(row, names)])
+    return ", ".join([row["method"], *told(row, names)])
 
 
-def _told(row: Row, names: Iterable[str]) -> list[str]:
-    own = not competes(row) or row["source"] == row["target"]
-    values = {name: row[name] for name in names if not (own and name == "source")}
+def told(row: Row, names: Iterable[str]) -> list[str]:
+    """The values of `names` in words; the map's recognizer only where it is another."""
+    values = {name: row[name] for name in names}
+    if "source" in values and (not competes(row) or row["source"] == row["target"]):
+        del values["source"]
     said = []
     for name, value in values.items():
         if name == "options":
@@ -411,4 +416,4 @@ def told_options(row: Row) -> list[str]:
 def place_label(row: Row, names: Iterable[str]) -> str:
     """The series and its layer: ``layer-cam @ N/2``."""
     layer = f" @ {row['layer']}" if row["layer"] else ""
-    return ", ".join([f"{row['method']}{layer}", *_told(row, names)])
+    return ", ".join([f"{row['method']}{layer}", *told(row, names)])

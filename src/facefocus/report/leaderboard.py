@@ -69,7 +69,9 @@ def boards(results: pl.DataFrame) -> list[Board]:
     if results.is_empty():
         return []
     shown = default_slice(results)
-    rows = shown.at(results, "budget", "fill").filter(pl.col("rate").is_not_null())
+    rows = shown.at(results, "budget", "fill").filter(
+        pl.col("rate").is_not_null(), pl.col("split") != "half"
+    )
     found = []
     for (faces, policy, split), part in rows.group_by(
         "faces", "on_degenerate", "split", maintain_order=True

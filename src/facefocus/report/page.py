@@ -113,9 +113,10 @@ class Gallery:
     """Maps and masks of a few people of one run.
 
     Attributes:
-        rows: Whose, by which method, and the `index` of each into `maps` and `masks`.
-        maps: One map [H, W] each.
-        masks: Its masks [budgets, H, W].
+        rows: One for each mask: whose, by which method, for which budget and fill (null: for every
+            fill); `map` is its map's place in `maps`, and `index` its own in `masks`.
+        maps: Maps [n, H, W].
+        masks: The masks [m, H, W] that were scored.
         planted: By identity, the planted share [H, W]; empty where nobody knows it.
         faces: The face set where faces may be shown.
     """
@@ -123,16 +124,23 @@ class Gallery:
     rows: pl.DataFrame
     maps: np.ndarray
     masks: np.ndarray
-    budgets: np.ndarray
     planted: Mapping[str, np.ndarray]
     faces: FaceSet | None
 
+    def at(self, budget: float, fill: str) -> pl.DataFrame:
+        """The rows of the budget nearest to `budget`, of maps that serve `fill`."""
+        distance = (pl.col("budget") - budget).abs()
+        rows = self.rows.filter(distance == distance.min())
+        return rows.filter(pl.col("fill").is_null() | (pl.col("fill") == fill))
+
 
 def read_gallery(run: Path, faces: FaceSet | None = None) -> Gallery | None:
-    """The gallery of a run without variants; None where it has none."""
+    """The gallery of a run without variants; None where it has none, or an older form of it."""
     if not (run / "gallery.parquet").is_file() or not (run / "gallery.npz").is_file():
         return None
     rows = pl.read_parquet((run / "gallery.parquet").read_bytes())
+    if "map" not in rows.columns:
+        return None
     with np.load(run / "gallery.npz", allow_pickle=False) as arrays:
         planted = arrays.get("planted", ())
         people = rows["identity"].unique(maintain_order=True)
@@ -140,7 +148,6 @@ def read_gallery(run: Path, faces: FaceSet | None = None) -> Gallery | None:
             rows=rows,
             maps=arrays["maps"],
             masks=arrays["masks"],
-            budgets=arrays["budgets"],
             planted=dict(zip(people, planted, strict=False)),
             faces=faces,
         )

@@ -37,7 +37,7 @@ from facefocus.report.columns import (
     percent,
     place_label,
     share_column,
-    told_options,
+    told,
     varying,
     with_holm,
 )
@@ -57,6 +57,7 @@ from facefocus.report.summary import (
     COMPETES,
     CONFIGURATION,
     CONTROLS,
+    MAP,
     Row,
     drops,
 )
@@ -302,8 +303,11 @@ def _measured_tables(
 #: Title and note of the figures of the comparing tables, of rate and of cosine.
 _SHOWN = {
     "drop": ("Drop", "Clean minus hidden."),
-    "same_drop": ("Drop, same photos", "On the photos the map came from, people in both only."),
-    "heldout_drop": ("Drop, held-out", "On photos that the map never saw, the same people."),
+    "half_drop": (
+        "Drop, own half",
+        "Maps from half of a person's photos, on that half; people who are in both only.",
+    ),
+    "heldout_drop": ("Drop, held-out", "The same maps on the other half, which they never saw."),
 }
 
 
@@ -358,15 +362,15 @@ def heldout(report: Report) -> Section | None:
         tested = with_holm(part, ["heldout_loss"])
         caption = f"{target}: same photos against held-out"
         tables = _measured_tables(
-            tested, ["heldout_loss"], caption, first=("same_drop", "heldout_drop")
+            tested, ["heldout_loss"], caption, first=("half_drop", "heldout_drop")
         )
         picture = _heldout_picture(report, target, leading(part))
         blocks += [*report.heading(target), picture, *_agreement(report, part), *tables]
     if not blocks:
         return None
     lead = (
-        f"{report.shown}. Maps from one half of a person's photos, tried on the other half, and "
-        "both ways; beside it the drop on the photos the map came from, of the same people."
+        f"{report.shown}. Maps from one half of a person's photos, tried on the other half, both "
+        "ways; beside it the same maps, tried on the half that they came from."
     )
     return Section("heldout", "Does it hold on photos the map never saw?", lead, blocks)
 
@@ -375,7 +379,7 @@ def _heldout_picture(report: Report, target: str, rows: pl.DataFrame) -> Picture
     panels = [
         figures.Panel(
             title,
-            ((f"{front}same_drop", "the map's own photos"), (f"{front}heldout_drop", "held-out")),
+            ((f"{front}half_drop", "the map's own photos"), (f"{front}heldout_drop", "held-out")),
         )
         for front, title in (("", "Drop of recognition"), ("cosine_", "Drop of the mean cosine"))
     ]
@@ -391,10 +395,10 @@ def _heldout_picture(report: Report, target: str, rows: pl.DataFrame) -> Picture
 
 def _agreement(report: Report, part: pl.DataFrame) -> list[Facts]:
     """Whether the methods come in the same order on both kinds of photos."""
-    held = part.with_columns(split=pl.lit("heldout"))
+    half, held = (part.with_columns(split=pl.lit(split)) for split in ("half", "heldout"))
     facts = {}
     for cosine, measure in ((False, "recognition"), (True, "cosine")):
-        same, other = (drops(report.results, rows, cosine=cosine) for rows in (part, held))
+        same, other = (drops(report.results, rows, cosine=cosine) for rows in (half, held))
         whole = ~np.isnan(same + other).any(axis=0)
         if part.height < 2 or whole.sum() < 2:
             return []
@@ -533,10 +537,12 @@ def where(report: Report) -> Section | None:
     blocks: list[Any] = []
     budget = report.shown.budget
     for one in report.galleries:
-        nearest = int(np.argmin(np.abs(one.budgets - report.shown.budget)))
-        budget = float(one.budgets[nearest])
-        named = one.rows["identity"].unique(maintain_order=True).to_list()
-        few = one.rows.filter(pl.col("identity").is_in(spread(named, people)))
+        rows = one.at(report.shown.budget, report.shown.fill)
+        if rows.is_empty():
+            continue
+        budget = rows["budget"][0]
+        named = rows["identity"].unique(maintain_order=True).to_list()
+        few = rows.filter(pl.col("identity").is_in(spread(named, people)))
         for part in people_shown(few):
             who, source = part["identity"][0], part["source"].drop_nulls()
             many = several and source.len()
@@ -544,8 +550,8 @@ def where(report: Report) -> Section | None:
             tiles = [
                 figures.Tile(
                     title,
-                    one.maps[row["index"]],
-                    one.masks[row["index"], nearest],
+                    one.maps[row["map"]],
+                    one.masks[row["index"]],
                     row["degenerate"],
                 )
                 for title, row in tile_rows(part)
@@ -569,19 +575,17 @@ def people_shown(rows: pl.DataFrame) -> list[pl.DataFrame]:
 
 def tile_rows(part: pl.DataFrame) -> list[tuple[str, Row]]:
     """Title and row of each distinct map of an identity: other images of it share the map."""
-    rows = part.unique(
-        ("method", "options", "layer", "objective"), keep="first", maintain_order=True
-    )
+    rows = part.unique(MAP, keep="first", maintain_order=True)
     varies = [
         name
-        for name in ("options", "objective")
-        if any(one[name].n_unique() > 1 for one in rows.partition_by("method"))
+        for name in MAP
+        if name not in ("source", "layer", "layer_calls")
+        and any(one[name].n_unique() > 1 for one in rows.partition_by("method"))
     ]
     titled = []
     for row in rows.iter_rows(named=True):
         said = [f"layer {row['layer']}"] if row["layer"] else []
-        said += told_options(row) if "options" in varies else []
-        said += [row["objective"]] if "objective" in varies and row["objective"] else []
+        said += told(row, varies)
         titled.append(("\n".join(filter(None, (row["method"], ", ".join(said)))), row))
     return titled
 
@@ -597,6 +601,8 @@ def _gallery(
     face, hidden = _frames(report, faces, int(part["image"][0]), tiles)
     none = [tile.title.replace("\n", ", ") for tile in tiles if tile.degenerate]
     without = f" No map: {'; '.join(none)}." if none else ""
+    if part["on_degenerate"][0] != "none":
+        without += f" Masks by on_degenerate = {part['on_degenerate'][0]}."
     return report.picture(
         lambda width: figures.gallery(tiles, width=width, face=face, hidden=hidden),
         "gallery",

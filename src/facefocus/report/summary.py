@@ -30,14 +30,21 @@ CONFIGURATION = (
     "budget", "fill", "on_degenerate", "compare", "threshold_rule", "threshold", "seed",
 )  # fmt: skip
 
-#: What a configuration, its random-pixel control and its oracle must have in common.
-SETTING = (
-    "experiment", "faces", "target", "split", "budget", "fill", "compare", "threshold_rule",
-    "threshold", "seed",
+#: Those of them that tell one map from another.
+MAP = (
+    "source", "method", "options", "layer", "layer_calls", "objective", "evidence", "normalize",
+    "arcface_scale", "max_pairs",
 )  # fmt: skip
 
-#: The method whose rows are the random-pixel control, and the greedy bound (PROTOCOL 9.5).
-RANDOM, ORACLE = "random", "oracle"
+#: What a configuration and its random-pixel control must have in common: all but the map.
+SETTING = tuple(name for name in CONFIGURATION if name not in (*MAP, "control"))
+
+#: The method whose rows are the random-pixel control.
+RANDOM = "random"
+
+#: The bound (PROTOCOL 9.5), searched on the photos that it is tried on; and the same search on the
+#: photos that the maps come from, tried on held-out ones.
+ORACLE, HELDOUT_ORACLE = "oracle", "oracle-heldout"
 
 #: What each control of PROTOCOL 9.2 is compared for: how much more the own mask takes.
 CONTROLS = {
@@ -48,15 +55,15 @@ CONTROLS = {
     "blocks": "beyond_blocks",
 }
 
-#: Methods that compete; baselines have no source, and the oracle is a bound, no method.
-COMPETES = pl.col("source").is_not_null() & (pl.col("method") != ORACLE)
+#: Methods that compete; baselines have no source, and the oracles are searches, no methods.
+COMPETES = pl.col("source").is_not_null() & ~pl.col("method").is_in([ORACLE, HELDOUT_ORACLE])
 
 Row = dict[str, Any]
 
 
 def competes(row: Row) -> bool:
     """`COMPETES` of one row."""
-    return row["source"] is not None and row["method"] != ORACLE
+    return row["source"] is not None and row["method"] not in (ORACLE, HELDOUT_ORACLE)
 
 
 def summarize(results: pl.DataFrame, *, controls: bool = False, seed: int = 0) -> pl.DataFrame:
@@ -71,11 +78,16 @@ def summarize(results: pl.DataFrame, *, controls: bool = False, seed: int = 0) -
     - `excess`, `specificity`, `beyond_population`, `beyond_pixels`, `beyond_blocks`: that drop
       minus the drop by the control (`CONTROLS`), with p-values of the t test and of Wilcoxon's,
       uncorrected.
-    - `heldout_drop`, beside `same_drop` on the same identities (`heldout_identities` of them), and
-      `heldout_loss`, the difference: in rows of split ``same``.
-    - `oracle_share`: (drop - random drop) / (oracle drop - random drop), a ratio of means.
+    - `heldout_drop`, by maps from half of a person's photos on the other half; `half_drop`, by the
+      same maps on their own half (rows of split ``half``), both ways and on the same identities
+      (`heldout_identities` of them); and `heldout_loss`, `half_drop` minus `heldout_drop`: what the
+      same maps lose on photos they never saw. In rows of split ``same`` and ``heldout``.
+    - `oracle_share`: (drop - random drop) / (oracle drop - random drop), a ratio of means. The
+      oracle is the bound, searched on the photos that are tried on, held-out ones included; none
+      where masks may be larger (``on_degenerate = "inclusive"``).
 
-    The same with ``cosine_`` in front, of the mean mated cosine.
+    The same with ``cosine_`` in front, of the mean mated cosine. Rows of split ``half`` are a
+    reference, as controls are: they enter `half_drop` and have no row of their own.
 
     Args:
         results: One row per identity and configuration, as `facefocus run` writes it.
@@ -90,7 +102,7 @@ def summarize(results: pl.DataFrame, *, controls: bool = False, seed: int = 0) -
         raise UserError(f"The results must have the column '{missing[0]}'. Got no such column.")
     grid = _grid(results, results.select(CONFIGURATION).unique(maintain_order=True))
     audit = _audit(grid.rows)
-    own = audit["control"].is_null() | controls
+    own = (audit["control"].is_null() | controls) & (audit["split"] != "half")
     rows = np.flatnonzero(own.to_numpy())
     figures = pl.DataFrame(_figures(grid, rows, seed), schema=dict.fromkeys(_FIGURES, pl.Float64))
     table = pl.concat([audit.filter(own), figures.fill_nan(None)], how="horizontal")
@@ -107,7 +119,7 @@ _SCORES = (
 _TESTED = ("beyond_random", *CONTROLS.values(), "heldout_loss")
 
 #: Means with an interval, of the rate; of the cosine with ``cosine_`` in front.
-_COMPARED = ("drop", *_TESTED[:-1], "same_drop", "heldout_drop", "heldout_loss", "oracle_share")
+_COMPARED = ("drop", *_TESTED[:-1], "half_drop", "heldout_drop", "heldout_loss", "oracle_share")
 _MEANS = ("clean_rate", "rate", "clean_cosine", "cosine",
           *(f"{front}{name}" for front in ("", "cosine_") for name in _COMPARED))  # fmt: skip
 _FIGURES = (
@@ -218,7 +230,7 @@ def _figures(grid: _Grid, rows: Int[np.ndarray, " rows"], seed: int) -> dict[str
         top, bottom = compared.pop("above_random"), compared.pop("oracle_above_random")
         ratios[f"{front}oracle_share"] = bootstrap_ratios(top, bottom, seed=seed)
         values |= {f"{front}{name}": found for name, found in compared.items()}
-    both = np.isfinite(values["heldout_loss"]).sum(axis=1)
+    both = np.isfinite(values["heldout_drop"]).sum(axis=1)
     figures = {"heldout_identities": np.where(both, both, np.nan)}
     # One call for all: the resamples and equal rows are then shared.
     means = bootstrap_means(np.concatenate(list(values.values())), seed=seed)
@@ -241,7 +253,7 @@ def _named(name: str, found: Intervals) -> dict[str, np.ndarray]:
 def _partners(grid: _Grid, rows: Int[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
     """What each configuration is compared with, by the name of the comparison."""
     same_map = [name for name in CONFIGURATION if name != "control"]
-    same_split = [name for name in CONFIGURATION if name != "split"]
+    same_split = [name for name in CONFIGURATION if name not in ("split", "control")]
     random = _OWN & (pl.col("method") == RANDOM)
     found = {
         name: grid.partners(rows, same_map, _OWN, pl.col("control") == control)
@@ -249,9 +261,10 @@ def _partners(grid: _Grid, rows: Int[np.ndarray, " rows"]) -> dict[str, np.ndarr
     }
     found["random"] = grid.partners(rows, SETTING, _OWN, random)
     found["beyond_random"] = grid.partners(rows, SETTING, _OWN & ~random, random)
-    found["oracle"] = grid.partners(rows, SETTING, _OWN, pl.col("method") == ORACLE)
-    kept = _OWN & (pl.col("split") == "same")
-    found["heldout"] = grid.partners(rows, same_split, kept, pl.col("split") == "heldout")
+    exact = _OWN & (pl.col("on_degenerate") != "inclusive")
+    found["oracle"] = grid.partners(rows, SETTING, exact, pl.col("method") == ORACLE)
+    for split in ("half", "heldout"):
+        found[split] = grid.partners(rows, same_split, _OWN, _OWN & (pl.col("split") == split))
     return found
 
 
@@ -264,18 +277,19 @@ def _compared(
     """Every comparison per identity, of one measure."""
     own, drop = hidden[rows], clean - hidden
     random = _beside(hidden, partners["random"])
-    heldout = _beside(drop, partners["heldout"])
-    same = np.where(np.isnan(heldout), np.nan, drop[rows])
-    heldout = np.where(np.isnan(same), np.nan, heldout)
+    half, heldout = (_beside(drop, partners[split]) for split in ("half", "heldout"))
+    half = np.where(np.isnan(heldout), np.nan, half)
+    compared = partners["half"] >= 0
+    heldout = np.where(compared[:, None] & np.isnan(half), np.nan, heldout)
     return {
         "drop": drop[rows],
         **{
             name: _beside(hidden, partners[name]) - own
             for name in ("beyond_random", *CONTROLS.values())
         },
-        "same_drop": same,
+        "half_drop": half,
         "heldout_drop": heldout,
-        "heldout_loss": same - heldout,
+        "heldout_loss": half - heldout,
         "above_random": random - own,
         "oracle_above_random": random - _beside(hidden, partners["oracle"]),
     }
@@ -306,6 +320,7 @@ INCLUSIVE = (
 SKIP = (
     "on_degenerate=skip leaves out the identities without a map: these means are over fewer people."
 )
+ALONE = "A control made of other people's maps leaves out identities beside whom nobody has a map."
 OVER = "Some masks are larger than the budget: compare nothing with these numbers."
 
 _WARNING = (
@@ -314,7 +329,7 @@ _WARNING = (
     .when(pl.col("over_budget_share") > 0)
     .then(pl.lit(OVER))
     .when(pl.col("scored") < pl.col("identities"))
-    .then(pl.lit(SKIP))
+    .then(pl.when(pl.col("on_degenerate") == "skip").then(pl.lit(SKIP)).otherwise(pl.lit(ALONE)))
 )
 
 
@@ -350,9 +365,10 @@ def _audit(coded: pl.DataFrame) -> pl.DataFrame:
 def warnings(summary: pl.DataFrame) -> list[str]:
     """What a reader must know before reading any number of this table, most serious first."""
     found = set(summary["warning"].drop_nulls())
-    counts = {text: (summary["warning"] == text).sum() for text in (INCLUSIVE, OVER, SKIP)}
+    texts = (INCLUSIVE, OVER, SKIP, ALONE)
+    counts = {text: (summary["warning"] == text).sum() for text in texts}
     return [
         f"{counts[text]} of {summary.height} configurations: {text}"
-        for text in (INCLUSIVE, OVER, SKIP)
+        for text in texts
         if text in found
     ]

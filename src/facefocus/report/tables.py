@@ -61,6 +61,8 @@ class Slice:
 def default_slice(summary: pl.DataFrame) -> Slice:
     """Budget 1 %, fill black and split ``same`` where there are; else the smallest or the first.
 
+    Never split ``half``, which is a reference for held-out photos.
+
     Raises:
         UserError: The table is empty.
     """
@@ -69,12 +71,8 @@ def default_slice(summary: pl.DataFrame) -> Slice:
     budgets = summary["budget"].unique().sort().to_list()
     fills = summary["fill"].unique(maintain_order=True).to_list()
     budget = next((one for one in budgets if np.isclose(one, 0.01)), budgets[0])
-    splits = summary["split"].unique(maintain_order=True).to_list()
-    return Slice(
-        budget,
-        "black" if "black" in fills else fills[0],
-        "same" if "same" in splits else splits[0],
-    )
+    split = "same" if "same" in set(summary["split"]) else "heldout"
+    return Slice(budget, "black" if "black" in fills else fills[0], split)
 
 
 def _chosen(summary: pl.DataFrame, budget: float | None, fill: str | None) -> Slice:

@@ -24,7 +24,7 @@ from facefocus.report.figures import (
     styled,
 )
 from facefocus.report.page import Gallery
-from facefocus.report.summary import Row, competes
+from facefocus.report.summary import MAP, Row, competes
 
 #: What is outlined: pixels that are planted in at least so many of a person's photos.
 OUTLINED = 0.5
@@ -108,21 +108,17 @@ class Line:
     tiles: Sequence[tuple[str, Float[np.ndarray, "h w"] | None]]
 
 
-#: What tells one map of a person in a gallery from another.
-_MAP = ("source", "method", "options", "layer", "objective")
-
-
 def line(gallery: Gallery, identity: str, best: pl.DataFrame) -> Line:
     """The maps of one person that `best` names (rows of `truth.truth_summary`)."""
-    rows = gallery.rows.filter(pl.col("identity") == identity)
     names = varying(best)
     tiles = []
     for row in best.iter_rows(named=True):
-        same = [pl.col(name).eq_missing(pl.lit(row[name])) for name in _MAP]
+        same = [pl.col(name).eq_missing(pl.lit(row[name])) for name in MAP]
+        rows = gallery.at(row["budget"], row["fill"]).filter(identity=identity)
         for found in rows.filter(*same).head(1).iter_rows(named=True):
-            shown = None if found["degenerate"] else gallery.maps[found["index"]]
+            shown = None if found["degenerate"] else gallery.maps[found["map"]]
             tiles.append((place_label(row, names).replace(" @ ", "\nlayer "), shown))
-    image = rows["image"][0]
+    image = gallery.rows.filter(identity=identity)["image"][0]
     face = None if gallery.faces is None else np.asarray(gallery.faces.frames[image])
     return Line(gallery.planted[identity], face, tiles)
 
