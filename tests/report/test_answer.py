@@ -128,7 +128,7 @@ def controlled(**rates: float) -> str:
         if name == "oracle":
             kinds.append({"method": "oracle", "rate": rate})
         elif name == "heldout":
-            kinds.append({"split": "heldout", "rate": rate})
+            kinds += [{"split": "heldout", "rate": rate}, {"split": "half", "rate": 0.5}]
         else:
             kinds.append({"control": name, "rate": rate})
     return said(run(*kinds))
@@ -148,7 +148,7 @@ def test_answer_on_a_method_that_passes_everything() -> None:
 def test_answer_on_a_method_that_fails_everything() -> None:
     text = controlled(shifted=0.4, other=0.4, heldout=1.0, oracle=0.9)
     assert "which is more: the method does worse than its control (-0.100 [-0.100" in text
-    assert "which is not told from none (0.500 on the map's own photos" in text
+    assert "which is not told from none (0.500 by the same maps on the photos" in text
     assert "Other people's masks take more (-0.100" in text
     assert "The oracle is not told from random pixels" in text
 

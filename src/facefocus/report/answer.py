@@ -110,15 +110,15 @@ def _heldout_sentence(top: Row) -> list[str]:
     if low is None:
         return []
     held = f"On photos that the map never saw, the drop is {interval(top, 'heldout_drop')}"
-    same = f"{number(top['half_drop'])} by the same maps on the photos that they came from"
+    if top["half_drop"] is None:  # a table of an older version
+        return [f"{held}."]
+    half = f"{number(top['half_drop'])} by the same maps on the photos that they came from"
     if low <= 0:
-        return [f"{held}, which is not told from none ({same}): it is not shown to hold there."]
-    if top["heldout_loss_low"] is None:
-        return [f"{held}: it holds there."]
+        return [f"{held}, which is not told from none ({half}): it is not shown to hold there."]
     if top["heldout_loss_low"] > 0:
         lost = interval(top, "heldout_loss")
-        return [f"{held}, less than the {same}: it holds, but for {lost}."]
-    return [f"{held}, against {same}: it holds there."]
+        return [f"{held}, less than the {half}: it holds, but for {lost}."]
+    return [f"{held}, against {half}: it holds there."]
 
 
 def _specific_sentence(top: Row) -> list[str]:
