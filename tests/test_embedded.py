@@ -13,8 +13,8 @@ from facefocus.catalog import card_lines
 from facefocus.evaluation.verification import pair_scores, sample_pairs, tmr_at_fmr
 from facefocus.faces.synthetic import WORLDS, render_many
 from facefocus.models import zoo
-from facefocus.models.custom import sha256
 from facefocus.models.recognizer import TorchRecognizer
+from facefocus.models.sources import sha256
 from facefocus.planted import CHANCE, KEPT
 from facefocus.training.recipe import load_recipe
 

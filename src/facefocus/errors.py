@@ -7,7 +7,12 @@ what was expected, what was found and, where one is likely, the correction.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import sysconfig
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -24,3 +29,57 @@ def one_line(error: BaseException, limit: int = 200) -> str:
     """The text of any exception on one line, for use inside a message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def is_own_code(file: str | None) -> bool:
+    """Whether a source file is the user's: neither Python's, nor installed, nor of this package."""
+    if (
+        not file
+        or file.startswith("<")
+        or {"site-packages", "dist-packages"} & set(Path(file).parts)
+    ):
+        return False
+    return not any(Path(file).absolute().is_relative_to(root) for root in _not_own())
+
+
+@contextmanager
+def blaming_own_code() -> Iterator[None]:
+    """What the user's own code raises, as a `UserError` of one line with file, line and message.
+
+    For a recognizer's or a method's file, when it is imported, built or called in a pass.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        place = _place(error)
+        if place is None:
+            raise
+        # Python repeats the line in the text of a syntax error.
+        text = error.msg if isinstance(error, SyntaxError) else one_line(error).removesuffix(".")
+        raise UserError(
+            f"{place}: {type(error).__name__}: {text}. --traceback shows all."
+        ) from error
+
+
+def _place(error: Exception) -> str | None:
+    """The innermost line of the user's own code that an exception came through."""
+    if isinstance(error, SyntaxError) and is_own_code(error.filename):
+        return f"'{error.filename}' line {error.lineno}"
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if is_own_code(frame.filename)
+    ]
+    if not frames:
+        return None
+    inside = "" if frames[-1].name == "<module>" else f" in {frames[-1].name}"
+    return f"'{frames[-1].filename}' line {frames[-1].lineno}{inside}"
+
+
+@cache
+def _not_own() -> tuple[Path, ...]:
+    paths = sysconfig.get_paths()
+    roots = [paths["stdlib"], paths["platstdlib"], str(Path(__file__).parent)]
+    return tuple(
+        {Path(root).absolute() for root in roots} | {Path(root).resolve() for root in roots}
+    )

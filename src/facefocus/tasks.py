@@ -153,16 +153,11 @@ class ScoreOutput:
 
 @dataclass(frozen=True)
 class EmbedTask:
-    """Embeddings of some rows by one recognizer.
-
-    Attributes:
-        calibrates: The rows are of the other face set that the threshold comes from.
-    """
+    """Embeddings of some rows by one recognizer."""
 
     key: str
     recognizer: str
     rows: tuple[int, ...]
-    calibrates: bool = False
 
     @property
     def cost(self) -> int:

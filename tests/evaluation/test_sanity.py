@@ -114,8 +114,8 @@ def test_wrong_shares_and_networks_without_weights() -> None:
         randomized(tiny_recognizer(), 50.0, seed=0)
     with pytest.raises(UserError, match="no layer with weights"):
         weight_layers(recognizer_of(nn.Flatten(), (8, 8)))
-    function = tiny_recognizer()
-    function.module = TinyNet().forward
+    reading = tiny_recognizer().preprocessing
+    function = TorchRecognizer("function", TinyNet().forward, reading, identity="")
     with pytest.raises(UserError, match="no torch module"):
         randomized(function, 0.5, seed=0)
 

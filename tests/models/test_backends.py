@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -63,7 +64,7 @@ def test_prelu_keeps_its_values_in_openvino(slopes: list[float]) -> None:
     prelu.weight.data = torch.tensor(slopes)
     prelu.requires_grad_(False)
     values = torch.linspace(-3, 3, 2 * 4 * 6).reshape(2, 4, 2, 3)
-    program = backends._compile(nn.Sequential(nn.Identity(), prelu), values, "prelu", "float32")
+    program = backends._compile(nn.Sequential(nn.Identity(), prelu), values, "float32")
     by_hand = np.where(values > 0, values, values * torch.tensor(slopes).reshape(1, -1, 1, 1))
     np.testing.assert_allclose(program(values.numpy())[0], by_hand, rtol=1e-6)
 
@@ -94,15 +95,18 @@ def test_the_module_is_left_as_it_was() -> None:
 def test_a_backend_that_disagrees_is_refused_with_the_figure() -> None:
     recognizer = tiny_recognizer()
     expected = recognizer.embed(FRAMES[:16])
-    least = (expected.sum(1) / np.linalg.norm(expected, axis=1) / math.sqrt(8)).min()
+    rows = expected.astype(np.float64)
+    least = (rows.sum(1) / np.linalg.norm(rows, axis=1) / math.sqrt(8)).min()
 
     def wrong(batches: Iterable[Tensor]) -> Iterator[Tensor]:
         return (torch.ones(len(inputs), 8) for inputs in batches)
 
     recognizer.forward = Checked("Wrong", wrong, recognizer, "float32")
-    message = rf"Wrong's embeddings of 'tiny' differ .*least cosine {least:.6f}, 0\.9999 is needed"
-    with pytest.raises(UserError, match=message):
+    message = r"Wrong's embeddings of 'tiny' differ .*least cosine (\S+), 0\.9999 is needed"
+    with pytest.raises(UserError, match=message) as caught:
         recognizer.embed(FRAMES)
+    found = re.search(message, str(caught.value))
+    assert found and float(found.group(1)) == pytest.approx(least, abs=2e-6)
 
 
 def test_a_backend_is_checked_on_the_sample_whatever_comes_first() -> None:
@@ -122,6 +126,43 @@ def test_a_backend_is_checked_on_the_sample_whatever_comes_first() -> None:
     recognizer.forward = Checked("Odd", wrong_on_black, tiny_recognizer(), "float32")
     with pytest.raises(UserError, match="Odd's embeddings of 'tiny' differ"):
         recognizer.embed(FRAMES[:1] * 0)
+
+
+class Odd(TinyNet):
+    """Ends in an operation that OpenVINO does not know."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = torch.special.i0(super().forward(x))
+        return found
+
+
+def odd() -> TorchRecognizer:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return TorchRecognizer("odd", Odd(), tiny_recognizer().preprocessing, identity="odd")
+
+
+@needs_openvino
+def test_auto_falls_back_to_torch_where_openvino_cannot_convert(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found = accelerate(odd(), "auto")
+    assert found.precision.startswith("torch ")  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(found.embed(FRAMES), odd().embed(FRAMES))
+    (said,) = caplog.messages
+    assert re.match(r"The recognizer 'odd' runs on torch\. OpenVINO cannot run .*::i0", said)
+    with pytest.raises(UserError, match=r"OpenVINO cannot run 'odd': .* Use --backend torch\."):
+        accelerate(odd(), "openvino").embed(FRAMES)
+
+
+@needs_openvino
+def test_auto_falls_back_to_torch_where_openvino_disagrees(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(AGREEMENT, "float32", 1.1)
+    found = accelerate(tiny_recognizer("unlike"), "auto", sample=FRAMES[:16])
+    assert found.precision.startswith("torch ")  # type: ignore[attr-defined]
+    assert "'unlike' runs on torch. OpenVINO's embeddings" in caplog.messages[0]
 
 
 @needs_openvino

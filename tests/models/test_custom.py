@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from facefocus.errors import UserError
 from facefocus.models import zoo
 from facefocus.models.preprocessing import from_mapping
 from facefocus.models.recognizer import TorchRecognizer, WhiteBox, white_box
+from facefocus.models.sources import OwnCode
 from facefocus.registry import Registry
 from tests.models import nets
 
@@ -167,12 +170,253 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"does not exist: .*absent.py"):
         zoo.load(f"{tmp_path}/absent.py:build")
     (tmp_path / "broken.py").write_text("def build(:\n")
-    with pytest.raises(UserError, match=r"broken.py' cannot be run: .*"):
+    with pytest.raises(UserError, match=r"broken.py' line 1: SyntaxError"):
         zoo.load(f"{tmp_path}/broken.py:build")
     with pytest.raises(UserError, match=r"The weights 'some/weights.safetensors' do not exist"):
         zoo.load("some/weights.safetensors")
     with pytest.raises(UserError, match="preprocessing of 'IR50' is its own"):
         zoo.load("IR50", READING)
+
+
+NEIGHBOURLY = """
+import net
+def build():
+    return net.make()
+build.preprocessing = {"size": [16, 12], "mean": 127.5, "std": 128}
+
+def late():
+    def network(x):
+        import helper
+        return helper.network(x)
+    return network
+late.preprocessing = build.preprocessing
+"""
+
+NET = """
+import torch
+from torch import nn
+def make():
+    torch.manual_seed({seed})
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(560, 6))
+"""
+
+HELPER = """
+def network(x):
+    return x.mean((2, 3)) * {factor}
+"""
+
+
+def neighbours(folder: Path, seed: int) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "rec.py").write_text(NEIGHBOURLY)
+    (folder / "net.py").write_text(NET.format(seed=seed))
+    (folder / "helper.py").write_text(HELPER.format(factor=seed + 1))
+    return folder / "rec.py"
+
+
+def test_files_of_two_folders_have_neighbours_of_one_name(tmp_path: Path) -> None:
+    path, modules = list(sys.path), set(sys.modules)
+    one, two = (neighbours(tmp_path / f"folder{seed}", seed) for seed in (1, 2))
+    first, second = (zoo.load(f"{file}:build").embed(frames()) for file in (one, two))
+    assert not np.allclose(first, second)
+    assert np.array_equal(zoo.load(f"{one}:build").embed(frames()), first)
+    # One that imports at each pass sees its own neighbour, also after the other was loaded.
+    late = [zoo.load(f"{file}:late") for file in (one, two)]
+    for recognizer, factor in zip(late, (2, 3), strict=True):
+        expected = (frames().mean((1, 2)) - 127.5) / 128 * factor
+        np.testing.assert_allclose(recognizer.embed(frames()), expected, rtol=1e-4, atol=1e-5)
+    assert sys.path == path
+    assert not {"net", "helper", "rec"} & (sys.modules.keys() - modules)
+
+
+def test_modules_of_the_program_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "net.py").write_text("here = True")
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    import net  # type: ignore[import-not-found]
+
+    monkeypatch.setitem(sys.modules, "net", net)
+    zoo.load(f"{neighbours(tmp_path / 'mine', 1)}:build")
+    assert sys.modules["net"] is net and net.here
+
+
+def test_what_one_function_imports_is_no_part_of_another(tmp_path: Path) -> None:
+    early, later = (neighbours(tmp_path / name, 1) for name in ("early", "later"))
+    first = zoo.load(f"{early}:build").fingerprint
+    zoo.load(f"{later}:late")
+    assert zoo.load(f"{later}:build").fingerprint == first
+
+
+@pytest.mark.parametrize("changed", ["net.py", "helper.py"])
+def test_a_changed_neighbour_changes_the_fingerprint(tmp_path: Path, changed: str) -> None:
+    file = neighbours(tmp_path / "mine", 1)
+    name = f"{file}:{'build' if changed == 'net.py' else 'late'}"
+    first = zoo.load(name).fingerprint
+    assert zoo.load(name).fingerprint == first
+    neighbour = file.with_name(changed)
+    neighbour.write_text(neighbour.read_text() + "# another\n")
+    assert zoo.load(name).fingerprint != first
+
+
+READS = """
+import json
+from pathlib import Path
+import torch
+from torch import nn
+import tests.models.nets
+SEEN = Path(__file__).parent / "seen.txt"
+
+def build():
+    weights = torch.load(Path(__file__).parents[1] / "weights" / "mine.pth", weights_only=True)
+    factor = json.loads((Path(__file__).parents[1] / "settings.json").read_text())
+    with SEEN.open("a") as file:
+        file.write("built")
+    weight = weights["weight"]
+    return lambda x: nn.functional.conv2d(x, weight).flatten(1) + 0 * factor
+build.preprocessing = {"size": [16, 12], "mean": 127.5, "std": 128}
+"""
+
+
+def test_every_file_that_is_read_counts_and_none_that_is_written(tmp_path: Path) -> None:
+    def write(folder: str, factor: int = 1, scale: float = 1.0) -> str:
+        root = tmp_path / folder
+        for name in ("code", "weights"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        (root / "code" / "rec.py").write_text(READS)
+        (root / "settings.json").write_text(json.dumps(factor))
+        torch.manual_seed(0)
+        torch.save({"weight": scale * torch.randn(5, 3, 16, 12)}, root / "weights" / "mine.pth")
+        return f"{root}/code/rec.py:build"
+
+    first = zoo.load(write("one")).fingerprint
+    assert zoo.load(write("one")).fingerprint == first
+    assert zoo.load(write("elsewhere")).fingerprint == first
+    # The embeddings' directions stay the same, so that no probe sees it.
+    assert zoo.load(write("one", scale=2.0)).fingerprint != first
+    assert zoo.load(write("one", factor=2)).fingerprint != first
+
+
+def test_code_of_the_user_counts_wherever_it_was_imported_first(tmp_path: Path) -> None:
+    code = OwnCode(
+        write_file(tmp_path / "rec.py", "def build():\n    from tests.models import nets")
+    )
+    with code.active():
+        pass
+    assert {Path(file).name for file in code.files} >= {"rec.py", "nets.py"}
+    assert not any("site-packages" in file for file in code.files)
+
+
+def write_file(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+WRONG = """
+import torch
+from torch import nn
+
+def build():
+    return helper()
+
+def helper():
+    raise ValueError("no weights\\nhere")
+
+class Net(nn.Module):
+    def forward(self, x):
+        return self.head(x)
+    def head(self, x):
+        return torch.ones(3, 4) @ torch.ones(3, 4)
+
+def network():
+    return Net()
+network.preprocessing = {"size": [16, 12], "mean": 127.5, "std": 128}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        (WRONG, "build", r"rec\.py' line 9 in helper: ValueError: no weights here\."),
+        (WRONG, "network", r"rec\.py' line 15 in head: RuntimeError: mat1 and mat2 shapes"),
+        ("x = 1\nx.y", "build", r"rec\.py' line 2: AttributeError: 'int' object has no"),
+        ("import nowhere", "build", r"rec\.py' line 1: ModuleNotFoundError: No module named 'now"),
+        ("def build(:", "build", r"rec\.py' line 1: SyntaxError: invalid syntax\."),
+    ],
+)
+def test_what_the_users_code_raises_is_one_line_that_says_where(
+    tmp_path: Path, text: str, name: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        zoo.load(f"{write_file(tmp_path / 'rec.py', text)}:{name}")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("--traceback shows all.")
+
+
+@pytest.mark.parametrize("change", [{}, {"channels": "bgr", "crop": [0, 8, 112, 96]}])
+def test_a_preprocessing_may_be_a_dict(
+    tmp_path: Path, change: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    values = {"size": [16, 12], "mean": 127.5, "std": 128, **change}
+    text = "from tests.models import nets\ndef build(): return nets.inplace()\n"
+    text += f"build.preprocessing = {values}"
+    file = write_file(tmp_path / "rec.py", text)
+    recognizer = zoo.load(f"{file}:build")
+    assert isinstance(recognizer, TorchRecognizer)
+    assert recognizer.preprocessing == from_mapping(values)
+    zoo.load(f"{file}:build")
+    assumed = [line for line in caplog.messages if line.startswith("Assumed")]
+    assert len(assumed) == (not change)
+    if assumed:
+        assert assumed[0].endswith("does not say it: crop: the whole frame, channels: rgb.")
+    write_file(file, text.replace("'mean'", "'maen'"))
+    with pytest.raises(UserError, match=r"'maen' of the 'preprocessing' of .* Did you mean 'mean'"):
+        zoo.load(f"{file}:build")
+
+
+WHOLE = """
+import numpy as np
+class Whole:
+    name = "whole"
+    fingerprint = "always the same"
+    factor = {factor}
+    def embed(self, frames):
+        found = np.sin(self.factor * frames.reshape(len(frames), -1)[:, :9].astype(np.float32))
+        return {result}
+"""
+
+
+def test_a_whole_recognizer_is_probed_and_checked(tmp_path: Path) -> None:
+    file = write_file(tmp_path / "rec.py", WHOLE.format(factor=1, result="found"))
+    first = zoo.load(f"{file}:Whole")
+    assert first.fingerprint == zoo.load(f"{file}:Whole").fingerprint != "always the same"
+    write_file(file, WHOLE.format(factor=2, result="found"))
+    assert zoo.load(f"{file}:Whole").fingerprint != first.fingerprint
+    for result, message in {
+        "found[:2]": r"must return float32 \[n, d\] for n = 5 frames\. Got \[2, 9\]",
+        "list(found)": r"must return .* Got list",
+        "found / 0": "not finite for 5 of 5 frames",
+    }.items():
+        write_file(file, WHOLE.format(factor=1, result=result))
+        with np.errstate(all="ignore"), pytest.raises(UserError, match=message):
+            zoo.load(f"{file}:Whole").embed(frames())
+
+
+def test_a_plugin_is_told_from_another_of_its_name_by_the_probe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Constant(Plugin):
+        def embed(self, frames: np.ndarray) -> np.ndarray:
+            return -super().embed(frames)
+
+    found = []
+    for made in (Plugin(), Constant()):
+        registry: Registry[object] = Registry("recognizer")
+        registry.add("mine", made)
+        monkeypatch.setattr(zoo, "PLUGINS", registry)
+        found.append(zoo.load("mine").fingerprint)
+    assert found[0] != found[1]
 
 
 class Plugin:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -87,14 +90,185 @@ def test_models_that_cannot_serve_are_refused(tmp_path: Path) -> None:
         zoo.load(str(path), READING | {"size": [20, 20]})
     with pytest.raises(UserError, match=r"float images \[n, 1, 16, 12\]"):
         zoo.load(str(path), READING | {"channels": "gray"})
-    with pytest.raises(UserError, match="one image input and one output"):
+    with pytest.raises(UserError, match=r'output = "out0" or output = "out1"\.$'):
         zoo.load(str(model(tmp_path / "two.onnx", outputs=2)), READING)
+    second = zoo.load(str(tmp_path / "two.onnx"), READING | {"output": "out1"})
+    assert second.embed(frames(2)).shape == (2, 4)
     with pytest.raises(UserError, match=r"'.*absent.onnx' does not exist"):
         zoo.load(str(tmp_path / "absent.onnx"), READING)
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(UserError, match="is no ONNX model") as caught:
         zoo.load(str(tmp_path / "text.onnx"), READING)
     assert "\n" not in str(caught.value)
+
+
+def built(path: Path, nodes: list[onnx.NodeProto], **changes: Any) -> Path:
+    """A model of some nodes from "image" to "embedding"; weights are called "weight"."""
+    given: dict[str, Any] = {
+        "input": [TensorProto.FLOAT, ["n", 3, 16, 12]],
+        "outputs": {"embedding": ["n", 4]},
+        **changes,
+    }
+    weight = numpy_helper.from_array(WEIGHT.astype(changes.get("weights", np.float32)), "weight")
+    graph = helper.make_graph(
+        nodes,
+        "made",
+        [helper.make_tensor_value_info("image", *given["input"])],
+        [
+            helper.make_tensor_value_info(name, changes.get("type", TensorProto.FLOAT), shape)
+            for name, shape in given["outputs"].items()
+        ],
+        [weight, *changes.get("constants", [])],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return path
+
+
+def expected_of(given: np.ndarray) -> np.ndarray:
+    planes = (given.transpose(0, 3, 1, 2).astype(np.float64) - 127.5) / 128
+    found: np.ndarray = np.einsum("nchw,dchw->nd", planes, WEIGHT.astype(np.float64))
+    return found
+
+
+CONV = helper.make_node("Conv", ["image", "weight"], ["embedding"])
+
+
+def last_channels(tmp_path: Path, sides: list[Any]) -> Path:
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "weight"], ["map"]),
+        helper.make_node("Flatten", ["map"], ["embedding"]),
+    ]
+    return built(tmp_path / "nhwc.onnx", nodes, input=[TensorProto.FLOAT, ["n", *sides]])
+
+
+def test_channels_that_come_last_are_seen_or_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = str(last_channels(tmp_path, [16, 12, 3]))
+    np.testing.assert_allclose(
+        zoo.load(path, READING).embed(frames(19)), expected_of(frames(19)), atol=1e-5
+    )
+    assert "their channels come last" in " ".join(caplog.messages)
+    with pytest.raises(UserError, match=r"write size = \[16, 12\]\.$"):
+        zoo.load(path, READING | {"size": [112, 112]})
+    last_channels(tmp_path, ["h", "w", "c"])
+    found = zoo.load(path, READING | {"layout": "nhwc"})
+    np.testing.assert_allclose(found.embed(frames(3)), expected_of(frames(3)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("lines", "reading"),
+    [
+        ("size = [16, 12]", READING | {"size": [20, 20]}),
+        ('channels = "rgb"', READING | {"channels": "gray"}),
+        ('layout = "nchw"', READING | {"layout": "nhwc"}),
+        ('dtype = "float32"', READING | {"dtype": "float16"}),
+    ],
+)
+def test_the_lines_that_a_message_names_then_work(
+    tmp_path: Path, lines: str, reading: dict[str, object]
+) -> None:
+    path = model(tmp_path / "linear.onnx")
+    with pytest.raises(UserError, match=re.escape(f"linear.toml', write {lines}.")):
+        zoo.load(str(path), reading)
+    mended = reading | tomllib.loads(lines)
+    assert zoo.load(str(path), mended).embed(frames(2)).shape == (2, 4)
+
+
+def test_float16_and_embeddings_of_four_axes_just_work(tmp_path: Path) -> None:
+    half = built(
+        tmp_path / "half.onnx",
+        [CONV],
+        input=[TensorProto.FLOAT16, ["n", 3, 16, 12]],
+        outputs={"embedding": ["n", 4, 1, 1]},
+        type=TensorProto.FLOAT16,
+        weights=np.float16,
+    )
+    got = zoo.load(str(half), READING).embed(frames(5))
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected_of(frames(5)), atol=0.02)
+
+
+def test_pixels_as_they_are(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["pixels", "weight"], ["map"]),
+        helper.make_node("Flatten", ["map"], ["embedding"]),
+    ]
+    path = str(built(tmp_path / "u.onnx", nodes, input=[TensorProto.UINT8, ["n", 3, 16, 12]]))
+    with pytest.raises(UserError, match=r'u.toml\', write dtype = "uint8", no mean and no std'):
+        zoo.load(path, READING)
+    for reading in ({"size": [16, 12], "dtype": "uint8"}, READING | {"mean": 0, "std": 1}):
+        got = zoo.load(path, reading).embed(frames(5))
+        np.testing.assert_allclose((got - 127.5 * WEIGHT.sum((1, 2, 3))) / 128,
+                                   expected_of(frames(5)), atol=1e-3)  # fmt: skip
+    with pytest.raises(UserError, match=r"must be 0 and 1 for the 'dtype' uint8.* leave them out"):
+        zoo.load(path, READING | {"dtype": "uint8"})
+
+
+def test_the_output_with_the_norm_beside_it_is_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = [
+        helper.make_node("Conv", ["image", "weight"], ["map"]),
+        helper.make_node("Flatten", ["map"], ["embedding"]),
+        helper.make_node("ReduceL2", ["embedding"], ["norm"], axes=[1]),
+    ]
+    outputs = {"norm": ["n", 1], "embedding": ["n", 4]}
+    found = zoo.load(str(built(tmp_path / "two.onnx", nodes, outputs=outputs)), READING)
+    np.testing.assert_allclose(found.embed(frames(5)), expected_of(frames(5)), atol=1e-5)
+    assert '"embedding" is taken for the embedding' in " ".join(caplog.messages)
+
+
+@pytest.mark.parametrize("back", [[1, 4], [-1, 4]])
+def test_a_reshape_that_is_fixed_to_one_image_is_run_on_one_at_a_time(
+    tmp_path: Path, back: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With [-1, 4] no error is raised, but softmax runs over all images together."""
+    shapes = {"one": [1, -1], "back": back}
+    nodes = [
+        helper.make_node("Conv", ["image", "weight"], ["map"]),
+        helper.make_node("Reshape", ["map", "one"], ["row"]),
+        helper.make_node("Softmax", ["row"], ["soft"]),
+        helper.make_node("Reshape", ["soft", "back"], ["embedding"]),
+    ]
+    constants = [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in shapes.items()]
+    path = str(built(tmp_path / "fixed.onnx", nodes, constants=constants))
+    got = zoo.load(path, READING).embed(frames(5))
+    exponentials = np.exp(expected_of(frames(5)))
+    expected = exponentials / exponentials.sum(1, keepdims=True)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert "it is run on one at a time" in " ".join(caplog.messages)
+
+
+def test_weights_in_files_beside_the_model_are_part_of_the_fingerprint(tmp_path: Path) -> None:
+    path = model(tmp_path / "linear.onnx")
+    inside = zoo.load(str(path), READING).embed(frames(2))
+    (tmp_path / "of").mkdir()
+    onnx.save_model(
+        onnx.load(path), path, save_as_external_data=True, location="of/m.data", size_threshold=0
+    )
+    data = tmp_path / "of" / "m.data"
+    first = zoo.load(str(path), READING)
+    np.testing.assert_array_equal(first.embed(frames(2)), inside)
+    weights = np.frombuffer(data.read_bytes(), np.float32) + 1
+    data.write_bytes(weights.astype(np.float32).tobytes())
+    assert zoo.load(str(path), READING).fingerprint != first.fingerprint
+
+
+def test_a_model_that_memory_does_not_suffice_for_is_a_message(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["image", "weight"], ["map"]),
+        helper.make_node("Expand", ["map", "huge"], ["much"]),
+        helper.make_node("ReduceMean", ["much"], ["mean"], axes=[0, 4], keepdims=0),
+        helper.make_node("Flatten", ["mean"], ["embedding"]),
+    ]
+    huge = numpy_helper.from_array(np.array([1, 1, 4, 1, 2**45], np.int64), "huge")
+    path = built(tmp_path / "huge.onnx", nodes, constants=[huge])
+    with pytest.raises(UserError, match=r"Memory does not suffice to run the model .*huge.onnx'"):
+        zoo.load(str(path), READING)
 
 
 def test_without_onnxruntime_the_extra_is_named(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+import re
+import tomllib
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +11,12 @@ import torch
 from PIL import Image
 
 from facefocus.errors import UserError
-from facefocus.models.preprocessing import Preprocessing, from_mapping
+from facefocus.models.preprocessing import (
+    Preprocessing,
+    from_mapping,
+    read_words,
+    scale_doubt,
+)
 
 PLAIN = Preprocessing((112, 112), None, "rgb", (127.5,) * 3, (127.5,) * 3)
 GEOMETRIES = {
@@ -164,12 +172,54 @@ def test_plain_values_become_preprocessing() -> None:
         ({"mean": [1, 2]}, "'mean' of preprocessing must be a number or 3 numbers"),
         ({"mean": "zero"}, "'mean' of preprocessing must be a number"),
         ({"std": 0}, "'std' of preprocessing must be positive"),
+        ({"std": math.inf}, "'std' of preprocessing must be a number"),
+        ({"layout": "NHWC"}, "'layout' of preprocessing .* Did you mean 'nhwc'"),
+        ({"dtype": "uint9"}, "'dtype' of preprocessing .* Did you mean 'uint8'"),
+        ({"output": 1.5}, r"'output' of preprocessing must be the embedding's place"),
     ],
 )
 def test_wrong_values_are_named(change: dict[str, object], message: str) -> None:
     values: dict[str, object] = {"size": [112, 112], "mean": 0, "std": 1}
     with pytest.raises(UserError, match=message):
         from_mapping(values | change)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "meant"),
+    [
+        (
+            [0.485, 0.456, 0.406],
+            [0.229, 0.224, 0.225],
+            r"mean = \[123.675, 116.28, 103.53\] and std = \[58.395, 57.12, 57.375\]",
+        ),
+        (0.5, 0.5, r"mean = \[127.5, 127.5, 127.5\]"),
+        (0, 0.0039215686, r"std = \[1, 1, 1\]"),
+        (127.5, 127.5, None),
+        (0, 1, None),
+        (0, 255, None),
+        (127.5, 1, None),
+        (-1, 0.5, None),
+    ],
+)
+def test_statistics_in_0_to_1_are_doubted(mean: object, std: object, meant: str | None) -> None:
+    doubt = scale_doubt(from_mapping({"size": [4, 4], "mean": mean, "std": std}))
+    assert (doubt is not None and re.search(meant, doubt)) if meant else doubt is None
+
+
+def test_words_of_the_command_line_are_those_of_a_file() -> None:
+    text = 'size = [112, 96], mean = 127.5, std = 128, channels = "bgr", output = "embedding"'
+    lines = re.sub(r", (?=[a-z])", "\n", text)
+    assert read_words(text) == tomllib.loads(lines)
+    for wrong in ("size 112", "size = [112,", "a = 1\nb = 2"):
+        with pytest.raises(UserError, match=r"'--preprocessing' must be such as 'size = \[112"):
+            read_words(wrong)
+
+
+def test_the_rest_of_the_interface_is_in_the_canonical_text_only_where_it_is_unusual() -> None:
+    assert replace(PLAIN, layout="nchw").canonical == PLAIN.canonical
+    assert "layout" not in PLAIN.canonical
+    others = [replace(PLAIN, layout="nhwc"), replace(PLAIN, output=1), replace(PLAIN, output="1")]
+    assert len({one.canonical for one in (PLAIN, *others)}) == 4
 
 
 def test_channels_and_statistics_must_agree() -> None:

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from facefocus.errors import UserError
 from facefocus.models.mobilefacenet import MobileFaceNet
 from facefocus.models.preprocessing import Preprocessing
+from facefocus.models.probe import probe_code, probe_frames
 from facefocus.models.recognizer import (
     CHUNK,
     Recognizer,
@@ -149,13 +153,176 @@ def test_fingerprint_covers_weights_identity_and_preprocessing() -> None:
 
 
 def test_fingerprint_is_the_documented_hash() -> None:
-    module = nn.Sequential(nn.Conv2d(3, 1, 1))
+    module = nn.Sequential(nn.Conv2d(3, 1, 1), nn.Flatten())
+    with torch.no_grad():
+        planes = READER(torch.from_numpy(probe_frames()))
+        code = probe_code(module(planes).numpy())
     digest = hashlib.sha256(f"tiny()\n{READER.canonical}\n".encode())
     for key in ("0.bias", "0.weight"):
         value = module.state_dict()[key]
         digest.update(f"{key} torch.float32 {tuple(value.shape)}\n".encode())
         digest.update(value.numpy().astype("<f4").tobytes())
+    digest.update(f"{code}\n".encode())
     assert recognizer(module).fingerprint == digest.hexdigest()
+
+
+def test_probe_frames_are_the_same_everywhere() -> None:
+    digest = hashlib.sha256(probe_frames().tobytes()).hexdigest()
+    assert digest == "8fa956ee2f6dc50948f79245458f85e1522878ede9b9b70da05ccaa18fe96813"
+
+
+def test_the_code_of_the_probe_is_signs_and_moves_with_the_embeddings_only() -> None:
+    rng = np.random.default_rng(0)
+    embeddings = rng.standard_normal((4, 64)).astype(np.float32)
+    code = probe_code(embeddings)
+    assert len(code) == 4 * 16 // 4
+    assert code == probe_code(7 * embeddings)
+    flipped = probe_code(-embeddings)
+    assert int(code, 16) ^ int(flipped, 16) == 2**64 - 1
+
+    def moved(relative: float) -> float:
+        """Share of recognizers whose code another rounding of this size changes."""
+        changed = 0
+        for _ in range(200):
+            base = rng.standard_normal((4, 64))
+            noise = rng.standard_normal((4, 64)) * relative
+            changed += probe_code(base) != probe_code(base + noise)
+        return changed / 200
+
+    assert moved(1e-6) == 0
+    assert moved(0.2) > 0.95
+
+
+def test_what_is_not_in_the_weights_changes_the_fingerprint_by_the_probe() -> None:
+    def network(factor: float) -> Callable[[Tensor], Tensor]:
+        weight = torch.randn(6, 3, 16, 12, generator=torch.Generator().manual_seed(0))
+        return lambda x: F.conv2d(torch.sin(factor * x), weight).flatten(1)
+
+    first, again, other = (
+        TorchRecognizer("f", network(factor), READER, identity="f").fingerprint
+        for factor in (1.0, 1.0, 3.0)
+    )
+    assert first == again != other
+
+
+class Returning(nn.Module):
+    """A network with a choice of what it returns."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.body, self.what = nets.inplace(), what
+
+    def forward(self, x: Tensor) -> object:
+        found = self.body(x)
+        norm = found.norm(dim=1, keepdim=True)
+        return {
+            "tuple": (norm, found / norm),
+            "dict": {"norm": norm, "embedding": found},
+            "one": {"embedding": found},
+            "rank4": found[:, :, None, None],
+            "row": found[:, None],
+            "several": {"embedding": found, "logits": found @ found.new_ones(7, 9)},
+            "none": (norm, found.argmax(1)),
+            "flat": found.flatten(),
+        }[self.what]
+
+
+def returning(what: str, output: int | str | None = None) -> TorchRecognizer:
+    reader = replace(READER, output=output)
+    return TorchRecognizer(what, Returning(what), reader, identity=what)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("tuple", "'tuple' returns 0 float32 [4, 1], 1 float32 [4, 7]: 1 is taken"),
+        ("dict", '"embedding" is taken for the embedding'),
+        ("one", None),
+        ("rank4", None),
+        ("row", None),
+    ],
+)
+def test_the_obvious_embedding_is_taken(
+    what: str, said: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = returning(what)
+    found.look()
+    assert said in caplog.messages[0] if said else not caplog.messages
+    plain = recognizer()
+    expected = plain.embed(frames(5))
+    if what == "tuple":
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(found.embed(frames(5)), expected, rtol=1e-5, atol=1e-6)
+    assert [call.name for call in found.layers().calls] == ["body.0", "body.2", "body.5"]
+    ours, theirs = (one.capture(frames(5), [2]) for one in (found, plain))
+    if what != "tuple":
+        directions = torch.ones(5, 7)
+        torch.testing.assert_close(ours.gradients(directions), theirs.gradients(directions))
+
+
+def test_several_outputs_need_a_line_and_the_line_works() -> None:
+    with pytest.raises(UserError, match=r'output = "embedding" or output = "logits"\.$'):
+        returning("several").look()
+    expected = recognizer().embed(frames(5))
+    for output in ("embedding", 0):
+        found = returning("several", output)
+        found.look()
+        np.testing.assert_allclose(found.embed(frames(5)), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(UserError, match=r"The 'output' .* Got 'features' of \"embedding\" float32"):
+        returning("several", "features").look()
+
+
+@pytest.mark.parametrize("what", ["none", "flat"])
+def test_a_network_without_an_embedding_says_what_it_returns(what: str) -> None:
+    with pytest.raises(UserError, match=rf"'{what}' returns .* must return embeddings"):
+        returning(what).look()
+
+
+def test_channels_may_come_last() -> None:
+    module = nets.inplace().eval()
+    last = TorchRecognizer(
+        "last", lambda x: module(x.permute(0, 3, 1, 2)), replace(READER, layout="nhwc"), identity=""
+    )
+    np.testing.assert_allclose(
+        last.embed(frames(5)), recognizer().embed(frames(5)), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_has_a_fingerprint_of_its_weights(dtype: torch.dtype) -> None:
+    ours = recognizer(nets.inplace().to(dtype))
+    cosines = F.cosine_similarity(
+        torch.from_numpy(ours.embed(frames(5))), torch.from_numpy(recognizer().embed(frames(5)))
+    )
+    assert cosines.min() > 0.99
+    assert ours.fingerprint == recognizer(nets.inplace().to(dtype)).fingerprint
+    assert ours.fingerprint != recognizer().fingerprint
+
+
+def test_weights_that_are_no_numbers_are_named() -> None:
+    broken = nets.inplace()
+    with torch.no_grad():
+        broken.get_parameter("2.weight")[1, :, 0, 0] = torch.nan
+    with pytest.raises(UserError, match=r"not finite: 2 of 108 values of '2\.weight' are NaN"):
+        recognizer(broken).look()
+    scaled = replace(READER, std=(1e-38,) * 3)
+    with pytest.raises(UserError, match="not finite: all weights are finite"):
+        TorchRecognizer("scaled", nets.inplace(), scaled, identity="").look()
+
+
+def compiled() -> nn.Module:
+    return cast(nn.Module, torch.compile(nets.inplace(), backend="eager"))
+
+
+@pytest.mark.parametrize("make", [compiled, lambda: nn.Sequential(compiled(), nn.Identity())])
+def test_compiled_modules_show_their_layers_and_gradients(make: Callable[[], nn.Module]) -> None:
+    ours, plain = recognizer(make()), recognizer()
+    assert np.array_equal(ours.embed(frames(5)), plain.embed(frames(5)))
+    names = [call.name.removeprefix("0.") for call in ours.layers().calls]
+    assert [name or "0" for name in names] == [call.name for call in plain.layers().calls]
+    with ours.capture(frames(5), [1, 3]) as a, plain.capture(frames(5), [1, 3]) as b:
+        for directions in (torch.ones(5, 7), torch.arange(7.0).expand(5, 7)):
+            torch.testing.assert_close(a.gradients(directions), b.gradients(directions))
 
 
 def test_black_boxes_are_told_from_white_ones() -> None:

@@ -26,7 +26,9 @@ from torch import Tensor, nn
 from facefocus.errors import UserError, did_you_mean, one_line
 from facefocus.models.calls import as_found
 from facefocus.models.memory import budget_of, forward_bytes, images_within, out_of_memory
+from facefocus.models.probe import probe_frames
 from facefocus.models.recognizer import CHUNK, Forward, Recognizer, TorchRecognizer
+from facefocus.notices import notice
 
 #: What can be asked for; ``auto`` is the first of `PREFERRED` that is present.
 BACKENDS = ("auto", "torch", "openvino", "openvino-bf16", "cuda", "cuda-half")
@@ -67,9 +69,9 @@ def accelerate(
 
     Args:
         recognizer: A freshly loaded recognizer. On a GPU, gradients are taken there as well.
-        backend: ``auto`` (a GPU, else OpenVINO, else torch), ``torch``, ``openvino``,
-            ``openvino-bf16`` (half the bits, up to three times as fast), ``cuda`` or
-            ``cuda-half``.
+        backend: ``auto`` (a GPU, else OpenVINO where it runs this recognizer as torch does, else
+            torch), ``torch``, ``openvino``, ``openvino-bf16`` (half the bits, up to three times
+            as fast), ``cuda`` or ``cuda-half``.
         memory: Bytes that a batch may take; half of what is free by default.
         sample: Clean faces on which the backend is compared with torch. By default, whatever it
             is given first: that must be clean faces too, since masked ones, whose embeddings are
@@ -96,7 +98,14 @@ def accelerate(
     precision = precision_of_backend(chosen)
     if chosen.startswith("openvino"):
         engine: Forward = OpenVino(recognizer, precision)
-        recognizer.forward = Checked("OpenVINO", engine, recognizer, precision, sample)
+        checked = Checked("OpenVINO", engine, recognizer, precision, sample)
+        if backend == "auto":
+            try:
+                checked.check()
+            except UserError as error:
+                notice(f"The recognizer '{recognizer.name}' runs on torch. {error}")
+                return recognizer
+        recognizer.forward = checked
         recognizer.precision = f"openvino {version('openvino')} program {PROGRAM} {precision}"
     elif chosen.startswith("cuda"):
         to_gpu(recognizer.module)
@@ -150,16 +159,40 @@ class Checked:
             if self._sample is None:
                 yield self._checked(next(waiting))
             else:
-                self._checked(next(self._recognizer.batches(self._sample)))
+                self.check()
         yield from self._engine(waiting)
 
+    def check(self) -> None:
+        """Compare now, on the sample or else on the frames of `models.probe`.
+
+        Raises:
+            UserError: The network cannot be run, or its embeddings differ from torch's.
+        """
+        sample = np.repeat(probe_frames(), 4, 0) if self._sample is None else self._sample
+        self._checked(next(self._recognizer.batches(sample)))
+
     def _checked(self, inputs: Tensor) -> Tensor:
-        (got,), (expected,) = self._engine([inputs]), self._reference([inputs])
+        (expected,) = self._reference([inputs])
+        if not expected.isfinite().all():
+            # The recognizer itself is at fault, and says so.
+            return expected
+        name = self._recognizer.name
+        try:
+            (got,) = self._engine([inputs])
+        # Converters fail in any way on what they do not know.
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            # OpenVINO's reason stands last, behind places in its own code.
+            reason = one_line(error, 2000).rpartition("-- ")[2][:200].rstrip(".")
+            raise UserError(
+                f"{self._title} cannot run '{name}': {reason}. Use --backend torch."
+            ) from error
         cosine = float(nn.functional.cosine_similarity(expected.float(), got.float()).min())
         least = AGREEMENT[self._precision]
         if not cosine >= least:
             raise UserError(
-                f"{self._title}'s embeddings of '{self._recognizer.name}' differ from torch's:"
+                f"{self._title}'s embeddings of '{name}' differ from torch's:"
                 f" least cosine {cosine:.6f}, {least} is needed. Use --backend torch."
             )
         self.cosine = cosine
@@ -176,16 +209,11 @@ class OpenVino:
     """
 
     def __init__(self, recognizer: TorchRecognizer, precision: str = "float32") -> None:
-        self._title, self._precision = recognizer.name, precision
-        self._module = recognizer.module
+        self._module, self._precision = recognizer.module, precision
         self._requests: dict[torch.Size, list[Any]] = {}
 
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Embeddings of batches of one shape.
-
-        Raises:
-            UserError: The network cannot be converted.
-        """
+        """Embeddings of batches of one shape."""
         running: deque[Any] = deque()
         turns: Iterator[Any] | None = None
         try:
@@ -204,7 +232,7 @@ class OpenVino:
 
     def _compiled(self, inputs: Tensor) -> list[Any]:
         if inputs.shape not in self._requests:
-            compiled = _compile(self._module, inputs, self._title, self._precision)
+            compiled = _compile(self._module, inputs, self._precision)
             self._requests[inputs.shape] = [compiled.create_infer_request() for _ in range(2)]
         return self._requests[inputs.shape]
 
@@ -214,7 +242,7 @@ def _result(request: Any) -> Tensor:
     return torch.from_numpy(request.get_output_tensor(0).data.copy())
 
 
-def _compile(module: Any, inputs: Tensor, name: str, precision: str) -> Any:
+def _compile(module: Any, inputs: Tensor, precision: str) -> Any:
     """The module as an OpenVINO program for inputs of this very shape."""
     # OpenVINO reports its imports to its makers unless this package is missing; nothing leaves
     # the user's machine, so it is.
@@ -223,33 +251,22 @@ def _compile(module: Any, inputs: Tensor, name: str, precision: str) -> Any:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    was_training = module.training
-    try:
-        module.eval()
-        with warnings.catch_warnings():
-            # OpenVINO reads modules through torch.jit.trace, which torch calls deprecated.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            decoder = TorchScriptPythonDecoder(module, example_input=inputs.contiguous())
+    with as_found(module), warnings.catch_warnings():
+        # OpenVINO reads modules through torch.jit.trace, which torch calls deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        decoder = TorchScriptPythonDecoder(module, example_input=inputs.contiguous())
         frontend = FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))
-        model.reshape(list(inputs.shape))
-        _prelu_as_maximum(model)
-        hints = {
-            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
-            # As many as torch has: workers share the cores.
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            # Bound to cores, the threads of every worker would get the same first ones.
-            "ENABLE_CPU_PINNING": torch.get_num_threads() >= (os.cpu_count() or 1),
-        }
-        return openvino.Core().compile_model(model, "CPU", hints)
-    except RuntimeError as error:
-        if out_of_memory(error):
-            raise
-        raise UserError(
-            f"OpenVINO cannot run '{name}': {one_line(error)} Use --backend torch."
-        ) from error
-    finally:
-        module.train(was_training)
+    model.reshape(list(inputs.shape))
+    _prelu_as_maximum(model)
+    hints = {
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+        # As many as torch has: workers share the cores.
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        # Bound to cores, the threads of every worker would get the same first ones.
+        "ENABLE_CPU_PINNING": torch.get_num_threads() >= (os.cpu_count() or 1),
+    }
+    return openvino.Core().compile_model(model, "CPU", hints)
 
 
 def _prelu_as_maximum(model: Any) -> None:

@@ -6,8 +6,9 @@ Calls, not modules: the same code serves any ``nn.Module``, functional code and 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from facefocus.errors import UserError
+from facefocus.models.outputs import Adapted
 
 #: Anything that maps images [n, C, h, w] to embeddings [n, d].
 Network = Callable[[Tensor], Tensor]
@@ -97,7 +99,8 @@ def as_found(network: Network) -> Iterator[None]:
 
     Frozen parameters leave nothing that needs a gradient before the first captured output, so
     autograd records no graph there. The flags are set one by one because exported programs refuse
-    ``eval()`` and modules may override it.
+    ``eval()`` and modules may override it. What is compiled runs as it was written: compiled code
+    hides its convolutions and has no second backward pass.
     """
     modules = list(network.modules()) if isinstance(network, nn.Module) else []
     parameters = list(network.parameters()) if isinstance(network, nn.Module) else []
@@ -108,12 +111,21 @@ def as_found(network: Network) -> Iterator[None]:
             module.training = False
         for parameter in learning:
             parameter.requires_grad_(False)
-        yield
+        with _as_written():
+            yield
     finally:
         for module in training:
             module.training = True
         for parameter in learning:
             parameter.requires_grad_(True)
+
+
+def _as_written() -> AbstractContextManager[object]:
+    """What is compiled runs as it was written, inside."""
+    # The compiler takes seconds to import, and nothing is compiled before it is.
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")  # type: ignore[no-any-return]
 
 
 #: Fewest images for which torch runs oneDNN's convolutions even on a single thread.
@@ -154,9 +166,11 @@ def module_names(network: Network) -> dict[int, str]:
 
     Weights tell which module a call belongs to without a hook on any module.
     """
+    if isinstance(network, Adapted):
+        network = network.network
     if not isinstance(network, nn.Module):
         return {}
     return {
-        id(parameter): path.rpartition(".")[0] or "conv2d"
+        id(parameter): path.rpartition(".")[0].replace("_orig_mod.", "") or "conv2d"
         for path, parameter in network.named_parameters(remove_duplicate=False)
     }

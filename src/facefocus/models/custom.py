@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import cast
 
 import torch
@@ -15,8 +12,11 @@ from torch import nn
 from facefocus.errors import UserError, did_you_mean, one_line
 from facefocus.models.archive import load_archive
 from facefocus.models.calls import refuse_script
-from facefocus.models.preprocessing import Preprocessing
+from facefocus.models.preprocessing import Preprocessing, own_reading, scale_doubt
 from facefocus.models.recognizer import CHUNK, Recognizer, TorchRecognizer
+from facefocus.models.sources import OwnCode, own_code, sha256
+from facefocus.models.whole import WholeRecognizer, whole
+from facefocus.notices import notice
 
 #: What to tell a user whose recognizer does not say how it reads frames.
 NEEDED = "needs its preprocessing: size, mean and std, and crop and channels where they matter"
@@ -31,43 +31,73 @@ def load_program(path: Path, preprocessing: Preprocessing | None) -> TorchRecogn
     reader = required(preprocessing, str(path))
     module = load_archive(path)
     _check_batches(module, reader, path)
-    return TorchRecognizer(path.stem, module, reader, identity=f"program {sha256(path)}")
+    recognizer = TorchRecognizer(path.stem, module, reader, identity=f"program {sha256(path)}")
+    recognizer.look()
+    return recognizer
 
 
-def load_factory(spec: str, preprocessing: Preprocessing | None) -> Recognizer:
+def load_factory(
+    spec: str, preprocessing: Preprocessing | None
+) -> TorchRecognizer | WholeRecognizer:
     """A recognizer from ``file.py:function``; the file's code is run.
 
     The function takes no argument and returns a network, or a whole `Recognizer`. Preprocessing
     is the one given or the attribute ``preprocessing`` of the network or of the function.
 
     Raises:
-        UserError: No such file or function, or its result is no recognizer.
+        UserError: No such file or function, its code raises, or its result is no recognizer.
     """
     file, _, name = spec.rpartition(":")
     path = Path(file)
     if not path.is_file():
         raise UserError(f"The file of the recognizer '{spec}' does not exist: '{path}'.")
-    namespace = _run(path)
-    make = getattr(namespace, name, None)
+    code = own_code(path, name)
+    make = getattr(code.namespace, name, None)
     if not callable(make):
-        known = [key for key, value in vars(namespace).items() if callable(value)]
+        known = [key for key, value in vars(code.namespace).items() if callable(value)]
         raise UserError(
             f"The file '{path}' has no function called '{name}'.{did_you_mean(name, known)}"
         )
-    made = make()
-    if isinstance(made, Recognizer):
+    with code.active():
+        made = _recognizer(make(), make, code, spec, preprocessing)
+        made.look()
+    # Only now: files may be read, and neighbours imported, in the first pass.
+    made.identify(f"{name} of {code.digest}")
+    return made
+
+
+def _recognizer(
+    made: object,
+    make: object,
+    code: OwnCode,
+    spec: str,
+    preprocessing: Preprocessing | None,
+) -> TorchRecognizer | WholeRecognizer:
+    # In this order: to ask whether it is any recognizer would take the fingerprint of this one.
+    ready = isinstance(made, TorchRecognizer)
+    if (ready or isinstance(made, Recognizer)) and preprocessing is not None:
+        raise UserError(f"The preprocessing of '{spec}' is its own and cannot be given.")
+    if isinstance(made, TorchRecognizer):
+        made.run_in(code.visible)
         return made
+    if isinstance(made, Recognizer):
+        return whole(made, code.visible)
     if not callable(made):
         raise UserError(f"'{spec}' must return a network. Got {type(made).__name__}.")
     own = getattr(made, "preprocessing", None) or getattr(make, "preprocessing", None)
+    if isinstance(own, Mapping):
+        own = None if preprocessing else own_reading(own, f"the 'preprocessing' of '{spec}'")
     if own is not None and not isinstance(own, Preprocessing):
-        raise UserError(f"The 'preprocessing' of '{spec}' must be a Preprocessing. Got {own!r}.")
+        raise UserError(
+            f"The 'preprocessing' of '{spec}' must be a dict or a Preprocessing. Got {own!r}."
+        )
     reader = required(preprocessing or own, spec)
     refuse_script(made)
     if isinstance(made, nn.Module):
         made.eval()
-    identity = f"{name} of {sha256(path)}"
-    return TorchRecognizer(f"{path.stem}.{name}", made, reader, identity=identity)
+    file, _, name = spec.rpartition(":")
+    label = f"{Path(file).stem}.{name}"
+    return TorchRecognizer(label, made, reader, identity="", around=code.visible)
 
 
 def required(preprocessing: Preprocessing | None, what: str) -> Preprocessing:
@@ -77,29 +107,18 @@ def required(preprocessing: Preprocessing | None, what: str) -> Preprocessing:
         UserError: There is none.
     """
     if preprocessing is None:
-        place = "the attribute 'preprocessing' of its function"
-        if ".py:" not in what:
-            place = f"'{Path(what).with_suffix('.toml')}'"
-        raise UserError(f"The recognizer '{what}' {NEEDED}, in {place}.")
+        lines = f"in '{Path(what).with_suffix('.toml')}', such as: size = [112, 112], mean = 127.5"
+        if ".py:" in what:
+            file, _, name = what.rpartition(":")
+            values = '{"size": [112, 112], "mean": 127.5, "std": 127.5}'
+            lines = f"by a line of '{file}', such as: {name}.preprocessing = {values}"
+        else:
+            lines += ", std = 127.5"
+        raise UserError(f"The recognizer '{what}' {NEEDED}, {lines}")
+    doubt = scale_doubt(preprocessing)
+    if doubt is not None:
+        notice(f"The preprocessing of '{what}': {doubt}")
     return preprocessing
-
-
-def sha256(path: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _run(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"facefocus_custom_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"The file '{path}' is no Python file.")
-    namespace = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(namespace)
-    except (SyntaxError, ImportError) as error:
-        raise UserError(f"The file '{path}' cannot be run: {one_line(error)}.") from error
-    return namespace
 
 
 def _check_batches(module: nn.Module, reader: Preprocessing, path: Path) -> None:

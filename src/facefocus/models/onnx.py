@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import mmap
+import re
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,10 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
+from torch import Tensor
 
 from facefocus.errors import UserError, one_line
-from facefocus.models.custom import required, sha256
+from facefocus.models.custom import required
+from facefocus.models.outputs import embedding_in, find_embedding
 from facefocus.models.preprocessing import Preprocessing
+from facefocus.models.probe import probe_frames
 from facefocus.models.recognizer import (
     CHUNK,
     TorchRecognizer,
@@ -23,45 +29,142 @@ from facefocus.models.recognizer import (
     check_frames,
     chunks,
 )
+from facefocus.models.sources import sha256
+from facefocus.notices import notice
+
+#: Types of input that are served, by onnxruntime's names.
+_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(uint8)": "uint8",
+}
+#: Largest relative difference of an image's embedding beside another image and alone.
+_ALIKE = 0.01
+
+
+@dataclass(frozen=True)
+class _Input:
+    """The image input of a model: its name, type and layout, and its number of images if fixed."""
+
+    name: str
+    dtype: str
+    nhwc: bool
+    batch: int | None
 
 
 class OnnxRecognizer:
-    """Embeddings of an ONNX model with one image input [n, C, h, w] and one output [n, d].
+    """Embeddings of an ONNX model with one image input, by onnxruntime.
 
     Runs on one thread and in a fixed order, on chunks of one size, so that the same frames give
-    the same bits however they are grouped.
+    the same bits however they are grouped. Its fingerprint has no probe: the file, and those that
+    it names for its weights, are all that determines the embeddings.
 
     Args:
         path: The model.
-        preprocessing: How frames become its input; an ONNX file does not say.
+        preprocessing: How frames become its input, and which output counts; an ONNX file does not
+            say.
 
     Raises:
-        UserError: onnxruntime is missing, or the file is no such model.
+        UserError: onnxruntime is missing, or the file is no such model; says what to write in the
+            file beside it.
     """
 
     def __init__(self, path: Path, preprocessing: Preprocessing | None) -> None:
         self.name = path.stem
         self.preprocessing = required(preprocessing, str(path))
+        self._path = path
         self._session = _session(path)
-        self._input, self._batch = _check_shapes(self._session, self.preprocessing, path)
-        text = f"{sha256(path)}\n{self.preprocessing.canonical}"
+        self._input = _input_of(self._session, self.preprocessing, path)
+        text = f"{files_digest(path)}\n{self.preprocessing.canonical}"
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self.precision = f"onnxruntime {version('onnxruntime')} float32"
+        self._output, self._batch = self._look()
 
     def embed(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
         """Raw embeddings of RGB frames.
 
         Raises:
-            UserError: `frames` are not uint8 RGB, or an embedding is not finite.
+            UserError: `frames` are not uint8 RGB, an embedding is not finite, or the model cannot
+                be run on them.
         """
         check_frames(frames)
-        parts = []
-        for chunk in chunks(frames, self._batch):
-            inputs = self.preprocessing(torch.from_numpy(chunk)).contiguous().numpy()
-            parts.append(self._session.run(None, {self._input: inputs})[0])
-        embeddings: np.ndarray = np.concatenate(parts)[: len(frames)].astype(np.float32)
+        parts = [self._embed(chunk, self._output) for chunk in chunks(frames, self._batch)]
+        embeddings: np.ndarray = np.concatenate(parts)[: len(frames)]
         check_finite(embeddings, self.name)
         return embeddings
+
+    def _look(self) -> tuple[str, int]:
+        """Name of the output that is the embedding, and how many images are run together."""
+        frames, fixed = probe_frames(), self._input.batch
+        if fixed is not None:
+            return self._find(next(chunks(frames[:fixed], fixed))), fixed
+        try:
+            output = self._find(frames[:2])
+        except UserError as error:
+            try:
+                output = self._find(frames[:1])
+            except UserError:
+                raise error from None
+            trouble = "cannot be run on several images at once"
+        else:
+            together, alone = (
+                self._embed(frames[:2], output)[1],
+                self._embed(frames[1:2], output)[0],
+            )
+            if np.linalg.norm(together - alone) <= _ALIKE * np.linalg.norm(alone):
+                return output, CHUNK
+            trouble = "gives an image another embedding beside another image"
+        notice(f"The model '{self._path}' {trouble}: it is run on one at a time.")
+        return output, 1
+
+    def _find(self, frames: np.ndarray) -> str:
+        found = find_embedding(
+            self._run(frames), len(frames), self.preprocessing.output, str(self._path)
+        )
+        return str(found)
+
+    def _embed(self, frames: np.ndarray, output: str) -> Float32[np.ndarray, "n d"]:
+        """Embeddings of exactly these frames."""
+        return embedding_in(self._run(frames, [output]), output).float().numpy()
+
+    def _run(self, frames: np.ndarray, outputs: list[str] | None = None) -> dict[str, Tensor]:
+        """The outputs of these names, or all, by name."""
+        inputs = self.preprocessing(torch.from_numpy(frames))
+        inputs = inputs.permute(0, 2, 3, 1) if self._input.nhwc else inputs
+        given = inputs.contiguous().numpy()
+        given = (given.round() if self._input.dtype == "uint8" else given).astype(self._input.dtype)
+        try:
+            found = self._session.run(outputs, {self._input.name: given})
+        except Exception as error:
+            raise UserError(_failure(error, self._path, len(frames))) from error
+        names = outputs or [output.name for output in self._session.get_outputs()]
+        pairs = zip(names, found, strict=True)
+        return {name: torch.from_numpy(one) for name, one in pairs if isinstance(one, np.ndarray)}
+
+
+def files_digest(path: Path) -> str:
+    """sha256 (hex) of an ONNX file and of the files that it names for its weights."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        # Fields of TensorProto.external_data: a key (field 1), "location", and its value (2).
+        places = re.finditer(rb"\x0a\x08location\x12", content)
+        names = {_text_at(content, place.end()) for place in places}
+    beside = [path.parent / name for name in sorted(names) if name]
+    return " ".join(sha256(one) for one in [path, *beside] if one.is_file())
+
+
+def _text_at(content: mmap.mmap, start: int) -> str:
+    """A text with its length before it, as protocol buffers write them."""
+    length = shift = 0
+    while True:
+        byte = content[start]
+        start, length, shift = start + 1, length | (byte & 127) << shift, shift + 7
+        if byte < 128:
+            break
+    try:
+        return content[start : start + min(length, 4096)].decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 #: What an ONNX file is called when it is to become a white box.
@@ -94,7 +197,10 @@ def load_converted(path: Path, preprocessing: Preprocessing | None) -> TorchReco
             f"onnx2torch cannot convert the model '{path}': {one_line(error, 120)}."
         ) from error
     module.eval().requires_grad_(False)
-    return TorchRecognizer(path.stem, module, reader, identity=f"onnx2torch of {sha256(path)}")
+    identity = f"onnx2torch of {files_digest(path)}"
+    recognizer = TorchRecognizer(path.stem, module, reader, identity=identity)
+    recognizer.look()
+    return recognizer
 
 
 def _session(path: Path) -> Any:
@@ -109,39 +215,85 @@ def _session(path: Path) -> Any:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
-    options.log_severity_level = 3
-    errors = onnxruntime.capi.onnxruntime_pybind11_state
+    # What goes wrong is raised, too.
+    options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(
             str(path), sess_options=options, providers=["CPUExecutionProvider"]
         )
-    except (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.InvalidArgument,
-            errors.NotImplemented, errors.NoSuchFile) as error:  # fmt: skip
+    # Its errors have no base but Exception.
+    except Exception as error:
+        if _no_memory(error):
+            raise UserError(_failure(error, path, 1)) from error
         raise UserError(
-            f"The model '{path}' is no ONNX model that onnxruntime can run: {one_line(error, 120)}"
+            f"The model '{path}' is no ONNX model that onnxruntime can run: {one_line(error, 200)}"
         ) from error
 
 
-def _check_shapes(session: Any, reader: Preprocessing, path: Path) -> tuple[str, int]:
-    """Name of the input, and the number of images that a pass must have."""
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1 or len(outputs[0].shape) != 2:
-        raise UserError(
-            f"The model '{path}' must have one image input and one output [n, d]. Got "
-            f"{_shapes(inputs)} and {_shapes(outputs)}."
+def _no_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "bad_alloc" in text or "allocate memory" in text
+
+
+def _failure(error: Exception, path: Path, count: int) -> str:
+    if _no_memory(error):
+        return (
+            f"Memory does not suffice to run the model '{path}' on {count} images at once. Close"
+            " other programs, or give fewer '--workers'."
         )
+    return f"The model '{path}' cannot be run on {count} images: {one_line(error)}"
+
+
+def _input_of(session: Any, reader: Preprocessing, path: Path) -> _Input:
+    """The image input; what does not fit is named with the lines that mend it."""
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise UserError(
+            f"The model '{path}' must have one image input [n, C, h, w]. Got {_shapes(inputs)}."
+        )
+    shape, dtype = list(inputs[0].shape), _TYPES.get(inputs[0].type)
+    fixed = [side if isinstance(side, int) and side > 0 else None for side in shape]
+    layout = reader.layout
+    if layout == "nchw" and fixed[1] not in (1, 3) and fixed[3] in (1, 3):
+        layout = "nhwc"
+        notice(f"The model '{path}' takes images as {shape}: their channels come last.")
     channels = 1 if reader.channels == "gray" else 3
-    wanted, given = [channels, *reader.size], list(inputs[0].shape)
-    fits = len(given) == 4 and all(
-        not isinstance(got, int) or got == want for got, want in zip(given[1:], wanted, strict=True)
-    )
-    if not fits or inputs[0].type != "tensor(float)":
+    wanted = [channels, *reader.size] if layout == "nchw" else [*reader.size, channels]
+    lines = []
+    if any(got not in (None, want) for got, want in zip(fixed[1:], wanted, strict=True)):
+        lines = _lines_for(fixed, reader)
+    if dtype == "uint8" and reader.dtype != dtype and (any(reader.mean) or set(reader.std) != {1}):
+        lines += ['dtype = "uint8"', "no mean and no std, since it takes pixels as they are"]
+    elif reader.dtype not in (None, dtype):
+        lines += [f'dtype = "{dtype}"']
+    if lines or dtype is None:
+        remedy = f" In '{path.with_suffix('.toml')}', write {', '.join(lines)}." if lines else ""
         raise UserError(
-            f"The preprocessing of '{path}' gives float images [n, {channels}, {reader.size[0]}, "
-            f"{reader.size[1]}], but the model takes {inputs[0].type} {given}."
+            f"The preprocessing of '{path}' gives {reader.dtype or 'float'} images"
+            f" {_written(['n', *wanted])}, but the model takes {inputs[0].type} {shape}.{remedy}"
         )
-    return str(inputs[0].name), given[0] if isinstance(given[0], int) else CHUNK
+    return _Input(str(inputs[0].name), dtype, layout == "nhwc", fixed[0])
+
+
+def _lines_for(fixed: list[int | None], reader: Preprocessing) -> list[str]:
+    """Lines of the file beside a model that make images fit its input's sides, where known."""
+    first = fixed[1] in (1, 3)
+    if not first and fixed[3] not in (1, 3):
+        return []
+    lines = [] if first == (reader.layout == "nchw") or not first else ['layout = "nchw"']
+    height, width = fixed[2:] if first else fixed[1:3]
+    size = (height or reader.size[0], width or reader.size[1])
+    if size != reader.size:
+        lines.append(f"size = [{size[0]}, {size[1]}]")
+    gray = (fixed[1] if first else fixed[3]) == 1
+    if gray != (reader.channels == "gray"):
+        lines.append(f'channels = "{"gray" if gray else "rgb"}"')
+    return lines
+
+
+def _written(sides: list[object]) -> str:
+    return f"[{', '.join(map(str, sides))}]"
 
 
 def _shapes(values: Any) -> str:
-    return ", ".join(f"{value.name} {value.shape}" for value in values)
+    return ", ".join(f"{value.name} {value.shape}" for value in values) or "none"

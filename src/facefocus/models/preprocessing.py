@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from facefocus.errors import UserError, did_you_mean, one_line
+from facefocus.notices import notice
 
 #: Side of the frame in which every crop is given.
 FRAME = 112
@@ -26,11 +28,14 @@ FRAME = 112
 GRAY = (0.299, 0.587, 0.114)
 
 Channels = Literal["rgb", "bgr", "gray"]
+Layout = Literal["nchw", "nhwc"]
+#: What an ONNX file may take its input as.
+DTYPES = ("float32", "float16", "uint8")
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Geometry and normalization from an RGB frame to a network's input.
+    """Geometry and normalization from an RGB frame to a network's input, and which output counts.
 
     Attributes:
         size: Height and width of the network's input, pixels.
@@ -39,13 +44,22 @@ class Preprocessing:
         channels: Channel order; ``gray`` is 0.299 R + 0.587 G + 0.114 B.
         mean: Subtracted, per channel, in 0-255 units.
         std: Divided by, per channel, in 0-255 units.
+        layout: Order of the input's axes.
+        dtype: Type of an ONNX file's input; the file's own by default.
+        output: Which of several outputs is the embedding: its place, from 0, or its name.
+
+    Raises:
+        UserError: A value is out of range, or mean and std do not have a number per channel.
     """
 
     size: tuple[int, int]
-    crop: tuple[int, int, int, int] | None
-    channels: Channels
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    crop: tuple[int, int, int, int] | None = None
+    channels: Channels = "rgb"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    layout: Layout = "nchw"
+    dtype: str | None = None
+    output: int | str | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -102,7 +116,13 @@ class Preprocessing:
     @property
     def canonical(self) -> str:
         """One text for equal preprocessing, part of a recognizer's fingerprint."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        values = dataclasses.asdict(self)
+        # The interface of a file is written only where it is not the usual one.
+        usual = {"layout": "nchw", "dtype": None, "output": None}
+        return json.dumps(
+            {name: value for name, value in values.items() if usual.get(name, ...) != value},
+            sort_keys=True,
+        )
 
 
 def read_beside(path: Path) -> Preprocessing | None:
@@ -120,7 +140,51 @@ def read_beside(path: Path) -> Preprocessing | None:
         raise UserError(f"Cannot read the preprocessing '{beside}': {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"'{beside}' is not a TOML file: {one_line(error)}.") from None
-    return from_mapping(values, where=f"'{beside}'")
+    return own_reading(values, where=f"'{beside}'")
+
+
+def read_words(text: str) -> dict[str, object]:
+    """The words of such a file on one line: ``size = [112, 112], mean = 127.5, std = 128``.
+
+    Raises:
+        UserError: They are not that.
+    """
+    try:
+        return dict(tomllib.loads(f"words = {{ {text} }}")["words"])
+    except tomllib.TOMLDecodeError:
+        raise UserError(
+            "The '--preprocessing' must be such as 'size = [112, 112], mean = 127.5, std = 128, "
+            f'channels = "bgr"\'. Got {text!r}.'
+        ) from None
+
+
+def own_reading(values: Mapping[str, object], where: str) -> Preprocessing:
+    """`from_mapping` for what a user wrote; says once what was assumed for what was not written.
+
+    Raises:
+        UserError: As `from_mapping`.
+    """
+    reader = from_mapping(values, where)
+    assumed = {"crop": "the whole frame", "channels": "rgb"}
+    left_out = [f"{name}: {meant}" for name, meant in assumed.items() if name not in values]
+    if left_out:
+        notice(f"Assumed, since {where} does not say it: {', '.join(left_out)}.")
+    return reader
+
+
+def scale_doubt(reader: Preprocessing) -> str | None:
+    """Why mean and std look as if they were meant for pixels in [0, 1]; None where they do not."""
+    raw = not any(reader.mean) and set(reader.std) == {1.0}
+    if raw or min(reader.mean) < 0 or max(*reader.mean, *reader.std) > 1:
+        return None
+    mean, std = (
+        ", ".join(f"{round(255 * value, 4):g}" for value in values)
+        for values in (reader.mean, reader.std)
+    )
+    return (
+        "mean and std look as if pixels were in [0, 1], but they are in 0-255 here. Did you mean"
+        f" mean = [{mean}] and std = [{std}]?"
+    )
 
 
 def from_mapping(values: Mapping[str, object], where: str = "preprocessing") -> Preprocessing:
@@ -128,7 +192,9 @@ def from_mapping(values: Mapping[str, object], where: str = "preprocessing") -> 
 
     Args:
         values: ``size`` [height, width], ``mean`` and ``std`` (a number, or one per channel;
-            0-255 units); optional ``crop`` [top, left, height, width] and ``channels`` ("rgb").
+            0-255 units); optional ``crop`` [top, left, height, width], ``channels`` ("rgb"),
+            ``layout`` ("nchw"), ``dtype`` and ``output``. A ``uint8`` input needs no mean and
+            std: such a network takes pixels as they are.
         where: What holds the values, for messages.
 
     Raises:
@@ -141,12 +207,9 @@ def from_mapping(values: Mapping[str, object], where: str = "preprocessing") -> 
                 f"The '{name}' of {where} must be one of {', '.join(known)}."
                 + did_you_mean(name, known)
             )
-    channels = values.get("channels", "rgb")
-    if channels not in ("rgb", "bgr", "gray"):
-        raise UserError(
-            f"The 'channels' of {where} must be rgb, bgr or gray. Got {channels!r}."
-            + did_you_mean(str(channels), ("rgb", "bgr", "gray"))
-        )
+    if values.get("dtype") == "uint8":
+        values = {"mean": 0, "std": 1} | dict(values)
+    channels = _word(values, "channels", ("rgb", "bgr", "gray"), where)
     count = 1 if channels == "gray" else 3
     crop = values.get("crop")
     return Preprocessing(
@@ -154,10 +217,33 @@ def from_mapping(values: Mapping[str, object], where: str = "preprocessing") -> 
         crop=None
         if crop is None
         else cast(tuple[int, int, int, int], _integers(values, "crop", 4, where)),
-        channels=channels,
+        channels=cast(Channels, channels),
         mean=_numbers(values, "mean", count, where),
         std=_numbers(values, "std", count, where),
+        layout=cast(Layout, _word(values, "layout", ("nchw", "nhwc"), where)),
+        dtype=None if "dtype" not in values else _word(values, "dtype", DTYPES, where),
+        output=_output(values, where),
     )
+
+
+def _word(values: Mapping[str, object], name: str, known: Sequence[str], where: str) -> str:
+    value = values.get(name, known[0])
+    if value not in known:
+        raise UserError(
+            f"The '{name}' of {where} must be one of {', '.join(known)}. Got {value!r}."
+            + did_you_mean(str(value), known)
+        )
+    return str(value)
+
+
+def _output(values: Mapping[str, object], where: str) -> int | str | None:
+    value = values.get("output")
+    if isinstance(value, bool) or not isinstance(value, int | str | None):
+        raise UserError(
+            f"The 'output' of {where} must be the embedding's place among the outputs, from 0, or"
+            f" its name. Got {value!r}."
+        )
+    return value
 
 
 def _integers(values: Mapping[str, object], name: str, count: int, where: str) -> tuple[int, ...]:
@@ -177,7 +263,7 @@ def _numbers(values: Mapping[str, object], name: str, count: int, where: str) ->
     if (
         not isinstance(items, Sequence)
         or len(items) != count
-        or not all(isinstance(item, int | float) for item in items)
+        or not all(isinstance(item, int | float) and math.isfinite(item) for item in items)
     ):
         raise UserError(
             f"The '{name}' of {where} must be a number or {count} numbers. Got {value!r}."
@@ -197,6 +283,12 @@ def _check(given: Preprocessing) -> None:
             )
     if min(given.std) <= 0:
         raise UserError(f"The 'std' of preprocessing must be positive. Got {given.std}.")
+    if given.dtype == "uint8" and (any(given.mean) or set(given.std) != {1.0}):
+        raise UserError(
+            "The 'mean' and 'std' of preprocessing must be 0 and 1 for the 'dtype' uint8: such a "
+            "network takes pixels as they are, so leave them out."
+            f" Got {list(given.mean)} and {list(given.std)}."
+        )
     if given.crop is not None:
         top, left, height, width = given.crop
         inside = top >= 0 and left >= 0 and top + height <= FRAME and left + width <= FRAME

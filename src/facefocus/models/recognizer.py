@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -22,7 +23,9 @@ from facefocus.models.capture import Capture
 from facefocus.models.capture import capture as capture_network
 from facefocus.models.layers import LayerTable, placement, trace_layers
 from facefocus.models.memory import out_of_memory
+from facefocus.models.outputs import Adapted, Around, embedding_in, find_embedding, not_finite
 from facefocus.models.preprocessing import Preprocessing
+from facefocus.models.probe import probe_code, probe_frames
 
 #: Every forward pass without gradients runs on exactly this many images (on a GPU, on so many that
 #: it is busy), the last ones padded: embeddings are then bit-identical however frames are grouped.
@@ -110,6 +113,7 @@ class TorchRecognizer:
         preprocessing: How frames become its input.
         identity: Text that, with the weights and the preprocessing, determines the embeddings:
             architecture and options, or a hash of the code.
+        around: What each pass of the network runs in.
     """
 
     def __init__(
@@ -119,9 +123,16 @@ class TorchRecognizer:
         preprocessing: Preprocessing,
         *,
         identity: str,
+        around: Around = nullcontext,
     ) -> None:
         self.name = name
-        self.module = module
+        # Compiled modules hide their convolutions, and compute the same without.
+        network = getattr(module, "_orig_mod", module)
+        self._adapted = (
+            network
+            if isinstance(network, Adapted)
+            else Adapted(network, preprocessing.layout, around)
+        )
         self.preprocessing = preprocessing
         #: Runs inference without gradients, batch by batch; may be replaced by a faster function
         #: of equal results.
@@ -131,18 +142,66 @@ class TorchRecognizer:
         #: What `forward` runs on, for provenance; set together with it.
         self.precision = f"torch {torch.__version__} {placement(module)[1]}".replace("torch.", "")
         self._identity = identity
+        self._code: str | None = None
+
+    @property
+    def module(self) -> Network:
+        """Preprocessed images [n, C, h, w] to embeddings [n, d]; differentiable."""
+        return self._adapted.seen
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) of identity, weights and preprocessing."""
+        """sha256 (hex) of identity, preprocessing, weights and the code of `models.probe`.
+
+        Raises:
+            UserError: As `look`.
+        """
+        if self._code is None:
+            self.look()
         digest = hashlib.sha256(f"{self._identity}\n{self.preprocessing.canonical}\n".encode())
-        state = self.module.state_dict() if isinstance(self.module, nn.Module) else {}
+        network = self._adapted.network
+        state = network.state_dict() if isinstance(network, nn.Module) else {}
         for key in sorted(state):
             value = state[key]
             if isinstance(value, Tensor) and not key.endswith("num_batches_tracked"):
                 digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+                # As bytes: numpy has no bfloat16.
+                plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+                digest.update(plain.numpy().tobytes())
+        digest.update(f"{self._code}\n".encode())
         return digest.hexdigest()
+
+    def identify(self, text: str) -> None:
+        """Add to what the fingerprint is made of."""
+        self._identity += f"\n{text}"
+        self.__dict__.pop("fingerprint", None)
+
+    def run_in(self, around: Around) -> None:
+        """Run each pass of the network in what `around` makes."""
+        self._adapted.around = around
+
+    def look(self) -> None:
+        """Embed the frames of `models.probe`: finds the embedding in what the network returns.
+
+        Raises:
+            UserError: It returns none, several of which none was named, or one that is not
+                finite; says what to do.
+        """
+        frames, reader = probe_frames(), self.preprocessing
+        with torch.inference_mode(False), torch.no_grad(), as_found(self.module):
+            output = self._adapted.outputs(self._inputs(torch.from_numpy(frames)))
+        key = find_embedding(output, len(frames), reader.output, self.name)
+        embeddings = embedding_in(output, key)
+        self._adapted.key, self._adapted.flat = key, embeddings is output
+        if not embeddings.isfinite().all():
+            cause = not_finite(self._adapted.network) or (
+                "all weights are finite, so its preprocessing must be wrong, or numbers grow too"
+                " large on the way"
+            )
+            raise UserError(f"The embeddings of '{self.name}' are not finite: {cause}.")
+        # In half precision, signs would differ from one machine to the next.
+        exact = placement(self.module)[1] in (torch.float32, torch.float64)
+        self._code = probe_code(embeddings.double().cpu().numpy()) if exact else "inexact"
 
     def embed(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
         """Raw embeddings, not normalized, of RGB frames.

@@ -19,15 +19,22 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from facefocus import locations
-from facefocus.errors import UserError, did_you_mean
+from facefocus.errors import UserError, blaming_own_code, did_you_mean
 from facefocus.files import write_atomically
-from facefocus.models.custom import load_factory, load_program, sha256
+from facefocus.models.custom import load_factory, load_program
 from facefocus.models.download import download
 from facefocus.models.layers import LayerTable, trace_layers
 from facefocus.models.onnx import CONVERTED, OnnxRecognizer, load_converted
-from facefocus.models.preprocessing import Preprocessing, from_mapping, read_beside
+from facefocus.models.preprocessing import (
+    Preprocessing,
+    from_mapping,
+    own_reading,
+    read_beside,
+)
 from facefocus.models.recognizer import Recognizer, TorchRecognizer, white_box
+from facefocus.models.sources import sha256
 from facefocus.models.weights import fitting, is_weights, load_into, read_weights
+from facefocus.models.whole import whole
 from facefocus.progress import Progress, silent
 from facefocus.registry import Registry
 
@@ -264,7 +271,9 @@ def load(
         UserError: Unknown name, no such file, or a file that does not fit.
     """
     name = locations.expanded(name)
-    reader = from_mapping(preprocessing) if isinstance(preprocessing, Mapping) else preprocessing
+    reader = preprocessing
+    if isinstance(reader, Mapping):
+        reader = own_reading(reader, f"the preprocessing of '{name}'")
     if name.startswith(CONVERTED):
         path = Path(name.removeprefix(CONVERTED))
         return load_converted(path, reader or read_beside(path))
@@ -281,12 +290,7 @@ def load(
         raise _weights_alone(Path(name), "mine")
     if reader is not None:
         raise UserError(f"The preprocessing of '{name}' is its own and cannot be given.")
-    if name in PLUGINS:
-        plugin = PLUGINS[name]
-        # A class has the attributes of a recognizer too, but is none yet.
-        made = isinstance(plugin, Recognizer) and not isinstance(plugin, type)
-        return cast(Recognizer, plugin if made else cast(Callable[[], Recognizer], plugin)())
-    return _load_entry(full_name(name))
+    return _load_plugin(name) if name in PLUGINS else _load_entry(full_name(name))
 
 
 def fetch(
@@ -460,6 +464,17 @@ def uninitialized(make: Callable[[], nn.Module]) -> nn.Module:
     return module.to_empty(device="cpu")
 
 
+def _load_plugin(name: str) -> Recognizer:
+    plugin: object = PLUGINS[name]
+    # A class has the attributes of a recognizer too, but is none yet.
+    ready = isinstance(plugin, Recognizer) and not isinstance(plugin, type)
+    with blaming_own_code():
+        made = plugin if ready else cast(Callable[[], Recognizer], plugin)()
+    found = made if isinstance(made, TorchRecognizer) else whole(cast(Recognizer, made))
+    found.look()
+    return found
+
+
 def _load_entry(name: str) -> TorchRecognizer:
     entry = entries()[name]
     path = entry.present() or locations.find(
@@ -470,7 +485,9 @@ def _load_entry(name: str) -> TorchRecognizer:
     module = uninitialized(entry.build)
     load_into(module, read_weights(path), architecture=entry.identity, catalog=catalog())
     module.eval().requires_grad_(False)
-    return TorchRecognizer(name, module, entry.reader(), identity=entry.identity)
+    recognizer = TorchRecognizer(name, module, entry.reader(), identity=entry.identity)
+    recognizer.look()
+    return recognizer
 
 
 def _verify(entry: Entry, path: Path) -> tuple[str, ...]:

@@ -24,8 +24,8 @@ from facefocus.faces.faceset import MANIFEST, FaceSet, open_faceset, read_manife
 from facefocus.faces.synthetic import make_faceset, planted
 from facefocus.files import write_atomically
 from facefocus.locations import expanded, private
-from facefocus.models.custom import sha256
 from facefocus.models.recognizer import TorchRecognizer
+from facefocus.models.sources import sha256
 from facefocus.models.weights import load_into, read_weights
 from facefocus.planted import check_planted, planted_record
 from facefocus.progress import Progress, silent
