@@ -18,6 +18,7 @@ from facefocus.errors import UserError
 from facefocus.models.calls import Convolutions, Network, Seen, as_found, filled, refuse_script
 from facefocus.models.layers import LayerTable, trace
 from facefocus.models.lean import Lean
+from facefocus.models.steady import steady
 
 
 class Capture:
@@ -60,13 +61,14 @@ class Capture:
         padded = embeddings.new_zeros(embeddings.shape)
         padded[:count] = directions
         # A layer that the embedding does not depend on has gradient zero: a degenerate map.
-        grads = torch.autograd.grad(
-            outputs=embeddings,
-            inputs=list(outputs.values()),
-            grad_outputs=padded,
-            retain_graph=True,
-            materialize_grads=True,
-        )
+        with steady(embeddings.device):
+            grads = torch.autograd.grad(
+                outputs=embeddings,
+                inputs=list(outputs.values()),
+                grad_outputs=padded,
+                retain_graph=True,
+                materialize_grads=True,
+            )
         return {index: grad[:count] for index, grad in zip(outputs, grads, strict=True)}
 
     def close(self) -> None:
@@ -132,6 +134,7 @@ def capture(
         as_found(network),
         Convolutions(visit),
         Lean(),
+        steady(padded.device),
     ):
         embeddings = network(padded)
     _check_embeddings(embeddings, len(padded))

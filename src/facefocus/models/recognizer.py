@@ -26,6 +26,7 @@ from facefocus.models.memory import out_of_memory
 from facefocus.models.outputs import Adapted, Around, embedding_in, find_embedding, not_finite
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.probe import probe_code, probe_frames
+from facefocus.models.steady import steady
 
 #: Every forward pass without gradients runs on exactly this many images (on a GPU, on so many that
 #: it is busy), the last ones padded: embeddings are then bit-identical however frames are grouped.
@@ -189,7 +190,9 @@ class TorchRecognizer:
         """
         frames, reader = probe_frames(), self.preprocessing
         with torch.inference_mode(False), torch.no_grad(), as_found(self.module):
-            output = self._adapted.outputs(self._inputs(torch.from_numpy(frames)))
+            inputs = self._inputs(torch.from_numpy(frames))
+            with steady(inputs.device):
+                output = self._adapted.outputs(inputs)
         key = find_embedding(output, len(frames), reader.output, self.name)
         embeddings = embedding_in(output, key)
         self._adapted.key, self._adapted.flat = key, embeddings is output
@@ -270,12 +273,13 @@ class TorchRecognizer:
 
     def _inputs(self, frames: Tensor) -> Tensor:
         device, dtype = placement(self.module)
-        inputs = self.preprocessing(frames.to(device)).to(dtype)
+        with steady(device):
+            inputs = self.preprocessing(frames.to(device)).to(dtype)
         return inputs.contiguous(memory_format=torch.channels_last)
 
     def _eager(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         for inputs in batches:
-            with as_found(self.module):
+            with as_found(self.module), steady(inputs.device):
                 part = self.module(inputs)
             yield part
 

@@ -24,6 +24,7 @@ from facefocus.faces.faceset import Identity
 from facefocus.models.capture import Capture
 from facefocus.models.memory import capture_bytes, images_within, in_halves
 from facefocus.models.recognizer import CHUNK, WhiteBox, check_finite
+from facefocus.models.steady import steady
 from facefocus.progress import Progress, silent
 from facefocus.saliency.streams import Cam, CamConfig, Goal, Stream, StreamPlan, plan_streams
 
@@ -109,8 +110,7 @@ def cam_identity_maps(
     """Identity maps of every configuration, in the order of `identities` (PROTOCOL section 5).
 
     The result of an identity does not depend on the others, their order or the number of threads,
-    bit for bit where the network's own passes do not. (Torch computes exp-like activations by
-    another formula in the last few elements of a tensor; relu and prelu are free of it.)
+    bit for bit (`facefocus.models.steady`).
     Memory beyond the result, for 16 images: the activations of the layers asked for, the graph
     behind them and one set of gradients, plus one float64 map per stream (layer, method,
     objective) and image; the maps themselves are made in blocks of about 2 MB.
@@ -346,7 +346,8 @@ def _chunk_sums(
         for number in range(_rounds(chunk)):
             partners = [int(job.partners[number]) for job in chunk if number < len(job.partners)]
             for family in plan.work:
-                _add_family(sums, plan, family, captured, references.of(partners))
+                with steady(captured.embeddings.device):
+                    _add_family(sums, plan, family, captured, references.of(partners))
                 tick()
     return sums
 

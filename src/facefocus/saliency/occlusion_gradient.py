@@ -17,6 +17,7 @@ from facefocus.models.calls import as_found
 from facefocus.models.layers import placement
 from facefocus.models.lean import Lean
 from facefocus.models.recognizer import CHUNK, WhiteBox
+from facefocus.models.steady import steady
 from facefocus.progress import Progress, silent
 from facefocus.saliency.methods import (
     METHODS,
@@ -253,7 +254,12 @@ def _references(recognizer: WhiteBox, people: Sequence[np.ndarray]) -> list[Floa
     """
     device, _ = placement(recognizer.module)
     parts = []
-    with torch.inference_mode(False), torch.no_grad(), as_found(recognizer.module):
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        as_found(recognizer.module),
+        steady(device),
+    ):
         for places in _chunks(people):
             frames = torch.from_numpy(_stack(people, places)).to(device)
             parts.append(recognizer.module(_inputs(recognizer, frames)).double())
@@ -283,6 +289,7 @@ def _mean_maps(
         torch.enable_grad(),
         as_found(recognizer.module),
         Lean(),
+        steady(placement(recognizer.module)[0]),
         np.errstate(invalid="ignore"),  # what is not finite is found in the sums
     ):
         for places in _chunks(people):
