@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 from rich import box
 from rich.table import Table
 
-from facefocus.evaluation.statistics import bootstrap_means
 from facefocus.progress import Progress, silent
 from facefocus.report.columns import interval, number, percent, place_label
 from facefocus.report.html import write_report
@@ -118,8 +118,7 @@ def _mean_drop(results: pl.DataFrame, across: pl.DataFrame, row: Row, own: bool)
     found = across.filter(*same, met if row["source"] is not None else pl.lit(own))
     if found.is_empty():
         return ""
-    lost = bootstrap_means(drops(results, found).mean(axis=0)[None], seed=0)
-    return number(float(lost.value[0]))
+    return number(float(np.nanmean(drops(results, found).mean(axis=0))))
 
 
 def _notes(rows: pl.DataFrame) -> Iterator[str]:

@@ -7,6 +7,7 @@ import io
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.optimize import least_squares
 
 from facefocus.evaluation.audit import fit_hidden
@@ -98,16 +99,17 @@ def test_intervals_hold_the_planted_share_about_as_often_as_they_say() -> None:
     assert 0.85 <= np.mean(inside) <= 1.0
 
 
-def test_intervals_from_samples_of_identities_are_their_percentiles() -> None:
+def test_intervals_from_samples_of_identities_are_students_of_their_deviation() -> None:
     draw = np.random.default_rng(0)
     shares = draw.uniform(0.2, 0.4, size=(200, 2))
     resampled = np.stack([planted(one) for one in shares])
     fit = fit_hidden(
         resampled[0], clean=CLEAN, hidden=HIDDEN,
-        resampled=resampled, resampled_clean=np.tile(CLEAN, (200, 1)),
+        resampled=resampled, resampled_clean=np.tile(CLEAN, (200, 1)), people=8,
     )  # fmt: skip
-    assert fit.low == pytest.approx(np.percentile(shares, 2.5, axis=0))
-    assert fit.high == pytest.approx(np.percentile(shares, 97.5, axis=0))
+    half = stats.t.ppf(0.975, 7) * shares.std(axis=0) * np.sqrt(8 / 7)
+    assert fit.high - fit.share == pytest.approx(half)
+    assert fit.share - fit.low == pytest.approx(half)
 
 
 def test_the_conventions_give_the_smallest_shares_there_can_be() -> None:

@@ -29,7 +29,7 @@ from tests.report.fabricated import (
     write_run,
 )
 
-PEOPLE = ("Ada", "Bo")
+PEOPLE = ("Ada", "Bo", "Cy", "Di", "Ed", "Fe")
 #: A color no color map, font or outline makes.
 SKIN = (255, 0, 200)
 
@@ -55,10 +55,16 @@ class Page(HTMLParser):
 
 
 def small() -> pl.DataFrame:
-    """Two people, two methods, two budgets, two fills, random pixels."""
+    """Six people, two methods, two budgets, two fills, random pixels."""
     return table(
-        row(identity=name, method=method, budget=budget, fill=fill, rate=rate)
-        for name in PEOPLE
+        row(
+            identity=name,
+            method=method,
+            budget=budget,
+            fill=fill,
+            rate=rate + (0.02 * (number % 3) - 0.02) * (method == "layer-cam"),
+        )
+        for number, name in enumerate(PEOPLE)
         for method, rate in (("grad-cam", 0.75), ("layer-cam", 0.5), ("random", 0.875))
         for budget in (0.01, 0.03)
         for fill in ("black", "white")
@@ -135,7 +141,7 @@ def test_shown_sizes_are_those_of_the_files(run: Path, page: Page) -> None:
 
 
 def test_numbers_stand_beside_their_audit(run: Path, page: Page) -> None:
-    assert "0.500 " in page.text and "60/60" not in page.text and "2/2" in page.text
+    assert "0.500 " in page.text and "12/12" not in page.text and "6/6" in page.text
     written = pl.read_csv(run / "report" / "summary.csv")
     assert written.height == 12
     assert written.filter(pl.col("method") == "layer-cam")["rate"].to_list() == [0.5] * 4
@@ -299,7 +305,7 @@ def test_failure_leaves_the_report_that_was_there(
 
 
 def test_several_recognizers_each_have_their_part(tmp_path: Path) -> None:
-    results = realistic(3, ("net-a", "net-b")).filter(pl.col("fill") == "black")
+    results = realistic(6, ("net-a", "net-b")).filter(pl.col("fill") == "black")
     page = Page(write_report(write_run(tmp_path / "run", results)))
     assert "rate of net-a from" in page.text and "rate of net-b from" in page.text
     # A table of each, the audit of the budget, all numbers.
@@ -308,7 +314,7 @@ def test_several_recognizers_each_have_their_part(tmp_path: Path) -> None:
 
 def test_run_with_everything_has_every_section_in_order(tmp_path: Path) -> None:
     one_slice = (pl.col("budget") == 0.01) & (pl.col("fill") == "black")
-    run = write_run(tmp_path / "run", large(4).filter(one_slice))
+    run = write_run(tmp_path / "run", large(12).filter(one_slice))
     add_gallery(run, PEOPLE[:1])
     page = Page(write_report(run))
     assert [section["id"] for section in page.all("section")] == [
@@ -331,7 +337,7 @@ def test_run_with_everything_has_every_section_in_order(tmp_path: Path) -> None:
 
 
 def test_controls_are_no_methods_anywhere_on_the_page(tmp_path: Path) -> None:
-    rows = [row(identity=name, rate=0.5) for name in PEOPLE]
+    rows = [row(identity=name, rate=0.45 + 0.02 * place) for place, name in enumerate(PEOPLE)]
     rows += [row(identity=name, control="shifted", rate=0.0, layer_calls="7") for name in PEOPLE]
     page = Page(write_report(write_run(tmp_path / "run", table(rows))))
     assert "1 configurations" in page.text and "(7)" not in page.text

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from facefocus.evaluation.statistics import LEVEL
+from facefocus.evaluation.statistics import LEVEL, deviation_factor
 from facefocus.seeds import generator
 
 Matrix = Float[np.ndarray, "sources targets"]
@@ -89,6 +89,7 @@ def fit_hidden(
     hidden: Float[np.ndarray, " targets"] | None = None,
     resampled: Float[np.ndarray, "draws sources targets"] | None = None,
     resampled_clean: Float[np.ndarray, "draws targets"] | None = None,
+    people: int = 0,
     seed: int = 0,
 ) -> HiddenFit:
     """Least-squares fit of the form above, with intervals.
@@ -100,6 +101,7 @@ def fit_hidden(
         resampled: The matrix of other samples of identities, for the intervals; residuals are
             resampled where None, which a matrix without its identities is left to.
         resampled_clean: `clean` of these samples; needed with `resampled` where there is `clean`.
+        people: How many identities were resampled.
         seed: Seed of the residual bootstrap.
 
     Raises:
@@ -117,7 +119,9 @@ def fit_hidden(
     if resampled is None:
         low, high = _residual_interval(fitted, residuals, free, clean, hidden, seed)
     else:
-        low, high = _sample_interval(resampled, resampled_clean, hidden)
+        spread = _sample_deviation(resampled, resampled_clean, hidden)
+        half = spread * deviation_factor(people)
+        low, high = share - half, share + half
     top = float(share.max())
     most = share if hidden is not None or not 0 < top < 1 else share / top
     return HiddenFit(
@@ -219,9 +223,6 @@ def _quotient(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return np.asarray(np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0))
 
 
-_Ends = tuple[np.ndarray, np.ndarray]
-
-
 def _residual_interval(
     fitted: Matrix,
     residuals: Matrix,
@@ -229,28 +230,26 @@ def _residual_interval(
     clean: np.ndarray | None,
     hidden: np.ndarray | None,
     seed: int,
-) -> _Ends:
+) -> tuple[np.ndarray, np.ndarray]:
     """Percentile ends from refits with residuals drawn anew, widened for the fitted numbers."""
     known = np.isfinite(residuals)
     if free < 1:
         return (np.full(len(fitted), np.nan),) * 2
     errors = residuals[known] * math.sqrt(known.sum() / free)
     draws = generator(seed, "residuals").choice(errors, size=(FIT_DRAWS, *fitted.shape))
-    return _ends([_solve(np.where(known, fitted + one, np.nan), known, clean, hidden)[0]
-                  for one in draws])  # fmt: skip
+    shares = [
+        _solve(np.where(known, fitted + one, np.nan), known, clean, hidden)[0] for one in draws
+    ]
+    low, high = np.percentile(shares, [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0)
+    return low, high
 
 
-def _sample_interval(
+def _sample_deviation(
     resampled: np.ndarray, clean: np.ndarray | None, hidden: np.ndarray | None
-) -> _Ends:
-    """Percentile ends from refits to other samples of identities."""
+) -> np.ndarray:
+    """Standard deviation of the shares over refits to other samples of identities."""
     found = []
     for number, rates in enumerate(resampled):
         base = None if clean is None else clean[number]
         found.append(_solve(rates, np.isfinite(rates), base, hidden)[0])
-    return _ends(found)
-
-
-def _ends(shares: list[np.ndarray]) -> _Ends:
-    low, high = np.percentile(shares, [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0)
-    return low, high
+    return np.asarray(np.std(found, axis=0))

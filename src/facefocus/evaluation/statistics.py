@@ -1,14 +1,21 @@
 """Intervals, paired tests, effect sizes and rank statistics over identities (PROTOCOL section 8).
 
-Figures that a sample cannot give (any spread of a single identity) are NaN, and each docstring
-says where; p-values are never NaN. No function warns.
+Figures that a sample cannot give (an interval of fewer than five people) are NaN, and each
+docstring says where; p-values are never NaN. No function warns.
+
+Percentile bootstrap intervals hold a mean too rarely where people are few, and so does Student's
+interval where most people have the same rate: of 6 people all are recognized always although one
+of 20 hardly is. `mean_intervals` therefore counts one further person at the end of what is
+possible, as Gaffke (2005) does: his bounds hold for every distribution on a known range, and are
+those of Clopper and Pearson where each person is 0 or 1. `tests/evaluation/test_intervals.py`
+shows by simulation how often every interval holds.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,8 +36,16 @@ _CHUNK = 2_000_000
 _DECIMALS = 12
 
 
-#: With fewer resamples the two ends of an interval may be neighbors.
-_FEW = 1_000
+#: With fewer people no interval is given, and none is printed.
+FEWEST = 5
+NO_INTERVAL = f"fewer than {FEWEST} people: no interval"
+
+#: So many people must differ from the median for the range of a sample to say anything; of shares,
+#: which pile up at 0 and 1, half of the people.
+_SPREAD = 3
+
+#: Halvings of the people that a setting is picked and tried on.
+HALVINGS = 200
 
 #: Wilcoxon's test is exact up to so many differences, without ties and with ties.
 _EXACT, _EXACT_TIED = 50, 13
@@ -38,7 +53,7 @@ _EXACT, _EXACT_TIED = 50, 13
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with the bounds of its bootstrap interval."""
+    """A figure with the bounds of its interval; NaN where there is none."""
 
     value: float
     low: float
@@ -52,6 +67,10 @@ class Intervals:
     value: Float[np.ndarray, " rows"]
     low: Float[np.ndarray, " rows"]
     high: Float[np.ndarray, " rows"]
+
+    def __iter__(self) -> Iterator[Interval]:
+        for one in zip(self.value, self.low, self.high, strict=True):
+            yield Interval(*map(float, one))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,64 +126,79 @@ class RankDistribution:
     high: Float[np.ndarray, " methods"]
 
 
-def bootstrap_mean(
-    values: Float[np.ndarray, " n"], *, seed: int, level: float = LEVEL, draws: int = DRAWS
+def mean_interval(
+    values: Float[np.ndarray, " n"],
+    *,
+    share: bool = False,
+    seed: int = 0,
+    level: float = LEVEL,
+    draws: int = DRAWS,
 ) -> Interval:
-    """Mean with its percentile bootstrap interval.
-
-    Percentile rather than BCa: it cannot leave the range of the values (rates stay in [0, 1]) and
-    is defined where all but a few are equal. Equal `seed` and n resample the same identities,
-    so intervals of several methods differ by the methods alone. One value has no spread:
-    both bounds are NaN.
+    """`mean_intervals` of one row.
 
     Raises:
         ValueError: There are no values or one is not finite.
     """
-    mean = float(_sample(values).mean())
-    if len(values) == 1:
-        return Interval(mean, math.nan, math.nan)
-    resamples = _resamples(len(values), seed=seed, draws=draws)
-    means = np.concatenate([values[chosen].mean(axis=1) for chosen in resamples])
-    return Interval(mean, *_percentile_bounds(means, level))
+    row = _sample(values)[None]
+    return next(iter(mean_intervals(row, share=share, seed=seed, level=level, draws=draws)))
 
 
-def bootstrap_means(
-    values: Float[np.ndarray, "rows n"], *, seed: int, level: float = LEVEL, draws: int = DRAWS
+def mean_intervals(
+    values: Float[np.ndarray, "rows n"],
+    *,
+    share: bool = False,
+    seed: int = 0,
+    level: float = LEVEL,
+    draws: int = DRAWS,
 ) -> Intervals:
-    """`bootstrap_mean` of every row at once, the same within rounding (12 decimals).
+    """Mean of every row with an interval for the mean over all people.
 
-    All rows with as many values share their resamples, kept as counts of the identities, so one
-    matrix product resamples them all.
+    The wider one of two. Student's interval is right where people are alike. Gaffke's bounds are
+    right where few carry the mean: means with random weights, uniform over all divisions of 1 among
+    n + 1 people, of whom the last is at the lower end of the range for the lower bound, and at the
+    upper end for the upper one. The range is the row's own; but where fewer than three people
+    differ from the median, of shares fewer than half, it says nothing. There, Gaffke's bounds alone
+    count, on the range of what is possible: [0, 1] for shares, else [-1, 1], in which differences
+    of rates and cosines lie.
+
+    No bound leaves what is possible. Equal `seed` and number of people give equal weights, so rows
+    differ by their values alone.
 
     Args:
-        values: NaN where an identity has no value; a row's others keep their order.
+        values: NaN where an identity has no value; a row's others keep their order. Rows with
+            fewer than `FEWEST` values have NaN for bounds.
+        share: Whether values are in [0, 1] by their nature.
 
     Raises:
-        ValueError: A value is infinite.
+        ValueError: A value is infinite, or a share outside [0, 1].
     """
+    if share:
+        values = np.where(np.abs(values - 0.5) < 0.5 + 1e-9, np.clip(values, 0, 1), values)
+        if not (np.isnan(values) | ((values >= 0) & (values <= 1))).all():
+            raise ValueError("Shares must be in [0, 1].")
     value, low, high = (np.full(len(values), np.nan) for _ in range(3))
     for rows, (present,) in _by_count(values):
         distinct, place = _distinct(present)
         value[rows] = distinct.mean(axis=1)[place]
-        if present.shape[1] > 1:
-            counts = _count_matrix(present.shape[1], seed=seed, draws=draws)
-            ends = _row_ends(distinct, _means_of(counts), draws, level)
+        if present.shape[1] >= FEWEST:
+            weights = _weights(present.shape[1] + 1, seed=seed, draws=draws)
+            ends = _mean_ends(distinct, weights, share, level)
             low[rows], high[rows] = ends[:, place]
     return Intervals(value, low, high)
 
 
-def bootstrap_ratios(
+def ratio_intervals(
     top: Float[np.ndarray, "rows n"],
     bottom: Float[np.ndarray, "rows n"],
     *,
-    seed: int,
+    seed: int = 0,
     level: float = LEVEL,
-    draws: int = DRAWS,
 ) -> Intervals:
-    """Ratio of the means of two paired rows, with its percentile interval over identities.
+    """Ratio of the means of two paired rows, with Fieller's interval over identities (1954).
 
+    The interval holds every ratio r for which the mean of top - r bottom is not told from zero.
     A ratio means nothing where its divisor may be zero: rows whose bottom mean is not above zero,
-    interval included, give NaN. The few resamples with a bottom mean of at most 0 are left out.
+    interval included (`mean_intervals`), give NaN, as do the bounds of fewer than `FEWEST` people.
 
     Args:
         top: NaN where an identity has no value, which then counts on neither side.
@@ -173,18 +207,25 @@ def bootstrap_ratios(
     Raises:
         ValueError: A value is infinite.
     """
-    divisor = bootstrap_means(
-        np.where(np.isnan(top), np.nan, bottom), seed=seed, level=level, draws=draws
-    )
+    divisor = mean_intervals(np.where(np.isnan(top), np.nan, bottom), seed=seed, level=level)
     sure = (divisor.value > 0) & ~(divisor.low <= 0)
     value, low, high = (np.full(len(top), np.nan) for _ in range(3))
     for rows, (above, below) in _by_count(top, np.where(sure[:, None], bottom, np.nan)):
         value[rows] = above.mean(axis=1) / below.mean(axis=1)
-        if above.shape[1] > 1:
-            counts = _count_matrix(above.shape[1], seed=seed, draws=draws)
-            both = np.hstack([above, below])
-            low[rows], high[rows] = _row_ends(both, _ratios_of(counts), draws, level)
+        if above.shape[1] >= FEWEST:
+            low[rows], high[rows] = _fieller(above, below, level)
     return Intervals(value, low, high)
+
+
+def deviation_factor(people: int, *, level: float = LEVEL) -> float:
+    """What to multiply a figure's bootstrap deviation over people with for half its interval.
+
+    Student's quantile, times the root of n / (n - 1) by which a bootstrap sample of n people
+    varies too little. NaN for fewer than `FEWEST` people.
+    """
+    if people < FEWEST:
+        return math.nan
+    return _student(people, level) * math.sqrt(people / (people - 1))
 
 
 def paired_p_values(differences: Float[np.ndarray, "rows n"]) -> PValues:
@@ -259,7 +300,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def rank_distribution(
-    values: Float[np.ndarray, "methods n"],
+    methods: Sequence[Float[np.ndarray, "_ n"]],
     *,
     seed: int,
     level: float = LEVEL,
@@ -267,18 +308,23 @@ def rank_distribution(
 ) -> RankDistribution:
     """Ranks of methods by their mean over identities, over bootstrap samples of identities.
 
-    The largest mean has rank 1. All methods are resampled alike (the comparison is paired).
+    The largest mean has rank 1. All methods are resampled alike (the comparison is paired). Of a
+    method with several settings, every sample is halved at random: on each half stands the setting
+    that has the largest mean on the other one, so more settings are no advantage by themselves.
+
+    Args:
+        methods: The values of each method, a row for each of its settings.
 
     Raises:
         ValueError: There are no values or one is not finite.
     """
-    means = np.round(_resampled_means(values, seed=seed, draws=draws), _DECIMALS)
+    means = np.round(_picked_means(methods, seed=seed, draws=draws), _DECIMALS)
     first, last = (
         stats.rankdata(-means, axis=1, method=method).astype(np.int64) for method in ("min", "max")
     )
     shares = [
         (((first <= rank) & (rank <= last)) / (last - first + 1)).mean(axis=0)
-        for rank in range(1, len(values) + 1)
+        for rank in range(1, len(methods) + 1)
     ]
     ranks = (first + last) / 2
     low, high = np.percentile(ranks, _percents(level), axis=0)
@@ -287,34 +333,28 @@ def rank_distribution(
     )
 
 
-def rank_correlation(
-    x: Float[np.ndarray, " n"],
-    y: Float[np.ndarray, " n"],
-    *,
-    kind: Literal["kendall", "spearman"] = "kendall",
-    seed: int,
-    level: float = LEVEL,
-    draws: int = DRAWS,
-) -> Interval:
-    """Kendall's tau-b or Spearman's rho with a percentile bootstrap interval over the n items.
+def pick_shares(
+    values: Float[np.ndarray, "settings n"], *, seed: int
+) -> Float[np.ndarray, "settings n"]:
+    """How often each setting is the best one of the half of the people that a person is not in.
 
-    Samples in which one side is constant have no correlation and are left out of the interval.
-    Where x or y itself is constant, all three figures are NaN.
+    Over random halvings; columns sum to 1. Values weighted with it are those of "the best setting"
+    for people who had no part in picking it.
 
     Raises:
         ValueError: There are no values or one is not finite.
     """
-    first, second = _sample(x), _sample(y)
-    measure = _tau_b if kind == "kendall" else _rho
-    value = float(measure(first, second, np.ones((1, len(first))))[0])
-    if math.isnan(value):
-        return Interval(math.nan, math.nan, math.nan)
-    resampled = [
-        measure(first, second, _counts(chosen))
-        for chosen in _resamples(len(first), seed=seed, draws=draws)
-    ]
-    defined = np.concatenate(resampled)
-    return Interval(value, *_percentile_bounds(defined[~np.isnan(defined)], level))
+    settings, people = _sample(values).shape
+    if settings == 1:
+        return np.ones((1, people))
+    rng = generator(seed, "halves")
+    counts = np.zeros((settings, people))
+    half = np.arange(people) < people // 2
+    for _ in range(HALVINGS):
+        inside = rng.permutation(half)
+        for own in (inside, ~inside):
+            counts[_best(values[:, ~own].sum(axis=1)), own] += 1
+    return counts / HALVINGS
 
 
 def rank_agreement(
@@ -328,9 +368,10 @@ def rank_agreement(
 ) -> Interval:
     """Whether two conditions rank methods alike: correlation of the methods' means.
 
-    Unlike `rank_correlation` the interval is over identities, resampled alike on both sides: the
-    methods are those that were asked for, no sample. Samples in which all methods of one side
-    are level have no correlation and are left out. With one method, all three figures are NaN.
+    The percentile interval is over identities, resampled alike on both sides: the methods are
+    those that were asked for, no sample. Samples in which all methods of one side are level have
+    no correlation and are left out. With one method all three figures are NaN, with fewer than
+    `FEWEST` identities the ends.
 
     Raises:
         ValueError: There are no values or one is not finite.
@@ -340,12 +381,15 @@ def rank_agreement(
     value = float(measure(*means)[0])
     if math.isnan(value):
         return Interval(math.nan, math.nan, math.nan)
+    if first.shape[1] < FEWEST:
+        return Interval(value, math.nan, math.nan)
     resampled = (
         np.round(_resampled_means(side, seed=seed, draws=draws), _DECIMALS)
         for side in (first, second)
     )
     drawn = measure(*resampled)
-    return Interval(value, *_percentile_bounds(drawn[~np.isnan(drawn)], level))
+    low, high = np.percentile(drawn[~np.isnan(drawn)], _percents(level))
+    return Interval(value, float(low), float(high))
 
 
 def _sample(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
@@ -365,14 +409,43 @@ def _resamples(n: int, *, seed: int, draws: int) -> Iterator[np.ndarray]:
 def _resampled_means(
     values: Float[np.ndarray, "methods n"], *, seed: int, draws: int
 ) -> Float[np.ndarray, "draws methods"]:
-    wide = _sample(values)
-    counts = _count_matrix(wide.shape[1], seed=seed, draws=draws)
-    return np.asarray(counts @ wide.T / wide.shape[1])
+    return _picked_means([row[None] for row in values], seed=seed, draws=draws)
 
 
-def _count_matrix(n: int, *, seed: int, draws: int) -> Float[np.ndarray, "draws n"]:
-    """How often each bootstrap sample of n identities holds each of them."""
-    return np.concatenate([_counts(chosen) for chosen in _resamples(n, seed=seed, draws=draws)])
+def _picked_means(
+    methods: Sequence[Float[np.ndarray, "_ n"]], *, seed: int, draws: int
+) -> Float[np.ndarray, "draws methods"]:
+    """Means over bootstrap samples; of several settings as in `rank_distribution`."""
+    wide = _sample(np.concatenate(methods))
+    ends = np.cumsum([len(one) for one in methods])
+    alone = len(wide) == len(methods)
+    rng = generator(seed, "halves")
+    parts = []
+    for chosen in _resamples(wide.shape[1], seed=seed, draws=draws):
+        counts = _counts(chosen)
+        if alone:
+            parts.append(counts @ wide.T / wide.shape[1])
+            continue
+        inside = rng.random(counts.shape) < 0.5
+        halves = wide @ (counts * inside).T, wide @ (counts * ~inside).T
+        picked = [
+            _of_other_half(one, two) + _of_other_half(two, one)
+            for one, two in zip(*(np.split(half, ends[:-1]) for half in halves), strict=True)
+        ]
+        parts.append(np.stack(picked, axis=1) / wide.shape[1])
+    return np.concatenate(parts)
+
+
+def _of_other_half(
+    one: Float[np.ndarray, "settings draws"], other: Float[np.ndarray, "settings draws"]
+) -> Float[np.ndarray, " draws"]:
+    """In every draw, what the best setting of `other` has in `one`."""
+    return np.asarray(np.take_along_axis(one, _best(other)[None], axis=0)[0])
+
+
+def _best(sums: Float[np.ndarray, "_ ..."]) -> np.ndarray:
+    """The setting of the largest sum, the first of equals."""
+    return np.asarray(np.argmax(np.round(sums, _DECIMALS), axis=0))
 
 
 def _by_count(
@@ -400,78 +473,72 @@ def _distinct(rows: Float[np.ndarray, "rows n"]) -> tuple[np.ndarray, np.ndarray
     return rows[first], found
 
 
-def _percentiles(drawn: Float[np.ndarray, "rows draws"], level: float) -> np.ndarray:
-    """``np.percentile(drawn, _percents(level), axis=1)``, several times as fast; reorders `drawn`.
-
-    Two partitions at one place each are vectorized in numpy, one at several places is not.
-    """
-    ends = np.empty((2, len(drawn)))
-    start = 0
-    for end, share in zip(ends, _percents(level), strict=True):
-        position = (drawn.shape[1] - 1) * share / 100
-        below = math.floor(position)
-        rest = drawn[:, start:]
-        rest.partition(below - start, axis=1)
-        low, high = rest[:, below - start], rest[:, below - start + 1 :].min(axis=1)
-        end[:] = low + (high - low) * (position - below)
-        start = below + 1
-    return ends
+def _weights(count: int, *, seed: int, draws: int) -> Float[np.ndarray, "count draws"]:
+    """Columns uniform over all ways to divide 1 among `count` people."""
+    drawn = generator(seed, "weights").standard_exponential((draws, count))
+    drawn /= drawn.sum(axis=1, keepdims=True)
+    return np.ascontiguousarray(drawn.T)
 
 
-#: What becomes of rows of values in every bootstrap sample: [rows, draws].
-_Resample = Callable[[np.ndarray], np.ndarray]
-
-
-def _means_of(counts: Float[np.ndarray, "draws n"]) -> _Resample:
-    shares = np.ascontiguousarray(counts.T) / counts.shape[1]
-
-    def resample(rows: np.ndarray) -> np.ndarray:
-        return np.asarray(rows @ shares)
-
-    return resample
-
-
-def _ratios_of(counts: Float[np.ndarray, "draws n"]) -> _Resample:
-    """Of rows that hold the values above the line and then those below."""
-
-    across = np.ascontiguousarray(counts.T)
-
-    def resample(rows: np.ndarray) -> np.ndarray:
-        above, below = np.hsplit(rows, 2)
-        return _quotient(above @ across, below @ across)
-
-    return resample
-
-
-def _row_ends(
+def _mean_ends(
     rows: Float[np.ndarray, "rows n"],
-    resample: _Resample,
-    draws: int,
+    weights: Float[np.ndarray, "n+1 draws"],
+    share: bool,
     level: float,
 ) -> Float[np.ndarray, "2 rows"]:
-    """Percentile bounds of what `resample` makes of each row, [some, draws] at a time.
-
-    Undefined draws (NaN) are left out.
-    """
+    """The bounds of `mean_intervals` for rows without gaps."""
+    people = rows.shape[1]
+    apart = np.abs(rows - np.median(rows, axis=1, keepdims=True)) > 10.0**-_DECIMALS
+    spread = apart.sum(axis=1) >= (people / 2 if share else _SPREAD)
+    possible = _possible(rows, share)
+    limits = np.where(spread, np.stack([rows.min(axis=1), rows.max(axis=1)]), possible)
     ends = np.empty((2, len(rows)))
+    draws = weights.shape[1]
+    below = int((1 - level) / 2 * (draws - 1))
     step = max(1, _CHUNK // draws)
     for start in range(0, len(rows), step):
-        drawn = resample(rows[start : start + step])
-        if draws < _FEW or np.isnan(drawn).any():
-            found = np.nanpercentile(drawn, _percents(level), axis=1)
-        else:
-            found = _percentiles(drawn, level)
-        ends[:, start : start + step] = found
-    return np.round(ends, _DECIMALS)
+        part = slice(start, start + step)
+        inside = rows[part] @ weights[:-1]
+        for end, limit, place in zip(ends, limits, (below, draws - 1 - below), strict=True):
+            drawn = inside + limit[part, None] * weights[-1]
+            drawn.partition(place, axis=1)
+            end[part] = drawn[:, place]
+    mean = rows.mean(axis=1)
+    half = _student(people, level) * rows.std(axis=1, ddof=1) / math.sqrt(people)
+    wider = np.stack([np.minimum(ends[0], mean - half), np.maximum(ends[1], mean + half)])
+    held = np.clip(np.where(spread, wider, ends), *possible)
+    return np.asarray(np.round(held, _DECIMALS))
+
+
+def _possible(rows: Float[np.ndarray, "rows n"], share: bool) -> Float[np.ndarray, "2 rows"]:
+    """The range of the figure; of what is in [-1, 1] against expectation, the row's own."""
+    low, high = (0.0, 1.0) if share else (-1.0, 1.0)
+    return np.stack([np.minimum(rows.min(axis=1), low), np.maximum(rows.max(axis=1), high)])
+
+
+def _student(n: int, level: float) -> float:
+    return float(stats.t.ppf((1 + level) / 2, n - 1))
+
+
+def _fieller(
+    top: Float[np.ndarray, "rows n"], bottom: Float[np.ndarray, "rows n"], level: float
+) -> Float[np.ndarray, "2 rows"]:
+    """The two ratios at which the mean of top - ratio bottom is just told from zero."""
+    n = top.shape[1]
+    means = [side.mean(axis=1) for side in (top, bottom)]
+    moved = [side - mean[:, None] for side, mean in zip((top, bottom), means, strict=True)]
+
+    def left(one: int, two: int) -> np.ndarray:
+        error = (moved[one] * moved[two]).sum(axis=1) / (n * (n - 1))
+        return np.asarray(means[one] * means[two] - _student(n, level) ** 2 * error)
+
+    square, mixed, constant = left(1, 1), left(0, 1), left(0, 0)
+    root = np.sqrt(np.maximum(mixed**2 - square * constant, 0.0))
+    return np.round(np.stack([(mixed - root) / square, (mixed + root) / square]), _DECIMALS)
 
 
 def _percents(level: float) -> list[float]:
     return [50 * (1 - level), 50 * (1 + level)]
-
-
-def _percentile_bounds(draws: Float[np.ndarray, " draws"], level: float) -> tuple[float, float]:
-    low, high = np.percentile(draws, _percents(level))
-    return float(low), float(high)
 
 
 def _variance(values: Float[np.ndarray, " n"]) -> float:
@@ -548,31 +615,6 @@ def _counts(chosen: np.ndarray) -> Float[np.ndarray, "draws n"]:
     draws, n = chosen.shape
     flat = (np.arange(draws)[:, None] * n + chosen).ravel()
     return np.bincount(flat, minlength=draws * n).reshape(draws, n).astype(np.float64)
-
-
-def _tau_b(
-    x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], counts: Float[np.ndarray, "draws n"]
-) -> Float[np.ndarray, " draws"]:
-    """Kendall's tau-b of samples given as counts of items; all sums are of whole numbers."""
-    signs_x, signs_y = (np.sign(v[:, None] - v[None, :]) for v in (x, y))
-
-    def total(signs: np.ndarray) -> np.ndarray:
-        return np.asarray(((counts @ signs) * counts).sum(axis=1))
-
-    return _quotient(
-        total(signs_x * signs_y), np.sqrt(total(np.abs(signs_x)) * total(np.abs(signs_y)))
-    )
-
-
-def _rho(
-    x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], counts: Float[np.ndarray, "draws n"]
-) -> Float[np.ndarray, " draws"]:
-    """Spearman's rho of samples given as counts: Pearson's r of the middle ranks in each."""
-    # Twice the middle rank's distance from the mean rank: whole numbers, so no rounding.
-    ranks_x, ranks_y = (counts @ np.sign(v[None, :] - v[:, None]) for v in (x, y))
-    covariance = (counts * ranks_x * ranks_y).sum(axis=1)
-    spread_x, spread_y = ((counts * ranks**2).sum(axis=1) for ranks in (ranks_x, ranks_y))
-    return _quotient(covariance, np.sqrt(spread_x * spread_y))
 
 
 def _row_tau_b(

@@ -90,7 +90,7 @@ def _head(results: pl.DataFrame, paths: Sequence[Path]) -> Iterator[str]:
     yield from ("", f"Thresholds, frozen before anything is hidden: {'; '.join(said)}.", "")
     yield (
         "A rate is the share of a person's mated pairs at or above the threshold, the hidden photo"
-        " against clean ones; means are over identities, with 95 % bootstrap intervals."
+        " against clean ones; means are over identities, with 95 % intervals."
     )
     yield ""
 

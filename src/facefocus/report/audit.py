@@ -23,7 +23,7 @@ from scipy import stats
 
 from facefocus.errors import UserError
 from facefocus.evaluation.audit import HiddenFit, fit_hidden
-from facefocus.evaluation.statistics import Interval, bootstrap_mean, compare_paired, holm
+from facefocus.evaluation.statistics import Interval, compare_paired, holm, mean_interval
 from facefocus.report.columns import number, percent, place_label
 from facefocus.report.published import shipped
 from facefocus.report.summary import COMPETES, CONFIGURATION, Row
@@ -304,6 +304,7 @@ def _run_share(part: pl.DataFrame, sources: tuple[str, ...], targets: tuple[str,
         hidden=known,
         resampled=np.stack([grid[:, :, one].mean(axis=2) for one in chosen]),
         resampled_clean=np.stack([clean[0][:, one].mean(axis=1) for one in chosen]),
+        people=people,
     )
     matrix = RateMatrix(sources, targets, grid.mean(axis=2), clean[0].mean(axis=1), known)
     measured = tuple(float(row.mean()) for row in whole[:, 0])
@@ -421,7 +422,7 @@ def _by_budget(part: pl.DataFrame) -> Dependence | None:
     if len(budgets) < 2 or rates.shape[1] < 2:
         return None
     small, large = rates[0], rates[-1]
-    drop = bootstrap_mean(clean - large, seed=0)
+    drop = mean_interval(clean - large, seed=0)
     sure = drop.low > 0 and drop.value > CLOSE
     return Dependence(
         part.row(0, named=True),
@@ -429,7 +430,7 @@ def _by_budget(part: pl.DataFrame) -> Dependence | None:
         tuple(percent(float(one), 2) for one in budgets),  # type: ignore[arg-type]
         tuple(map(float, rates.mean(axis=1))),
         float(clean.mean()),
-        bootstrap_mean(small - large, seed=0),
+        mean_interval(small - large, seed=0),
         compare_paired(small, large).wilcoxon_p,
         early=float((clean - small).mean()) / drop.value if sure else None,
     )
@@ -511,7 +512,7 @@ def _exactness(part: pl.DataFrame) -> Exactness:
         float(clean.mean()),
         float(exact.mean()),
         float(loose.mean()),
-        bootstrap_mean(exact - loose, seed=0),
+        mean_interval(exact - loose, seed=0),
         float(area.mean()),
         float(whole.mean()),
         float(lost[whole].sum()) / total if total > CLOSE * len(lost) else None,

@@ -14,9 +14,11 @@ import numpy as np
 import polars as pl
 
 from facefocus.evaluation.statistics import (
+    FEWEST,
     Interval,
     RankDistribution,
-    bootstrap_means,
+    mean_interval,
+    mean_intervals,
     rank_distribution,
 )
 from facefocus.report.columns import NOTHING, number, percent
@@ -97,18 +99,18 @@ def _board(part: pl.DataFrame, *, own: bool, title: str, policy: str) -> Board |
     rows = [settle(_last_stage(competing.filter(pl.col("method") == one))) for one in methods]
     scores = [[person_means(one, name) for name in ("rate", "clean_rate")] for one in rows]
     common = sorted(set.intersection(*(set(rate) for rate, _ in scores))) if scores else []
-    if len(methods) < 2 or len(common) < 2:
+    if len(methods) < 2 or len(common) < FEWEST:
         return None
     rates = np.array([[rate[name] for name in common] for rate, _ in scores])
     drops = np.array([[clean[name] for name in common] for _, clean in scores]) - rates
-    ranks = rank_distribution(drops, seed=0)
+    ranks = rank_distribution(list(drops[:, None]), seed=0)
     order = np.argsort(ranks.mean, kind="stable")
     return Board(
         title=title,
         methods=tuple(methods[place] for place in order),
         settings=tuple(setting(rows[place]) for place in order),
-        rate=_intervals(rates[order]),
-        drop=_intervals(drops[order]),
+        rate=tuple(mean_intervals(rates[order], share=True)),
+        drop=tuple(mean_intervals(drops[order])),
         ranks=RankDistribution(
             ranks.shares[order], ranks.mean[order], ranks.low[order], ranks.high[order]
         ),
@@ -124,14 +126,6 @@ def _last_stage(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(pl.col("experiment") == rows["experiment"].max()) if rows.height else rows
 
 
-def _intervals(values: np.ndarray) -> tuple[Interval, ...]:
-    ends = bootstrap_means(values, seed=0)
-    return tuple(
-        Interval(float(value), float(low), float(high))
-        for value, low, high in zip(ends.value, ends.low, ends.high, strict=True)
-    )
-
-
 def _random(part: pl.DataFrame, common: list[str]) -> Interval | None:
     """The drop by random pixels, mean over the targets."""
     rows = _last_stage(part.filter(pl.col("method") == RANDOM, pl.col("control").is_null()))
@@ -139,7 +133,7 @@ def _random(part: pl.DataFrame, common: list[str]) -> Interval | None:
     drops = dict(means.rows())
     if not set(common) <= set(drops):
         return None
-    return _intervals(np.array([[drops[name] for name in common]]))[0]
+    return mean_interval(np.array([drops[name] for name in common]))
 
 
 def board_table(board: Board) -> PaperTable:

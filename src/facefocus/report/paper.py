@@ -1,7 +1,7 @@
 """The paper's Tables 2 to 15, recomputed from result rows beside the printed figures.
 
 A table has the paper's rows and columns; recognizers of the user's own are further rows. Every
-figure is a mean over identities with its 95 % bootstrap interval, of masks of methods' own on the
+figure is a mean over identities with its 95 % interval, of masks of methods' own on the
 photos the map came from; every row ends with its audit. Where the paper averages over models, each
 identity's mean over the recognizers is taken first.
 """
@@ -18,9 +18,9 @@ import polars as pl
 from facefocus.errors import UserError
 from facefocus.evaluation.statistics import (
     Interval,
-    bootstrap_means,
     compare_paired,
     holm,
+    mean_intervals,
 )
 from facefocus.models import zoo
 from facefocus.report.columns import number as figure_text
@@ -472,9 +472,10 @@ def person_means(rows: pl.DataFrame, score: str) -> dict[str, float]:
 
 
 def _figures(drafts: Sequence[_Draft], table: Published) -> list[TableRow]:
-    """Every draft with its means, intervals and audit; one bootstrap for the whole table."""
+    """Every draft with its means, intervals and audit; a table is of rates or of cosines."""
     asks = [ask for draft in drafts for ask in draft.asks]
-    found = iter(_intervals([_values(ask) for ask in asks]))
+    share = all(ask.score != "cosine" for ask in asks)
+    found = iter(_intervals([_values(ask) for ask in asks], share=share))
     rows = []
     for draft in drafts:
         cells = [
@@ -491,17 +492,13 @@ def _values(ask: _Ask) -> dict[str, float]:
     return {} if empty or ask.rows is None else person_means(ask.rows, ask.score)
 
 
-def _intervals(values: Sequence[dict[str, float]]) -> list[Interval | None]:
+def _intervals(values: Sequence[dict[str, float]], *, share: bool = True) -> list[Interval | None]:
     """Mean and interval over the identities of each; None for none."""
     people = sorted({name for one in values for name in one})
     if not people:
         return [None] * len(values)
     grid = np.array([[one.get(name, np.nan) for name in people] for one in values])
-    ends = bootstrap_means(grid, seed=0)
-    return [
-        Interval(float(value), float(low), float(high)) if np.isfinite(value) else None
-        for value, low, high in zip(ends.value, ends.low, ends.high, strict=True)
-    ]
+    return [one if np.isfinite(one.value) else None for one in mean_intervals(grid, share=share)]
 
 
 def _printed(table: Published, labels: tuple[str, ...], column: str) -> Printed | None:

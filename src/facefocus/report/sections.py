@@ -14,7 +14,7 @@ import polars as pl
 from jaxtyping import UInt8
 from markupsafe import Markup
 
-from facefocus.evaluation.statistics import Interval, rank_agreement, rank_distribution
+from facefocus.evaluation.statistics import FEWEST, Interval, rank_agreement, rank_distribution
 from facefocus.evaluation.transfer import transfer as transfer_matrices
 from facefocus.faces.faceset import FaceSet
 from facefocus.occlusion.fills import FILLS, fill_rng, occlude
@@ -163,15 +163,15 @@ def _leading_table(
 def _ranked(report: Report, part: pl.DataFrame) -> pl.DataFrame:
     """`part` with each method's rank over bootstrap samples of the people whom all have scores of.
 
-    Without two methods and two such people, the ranks are null.
+    Without two methods and five such people, the ranks are null.
     """
     methods = part.filter(COMPETES)
     values = drops(report.results, methods)
     values = values[:, ~np.isnan(values).any(axis=0)]
     names = ("rank", "rank_low", "rank_high", "first_share")
-    if min(values.shape) < 2:
+    if len(values) < 2 or values.shape[1] < FEWEST:
         return part.with_columns(pl.lit(None, pl.Float64).alias(name) for name in names)
-    found = rank_distribution(values, seed=0)
+    found = rank_distribution(list(values[:, None]), seed=0)
     figures_found = zip(names, (found.mean, found.low, found.high, found.shares[:, 0]), strict=True)
     ranks = methods.select(
         *CONFIGURATION, *(pl.Series(name, value) for name, value in figures_found)
@@ -231,7 +231,7 @@ def effect(report: Report) -> Section | None:
     if not blocks:
         return None
     lead = (
-        "Bands and bars are 95 % bootstrap intervals of the mean over identities. A method is "
+        "Bands and bars are 95 % intervals of the mean over identities. A method is "
         "credited only with what it takes beyond its controls."
     )
     return Section("effect", "By how much?", lead, blocks)

@@ -18,9 +18,9 @@ from jaxtyping import Float, Int
 from facefocus.errors import UserError
 from facefocus.evaluation.statistics import (
     Intervals,
-    bootstrap_means,
-    bootstrap_ratios,
+    mean_intervals,
     paired_p_values,
+    ratio_intervals,
 )
 
 #: The columns of a results table that tell one configuration from another.
@@ -122,6 +122,8 @@ _TESTED = ("beyond_random", *CONTROLS.values(), "heldout_loss")
 _COMPARED = ("drop", *_TESTED[:-1], "half_drop", "heldout_drop", "heldout_loss", "oracle_share")
 _MEANS = ("clean_rate", "rate", "clean_cosine", "cosine",
           *(f"{front}{name}" for front in ("", "cosine_") for name in _COMPARED))  # fmt: skip
+#: Those that are in [0, 1] by their nature.
+_SHARES = ("clean_rate", "rate")
 _FIGURES = (
     *(f"{name}{end}" for name in _MEANS for end in ("", "_low", "_high")),
     *(f"{front}{name}_{test}_p" for front in ("", "cosine_") for name in _TESTED
@@ -228,18 +230,21 @@ def _figures(grid: _Grid, rows: Int[np.ndarray, " rows"], seed: int) -> dict[str
         values |= {measure: hidden[rows], f"clean_{measure}": clean[rows]}
         compared = _compared(hidden, clean, rows, partners)
         top, bottom = compared.pop("above_random"), compared.pop("oracle_above_random")
-        ratios[f"{front}oracle_share"] = bootstrap_ratios(top, bottom, seed=seed)
+        ratios[f"{front}oracle_share"] = ratio_intervals(top, bottom, seed=seed)
         values |= {f"{front}{name}": found for name, found in compared.items()}
     both = np.isfinite(values["heldout_drop"]).sum(axis=1)
     figures = {"heldout_identities": np.where(both, both, np.nan)}
-    # One call for all: the resamples and equal rows are then shared.
-    means = bootstrap_means(np.concatenate(list(values.values())), seed=seed)
-    for index, name in enumerate(values):
-        part = slice(index * len(rows), (index + 1) * len(rows))
-        ends = Intervals(means.value[part], means.low[part], means.high[part])
-        figures |= _named(name, ends)
-    for name, share in ratios.items():
-        figures |= _named(name, share)
+    for share in (True, False):
+        names = [name for name in values if (name in _SHARES) == share]
+        # One call for all: the weights and equal rows are then shared.
+        rates = np.concatenate([values[name] for name in names])
+        means = mean_intervals(rates, share=share, seed=seed)
+        for index, name in enumerate(names):
+            part = slice(index * len(rows), (index + 1) * len(rows))
+            ends = Intervals(means.value[part], means.low[part], means.high[part])
+            figures |= _named(name, ends)
+    for name, ratio in ratios.items():
+        figures |= _named(name, ratio)
     for name in (f"{front}{name}" for front in ("", "cosine_") for name in _TESTED):
         p = paired_p_values(values[name])
         figures |= {f"{name}_t_p": p.t, f"{name}_wilcoxon_p": p.wilcoxon}

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from facefocus.evaluation.statistics import Interval, bootstrap_means, rank_agreement
+from facefocus.evaluation.statistics import Interval, mean_intervals, rank_agreement
 from facefocus.evaluation.truth import COLUMNS
 from facefocus.report import truth_figures
 from facefocus.report.columns import (
@@ -45,7 +45,7 @@ def truth_summary(results: pl.DataFrame, summary: pl.DataFrame, *, seed: int = 0
     Args:
         results: One row per identity and configuration.
         summary: From `summary.summarize`, without controls.
-        seed: Seed of the bootstrap over identities.
+        seed: Seed of the intervals over identities.
     """
     if "truth_share" not in results.columns:
         return summary.clear()
@@ -55,7 +55,7 @@ def truth_summary(results: pl.DataFrame, summary: pl.DataFrame, *, seed: int = 0
     rows = rows.unique(one, keep="first", maintain_order=True)
     found: dict[str, np.ndarray] = {}
     for name in COLUMNS:
-        ends = bootstrap_means(values(results, rows, name), seed=seed)
+        ends = mean_intervals(values(results, rows, name), share=True, seed=seed)
         found |= {name: ends.value, f"{name}_low": ends.low, f"{name}_high": ends.high}
     figures = pl.DataFrame(found, schema=dict.fromkeys(found, pl.Float64)).fill_nan(None)
     table = pl.concat([rows, figures], how="horizontal")

@@ -197,7 +197,7 @@ def _opening(material: Material) -> Iterator[str]:
         "**ROC AUC**: how surely the map is larger at a planted pixel than at another, over all"
         " photos of a person (chance 0.5). **Share**: how much of the hidden pixels lies in the"
         " planted part. **Pointing**: whether the maximum does. Means over people with 95 %"
-        " bootstrap intervals; a person without a map scores chance. The definitions are in"
+        " intervals; a person without a map scores chance. The definitions are in"
         " `evaluation/truth.py`."
     )
     yield ""
@@ -479,7 +479,7 @@ def _hiding(material: Material) -> Iterator[str]:
     yield (
         "Spearman's rank correlation over configurations (objective cosine, or none) between how"
         " well they find the planted part and how much hiding their masks takes, with 95 %"
-        f" bootstrap intervals over people; {material.shown}. One where the experiment that needs"
+        f" intervals over people; {material.shown}. One where the experiment that needs"
         " no truth ranks methods as the truth does."
     )
     yield ""
