@@ -44,6 +44,10 @@ PairsFile = Annotated[Path | None, typer.Option(help="A verification list, in an
 Detector = Annotated[Path | None, typer.Option(help="YuNet model file.")]
 FacesDir = Annotated[Path, typer.Option("--faces", help="A prepared face set.")]
 Model = Annotated[str, typer.Option(help="A recognizer: see 'facefocus ls models'.")]
+Rule = Annotated[
+    str,
+    typer.Option(help="Threshold: eer, fmr=1e-2, accuracy, those of other faces (@), a number."),
+]
 Backend = Annotated[
     str, typer.Option(help="auto, torch, openvino, openvino-bf16, cuda or cuda-half.")
 ]
@@ -271,7 +275,7 @@ def planted(
 def verify(
     faces: FacesDir,
     model: Model,
-    rule: Annotated[str, typer.Option(help="eer, fmr=1e-2, ... or accuracy.")] = "eer",
+    rule: Rule = "eer",
     backend: Backend = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
@@ -291,6 +295,7 @@ def pairs(
     layer: Annotated[str, typer.Option(help="Layer or group.")] = "N",
     count: Annotated[int, typer.Option("--pairs", min=2, help="Pairs to try.")] = 500,
     fill: Annotated[str, typer.Option(help="What hides a pixel.")] = "black",
+    rule: Rule = "eer",
     backend: Backend = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
@@ -305,6 +310,7 @@ def pairs(
             layer=layer,
             pairs=count,
             fill=fill,
+            rule=rule,
             backend=backend,
             progress=progress,
         )

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +23,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from facefocus.errors import UserError, did_you_mean, one_line
 from facefocus.locations import private
 from facefocus.registry import Registry
+
+if TYPE_CHECKING:
+    from facefocus.evaluation.verification import Rule
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Section")
@@ -87,6 +90,7 @@ class Faces(Section):
 
     Attributes:
         set: A prepared folder, or the name of one under ``faces/``.
+        people: Only these people, by name; everybody by default.
         identities: How many people, seeded; all with at least two images by default.
         images: Take only people who have between these two numbers of images.
         max_images: Use at most this many images of a person, seeded.
@@ -94,6 +98,7 @@ class Faces(Section):
     """
 
     set: str = "lfw"
+    people: Several[str] | None = None
     identities: Annotated[Whole, Field(ge=1)] | None = None
     images: tuple[int, int] | None = None
     max_images: Annotated[Whole, Field(ge=2)] | None = None
@@ -268,7 +273,8 @@ class Evaluation(Section):
     """``[evaluation]``: thresholds and what is compared (PROTOCOL sections 8 and 9.3).
 
     Attributes:
-        threshold: ``eer``, ``fmr=1e-2`` (any rate) or ``accuracy``; frozen under occlusion.
+        threshold: ``eer``, ``fmr=1e-2`` (any rate) or ``accuracy``, from the face set's own pairs
+            or, as ``eer@FOLDER``, from those of another; or a number. Frozen under occlusion.
         compare: Occluded photos against ``clean`` ones, or ``both`` occluded.
         split: Try masks on the ``same`` photos, or ``heldout``: made on one half of a person's
             photos, tried on the other, both ways.
@@ -278,16 +284,24 @@ class Evaluation(Section):
     compare: Literal["clean", "both"] = "clean"
     split: Several[Literal["same", "heldout"]] = ("same",)
 
-    @field_validator("threshold")
+    @field_validator("threshold", mode="before")
     @classmethod
-    def _rule(cls, value: str) -> str:
+    def _canonical(cls, value: Any) -> Any:
         from facefocus.evaluation.verification import parse_rule
 
+        if type(value) not in (str, int, float):
+            return value
         try:
-            parse_rule(value)
+            return str(parse_rule(str(value)))
         except UserError as error:
             raise PydanticCustomError("own", "{text}", {"text": str(error)}) from None
-        return value
+
+    @property
+    def rule(self) -> Rule:
+        """Where the threshold comes from."""
+        from facefocus.evaluation.verification import parse_rule
+
+        return parse_rule(self.threshold)
 
 
 class Experiment(Section):

@@ -32,10 +32,11 @@ def embed(session: Session, task: EmbedTask, progress: Progress) -> None:
     """Embeddings of clean photos."""
     rows = np.array(task.rows)
     recognizer = session.recognizers[task.recognizer]
+    frames = session.faces_of(task).frames
     parts = []
     for start in range(0, len(rows), FRAMES_PER_STEP):
         part = rows[start : start + FRAMES_PER_STEP]
-        parts.append(recognizer.embed(np.asarray(session.faces.frames[part])))
+        parts.append(recognizer.embed(np.asarray(frames[part])))
         progress("embed", start + len(part), len(rows))
     session.store.save(task.key, {"rows": rows, "embeddings": np.concatenate(parts)})
 

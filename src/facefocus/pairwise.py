@@ -96,6 +96,7 @@ def pair_level(
     layer: str = "N",
     pairs: int = 500,
     fill: str = "black",
+    rule: str = "eer",
     seed: int = 0,
     backend: str = "auto",
     progress: Progress = silent,
@@ -103,7 +104,7 @@ def pair_level(
     """Insertion and deletion curves of some methods and of random pixels.
 
     Gradients are those of the cosine. The threshold is that of all pairs of the face set's list
-    (or of a seeded sample) by the rule `eer`; the curves are over a seeded sample of it, mated
+    (or of a seeded sample) by `rule`; the curves are over a seeded sample of it, mated
     and non-mated pairs in equal number.
 
     Args:
@@ -113,14 +114,15 @@ def pair_level(
         layer: Layer or group of the gradient methods.
         pairs: Pairs to try, at most.
         fill: What hides a pixel.
+        rule: Where the threshold comes from, see `verification.parse_rule`.
         seed: Seed of every draw.
         backend: What runs passes without gradients.
         progress: Called with ``embed``, then for each method in pairs and in frames.
 
     Returns:
         A row for each method, mode (``deletion``, ``insertion``) and share of the pixels:
-        faces, model, method, layer, fill, seed, threshold, pairs, mated, degenerate, mode, share,
-        accuracy, and the area under the whole curve.
+        faces, model, method, layer, fill, seed, threshold_rule, threshold, pairs, mated,
+        degenerate, mode, share, accuracy, and the area under the whole curve.
 
     Raises:
         UserError: The face set, the recognizer or a name is wrong, or a method works on people.
@@ -130,7 +132,9 @@ def pair_level(
     _check(choices, recognizer)
     faces = open_faceset(folder)
     chosen = _chosen_pairs(faces, read_pairs(folder), pairs, seed)
-    verified = verify_recognizer(folder, model, seed=seed, backend=backend, progress=progress)
+    verified = verify_recognizer(
+        folder, model, rule=rule, seed=seed, backend=backend, progress=progress
+    )
     level = verified.report.threshold
     content = content_of(chosen.frames, [fill_rng(seed, str(name)) for name in chosen.names])
     rows = [
@@ -142,6 +146,7 @@ def pair_level(
         "model": model,
         "fill": fill,
         "seed": seed,
+        "threshold_rule": verified.report.rule,
         "threshold": level,
         "pairs": len(chosen.first),
         "mated": int(chosen.mated.sum()),
@@ -180,7 +185,7 @@ def report_lines(table: pl.DataFrame) -> Iterator[str]:
     """One plain line a method: areas under its curves, and the audit."""
     first = table.row(0, named=True)
     yield f"pairs {first['pairs']} ({first['mated']} mated)"
-    yield f"threshold {first['threshold']:.4f} (eer)"
+    yield f"threshold {first['threshold']:.4f} ({first['threshold_rule']})"
     for (method, layer), rows in table.group_by(["method", "layer"], maintain_order=True):
         area = dict(rows.select("mode", "area").unique().iter_rows())
         name = f"{method} {layer}" if layer else f"{method}"

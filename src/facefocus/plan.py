@@ -24,8 +24,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from facefocus.errors import UserError
-from facefocus.evaluation.verification import sample_pairs
-from facefocus.experiment import Experiment, Saliency, option_text
+from facefocus.evaluation.verification import check_rule, verification_pairs
+from facefocus.experiment import Experiment, Faces, Saliency, option_text
 from facefocus.faces.faceset import FaceSet, Identity, Pairs, select_identities
 from facefocus.faces.halves import LEAST, halves, near_equal
 from facefocus.faces.lfw import errata_names
@@ -67,9 +67,6 @@ from facefocus.tasks import (
 ROWS_PER_TASK = 1024
 PEOPLE_PER_BLOCK = 16
 
-#: Mated and non-mated pairs drawn for the threshold of a face set that has no pair list.
-SAMPLED_PAIRS = 3000
-
 #: Fewest photos of a person that can be held out.
 HELDOUT_IMAGES = 2 * LEAST
 
@@ -85,7 +82,8 @@ class Plan:
 
     Attributes:
         blocks: The chosen people, in blocks; those of the held-out folds after the others.
-        pairs: The verification pairs that set the thresholds.
+        pairs: The verification pairs of the face set.
+        calibration: The pairs that set the thresholds: these, or those of another face set.
         tasks: All tasks, stage by stage.
         maps: The wanted maps of each block, by its index; several may share a key. Those of a
             ``half`` block are those of the ``heldout`` block with the same people.
@@ -97,6 +95,7 @@ class Plan:
     experiment: Experiment
     blocks: tuple[Block, ...]
     pairs: Pairs
+    calibration: Pairs
     tasks: tuple[Task, ...]
     maps: Mapping[int, tuple[MapOutput, ...]]
     scores: Mapping[tuple[str, int], tuple[ScoreOutput, ...]]
@@ -122,6 +121,8 @@ class _Inputs:
     experiment: Experiment
     faces: FaceSet
     pairs: Pairs
+    calibrating: FaceSet
+    calibration: Pairs
     recognizers: Mapping[str, Recognizer]
     blocks: tuple[Block, ...]
 
@@ -137,6 +138,7 @@ def make_plan(
     faces: FaceSet,
     pairs: Pairs | None,
     recognizers: Mapping[str, Recognizer],
+    calibration: tuple[FaceSet, Pairs | None] | None = None,
 ) -> Plan:
     """Work out all tasks; nothing is computed.
 
@@ -145,13 +147,20 @@ def make_plan(
         faces: The photos.
         pairs: The verification list of the face set; a seeded sample of pairs where it has none.
         recognizers: Every source and target, loaded, by the name the experiment uses.
+        calibration: The other face set that the threshold comes from, and its list, likewise.
 
     Raises:
-        UserError: Too few people, an unknown layer, or a gradient method on a black box.
+        UserError: Too few people, too few pairs for the threshold, an unknown layer, or a gradient
+            method on a black box.
     """
-    if pairs is None:
-        pairs = sample_pairs(faces.identities, count=SAMPLED_PAIRS, seed=experiment.seed)
-    inputs = _Inputs(experiment, faces, pairs, recognizers, _blocks(experiment, faces))
+    pairs = verification_pairs(faces, pairs, experiment.seed)
+    calibrating, listed = calibration or (faces, pairs)
+    setting = verification_pairs(calibrating, listed, experiment.seed)
+    mated = int(setting.mated.sum())
+    rule = experiment.evaluation.rule
+    check_rule(rule, mated, len(setting.mated) - mated, calibrating.title)
+    blocks = _blocks(experiment, faces)
+    inputs = _Inputs(experiment, faces, pairs, calibrating, setting, recognizers, blocks)
     _check_controls(inputs)
     _check_budgets(experiment, inputs.frame)
     maps = _maps(inputs)
@@ -164,7 +173,7 @@ def make_plan(
         *_score_tasks(inputs, scores),
         *(task for found in oracles.values() for task in found),
     ]
-    return Plan(experiment, inputs.blocks, pairs, tuple(tasks), maps, scores, oracles)
+    return Plan(experiment, blocks, pairs, setting, tuple(tasks), maps, scores, oracles)
 
 
 def _check_budgets(experiment: Experiment, frame: tuple[int, int]) -> None:
@@ -211,17 +220,26 @@ def _blocks(experiment: Experiment, faces: FaceSet) -> tuple[Block, ...]:
 
 
 def _people(experiment: Experiment, faces: FaceSet) -> list[Person]:
-    wanted = experiment.faces
+    chosen = chosen_people(experiment.faces, faces, experiment.seed)
+    return [Person(one.name, one.rows, one.rows) for one in chosen]
+
+
+def chosen_people(wanted: Faces, faces: FaceSet, seed: int) -> list[Identity]:
+    """The people of a face set whom an experiment is about, sorted by name.
+
+    Raises:
+        UserError: A name is unknown, or there are fewer people than asked for.
+    """
     errata = set(errata_names()) & set(faces.names.tolist()) if wanted.exclude_errata else set()
-    people = select_identities(
+    return select_identities(
         faces,
+        people=wanted.people,
         count=wanted.identities,
         images=wanted.images,
         max_images=wanted.max_images,
         exclude=errata,
-        seed=experiment.seed,
+        seed=seed,
     )
-    return [Person(one.name, one.rows, one.rows) for one in people]
 
 
 def _folds(
@@ -281,22 +299,30 @@ def _embed_tasks(inputs: _Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> li
     for output in (output for found in maps.values() for output in found):
         if METHODS[output.spec.method].kind == "black-box":
             needed.setdefault(output.sources[0], (chosen,))
-    return [
-        EmbedTask(_embed_key(inputs, name, rows), name, tuple(rows))
+    tasks = [
+        EmbedTask(_embed_key(inputs, inputs.faces, name, rows), name, tuple(rows))
         for name, groups in needed.items()
         for group in groups
         for rows in _chunks(group)
     ]
+    if inputs.calibrating is inputs.faces:
+        return tasks
+    setting = np.unique(np.concatenate([inputs.calibration.first, inputs.calibration.second]))
+    return tasks + [
+        EmbedTask(_embed_key(inputs, inputs.calibrating, name, rows), name, tuple(rows), True)
+        for name in inputs.experiment.recognizers.targets
+        for rows in _chunks(setting)
+    ]
 
 
-def _embed_key(inputs: _Inputs, name: str, rows: list[int]) -> str:
+def _embed_key(inputs: _Inputs, faces: FaceSet, name: str, rows: list[int]) -> str:
     recognizer = inputs.recognizers[name]
     return content_key(
         "embeddings",
         version=VERSIONS["embed"],
         recognizer=recognizer.fingerprint,
         precision=precision_of(recognizer),
-        faces=inputs.faces.hash,
+        faces=faces.hash,
         rows=rows,
     )
 
@@ -521,9 +547,6 @@ def _population(
 
 def _common(inputs: _Inputs, target: str) -> dict[str, Any]:
     """What every score on one target depends on."""
-    listed = hashlib.sha256()
-    for column in (inputs.pairs.first, inputs.pairs.second, inputs.pairs.mated):
-        listed.update(np.ascontiguousarray(column).astype(np.int64).tobytes())
     recognizer = inputs.recognizers[target]
     evaluation = inputs.experiment.evaluation
     return {
@@ -533,10 +556,9 @@ def _common(inputs: _Inputs, target: str) -> dict[str, Any]:
         "target": recognizer.fingerprint,
         "precision": precision_of(recognizer),
         "faces": inputs.faces.hash,
-        "threshold": evaluation.threshold,
+        "threshold": _threshold_key(inputs),
         "compare": evaluation.compare,
         "budgets": inputs.experiment.occlusion.budget,
-        "pairs": listed.hexdigest(),
         "seed": inputs.experiment.seed,
     }
 
@@ -556,6 +578,17 @@ def _check_controls(inputs: _Inputs) -> None:
                 f" people{held}: their maps make it. Got {count}. Choose more people, or leave it"
                 " out."
             )
+
+
+def _threshold_key(inputs: _Inputs) -> list[Any]:
+    """What determines a threshold besides the recognizer."""
+    rule = inputs.experiment.evaluation.rule
+    if rule.kind == "given":
+        return [rule.kind, rule.value]
+    pairs = hashlib.sha256()
+    for column in (inputs.calibration.first, inputs.calibration.second, inputs.calibration.mated):
+        pairs.update(np.ascontiguousarray(column).astype(np.int64).tobytes())
+    return [rule.kind, rule.value, inputs.calibrating.hash, pairs.hexdigest()]
 
 
 def _controls(

@@ -322,7 +322,7 @@ def _row(
         "split": split,
         "budget": budget,
         "compare": experiment.evaluation.compare,
-        "threshold_rule": experiment.evaluation.threshold,
+        "threshold_rule": experiment.evaluation.rule.shown,
         "threshold": session.threshold(target),
         "eer": session.operating(target).eer,
         "seed": experiment.seed,

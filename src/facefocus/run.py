@@ -76,7 +76,7 @@ def _warn_of_guessing(session: Session) -> None:
     """Say before the long work that a recognizer is of no use."""
     for name in session.experiment.recognizers.targets:
         rate = session.operating(name).eer
-        if not tells_apart(rate):
+        if rate is not None and not tells_apart(rate):
             log.warning(guessing_warning(name, rate))
 
 

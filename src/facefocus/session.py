@@ -16,7 +16,7 @@ from facefocus.errors import UserError
 from facefocus.evaluation.sanity import impostor_pairs
 from facefocus.evaluation.verification import eer, pair_scores, threshold
 from facefocus.experiment import parse_experiment
-from facefocus.faces.faceset import FaceSet, open_faceset, read_pairs
+from facefocus.faces.faceset import FaceSet, Pairs, open_faceset, read_pairs
 from facefocus.faces.synthetic import TRUTH, read_truth
 from facefocus.models.backends import accelerate
 from facefocus.models.recognizer import CHUNK, Recognizer
@@ -38,21 +38,29 @@ POPULATIONS = 4
 
 @dataclass(frozen=True)
 class SessionSpec:
-    """What a worker process needs to open its own session; travels with every task."""
+    """What a worker process needs to open its own session; travels with every task.
+
+    Attributes:
+        calibration: The other face set that the threshold comes from, if there is one.
+    """
 
     experiment: str
     faces: Path
     store: Path
     backend: str
     memory: int | None = None
+    calibration: Path | None = None
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """Where a recognizer decides, and its equal error rate on the verification pairs."""
+    """Where a recognizer decides, and its equal error rate on the verification pairs.
+
+    The rate is None where the face set has no mated or no non-mated pair.
+    """
 
     threshold: float
-    eer: float
+    eer: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +96,7 @@ class Session:
         self.experiment = parse_experiment(json.loads(spec.experiment))
         self.faces: FaceSet = open_faceset(spec.faces)
         self.store = Store(spec.store)
-        self._embeddings: dict[str, np.ndarray] = {}
+        self._embeddings: dict[tuple[str, bool], np.ndarray] = {}
         self._operating: dict[str, OperatingPoint] = {}
         self._populations: dict[str, Population] = {}
 
@@ -139,34 +147,49 @@ class Session:
     @cached_property
     def plan(self) -> Plan:
         """The plan of this session's experiment."""
-        pairs = read_pairs(self.spec.faces)
-        return make_plan(self.experiment, self.faces, pairs, self.recognizers)
+        pairs, other = read_pairs(self.spec.faces), self.spec.calibration
+        calibration = None if other is None else (self.calibrating, read_pairs(other))
+        return make_plan(self.experiment, self.faces, pairs, self.recognizers, calibration)
 
-    def embeddings(self, recognizer: str) -> np.ndarray:
+    @cached_property
+    def calibrating(self) -> FaceSet:
+        """The face set that the threshold comes from."""
+        other = self.spec.calibration
+        return self.faces if other is None else open_faceset(other)
+
+    def faces_of(self, task: EmbedTask) -> FaceSet:
+        """The face set that an embed task is about."""
+        return self.calibrating if task.calibrates else self.faces
+
+    def embeddings(self, recognizer: str, *, calibrate: bool = False) -> np.ndarray:
         """Clean embeddings [n, d] of one recognizer, from the embed artefacts.
 
-        Row i belongs to frame i; frames that the plan has no use for are NaN.
+        Row i belongs to frame i; frames that the plan has no use for are NaN. With `calibrate`,
+        of the other face set that the threshold comes from.
         """
-        if recognizer not in self._embeddings:
+        if (recognizer, calibrate) not in self._embeddings:
             tasks = [task for task in self.plan.tasks if isinstance(task, EmbedTask)]
-            parts = [self.store.load(task.key) for task in tasks if task.recognizer == recognizer]
-            shape = (len(self.faces.frames), parts[0]["embeddings"].shape[1])
-            table = np.full(shape, np.nan, np.float32)
+            wanted = [
+                one for one in tasks if (one.recognizer, one.calibrates) == (recognizer, calibrate)
+            ]
+            parts = [self.store.load(task.key) for task in wanted]
+            frames = (self.calibrating if calibrate else self.faces).frames
+            table = np.full((len(frames), parts[0]["embeddings"].shape[1]), np.nan, np.float32)
             for part in parts:
                 table[part["rows"]] = part["embeddings"]
-            self._embeddings[recognizer] = table
-        return self._embeddings[recognizer]
+            self._embeddings[recognizer, calibrate] = table
+        return self._embeddings[recognizer, calibrate]
 
     def operating(self, recognizer: str) -> OperatingPoint:
-        """The frozen threshold of one recognizer on this face set (PROTOCOL section 8)."""
+        """The frozen threshold of one recognizer (PROTOCOL section 8)."""
         if recognizer not in self._operating:
-            pairs = self.plan.pairs
-            listed = np.unique(np.concatenate([pairs.first, pairs.second]))
-            first, second = (np.searchsorted(listed, side) for side in (pairs.first, pairs.second))
-            scores = pair_scores(self.embeddings(recognizer)[listed], first, second)
-            mated, other = scores[pairs.mated], scores[~pairs.mated]
-            level = threshold(mated, other, self.experiment.evaluation.threshold)
-            self._operating[recognizer] = OperatingPoint(level, eer(mated, other))
+            rule = self.experiment.evaluation.rule
+            mated, other = _scores(self.embeddings(recognizer), self.plan.pairs)
+            rate = eer(mated, other) if len(mated) and len(other) else None
+            if self.spec.calibration is not None:
+                embeddings = self.embeddings(recognizer, calibrate=True)
+                mated, other = _scores(embeddings, self.plan.calibration)
+            self._operating[recognizer] = OperatingPoint(threshold(mated, other, rule), rate)
         return self._operating[recognizer]
 
     def threshold(self, recognizer: str) -> float:
@@ -197,6 +220,14 @@ class Session:
         names = sorted(maps)
         stacked = np.stack([maps[name] for name in names]) if names else np.zeros((0, *self.frame))
         return Population(stacked, {name: row for row, name in enumerate(names)}), keys
+
+
+def _scores(embeddings: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines of the mated and of the non-mated pairs."""
+    rows = np.unique(np.concatenate([pairs.first, pairs.second]))
+    first, second = (np.searchsorted(rows, side) for side in (pairs.first, pairs.second))
+    scores = pair_scores(embeddings[rows], first, second)
+    return scores[pairs.mated], scores[~pairs.mated]
 
 
 def is_degenerate(made: Arrays, index: int) -> bool:

@@ -27,13 +27,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from facefocus.errors import UserError, one_line
-from facefocus.experiment import NAME, Section, Several, Whole, parse, parse_experiment
-from facefocus.faces.faceset import FaceSet, open_faceset, select_identities
+from facefocus.experiment import NAME, Faces, Section, Several, Whole, parse, parse_experiment
+from facefocus.faces.faceset import FaceSet, open_faceset
 from facefocus.files import write_atomically
 from facefocus.locations import private
 from facefocus.models.zoo import load
 from facefocus.occlusion.controls import SHARED
-from facefocus.plan import HELDOUT_IMAGES, halves_of
+from facefocus.plan import HELDOUT_IMAGES, chosen_people, halves_of
 from facefocus.progress import Progress, silent
 from facefocus.report.choices import Choice, choose
 from facefocus.report.study import STUDY
@@ -234,8 +234,9 @@ def _runs(stage: Mapping[str, Any], wanted: Wanted, missing: dict[str, None]) ->
             settings["identities"] = wanted.identities
         if wanted.max_images is not None:
             settings["max_images"] = wanted.max_images
-        images = settings.get("images")
-        many = len(select_identities(faces, images=tuple(images) if images else None))
+        everybody = {k: v for k, v in settings.items() if k != "identities"}
+        seed = stage.get("seed", 0)
+        many = len(chosen_people(parse(Faces, everybody, "stage"), faces, seed))
         most = min(settings.get("identities", many), many)
         for people, saliency in _by_people(stage, most, wanted.limited).items():
             data = {
@@ -254,19 +255,14 @@ def _drop_impossible(
     name: str, data: dict[str, Any], faces: FaceSet, missing: dict[str, None]
 ) -> None:
     """Leave out what too few people allow: held-out photos, and controls of other people's maps."""
-    evaluation, people = _section(data, "evaluation"), data["faces"]
-    splits, controls = _listed(evaluation.get("split", "same")), _section(data, "controls")
+    evaluation, controls = _section(data, "evaluation"), _section(data, "controls")
+    splits = _listed(evaluation.get("split", "same"))
     own = [one for one in _listed(controls.get("control", [])) if one not in SHARED]
     shared = len(own) < len(_listed(controls.get("control", [])))
     if "heldout" not in splits and not shared:
         return
-    chosen = select_identities(
-        faces,
-        count=people["identities"],
-        images=tuple(people["images"]) if "images" in people else None,
-        max_images=people.get("max_images"),
-        seed=data.get("seed", 0),
-    )
+    wanted = parse(Faces, data["faces"], "stage")
+    chosen = chosen_people(wanted, faces, data.get("seed", 0))
     if shared and len(chosen) < 2:
         missing[f"controls of other people's maps in {name}: there is one person only"] = None
         data.pop("controls")
@@ -303,6 +299,7 @@ def _by_people(
         limit = entry.get("identities")
         people = most if limit is None else min(most, limit, limited or limit)
         runs.setdefault(people, []).append(own)
+    runs = runs or {most: []}
     return {people: [*found, *shared] for people, found in sorted(runs.items(), reverse=True)}
 
 

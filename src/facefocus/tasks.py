@@ -153,11 +153,16 @@ class ScoreOutput:
 
 @dataclass(frozen=True)
 class EmbedTask:
-    """Embeddings of some rows by one recognizer."""
+    """Embeddings of some rows by one recognizer.
+
+    Attributes:
+        calibrates: The rows are of the other face set that the threshold comes from.
+    """
 
     key: str
     recognizer: str
     rows: tuple[int, ...]
+    calibrates: bool = False
 
     @property
     def cost(self) -> int:

@@ -8,22 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from facefocus.errors import UserError
 from facefocus.evaluation.verification import (
     VerificationReport,
+    check_rule,
     guessing_warning,
     pair_scores,
-    sample_pairs,
+    parse_rule,
     tells_apart,
+    threshold,
+    verification_pairs,
     verify,
 )
-from facefocus.faces.faceset import open_faceset, read_pairs
+from facefocus.faces.faceset import FaceSet, Pairs, open_faceset, read_pairs
 from facefocus.models.backends import accelerate
+from facefocus.models.recognizer import Recognizer
 from facefocus.models.zoo import load
-from facefocus.plan import SAMPLED_PAIRS
 from facefocus.progress import Progress, silent
 from facefocus.session import FRAMES_PER_STEP
+from facefocus.workflow import calibration_faces
+
+#: With fewer mated pairs than this, the figures come with a warning.
+FEW_MATED = 100
 
 log = logging.getLogger(__name__)
 
@@ -55,38 +63,89 @@ def verify_recognizer(
 ) -> Verified:
     """Embed the images of the verification list and score its pairs.
 
+    Args:
+        folder: A prepared face set.
+        model: A recognizer.
+        rule: Where the threshold comes from, see `parse_rule`.
+        seed: Of the pairs that are drawn where a face set has no list.
+        backend: What runs the passes.
+        progress: Called as ``("embed", images done, images)``.
+
     Raises:
-        UserError: The face set or the recognizer cannot be loaded, or the rule is unknown.
+        UserError: A face set or the recognizer cannot be loaded, the rule is unknown, or there are
+            too few pairs for it.
     """
-    faces, pairs = open_faceset(folder), read_pairs(folder)
+    wanted = parse_rule(rule)
+    faces, listed = open_faceset(folder), read_pairs(folder)
+    pairs = verification_pairs(faces, listed, seed)
+    other = calibration_faces(wanted, Path("faces"), progress)
+    setting, deciding = faces, pairs
+    if other is not None:
+        setting = open_faceset(other)
+        deciding = verification_pairs(setting, read_pairs(other), seed)
+    if not len(pairs.mated):
+        why = (
+            "It needs two images."
+            if listed is None
+            else "No pair of its list has both images: prepare it with another one (--pairs)."
+        )
+        raise UserError(f"'{faces.title}' has no pair to verify. {why}")
+    mated = int(deciding.mated.sum())
+    check_rule(wanted, mated, len(deciding.mated) - mated, setting.title)
     recognizer = accelerate(load(model), backend)
-    listed = pairs is not None
-    if pairs is None:
-        pairs = sample_pairs(faces.identities, count=SAMPLED_PAIRS, seed=seed)
+    scores, level = _scores(recognizer, faces, pairs, progress), None
+    if wanted.kind == "given":
+        level = wanted.value
+    elif other is not None:
+        found = _scores(recognizer, setting, deciding, progress)
+        level = threshold(found[deciding.mated], found[~deciding.mated], wanted)
+    report = verify(scores, pairs.mated, pairs.fold, rule=wanted.shown, level=level)
+    for warning in _warnings(model, report):
+        log.warning(warning)
+    return Verified(model, faces.title, listed is not None, pairs.missing, report)
+
+
+def _scores(
+    recognizer: Recognizer, faces: FaceSet, pairs: Pairs, progress: Progress
+) -> Float[np.ndarray, " p"]:
+    """Cosine of each pair."""
     rows = np.unique(np.concatenate([pairs.first, pairs.second]))
-    if not len(rows):
-        raise UserError(f"The face set '{folder}' has no pairs to verify.")
     parts = []
     for start in range(0, len(rows), FRAMES_PER_STEP):
         part = rows[start : start + FRAMES_PER_STEP]
         parts.append(recognizer.embed(np.asarray(faces.frames[part])))
         progress("embed", min(start + len(part), len(rows)), len(rows))
     first, second = (np.searchsorted(rows, side) for side in (pairs.first, pairs.second))
-    scores = pair_scores(np.concatenate(parts), first, second)
-    report = verify(scores, pairs.mated, pairs.fold, rule=rule)
-    if not tells_apart(report.eer):
-        log.warning(guessing_warning(model, report.eer))
-    return Verified(model, faces.title, listed, pairs.missing, report)
+    return pair_scores(np.concatenate(parts), first, second)
+
+
+def _warnings(model: str, report: VerificationReport) -> Iterator[str]:
+    if report.eer is not None and not tells_apart(report.eer):
+        yield guessing_warning(model, report.eer)
+    if 0 < report.mated < FEW_MATED:
+        # Nobody of n missed: the exact one-sided 95 % bound of the rate (Clopper-Pearson).
+        bound = 1 - 0.05 ** (1 / report.mated)
+        yield (
+            f"Only {report.mated} mated pairs: under {FEW_MATED}, every rate is rough. If none of"
+            f" them is missed, up to {100 * bound:.0f} % may be."
+        )
 
 
 def report_lines(verified: Verified) -> Iterator[str]:
     """One plain line a figure, accuracy first."""
     report = verified.report
     if report.folds is not None:
-        yield f"accuracy {report.folds.mean:.4f} +- {report.folds.standard_error:.4f}"
+        yield (
+            f"accuracy {report.folds.mean:.4f} +- {report.folds.standard_error:.4f}"
+            " (0.5000 for refusing everybody)"
+        )
         yield f"accuracy_threshold {np.mean(report.folds.thresholds):.4f}"
-    yield f"eer {report.eer:.4f}"
+    if report.eer is not None:
+        yield f"eer {report.eer:.4f}"
     yield f"threshold {report.threshold:.4f} ({report.rule})"
+    for name, rate in (("tmr", report.tmr), ("fmr", report.fmr)):
+        if rate is not None:
+            yield f"{name} {rate:.4f}"
     for name, value in (("1e-2", report.tmr_at_fmr_1e2), ("1e-3", report.tmr_at_fmr_1e3)):
         shown = "too few non-mated pairs" if value is None else f"{value:.4f}"
         yield f"tmr_at_fmr={name} {shown}"

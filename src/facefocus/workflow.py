@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from facefocus.errors import UserError
-from facefocus.experiment import Experiment, load_variants
+from facefocus.evaluation.verification import Rule
+from facefocus.experiment import load_variants
 from facefocus.faces.synthetic import WORLDS, make_faceset
 from facefocus.files import write_atomically
 from facefocus.locations import (
@@ -53,8 +54,12 @@ class StageStatus:
     total: int
 
 
-def find_faceset(name: str) -> Path:
+def find_faceset(name: str, otherwise: str = "name its folder with --faces") -> Path:
     """A prepared face set by folder, or by name under ``faces/``, the data folder or the cache.
+
+    Args:
+        name: Folder or name.
+        otherwise: What else the user can do, for the message.
 
     Raises:
         UserError: There is none; says how to make it.
@@ -68,11 +73,16 @@ def find_faceset(name: str) -> Path:
         f"No prepared face set '{name}' was found. Looked for"
         f" {', '.join(str(place) for place in places)}. Make one with"
         f" 'facefocus prepare lfw --source lfw-deepfunneled.tgz --out faces/{Path(name).name}',"
-        " or name its folder with --faces."
+        f" or {otherwise}."
     )
 
 
-def open_or_make_faceset(name: str, made: Path, progress: Progress = silent) -> Path:
+def open_or_make_faceset(
+    name: str,
+    made: Path,
+    progress: Progress = silent,
+    otherwise: str = "name its folder with --faces",
+) -> Path:
     """`find_faceset`; but ``synthetic-<world>`` under the folder `made`, drawn now if need be.
 
     Raises:
@@ -80,7 +90,7 @@ def open_or_make_faceset(name: str, made: Path, progress: Progress = silent) -> 
     """
     world = name.removeprefix("synthetic-")
     if name == world or world not in WORLDS:
-        return find_faceset(name)
+        return find_faceset(name, otherwise)
     if not (made / name / "manifest.json").is_file():
         make_faceset(made / name, world=world, **SYNTHETIC, progress=progress)
     return made / name
@@ -142,18 +152,25 @@ def open_sessions(
     for variant, experiment in experiments.items():
         folder = faces or open_or_make_faceset(experiment.faces.set, made, progress)
         kept = store or run / variant / "store"
-        sessions[variant] = _open(experiment, folder, kept, backend, memory)
+        other = calibration_faces(experiment.evaluation.rule, made, progress)
+        asked = experiment.model_dump_json()
+        spec = SessionSpec(asked, folder.resolve(), kept.resolve(), backend, memory, other)
+        sessions[variant] = session = Session(spec)
+        # Every mistake shows before anything is written.
+        session.plan, session.planted  # noqa: B018
     return run, sessions
 
 
-def _open(
-    experiment: Experiment, faces: Path, store: Path, backend: str, memory: int | None
-) -> Session:
-    """A session with its plan: every mistake shows before anything is written."""
-    asked = experiment.model_dump_json()
-    session = Session(SessionSpec(asked, faces.resolve(), store.resolve(), backend, memory))
-    session.plan, session.planted  # noqa: B018
-    return session
+def calibration_faces(rule: Rule, made: Path, progress: Progress = silent) -> Path | None:
+    """The folder of the other face set that a threshold comes from; None where it is given.
+
+    Raises:
+        UserError: There is none.
+    """
+    if rule.faces is None:
+        return None
+    otherwise = f"name its folder in the threshold: {rule.kind}@FOLDER"
+    return open_or_make_faceset(rule.faces, made, progress, otherwise).resolve()
 
 
 def _run(session: Session, run: Path, workers: int, file: Path, progress: Progress) -> None:
@@ -167,7 +184,7 @@ def _run(session: Session, run: Path, workers: int, file: Path, progress: Progre
         "finished": now(),
         "tasks_done": done,
     }
-    toml = private(file.read_text(encoding="utf-8"), session.experiment.faces.set)
+    toml = _private(file.read_text(encoding="utf-8"), session)
     write_run(session, run, provenance, toml)
 
 
@@ -179,13 +196,20 @@ def _named(progress: Progress, variant: str) -> Progress:
 def _write_request(run: Path, session: Session) -> None:
     spec = session.spec
     asked = {
-        "experiment": json.loads(private(spec.experiment, session.experiment.faces.set)),
+        "experiment": json.loads(_private(spec.experiment, session)),
         "faces": relative(spec.faces, run),
         "backend": spec.backend,
         "store": relative(spec.store, run),
+        "calibration": None if spec.calibration is None else relative(spec.calibration, run),
     }
     text = json.dumps(asked, indent=2) + "\n"
     write_atomically(run / "run.json", lambda file: file.write(text.encode()))
+
+
+def _private(text: str, session: Session) -> str:
+    """What an experiment says, with no absolute path to its face sets."""
+    other = session.experiment.evaluation.rule.faces
+    return private(private(text, session.experiment.faces.set), other)
 
 
 @contextmanager
@@ -267,6 +291,7 @@ def open_run(run: Path) -> Session:
             located(asked["faces"], run),
             located(asked.get("store", "store"), run),
             asked["backend"],
+            calibration=located(asked["calibration"], run) if asked.get("calibration") else None,
         )
     except FileNotFoundError:
         raise UserError(f"'{run}' is no run folder: it has no run.json.") from None

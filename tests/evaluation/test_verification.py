@@ -14,6 +14,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from facefocus.errors import UserError
 from facefocus.evaluation.verification import (
+    Rule,
+    check_rule,
     eer,
     error_rates,
     normalize,
@@ -171,18 +173,41 @@ def test_fmr_threshold_is_the_smallest_admissible_score(
 
 def test_an_fmr_beyond_the_resolution_is_refused() -> None:
     non_mated = np.linspace(0, 1, 300)
-    with pytest.raises(UserError, match=r"fmr=0\.001 only with at least 1000 .* Got 300\."):
+    with pytest.raises(UserError, match=r"fmr=0\.001 only with at least 1,000 .* has 300: "):
         threshold(np.array([0.5]), non_mated, "fmr=1e-3")
+
+
+@pytest.mark.parametrize("count", [1, 7, 99, 100, 101, 300, 3000, 2_999_999])
+def test_the_least_fmr_is_named_and_can_be_had(count: int) -> None:
+    with pytest.raises(UserError) as error:
+        check_rule(Rule("fmr", 1e-9), 5, count, "mine")
+    found = re.search(r"'mine' has [\d,]+: the least is fmr=(\S+)\.$", str(error.value))
+    assert found is not None
+    least = float(found[1])
+    assert 1 / count <= least <= 1.01 / count
+    check_rule(Rule("fmr", least), 5, count, "mine")
+
+
+@pytest.mark.parametrize(("mated", "non_mated"), [(0, 9), (9, 0), (0, 0)])
+def test_a_rule_needs_pairs_of_both_kinds_and_a_given_threshold_none(
+    mated: int, non_mated: int
+) -> None:
+    for kind, value in (("eer", None), ("accuracy", None), ("fmr", 0.5)):
+        with pytest.raises(
+            UserError, match=rf"by {kind} on 'mine', which has no usable .*--rule 0"
+        ):
+            check_rule(Rule(kind, value), mated, non_mated, "mine")
+    check_rule(Rule("given", 0.3), mated, non_mated, "mine")
 
 
 @given(SCORES, SCORES)
 def test_accuracy_threshold_is_the_best_there_is(mated: np.ndarray, non_mated: np.ndarray) -> None:
-    def right(level: float) -> int:
-        return int(np.sum(mated >= level) + np.sum(non_mated < level))
+    def right(level: float) -> float:
+        return float(np.mean(mated >= level) + np.mean(non_mated < level))
 
     levels = np.concatenate([mated, non_mated])
     best = max(right(level) for level in [*levels, *np.nextafter(levels, np.inf)])
-    assert right(threshold(mated, non_mated, "accuracy")) == best
+    assert right(threshold(mated, non_mated, "accuracy")) == pytest.approx(best, abs=1e-12)
 
 
 @pytest.mark.parametrize("rule", ["eer", "accuracy", "fmr=0.5"])
@@ -202,17 +227,36 @@ def test_neighboring_floats_have_no_middle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "fmr"), [("eer", None), ("accuracy", None), ("fmr=1e-3", 1e-3), ("fmr=0.01", 0.01)]
+    ("text", "rule", "canonical"),
+    [
+        ("eer", Rule("eer"), "eer"),
+        ("accuracy", Rule("accuracy"), "accuracy"),
+        ("fmr=1e-3", Rule("fmr", 1e-3), "fmr=0.001"),
+        ("fmr = 0.010", Rule("fmr", 0.01), "fmr=0.01"),
+        ("0.240", Rule("given", 0.24), "0.24"),
+        ("-1", Rule("given", -1.0), "-1.0"),
+        ("eer@faces/lfw", Rule("eer", None, "faces/lfw"), "eer@faces/lfw"),
+        ("fmr=1e-2 @ my faces", Rule("fmr", 0.01, "my faces"), "fmr=0.01@my faces"),
+    ],
 )
-def test_parse_rule(rule: str, fmr: float | None) -> None:
-    assert parse_rule(rule) == fmr
+def test_parse_rule(text: str, rule: Rule, canonical: str) -> None:
+    assert parse_rule(text) == rule
+    assert str(rule) == canonical
+    assert parse_rule(canonical) == rule
+
+
+def test_a_rule_is_shown_without_a_path() -> None:
+    assert Rule("fmr", 0.01, "/home/me/faces/lfw").shown == "fmr=0.01@lfw"
 
 
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("err", "must be eer, accuracy or fmr=x. Got 'err'. Did you mean 'eer'?"),
-        ("0.4", "must be eer, accuracy or fmr=x. Got '0.4'."),
+        ("err", "@FOLDER, or a number. Got 'err'. Did you mean 'eer'?"),
+        ("nan", "or a number. Got 'nan'."),
+        ("24", "is a cosine and must be in [-1, 1]. Got 24."),
+        ("0.4@lfw", "or a number. Got '0.4@lfw'."),
+        ("eer@", "must name a face set after the '@'. Got 'eer@'."),
         ("fmr", "must be in (0, 1). Got ''."),
         ("fmr=one", "must be in (0, 1). Got 'one'."),
         ("fmr=0", "must be in (0, 1). Got '0'."),
@@ -271,6 +315,29 @@ def test_a_folds_own_pairs_do_not_set_its_threshold() -> None:
 def test_ten_fold_needs_two_folds() -> None:
     with pytest.raises(ValueError, match="at least 2 folds"):
         ten_fold(FOLD_SCORES, FOLD_MATED, np.zeros(8, dtype=int))
+
+
+def test_refusing_everybody_gets_one_half_however_many_pairs_are_non_mated() -> None:
+    """Two mated and eight non-mated pairs; the share of right decisions alone would be 0.8."""
+    mated, fold = np.arange(10) < 2, np.array([0, 1, 0, 0, 0, 0, 1, 1, 1, 1])
+    assert ten_fold(np.zeros(10), mated, fold).accuracies == (0.5, 0.5)
+    # Fold 1 is parted at (0.5, 0.8] and fold 0 at (0.4, 0.6]; fold 0's mated 0.6 is refused.
+    scores = np.array([0.6, 0.8, 0.1, 0.2, 0.3, 0.4, 0.1, 0.2, 0.3, 0.5])
+    result = ten_fold(scores, mated, fold)
+    assert result.thresholds == pytest.approx((0.65, 0.5), abs=1e-15)
+    # (0 of 1 + 4 of 4) / 2, and (1 of 1 + 3 of 4) / 2: 0.5 itself is accepted.
+    assert result.accuracies == (0.5, 0.875)
+
+
+def test_verify_where_a_kind_of_pairs_is_missing() -> None:
+    scores = np.array([0.25, 0.5, 0.5, 0.75])
+    report = verify(scores, np.ones(4, dtype=bool), np.array([0, 1, 0, 1]), level=0.5)
+    assert (report.threshold, report.tmr, report.mated_cosine) == (0.5, 0.75, 0.5)
+    assert (report.eer, report.fmr, report.folds, report.tmr_at_fmr_1e2) == (None,) * 4
+    mixed = verify(scores, np.array([True, False, True, True]), np.array([0, 0, 0, 1]))
+    assert mixed.folds is None and mixed.eer is not None
+    with pytest.raises(ValueError, match="Fold 1 needs mated and non-mated pairs"):
+        ten_fold(FOLD_SCORES, FOLD_MATED, np.array([0, 1, 0, 2, 0, 2, 0, 2]))
 
 
 def test_verify_reports_every_figure() -> None:
@@ -363,6 +430,13 @@ def test_sampled_pairs_depend_on_the_seed_alone() -> None:
     np.testing.assert_array_equal(one.first, two.first)
     np.testing.assert_array_equal(one.second, two.second)
     assert np.any(one.first != other.first)
+
+
+def test_every_fold_of_sampled_pairs_has_both_kinds() -> None:
+    few = sample_pairs(people(2, 2, 2), count=100, seed=1)
+    assert np.bincount(few.fold[few.mated]).tolist() == [1, 1, 1]
+    assert np.bincount(few.fold[~few.mated]).tolist() == [4, 4, 4]
+    assert set(sample_pairs(people(4), count=3, seed=0).fold.tolist()) == {0}
 
 
 def test_sampled_pairs_have_balanced_folds() -> None:

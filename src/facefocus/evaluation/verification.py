@@ -7,17 +7,21 @@ non-mated scores >= t, FNMR(t) the share of mated scores < t, and TMR = 1 - FNMR
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from facefocus.errors import UserError, did_you_mean
-from facefocus.faces.faceset import Pairs
+from facefocus.faces.faceset import FaceSet, Pairs
 from facefocus.seeds import generator
 
 #: Pairs scored at a time: bounds the memory of the gathered embeddings, changes no result.
 CHUNK = 4096
+
+#: Pairs of each kind that are drawn for a face set without a list.
+SAMPLED_PAIRS = 3000
 
 #: A recognizer with this equal error rate or a higher one tells nobody apart; guessing has 0.5.
 GUESSING_EER = 0.4
@@ -42,6 +46,10 @@ class ErrorRates:
 class FoldAccuracy:
     """Accuracy over folds, each judged at the threshold that is best on all the others.
 
+    Accuracy is the mean of two shares: mated pairs that match, and non-mated pairs that do not.
+    Whoever accepts or refuses everybody gets 0.5, however many pairs there are of either kind;
+    where they are equally many, as in LFW's lists, it is the share of right decisions.
+
     Attributes:
         mean: Mean accuracy of the folds.
         standard_error: Standard error of that mean, std (n - 1) / sqrt(n): what LFW reports
@@ -60,6 +68,8 @@ class FoldAccuracy:
 class VerificationReport:
     """Everything that one list of scored pairs says about a recognizer.
 
+    What needs pairs of a kind that the list lacks is None.
+
     Attributes:
         mated: Number of mated pairs.
         non_mated: Number of non-mated pairs.
@@ -68,7 +78,7 @@ class VerificationReport:
         fmr: FMR at that threshold.
         tmr: TMR at that threshold.
         eer: Equal error rate.
-        folds: Accuracy over the folds; None where the list has one fold only.
+        folds: Accuracy over the folds; None with fewer than two, or where one lacks a kind.
         tmr_at_fmr_1e2: TMR at FMR 1e-2; None with fewer than 100 non-mated pairs.
         tmr_at_fmr_1e3: TMR at FMR 1e-3; None with fewer than 1000 non-mated pairs.
         mated_cosine: Mean mated score.
@@ -79,14 +89,14 @@ class VerificationReport:
     non_mated: int
     rule: str
     threshold: float
-    fmr: float
-    tmr: float
-    eer: float
+    fmr: float | None
+    tmr: float | None
+    eer: float | None
     folds: FoldAccuracy | None
     tmr_at_fmr_1e2: float | None
     tmr_at_fmr_1e3: float | None
-    mated_cosine: float
-    non_mated_cosine: float
+    mated_cosine: float | None
+    non_mated_cosine: float | None
 
 
 def normalize(embeddings: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
@@ -134,61 +144,133 @@ def error_rates(mated: Float[np.ndarray, " m"], non_mated: Float[np.ndarray, " k
     )
 
 
+@dataclass(frozen=True)
+class Rule:
+    """Where an operating threshold comes from; as text what `parse_rule` reads.
+
+    Attributes:
+        kind: ``eer``, ``accuracy``, ``fmr`` or ``given``.
+        value: The FMR, or the threshold that is given.
+        faces: The face set whose pairs set it; None for that of the figures.
+    """
+
+    kind: str
+    value: float | None = None
+    faces: str | None = None
+
+    def __str__(self) -> str:
+        text = {"fmr": f"fmr={self.value!r}", "given": f"{self.value!r}"}.get(self.kind, self.kind)
+        return text if self.faces is None else f"{text}@{self.faces}"
+
+    @property
+    def shown(self) -> str:
+        """As text, with no more of a path than its last part: what files may say."""
+        short = None if self.faces is None else Path(self.faces).name
+        return str(replace(self, faces=short))
+
+
 def threshold(
-    mated: Float[np.ndarray, " m"], non_mated: Float[np.ndarray, " k"], rule: str = "eer"
+    mated: Float[np.ndarray, " m"], non_mated: Float[np.ndarray, " k"], rule: str | Rule = "eer"
 ) -> float:
-    """The operating threshold by one of three rules.
+    """The operating threshold by one of four rules.
 
     - ``eer``: both error rates are steps, so thresholds come in intervals between neighboring
       scores; the interval where abs(FMR - FNMR) is least (the lower of two), its middle.
     - ``fmr=x``: the smallest of all scores, mated or not, whose FMR is at most x. Where the
       highest score is a non-mated one and even it has a larger FMR, the next number above.
-    - ``accuracy``: the interval with the largest share of right decisions over all pairs (the
-      lowest of several), its middle.
+    - ``accuracy``: the interval with the largest accuracy as in `FoldAccuracy`, that is the least
+      FMR + FNMR (the lowest of several), its middle.
+    - a number: itself, whatever the scores.
 
     The first interval, below every score, is represented by the lowest score.
 
     Raises:
-        UserError: The rule is unknown, or x is not in (0, 1), or fewer than 1/x non-mated scores
-            are given, so that an FMR of x cannot be measured.
+        UserError: The rule is unknown, or fewer than 1/x non-mated scores are given, so that an
+            FMR of x cannot be measured.
         ValueError: There are no mated or no non-mated scores, or one is not finite.
     """
-    fmr = parse_rule(rule)
-    if rule == "accuracy":
+    rule = parse_rule(rule) if isinstance(rule, str) else rule
+    if rule.kind == "given":
+        assert rule.value is not None
+        return rule.value
+    if rule.kind == "accuracy":
         return _most_accurate(mated, non_mated)
     thresholds, false_matches, misses = _errors(mated, non_mated)
-    if fmr is not None:
-        _check_resolution(fmr, len(non_mated))
-        return float(thresholds[np.argmax(false_matches / len(non_mated) <= fmr)])
+    if rule.kind == "fmr":
+        assert rule.value is not None
+        _check_resolution(rule.value, len(non_mated), "The list")
+        return float(thresholds[np.argmax(false_matches / len(non_mated) <= rule.value)])
     # The gap times both numbers of pairs: whole, so equal gaps are equal.
     gap = np.abs(false_matches * len(mated) - misses * len(non_mated))
     return _middle(thresholds, int(np.argmin(gap)))
 
 
-def parse_rule(rule: str) -> float | None:
-    """The x of a threshold rule ``fmr=x``; None for ``eer`` and ``accuracy``.
+def parse_rule(text: str) -> Rule:
+    """``eer``, ``accuracy``, ``fmr=x`` or a number; the first three also ``@`` another face set.
 
     Raises:
-        UserError: The rule is none of these, or x is not in (0, 1).
+        UserError: The rule is none of these, x is not in (0, 1), or the number not in [-1, 1].
     """
-    if rule in ("eer", "accuracy"):
-        return None
-    name, _, text = rule.partition("=")
-    if name.strip() != "fmr":
+    name, at, faces = (part.strip() for part in text.partition("@"))
+    kind, _, value = (part.strip() for part in name.partition("="))
+    known = ("eer", "accuracy", "fmr=1e-3")
+    if at and not faces:
+        raise UserError(f"The 'threshold' must name a face set after the '@'. Got '{text}'.")
+    if name in ("eer", "accuracy"):
+        return Rule(name, None, faces or None)
+    if kind == "fmr":
+        return Rule("fmr", _rate(value), faces or None)
+    level = _float(name)
+    if np.isnan(level) or at:
         raise UserError(
-            f"The 'threshold' of [evaluation] must be eer, accuracy or fmr=x. Got '{rule}'."
-            + did_you_mean(rule, ("eer", "accuracy", "fmr=1e-3"))
+            "The 'threshold' must be eer, accuracy, fmr=x, one of these of other faces such as"
+            f" eer@FOLDER, or a number. Got '{text}'." + did_you_mean(name, known)
         )
+    if not -1 <= level <= 1:
+        raise UserError(f"The 'threshold' is a cosine and must be in [-1, 1]. Got {text}.")
+    return Rule("given", level)
+
+
+def _float(text: str) -> float:
     try:
-        fmr = float(text)
+        return float(text)
     except ValueError:
-        fmr = float("nan")
+        return float("nan")
+
+
+def _rate(text: str) -> float:
+    fmr = _float(text)
     if not 0 < fmr < 1:
         percent = f" Did you mean fmr={fmr / 100:g}?" if 1 <= fmr < 100 else ""
-        raise UserError(
-            f"The FMR in the 'threshold' of [evaluation] must be in (0, 1). Got '{text}'." + percent
-        )
+        raise UserError(f"The FMR in the 'threshold' must be in (0, 1). Got '{text}'." + percent)
     return fmr
+
+
+def check_rule(rule: Rule, mated: int, non_mated: int, faces: str) -> None:
+    """Refuse a rule that so many pairs cannot satisfy, before anything is computed.
+
+    Args:
+        rule: Where the threshold is to come from.
+        mated: Number of mated pairs.
+        non_mated: Number of non-mated pairs.
+        faces: What to call the face set in a message.
+
+    Raises:
+        UserError: A kind of pairs is missing, or too few are non-mated for the FMR.
+    """
+    if rule.kind == "given":
+        return
+    lacking = [kind for kind, n in (("mated", mated), ("non-mated", non_mated)) if not n]
+    if lacking:
+        raise UserError(
+            f"The 'threshold' cannot be set by {rule.kind} on '{faces}', which has no usable"
+            f" {' and no '.join(lacking)} pair. Give it as a number (threshold = 0.3 in"
+            " [evaluation], --rule 0.3), or take that of a prepared face set with several photos"
+            f' of several people (threshold = "{rule.kind}@FOLDER", --rule {rule.kind}@FOLDER).'
+        )
+    if rule.kind == "fmr":
+        assert rule.value is not None
+        _check_resolution(rule.value, non_mated, f"'{faces}'")
 
 
 def tmr_at_fmr(
@@ -244,7 +326,7 @@ def ten_fold(
     """Accuracy as in LFW's View 2: each fold at the threshold that is best on all the others.
 
     Raises:
-        ValueError: Fewer than two folds, or the pairs outside a fold are all of one kind.
+        ValueError: Fewer than two folds, or a fold without mated or without non-mated pairs.
     """
     folds = np.unique(fold)
     if folds.size < 2:
@@ -254,7 +336,11 @@ def ten_fold(
         test = fold == number
         best = _most_accurate(scores[~test & mated], scores[~test & ~mated])
         thresholds.append(best)
-        accuracies.append(float(np.mean((scores[test] >= best) == mated[test])))
+        right = (scores[test] >= best) == mated[test]
+        kinds = [right[mated[test] == kind] for kind in (True, False)]
+        if not all(kind.size for kind in kinds):
+            raise ValueError(f"Fold {number} needs mated and non-mated pairs.")
+        accuracies.append(float(np.mean([kind.mean() for kind in kinds])))
     return FoldAccuracy(
         mean=float(np.mean(accuracies)),
         standard_error=float(np.std(accuracies, ddof=1) / np.sqrt(folds.size)),
@@ -269,29 +355,49 @@ def verify(
     fold: Int[np.ndarray, " p"],
     *,
     rule: str = "eer",
+    level: float | None = None,
 ) -> VerificationReport:
     """All figures of one list of scored pairs.
 
+    Args:
+        scores: Cosines.
+        mated: Which pairs are mated.
+        fold: The fold of each pair.
+        rule: The rule of the operating threshold.
+        level: The threshold where it does not come from these pairs.
+
     Raises:
         UserError: As `threshold`.
-        ValueError: There are no mated or no non-mated pairs, or a score is not finite.
+        ValueError: There are no mated or no non-mated pairs and no `level`, or a score is not
+            finite.
     """
     same, other = scores[mated], scores[~mated]
-    operating = threshold(same, other, rule)
+    operating = threshold(same, other, rule) if level is None else level
+    both = bool(len(same) and len(other))
     return VerificationReport(
         mated=len(same),
         non_mated=len(other),
         rule=rule,
         threshold=operating,
-        fmr=float(np.mean(other >= operating)),
-        tmr=float(np.mean(same >= operating)),
-        eer=eer(same, other),
-        folds=ten_fold(scores, mated, fold) if np.unique(fold).size > 1 else None,
-        tmr_at_fmr_1e2=_tmr_if_resolved(same, other, 1e-2),
-        tmr_at_fmr_1e3=_tmr_if_resolved(same, other, 1e-3),
-        mated_cosine=float(np.mean(same)),
-        non_mated_cosine=float(np.mean(other)),
+        fmr=_mean(other >= operating),
+        tmr=_mean(same >= operating),
+        eer=eer(same, other) if both else None,
+        folds=ten_fold(scores, mated, fold) if _comparable(mated, fold) else None,
+        tmr_at_fmr_1e2=_tmr_if_resolved(same, other, 1e-2) if both else None,
+        tmr_at_fmr_1e3=_tmr_if_resolved(same, other, 1e-3) if both else None,
+        mated_cosine=_mean(same),
+        non_mated_cosine=_mean(other),
     )
+
+
+def _mean(values: Shaped[np.ndarray, " n"]) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _comparable(mated: Bool[np.ndarray, " p"], fold: Int[np.ndarray, " p"]) -> bool:
+    """Whether there are several folds, each with pairs of both kinds."""
+    kinds = [set(fold[mated == kind].tolist()) for kind in (True, False)]
+    return kinds[0] == kinds[1] and len(kinds[0]) > 1
 
 
 def _tmr_if_resolved(
@@ -305,11 +411,14 @@ def _resolved(fmr: float, non_mated: int) -> bool:
     return non_mated > 0 and 1 / non_mated <= fmr
 
 
-def _check_resolution(fmr: float, non_mated: int) -> None:
+def _check_resolution(fmr: float, non_mated: int, what: str) -> None:
     if non_mated and not _resolved(fmr, non_mated):
+        # To three digits, upwards, so that it can be had.
+        scale = 10.0 ** (3 + np.floor(np.log10(non_mated)))
+        least = np.ceil(scale / non_mated) / scale
         raise UserError(
-            f"The 'threshold' of [evaluation] can be fmr={fmr:g} only with at least "
-            f"{np.ceil(1 / fmr):.0f} non-mated pairs. Got {non_mated}."
+            f"The 'threshold' can be fmr={fmr:g} only with at least {np.ceil(1 / fmr):,.0f}"
+            f" non-mated pairs. {what} has {non_mated:,}: the least is fmr={least:.3g}."
         )
 
 
@@ -337,7 +446,16 @@ def _middle(thresholds: Float[np.ndarray, " t"], index: int) -> float:
 
 def _most_accurate(mated: Float[np.ndarray, " m"], non_mated: Float[np.ndarray, " k"]) -> float:
     thresholds, false_matches, misses = _errors(mated, non_mated)
-    return _middle(thresholds, int(np.argmin(false_matches + misses)))
+    # FMR + FNMR times both numbers of pairs: whole, so equal sums are equal.
+    wrong = false_matches * len(mated) + misses * len(non_mated)
+    return _middle(thresholds, int(np.argmin(wrong)))
+
+
+def verification_pairs(faces: FaceSet, listed: Pairs | None, seed: int) -> Pairs:
+    """The list of a face set, or a seeded sample of `SAMPLED_PAIRS` of each kind without one."""
+    if listed is not None:
+        return listed
+    return sample_pairs(faces.identities, count=SAMPLED_PAIRS, seed=seed)
 
 
 def sample_pairs(
@@ -348,8 +466,9 @@ def sample_pairs(
     No unordered pair comes twice. Mated pairs: every person gives equally many, as far as their
     images reach, and what is left over goes to people drawn at random. Non-mated pairs: two
     different people drawn uniformly, then an image of each. Where fewer pairs exist, all are
-    taken. Pairs are dealt out to `folds` in turn, each kind by itself; a person's pairs may
-    therefore lie in several folds, which LFW's View 2 avoids.
+    taken. Pairs are dealt out to `folds` in turn, each kind by itself, or to as many as there are
+    pairs of the rarer kind; a person's pairs may therefore lie in several folds, which LFW's View 2
+    avoids.
 
     Args:
         identities: Identity of each image, str [n].
@@ -362,6 +481,7 @@ def sample_pairs(
     same = _mated_sample(people.tolist(), rows, count, seed)
     other = _non_mated_sample(owner, rows, count, generator(seed, "non-mated pairs"))
     pairs = np.concatenate([same, other])
+    folds = max(1, min(folds, len(same), len(other)))
     return Pairs(
         first=pairs[:, 0],
         second=pairs[:, 1],

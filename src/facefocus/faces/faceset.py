@@ -446,6 +446,7 @@ def verify_hashes(folder: Path) -> None:
 def select_identities(
     faces: FaceSet,
     *,
+    people: Sequence[str] | None = None,
     count: int | None = None,
     images: tuple[int, int] | None = None,
     max_images: int | None = None,
@@ -459,6 +460,7 @@ def select_identities(
 
     Args:
         faces: The set.
+        people: Only these, by name; None takes everybody.
         count: A sample of this many people; None takes all.
         images: Only people with this many images, both ends included.
         max_images: A sample of at most this many images of each person.
@@ -470,11 +472,14 @@ def select_identities(
     """
     low, high = (2, None) if images is None else images
     _check_selection(count, low, high, max_images)
+    known = _identities(faces, exclude)
     candidates = [
         identity
-        for identity in _identities(faces, exclude)
+        for identity in known
         if low <= len(identity.rows) and (high is None or len(identity.rows) <= high)
     ]
+    if people is not None:
+        candidates = _by_name(faces, people, known, candidates)
     if len(candidates) < (count or 1):
         span = f"{low} or more" if high is None else f"{low} to {high}"
         raise UserError(
@@ -487,6 +492,27 @@ def select_identities(
     if max_images is not None:
         candidates = [_thinned(faces, one, max_images, seed) for one in candidates]
     return candidates
+
+
+def _by_name(
+    faces: FaceSet, people: Sequence[str], known: list[Identity], candidates: list[Identity]
+) -> list[Identity]:
+    """The named people among the candidates; all of them must be."""
+    images = {one.name: len(one.rows) for one in known}
+    fitting = {one.name: one for one in candidates}
+    for name in people:
+        if name not in images:
+            raise UserError(
+                f"The 'people' of [faces] must be people of '{faces.title}'. Got '{name}'."
+                + did_you_mean(name, images)
+            )
+        if name not in fitting:
+            raise UserError(
+                f"'{name}' in the 'people' of [faces] must have as many images as asked for, and at"
+                f" least 2: a person with one image has no mated pair. '{faces.title}' has"
+                f" {images[name]}."
+            )
+    return [one for one in candidates if one.name in people]
 
 
 def _check_selection(count: int | None, low: int, high: int | None, maximum: int | None) -> None:
