@@ -170,6 +170,17 @@ def test_a_run_says_what_to_do_without_non_mated_pairs(
             opened(faces, tmp_path).plan  # noqa: B018
 
 
+def test_people_are_missed_before_pairs(painted: Path, tmp_path: Path) -> None:
+    """Where nobody has two photos, a threshold would be of no help."""
+    names = open_faceset(painted).names
+    alone = [IndexRow(f"p{i}", str(name), "") for i, name in enumerate(names[:3])]
+    (tmp_path / "alone").mkdir()
+    frames = [np.array(frame) for frame in open_faceset(painted).frames[:3]]
+    write_faceset(tmp_path / "alone", title="x", rows=alone, frames=frames, size=(SIDE, SIDE))
+    with pytest.raises(UserError, match=r"must have some people with 2 or more images. Got 0"):
+        opened(tmp_path / "alone", tmp_path).plan  # noqa: B018
+
+
 def test_an_fmr_that_cannot_be_measured_fails_before_the_work(
     painted: Path, tmp_path: Path
 ) -> None:

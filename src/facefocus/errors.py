@@ -27,7 +27,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def one_line(error: BaseException, limit: int = 200) -> str:
     """The text of any exception on one line, for use inside a message."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    return shortened(" ".join(str(error).split()) or type(error).__name__, limit)
+
+
+def shortened(text: str, limit: int = 200) -> str:
+    """The beginning of a text that may be long, for use inside a message."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

@@ -153,13 +153,13 @@ def make_plan(
         UserError: Too few people, too few pairs for the threshold, an unknown layer, or a gradient
             method on a black box.
     """
+    blocks = _blocks(experiment, faces)
     pairs = verification_pairs(faces, pairs, experiment.seed)
     calibrating, listed = calibration or (faces, pairs)
     setting = verification_pairs(calibrating, listed, experiment.seed)
     mated = int(setting.mated.sum())
     rule = experiment.evaluation.rule
     check_rule(rule, mated, len(setting.mated) - mated, calibrating.title)
-    blocks = _blocks(experiment, faces)
     inputs = _Inputs(experiment, faces, pairs, calibrating, setting, recognizers, blocks)
     _check_controls(inputs)
     _check_budgets(experiment, inputs.frame)

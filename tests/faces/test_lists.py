@@ -155,6 +155,7 @@ def test_a_pair_counts_once_in_either_order() -> None:
         ("name,imagenum1\n", r"must have pairs of the form .* Got none"),
         ("500\n", r"must have pairs of the form .* Got none"),
         ("10 300\n" + BODY, r"must have 6000 pairs after its first line. Got 8. Without that line"),
+        ("a.jpg 1 " * 20_000, r"Line 1 .* must be of the form .*Got 'a.jpg 1 a.jpg .*\.\.\.'"),
         ("hello 3 you\nwhat is this\n", r"Line 1 .* of the form 'Name 1 4' .* Got 'hello 3 you'"),
         (OFFICIAL.replace("Cy\t1\t3", "Cy\t1"), r"Line 3 .* form 'Name 1 4' .* Got 'Cy 1'"),
         (OFFICIAL.replace("Cy\t1\t3", "Cy\t1\tx"), r"Line 3 .* form 'Name 1 4' .* Got 'Cy 1 x'"),

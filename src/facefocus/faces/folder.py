@@ -247,34 +247,36 @@ def find_list(
     """
     if pairs is not None:
         return read_list(pairs, naming), pairs.name
-    inside = dict(_inside(source, names))
+    if source.is_file():
+        inside = _inside_archive(source, names)
+        within: list[Path] = []
+    else:
+        inside, within = {}, list(_below(source)) if source.is_dir() else []
     folders = [source.parent, *(root / title for root in locations.search_dirs())]
     for name in names:
         if name in inside:
             where, data = inside[name]
             return parse_list(data, where, naming), name
-        beside = next((one for one in folders if (one / name).is_file()), None)
-        if beside is not None:
-            return read_list(beside / name, naming), name
+        places = [path for path in within if path.name == name]
+        for path in (*places, *(folder / name for folder in folders)):
+            if path.is_file():
+                return read_list(path, naming), name
     return None, names[0]
 
 
-def _inside(source: Path, names: Sequence[str]) -> Iterator[tuple[str, tuple[str, bytes]]]:
-    """The files of these names in an archive or a folder: name, where it lies, contents."""
-    if not source.is_file():
-        for path in _below(source) if source.is_dir() else ():
-            if path.name in names and path.is_file():
-                yield path.name, (str(path), path.read_bytes())
-        return
+def _inside_archive(source: Path, names: Sequence[str]) -> dict[str, tuple[str, bytes]]:
+    """The files of these names in an archive: where each lies, and its contents."""
+    found: dict[str, tuple[str, bytes]] = {}
     for member, _, read in members(source):
         name = PurePosixPath(member).name
-        if name in names:
+        if name in names and name not in found:
             where = f"{source}/{member}"
             try:
-                yield name, (where, read())
+                found[name] = where, read()
             except UnusableImage as error:
                 message = f"The 'pairs' file '{where}' cannot be read: {error.reason}."
                 raise UserError(message) from error
+    return found
 
 
 def _read(root: Path, entry: Entry) -> bytes:

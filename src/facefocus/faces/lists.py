@@ -20,10 +20,13 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
-from facefocus.errors import UserError, one_line
+from facefocus.errors import UserError, one_line, shortened
 from facefocus.faces.faceset import PairList
 
 FOLDS = 10
+
+#: Longer lines are refused unread: they are no pair, and would take long to be found out.
+LONGEST = 10_000
 
 #: How many pairs of each fault are named.
 SHOWN = 3
@@ -162,13 +165,15 @@ def _parsed(lines: list[tuple[int, str]], where: str) -> list[_Line]:
         if line is None or line.form != form:
             raise UserError(
                 f"Line {number} of the 'pairs' file '{where}' must be of the form {form}. "
-                f"Got '{' '.join(text.split())}'."
+                f"Got '{shortened(' '.join(text.split()))}'."
             )
     return [line for line in found if line is not None]
 
 
 def _matched(number: int, text: str) -> _Line | None:
     """The line in the first form that fits it."""
+    if len(text) > LONGEST:
+        return None
     for joined, patterns in _readings(text):
         for form, pattern in patterns:
             match = pattern.fullmatch(joined)
