@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pickle
@@ -10,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +19,16 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from facefocus.cli import main
-from facefocus.errors import UserError
 from facefocus.faces.faceset import open_faceset
 from facefocus.models import zoo
+from tests.conftest import Command
 from tests.small import PHOTOS, paint_faceset
 
 #: A recognizer in a file of the user's own; SLOW makes every pass of torch wait.
 MODEL = """
 import os, sys, time
 sys.path.insert(0, {root!r})
+from tests.conftest import Command
 from tests.small import tiny_recognizer
 
 def build():
@@ -62,38 +60,6 @@ fill = ["black", "mean"]
 def facefocus(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "facefocus.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command said and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Done]
-
-
-@pytest.fixture
-def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """A command in this process, with no data and an empty cache: quicker than a new one."""
-    monkeypatch.setenv("FACEFOCUS_DATA", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["facefocus", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        code = ended.value.code
-        return Done(code if isinstance(code, int) else 0, said.out, said.err)
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -233,38 +199,23 @@ def test_models_are_listed_and_shown(command: Command) -> None:
     Path("models/mobilefacenet-casia.safetensors").touch()
     lines = command("models", "list").out.splitlines()
     rows = {line.split()[0]: line.split() for line in lines}
-    assert rows["name"][-3:] == ["license", "commercial", "here"] and len(rows) == 20
+    assert rows["name"][-3:] == ["license", "commercial", "here?"] and len(rows) == 31
     assert rows["mobilefacenet-casia"][1:] == [
-        "mobilefacenet", "CASIA-WebFace", "real", "MIT", "yes", "yes",
+        "mobilefacenet", "CASIA-WebFace", "real", "MIT", "yes", "here",
     ]  # fmt: skip
-    assert rows["iresnet50-sface"][3] == "synthetic" and rows["iresnet50-sface"][-2:] == ["no"] * 2
-    assert rows["facenet-casia"][-2:] == ["unknown", "no"]
+    assert rows["iresnet50-sface"][3] == "synthetic" and rows["iresnet50-sface"][-2:] == [
+        "show", "iresnet50-sface",
+    ]  # fmt: skip
+    assert rows["facenet-casia"][-4:] == ["unknown", "facefocus", "fetch", "facenet-casia"]
     here = command("models", "show", "mobilefacenet-casia").out.splitlines()
     assert here[-1].startswith("here ") and here[-1].endswith("mobilefacenet-casia.safetensors")
-    absent = dict(line.split(" ", 1) for line in command("models", "show", "FN_V").out.splitlines())
+    lines = command("models", "show", "FN_V").out.splitlines()
+    absent = dict(line.split(" ", 1) for line in lines)
     assert absent["name"] == "facenet-vggface2" and absent["commercial"] == "unknown"
     assert absent["preprocessing"] == '{"size": [160, 160], "mean": 127.5, "std": 128}'
-    assert absent["Next:"] == "facefocus models fetch facenet-vggface2"
+    assert lines[-1] == "Get them by: facefocus fetch facenet-vggface2."
     by_hand = command("models", "show", "IR50").out.splitlines()[-1]
-    assert by_hand.endswith("then run: facefocus models add iresnet50-glint360k FILE")
-
-
-def test_nothing_is_fetched_before_its_license_is_accepted(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def reached(url: str, *_: Any, **__: Any) -> Path:
-        raise UserError(f"reached {url}")
-
-    monkeypatch.setattr("facefocus.models.zoo.download", reached)
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    refused = command("models", "fetch", "FN_C")
-    assert refused.code == 2 and "its license was not accepted" in refused.err
-    assert "Whether commercial use is allowed is not known" in refused.out
-    accepted = command("models", "fetch", "FN_C", "--yes")
-    assert accepted.err.startswith("reached https://") and "not known" in accepted.out
-    by_hand = command("models", "fetch", "IR50")
-    assert by_hand.code == 0 and "Commercial use is NOT allowed" in by_hand.out
-    assert by_hand.out.splitlines()[-1] == "weights not here"
+    assert by_hand.endswith("then run: facefocus models add iresnet50-glint360k FILE.")
 
 
 class Malicious:
@@ -297,7 +248,7 @@ def test_broken_and_hostile_weights_are_one_line(command: Command) -> None:
         in command("models", "add", "mobilefacenet-casia", "other.safetensors").err
     )
     assert (
-        "is not its published file"
+        "is not the published file of SqueezeNet"
         in command("models", "add", "squeezenet-vggface2", "other.safetensors").err
     )
     assert not Path("run-by-a-weights-file").exists()
@@ -331,10 +282,9 @@ class Report:
         ("cross:prepare_calfw", "prepare calfw --source c.zip", ["c.zip", "faces/calfw"]),
         ("cross:prepare_cplfw", "prepare cplfw --source c.zip", ["c.zip", "faces/cplfw"]),
         ("folder:prepare_folder", "prepare folder --source me", ["me", "faces/me"]),
-        ("fetch:fetch_lfw", "fetch lfw", ["None"]),
     ],
 )
-def test_photographs_are_fetched_and_prepared(
+def test_photographs_are_prepared(
     command: Command,
     monkeypatch: pytest.MonkeyPatch,
     function: str,
@@ -353,11 +303,6 @@ def test_photographs_are_fetched_and_prepared(
     assert (done.code, done.out) == (0, "done\n")
     given, options = seen[0]
     assert [str(value) for value in given] == expected
-    if function == "fetch:fetch_lfw":
-        assert options == {"which": "deepfunneled"}
-        command(*arguments.split(), "--which", "original", "--out", "there")
-        assert seen[1] == ((Path("there"),), {"which": "original"})
-        return
     folder = "folder" in function
     align, copies = ("yunet", {"keep_duplicates": False}) if folder else ("auto", {})
     usual = {"pairs": None, "align": align, "crop": "arcface112", "detector": None}

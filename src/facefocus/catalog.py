@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from facefocus.models import zoo
 
-_HEADINGS = ("name", "architecture", "trained on", "data", "license", "commercial", "here")
+_HEADINGS = ("name", "architecture", "trained on", "data", "license", "commercial", "here?")
 
 
 def table_lines() -> Iterator[str]:
@@ -18,6 +18,12 @@ def table_lines() -> Iterator[str]:
     for row in rows:
         cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
         yield "  ".join(cells).rstrip()
+
+
+def name_lines() -> Iterator[str]:
+    """The name of every recognizer, and whether it can be run here or what to do first."""
+    wide = max(map(len, zoo.entries()))
+    return (f"{name:<{wide}}  {_state(name, one)}" for name, one in zoo.entries().items())
 
 
 def card_lines() -> Iterator[str]:
@@ -59,16 +65,18 @@ def entry_lines(name: str) -> Iterator[str]:
             yield f"card {zoo.card(own)}"
         return
     yield "here no"
-    yield f"Next: facefocus models fetch {own}" if entry.url else _by_hand(own, entry)
+    yield zoo.how_to_get(own)
 
 
 def _row(name: str, entry: zoo.Entry) -> tuple[str, ...]:
     # Terms can be long; what they say in brackets is for `models show`.
     terms = entry.license.partition(" (")[0]
-    here = "yes" if entry.present() else "no"
-    return name, entry.architecture, entry.training, entry.data, terms, entry.commercial, here
+    state = _state(name, entry)
+    return name, entry.architecture, entry.training, entry.data, terms, entry.commercial, state
 
 
-def _by_hand(name: str, entry: zoo.Entry) -> str:
-    place = entry.page or entry.source
-    return f"Next: get {entry.file} from {place}, then run: facefocus models add {name} FILE"
+def _state(name: str, entry: zoo.Entry) -> str:
+    """``here``, or the command that comes first."""
+    if entry.present() is None:
+        return f"facefocus fetch {name}" if entry.url else f"facefocus models show {name}"
+    return entry.needs() or "here"

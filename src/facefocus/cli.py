@@ -26,12 +26,10 @@ app = typer.Typer(
     add_completion=False,
 )
 prepare_app = typer.Typer(help="Align photographs into a face set.", no_args_is_help=True)
-fetch_app = typer.Typer(help="Download photographs.", no_args_is_help=True)
 models_app = typer.Typer(
     help="Recognizers: what there is, and how to get it.", no_args_is_help=True
 )
 ls_app = typer.Typer(help="List what can be named in an experiment.", no_args_is_help=True)
-app.add_typer(fetch_app, name="fetch")
 app.add_typer(prepare_app, name="prepare")
 app.add_typer(models_app, name="models")
 app.add_typer(ls_app, name="ls")
@@ -92,24 +90,45 @@ def _global(
         raise typer.Exit
 
 
-@fetch_app.command("lfw")
-def fetch_lfw(
-    out: Annotated[Path | None, typer.Option(help="Folder; the user's cache by default.")] = None,
-    which: Annotated[
-        str, typer.Option(help="deepfunneled, funneled or original.")
-    ] = "deepfunneled",
+@app.command()
+def fetch(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="yunet, lfw or a recognizer; what there is if none.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Accept the terms.")] = False,
+    url: Annotated[
+        str | None, typer.Option(help="A mirror: the file, or a folder with a slash at its end.")
+    ] = None,
 ) -> None:
-    """Labeled Faces in the Wild and its list of pairs."""
-    with _long_job() as progress:
-        from facefocus.faces.fetch import fetch_lfw as fetch
+    """Download the face detector, photographs and recognizers; 1 if one of them is not here."""
+    from facefocus import fetch as fetching
 
-        report = fetch(out, which=which, progress=progress)
-    _print_lines(report.lines())
+    if not names:
+        _print_lines(fetching.table_lines())
+        return
+    # The bars begin with the first byte, so that they do not draw over the question.
+    with ExitStack() as stack:
+        shown = cache(lambda: stack.enter_context(_long_job()))
+        results = list(
+            fetching.fetch(
+                names,
+                confirm=lambda terms, asks: _accepted(terms, yes or not asks),
+                mirror=url,
+                progress=lambda *at: shown()(*at),
+            )
+        )
+    for result in results:
+        print("\n".join(result.lines), file=sys.stdout if result.here else sys.stderr)
+    if not all(result.here for result in results):
+        raise typer.Exit(1)
+    print(f"Next: {fetching.next_step(names)}")
 
 
 @prepare_app.command("lfw")
 def prepare_lfw(
-    source: Source,
+    source: Annotated[
+        Path | None, typer.Option(help="Archive or folder; what 'fetch lfw' got by default.")
+    ] = None,
     out: Out = None,
     pairs: PairsFile = None,
     align: Align = "auto",
@@ -118,10 +137,11 @@ def prepare_lfw(
 ) -> None:
     """Labeled Faces in the Wild: original, funneled or deep-funneled, archive or folder."""
     with _long_job() as progress:
+        from facefocus.faces.fetch import lfw_source
         from facefocus.faces.lfw import prepare_lfw as prepare
 
         report = prepare(
-            source,
+            lfw_source(source),
             out or Path("faces") / "lfw",
             pairs=pairs,
             align=align,
@@ -576,23 +596,6 @@ def models_cards() -> None:
     _print_lines(card_lines())
 
 
-@models_app.command("fetch")
-def models_fetch(
-    name: Known,
-    yes: Annotated[bool, typer.Option("--yes", help="Accept the license.")] = False,
-) -> None:
-    """Download the weights of a recognizer, or say how to get them by hand."""
-    from facefocus.models import zoo
-
-    # The bars begin with the first byte, so that they do not draw over the question.
-    with ExitStack() as stack:
-        shown = cache(lambda: stack.enter_context(_long_job()))
-        path, lines = zoo.fetch(
-            name, confirm=lambda terms: _accepted(terms, yes), progress=lambda *at: shown()(*at)
-        )
-    _print_lines([*lines, f"weights {path or 'not here'}"])
-
-
 @models_app.command("add")
 def models_add(
     name: Annotated[str, typer.Argument(help="A recognizer of the list, or a name of your own.")],
@@ -600,19 +603,25 @@ def models_add(
     architecture: Annotated[
         str | None, typer.Option(help="The network of a new name: iresnet50, mobilefacenet, ...")
     ] = None,
+    preprocessing: Annotated[
+        str | None,
+        typer.Option(help="What differs from the network's own: 'mean = 0, channels = \"bgr\"'."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace other weights.")] = False,
 ) -> None:
     """Check a weights file of yours, and keep a copy where it is found."""
     from facefocus.models import zoo
+    from facefocus.models.preprocessing import read_words
 
-    path, lines = zoo.add(name, file, architecture=architecture, force=force)
+    words = None if preprocessing is None else read_words(preprocessing)
+    path, lines = zoo.add(name, file, architecture=architecture, preprocessing=words, force=force)
     _print_lines([*lines, f"weights {path}"])
 
 
-def _accepted(terms: str, yes: bool) -> bool:
-    print(terms)
+def _accepted(terms: Iterable[str], yes: bool) -> bool:
+    _print_lines(terms)
     try:
-        return yes or typer.confirm("Fetch it?")
+        return yes or typer.confirm("Accept these terms and fetch?")
     except typer.Abort:
         # Nobody there to ask is no consent.
         return False
@@ -624,10 +633,10 @@ def _print_lines(lines: Iterable[str]) -> None:
 
 @ls_app.command("models")
 def ls_models() -> None:
-    """Recognizers of the zoo."""
-    from facefocus.models import zoo
+    """Recognizers, and which of them are here."""
+    from facefocus.catalog import name_lines
 
-    _print_lines(zoo.names())
+    _print_lines(name_lines())
 
 
 @ls_app.command("methods")

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from facefocus.errors import UserError
+from facefocus.faces.align import ARCFACE_TEMPLATE
 from facefocus.models import zoo
 from facefocus.models.recognizer import TorchRecognizer
 
@@ -41,8 +42,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", zoo.names())
-def test_every_entry_builds(name: str) -> None:
+BOXES = [name for name in zoo.names() if zoo.describe(name).black_box]
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.names() if name not in BOXES])
+def test_every_network_builds(name: str) -> None:
     entry = zoo.describe(name)
     with torch.device("meta"):
         module = entry.build()
@@ -52,6 +56,30 @@ def test_every_entry_builds(name: str) -> None:
     assert out.shape == (2, 32) if entry.embedded else out.shape in ((2, 128), (2, 512))
     if name in PARAMETERS:
         assert sum(parameter.numel() for parameter in module.parameters()) == PARAMETERS[name]
+
+
+def test_every_black_box_has_a_link_and_a_reading() -> None:
+    assert len(BOXES) == 11
+    for name in BOXES:
+        entry = zoo.describe(name)
+        assert entry.url and entry.sha256 and not entry.options
+        assert entry.reader().size in ((112, 112), (128, 128))
+        suffix = {".onnx": ("onnx", "openvino"), ".xml": ("openvino",)}[Path(entry.file).suffix]
+        assert entry.architecture in suffix
+        assert [one.suffix for one in map(Path, [p.file for p in entry.parts])] == (
+            [".bin"] if entry.file.endswith(".xml") else []
+        )
+
+
+def test_the_frame_of_retail_0095_is_arcfaces_middle_columns() -> None:
+    """Its template as its README gives it (open_model_zoo), in shares of its square input."""
+    theirs = [(0.31556875, 0.46157411), (0.68262292, 0.46157411), (0.5002625, 0.64050536),
+              (0.34947188, 0.82469196), (0.65343646, 0.82469196)]  # fmt: skip
+    crop = zoo.describe("face-reidentification-retail-0095").reader().crop
+    assert crop is not None
+    top, left, height, width = crop
+    ours = (ARCFACE_TEMPLATE - [left, top]) / [width, height]
+    np.testing.assert_allclose(ours, theirs, atol=0.002)
 
 
 def test_readers_are_those_of_the_data_sheet() -> None:

@@ -106,7 +106,7 @@ def detector_model(path: Path | None = None) -> bytes:
         path = locations.find(
             DETECTOR_FILE,
             "The face detector YuNet",
-            "Give its path with --detector, or the folder above it as $FACEFOCUS_DATA.",
+            "Get it by: facefocus fetch yunet - or give its path with --detector.",
         )
     try:
         model = path.read_bytes()

@@ -19,12 +19,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from facefocus import locations
+from facefocus.download import RemoteFile
 from facefocus.errors import UserError, blaming_own_code, did_you_mean
 from facefocus.files import write_atomically
 from facefocus.models.custom import load_factory, load_program
-from facefocus.models.download import download
 from facefocus.models.layers import LayerTable, trace_layers
 from facefocus.models.onnx import CONVERTED, OnnxRecognizer, load_converted
+from facefocus.models.openvino import OpenVinoRecognizer, missing_package
 from facefocus.models.preprocessing import (
     Preprocessing,
     from_mapping,
@@ -35,7 +36,6 @@ from facefocus.models.recognizer import Recognizer, TorchRecognizer, white_box
 from facefocus.models.sources import sha256
 from facefocus.models.weights import fitting, is_weights, load_into, read_weights
 from facefocus.models.whole import whole
-from facefocus.progress import Progress, silent
 from facefocus.registry import Registry
 
 #: Makers of networks, by name; other packages add theirs in ``facefocus.architectures``.
@@ -48,6 +48,12 @@ ARCHITECTURES.add("inception_resnet_v1", "facefocus.models.inception_resnet:Ince
 #: Recognizers of other packages: their entry points in ``facefocus.recognizers``, each a
 #: recognizer or a function without arguments that makes one.
 PLUGINS: Registry[Callable[[], Recognizer] | Recognizer] = Registry("recognizer")
+
+#: Files that are run as they are, by what runs them.
+BLACK_BOXES: Mapping[str, type[OnnxRecognizer] | type[OpenVinoRecognizer]] = {
+    "onnx": OnnxRecognizer,
+    "openvino": OpenVinoRecognizer,
+}
 
 #: Networks by the names that people know them by, and a recognizer that has each one's options and
 #: usual preprocessing.
@@ -69,12 +75,22 @@ _OWN = "own"
 Option = bool | int | float | str | list[int]
 
 
+class Part(BaseModel):
+    """A file that a recognizer needs besides its own: its name there, its link and its sha256."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    file: str
+    url: str
+    sha256: str
+
+
 class Entry(BaseModel):
     """One recognizer of the zoo.
 
     Attributes:
         title: One line for people.
-        architecture: Name in `ARCHITECTURES`.
+        architecture: Name in `ARCHITECTURES`; or in `BLACK_BOXES`, for a file that is run as it is.
         options: Keyword arguments of the architecture.
         preprocessing: As for `preprocessing.from_mapping`.
         training: Data it was trained on.
@@ -85,7 +101,8 @@ class Entry(BaseModel):
         file: Path of the weights file under ``models/``; those in ``embedded/`` are part of the
             package, each with a card of the same name.
         sha256: Of the file, where it is known; any other file is refused.
-        mirror_sha256: Of a mirror's copy: a difference is reported, not refused.
+        pinned_by: Who gives that hash, where it is not the publisher.
+        parts: Further files that must lie beside it.
         accuracy: Published or measured figures.
         aliases: Other names, such as the paper's.
         url: Direct link to the file.
@@ -105,7 +122,8 @@ class Entry(BaseModel):
     commercial: Literal["yes", "no", "unknown"]
     file: str
     sha256: str | None = None
-    mirror_sha256: str | None = None
+    pinned_by: str = ""
+    parts: list[Part] = []
     accuracy: str = ""
     aliases: list[str] = []
     url: str | None = None
@@ -135,7 +153,26 @@ class Entry(BaseModel):
             candidates = iter([_PACKAGED / self.file])
         else:
             candidates = (root / "models" / self.file for root in locations.search_dirs())
-        return next((path for path in candidates if path.is_file()), None)
+        return next((path for path in candidates if self._whole(path)), None)
+
+    def _whole(self, path: Path) -> bool:
+        return all(one.is_file() for one in (path, *(path.parent / x.file for x in self.parts)))
+
+    def remote_files(self) -> tuple[RemoteFile, ...]:
+        """Its files as they are published; none where there is no direct link."""
+        if self.url is None:
+            return ()
+        own = RemoteFile(Path(self.file).name, (self.url,), self.sha256, self.pinned_by)
+        return own, *(RemoteFile(part.file, (part.url,), part.sha256) for part in self.parts)
+
+    @property
+    def black_box(self) -> bool:
+        """Whether its file is a program that gives embeddings only."""
+        return self.architecture in BLACK_BOXES
+
+    def needs(self) -> str:
+        """The command that installs what runs it, or an empty string where that is here."""
+        return missing_package(self.architecture) if self.black_box else ""
 
     @property
     def terms(self) -> str:
@@ -241,8 +278,8 @@ def full_name(name: str) -> str:
         return aliases[name]
     every = [*known, *aliases, *PLUGINS]
     raise UserError(
-        f"No recognizer is called '{name}'. Known: {', '.join(every)}; or a file .onnx, .pt2 or "
-        f"FILE.py:FUNCTION.{_nearest(name, every)}"
+        f"No recognizer is called '{name}'.{_nearest(name, every)} 'facefocus ls models' lists "
+        "them; a file .onnx, .xml or .pt2, or FILE.py:FUNCTION, can be named as well."
     )
 
 
@@ -262,8 +299,8 @@ def load(
 
     Args:
         name: Name or alias of the zoo; name of an entry point; path of an ``.onnx`` model (black
-            box; ``onnx2torch:FILE.onnx`` for a white one) or of a ``.pt2`` program of
-            torch.export; or ``file.py:function``.
+            box; ``onnx2torch:FILE.onnx`` for a white one), of an OpenVINO model (``.xml``, a black
+            box) or of a ``.pt2`` program of torch.export; or ``file.py:function``.
         preprocessing: How a recognizer from a file reads frames, as an object or as in TOML; by
             default ``x.toml`` beside ``x.onnx`` or ``x.pt2``. The zoo knows it for its own.
 
@@ -278,10 +315,12 @@ def load(
         path = Path(name.removeprefix(CONVERTED))
         return load_converted(path, reader or read_beside(path))
     suffix = Path(name).suffix.lower()
-    if suffix in (".onnx", ".pt2") and reader is None:
+    if suffix in (".onnx", ".pt2", ".xml") and reader is None:
         reader = read_beside(Path(name))
     if suffix == ".onnx":
         return OnnxRecognizer(Path(name), reader)
+    if suffix == ".xml":
+        return OpenVinoRecognizer(Path(name), reader)
     if suffix == ".pt2":
         return load_program(Path(name), reader)
     if ".py:" in name:
@@ -291,42 +330,6 @@ def load(
     if reader is not None:
         raise UserError(f"The preprocessing of '{name}' is its own and cannot be given.")
     return _load_plugin(name) if name in PLUGINS else _load_entry(full_name(name))
-
-
-def fetch(
-    name: str, *, confirm: Callable[[str], bool], progress: Progress = silent
-) -> tuple[Path | None, tuple[str, ...]]:
-    """Download a recognizer's weights into the user's cache, or say how to get them by hand.
-
-    Args:
-        name: Name or alias.
-        confirm: Shown the license before anything is fetched, unless it allows commercial use;
-            False stops.
-        progress: Told of the bytes.
-
-    Returns:
-        The file, or None where it must be got by hand; and lines to show.
-
-    Raises:
-        UserError: Unknown name, license not accepted, or a download that fails or does not fit.
-    """
-    own = full_name(name)
-    entry = entries()[own]
-    present = entry.present()
-    if present is not None:
-        return present, (f"'{own}' is here already: {present}.",)
-    if entry.url is None:
-        return None, _by_hand(own, entry)
-    if entry.commercial != "yes" and not confirm(entry.terms):
-        raise UserError(f"'{own}' was not fetched: its license was not accepted.")
-    path = _cached(entry)
-    download(entry.url, path, sha256=entry.sha256, progress=progress)
-    try:
-        notes = _verify(entry, path)
-    except UserError:
-        path.unlink()
-        raise
-    return path, (*notes, *_against_mirror(entry, path))
 
 
 def add(
@@ -368,14 +371,14 @@ def add(
         entry = _own_entry(name, file, architecture, preprocessing)
     notes = _verify(entry, file)
     path = _cached(entry)
-    if path.is_file() and not force and sha256(path) != sha256(file):
+    if path.is_file() and not force and not _same(entry, path, file):
         raise UserError(f"'{name}' has other weights already: '{path}'. Replace them by --force.")
     with file.open("rb") as source:
         write_atomically(path, lambda target: shutil.copyfileobj(source, target))
     if entry.file.startswith(f"{_OWN}/"):
         record = entry.model_dump_json(indent=2).encode()
         write_atomically(path.with_suffix(".json"), lambda target: target.write(record))
-    return path, (entry.terms, *notes, *_against_mirror(entry, path))
+    return path, (entry.terms, *notes)
 
 
 def _own_entry(
@@ -394,6 +397,8 @@ def _own_entry(
             f" Got '{architecture}'.{did_you_mean(architecture, known)}"
         )
     alike = describe(NETWORKS.get(architecture, architecture))
+    if alike.black_box:
+        raise UserError(f"The 'architecture' must be a network. Got '{architecture}', a black box.")
     reading = {**alike.preprocessing, **(preprocessing or {})}
     from_mapping(reading, where=f"recognizer '{name}'")
     return Entry(
@@ -431,7 +436,7 @@ def layers(name: str) -> LayerTable:
     Raises:
         UserError: No such recognizer, or a black box.
     """
-    if Path(name).suffix or name in PLUGINS:
+    if name in PLUGINS or Path(name).suffix or describe(name).black_box:
         return white_box(load(name), "the table of layers").layers()
     entry = describe(name)
     reader = entry.reader()
@@ -447,7 +452,7 @@ def catalog() -> dict[str, Callable[[], nn.Module]]:
     known = _packaged()
     usual = {name: known[like] for name, like in NETWORKS.items() if like in known}
     for name, entry in {**usual, **known}.items():
-        if entry.identity not in seen:
+        if entry.identity not in seen and not entry.black_box:
             seen.add(entry.identity)
             makers[name] = entry.build
     return makers
@@ -475,15 +480,45 @@ def _load_plugin(name: str) -> Recognizer:
     return found
 
 
-def _load_entry(name: str) -> TorchRecognizer:
+def check_file(name: str, path: Path) -> tuple[str, ...]:
+    """Notes on loading a file as the weights of a recognizer of the zoo.
+
+    Raises:
+        UserError: It does not fit, or is not the published one.
+    """
+    return _verify(describe(name), path)
+
+
+def how_to_get(name: str) -> str:
+    """What to do for the weights of a recognizer that are not here; one sentence.
+
+    Raises:
+        UserError: No such recognizer.
+    """
+    entry, own = describe(name), full_name(name)
+    if entry.url:
+        return f"Get them by: facefocus fetch {own}."
+    if entry.page:
+        return (
+            f"Get {Path(entry.file).name} from {entry.page}, then run: facefocus models add {own} "
+            "FILE."
+        )
+    return (
+        "No link to them is known: with the file, run facefocus models add "
+        f"{own} FILE; 'facefocus fetch' lists recognizers that can be downloaded."
+    )
+
+
+def _load_entry(name: str) -> Recognizer:
     entry = entries()[name]
     path = entry.present() or locations.find(
-        f"models/{entry.file}",
-        f"The weights of '{name}'",
-        f"Get them by: facefocus models fetch {name}.",
+        f"models/{entry.file}", f"The weights of '{name}'", how_to_get(name)
     )
-    module = uninitialized(entry.build)
-    load_into(module, read_weights(path), architecture=entry.identity, catalog=catalog())
+    if entry.black_box:
+        box = BLACK_BOXES[entry.architecture](path, entry.reader())
+        box.name = name
+        return box
+    module, _ = _loaded(entry, path)
     module.eval().requires_grad_(False)
     recognizer = TorchRecognizer(name, module, entry.reader(), identity=entry.identity)
     recognizer.look()
@@ -492,31 +527,33 @@ def _load_entry(name: str) -> TorchRecognizer:
 
 def _verify(entry: Entry, path: Path) -> tuple[str, ...]:
     """Notes on loading `path` as the entry's weights; raises if it is another file."""
-    weights = read_weights(path)
-    module = uninitialized(entry.build)
-    notes = load_into(module, weights, architecture=entry.identity, catalog=catalog())
+    notes = () if entry.black_box else _loaded(entry, path)[1]
     if entry.sha256 is not None and sha256(path) != entry.sha256:
         raise UserError(
-            f"The file '{path}' fits {entry.title} but is not its published file: its sha256 is "
-            f"not {entry.sha256}."
+            f"The file '{path}' is not the published file of {entry.title}: its sha256 must be "
+            f"{entry.sha256}, got {sha256(path)}."
         )
     return notes
 
 
-def _against_mirror(entry: Entry, path: Path) -> tuple[str, ...]:
-    if entry.mirror_sha256 is None or sha256(path) == entry.mirror_sha256:
-        return ()
-    return (f"Its sha256 differs from a mirror's copy ({entry.mirror_sha256}).",)
+def _loaded(entry: Entry, path: Path) -> tuple[nn.Module, tuple[str, ...]]:
+    """The entry's network with the weights in `path`, and notes on what was left out."""
+    weights = read_weights(path)
+    module = uninitialized(entry.build)
+    return module, load_into(module, weights, architecture=entry.identity, catalog=catalog())
 
 
-def _by_hand(name: str, entry: Entry) -> tuple[str, ...]:
-    place = f"Open {entry.page} and get" if entry.page else f"Source: {entry.source}. Get"
-    return (
-        entry.terms,
-        "There is no direct link to these weights.",
-        f"{place} {entry.file}.",
-        f"Then run: facefocus models add {name} FILE",
-    )
+def _same(entry: Entry, one: Path, other: Path) -> bool:
+    """Whether two files hold the same weights, whatever they are wrapped in."""
+    if sha256(one) == sha256(other):
+        return True
+    if entry.black_box:
+        return False
+    try:
+        first, second = (_loaded(entry, path)[0].state_dict() for path in (one, other))
+    except UserError:
+        return False
+    return all(torch.equal(value, second[key]) for key, value in first.items())
 
 
 def _cached(entry: Entry) -> Path:
