@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from facefocus.errors import UserError
+from facefocus.faces.faceset import check_files
 from facefocus.models import zoo
 from facefocus.models.layers import GROUPS, LayerTable
 from facefocus.testing import CheckResult, check_fill, check_method, check_recognizer
@@ -15,23 +17,30 @@ def check_named(
     *,
     method: str | None = None,
     fill: str | None = None,
+    faces: Path | None = None,
 ) -> list[CheckResult]:
-    """The checks of one recognizer, method or fill, by name.
+    """The checks of one recognizer, method or fill, by name, or of a prepared face set.
 
     Args:
         recognizer: Anything that `zoo.load` takes.
         method: Name of a saliency method or baseline.
         fill: Name of a fill.
+        faces: Folder of a face set, whose files are compared with their hashes.
 
     Raises:
-        UserError: Not exactly one of the three is named, or it cannot be loaded.
+        UserError: Not exactly one of the four is named, or it cannot be loaded.
     """
-    named = [name for name in (recognizer, method, fill) if name is not None]
+    named = [str(name) for name in (recognizer, method, fill, faces) if name is not None]
     if len(named) != 1:
         raise UserError(
-            "Name what to check: a recognizer, or one --method, or one --fill. "
+            "Name what to check: a recognizer, or one --method, --fill or --faces. "
             f"Got {', '.join(named) or 'nothing'}."
         )
+    if faces is not None:
+        return [
+            CheckResult(name, problem is None, problem or "as it was written")
+            for name, problem in check_files(faces).items()
+        ]
     if method is not None:
         return check_method(method)
     if fill is not None:

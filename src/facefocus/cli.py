@@ -360,11 +360,12 @@ def check(
     recognizer: Annotated[str | None, typer.Argument(help="Name, file or FILE.py:build.")] = None,
     method: Annotated[str | None, typer.Option(help="Check a saliency method instead.")] = None,
     fill: Annotated[str | None, typer.Option(help="Check a fill instead.")] = None,
+    faces: Annotated[Path | None, typer.Option(help="Check a prepared face set instead.")] = None,
 ) -> None:
-    """Whether a recognizer, method or fill keeps what the program relies on; 1 if it does not."""
+    """Whether a recognizer, method, fill or face set is what the program relies on; 1 if not."""
     from facefocus.check import check_lines, check_named
 
-    results = check_named(recognizer, method=method, fill=fill)
+    results = check_named(recognizer, method=method, fill=fill, faces=faces)
     _print_lines(check_lines(results))
     raise typer.Exit(int(not all(result.passed for result in results)))
 

@@ -24,6 +24,12 @@ def cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("facefocus", appauthor=False))
 
 
+def store_dir() -> Path:
+    """Where artefacts are kept unless another folder is named: $FACEFOCUS_STORE, or the cache."""
+    named = os.environ.get("FACEFOCUS_STORE")
+    return Path(named).resolve() if named else cache_dir() / "store"
+
+
 def data_dir() -> Path | None:
     """``$FACEFOCUS_DATA``, or ``../shared/data`` where that exists, or None.
 

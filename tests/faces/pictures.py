@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -63,9 +64,9 @@ def archive(path: Path, files: dict[str, bytes]) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones too."""
+    """Every file below a folder, hidden ones too, but for the times in a face set's manifest."""
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
+        path.relative_to(folder).as_posix(): re.sub(rb'"mtime_ns": \d+', b"", path.read_bytes())
         for path in folder.rglob("*")
         if path.is_file()
     }

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from facefocus.check import check_named
 from facefocus.errors import UserError
+from facefocus.faces import faceset as faceset_module
 from facefocus.faces.faceset import (
     FaceSet,
     IndexRow,
@@ -111,6 +115,7 @@ def test_manifest_counts_and_hashes(folder: Path) -> None:
         assert manifest["files"][name] == {
             "bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
+            "mtime_ns": (folder / name).stat().st_mtime_ns,
         }
 
 
@@ -212,23 +217,70 @@ def test_truncated_or_absent_files(folder: Path, name: str) -> None:
         open_faceset(folder)
 
 
-def test_a_changed_file_of_the_right_size(folder: Path) -> None:
-    verify_hashes(folder)
-    path = folder / "frames.npy"
+def flip_last_bit(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    open_faceset(folder)
-    with pytest.raises(UserError, match=r"frames.npy' was changed"):
+
+
+@pytest.mark.parametrize("name", ["frames.npy", "index.parquet", "pairs.parquet"])
+def test_a_changed_file_of_the_right_size(folder: Path, name: str) -> None:
+    verify_hashes(folder)
+    flip_last_bit(folder / name)
+    os.utime(folder / name, ns=(0, 10**18))
+    with pytest.raises(UserError, match=rf"{name}' was changed: .*run prepare again"):
+        open_faceset(folder)
+    with pytest.raises(UserError, match=rf"{name}' was changed"):
         verify_hashes(folder)
-    path.unlink()
+    (folder / name).unlink()
     with pytest.raises(UserError, match="cannot be read"):
         verify_hashes(folder)
 
 
+def test_a_copy_with_other_times_opens_and_is_read_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy, copy_function=shutil.copyfile)
+    os.utime(copy / "frames.npy", ns=(0, 10**18))
+    read: list[str] = []
+    plain = faceset_module._check_hash
+
+    def counting(path: Path, sha256: str) -> None:
+        read.append(path.name)
+        plain(path, sha256)
+
+    monkeypatch.setattr(faceset_module, "_check_hash", counting)
+    for _ in range(2):
+        assert open_faceset(copy).hash == open_faceset(folder).hash
+    assert read.count("frames.npy") == 1
+
+
+def test_a_change_that_keeps_the_time_is_found_by_hash(folder: Path) -> None:
+    path = folder / "frames.npy"
+    time = path.stat().st_mtime_ns
+    flip_last_bit(path)
+    os.utime(path, ns=(time, time))
+    open_faceset(folder)
+    wrong = [one for one in check_named(faces=folder) if not one.passed]
+    assert [one.name for one in wrong] == ["frames.npy"] and "was changed" in wrong[0].detail
+
+
+def test_a_set_without_times_opens(folder: Path) -> None:
+    manifest = folder / "manifest.json"
+    values = json.loads(manifest.read_bytes())
+    for file in values["files"].values():
+        del file["mtime_ns"]
+    manifest.write_text(json.dumps(values))
+    os.utime(folder / "frames.npy", ns=(0, 10**18))
+    assert len(open_faceset(folder).frames) == 3
+
+
 def test_a_damaged_index_of_the_right_size(folder: Path) -> None:
     path = folder / "index.parquet"
+    time = path.stat().st_mtime_ns
     path.write_bytes(b"x" * path.stat().st_size)
+    os.utime(path, ns=(time, time))
     with pytest.raises(UserError, match="cannot be read"):
         open_faceset(folder)
 

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from io import BytesIO
 from itertools import chain, pairwise
 from pathlib import Path
@@ -25,7 +26,7 @@ import polars as pl
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from facefocus.errors import UserError, did_you_mean, one_line
-from facefocus.files import atomic_file
+from facefocus.files import atomic_file, sweep
 from facefocus.seeds import generator
 
 FORMAT = 1
@@ -195,7 +196,7 @@ def write_faceset(
     pairs: PairList | None = None,
     record: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a face set; the same arguments give the same bytes.
+    """Write a face set; the same arguments give the same bytes, but for the times of its files.
 
     Args:
         folder: Exists already.
@@ -218,6 +219,7 @@ def write_faceset(
         raise ValueError("The image names of a face set must be unique.")
     shape = (len(used), *size, 3)
     digest = _start_hash(shape)
+    sweep(folder)
     files = {FRAMES: _write_frames(folder / FRAMES, frames, shape, digest)}
     files[INDEX] = _write_table(folder / INDEX, index)
     manifest: dict[str, Any] = {
@@ -240,6 +242,8 @@ def write_faceset(
     checked = used.filter(pl.col("check").is_not_null()).select(_CHECK_COLUMNS)
     if len(checked):
         files[CHECK] = _write_file(folder / CHECK, checked.write_csv().encode())
+    for name, stamp in files.items():
+        stamp["mtime_ns"] = (folder / name).stat().st_mtime_ns
     manifest["files"] = files
     manifest["record"] = dict(record or {})
     with atomic_file(folder / MANIFEST) as file:
@@ -363,7 +367,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def open_faceset(folder: Path) -> FaceSet:
     """The face set in a folder; frames stay on the disk until they are used.
 
-    Sizes are checked, contents are not: `verify_hashes` does that.
+    Sizes and times of its files are checked, and the contents of those whose time is another than
+    when they were written: copies may be. `verify_hashes` checks all contents.
 
     Raises:
         UserError: Not a complete face set of this version; says what is wrong.
@@ -371,12 +376,17 @@ def open_faceset(folder: Path) -> FaceSet:
     manifest = read_manifest(folder)
     for name, file in manifest["files"].items():
         path = folder / name
-        size = path.stat().st_size if path.is_file() else 0
-        if size != file["bytes"]:
+        found = path.stat() if path.is_file() else None
+        size = 0 if found is None else found.st_size
+        if found is None or size != file["bytes"]:
             raise UserError(
                 f"'{path}' must have {file['bytes']} bytes. Got {size}. "
                 "Delete the folder and run prepare again."
             )
+        # Sets of older versions have no times.
+        if file.get("mtime_ns", found.st_mtime_ns) != found.st_mtime_ns:
+            with _readable(folder):
+                _check_once(path, found.st_mtime_ns, file["sha256"])
     with _readable(folder):
         frames = np.load(folder / FRAMES, mmap_mode="r", allow_pickle=False)
         index = pl.read_parquet((folder / INDEX).read_bytes(), columns=["identity", "name", "row"])
@@ -429,15 +439,48 @@ def verify_hashes(folder: Path) -> None:
     Raises:
         UserError: A file is missing or differs; names it.
     """
+    for problem in check_files(folder).values():
+        if problem is not None:
+            raise UserError(problem)
+
+
+def check_files(folder: Path) -> dict[str, str | None]:
+    """What is wrong with each file of a face set, by its hash; None where nothing is.
+
+    Raises:
+        UserError: There is no face set.
+    """
+    found: dict[str, str | None] = {}
     for name, file in read_manifest(folder)["files"].items():
-        path = folder / name
-        with _readable(folder), path.open("rb") as opened:
-            got = hashlib.file_digest(opened, "sha256").hexdigest()
-        if got != file["sha256"]:
-            raise UserError(
-                f"'{path}' was changed: its sha256 must be {file['sha256']}. Got {got}. "
-                "Delete the folder and run prepare again."
-            )
+        try:
+            with _readable(folder):
+                _check_hash(folder / name, file["sha256"])
+            found[name] = None
+        except UserError as error:
+            found[name] = str(error)
+    return found
+
+
+@lru_cache
+def _check_once(path: Path, time: int, sha256: str) -> None:
+    """`_check_hash`; a file is read once per process while its time is the same."""
+    _check_hash(path, sha256)
+
+
+def _check_hash(path: Path, sha256: str) -> None:
+    """Refuse a file of other contents.
+
+    Raises:
+        UserError: It differs.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as opened:
+        got = hashlib.file_digest(opened, "sha256").hexdigest()
+    if got != sha256:
+        raise UserError(
+            f"'{path}' was changed: its sha256 must be {sha256}. Got {got}. "
+            "Delete the folder and run prepare again."
+        )
 
 
 # Choosing people ----------------------------------------------------------------------------------
