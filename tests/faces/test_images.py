@@ -181,6 +181,14 @@ def test_large_pictures_are_averaged_down_by_a_whole_factor() -> None:
     assert decode_rgb(encoded(image[:, :4095]), "a").shape == (8, 4095, 3)
 
 
+def test_large_transparent_pictures_are_laid_on_white() -> None:
+    image = np.zeros((8, 4096, 4), np.uint8)
+    image[:, 1::2] = (200, 100, 50, 255)
+    decoded = decode_rgb(encoded(image), "a")
+    # Half of every pixel is (200, 100, 50), half is white; the hidden black counts nothing.
+    assert np.abs(decoded.astype(int) - (227, 177, 152)).max() <= 1
+
+
 def test_large_jpegs_are_reduced_alike_and_keep_their_colors() -> None:
     data = encoded(Image.new("RGB", (9000, 600), (200, 100, 50)), "JPEG")
     decoded = decode_rgb(data, "a")
@@ -217,10 +225,30 @@ def _claimed_png(width: int, height: int) -> bytes:
     return _png(struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), zlib.compress(b"\0"))
 
 
-@pytest.mark.parametrize("side", [8001, 10_000, 100_000])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [10_955, 14_000, 100_000])
 def test_decompression_bombs_are_refused_unread(side: int) -> None:
-    # 64, 100 and 10,000 megapixels: over our limit, over Pillow's warning, over Pillow's error.
-    assert reason(_claimed_png(side, side)) == "larger than 64 megapixels"
+    # 120, 196 and 10,000 megapixels: over our limit and over Pillow's error.
+    assert reason(_claimed_png(side, side)) == "larger than 120 megapixels"
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_photo_of_100_megapixels_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(Image.new("L", (11_600, 8_700), 77), compress_level=1)
+    held: list[bool] = []
+    whole = images._to_rgb
+
+    def watched(image: Image.Image, name: str) -> Image.Image:
+        held.append(images._one_large.locked())
+        return whole(image, name)
+
+    monkeypatch.setattr(images, "_to_rgb", watched)
+    decoded = decode_rgb(data, "a")
+    # 11,600 / 2,048 = 5.
+    assert decoded.shape == (1740, 2320, 3)
+    assert (decoded == 77).all()
+    decode_rgb(encoded(pixels(1)), "a")
+    assert held == [True, False]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")

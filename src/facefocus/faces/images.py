@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import struct
+import threading
 import zlib
 from io import BytesIO
 
@@ -14,9 +15,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-#: Pictures of more pixels are refused before they are decoded: 64 megapixels are 192 MB of RGB for
-#: every worker, and a small file that claims more is more likely an attack than a face.
-MAX_PIXELS = 64_000_000
+#: Pictures of more pixels are refused before they are decoded: cameras and phones reach about 108
+#: megapixels, and a small file that claims more is more likely an attack than a face.
+MAX_PIXELS = 120_000_000
+
+#: Larger pictures are decoded one at a time, whatever the number of threads.
+LARGE_PIXELS = 24_000_000
+_one_large = threading.Lock()
 
 #: Pictures with a side of twice this or more are reduced by a whole factor; the longer side of
 #: the result lies in [2048, 4096). A crop of 112 pixels needs no more, and decoding gets cheaper.
@@ -58,6 +63,7 @@ _DAMAGED = (
 #: JPEG, and JPEG of several pictures, can be decoded at a reduced size. HEIC would give the preview
 #: that lies beside the picture.
 _REDUCIBLE = ("JPEG", "MPO")
+_AVERAGED = ("L", "LA", "RGB", "RGBA", "CMYK")
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -143,13 +149,20 @@ def _decode(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
     factor = max(image.size) // REDUCED_SIDE
     if factor > 1 and image.format in _REDUCIBLE:
         image.draft(None, (image.width // factor, image.height // factor))
-    image.load()
-    turn = _UPRIGHT.get(_orientation(image))
-    rgb = _to_rgb(image, name)
-    factor = max(rgb.size) // REDUCED_SIDE
-    if factor > 1:
-        rgb = rgb.reduce(factor)
+    large = image.width * image.height > LARGE_PIXELS
+    with _one_large if large else contextlib.nullcontext():
+        image.load()
+        turn = _UPRIGHT.get(_orientation(image))
+        # Reduced first, where colors can be averaged as they are: every copy is 4 bytes a pixel.
+        first = image.mode in _AVERAGED and "transparency" not in image.info
+        rgb = _to_rgb(_reduced(image) if first else image, name)
+        rgb = _reduced(rgb)
     return np.array(rgb if turn is None else rgb.transpose(turn))
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    factor = max(image.size) // REDUCED_SIDE
+    return image.reduce(factor) if factor > 1 else image
 
 
 def _too_large(name: str) -> UnusableImage:

@@ -555,7 +555,8 @@ def _tamed_libraries() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            # The limit is `images.MAX_PIXELS`, somewhat higher than that of Pillow's warning.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             yield
     finally:
         cv2.setNumThreads(threads)
