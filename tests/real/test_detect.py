@@ -9,6 +9,7 @@ from itertools import islice
 import cv2
 import numpy as np
 import pytest
+from sklearn.datasets import load_sample_images
 
 from facefocus.faces.detect import DOUBTFUL_SCORE, Face, FaceDetector, detector_model, find_faces
 from facefocus.faces.images import decode_rgb
@@ -107,3 +108,10 @@ def test_a_selfie_is_not_of_the_passer_by(detector: FaceDetector) -> None:
         faces = find_faces(photo, detector)
         assert 80 < faces[0].landmarks[2, 0] < 540
         assert len(faces) == 2
+
+
+def test_photos_of_nobody_hold_no_face(detector: FaceDetector) -> None:
+    # A palace and a flower; enlarged, the first looks find "faces" of .33 in both.
+    for image in load_sample_images().images:
+        large = cv2.resize(image, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+        assert find_faces(np.asarray(large, np.uint8), detector) == []

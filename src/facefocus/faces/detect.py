@@ -11,7 +11,7 @@ import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -62,12 +62,19 @@ _SMALL, _LARGE = 40, 240
 #: second number: what is larger than that was found on the copy before.
 _TILE, _OVERLAP = 1280, 192
 
-#: Boxes that share this part of the smaller one are of one face, found twice or found in part. The
-#: surer one is kept, or the larger where side times sureness is more than twice that of the other.
-_SAME_FACE, _PART = 0.6, 2.0
+#: Boxes whose intersection is at least this share of their union are of one face.
+_SAME_FACE = 0.35
 
 #: A turned photo wins only with a face of at least this share of the upright one's rank.
 _AS_LARGE = 0.8
+
+#: Small and doubtful faces are seen from near, with boxes of this side. Faces of LFW reduced to 12
+#: to 28 pixels then have scores of .84 and more (619 of 619), also where they had .3 at first; 77
+#: false detections of .3 to .47, in noise and in photos without people, have .43 at most.
+_NEAR_SIDE, _CONFIRMED = 100, 0.6
+
+#: So many faces of a picture are seen from near, by score.
+_CANDIDATES = 12
 
 #: How much a face's place counts, see `ranks`.
 _CENTER_WEIGHT = 0.7
@@ -290,10 +297,10 @@ def find_faces(image: UInt8[np.ndarray, "h w 3"], detector: FaceDetector) -> lis
 
     Where a look finds no face that is trusted, the next ones are taken: a small copy with a border,
     for faces that fill the picture; the picture turned by 90, 180 and 270 degrees; larger copies,
-    for small faces.
+    for small faces. Small and doubtful faces are then looked at one by one at a size that suits the
+    detector, which tells them from what only looks like a face from afar.
     """
     search = _Search(image, detector)
-    search.look(0)
     close = search.close_up(0)
     if not search.trusted(0):
         for turn in (1, 2, 3):
@@ -306,7 +313,8 @@ def find_faces(image: UInt8[np.ndarray, "h w 3"], detector: FaceDetector) -> lis
             break
         for turn in range(4) if smaller == DETECTION_SIDE else sorted({0, best}):
             search.look(turn, side)
-    return search.found[search.best_turn()]
+    best = search.best_turn()
+    return search.confirmed() if search.too_small(best, DETECTION_SIDE) else search.found[best]
 
 
 class _Search:
@@ -315,13 +323,14 @@ class _Search:
     def __init__(self, image: UInt8[np.ndarray, "h w 3"], detector: FaceDetector) -> None:
         self._image, self._detector = image, detector
         self.found: dict[int, list[Face]] = {}
+        self.look(0)
+        self._first = self.found[0]
 
     def look(self, turn: int, side: int = DETECTION_SIDE, border: float = 0.0) -> None:
         faces = self._detector.detect(self._image, side, border, turn)
         if self.found.get(turn) or side > _TILE:
             faces = _merged([*self.found.get(turn, []), *faces])
-        order = np.argsort(-ranks(faces, *self._image.shape[:2]), kind="stable")
-        self.found[turn] = [faces[i] for i in order]
+        self.found[turn] = self._ranked(faces)
 
     def close_up(self, turn: int) -> bool:
         """Look once more where the face fills the picture, is cut off, doubtful or absent."""
@@ -363,25 +372,59 @@ class _Search:
         better = mains[best].score > mains[0].score + TURN_MARGIN and rank > _AS_LARGE * upright
         return best if better else 0
 
+    def confirmed(self) -> list[Face]:
+        """What is a face from near too; without any, what the upright looks gave at first sight."""
+        candidates = self._ranked(
+            _merged([face for faces in self.found.values() for face in faces])
+        )
+        near = [self._from_near(face) for face in candidates[:_CANDIDATES]]
+        sure = [face for face in near if face.score >= _CONFIRMED]
+        return self._ranked(_merged(sure)) if sure else self._first
+
+    def _from_near(self, face: Face) -> Face:
+        """The face in its surroundings, enlarged or reduced; of score 0 if it is not found there.
+
+        The turn counts in which its score is highest, upright if that is about as good.
+        """
+        middle, side = face.box[:2] + face.box[2:] / 2, _side(face)
+        start = np.maximum(np.floor(middle - 1.5 * side), 0).astype(int)
+        end = np.ceil(middle + 1.5 * side).astype(int)
+        part = self._image[start[1] : end[1], start[0] : end[0]]
+        scale = _NEAR_SIDE / side
+        way = cv2.INTER_CUBIC if scale > 1.0 else cv2.INTER_AREA
+        part = np.asarray(cv2.resize(part, None, fx=scale, fy=scale, interpolation=way), np.uint8)
+        seen = replace(face, score=0.0)
+        for turn in range(4):
+            for one in self._detector.detect(part, border=_CLOSE_UP[1], turn=turn):
+                box, points = one.box / scale, (one.landmarks + 0.5) / scale - 0.5 + start
+                box[:2] += start
+                found = Face(box, points, one.score, turn)
+                margin = TURN_MARGIN if seen.score and seen.turn == 0 and turn else 0.0
+                if found.score > seen.score + margin and _shared(found, face) > _SAME_FACE:
+                    seen = found
+        return seen
+
+    def _ranked(self, faces: Sequence[Face]) -> list[Face]:
+        order = np.argsort(-ranks(faces, *self._image.shape[:2]), kind="stable")
+        return [faces[i] for i in order]
+
     def _scale(self, side: int) -> float:
         return float(min(1.0, side / max(self._image.shape[:2])))
 
 
 def _merged(faces: Sequence[Face]) -> list[Face]:
-    """One of every face found more than once: the surest, or the whole of which it is a part."""
+    """One of every face that was found more than once, the surest."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda one: -one.score):
-        rivals = [other for other in kept if _overlap(face, other) > _SAME_FACE]
-        if all(_weight(face) > _PART * _weight(other) for other in rivals):
-            kept = [other for other in kept if all(other is not rival for rival in rivals)]
+        if all(_shared(face, other) < _SAME_FACE for other in kept):
             kept.append(face)
     return kept
 
 
-def _overlap(first: Face, second: Face) -> float:
-    """What two boxes share, as a share of the smaller one."""
+def _shared(first: Face, second: Face) -> float:
+    """What two boxes share, as a share of what they cover together."""
     low = np.maximum(first.box[:2], second.box[:2])
     high = np.minimum(first.box[:2] + first.box[2:], second.box[:2] + second.box[2:])
     width, height = np.maximum(high - low, 0.0)
-    smaller = min(_side(first), _side(second))
-    return float(width * height) / (smaller * smaller)
+    both = float(width * height)
+    return both / (_side(first) ** 2 + _side(second) ** 2 - both)
