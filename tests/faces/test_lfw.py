@@ -98,6 +98,9 @@ def test_crops_of_112_pixels_are_taken_as_they_are(tmp_path: Path) -> None:
         "1 lfw_112x112/Al/Al_0001.jpg lfw_112x112/Al/Al_0002.jpg\n"
         "0 lfw_112x112/Al/Al_0002.jpg lfw_112x112/Cy/Cy_0001.jpg\n"
     )
+    # The list that lies with the pictures comes before the official one among the data.
+    (tmp_path / "data" / "lfw").mkdir()
+    (tmp_path / "data" / "lfw" / "pairs.txt").write_text(PAIRS)
     for source in (tmp_path / "val", tmp_path / "val" / "lfw_112x112"):
         out = tmp_path / f"out {source.name}"
         report = prepare_lfw(source, out)

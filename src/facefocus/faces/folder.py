@@ -247,20 +247,20 @@ def find_list(
     """
     if pairs is not None:
         return read_list(pairs, naming), pairs.name
+    within: dict[str, Path] = {}
     if source.is_file():
         inside = _inside_archive(source, names)
-        within: list[Path] = []
-    else:
-        inside, within = {}, list(_below(source)) if source.is_dir() else []
-    folders = [source.parent, *(root / title for root in locations.search_dirs())]
-    for name in names:
-        if name in inside:
+        for name in (name for name in names if name in inside):
             where, data = inside[name]
             return parse_list(data, where, naming), name
-        places = [path for path in within if path.name == name]
-        for path in (*places, *(folder / name for folder in folders)):
+    elif source.is_dir():
+        within = {path.name: path for path in reversed(list(_below(source)))}
+    folders = [source.parent, *(root / title for root in locations.search_dirs())]
+    places = [within, *({name: folder / name for name in names} for folder in folders)]
+    for place in places:
+        for path in (place[name] for name in names if name in place):
             if path.is_file():
-                return read_list(path, naming), name
+                return read_list(path, naming), path.name
     return None, names[0]
 
 
