@@ -384,3 +384,14 @@ def test_ranks_are_written_into_their_cells(results: pl.DataFrame) -> None:
     assert [text.get_text() for text in axis.texts] == ["100 %"] * 5
     assert [label.get_text() for label in axis.get_yticklabels()] == list(board.methods)
     assert np.allclose(board.ranks.shares.sum(axis=0), 1)
+
+
+def test_rows_of_another_comparison_have_a_board_of_their_own(results: pl.DataFrame) -> None:
+    other = results.with_columns(compare=pl.lit("both"), rate=pl.lit(0.0))
+    found = boards(pl.concat([results, other]))
+    alone = boards(results)
+    assert [one.title for one in found] == [
+        *(one.title for one in alone), *(f"{one.title}, compare = both" for one in alone)
+    ]  # fmt: skip
+    for one, same in zip(found, alone, strict=False):
+        assert (one.rate, one.random) == (same.rate, same.random)

@@ -172,6 +172,25 @@ def test_controls_are_matched_to_their_own_configuration() -> None:
     assert found == {"1": None, "2": 0.25}
 
 
+def test_random_pixels_and_oracle_are_those_of_the_same_rule() -> None:
+    """A percentile's mask is no control of exactly k pixels, and is bounded by no oracle of k."""
+    made = rows()
+    kept = ("grad-cam", "random", "oracle")
+    made += [
+        one | {"on_degenerate": "inclusive", "rate": 0.0, "masked_pixels": 12544.0}
+        for one in made
+        if one["method"] in kept and one["control"] is None and one["split"] == "same"
+    ]
+    found = {
+        one["on_degenerate"]: one
+        for one in summarize(table(reversed(made))).filter(COMPETES, pl.col("split") == "same")
+        .to_dicts()
+    }  # fmt: skip
+    assert found["none"]["beyond_random"] == pytest.approx(0.375)
+    assert found["none"]["oracle_share"] == pytest.approx(0.6)
+    assert found["inclusive"]["beyond_random"] == 0 and found["inclusive"]["oracle_share"] is None
+
+
 def test_people_without_a_score_are_on_neither_side() -> None:
     made = [one for one in rows() if one["split"] == "same"]
     skipped = [

@@ -81,6 +81,17 @@ def at_one_percent(results: pl.DataFrame) -> pl.DataFrame:
     return truth_summary(one, summarize(one))
 
 
+def test_masks_of_another_rule_are_never_taken_for_those_of_exactly_k_pixels() -> None:
+    """Rows of the percentile's rule stand first in a table, and have the same ROC AUC."""
+    exact = planted(("eyes",)).filter(pl.col("budget") == 0.01)
+    loose = exact.with_columns(on_degenerate=pl.lit("inclusive"), truth_share=pl.lit(0.99))
+    both = pl.concat([loose, exact])
+    found, alone = (truth_summary(one, summarize(one)) for one in (both, exact))
+    assert found.equals(alone)
+    only = truth_summary(loose, summarize(loose))
+    assert np.allclose(only["truth_share"], 0.99) and len(only) == len(alone) == len(AUC)
+
+
 def add_planted_gallery(folder: Path, world: str) -> None:
     """Maps of two people with a planted disc in the middle."""
     y, x = np.mgrid[:112, :112]

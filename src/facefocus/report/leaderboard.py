@@ -31,7 +31,7 @@ from facefocus.report.paper import (
     setting,
     settle,
 )
-from facefocus.report.summary import COMPETES, INCLUSIVE, RANDOM, SKIP
+from facefocus.report.summary import COMPETES, INCLUSIVE, RANDOM, SKIP, Row
 from facefocus.report.tables import Slice, default_slice
 
 _OWN = pl.col("source") == pl.col("target")
@@ -75,22 +75,29 @@ def boards(results: pl.DataFrame) -> list[Board]:
         pl.col("rate").is_not_null(), pl.col("split") != "half"
     )
     found = []
-    for (faces, policy, split), part in rows.group_by(
-        "faces", "on_degenerate", "split", maintain_order=True
-    ):
+    for _, part in rows.group_by(_QUESTION, maintain_order=True):
         for own in (True, False):
-            title = _title(str(faces), str(policy), str(split), own, shown)
-            board = _board(part, own=own, title=title, policy=str(policy))
+            asked = part.row(0, named=True)
+            title = _title(asked, own, shown)
+            board = _board(part, own=own, title=title, policy=asked["on_degenerate"])
             if board is not None:
                 found.append(board)
     return found
 
 
-def _title(faces: str, policy: str, split: str, own: bool, shown: Slice) -> str:
+#: What all rows of a board have in common, besides budget and fill.
+_QUESTION = ("faces", "on_degenerate", "split", "compare", "threshold_rule", "seed")
+#: Those that the title tells only where they are not the usual.
+_USUAL = {"on_degenerate": "none", "compare": "clean", "threshold_rule": "eer", "seed": 0}
+
+
+def _title(asked: Row, own: bool, shown: Slice) -> str:
     maps = "own maps" if own else "maps of other recognizers"
-    photos = "photos the map came from" if split == "same" else "held-out photos"
-    rule = "" if policy == "none" else f", on_degenerate = {policy}"
-    return f"{faces}, {maps}, {photos}, {percent(shown.budget, 2)} {shown.fill}{rule}"
+    photos = "photos the map came from" if asked["split"] == "same" else "held-out photos"
+    told = [f", {name} = {asked[name]}" for name, usual in _USUAL.items() if asked[name] != usual]
+    return f"{asked['faces']}, {maps}, {photos}, {percent(shown.budget, 2)} {shown.fill}" + "".join(
+        told
+    )
 
 
 def _board(part: pl.DataFrame, *, own: bool, title: str, policy: str) -> Board | None:

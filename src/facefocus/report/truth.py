@@ -39,7 +39,8 @@ def truth_summary(results: pl.DataFrame, summary: pl.DataFrame, *, seed: int = 0
     """The rows of `summary` that have a truth, once for each map, with the scores' means.
 
     The truth of a map does not depend on the recognizer that is attacked: of the rows of several
-    targets the one on the map's own recognizer is kept, else the first. Each score has its mean
+    targets the one on the map's own recognizer is kept, else the first; of several rules for
+    degenerate maps that of exactly k pixels (`one_policy`). Each score has its mean
     over identities and the ends of its 95 % interval; ``*_best`` and ``truth_chance`` likewise.
 
     Args:
@@ -49,6 +50,7 @@ def truth_summary(results: pl.DataFrame, summary: pl.DataFrame, *, seed: int = 0
     """
     if "truth_share" not in results.columns:
         return summary.clear()
+    summary = one_policy(summary)
     one = [name for name in CONFIGURATION if name not in ("target", "threshold")]
     own = (pl.col("source") == pl.col("target")).fill_null(False)
     rows = summary.sort(own, descending=True, maintain_order=True)
@@ -60,6 +62,13 @@ def truth_summary(results: pl.DataFrame, summary: pl.DataFrame, *, seed: int = 0
     figures = pl.DataFrame(found, schema=dict.fromkeys(found, pl.Float64)).fill_nan(None)
     table = pl.concat([rows, figures], how="horizontal")
     return table.filter(pl.col("truth_share").is_not_null() & pl.col("truth_auc").is_not_null())
+
+
+def one_policy(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of one rule for degenerate maps: that of exactly k pixels, or else the first."""
+    known = rows["on_degenerate"].unique(maintain_order=True).to_list()
+    chosen = "none" if "none" in known or not known else known[0]
+    return rows.filter(pl.col("on_degenerate") == chosen)
 
 
 def worlds(table: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:

@@ -28,6 +28,7 @@ from facefocus.report.truth import (
     SHOWN,
     agreement,
     finds,
+    one_policy,
     sentence,
     spread,
     truth_summary,
@@ -114,6 +115,7 @@ def write_note(run: Path, out: Path) -> Path:
         raise UserError(
             f"The run must be on synthetic faces, whose truth is known. Got '{run}', which is not."
         )
+    results = one_policy(results)
     shown = default_slice(results)
     one_slice = shown.of(results)
     found = dict(worlds(truth_summary(one_slice, summarize(one_slice))))
