@@ -68,6 +68,20 @@ def make_maps(session: Session, task: MapTask, progress: Progress) -> None:
         _MAKERS[kind](session, task, outputs, progress)
 
 
+def _save(
+    session: Session,
+    output: MapOutput,
+    maps: np.ndarray,
+    total: np.ndarray,
+    degenerate: np.ndarray,
+    ill_conditioned: np.ndarray | None = None,
+) -> None:
+    """Keep the maps [i, H, W] of a block, and of each person the numbers of pair maps [i]."""
+    ill = np.zeros_like(total) if ill_conditioned is None else ill_conditioned
+    counts = {"total": total, "degenerate": degenerate, "ill_conditioned": ill}
+    session.store.save(output.key, {"maps": maps, **counts})
+
+
 def _gradient_maps(
     session: Session, task: MapTask, outputs: Sequence[MapOutput], progress: Progress
 ) -> None:
@@ -90,8 +104,8 @@ def _gradient_maps(
         )
         for output, config in configs.items():
             made = maps[config]
-            arrays = {"maps": made.maps, "total": made.total, "degenerate": made.degenerate}
-            session.store.save(output.key, arrays)
+            counts = made.total, made.degenerate, made.ill_conditioned
+            _save(session, output, made.maps, *counts)
 
 
 def _white_box(session: Session, name: str) -> WhiteBox:
@@ -127,8 +141,7 @@ def _perturbation_maps(
             masked = _Masked(session, name, masks, person)
             made.append(perturbation_identity_map(masks, masked, clean[person.rows], pairs))
         maps, total, degenerate = zip(*made, strict=True)
-        arrays = {"maps": np.stack(maps), "total": total, "degenerate": degenerate}
-        session.store.save(output.key, {key: np.asarray(value) for key, value in arrays.items()})
+        _save(session, output, np.stack(maps), np.array(total), np.array(degenerate))
 
 
 class _Masked(Sequence[Any]):
@@ -174,12 +187,9 @@ def _frame_maps(
             options=dict(spec.options),
             progress=progress,
         )
-        arrays = {
-            "maps": np.stack([one.map for one in made]),
-            "total": np.ones(len(people), np.int64),
-            "degenerate": np.array([one.degenerate for one in made], np.int64),
-        }
-        session.store.save(output.key, arrays)
+        degenerate = np.array([one.degenerate for one in made], np.int64)
+        maps, total = np.stack([one.map for one in made]), np.ones(len(people), np.int64)
+        _save(session, output, maps, total, degenerate)
 
 
 def _contents(
@@ -202,8 +212,7 @@ def _baseline_maps(
             for one in people
         ]
         counts = np.ones(len(people), np.int64)
-        arrays = {"maps": np.stack(maps), "total": counts, "degenerate": np.zeros_like(counts)}
-        session.store.save(output.key, arrays)
+        _save(session, output, np.stack(maps), counts, np.zeros_like(counts))
 
 
 _Maker = Callable[[Session, MapTask, Sequence[MapOutput], Progress], None]

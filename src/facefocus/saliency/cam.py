@@ -15,7 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from facefocus.saliency.methods import (
+    GRADIENT_ERROR,
     METHODS,
+    BoundedFunction,
     CamFunction,
     Choice,
     GradientMethod,
@@ -36,11 +38,13 @@ def gradient_method(
     version: int,
     scale_invariant: bool,
     options: Mapping[str, Option] | None = None,
+    bounded: BoundedFunction | None = None,
 ) -> Callable[[CamFunction], CamFunction]:
     """Decorator that registers a CAM function under `name` as a `GradientMethod`."""
 
     def add(function: CamFunction) -> CamFunction:
-        METHODS.add(name, GradientMethod(name, function, version, scale_invariant, options or {}))
+        method = GradientMethod(name, function, version, scale_invariant, options or {}, bounded)
+        METHODS.add(name, method)
         return function
 
     return add
@@ -145,20 +149,38 @@ def _leading(gram: Float[np.ndarray, "k k"]) -> Float[np.ndarray, " k"]:
     return unit
 
 
+def bounded_plus_plus(
+    activation: Float[Tensor, "n k h w"], gradient: Float[Tensor, "n k h w"], options: Options
+) -> tuple[Float[Tensor, "n h w"], Float[Tensor, " n"]]:
+    """Maps of `grad_cam_plus_plus`, and how much they may change (see `BoundedFunction`).
+
+    With errors of a share e in every gradient, a denominator D stays |D| - e |g dD/dg| away from 0,
+    and no slope is steeper than there; where that is nothing, the bound is infinite.
+    """
+    totals = activation.sum(dim=(2, 3), keepdim=True, dtype=torch.float64)
+    weights, errors = _WEIGHTS[options["variant"]](totals, gradient.relu().double())
+    change = (activation.abs() * errors[:, :, None, None]).sum(dim=1).amax(dim=(1, 2))
+    # Infinity times an activation of 0: whether it is 0 is a matter of rounding, too.
+    return _weighted(activation, weights), change.nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
 @gradient_method(
     "grad-cam++",
-    version=1,
+    version=2,
     scale_invariant=False,
     options={"variant": Choice("equation", ("equation", "epsilon", "normalized"))},
+    bounded=bounded_plus_plus,
 )
 def grad_cam_plus_plus(
     activation: Float[Tensor, "n k h w"], gradient: Float[Tensor, "n k h w"], options: Options
 ) -> Float[Tensor, "n h w"]:
-    """Grad-CAM++ (Chattopadhay et al., 2018): relu(sum_k weight_k A_k).
+    """Grad-CAM++ (Chattopadhay et al., 2018): relu(sum_k weight_k A_k), in float64.
 
     weight_k = sum_ij alpha * relu(g_k), so an alpha where g <= 0 enters with weight 0 and is no
     part of the sum, whatever its value (0 * infinity adds nothing here). A non-finite alpha that
     does enter makes the map NaN, that is degenerate.
+
+    At early layers 2 + (sum A_k) g comes near 0: sums in float32 would decide what the map is.
 
     Args:
         activation: A.
@@ -168,38 +190,63 @@ def grad_cam_plus_plus(
             ``normalized``: the alphas of ``equation`` that enter (g > 0), divided by their sum
             in the channel; a channel where none enters has weight 0.
     """
-    weights = _WEIGHTS[options["variant"]]
-    totals = activation.sum(dim=(2, 3), keepdim=True)
-    return _weighted(activation, weights(totals, gradient.relu()))
+    return bounded_plus_plus(activation, gradient, options)[0]
 
 
-def _equation(totals: Tensor, positive: Tensor) -> Tensor:
-    """Sum of g / (2 + S g) over g > 0; where g <= 0 the term is 0 / 2.
-
-    Args:
-        totals: S = sum_ij A, [n, K, 1, 1].
-        positive: relu(g), [n, K, h, w]; overwritten.
-    """
-    denominators = (totals * positive).add_(2.0)
-    return positive.div_(denominators).sum(dim=(2, 3))
+#: (S = sum_ij A [n, K, 1, 1], relu(g) [n, K, h, w], both float64)
+#: -> weights [n, K] and what an error of `GRADIENT_ERROR` may change them by [n, K]
+_Weights = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def _epsilon(totals: Tensor, positive: Tensor) -> Tensor:
+def _sum(terms: Tensor) -> Tensor:
+    return terms.sum(dim=(2, 3))
+
+
+def _least(denominators: Tensor, changes: Tensor) -> Tensor:
+    """Least |D| under the error, from D and g dD/dg; 0 where D may vanish."""
+    return (denominators.abs() - GRADIENT_ERROR * changes.abs()).relu_()
+
+
+def _equation(totals: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of f = g / D over g > 0, with D = 2 + S g: g f' = 2 g / D^2."""
+    products = totals * positive
+    denominators = products + 2.0
+    least = _least(denominators, products).square_()
+    changes = (2.0 * GRADIENT_ERROR) * _sum(positive / least)
+    return _sum(positive / denominators), changes
+
+
+def _epsilon(totals: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of f = g^3 / D, with D = 2 g^2 + S g^3 + e: g f' = g^3 (2 g^2 + 3 e) / D^2."""
     squares = positive.square()
-    denominators = (totals * positive).add_(2.0).mul_(squares).add_(EPSILON)
-    return squares.mul_(positive).div_(denominators).sum(dim=(2, 3))
+    cubes = squares * positive
+    denominators = (totals * cubes).add_(squares, alpha=2.0).add_(EPSILON)
+    least = _least(denominators, 4.0 * squares + 3.0 * (totals * cubes).abs()).square_()
+    slopes = cubes * (2.0 * squares + 3.0 * EPSILON) / least
+    return _sum(cubes / denominators), GRADIENT_ERROR * _sum(slopes)
 
 
-def _normalized(totals: Tensor, positive: Tensor) -> Tensor:
+def _normalized(totals: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    """w = sum of a g / sum of a over g > 0, with a = 1 / (2 + S g): g a' = -S g a^2.
+
+    w' - w = sum of ((a' - a)(g - w) + a' (g' - g)) / sum of a'.
+    """
     entering = positive > 0
-    alphas = (totals * positive).add_(2.0).reciprocal_().mul_(entering)
-    sums = alphas.sum(dim=(2, 3))
-    weights = alphas.mul_(positive).sum(dim=(2, 3))
+    products = totals * positive
+    alphas = (products + 2.0).reciprocal_().mul_(entering)
+    sums = _sum(alphas)
+    weights = _sum(alphas * positive)
     # Where nothing enters, the weight is 0 already (or NaN, from a NaN gradient): keep it.
-    return torch.where(entering.flatten(2).any(dim=2), weights / sums, weights)
+    weights = torch.where(entering.flatten(2).any(dim=2), weights / sums, weights)
+    least = _least(products + 2.0, products).square_()
+    off = GRADIENT_ERROR * products.abs() / least
+    parts = off * (positive - weights[:, :, None, None]).abs() * entering
+    parts += GRADIENT_ERROR * (alphas.abs() + off) * positive
+    room = (sums.abs() - _sum(off * entering)).relu_()
+    return weights, torch.where(entering.flatten(2).any(dim=2), _sum(parts) / room, 0.0)
 
 
-_WEIGHTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+_WEIGHTS: dict[str, _Weights] = {
     "equation": _equation,
     "epsilon": _epsilon,
     "normalized": _normalized,

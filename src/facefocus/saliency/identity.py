@@ -53,11 +53,13 @@ class IdentityMaps:
         maps: Mean of the normalized pair maps; zeros where none is left; always finite.
         total: Pair maps, over all layers of a group.
         degenerate: Those of them that were left out of the average.
+        ill_conditioned: Those in the average that are hardly reproducible: see `BEARABLE`.
     """
 
     maps: Float32[np.ndarray, "i h w"]
     total: Int[np.ndarray, " i"]
     degenerate: Int[np.ndarray, " i"]
+    ill_conditioned: Int[np.ndarray, " i"]
 
 
 def minmax_normalize(
@@ -302,26 +304,32 @@ class _References:
 
 
 class _Sums:
-    """Sums of normalized pair maps and how many went in, per stream and slot."""
+    """Sums of normalized pair maps, how many went in, and how many of these are ill-conditioned."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.maps: dict[Stream, np.ndarray] = {}
         self.kept: dict[Stream, np.ndarray] = {}
+        self.ill: dict[Stream, np.ndarray] = {}
 
-    def add(self, stream: Stream, where: slice, maps: np.ndarray, kept: np.ndarray) -> None:
-        """Add maps [m, h, w] and the count of maps behind each [m] at the slots `where`."""
+    def add(
+        self, stream: Stream, where: slice, maps: np.ndarray, kept: np.ndarray, ill: np.ndarray
+    ) -> None:
+        """Add maps [m, h, w] and the counts of maps behind each [m] at the slots `where`."""
         if stream not in self.maps:
             self.maps[stream] = np.zeros((self.slots, *maps.shape[1:]))
             self.kept[stream] = np.zeros(self.slots, np.int64)
+            self.ill[stream] = np.zeros(self.slots, np.int64)
         self.maps[stream][where] += maps
         self.kept[stream][where] += kept
+        self.ill[stream][where] += ill
 
     def add_slot(self, other: _Sums, slot: int) -> None:
         """Add one slot of `other`, an image's sums, to the only slot of these, an identity's."""
         one = slice(slot, slot + 1)
         for stream in other.maps:
-            self.add(stream, slice(0, 1), other.maps[stream][one], other.kept[stream][one])
+            counts = other.kept[stream][one], other.ill[stream][one]
+            self.add(stream, slice(0, 1), other.maps[stream][one], *counts)
 
 
 def _chunk_sums(
@@ -373,9 +381,8 @@ def _add_family(
             for cam, goals in cams.items():
                 factors = {goal: scales[goal][part] for goal in goals}
                 maps = _pair_maps(plan, cam, activation[part], gradient[part], factors)
-                for goal, (normalized, usable) in maps:
-                    kept = usable.cpu().numpy()
-                    sums.add(Stream(layer, cam, goal), part, normalized.cpu().numpy(), kept)
+                for goal, made in maps:
+                    sums.add(Stream(layer, cam, goal), part, *(one.cpu().numpy() for one in made))
 
 
 def _blocks(images: int, floats: int) -> Iterator[slice]:
@@ -383,7 +390,8 @@ def _blocks(images: int, floats: int) -> Iterator[slice]:
     return (slice(start, min(start + step, images)) for start in range(0, images, step))
 
 
-_Normalized = tuple[Tensor, Tensor]
+#: Normalized maps, which of them are usable, and which of these are ill-conditioned.
+_Normalized = tuple[Tensor, Tensor, Tensor]
 
 
 def _pair_maps(
@@ -397,7 +405,9 @@ def _pair_maps(
     method, options = plan.methods[cam], dict(cam.options)
 
     def maps(scaled: Tensor) -> _Normalized:
-        return minmax_normalize(method.function(activation, scaled, options))
+        made, ill = method.maps(activation, scaled, options)
+        normalized, usable = minmax_normalize(made)
+        return normalized, usable, usable & ill
 
     if not method.scale_invariant:
         for goal, factor in factors.items():
@@ -413,8 +423,9 @@ def _pair_maps(
                 continue
             if sign not in by_sign:
                 by_sign[sign] = maps(gradient if sign > 0 else -gradient)
-            normalized, usable = by_sign[sign]
-            yield goal, (normalized.where(chosen[:, None, None], 0.0), usable & chosen)
+            normalized, *counted = by_sign[sign]
+            usable, ill = (one & chosen for one in counted)
+            yield goal, (normalized.where(chosen[:, None, None], 0.0), usable, ill)
 
 
 # The result ---------------------------------------------------------------------------------------
@@ -443,13 +454,16 @@ class _Results:
     plan: StreamPlan
     maps: Mapping[CamConfig, np.ndarray]
     kept: Mapping[CamConfig, np.ndarray]
+    ill: Mapping[CamConfig, np.ndarray]
 
     @classmethod
     def empty(cls, plan: StreamPlan, count: int, frame: tuple[int, int]) -> _Results:
         """Zeros for `count` identities."""
         maps = {config: np.zeros((count, *frame), np.float32) for config in plan.streams}
-        kept = {config: np.zeros(count, np.int64) for config in plan.streams}
-        return cls(plan, maps, kept)
+        kept, ill = (
+            {config: np.zeros(count, np.int64) for config in plan.streams} for _ in range(2)
+        )
+        return cls(plan, maps, kept, ill)
 
     def put(self, identity: int, framed: Mapping[Stream, np.ndarray], sums: _Sums) -> None:
         """Each configuration's mean over those of its layers that have a map."""
@@ -460,6 +474,7 @@ class _Results:
             for stream in streams:
                 if stream in sums.kept:
                     self.kept[config][identity] += sums.kept[stream][0]
+                    self.ill[config][identity] += sums.ill[stream][0]
 
     def finished(self, pairs: Int[np.ndarray, " i"]) -> dict[CamConfig, IdentityMaps]:
         """The results, given the number of pairs of each identity."""
@@ -468,6 +483,7 @@ class _Results:
                 maps=self.maps[config],
                 total=pairs * len(streams),
                 degenerate=pairs * len(streams) - self.kept[config],
+                ill_conditioned=self.ill[config],
             )
             for config, streams in self.plan.streams.items()
         }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 from torch import Tensor
 
@@ -135,6 +136,15 @@ METHODS: Registry[Method] = Registry(
 
 #: activation [n, K, h, w], gradient [n, K, h, w], options -> map [n, h, w]
 CamFunction = Callable[[Tensor, Tensor, Options], Tensor]
+#: The same -> map [n, h, w], and the most that any of its pixels may change [n] where every
+#: gradient is off by a share of `GRADIENT_ERROR`
+BoundedFunction = Callable[[Tensor, Tensor, Options], tuple[Tensor, Tensor]]
+
+#: Relative error of a gradient that a map has to bear: what float32 leaves of it in a network.
+GRADIENT_ERROR = 1e-6
+#: A map is ill-conditioned where that error may change a pixel by more than this share of the
+#: map's range: on another machine it may be another map.
+BEARABLE = 0.01
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,7 @@ class GradientMethod(_WithOptions):
         scale_invariant: Whether a positive factor on the gradient changes only the map's factor,
             so that objectives of one family share their maps.
         options: Its options by name.
+        bounded: Of a method whose maps may be ill-conditioned: `function` with its bound.
     """
 
     name: str
@@ -154,10 +165,21 @@ class GradientMethod(_WithOptions):
     version: int
     scale_invariant: bool
     options: Mapping[str, Option] = field(default_factory=dict)
+    bounded: BoundedFunction | None = None
 
     kind: ClassVar[Kind] = "gradient"
     needs_layer: ClassVar[bool] = True
     needs_objective: ClassVar[bool] = True
+
+    def maps(
+        self, activation: Tensor, gradient: Tensor, options: Options
+    ) -> tuple[Tensor, Tensor]:
+        """Maps [n, h, w], and which of them are ill-conditioned [n]."""
+        if self.bounded is None:
+            made = self.function(activation, gradient, options)
+            return made, torch.zeros(len(made), dtype=torch.bool, device=made.device)
+        made, change = self.bounded(activation, gradient, options)
+        return made, change > BEARABLE * (made.amax(dim=(1, 2)) - made.amin(dim=(1, 2)))
 
 
 @runtime_checkable
