@@ -168,7 +168,7 @@ def test_lines_and_json(faces: Path) -> None:
     assert lines[1] == f"threshold {table['threshold'][0]:.4f} (eer)"
     assert lines[2] == (
         "layer-cam 1 deletion 0.5250 (lower is better) insertion 0.9750 (higher is better)"
-        " degenerate 20"
+        " degenerate 20 ill-conditioned 0"
     )
     assert lines[3].startswith("random deletion 0.") and len(lines) == 4
     curves = json.loads(json.dumps(as_json(table)))
@@ -214,7 +214,7 @@ def some() -> pairwise.PairFrames:
 
 @pytest.mark.parametrize("name", ["grad-cam", "grad-cam++"])
 def test_a_map_is_the_mean_over_layers_of_one_ordered_pair(
-    name: str, some: pairwise.PairFrames
+    name: str, some: pairwise.PairFrames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By plain autograd on one pair at a time, at layers 2 and 3 of the tiny network."""
     recognizer, method = tiny_recognizer(), METHODS[name]
@@ -223,6 +223,11 @@ def test_a_map_is_the_mean_over_layers_of_one_ordered_pair(
         recognizer, method, some, layer="output", objective=parse_objective("cosine")
     )
     assert made.degenerate == 0
+    monkeypatch.setattr("facefocus.saliency.methods.BEARABLE", 0.0)
+    shaky = pairwise.cam_pair_maps(
+        recognizer, method, some, layer="output", objective=parse_objective("cosine")
+    )
+    assert shaky.ill_conditioned == (19 if name == "grad-cam++" else 0)
     for place in (0, 7, 18):
         probe = some.frames[[some.first[place]] * 2]
         reference = torch.from_numpy(recognizer.embed(some.frames[[some.second[place]]]))

@@ -127,6 +127,7 @@ def test_a_row_is_what_a_plain_loop_over_the_definitions_gives(
     assert row["cosine"] == pytest.approx(math.fsum(pairs) / len(pairs), abs=1e-6)
     assert row["rate"] == np.mean([score >= row["threshold"] for score in pairs])
     assert row["images"] == 6 and row["pairs"] == 30 and row["maps"] == 30
+    assert row["maps_ill_conditioned"] == 0
 
 
 def test_one_layer_by_two_names_is_computed_once(finished: Path, painted: Path) -> None:

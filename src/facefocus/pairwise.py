@@ -72,10 +72,12 @@ class PairMaps:
     Attributes:
         maps: In [0, 1]; zeros where degenerate, that is pixels in random order.
         degenerate: How many carry no ranking.
+        ill_conditioned: How many of the others are hardly reproducible, at any of their layers.
     """
 
     maps: Float32[np.ndarray, "p h w"]
     degenerate: int
+    ill_conditioned: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def pair_level(
     Returns:
         A row for each method, mode (``deletion``, ``insertion``) and share of the pixels:
         faces, model, method, layer, fill, seed, threshold_rule, threshold, pairs, mated,
-        degenerate, mode, share, accuracy, and the area under the whole curve.
+        degenerate, ill_conditioned, mode, share, accuracy, and the area under the whole curve.
 
     Raises:
         UserError: The face set, the recognizer or a name is wrong, or a method works on people.
@@ -192,7 +194,7 @@ def report_lines(table: pl.DataFrame) -> Iterator[str]:
         yield (
             f"{name} deletion {area['deletion']:.4f} (lower is better)"
             f" insertion {area['insertion']:.4f} (higher is better)"
-            f" degenerate {rows['degenerate'][0]}"
+            f" degenerate {rows['degenerate'][0]} ill-conditioned {rows['ill_conditioned'][0]}"
         )
 
 
@@ -287,6 +289,7 @@ def _table(choice: _Choice, made: PairMaps, curves: PairCurves) -> pl.DataFrame:
             pl.lit(choice.name).alias("method"),
             pl.lit(choice.layer, dtype=pl.String).alias("layer"),
             pl.lit(made.degenerate).alias("degenerate"),
+            pl.lit(made.ill_conditioned).alias("ill_conditioned"),
             pl.lit(mode).alias("mode"),
             pl.all(),
             pl.lit(area).alias("area"),
@@ -353,7 +356,7 @@ def cam_pair_maps(
     """
     frame = (pairs.frames.shape[1], pairs.frames.shape[2])
     layers, options = recognizer.layers().resolve(layer), method.resolve_options({})
-    parts = []
+    parts, shaky = [], []
     for start in range(0, len(pairs.first), CHUNK):
         # Always full: what an image's map is must not depend on how many are in its company.
         places = np.minimum(np.arange(start, start + CHUNK), len(pairs.first) - 1)
@@ -363,16 +366,16 @@ def cam_pair_maps(
             e_b = references.to(e_a)
             scale = objective.scale(e_a, e_b)[:, None, None, None]
             gradients = captured.gradients(objective.direction(e_a, e_b))
-            total = torch.zeros(CHUNK, *frame)
+            total, ill = torch.zeros(CHUNK, *frame), torch.zeros(CHUNK, dtype=torch.bool)
             for index in layers:
-                maps = method.function(
-                    captured.activations[index], gradients[index] * scale, options
-                )
-                normalized, _ = minmax_normalize(maps)
+                made = method.maps(captured.activations[index], gradients[index] * scale, options)
+                normalized, usable = minmax_normalize(made[0])
+                ill |= (usable & made[1]).cpu()
                 total += recognizer.preprocessing.to_frame(normalized.float().cpu(), frame)
         parts.append(total[: len(pairs.first) - start])
+        shaky.append(ill[: len(pairs.first) - start])
         progress("maps", min(start + CHUNK, len(pairs.first)), len(pairs.first))
-    return _collected(torch.cat(parts))
+    return _collected(torch.cat(parts), torch.cat(shaky))
 
 
 def masked_pair_maps(
@@ -397,6 +400,7 @@ def masked_pair_maps(
     return _collected(torch.from_numpy(np.concatenate(parts)))
 
 
-def _collected(maps: torch.Tensor) -> PairMaps:
+def _collected(maps: torch.Tensor, ill: torch.Tensor | None = None) -> PairMaps:
     normalized, usable = minmax_normalize(maps)
-    return PairMaps(normalized.float().cpu().numpy(), int((~usable).sum()))
+    shaky = 0 if ill is None else int((usable & ill).sum())
+    return PairMaps(normalized.float().cpu().numpy(), int((~usable).sum()), shaky)

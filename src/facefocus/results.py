@@ -78,6 +78,7 @@ SCHEMA: dict[str, Any] = {
     "masked_share": pl.Float64,
     "maps": pl.Int64,
     "maps_degenerate": pl.Int64,
+    "maps_ill_conditioned": pl.Int64,
     "degenerate": pl.Boolean,
     "draws": pl.Int64,
 }
@@ -135,6 +136,7 @@ class _Part:
     fold: int
     maps: int
     degenerate: int
+    ill_conditioned: int
     truth: Mapping[str, float]
 
 
@@ -165,6 +167,7 @@ def _gather(
                     fold=block.fold,
                     maps=int(made["total"][index]),
                     degenerate=int(made["degenerate"][index]),
+                    ill_conditioned=int(made["ill_conditioned"][index]),
                     truth={name: float(found[index, place]) for name, found in truth.items()},
                 )
                 parts[columns, budget, person.name].append(part)
@@ -201,6 +204,7 @@ def _gather_oracle(
                 fold=fold,
                 maps=1,
                 degenerate=0,
+                ill_conditioned=0,
                 truth={},
             )
             key = tuple((columns | {"on_degenerate": policy}).items())
@@ -311,8 +315,9 @@ def _row(
     person, pixels = parts[0].person, math.prod(session.frame)
     folds = {part.fold: part for part in parts}
     area = _mean(part.area for part in parts)
-    maps, degenerate = (
-        sum(getattr(part, name) for part in folds.values()) for name in ("maps", "degenerate")
+    maps, degenerate, ill_conditioned = (
+        sum(getattr(part, name) for part in folds.values())
+        for name in ("maps", "degenerate", "ill_conditioned")
     )
     return {
         "experiment": experiment.name,
@@ -340,6 +345,7 @@ def _row(
         "masked_share": None if area is None else area / pixels,
         "maps": maps,
         "maps_degenerate": degenerate,
+        "maps_ill_conditioned": ill_conditioned,
         "degenerate": maps == degenerate,
         "draws": len(parts) // len(folds),
         **{name: _mean(part.truth[name] for part in parts) for name in parts[0].truth},

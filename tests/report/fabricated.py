@@ -27,7 +27,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "threshold": 0.29, "seed": 0, "identity": "Ada", "images": 4, "pairs": 12,
         "clean_cosine": 0.6, "cosine": 0.5, "clean_rate": 1.0, "rate": 0.75, "budget_pixels": 125,
         "masked_pixels": 125.0, "masked_share": 125 / PIXELS, "maps": 12, "maps_degenerate": 0,
-        "degenerate": False, "draws": 1,
+        "maps_ill_conditioned": 0, "degenerate": False, "draws": 1,
     }  # fmt: skip
     if changes.get("method") == "random":
         base.update(dict.fromkeys(("source", "layer", "layer_calls", "objective"), None))

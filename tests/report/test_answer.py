@@ -117,7 +117,7 @@ def test_checks_find_nothing_in_a_clean_run() -> None:
     ]  # fmt: skip
     found_all = checks(run(*shown))
     assert [check.title for check in found_all if not check.good] == []
-    assert len(found_all) == 8
+    assert len(found_all) == 9
 
 
 def test_checks_find_what_is_wrong() -> None:
@@ -127,6 +127,8 @@ def test_checks_find_what_is_wrong() -> None:
     maps = found(summary, "has a map")
     assert not maps.good and "grad-cam (layer N): 100 % of identities" in maps.detail
     assert "stay untouched" in maps.detail
+    unstable = found(run({"maps_ill_conditioned": 3}), "made again")
+    assert not unstable.good and "grad-cam (layer N), 25 %" in unstable.detail
     assert not found(summary, "random pixels").good
     assert not found(summary, "other images").good
     # Unaffected because there was no map: said, but no further alarm.

@@ -325,7 +325,7 @@ def test_run_with_everything_has_every_section_in_order(tmp_path: Path) -> None:
                  "Kendall's tau", "Share of oracle", "Of white-box"):  # fmt: skip
         assert said in page.text
     marks = [attributes["class"] for name, attributes in page.tags if name == "li"]
-    assert marks == ["good"] * 8
+    assert marks == ["good"] * 9
     everything = pl.read_csv(run / "report" / "summary.csv", infer_schema_length=None)
     assert set(everything["control"].drop_nulls()) == {
         "shifted", "other", "population", "pixels", "blocks"

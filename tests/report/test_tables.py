@@ -32,6 +32,7 @@ def small() -> pl.DataFrame:
             masked_share=0.0 if name == "Di" else 0.01,
             maps=10,
             maps_degenerate={"Di": 10, "Bo": 1}.get(name, 0),
+            maps_ill_conditioned={"Bo": 4, "Cy": 2}.get(name, 0),
             degenerate=name == "Di",
         )
         for name in PEOPLE
@@ -75,6 +76,7 @@ def test_audit_by_hand(small: pl.DataFrame) -> None:
     assert (got["identities"], got["scored"], got["images"], got["pairs"]) == (4, 4, 16, 48)
     assert got["degenerate_share"] == 0.25
     assert got["maps_degenerate_share"] == pytest.approx(11 / 40)
+    assert got["maps_ill_conditioned_share"] == pytest.approx(6 / 40)
     assert got["area_mean"] == pytest.approx(0.0075)
     assert got["area_max"] == 0.01
     assert got["over_budget_share"] == 0.0
@@ -196,8 +198,8 @@ def everywhere(summary: pl.DataFrame) -> dict[str, str]:
 
 def test_every_rendering_has_the_audit(small: pl.DataFrame) -> None:
     titles = [one.title for one in columns.columns(small) if one.audit]
-    assert titles == ["Scored", "No map", "Flat maps", "Area mean", "Area max", "Over budget",
-                      "Same scores"]  # fmt: skip
+    assert titles == ["Scored", "No map", "Flat maps", "Ill-conditioned", "Area mean", "Area max",
+                      "Over budget", "Same scores"]  # fmt: skip
     found = everywhere(small)
     for kind in ("markdown", "html", "latex"):
         assert all(title in found[kind] for title in titles), kind

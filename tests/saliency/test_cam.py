@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -8,7 +9,12 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from facefocus.errors import UserError
-from facefocus.saliency.cam import grad_cam, grad_cam_plus_plus, layer_cam
+from facefocus.saliency.cam import (
+    bounded_plus_plus,
+    grad_cam,
+    grad_cam_plus_plus,
+    layer_cam,
+)
 from facefocus.saliency.methods import METHODS, Choice, GradientMethod, Method
 
 # One image, two channels of 2x2. mean(g_0) = 0.032 / 4 = 0.008, mean(g_1) = 0; S = (7, 12).
@@ -17,7 +23,7 @@ G = torch.tensor([[[[0.128, 0.0], [0.0, -0.096]], [[0.0, -0.096], [0.096, 0.0]]]
 
 
 def close(found: Tensor, expected: list[list[float]]) -> None:
-    torch.testing.assert_close(found, torch.tensor([expected]), rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(found.float(), torch.tensor([expected]), rtol=1e-5, atol=1e-9)
 
 
 def plus_plus(activation: Tensor, gradient: Tensor, variant: str) -> Tensor:
@@ -107,6 +113,94 @@ def test_a_negative_denominator_is_taken_as_it_is() -> None:
     # S = -8, g = .5: alpha = 1 / (2 - 4) = -.5, weight = -.25; times A = (-2, -6).
     a, g = torch.tensor([[[[-2.0, -6.0]]]]), torch.tensor([[[[0.5, 0.0]]]])
     close(plus_plus(a, g, "equation"), [[0.5, 1.5]])
+
+
+# Near a vanishing denominator ---------------------------------------------------------------------
+
+
+def bounded(activation: Tensor, gradient: Tensor, variant: str) -> tuple[Tensor, Tensor]:
+    return bounded_plus_plus(activation, gradient, {"variant": variant})
+
+
+def near_a_pole() -> tuple[Tensor, Tensor]:
+    """Two channels of 16 x 16; in the first, 2 + S g is some -3e-6 at one pixel."""
+    rng = torch.Generator().manual_seed(0)
+    a = torch.randn(1, 2, 16, 16, generator=rng)
+    g = 0.02 * torch.rand(1, 2, 16, 16, generator=rng)
+    a[0, 0] -= 1.0
+    total = float(a[0, 0].double().sum())
+    g[0, 0, 3, 3] = -2.0 / total * (1 + 1.5e-6)
+    return a, g
+
+
+def exact_map(a: Tensor, g: Tensor) -> Tensor:
+    """The definition in fractions: no rounding but the last."""
+    zero = Fraction(0)
+    total = [zero] * a[0, 0].numel()
+    for channel, gradients in zip(a[0].flatten(1).tolist(), g[0].flatten(1).tolist(), strict=True):
+        values = [Fraction(x) for x in channel]
+        s = sum(values, zero)
+        positive = [Fraction(x) for x in gradients if x > 0]
+        weight = sum((x * x / (2 * x * x + s * x**3) * x for x in positive), zero)
+        total = [found + weight * value for found, value in zip(total, values, strict=True)]
+    found = torch.tensor([float(max(zero, value)) for value in total], dtype=torch.float64)
+    return found.reshape(a[0, 0].shape)
+
+
+def test_a_denominator_near_zero_is_exact() -> None:
+    """In float32, the sum of A alone is off by more than this denominator."""
+    a, g = near_a_pole()
+    denominator = 2 + float(a[0, 0].double().sum()) * float(g[0, 0, 3, 3])
+    assert -1e-5 < denominator < -1e-6
+    found = plus_plus(a, g, "equation")[0]
+    torch.testing.assert_close(found, exact_map(a, g), rtol=1e-6, atol=0)
+
+
+def test_the_bound_by_hand() -> None:
+    # S = 4, g = (.5, 0): D = 4, S g = 2: 2 g e / (4 - 2 e)^2 = e / 16; the largest |A| is 3.
+    a, g = torch.tensor([[[[3.0, 1.0]]]]), torch.tensor([[[[0.5, 0.0]]]])
+    maps, change = bounded(a, g, "equation")
+    close(maps, [[0.375, 0.125]])
+    torch.testing.assert_close(change, torch.tensor([3e-6 / 16]).double(), rtol=1e-5, atol=0)
+    # S = -4 and the float32 after .5: D = -2.4e-7, and S g may be off by 2e-6: D may vanish.
+    a = torch.tensor([[[[-3.0, -1.0]]]])
+    g = torch.nextafter(torch.tensor([[[[0.5, 0.0]]]]), torch.tensor(1.0)) * (g > 0)
+    maps, change = bounded(a, g, "equation")
+    assert maps.isfinite().all() and change.isinf().all()
+
+
+@pytest.mark.parametrize("variant", ["equation", "epsilon", "normalized"])
+def test_no_error_of_a_millionth_changes_a_map_by_more_than_the_bound(variant: str) -> None:
+    """Random signs, and all alike; S is some -8 to 8 and g to 1, so that denominators vanish."""
+    rng = torch.Generator().manual_seed(2)
+    scale = {"equation": 1.0, "epsilon": 1e-3, "normalized": 1.0}[variant]
+    a = torch.randn(300, 3, 4, 4, generator=rng).double() / scale
+    g = torch.randn(300, 3, 4, 4, generator=rng).double() * scale
+    maps, bound = bounded(a, g, variant)
+    largest = torch.zeros(300).double()
+    alike = [torch.full_like(g, -1.0), torch.full_like(g, 1.0)]
+    mixed = [2.0 * torch.randint(0, 2, g.shape, generator=rng).double() - 1 for _ in range(10)]
+    for signs in alike + mixed:
+        moved, _ = bounded(a, g * (1 + 1e-6 * signs), variant)
+        largest = torch.maximum(largest, (moved - maps).abs().amax(dim=(1, 2)))
+    usable = largest.isfinite()
+    assert (largest <= bound * (1 + 1e-4) + 1e-13)[usable].all()
+    # And it is no wild guess: a tenth of it is reached in the middle of the maps.
+    reached = (largest / bound)[usable & bound.isfinite() & (bound > 0)]
+    assert reached.median() > 0.1
+
+
+def test_a_method_says_which_maps_are_ill_conditioned() -> None:
+    method = METHODS["grad-cam++"]
+    assert isinstance(method, GradientMethod)
+    near = torch.cat([*near_a_pole()], dim=0)
+    a, g = near[:1].repeat(2, 1, 1, 1), near[1:].repeat(2, 1, 1, 1)
+    g[1, 0, 3, 3] = 0.01
+    maps, ill = method.maps(a, g, {"variant": "equation"})
+    assert ill.tolist() == [True, False] and maps.isfinite().all()
+    other = METHODS["layer-cam"]
+    assert isinstance(other, GradientMethod)
+    assert other.maps(a, g, {})[1].tolist() == [False, False]
 
 
 def every_cam() -> list[tuple[str, dict[str, str]]]:
@@ -208,7 +302,7 @@ def test_the_registry_holds_the_cams() -> None:
         method = METHODS[name]
         assert isinstance(method, GradientMethod) and isinstance(method, Method)
         assert (method.name, method.kind, method.scale_invariant) == (name, "gradient", invariant)
-        assert method.version == 1 and method.needs_layer and method.needs_objective
+        assert method.version >= 1 and method.needs_layer and method.needs_objective
 
 
 def test_options_are_resolved_and_checked() -> None:

@@ -431,6 +431,29 @@ def test_degenerate_maps_are_left_out_and_counted(monkeypatch: pytest.MonkeyPatc
     assert found.maps[1].tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
+def test_ill_conditioned_maps_are_counted_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Levels: 0 and 5 ramps, whose pixels may change by 2 % of the range in 5; 1 is a constant."""
+
+    def bounded(activation: Tensor, gradient: Tensor, options: object) -> tuple[Tensor, Tensor]:
+        levels = activation.mean(dim=(1, 2, 3)).round()
+        ramp = torch.arange(4.0).reshape(2, 2)
+        made = torch.stack([ramp * (level != 1) for level in levels])
+        return made, torch.where(levels == 0, 0.02, 0.06)
+
+    method = GradientMethod("odd", lambda *of: bounded(*of)[0], 1, True, {}, bounded)
+    monkeypatch.setitem(METHODS._entries, "odd", method)
+    levels = [0, 1, 5, 5, 0, 0]
+    frames = np.zeros((6, 2, 2, 3), np.uint8)
+    frames[..., 0] = np.array(levels)[:, None, None]
+    config = CamConfig("odd", "1")
+    model = recognizer(Level(), side=2, mean=0.0, std=1.0)
+    found = cam_identity_maps(model, frames, people(4, 2), [config], max_pairs=None, seed=0)[config]
+    assert found.total.tolist() == [12, 2]
+    assert found.degenerate.tolist() == [3, 0]
+    assert found.ill_conditioned.tolist() == [6, 0]
+    np.testing.assert_allclose(found.maps[0], [[0.0, 1 / 3], [2 / 3, 1.0]], atol=1e-7)
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_equal_images_are_degenerate(objective: str) -> None:
     frames = np.repeat(random_frames(1), 3, axis=0)

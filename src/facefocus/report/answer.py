@@ -188,6 +188,7 @@ def checks(summary: pl.DataFrame) -> list[Check]:
     return [
         _area(summary),
         _maps(mapped),
+        _stable(mapped),
         _unaffected(mapped),
         _random(summary),
         _control(mapped, "excess", "Compared with a control of the same shape", _SHAPE),
@@ -293,6 +294,21 @@ def _maps(mapped: pl.DataFrame) -> Check:
         title,
         f"Maps of {places} method-and-layer choices are flat or invalid for some people, most for "
         f"{place(worst)}: {percent(worst['degenerate_share'])} of identities; {'; '.join(said)}.",
+    )
+
+
+def _stable(mapped: pl.DataFrame) -> Check:
+    title, name = "Maps can be made again elsewhere", "maps_ill_conditioned_share"
+    bad = mapped.filter(pl.col(name) > 0)
+    if bad.is_empty():
+        return Check(True, title, "No map hangs on the last bits of its gradients.")
+    worst = bad.sort(name, descending=True, maintain_order=True).row(0, named=True)
+    return Check(
+        False,
+        title,
+        f"Of the pair maps of {place(worst)}, {percent(worst[name])} may change by more than 1 % of"
+        " their range where gradients are off by a millionth (ill-conditioned): another machine"
+        " may make others.",
     )
 
 

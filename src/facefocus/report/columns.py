@@ -128,6 +128,12 @@ _AUDIT_COLUMNS = (
     ),
     _share("No map", "degenerate_share", "Share of identities whose maps are all flat or invalid."),
     _share("Flat maps", "maps_degenerate_share", "Share of pair maps that carry no ranking."),
+    _share(
+        "Ill-conditioned",
+        "maps_ill_conditioned_share",
+        "Share of pair maps that may change by more than 1 % of their range where gradients are off"
+        " by a millionth (ill-conditioned): on another machine they may be others.",
+    ),
     _share("Area mean", "area_mean", "Mean share of the frame that was hidden.", 2),
     _share("Area max", "area_max", "Largest share of the frame hidden of any identity.", 2),
     _share("Over budget", "over_budget_share", "Share of identities with more hidden than asked."),

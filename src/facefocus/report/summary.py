@@ -112,7 +112,8 @@ def summarize(results: pl.DataFrame, *, controls: bool = False, seed: int = 0) -
 
 _SCORES = (
     "identity", "images", "pairs", "clean_cosine", "cosine", "clean_rate", "rate", "budget_pixels",
-    "masked_pixels", "masked_share", "maps", "maps_degenerate", "degenerate", "draws",
+    "masked_pixels", "masked_share", "maps", "maps_degenerate", "maps_ill_conditioned",
+    "degenerate", "draws",
 )  # fmt: skip
 
 #: Differences that are tested.
@@ -133,9 +134,9 @@ _FIGURES = (
 
 #: The audit of PROTOCOL section 9.1, in the order in which it is shown.
 _AUDIT = (
-    "identities", "scored", "degenerate_share", "maps_degenerate_share", "area_mean", "area_max",
-    "over_budget_share", "unaffected_share", "clean_fmr", "fmr", "images", "pairs", "maps", "draws",
-    "warning",
+    "identities", "scored", "degenerate_share", "maps_degenerate_share",
+    "maps_ill_conditioned_share", "area_mean", "area_max", "over_budget_share", "unaffected_share",
+    "clean_fmr", "fmr", "images", "pairs", "maps", "draws", "warning",
 )  # fmt: skip
 
 
@@ -351,7 +352,10 @@ def _audit(coded: pl.DataFrame) -> pl.DataFrame:
             identities=pl.len().cast(pl.Int64),
             scored=scored.sum().cast(pl.Int64),
             degenerate_share=pl.col("degenerate").mean(),
-            maps_degenerate_share=pl.when(maps > 0).then(pl.col("maps_degenerate").sum() / maps),
+            **{
+                f"{name}_share": pl.when(maps > 0).then(pl.col(name).sum() / maps)
+                for name in ("maps_degenerate", "maps_ill_conditioned")
+            },
             area_mean=pl.col("masked_share").mean(),
             area_max=pl.col("masked_share").max(),
             over_budget_share=over.mean(),

@@ -171,9 +171,7 @@ class GradientMethod(_WithOptions):
     needs_layer: ClassVar[bool] = True
     needs_objective: ClassVar[bool] = True
 
-    def maps(
-        self, activation: Tensor, gradient: Tensor, options: Options
-    ) -> tuple[Tensor, Tensor]:
+    def maps(self, activation: Tensor, gradient: Tensor, options: Options) -> tuple[Tensor, Tensor]:
         """Maps [n, h, w], and which of them are ill-conditioned [n]."""
         if self.bounded is None:
             made = self.function(activation, gradient, options)
