@@ -255,6 +255,13 @@ def test_broken_and_hostile_weights_are_one_line(command: Command) -> None:
     assert not Path("cache").exists()
 
 
+def test_names_from_files_cannot_steer_the_terminal(command: Command) -> None:
+    torch.save({"\x1b[2Jgone\x07.weight": torch.ones(2)}, "w.pth")
+    done = command("models", "add", "IR50", "w.pth")
+    assert done.code == 2 and r"first keys: '\x1b[2Jgone\x07.weight'" in done.err
+    assert done.err.rstrip("\n").isprintable()
+
+
 def test_weights_of_the_users_are_added(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "squeezenet-vggface2"
     entry = zoo.describe(name).model_copy(update={"sha256": None})

@@ -104,7 +104,7 @@ def machine(
     monkeypatch.delenv("SCIKIT_LEARN_DATA", raising=False)
     photos, pairs = lfw()
     packed = archive(tmp_path_factory.mktemp("lfw") / "lfw.tgz", photos).read_bytes()
-    known = dict(zoo._packaged())
+    known = dict(zoo.packaged())
     small = known["facenet-vggface2"].model_copy(update=SMALL)
     published = {
         faces.YUNET.name: b"stand-in of YuNet",
@@ -122,7 +122,7 @@ def machine(
         known["facenet-vggface2"] = small.model_copy(update=at("20180402-114759-vggface2.pt"))
         box = known["uniface-mobilenetv1-025"]
         known["uniface-mobilenetv1-025"] = box.model_copy(update=at("mobilenetv1_0.25.onnx"))
-        monkeypatch.setattr(zoo, "_packaged", lambda: known)
+        monkeypatch.setattr(zoo, "packaged", lambda: known)
         for table, key in ((faces.LFW_ARCHIVES, "original"),):
             moved = at(table[key].name)
             monkeypatch.setitem(
@@ -300,10 +300,10 @@ def test_another_file_than_the_published_one_is_refused_with_both_hashes(
 def test_without_a_pin_the_first_hash_is_kept_unless_the_file_does_not_fit(
     bare: Command, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = dict(zoo._packaged())
+    known = dict(zoo.packaged())
     moved = {"sha256": None, "pinned_by": ""}
     known["facenet-vggface2"] = known["facenet-vggface2"].model_copy(update=moved)
-    monkeypatch.setattr(zoo, "_packaged", lambda: known)
+    monkeypatch.setattr(zoo, "packaged", lambda: known)
     good = machine.site.files["/20180402-114759-vggface2.pt"]
     buffer = io.BytesIO()
     torch.save({"a.weight": torch.ones(2)}, buffer)

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from facefocus.console import shown_progress
-from facefocus.errors import UserError
+from facefocus.errors import UserError, escaped
 from facefocus.progress import Progress
 
 app = typer.Typer(
@@ -64,7 +64,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(escaped(str(error)), file=sys.stderr)
         raise SystemExit(2) from None
 
 
@@ -118,7 +118,7 @@ def fetch(
             )
         )
     for result in results:
-        print("\n".join(result.lines), file=sys.stdout if result.here else sys.stderr)
+        print(escaped("\n".join(result.lines)), file=sys.stdout if result.here else sys.stderr)
     if not all(result.here for result in results):
         raise typer.Exit(1)
     print(f"Next: {fetching.next_step(names)}")
@@ -611,11 +611,13 @@ def models_add(
     force: Annotated[bool, typer.Option("--force", help="Replace other weights.")] = False,
 ) -> None:
     """Check a weights file of yours, and keep a copy where it is found."""
-    from facefocus.models import zoo
+    from facefocus.models.add import add_weights
     from facefocus.models.preprocessing import read_words
 
     words = None if preprocessing is None else read_words(preprocessing)
-    path, lines = zoo.add(name, file, architecture=architecture, preprocessing=words, force=force)
+    path, lines = add_weights(
+        name, file, architecture=architecture, preprocessing=words, force=force
+    )
     _print_lines([*lines, f"weights {path}"])
 
 
@@ -629,7 +631,7 @@ def _accepted(terms: Iterable[str], yes: bool) -> bool:
 
 
 def _print_lines(lines: Iterable[str]) -> None:
-    print("\n".join(lines))
+    print(escaped("\n".join(lines)))
 
 
 @ls_app.command("models")

@@ -15,6 +15,7 @@ from facefocus.errors import UserError, did_you_mean
 from facefocus.faces.detect import DETECTOR_FILE
 from facefocus.faces.fetch import LFW_ARCHIVES, LFW_PAIRS, LFW_TERMS, YUNET, find_lfw
 from facefocus.models import zoo
+from facefocus.models.add import check_file
 from facefocus.progress import Progress, silent
 
 
@@ -216,5 +217,5 @@ def _recognizer(name: str) -> Item:
         (locations.cache_dir() / "models" / entry.file).parent,
         entry.present,
         by_hand=zoo.how_to_get(name) if not entry.url else f"Or: facefocus models add {name} FILE",
-        check=lambda path: zoo.check_file(name, path),
+        check=lambda path: check_file(name, path),
     )

@@ -12,6 +12,7 @@ from safetensors.torch import save, save_file
 
 from facefocus.errors import UserError
 from facefocus.models import zoo
+from facefocus.models.add import add_weights
 
 TINY = {
     "title": "Tiny IResNet",
@@ -43,7 +44,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def know(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     entries = {"tiny": zoo.Entry.model_validate(TINY | changes)}
-    monkeypatch.setattr(zoo, "_packaged", lambda: entries)
+    monkeypatch.setattr(zoo, "packaged", lambda: entries)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
@@ -60,7 +61,7 @@ def test_a_file_of_the_user_is_added(
         torch.save(state, mine)
     else:
         save_file(state, mine)
-    path, lines = zoo.add("TINY", mine)
+    path, lines = add_weights("TINY", mine)
     assert path == cache / "models/tiny/backbone.pth"
     assert path.read_bytes() == mine.read_bytes()
     assert list(path.parent.iterdir()) == [path]
@@ -95,10 +96,10 @@ def test_a_wrong_file_is_not_added(
     with pytest.raises(
         UserError, match="is not the published file of Tiny IResNet: its sha256 must be 1111"
     ):
-        zoo.add("tiny", mine)
+        add_weights("tiny", mine)
     mine.write_bytes(content()[:500])
     with pytest.raises(UserError, match="not a whole safetensors file"):
-        zoo.add("tiny", mine)
+        add_weights("tiny", mine)
     assert not cache.exists()
 
 
@@ -116,18 +117,18 @@ def test_weights_under_a_name_of_the_users_own(
     torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, mine)
     torch.save({key: value + 1 for key, value in state.items()}, other)
     words = {"channels": "bgr", "mean": [1, 2, 3]}
-    path, lines = zoo.add("mine", mine, architecture="tinynet", preprocessing=words)
+    path, lines = add_weights("mine", mine, architecture="tinynet", preprocessing=words)
     assert path == cache / "models/own/mine.weights"
     assert lines[0].startswith("mine, from epoch 9.PTH.TAR: not stated.")
     assert reading("mine") == {"size": [16, 16], "std": 127.5} | words
     frames = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
     first = zoo.load("mine").embed(frames)
     with pytest.raises(UserError, match=r"'mine' has other weights already: .*--force"):
-        zoo.add("mine", other, architecture="tinynet")
+        add_weights("mine", other, architecture="tinynet")
     assert np.array_equal(zoo.load("mine").embed(frames), first)
     torch.save({f"backbone.{key}": value for key, value in state.items()}, tmp_path / "same.pt")
-    zoo.add("mine", tmp_path / "same.pt", architecture="tinynet", preprocessing=words)
-    zoo.add("mine", other, architecture="tiny", force=True)
+    add_weights("mine", tmp_path / "same.pt", architecture="tinynet", preprocessing=words)
+    add_weights("mine", other, architecture="tiny", force=True)
     assert not np.allclose(zoo.load("mine").embed(frames), first)
     assert reading("mine") == TINY["preprocessing"]
     assert zoo.names() == ["tiny", "mine"]
@@ -140,7 +141,7 @@ def test_weights_alone_are_told_what_they_fit(
     mine, strange = tmp_path / "mine.safetensors", tmp_path / "strange.pth"
     mine.write_bytes(content())
     torch.save({"a.weight": torch.ones(2)}, strange)
-    for call in (lambda: zoo.load(str(mine)), lambda: zoo.add("mine", mine)):
+    for call in (lambda: zoo.load(str(mine)), lambda: add_weights("mine", mine)):
         with pytest.raises(UserError, match="They fit tiny") as caught:
             call()
         assert f"models add mine {mine} --architecture tiny, then name 'mine'" in str(caught.value)
@@ -170,7 +171,7 @@ def test_wrong_names_and_words_of_own_weights(
     mine = tmp_path / "mine.safetensors"
     mine.write_bytes(content())
     with pytest.raises(UserError, match=message):
-        zoo.add(name, mine, **{"architecture": "tiny"} | words)
+        add_weights(name, mine, **{"architecture": "tiny"} | words)
     assert not cache.exists()
 
 

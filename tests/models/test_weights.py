@@ -216,6 +216,7 @@ def test_other_architectures_are_recognized(tmp_path: Path) -> None:
     [
         ({"0.bias": None}, "1 of its 8 tensors are missing, first '0.bias'"),
         ({"0.bias": torch.ones(3)}, r"'0.bias' must be \[2\], got \[3\]"),
+        ({"0.bias": torch.tensor([1.0, torch.inf])}, "'0.bias' holds values that are not finite"),
         ({"9.bias": torch.ones(3)}, "1 tensors are unknown to it, first '9.bias'"),
     ],
 )

@@ -207,6 +207,8 @@ def _problem(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], extra:
                 f"'{key}' is {kind}: quantized weights are of no use without their scale. Get the "
                 "file in float32 or float16"
             )
+        if not value.isfinite().all():
+            return f"'{key}' holds values that are not finite"
     return f"{len(extra)} tensors are unknown to it, first '{extra[0]}'" if extra else ""
 
 

@@ -5,8 +5,6 @@ Every fact about them is in ``zoo.toml`` beside this file, checked on reading.
 
 from __future__ import annotations
 
-import re
-import shutil
 import tomllib
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -21,7 +19,6 @@ from torch import nn
 from facefocus import locations
 from facefocus.download import RemoteFile
 from facefocus.errors import UserError, blaming_own_code, did_you_mean
-from facefocus.files import write_atomically
 from facefocus.models.custom import load_factory, load_program
 from facefocus.models.layers import LayerTable, trace_layers
 from facefocus.models.onnx import CONVERTED, OnnxRecognizer, load_converted
@@ -33,7 +30,6 @@ from facefocus.models.preprocessing import (
     read_beside,
 )
 from facefocus.models.recognizer import Recognizer, TorchRecognizer, white_box
-from facefocus.models.sources import sha256
 from facefocus.models.weights import fitting, is_weights, load_into, read_weights
 from facefocus.models.whole import whole
 from facefocus.registry import Registry
@@ -69,7 +65,7 @@ NETWORKS = {
 #: Weights that are part of the package lie below.
 _PACKAGED = Path(__file__).parent
 #: Weights that the user added under names of their own lie below this folder of the cache.
-_OWN = "own"
+OWN = "own"
 
 #: A value of an architecture's option, as TOML can hold it.
 Option = bool | int | float | str | list[int]
@@ -197,11 +193,12 @@ def entries() -> Mapping[str, Entry]:
     Raises:
         UserError: The record of an added one is damaged; names it.
     """
-    return {**_packaged(), **_added()}
+    return {**packaged(), **_added()}
 
 
 @cache
-def _packaged() -> Mapping[str, Entry]:
+def packaged() -> Mapping[str, Entry]:
+    """Every recognizer of ``zoo.toml``, by name."""
     return read_entries((files("facefocus.models") / "zoo.toml").read_text("utf-8"))
 
 
@@ -219,7 +216,7 @@ def _added() -> dict[str, Entry]:
 
 
 def _own_folder() -> Path:
-    return locations.cache_dir() / "models" / _OWN
+    return locations.cache_dir() / "models" / OWN
 
 
 def read_entries(text: str) -> dict[str, Entry]:
@@ -326,96 +323,13 @@ def load(
     if ".py:" in name:
         return load_factory(name, reader)
     if is_weights(Path(name)):
-        raise _weights_alone(Path(name), "mine")
+        raise weights_alone(Path(name), "mine")
     if reader is not None:
         raise UserError(f"The preprocessing of '{name}' is its own and cannot be given.")
     return _load_plugin(name) if name in PLUGINS else _load_entry(full_name(name))
 
 
-def add(
-    name: str,
-    file: Path,
-    *,
-    architecture: str | None = None,
-    preprocessing: Mapping[str, object] | None = None,
-    force: bool = False,
-) -> tuple[Path, tuple[str, ...]]:
-    """Check a weights file that the user has, and copy it into the user's cache.
-
-    Args:
-        name: A recognizer of the zoo, or a new name: letters, digits, ``-`` and ``_``.
-        file: Its weights.
-        architecture: For a new name: a name in `NETWORKS`, or a recognizer that has the network.
-        preprocessing: For a new name: what differs from the architecture's usual preprocessing, as
-            in TOML.
-        force: Whether another file that is there already may be replaced.
-
-    Returns:
-        The copy, and lines to show: the license, and what was left out on loading.
-
-    Raises:
-        UserError: Unknown name or architecture, or a file that does not fit or is not the expected
-            one, or another one is there.
-    """
-    known = {*_packaged(), *(alias for entry in _packaged().values() for alias in entry.aliases)}
-    if name in known:
-        if architecture is not None or preprocessing is not None:
-            raise UserError(
-                f"The network and the preprocessing of '{name}' are known. For other weights take "
-                "a name of your own."
-            )
-        entry = describe(name)
-        if entry.embedded:
-            raise UserError(f"The weights of '{name}' are part of the package: none can be added.")
-    else:
-        entry = _own_entry(name, file, architecture, preprocessing)
-    notes = _verify(entry, file)
-    path = _cached(entry)
-    if path.is_file() and not force and not _same(entry, path, file):
-        raise UserError(f"'{name}' has other weights already: '{path}'. Replace them by --force.")
-    with file.open("rb") as source:
-        write_atomically(path, lambda target: shutil.copyfileobj(source, target))
-    if entry.file.startswith(f"{_OWN}/"):
-        record = entry.model_dump_json(indent=2).encode()
-        write_atomically(path.with_suffix(".json"), lambda target: target.write(record))
-    return path, (entry.terms, *notes)
-
-
-def _own_entry(
-    name: str, file: Path, architecture: str | None, preprocessing: Mapping[str, object] | None
-) -> Entry:
-    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name) or name in PLUGINS:
-        raise UserError(
-            f"The name of a recognizer must be new, of letters, digits, - and _. Got '{name}'."
-        )
-    if architecture is None:
-        raise _weights_alone(file, name)
-    known = [*NETWORKS, *entries()]
-    if architecture not in known:
-        raise UserError(
-            f"The 'architecture' must be one of {', '.join(NETWORKS)}, or a recognizer that has it."
-            f" Got '{architecture}'.{did_you_mean(architecture, known)}"
-        )
-    alike = describe(NETWORKS.get(architecture, architecture))
-    if alike.black_box:
-        raise UserError(f"The 'architecture' must be a network. Got '{architecture}', a black box.")
-    reading = {**alike.preprocessing, **(preprocessing or {})}
-    from_mapping(reading, where=f"recognizer '{name}'")
-    return Entry(
-        title=f"{name}, from {file.name}",
-        architecture=alike.architecture,
-        options=alike.options,
-        preprocessing=reading,
-        training="not stated",
-        data="real",
-        source="a file of the user",
-        license="not stated",
-        commercial="unknown",
-        file=f"{_OWN}/{name}.weights",
-    )
-
-
-def _weights_alone(file: Path, name: str) -> UserError:
+def weights_alone(file: Path, name: str) -> UserError:
     """What to do with weights of which nobody has said what network they belong to."""
     fits = fitting(read_weights(file), catalog())
     if not fits:
@@ -449,7 +363,7 @@ def catalog() -> dict[str, Callable[[], nn.Module]]:
     """Makers of every network of the zoo, by a name that ``models add --architecture`` takes."""
     makers: dict[str, Callable[[], nn.Module]] = {}
     seen = set()
-    known = _packaged()
+    known = packaged()
     usual = {name: known[like] for name, like in NETWORKS.items() if like in known}
     for name, entry in {**usual, **known}.items():
         if entry.identity not in seen and not entry.black_box:
@@ -478,15 +392,6 @@ def _load_plugin(name: str) -> Recognizer:
     found = made if isinstance(made, TorchRecognizer) else whole(cast(Recognizer, made))
     found.look()
     return found
-
-
-def check_file(name: str, path: Path) -> tuple[str, ...]:
-    """Notes on loading a file as the weights of a recognizer of the zoo.
-
-    Raises:
-        UserError: It does not fit, or is not the published one.
-    """
-    return _verify(describe(name), path)
 
 
 def how_to_get(name: str) -> str:
@@ -518,46 +423,18 @@ def _load_entry(name: str) -> Recognizer:
         box = BLACK_BOXES[entry.architecture](path, entry.reader())
         box.name = name
         return box
-    module, _ = _loaded(entry, path)
+    module, _ = loaded_network(entry, path)
     module.eval().requires_grad_(False)
     recognizer = TorchRecognizer(name, module, entry.reader(), identity=entry.identity)
     recognizer.look()
     return recognizer
 
 
-def _verify(entry: Entry, path: Path) -> tuple[str, ...]:
-    """Notes on loading `path` as the entry's weights; raises if it is another file."""
-    notes = () if entry.black_box else _loaded(entry, path)[1]
-    if entry.sha256 is not None and sha256(path) != entry.sha256:
-        raise UserError(
-            f"The file '{path}' is not the published file of {entry.title}: its sha256 must be "
-            f"{entry.sha256}, got {sha256(path)}."
-        )
-    return notes
-
-
-def _loaded(entry: Entry, path: Path) -> tuple[nn.Module, tuple[str, ...]]:
+def loaded_network(entry: Entry, path: Path) -> tuple[nn.Module, tuple[str, ...]]:
     """The entry's network with the weights in `path`, and notes on what was left out."""
     weights = read_weights(path)
     module = uninitialized(entry.build)
     return module, load_into(module, weights, architecture=entry.identity, catalog=catalog())
-
-
-def _same(entry: Entry, one: Path, other: Path) -> bool:
-    """Whether two files hold the same weights, whatever they are wrapped in."""
-    if sha256(one) == sha256(other):
-        return True
-    if entry.black_box:
-        return False
-    try:
-        first, second = (_loaded(entry, path)[0].state_dict() for path in (one, other))
-    except UserError:
-        return False
-    return all(torch.equal(value, second[key]) for key, value in first.items())
-
-
-def _cached(entry: Entry) -> Path:
-    return locations.cache_dir() / "models" / entry.file
 
 
 def _nearest(name: str, known: list[str]) -> str:
