@@ -40,6 +40,27 @@ def test_scalars_and_lists_mean_the_same() -> None:
     assert parse_experiment(scalar).saliency[0].layer == ("1", "N/2")
 
 
+def test_one_request_has_one_form_however_it_is_written() -> None:
+    written = [
+        "Cosine",
+        " cosine",
+        "arcface(0)",
+        "arcface( 0.0 )",
+        "ArcFace( 0.10 )",
+        "arcface(.1)",
+    ]
+    got = parse_experiment(changed("saliency", objective=written, layer=["03", 3, " N/2"]))
+    assert got.saliency[0].objective == ("cosine", "arcface(0)", "arcface(0.1)")
+    assert got.saliency[0].layer == ("3", "N/2")
+    assert got == parse_experiment(
+        changed(
+            "saliency", objective=["cosine", "arcface(0)", "arcface(0.1)"], layer=[3, "N/2", "N/2"]
+        )
+    )
+    close = parse_experiment(changed("saliency", objective=["arcface(0.1)", "arcface(0.10000001)"]))
+    assert close.saliency[0].objective == ("arcface(0.1)", "arcface(0.10000001)")
+
+
 def test_targets_are_the_sources_by_default() -> None:
     assert parse_experiment(MINIMAL).recognizers.targets == ("mobilefacenet-ms1m",)
 

@@ -529,3 +529,18 @@ def test_impostors_are_scored_before_and_after_by_a_plain_loop(
         after.append(unit[1] @ unit[2] >= row["threshold"])
     assert row["clean_fmr"] == np.mean(before) and row["fmr"] == np.mean(after)
     assert table["clean_fmr"].n_unique() > 1
+
+
+def test_what_an_objective_does_not_read_is_not_part_of_its_key(
+    painted: Path, tmp_path: Path
+) -> None:
+    def keys(**fields: Any) -> list[str]:
+        saliency = {"method": "grad-cam", "objective": ["cosine", "l2", "arcface(0.1)"], **fields}
+        return open_small(painted, tmp_path, saliency=saliency).plan.keys()["maps"]
+
+    plain, raw, scaled = keys(), keys(normalize=False), keys(arcface_scale=64.0)
+    assert keys(objective=["Cosine", "L2", "arcface( 0.10 )"]) == plain
+    same_as_raw = [a == b for a, b in zip(plain, raw, strict=True)]
+    same_as_scaled = [a == b for a, b in zip(plain, scaled, strict=True)]
+    assert same_as_raw[:3] == [True, False, True]
+    assert same_as_scaled[:3] == [True, True, False]

@@ -45,6 +45,14 @@ Several = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=
 RecognizerName = Annotated[str, AfterValidator(private)]
 
 
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
+#: Names, each once however often it is given.
+Names = Annotated[Several[str], AfterValidator(_distinct)]
+
+
 def _number(value: Any) -> Any:
     """A number as it is; true, false and texts, which pydantic would convert, are refused."""
     if not isinstance(value, bool | str):
@@ -65,6 +73,16 @@ def _wrong(expected: str, got: object, suggestion: str = "") -> PydanticCustomEr
 def _is_range(value: Any) -> bool:
     whole = isinstance(value, list | tuple) and [type(end) for end in value] == [int, int]
     return whole and 2 <= value[0] <= value[1]
+
+
+def _layer_name(layer: Any) -> Any:
+    """A layer in the one form that keys and tables know: ``3`` and ``" 03 "`` are ``"3"``."""
+    if type(layer) is int:
+        return str(layer)
+    if not isinstance(layer, str):
+        return layer
+    name = layer.strip()
+    return str(int(name)) if name.isdecimal() else name
 
 
 def option_text(value: bool | int | str) -> str:
@@ -98,7 +116,7 @@ class Faces(Section):
     """
 
     set: str = "lfw"
-    people: Several[str] | None = None
+    people: Names | None = None
     identities: Annotated[Whole, Field(ge=1)] | None = None
     images: tuple[int, int] | None = None
     max_images: Annotated[Whole, Field(ge=2)] | None = None
@@ -152,9 +170,9 @@ class Saliency(Section):
         draws: How many draws of a random baseline are averaged.
     """
 
-    method: Several[str]
-    layer: Several[str] = ("N",)
-    objective: Several[str] = ("cosine",)
+    method: Names
+    layer: Names = ("N",)
+    objective: Names = ("cosine",)
     evidence: Literal["positive", "negative"] = "positive"
     normalize: bool = True
     arcface_scale: Annotated[Number, Field(gt=0)] = 1.0
@@ -166,7 +184,7 @@ class Saliency(Section):
     @field_validator("layer", mode="before")
     @classmethod
     def _layer_text(cls, value: Any) -> Any:
-        return tuple(str(v) if type(v) is int else v for v in _as_tuple(value))
+        return tuple(_layer_name(layer) for layer in _as_tuple(value))
 
     @field_validator("method")
     @classmethod
@@ -194,12 +212,10 @@ class Saliency(Section):
     def _objective(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         from facefocus.saliency.objectives import parse_objective
 
-        for text in value:
-            try:
-                parse_objective(text)
-            except UserError as error:
-                raise PydanticCustomError("own", "{text}", {"text": str(error)}) from None
-        return value
+        try:
+            return _distinct(tuple(parse_objective(text).name for text in value))
+        except UserError as error:
+            raise PydanticCustomError("own", "{text}", {"text": str(error)}) from None
 
 
 class Occlusion(Section):
@@ -212,7 +228,7 @@ class Occlusion(Section):
     """
 
     budget: Several[Number]
-    fill: Several[str] = ("black",)
+    fill: Names = ("black",)
     on_degenerate: Several[Literal["none", "skip", "random", "inclusive"]] = ("none",)
 
     @field_validator("budget")
@@ -242,7 +258,7 @@ class Controls(Section):
         draws: How many draws of each are averaged.
     """
 
-    control: Several[str]
+    control: Names
     draws: Annotated[Whole, Field(ge=1)] = 5
 
     @field_validator("control")

@@ -431,7 +431,7 @@ def _specs(
         budgets,
         range(saliency.draws) if method.kind == "baseline" else [None],
     ):
-        graded = method.needs_objective
+        family = (objective or "").partition("(")[0]
         yield MapSpec(
             label=label,
             method=name,
@@ -439,9 +439,10 @@ def _specs(
             layer=layer,
             calls=() if layer is None else _calls(inputs.recognizers[sources[0]], layer),
             objective=objective,
-            evidence=saliency.evidence if graded else "positive",
-            normalize=saliency.normalize if graded else True,
-            arcface_scale=saliency.arcface_scale if graded else 1.0,
+            evidence=saliency.evidence if objective else "positive",
+            # What an objective does not read is not part of its key.
+            normalize=saliency.normalize or family in ("", "cosine", "arcface"),
+            arcface_scale=1.0 if family in ("", "cosine", "l1", "l2") else saliency.arcface_scale,
             max_pairs=saliency.max_pairs if method.kind in ("gradient", "black-box") else None,
             fill=fill,
             budget=budget,

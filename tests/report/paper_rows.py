@@ -18,7 +18,7 @@ RISE = {"s-rise": 0.03, "corr-rise": 0.02}
 #: What a layer multiplies the drop of its method with.
 LAYERS = {"1": 0.5, "2": 0.7, "3": 0.9, "N/4": 0.8, "N/2": 1.2, "3N/4": 1.0, "N-2": 1.4,
           "N-1": 2.0, "N": 1.6, "input": 0.6, "middle": 1.1, "output": 1.5, "all": 1.3}  # fmt: skip
-LOSSES = {"cosine": 1.0, "l1": 1.5, "l2": 1.1, "arcface(0.0)": 1.2, "arcface(0.1)": 1.3,
+LOSSES = {"cosine": 1.0, "l1": 1.5, "l2": 1.1, "arcface(0)": 1.2, "arcface(0.1)": 1.3,
           "arcface(0.2)": 1.7, "arcface(0.3)": 1.4}  # fmt: skip
 FILLS = {"black": 1.0, "white": 1.1, "mean": 0.9, "random": 1.2, "blur": 0.1}
 CLEAN = 0.96

@@ -18,11 +18,12 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from facefocus.errors import UserError
-from facefocus.report import paper_figures, paper_formats
+from facefocus.report import paper, paper_figures, paper_formats
 from facefocus.report.leaderboard import boards
 from facefocus.report.paper import PaperTable, TableRow, paper_table
 from facefocus.report.published import MODELS, published
 from facefocus.report.summary import INCLUSIVE
+from facefocus.saliency.objectives import parse_objective
 from tests.report.paper_rows import (
     CAMS,
     CLEAN,
@@ -395,3 +396,8 @@ def test_rows_of_another_comparison_have_a_board_of_their_own(results: pl.DataFr
     ]  # fmt: skip
     for one, same in zip(found, alone, strict=False):
         assert (one.rate, one.random) == (same.rate, same.random)
+
+
+def test_the_losses_of_table_9_are_in_the_form_that_experiments_have() -> None:
+    losses = list(paper.LOSSES.values())
+    assert [parse_objective(loss).name for loss in losses] == losses

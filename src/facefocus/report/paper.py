@@ -35,7 +35,8 @@ LOSSES = {
     ("L1", "-"): "l1",
     ("L2", "-"): "l2",
     ("Cosine", "-"): "cosine",
-    **{("ArcFace", margin): f"arcface({margin})" for margin in ("0.0", "0.1", "0.2", "0.3")},
+    ("ArcFace", "0.0"): "arcface(0)",
+    **{("ArcFace", margin): f"arcface({margin})" for margin in ("0.1", "0.2", "0.3")},
 }
 
 #: Columns that Table 13 has here beside the paper's.

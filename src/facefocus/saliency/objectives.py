@@ -271,8 +271,10 @@ def _make_arcface(settings: Settings) -> Objective:
         t = angle(e_a, e_b)
         return factor * torch.sin(t + margin) / torch.sin(t)
 
+    short = f"{margin:g}"
     return Objective(
-        name=f"arcface({margin:g})",
+        # One text for one margin: 'arcface( 0.10 )' is 'arcface(0.1)', and no two share one.
+        name=f"arcface({short if float(short) == margin else repr(margin)})",
         family="cosine",
         sign=settings.sign,
         similarity=similarity,
