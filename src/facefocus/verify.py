@@ -84,12 +84,9 @@ def verify_recognizer(
         setting = open_faceset(other)
         deciding = verification_pairs(setting, read_pairs(other), seed)
     if not len(pairs.mated):
-        why = (
-            "It needs two images."
-            if listed is None
-            else "No pair of its list has both images: prepare it with another one (--pairs)."
+        raise UserError(
+            f"'{faces.title}' has no pair to verify. Prepare it again, with two images or more."
         )
-        raise UserError(f"'{faces.title}' has no pair to verify. {why}")
     mated = int(deciding.mated.sum())
     check_rule(wanted, mated, len(deciding.mated) - mated, setting.title)
     recognizer = accelerate(load(model), backend)

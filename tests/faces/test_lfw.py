@@ -160,6 +160,18 @@ def test_the_list_is_found_beside_the_source_and_among_the_data(tmp_path: Path, 
     assert run(archive(tmp_path / "lfw.tgz", images()), tmp_path / "out").pairs == 3
 
 
+def test_a_list_of_other_images_is_as_good_as_none(tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_text("Al_Bo\t1\t9\nCy\t1\tDi\t1\n")
+    source = archive(tmp_path / "lfw.tgz", images())
+    report = run(source, tmp_path / "out")
+    assert (report.pairs, read_pairs(tmp_path / "out")) == (None, None)
+    assert "None of the 2 pairs of the list has both images here" in report.notes[0]
+    assert run(source, tmp_path / "out").already_complete
+    (tmp_path / "pairs.txt").write_text(PAIRS)
+    with pytest.raises(UserError, match="with a different list of pairs"):
+        run(source, tmp_path / "out")
+
+
 def test_a_finished_set_is_reported_with_its_notes(tmp_path: Path) -> None:
     source = archive(tmp_path / "lfw.tgz", images())
     first = run(source, tmp_path / "out")

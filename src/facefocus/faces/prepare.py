@@ -252,18 +252,36 @@ def prepare(
         if not frames:
             _clean(out)
             raise _nothing_usable(source, rows)
-        notes = {"notes": [*copies, *pictures.notes]}
+        used, said = _usable_list(rows, pairs)
+        notes = {"notes": [*copies, *said, *pictures.notes]}
         write_faceset(
             out,
             title=title,
             rows=rows,
             frames=_reported(map(parts.frame, frames), len(frames), progress),
             size=size,
-            pairs=pairs,
-            record={**record, **notes},
+            pairs=used,
+            record={**record, **notes, "list": pairs and pairs.sha256},
         )
         _clean(out)
     return _report(out, already_complete=False)
+
+
+def _usable_list(
+    rows: Sequence[IndexRow], pairs: PairList | None
+) -> tuple[PairList | None, list[str]]:
+    """The list, or none and a sentence where no pair of it has two usable images."""
+    names = {row.name for row in rows if row.reason is None}
+    if pairs is None or any(
+        first in names and second in names
+        for first, second in zip(pairs.first, pairs.second, strict=True)
+    ):
+        return pairs, []
+    said = (
+        f"None of the {len(pairs.first)} pairs of the list has both images here: the face set has "
+        "no verification list."
+    )
+    return None, [said]
 
 
 def _settings(align: str, crop: str, duplicates: Duplicates) -> dict[str, Any]:
@@ -365,7 +383,9 @@ def _finished(
 ) -> PrepareReport:
     """The report of the set that is there, if it is the one that was asked for."""
     manifest = read_manifest(out)
-    made, listed = manifest["record"], manifest["pairs"]
+    made = manifest["record"]
+    # Sets that were made before the record named the list have it with the pairs.
+    listed = made.get("list") or (manifest["pairs"] or {}).get("sha256")
     if made["settings"]["align"] == "yunet" and made["settings"].get("search") != SEARCH_VERSION:
         raise UserError(
             f"The faces of '{out}' were found by another version of facefocus, whose frames may "
@@ -376,7 +396,7 @@ def _finished(
         differs.append("setting of 'align', 'crop' or duplicates")
     if manifest["title"] != title:
         differs.append("title")
-    if pairs is not None and (listed is None or listed["sha256"] != pairs.sha256):
+    if pairs is not None and listed != pairs.sha256:
         differs.append("list of pairs")
     if differs:
         raise UserError(
