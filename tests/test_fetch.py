@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import shlex
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -218,6 +219,16 @@ def test_the_readmes_first_steps_work_on_a_bare_machine(
     assert page.is_file(), reported
 
 
+def test_the_readmes_experiment_is_the_file() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = text.partition("An experiment is a TOML file:\n")[2].partition("Results are")[0]
+    written = (ROOT / "experiments/facenet.toml").read_text(encoding="utf-8")
+    shown = "\n".join(line.removeprefix("    ") for line in block.splitlines())
+    assert tomllib.loads(shown) == {
+        key: value for key, value in tomllib.loads(written).items() if key != "seed"
+    }
+
+
 def test_without_names_it_lists_what_there_is(bare: Command, machine: Machine) -> None:
     def states() -> dict[str, str]:
         lines = bare("fetch").out.splitlines()
@@ -241,7 +252,7 @@ def test_the_detector_needs_no_consent_and_goes_where_prepare_looks(
     done = bare("fetch", "yunet")
     path = machine.cache / "models" / faces.YUNET.name
     assert done.out.splitlines() == [
-        "yunet: YuNet 2023mar, the face detector of prepare: MIT. Commercial use is allowed.",
+        "yunet: YuNet 2023mar: MIT. Commercial use is allowed.",
         f"file {path} sha256 {sha256(b'stand-in of YuNet')} (as published)",
         "Next: facefocus fetch lfw",
     ]

@@ -25,7 +25,8 @@ class Item:
 
     Attributes:
         name: What it is called.
-        title: What it is, one line with its license.
+        title: What it is, and its license.
+        terms: What must be known before it is fetched; one line.
         asks: Whether its terms must be accepted.
         files: As they are published; none where there is no link.
         folder: Where they go.
@@ -36,6 +37,7 @@ class Item:
 
     name: str
     title: str
+    terms: str
     asks: bool
     files: tuple[RemoteFile, ...]
     folder: Path
@@ -55,17 +57,19 @@ class Result:
 def items() -> dict[str, Item]:
     """Everything that can be fetched, by name."""
     folder = locations.cache_dir()
-    faces = [Item("lfw", LFW_TERMS, True, _lfw("original"), folder / "lfw", _lfw_here)]
+    photographs = "Labeled Faces in the Wild, photographs"
+    faces = [Item("lfw", photographs, LFW_TERMS, True, _lfw("original"), folder / "lfw", _lfw_here)]
     faces += [
         Item(
-            f"lfw-{which}", f"{which}: {LFW_TERMS}", True, _lfw(which), folder / "lfw",
+            f"lfw-{which}", f"{photographs}, {which}", LFW_TERMS, True, _lfw(which), folder / "lfw",
             lambda which=which: find_lfw(which),  # type: ignore[misc]
         )
         for which in LFW_ARCHIVES
     ]  # fmt: skip
     detector = Item(
         "yunet",
-        "YuNet 2023mar, the face detector of prepare: MIT. Commercial use is allowed.",
+        "YuNet 2023mar, the face detector: MIT",
+        "YuNet 2023mar: MIT. Commercial use is allowed.",
         False,
         (YUNET,),
         folder / Path(DETECTOR_FILE).parent,
@@ -119,7 +123,7 @@ def fetch(
             f"The '--url' is for one name at a time. Got {', '.join(item.name for item in wanted)}."
         )
     missing = [item for item in wanted if item.find() is None and (item.files or mirror)]
-    terms = [f"{item.name}: {item.title}" for item in missing]
+    terms = [f"{item.name}: {item.terms}" for item in missing]
     accepted = not missing or confirm(terms, any(item.asks for item in missing))
     for item in wanted:
         here = item.find()
@@ -209,8 +213,10 @@ def _prepared() -> list[Path]:
 
 def _recognizer(name: str) -> Item:
     entry = zoo.describe(name)
+    license, alias = entry.license.partition(" (")[0], "".join(f" ({x})" for x in entry.aliases)
     return Item(
         name,
+        f"{entry.title}{alias}: {license}",
         entry.terms,
         entry.commercial != "yes",
         entry.remote_files(),
