@@ -42,10 +42,13 @@ def unpacked(root: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("form", ["archive", "people's folder", "folder above"])
+@pytest.mark.parametrize("form", ["archive", "archive of .", "people's folder", "folder above"])
 def test_the_layout_is_found_in_every_form(tmp_path: Path, form: str) -> None:
     source = {
         "archive": lambda: archive(tmp_path / "lfw.tgz", images()),
+        "archive of .": lambda: archive(
+            tmp_path / "lfw.tgz", {f"./{name}": data for name, data in images().items()}
+        ),
         "people's folder": lambda: unpacked(tmp_path / "in") / "lfw",
         "folder above": lambda: unpacked(tmp_path / "in"),
     }[form]()

@@ -379,13 +379,18 @@ def _members(path: Path) -> Iterator[_Member]:
                         link = stat.S_ISLNK(info.external_attr >> 16)
                         read = partial(_read_zip, path, zipped, info)
                         kind = "link" if link else _FILE
-                        yield _Member(info.filename, info.file_size, read, kind)
+                        yield _Member(_plain(info.filename), info.file_size, read, kind)
             return
         with tarfile.open(path, "r:*") as archive:
             for member in archive:
                 if not member.isdir():
                     read = partial(_read_tar, path, archive, member)
-                    yield _Member(member.name, member.size, read, _tar_kind(member))
+                    yield _Member(_plain(member.name), member.size, read, _tar_kind(member))
+
+
+def _plain(name: str) -> str:
+    """A path as pathlib writes it: some archives have ``./lfw/Name`` for ``lfw/Name``."""
+    return str(PurePosixPath(name))
 
 
 def _tar_kind(member: tarfile.TarInfo) -> str:
