@@ -313,13 +313,15 @@ def test_photographs_are_prepared(
     folder = "folder" in function
     align, copies = ("yunet", {"keep_duplicates": False}) if folder else ("auto", {})
     usual = {"pairs": None, "align": align, "crop": "arcface112", "detector": None}
-    assert options == usual | copies
+    assert options == usual | copies | {"judge": None, "sheet": None}
     more = ["--crop", "facenet160", "--align", "none", "--out", "there", "--detector", "y.onnx"]
-    more += ["--pairs", "list.csv"]
+    more += ["--pairs", "list.csv", "--sheet", "s.png", "--model", "iresnet-mini-all"]
     command(*arguments.split(), *more)
     given, options = seen[1]
     assert str(given[1]) == "there"
     changed = {"align": "none", "crop": "facenet160", "detector": Path("y.onnx")}
+    assert options.pop("judge").name == "iresnet-mini-all"
+    changed["sheet"] = Path("s.png")
     assert options == {"pairs": Path("list.csv")} | changed | copies
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from rich.console import Console
 from facefocus.console import shown_progress
 from facefocus.errors import UserError, escaped
 from facefocus.progress import Progress
+
+if TYPE_CHECKING:
+    from facefocus.models.recognizer import Recognizer
 
 app = typer.Typer(
     help="Which regions of a face make a recognizer know this person - proven by hiding them.",
@@ -40,6 +43,13 @@ Align = Annotated[str, typer.Option(help="'yunet', or 'none' for aligned crops; 
 Crop = Annotated[str, typer.Option(help="'arcface112', or 'facenet160' for FaceNet.")]
 PairsFile = Annotated[Path | None, typer.Option(help="A verification list, in any form.")]
 Detector = Annotated[Path | None, typer.Option(help="YuNet model file.")]
+Judge = Annotated[
+    str | None,
+    typer.Option("--model", help="A recognizer that settles which of several faces is the person."),
+]
+Sheet = Annotated[
+    Path | None, typer.Option(help="A PNG to draw photos and chosen faces in, doubtful ones first.")
+]
 FacesDir = Annotated[Path, typer.Option("--faces", help="A prepared face set.")]
 Model = Annotated[str, typer.Option(help="A recognizer: see 'facefocus ls models'.")]
 Rule = Annotated[
@@ -124,6 +134,14 @@ def fetch(
     print(f"Next: {fetching.next_step(names)}")
 
 
+def _judge(model: str | None) -> Recognizer | None:
+    if model is None:
+        return None
+    from facefocus.models.zoo import load
+
+    return load(model)
+
+
 @prepare_app.command("lfw")
 def prepare_lfw(
     source: Annotated[
@@ -134,6 +152,8 @@ def prepare_lfw(
     align: Align = "auto",
     crop: Crop = "arcface112",
     detector: Detector = None,
+    model: Judge = None,
+    sheet: Sheet = None,
 ) -> None:
     """Labeled Faces in the Wild: original, funneled or deep-funneled, archive or folder."""
     with _long_job() as progress:
@@ -147,6 +167,8 @@ def prepare_lfw(
             align=align,
             crop=crop,
             detector=detector,
+            judge=_judge(model),
+            sheet=sheet,
             progress=progress,
         )
     _print_lines(report.lines())
@@ -160,6 +182,8 @@ def prepare_calfw(
     align: Align = "auto",
     crop: Crop = "arcface112",
     detector: Detector = None,
+    model: Judge = None,
+    sheet: Sheet = None,
 ) -> None:
     """Cross-Age LFW, archive or folder."""
     with _long_job() as progress:
@@ -172,6 +196,8 @@ def prepare_calfw(
             align=align,
             crop=crop,
             detector=detector,
+            judge=_judge(model),
+            sheet=sheet,
             progress=progress,
         )
     _print_lines(report.lines())
@@ -185,6 +211,8 @@ def prepare_cplfw(
     align: Align = "auto",
     crop: Crop = "arcface112",
     detector: Detector = None,
+    model: Judge = None,
+    sheet: Sheet = None,
 ) -> None:
     """Cross-Pose LFW, archive or folder."""
     with _long_job() as progress:
@@ -197,6 +225,8 @@ def prepare_cplfw(
             align=align,
             crop=crop,
             detector=detector,
+            judge=_judge(model),
+            sheet=sheet,
             progress=progress,
         )
     _print_lines(report.lines())
@@ -210,6 +240,8 @@ def prepare_folder(
     align: Align = "yunet",
     crop: Crop = "arcface112",
     detector: Detector = None,
+    model: Judge = None,
+    sheet: Sheet = None,
     keep_duplicates: Annotated[
         bool, typer.Option("--keep-duplicates", help="Count a photo under several names each time.")
     ] = False,
@@ -225,6 +257,8 @@ def prepare_folder(
             align=align,
             crop=crop,
             detector=detector,
+            judge=_judge(model),
+            sheet=sheet,
             keep_duplicates=keep_duplicates,
             progress=progress,
         )

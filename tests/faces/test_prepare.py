@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 from facefocus.errors import UserError
-from facefocus.faces import detect
+from facefocus.faces import detect, sheet
 from facefocus.faces import prepare as engine
+from facefocus.faces.agreement import AGREES, SEVERAL
 from facefocus.faces.faceset import PairList, open_faceset, read_pairs
 from facefocus.faces.prepare import prepare
 from tests.faces.pictures import contents, encoded, face, people, pixels, source_of
@@ -195,7 +196,7 @@ def test_doubtful_photos_are_listed_and_counted(tmp_path: Path) -> None:
     assert report.unusable == {"no face found": 1}
     assert report.check == {
         "a low score": 1,
-        "several faces it may be of": 2,
+        SEVERAL: 2,
         "the photo turned upright": 2,
     }
     listed = pl.read_csv((tmp_path / "out" / "check.csv").read_bytes())
@@ -207,6 +208,81 @@ def test_doubtful_photos_are_listed_and_counted(tmp_path: Path) -> None:
     assert "look at these: " + str(tmp_path / "out" / "check.csv") in report.lines()
     again = run(tmp_path / "out", files, align="yunet")
     assert (again.already_complete, again.check) == (True, report.check)
+
+
+class Reds:
+    """A recognizer that sees how red a crop is."""
+
+    name, fingerprint = "reds", "reds 1"
+
+    def embed(self, frames: np.ndarray) -> np.ndarray:
+        share = frames[..., 0].mean(axis=(1, 2)) / 255
+        return np.stack([share, 1 - share], axis=1).astype(np.float32)
+
+
+@pytest.mark.usefixtures("found_faces")
+def test_a_judge_takes_the_face_that_agrees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The likelier of two faces is black, the other one red; alone, the person is red.
+    def crop(image: np.ndarray, found: Any, _: str) -> np.ndarray:
+        likely = image[0, 0, 0] == 3 and found.score == 0.92
+        return np.full((112, 112, 3), (0 if likely else 255, 0, 0), np.uint8)
+
+    monkeypatch.setattr("facefocus.faces.align.align_face", crop)
+    files = [("Al", f"{kind}.png", picture(kind)) for kind in (1, 2, 3)]
+    alone = run(tmp_path / "alone", files, align="yunet")
+    judged = run(tmp_path / "judged", files, align="yunet", judge=Reds())
+    assert open_faceset(tmp_path / "alone").frames[2].max() == 0
+    assert (open_faceset(tmp_path / "judged").frames[2, ..., 0] == 255).all()
+    assert alone.check == {SEVERAL: 1, engine.TURNED: 1}
+    assert judged.check == {AGREES: 1, engine.TURNED: 1}
+    index = pl.read_parquet(tmp_path / "judged" / "index.parquet")
+    assert index["score"].to_list() == [0.92, 0.93, 0.9]
+    assert index["box_x"].to_list() == [8.0, 8.0, 2.0]
+    with pytest.raises(UserError, match="different setting"):
+        run(tmp_path / "alone", files, align="yunet", judge=Reds())
+
+
+@pytest.mark.usefixtures("found_faces")
+def test_a_killed_run_with_several_faces_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    files = [(f"p{n}", f"{n}.png", picture(1 + n % 6)) for n in range(11)]
+    run(tmp_path / "whole", files, align="yunet", judge=Reds())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", files, stop_at=9, align="yunet", judge=Reds())
+    run(tmp_path / "killed", files, align="yunet", judge=Reds())
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("found_faces")
+def test_a_sheet_shows_doubtful_photos_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    whole = sheet.draw_tile
+
+    def watched(photo: Any, row: Any, frames: Any) -> Any:
+        assert photo[0, 0, 0] == int(row["name"][0])
+        tile = whole(photo, row, frames)
+        tile.info["name"] = row["name"]
+        return tile
+
+    def kept(tiles: Any, path: Path) -> list[Path]:
+        shown.extend(tile.info["name"] for tile in tiles)
+        return [path]
+
+    monkeypatch.setattr(engine, "draw_tile", watched)
+    monkeypatch.setattr(engine, "write_pages", kept)
+    files = [("Al", f"{kind}.png", picture(kind)) for kind in range(1, 7)]
+    files.append(("Al", "7.png", b"no picture"))
+    report = run(tmp_path / "out", files, align="yunet", sheet=tmp_path / "sheet.png")
+    # In 2 to 4 a doubt, in 5 no face; then the others. What is no picture cannot be drawn.
+    assert shown == [f"{kind}.png" for kind in (2, 3, 4, 5, 1, 6)]
+    assert f"sheet {tmp_path / 'sheet.png'}" in report.lines()
+    monkeypatch.setattr(engine, "MOST_DRAWN", 2)
+    shown.clear()
+    again = run(tmp_path / "out", files, align="yunet", sheet=tmp_path / "sheet.png")
+    assert (again.already_complete, shown) == (True, ["2.png", "3.png"])
 
 
 @pytest.mark.usefixtures("found_faces")
@@ -251,6 +327,10 @@ def test_wrong_options(tmp_path: Path) -> None:
         run(tmp_path / "out", crop="facenet160")
     with pytest.raises(UserError, match=r"'workers' must be at least 1. Got 0"):
         run(tmp_path / "out", workers=0)
+    with pytest.raises(UserError, match=r"'sheet' must be a PNG file.*Did you mean 'a.jpg.png'"):
+        run(tmp_path / "out", sheet=tmp_path / "a.jpg")
+    with pytest.raises(UserError, match=r"'sheet' must lie outside the face set"):
+        run(tmp_path / "out", sheet=tmp_path / "out" / "a.png")
     assert not (tmp_path / "out").exists()
 
 

@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Unpack
 
 from facefocus.faces.faceset import PairList
 from facefocus.faces.folder import find_list, picture_source
 from facefocus.faces.images import suffixes
 from facefocus.faces.lists import Naming
-from facefocus.faces.prepare import Entry, PrepareReport, Source, prepare
-from facefocus.progress import Progress, silent
+from facefocus.faces.prepare import Entry, Options, PrepareReport, Source, prepare
 
 #: sha256 of the published ``pairs_CALFW.txt`` (the list of September 2018).
 CALFW_PAIRS_SHA256 = "871a2f047d57754bd8ed176b9bbcdb42a7b9ba03cd839702c0a28dfdebc9f8fc"
@@ -61,10 +61,7 @@ def prepare_calfw(
     *,
     pairs: Path | None = None,
     align: str = "auto",
-    crop: str = "arcface112",
-    detector: Path | None = None,
-    workers: int | None = None,
-    progress: Progress = silent,
+    **options: Unpack[Options],
 ) -> PrepareReport:
     """Make the face set ``calfw``.
 
@@ -79,10 +76,7 @@ def prepare_calfw(
         pairs: ``pairs_CALFW.txt``; None looks in the source, beside it, then among the data. Where
             there is none, the set has no verification list and the report says so.
         align: ``"yunet"``, ``"none"`` for aligned crops, or ``"auto"``, see `prepare`.
-        crop: ``"arcface112"`` or ``"facenet160"``, see `prepare`.
-        detector: YuNet's file, if not in the usual places.
-        workers: Threads; None for one for each CPU.
-        progress: Called as ``("prepare" | "write", images done, images)``.
+        options: As those of `prepare`.
 
     Raises:
         UserError: The source or the list cannot be read, or any reason `prepare` has.
@@ -93,11 +87,8 @@ def prepare_calfw(
         out,
         title=_CALFW.title,
         align=align,
-        crop=crop,
-        detector=detector,
         pairs=listed,
-        workers=workers,
-        progress=progress,
+        **options,
     )
 
 
@@ -107,10 +98,7 @@ def prepare_cplfw(
     *,
     pairs: Path | None = None,
     align: str = "auto",
-    crop: str = "arcface112",
-    detector: Path | None = None,
-    workers: int | None = None,
-    progress: Progress = silent,
+    **options: Unpack[Options],
 ) -> PrepareReport:
     """Make the face set ``cplfw``; all arguments as those of `prepare_calfw`.
 
@@ -125,11 +113,8 @@ def prepare_cplfw(
         out,
         title=_CPLFW.title,
         align=align,
-        crop=crop,
-        detector=detector,
         pairs=listed,
-        workers=workers,
-        progress=progress,
+        **options,
     )
 
 

@@ -43,12 +43,12 @@ LANDMARK_COLUMNS = tuple(
     for axis in ("x", "y")
 )
 _CHECK_COLUMNS = ("identity", "name", "path", "check", "score", "faces", "turned")
-_BOX_COLUMNS = ("box_x", "box_y", "box_width", "box_height")
+BOX_COLUMNS = ("box_x", "box_y", "box_width", "box_height")
 _INDEX_SCHEMA: dict[str, Any] = {
     "identity": pl.String,
     "name": pl.String,
     "row": pl.Int64,
-    **dict.fromkeys((*LANDMARK_COLUMNS, *_BOX_COLUMNS), pl.Float64),
+    **dict.fromkeys((*LANDMARK_COLUMNS, *BOX_COLUMNS), pl.Float64),
     "turned": pl.Int64,
     "score": pl.Float64,
     "faces": pl.Int64,
@@ -255,7 +255,7 @@ def _index_table(rows: Sequence[IndexRow]) -> pl.DataFrame:
     position = 0
     for row in rows:
         landmarks = row.landmarks or (None,) * len(LANDMARK_COLUMNS)
-        box = row.box or (None,) * len(_BOX_COLUMNS)
+        box = row.box or (None,) * len(BOX_COLUMNS)
         values = (
             *(row.identity, row.name, position if row.reason is None else None),
             *landmarks,
@@ -400,6 +400,16 @@ def open_faceset(folder: Path) -> FaceSet:
         title=str(manifest["title"]),
         hash=str(manifest["hash"]),
     )
+
+
+def read_index(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a face set's index, one for every source image.
+
+    Raises:
+        UserError: The index cannot be read.
+    """
+    with _readable(folder):
+        return pl.read_parquet((folder / INDEX).read_bytes()).to_dicts()
 
 
 def read_pairs(folder: Path) -> Pairs | None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 from facefocus import locations
 from facefocus.errors import UserError, one_line
@@ -27,13 +27,13 @@ from facefocus.faces.lists import Naming, parse_list, read_list
 from facefocus.faces.prepare import (
     MAX_FILE_BYTES,
     Entry,
+    Options,
     Pictures,
     PrepareReport,
     Source,
     prepare,
 )
 from facefocus.files import printable
-from facefocus.progress import Progress, silent
 
 #: How deep pictures may lie in a folder: ``calfw/images&landmarks/images&landmarks/images``.
 DEPTH = 5
@@ -45,11 +45,8 @@ def prepare_folder(
     *,
     pairs: Path | None = None,
     align: str = "yunet",
-    crop: str = "arcface112",
-    detector: Path | None = None,
     keep_duplicates: bool = False,
-    workers: int | None = None,
-    progress: Progress = silent,
+    **options: Unpack[Options],
 ) -> PrepareReport:
     """Make a face set of ``source/Person Name/any picture``; its title is the folder's name.
 
@@ -63,13 +60,10 @@ def prepare_folder(
         pairs: A verification list that names pictures by their paths, see `lists`: of these the
             last two parts count.
         align: ``"yunet"``, or ``"none"`` for pictures that are aligned crops already.
-        crop: ``"arcface112"`` or ``"facenet160"``, see `prepare`.
-        detector: YuNet's file, if not in the usual places.
         keep_duplicates: Let the same photo under several names count as often. By default it counts
             once, or with a list, which names the photos, as often as it is there; where it is said
             to show two people, not at all.
-        workers: Threads; None for one for each CPU.
-        progress: Called as ``("prepare" | "write", images done, images)``.
+        options: As those of `prepare`.
 
     Raises:
         UserError: No folder, no pictures in it, or any reason `prepare` has.
@@ -84,12 +78,9 @@ def prepare_folder(
         out,
         title=source.resolve().name,
         align=align,
-        crop=crop,
-        detector=detector,
         pairs=listed,
         duplicates="keep" if keep_duplicates else "once" if pairs is None else "report",
-        workers=workers,
-        progress=progress,
+        **options,
     )
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Unpack
 
 from facefocus.errors import UserError
 from facefocus.faces.folder import find_list, picture_source
 from facefocus.faces.images import suffixes
-from facefocus.faces.prepare import Entry, PrepareReport, prepare
-from facefocus.progress import Progress, silent
+from facefocus.faces.prepare import Entry, Options, PrepareReport, prepare
 
 #: See `errata_names`.
 _ERRATA = (
@@ -40,10 +40,7 @@ def prepare_lfw(
     *,
     pairs: Path | None = None,
     align: str = "auto",
-    crop: str = "arcface112",
-    detector: Path | None = None,
-    workers: int | None = None,
-    progress: Progress = silent,
+    **options: Unpack[Options],
 ) -> PrepareReport:
     """Make the face set ``lfw``.
 
@@ -55,10 +52,7 @@ def prepare_lfw(
             beside it, then among the data. Where there is none, the set has no verification list
             and the report says so.
         align: ``"yunet"``, ``"none"`` for aligned crops, or ``"auto"``, see `prepare`.
-        crop: ``"arcface112"`` or ``"facenet160"``, see `prepare`.
-        detector: YuNet's file, if not in the usual places.
-        workers: Threads; None for one for each CPU.
-        progress: Called as ``("prepare" | "write", images done, images)``.
+        options: As those of `prepare`.
 
     Raises:
         UserError: The source or the list cannot be read, or any reason `prepare` has.
@@ -75,11 +69,8 @@ def prepare_lfw(
         out,
         title="lfw",
         align=align,
-        crop=crop,
-        detector=detector,
         pairs=listed,
-        workers=workers,
-        progress=progress,
+        **options,
     )
 
 
