@@ -16,8 +16,8 @@ from facefocus.faces.detect import (
     FaceDetector,
     detector_model,
     find_faces,
-    plausible,
     ranks,
+    rivals,
     turned_box,
 )
 from tests.faces.pictures import face
@@ -141,10 +141,12 @@ def test_resolution_changes_no_ratio_of_ranks(scale: int, seed: int) -> None:
     np.testing.assert_allclose(large, small * scale)
 
 
-def test_only_faces_about_as_good_as_the_first_are_plausible() -> None:
+def test_rivals_have_a_share_of_the_first_ones_rank() -> None:
     faces = [face(100, 100, 100, 100), face(80, 100, 70, 70), face(120, 120, 30, 30)]
-    assert plausible(faces, 300, 300) == faces[:2]
-    assert plausible([], 300, 300) == []
+    # Ranks of 100, 60 and 26 times the sureness.
+    assert rivals(faces, 300, 300, 0.5) == faces[:2]
+    assert rivals(faces, 300, 300, 0.7) == faces[:1]
+    assert rivals([], 300, 300, 0.5) == []
 
 
 class Script(FaceDetector):

@@ -15,7 +15,7 @@ from facefocus.faces.parts import Parts, Photo, Place
 
 #: Why somebody should look at an image.
 SEVERAL = "several faces it may be of"
-AGREES = "another face than the likeliest, by agreement with the person's other photos"
+AGREES = "a face chosen by agreement, not the likeliest"
 
 #: The best face has to agree more than the next by this much of mean cosine. Recognizers' mated and
 #: non-mated cosines lie further apart: by about .25 for one whose embeddings are all positive.

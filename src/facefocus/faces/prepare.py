@@ -72,7 +72,7 @@ LOW_SCORE = "a low score"
 NO_FACE = "no face found"
 
 #: So many faces of a photo are kept until it is known which one it is of.
-_MOST_LIKELY = 5
+_MOST_POSSIBLE = 5
 
 _PARTS = ".parts"
 ALIGN_MODES = ("yunet", "none", "auto")
@@ -529,11 +529,12 @@ def _aligned_by_yunet(model: bytes, crop: str) -> _Maker:
         faces = detect.find_faces(image, threads.detector)
         if not faces:
             raise UnusableImage(entry.name, NO_FACE)
-        likely = detect.plausible(faces, *image.shape[:2])[:_MOST_LIKELY]
-        several = len(likely) > 1
+        height, width = image.shape[:2]
+        several = len(detect.rivals(faces, height, width, detect.DOUBTFUL_SHARE)) > 1
+        possible = detect.rivals(faces, height, width, detect.POSSIBLE_SHARE)[:_MOST_POSSIBLE]
         return Made(
-            tuple(_face_row(entry, face, len(faces), several) for face in likely),
-            tuple(alignment.align_face(image, face, crop) for face in likely),
+            tuple(_face_row(entry, face, len(faces), several) for face in possible),
+            tuple(alignment.align_face(image, face, crop) for face in possible),
         )
 
     return make
