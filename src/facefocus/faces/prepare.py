@@ -497,12 +497,10 @@ def _row(entry: Entry, **found: Any) -> IndexRow:
 
 
 def _first_size(source: Source, pictures: Pictures) -> tuple[int, int]:
-    for entry, read in zip(pictures.entries, pictures.stream(0), strict=True):
-        try:
-            image = decode_rgb(read(), entry.name)
-        except UnusableImage:
-            continue
-        return image.shape[0], image.shape[1]
+    with _tamed_libraries():
+        for entry, read in zip(pictures.entries, pictures.stream(0), strict=True):
+            with suppress(UnusableImage):
+                return decode_rgb(read(), entry.name).shape[:2]
     raise UserError(f"None of the {len(pictures.entries)} images of '{source.name}' can be read.")
 
 
