@@ -119,9 +119,9 @@ def test_the_page_shows_both_worlds_and_the_drawn_faces(done: Path) -> None:
 
 
 def test_the_outcome_is_that_of_the_results(done: Path) -> None:
-    table, lines = outcome(done)
+    tables, lines = outcome(done, width=140)
     said = io.StringIO()
-    Console(width=140, file=said).print(table)
+    Console(width=140, file=said).print(*tables)
     shown = said.getvalue()
     results = pl.concat(
         [pl.read_parquet(done / world / "results.parquet") for world in ("eyes", "all")]

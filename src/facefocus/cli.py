@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from facefocus.console import shown_progress
-from facefocus.errors import UserError, escaped
+from facefocus.console import for_tables, shown_progress
+from facefocus.errors import UserError
 from facefocus.progress import Progress
+from facefocus.text import visible
 
 if TYPE_CHECKING:
     from facefocus.models.recognizer import Recognizer
@@ -71,11 +73,25 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names of files need not be UTF-8: what cannot be printed is escaped, as on stderr.
         sys.stdout.reconfigure(errors="backslashreplace")
+    log = logging.getLogger("facefocus")
+    log.handlers = [_Notices()]
     try:
         app()
     except UserError as error:
-        print(escaped(str(error)), file=sys.stderr)
+        _print(error, error=True)
         raise SystemExit(2) from None
+
+
+class _Notices(logging.Handler):
+    """Notices and warnings on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _print(self.format(record), error=True)
+
+
+def _print(text: object, *, end: str = "\n", error: bool = False) -> None:
+    """Print a text; names in it, which come from anywhere, must not command the terminal."""
+    print(visible(str(text), lines=True), end=end, file=sys.stderr if error else sys.stdout)
 
 
 @contextmanager
@@ -85,7 +101,7 @@ def _long_job() -> Iterator[Progress]:
         with shown_progress() as progress:
             yield progress
     except KeyboardInterrupt:
-        print("Interrupted. What is finished is kept: run it again to go on.", file=sys.stderr)
+        _print("Interrupted. What is finished is kept: run it again to go on.", error=True)
         raise typer.Exit(130) from None
 
 
@@ -96,7 +112,7 @@ def _global(
     if version:
         from facefocus import __version__
 
-        print(__version__)
+        _print(__version__)
         raise typer.Exit
 
 
@@ -128,10 +144,10 @@ def fetch(
             )
         )
     for result in results:
-        print(escaped("\n".join(result.lines)), file=sys.stdout if result.here else sys.stderr)
+        _print("\n".join(result.lines), error=not result.here)
     if not all(result.here for result in results):
         raise typer.Exit(1)
-    print(f"Next: {fetching.next_step(names)}")
+    _print(f"Next: {fetching.next_step(names)}")
 
 
 def _judge(model: str | None) -> Recognizer | None:
@@ -282,8 +298,8 @@ def prepare_synthetic(
         make_faceset(
             folder, world=world, identities=identities, photos=photos, seed=seed, progress=progress
         )
-    print(f"{identities * photos} photos of {identities} people; planted: {', '.join(parts)}")
-    print(f"faces {folder}")
+    _print(f"{identities * photos} photos of {identities} people; planted: {', '.join(parts)}")
+    _print(f"faces {folder}")
 
 
 @app.command()
@@ -303,8 +319,8 @@ def train(
         card = train_recognizer(
             recipe, out or Path("trained") / Path(recipe).stem, faces=faces, progress=progress
         )
-    print(card.read_text(encoding="utf-8"), end="")
-    print(f"card {card}")
+    _print(card.read_text(encoding="utf-8"), end="")
+    _print(f"card {card}")
 
 
 @app.command()
@@ -500,7 +516,7 @@ def study(
         done = run_study(file, wanted, out=out, backend=backend, workers=workers, progress=progress)
     left_out = [f"left out: {line}" for line in done.missing]
     _print_lines([*left_out, *(f"run {one}" for one in done.runs)])
-    print(f"Next: facefocus report {done.folder}")
+    _print(f"Next: facefocus report {done.folder}")
 
 
 @app.command()
@@ -515,8 +531,9 @@ def demo(
         from facefocus.demo import outcome, run_demo
 
         page = run_demo(out, backend=backend, progress=progress)
-        table, lines = outcome(out)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+        console = for_tables(Console())
+        found, lines = outcome(out, width=console.width)
+    console.print(*found)
     _print_lines([*lines, f"page {page}"])
 
 
@@ -527,9 +544,9 @@ def status(run: Run) -> None:
     from facefocus.workflow import run_status
 
     for stage in run_status(run):
-        print(f"{stage.stage} {stage.done}/{stage.total}")
+        _print(f"{stage.stage} {stage.done}/{stage.total}")
     written = all((folder / "results.parquet").is_file() for folder in run_folders(run))
-    print("results " + ("yes" if written else "not yet"))
+    _print("results " + ("yes" if written else "not yet"))
 
 
 @app.command()
@@ -547,7 +564,7 @@ def report(
     study = is_study(run)
     page = (write_study_report if study else write_report)(run, with_faces=with_faces)
     (print_study if study else print_summary)(run, Console())
-    print(f"page {page}")
+    _print(f"page {page}")
 
 
 @app.command()
@@ -565,7 +582,7 @@ def tables(
     from facefocus.report.paper_formats import render
     from facefocus.report.tables import read_runs
 
-    print(render(read_runs(runs), table, form, policy=on_degenerate), end="")
+    _print(render(read_runs(runs), table, form, policy=on_degenerate), end="")
 
 
 @app.command()
@@ -579,7 +596,7 @@ def results(
 
     text = results_document(runs)
     write_atomically(out, lambda file: file.write(text.encode()))
-    print(f"results {out}")
+    _print(f"results {out}")
 
 
 @app.command()
@@ -604,7 +621,7 @@ def truth(
     """Which methods find the planted part: a note on a run on synthetic faces, with pictures."""
     from facefocus.report.truth_note import write_note
 
-    print(f"note {write_note(run, out)}")
+    _print(f"note {write_note(run, out)}")
 
 
 @models_app.command("list")
@@ -665,7 +682,7 @@ def _accepted(terms: Iterable[str], yes: bool) -> bool:
 
 
 def _print_lines(lines: Iterable[str]) -> None:
-    print(escaped("\n".join(lines)))
+    _print("\n".join(lines))
 
 
 @ls_app.command("models")

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from rich import box
 from rich.table import Table
 
+from facefocus.console import WIDTH, Grid
 from facefocus.progress import Progress, silent
-from facefocus.report.columns import interval, number, percent, place_label
+from facefocus.report.columns import interval, place_label
 from facefocus.report.html import write_report
 from facefocus.report.summary import COMPETES, Row, drops, summarize
 from facefocus.report.tables import Slice, default_slice, read_results
@@ -28,6 +28,7 @@ from facefocus.report.truth import (
     truth_summary,
     worlds,
 )
+from facefocus.text import number, percent
 from facefocus.workflow import run_experiment
 
 #: Said of the perturbation methods, whose masks the demo has fewer of than were published.
@@ -61,11 +62,12 @@ def run_demo(
     return write_report(out, with_faces=True)
 
 
-def outcome(run: Path) -> tuple[Table, list[str]]:
+def outcome(run: Path, *, width: int = WIDTH) -> tuple[list[Table], list[str]]:
     """What the demo found: a small table, and what it means.
 
     Args:
         run: The demo's folder.
+        width: Of the terminal.
 
     Raises:
         UserError: It has no results yet.
@@ -77,34 +79,37 @@ def outcome(run: Path) -> tuple[Table, list[str]]:
     (world, planted), *others = worlds(truth_summary(results, rows))
     best = best_of_methods(planted).to_dicts()
     across = [rows.filter(pl.col("faces") == part["faces"][0]) for _, part in others]
-    table = Table(title=f"Hiding {shown}", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("Method @ layer")
-    for title in (
-        f"Finds the {world}:\nROC AUC",
-        f"Hidden in\nthe {world}",
-        f"Drop,\nworld '{world}'",
-        *(f"Drop, world '{other}',\n{what}" for other, _ in others for what in _WHOSE),
-    ):
-        table.add_column(title, justify="right", no_wrap=True)
-    empty = [""] * (len(table.columns) - 3)
-    for row in best:
-        table.add_row(
-            place_label(row, []),
-            interval(row, "truth_auc"),
-            percent(row["truth_share"], 0),
-            number(row["drop"]),
-            *(_mean_drop(results, part, row, own) for part in across for own in (True, False)),
-        )
     first = best[0]
-    table.add_section()
-    table.add_row("chance", number(0.5), percent(first["truth_chance"], 0), *empty)
-    table.add_row(
-        "best possible",
-        number(first["truth_auc_best"]),
-        percent(first["truth_share_best"], 0),
-        *empty,
-    )
-    return table, [*_notes(rows), meaning(results, world, planted, shown)]
+    bounds = ["chance", "best possible"]
+    drops_of = [
+        (
+            f"Drop, world '{other}',\n{what}",
+            [*(_mean_drop(results, part, row, own) for row in best), "", ""],
+        )
+        for (other, _), part in zip(others, across, strict=True)
+        for what, own in zip(_WHOSE, (True, False), strict=True)
+    ]
+    grid = Grid(
+        f"Hiding {shown}",
+        "Method @ layer",
+        [*(place_label(row, []) for row in best), *bounds],
+        [
+            (
+                f"Finds the {world}:\nROC AUC",
+                [*(interval(row, "truth_auc") for row in best), number(0.5),
+                 number(first["truth_auc_best"])],
+            ),
+            (
+                f"Hidden in\nthe {world}",
+                [percent(share, 0) for share in (*(row["truth_share"] for row in best),
+                 first["truth_chance"], first["truth_share_best"])],
+            ),
+            (f"Drop,\nworld '{world}'", [*(number(row["drop"]) for row in best), "", ""]),
+            *drops_of,
+        ],
+        apart=frozenset({len(best) - 1}),
+    )  # fmt: skip
+    return grid.within(width), [*_notes(rows), meaning(results, world, planted, shown)]
 
 
 def _mean_drop(results: pl.DataFrame, across: pl.DataFrame, row: Row, own: bool) -> str:
@@ -161,5 +166,5 @@ def meaning(results: pl.DataFrame, world: str, planted: pl.DataFrame, shown: Sli
         f"What it means: {who}{none}; with {shown}, {place_label(strongest, [])} takes most"
         f" recognition ({number(strongest['clean_rate'])} to {number(strongest['rate'])}); how"
         f" much of a mask lies in the {world} and the similarity it takes {alike} (Spearman's rho"
-        f" {number(rho.value)} [{number(rho.low)}, {number(rho.high)}])."
+        f" {rho.text()})."
     )

@@ -7,7 +7,6 @@ what was expected, what was found and, where one is likely, the correction.
 from __future__ import annotations
 
 import difflib
-import re
 import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
@@ -34,11 +33,6 @@ def one_line(error: BaseException, limit: int = 200) -> str:
 def shortened(text: str, limit: int = 200) -> str:
     """The beginning of a text that may be long, for use inside a message."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def escaped(text: str) -> str:
-    r"""A text with control characters as ``\xNN``: names of others can steer a terminal."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: rf"\x{ord(match[0]):02x}", text)
 
 
 def is_own_code(file: str | None) -> bool:

@@ -56,12 +56,23 @@ def write_atomically(
     Raises:
         UserError: The folder cannot be written or the disk is full; what was there stays.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path, flush=flush) as file:
             write(file)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while `path` is written into one sentence.
+
+    Raises:
+        UserError: The folder cannot be written or the disk is full.
+    """
+    try:
+        yield
     except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
         message = f"Cannot write '{path}': {reason}. Nothing written before is lost."
         raise UserError(message) from error
 

@@ -38,6 +38,7 @@ from facefocus.saliency.methods import (
 from facefocus.saliency.objectives import Objective, parse_objective
 from facefocus.saliency.perturbation import mask_set, masked_embeddings, pair_maps
 from facefocus.seeds import generator
+from facefocus.text import number
 from facefocus.verify import verify_recognizer
 
 #: The control of every table: pixels in random order.
@@ -187,13 +188,13 @@ def report_lines(table: pl.DataFrame) -> Iterator[str]:
     """One plain line a method: areas under its curves, and the audit."""
     first = table.row(0, named=True)
     yield f"pairs {first['pairs']} ({first['mated']} mated)"
-    yield f"threshold {first['threshold']:.4f} ({first['threshold_rule']})"
+    yield f"threshold {number(first['threshold'], 4)} ({first['threshold_rule']})"
     for (method, layer), rows in table.group_by(["method", "layer"], maintain_order=True):
         area = dict(rows.select("mode", "area").unique().iter_rows())
         name = f"{method} {layer}" if layer else f"{method}"
         yield (
-            f"{name} deletion {area['deletion']:.4f} (lower is better)"
-            f" insertion {area['insertion']:.4f} (higher is better)"
+            f"{name} deletion {number(area['deletion'], 4)} (lower is better)"
+            f" insertion {number(area['insertion'], 4)} (higher is better)"
             f" degenerate {rows['degenerate'][0]} ill-conditioned {rows['ill_conditioned'][0]}"
         )
 

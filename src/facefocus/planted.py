@@ -25,6 +25,7 @@ from facefocus.occlusion.controls import blocks_within
 from facefocus.occlusion.fills import FILLS, fill_rng, occlude
 from facefocus.progress import Progress, silent
 from facefocus.seeds import generator
+from facefocus.text import number
 
 #: Other people whose part is hidden together with a person's own.
 DECOYS = 2
@@ -180,13 +181,13 @@ def report_lines(found: Planted) -> Iterator[str]:
     """One plain line a figure, the verdict last."""
     yield f"world {found.world}, {found.people} unseen people, {found.photos} photos of each"
     yield f"hidden {100 * found.area:.1f} % of the frame, {found.fill}; threshold: FMR 1e-2, clean"
-    yield f"clean tmr {found.clean_tmr:.4f}"
+    yield f"clean tmr {number(found.clean_tmr, 4)}"
     for name, hidden in (("planted part", found.part), ("elsewhere", found.elsewhere)):
         yield (
-            f"{name} hidden: tmr {hidden.tmr:.4f}, fmr {hidden.fmr:.4f}, "
-            f"tmr at its own threshold {hidden.tmr_recomputed:.4f}"
+            f"{name} hidden: tmr {number(hidden.tmr, 4)}, fmr {number(hidden.fmr, 4)}, "
+            f"tmr at its own threshold {number(hidden.tmr_recomputed, 4)}"
         )
-    yield f"kept elsewhere {found.kept:.4f}"
+    yield f"kept elsewhere {number(found.kept, 4)}"
     yield ("passed" if found.passed else "FAILED") + (
         f": the part must leave at most {CHANCE}, elsewhere at least {KEPT} of the clean tmr"
     )

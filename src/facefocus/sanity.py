@@ -13,6 +13,7 @@ from facefocus.models.zoo import load
 from facefocus.progress import Progress, silent
 from facefocus.saliency.methods import METHODS, GradientMethod
 from facefocus.saliency.streams import CamConfig
+from facefocus.text import number
 
 
 def randomized_maps(
@@ -69,7 +70,7 @@ def report_lines(results: Sequence[Randomization]) -> Iterator[str]:
     for one in results:
         alike = one.correlations
         left_out = f", {alike.degenerate} without a map" if alike.degenerate else ""
-        mean = "none" if alike.mean is None else f"{alike.mean:+.3f}"
+        mean = "none" if alike.mean is None else number(alike.mean, signed=True)
         yield (
             f"{one.config.method} {one.config.layer} {one.share:.0%} of the layers shuffled:"
             f" rank correlation {mean}{left_out}"

@@ -28,6 +28,7 @@ from facefocus.models.recognizer import Recognizer
 from facefocus.models.zoo import load
 from facefocus.progress import Progress, silent
 from facefocus.session import FRAMES_PER_STEP
+from facefocus.text import number, percent
 from facefocus.workflow import calibration_faces
 
 #: With fewer mated pairs than this, the figures come with a warning.
@@ -124,7 +125,7 @@ def _warnings(model: str, report: VerificationReport) -> Iterator[str]:
         bound = 1 - 0.05 ** (1 / report.mated)
         yield (
             f"Only {report.mated} mated pairs: under {FEW_MATED}, every rate is rough. If none of"
-            f" them is missed, up to {100 * bound:.0f} % may be."
+            f" them is missed, up to {percent(bound, 0)} may be."
         )
 
 
@@ -133,18 +134,18 @@ def report_lines(verified: Verified) -> Iterator[str]:
     report = verified.report
     if report.folds is not None:
         yield (
-            f"accuracy {report.folds.mean:.4f} +- {report.folds.standard_error:.4f}"
+            f"accuracy {number(report.folds.mean, 4)} +- {number(report.folds.standard_error, 4)}"
             " (0.5000 for refusing everybody)"
         )
-        yield f"accuracy_threshold {np.mean(report.folds.thresholds):.4f}"
+        yield f"accuracy_threshold {number(float(np.mean(report.folds.thresholds)), 4)}"
     if report.eer is not None:
-        yield f"eer {report.eer:.4f}"
-    yield f"threshold {report.threshold:.4f} ({report.rule})"
+        yield f"eer {number(report.eer, 4)}"
+    yield f"threshold {number(report.threshold, 4)} ({report.rule})"
     for name, rate in (("tmr", report.tmr), ("fmr", report.fmr)):
         if rate is not None:
-            yield f"{name} {rate:.4f}"
+            yield f"{name} {number(rate, 4)}"
     for name, value in (("1e-2", report.tmr_at_fmr_1e2), ("1e-3", report.tmr_at_fmr_1e3)):
-        shown = "too few non-mated pairs" if value is None else f"{value:.4f}"
+        shown = "too few non-mated pairs" if value is None else number(value, 4)
         yield f"tmr_at_fmr={name} {shown}"
     source = "listed" if verified.listed else "sampled"
     yield (

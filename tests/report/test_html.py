@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -302,6 +305,39 @@ def test_failure_leaves_the_report_that_was_there(
         write_report(run)
     assert (run / "report" / "index.html").read_bytes() == before
     assert not list(run.glob(".report*"))
+
+
+@pytest.mark.parametrize("limit", [1_000, 20_000])
+def test_a_full_disk_is_one_line_and_leaves_the_report_that_was_there(
+    tmp_path: Path, limit: int
+) -> None:
+    """Files may not grow over a limit, as on a disk that is full: at the table, at a picture."""
+    run = write_run(tmp_path / "run", small())
+    write_report(run)
+    before = (run / "report" / "index.html").read_bytes()
+    program = (
+        "import resource, sys; from facefocus.cli import main;"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
+        f"sys.argv = ['facefocus', 'report', {str(run)!r}]; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"Cannot write '{run / 'report'}': File too large")
+    assert (run / "report" / "index.html").read_bytes() == before
+    assert not list(run.glob(".report*"))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "run", small())
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UserError, match=r"Cannot write '.*report': Read-only file system"):
+        write_report(run)
 
 
 def test_several_recognizers_each_have_their_part(tmp_path: Path) -> None:

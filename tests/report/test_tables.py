@@ -10,10 +10,12 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from facefocus.console import WIDTH
 from facefocus.errors import UserError
 from facefocus.report import columns, tables
 from facefocus.report.summary import INCLUSIVE, OVER, SKIP, summarize
-from tests.report.fabricated import PIXELS, large, realistic, row, table
+from facefocus.text import NOTHING
+from tests.report.fabricated import large, realistic, row, table
 
 PEOPLE = ("Ada", "Bo", "Cy", "Di")
 
@@ -117,7 +119,7 @@ def test_method_without_any_score_has_no_numbers_but_an_audit() -> None:
     assert got["rate"].to_list() == [None]
     assert got["unaffected_share"].to_list() == [None]
     assert got["degenerate_share"].to_list() == [1.0]
-    assert columns.NOTHING in tables.to_markdown(got)
+    assert NOTHING in tables.to_html(got)
 
 
 def test_null_layers_and_sources_make_one_configuration() -> None:
@@ -140,39 +142,6 @@ def test_missing_column_is_named() -> None:
 # ------------------------------------------------------------------------------------- formats
 
 
-@pytest.mark.parametrize(
-    ("value", "signed", "said"),
-    [
-        (0.88649, False, "0.886"),
-        (0.0765, True, "+0.076"),
-        (-0.0004, True, "0.000"),
-        (-0.02, False, "-0.020"),
-        (None, False, columns.NOTHING),
-        (float("nan"), False, columns.NOTHING),
-    ],
-)
-def test_number(value: float | None, signed: bool, said: str) -> None:
-    assert columns.number(value, signed=signed) == said
-
-
-@pytest.mark.parametrize(
-    ("share", "digits", "said"),
-    [
-        (0.3166, 1, "31.7 %"),
-        (0.01, 2, "1 %"),
-        (0.005, 2, "0.5 %"),
-        (125 / PIXELS, 2, "1 %"),
-        (0.1, 0, "10 %"),
-        (1.0, 1, "100 %"),
-        (0.0, 1, "0 %"),
-        (0.00001, 1, "<0.1 %"),
-        (None, 1, columns.NOTHING),
-    ],
-)
-def test_percent(share: float | None, digits: int, said: str) -> None:
-    assert columns.percent(share, digits) == said
-
-
 def test_interval() -> None:
     whole = {"rate": 0.8861, "rate_low": 0.8607, "rate_high": 0.9096}
     assert columns.interval(whole, "rate") == "0.886 [0.861, 0.910]"
@@ -182,16 +151,14 @@ def test_interval() -> None:
 
 def rendered(summary: pl.DataFrame, width: int = 110) -> str:
     console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(tables.text(summary))
+    console.print(tables.text(summary, width=width))
     return console.export_text()
 
 
 def everywhere(summary: pl.DataFrame) -> dict[str, str]:
     return {
         "text": rendered(summary, 400),
-        "markdown": tables.to_markdown(summary),
         "html": tables.to_html(summary),
-        "latex": tables.to_latex(summary).replace(r"\_", "_").replace(r"\%", "%"),
         "csv": tables.to_csv(summary),
     }
 
@@ -201,8 +168,7 @@ def test_every_rendering_has_the_audit(small: pl.DataFrame) -> None:
     assert titles == ["Scored", "No map", "Flat maps", "Ill-conditioned", "Area mean", "Area max",
                       "Over budget", "Same scores"]  # fmt: skip
     found = everywhere(small)
-    for kind in ("markdown", "html", "latex"):
-        assert all(title in found[kind] for title in titles), kind
+    assert all(title in found["html"] for title in titles)
     assert all(name in found["csv"] for name in ("degenerate_share", "area_max"))
     assert (
         "identities without a map" in found["text"]
@@ -262,12 +228,11 @@ def test_csv_has_full_precision(small: pl.DataFrame) -> None:
 
 
 def test_names_cannot_break_a_format() -> None:
-    summary = summarize(table([row(method="<b>a|b</b>&_%", layer='"N"')]))
+    summary = summarize(table([row(method="<b>a|b</b>&_%", layer='"N"', target="\x1b[2J")]))
     page = tables.to_html(summary)
     assert "<b>" not in page and "&lt;b&gt;a|b&lt;/b&gt;&amp;_%" in page
-    assert r"<b>a\|b</b>" in tables.to_markdown(summary)
-    assert r"\textless{}b\textgreater{}a|b" in tables.to_latex(summary)
-    assert r"\&\_\%" in tables.to_latex(summary)
+    for kind, text in everywhere(summary).items():
+        assert "\x1b" not in text and r"\x1b[2J" in text, kind
 
 
 def test_rows_come_with_baselines_first_then_by_drop() -> None:
@@ -286,13 +251,13 @@ def test_a_long_table_starts_with_baselines_and_the_largest_drops() -> None:
     assert few["method"].to_list().count("random") == 1
     assert sorted(few["layer"].drop_nulls().cast(pl.Int64)) == list(range(25, 40))
     assert "26 more with smaller drops are not shown" in rendered(summary)
-    assert tables.to_markdown(summary).count("grad-cam") == 41  # files leave nothing out
+    assert tables.to_csv(summary).count("grad-cam") == 41  # files leave nothing out
 
 
 def test_terminal_shows_excess_and_specificity_within_its_width() -> None:
     summary = summarize(large(6))
-    text = rendered(summary, tables.WIDTH)
-    assert max(map(len, text.splitlines())) <= tables.WIDTH and "…" not in text
+    text = rendered(summary, WIDTH)
+    assert max(map(len, text.splitlines())) <= WIDTH and "…" not in text
     assert "Excess" in text and "Specificity" in text and "Beyond random" not in text
     top = summary.filter(
         pl.col("options") == "steps=25", pl.col("source") == pl.col("target"),
@@ -301,6 +266,22 @@ def test_terminal_shows_excess_and_specificity_within_its_width() -> None:
     assert columns.interval(top, "excess", signed=True) in text
     assert columns.interval(top, "specificity", signed=True) in text
     assert text.count("occlusion-gradient") <= 2 * columns.LEADING and "population" not in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_narrow_terminal_cuts_no_number_and_keeps_the_names(width: int) -> None:
+    summary = summarize(large(6))
+    text = rendered(summary, width)
+    assert max(map(len, text.splitlines())) <= width and "…" not in text
+    shown = tables.default_slice(summary).of(summary)
+    few = columns.leading(shown, 10)  # of each of the two recognizers
+    for one in few.to_dicts():
+        assert one["method"] in text
+        for name in ("rate", "excess", "specificity"):
+            if one[name] is not None:
+                signed = name != "rate"
+                assert columns.interval(one, name, signed=signed) in text, (one["method"], name)
+    assert text.count("mean/max") == 2 and "continued" in text
 
 
 def test_slices_hold_one_split_and_no_controls() -> None:
@@ -337,7 +318,7 @@ def test_oracle_stands_with_the_baselines() -> None:
     [
         ((0.01249, 0.0004), "0.012 / <0.001"),
         ((1.0, 0.5), "1.000 / 0.500"),
-        ((None, None), columns.NOTHING),
+        ((None, None), NOTHING),
     ],
 )
 def test_p_values(found: tuple[float | None, float | None], said: str) -> None:

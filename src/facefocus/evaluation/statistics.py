@@ -24,6 +24,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from facefocus.seeds import generator
+from facefocus.text import with_bounds
 
 DRAWS = 10_000
 LEVEL = 0.95
@@ -58,6 +59,10 @@ class Interval:
     value: float
     low: float
     high: float
+
+    def text(self, *, signed: bool = False) -> str:
+        """``0.886 [0.861, 0.910]``."""
+        return with_bounds(self.value, self.low, self.high, signed=signed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from facefocus.report.columns import interval, number, percent
+from facefocus.report.columns import interval
 from facefocus.report.summary import COMPETES, INCLUSIVE, ORACLE, RANDOM, Row
 from facefocus.report.tables import Slice
+from facefocus.text import number, percent
 
 
 def best(rows: pl.DataFrame) -> Row | None:

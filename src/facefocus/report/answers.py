@@ -23,12 +23,13 @@ from facefocus.report.audit import (
     read_matrix,
     run_shares,
 )
-from facefocus.report.columns import interval, number, percent, place_label
+from facefocus.report.columns import interval, place_label
 from facefocus.report.leaderboard import Board, board_table, boards
 from facefocus.report.paper import CAMS, Cell, PaperTable, paper_table
 from facefocus.report.published import MODELS, SOURCE
 from facefocus.report.summary import COMPETES, CONTROLS, Row, summarize
 from facefocus.report.tables import default_slice, read_runs
+from facefocus.text import as_markdown, number, percent, plain_markdown
 
 #: Methods whose maps of a pair depend on the gradient's direction only (PROTOCOL section 2).
 PARALLEL = {"LayerCAM", "Grad-CAM"}
@@ -46,19 +47,24 @@ def results_document(paths: Sequence[Path]) -> str:
     results = read_runs(paths)
     tables = {number: paper_table(results, number) for number in range(2, 16)}
     loose = _loose(results)
-    parts = [
-        *_head(results, paths),
-        *_rq1(results, tables),
-        *_rq2(results, tables, loose),
-        *_rq3(results, tables, loose),
-        *_rq4(results, tables, loose),
-        *_exact(results),
-        *_beyond(results),
-        *_published(),
-        *_limits(results),
-        *_appendix(tables, results),
+    sections = (
+        _head(results, paths),
+        _rq1(results, tables),
+        _rq2(results, tables, loose),
+        _rq3(results, tables, loose),
+        _rq4(results, tables, loose),
+        _exact(results),
+        _beyond(results),
+        _published(),
+        _limits(results),
+    )
+    # Cells of tables are escaped where they are made.
+    lines = [
+        line if line.startswith("|") else plain_markdown(line)
+        for section in sections
+        for line in section
     ]
-    return "\n".join(parts).rstrip() + "\n"
+    return "\n".join([*lines, *_appendix(tables, results)]).rstrip() + "\n"
 
 
 def _loose(results: pl.DataFrame) -> dict[int, PaperTable]:
@@ -109,7 +115,8 @@ def _run_line(run: Path) -> str:
     except ValueError:
         raise UserError(f"'{path}' cannot be read.") from None
     made = [str(record.get(name, "")) for name in ("backend", "facefocus", "finished")]
-    return f"| {run.name} | {people} | {count} | {made[0]} | facefocus {made[1]} | {made[2]} |"
+    cells = [run.name, str(people), str(count), made[0], f"facefocus {made[1]}", made[2]]
+    return f"| {' | '.join(map(as_markdown, cells))} |"
 
 
 # --- the four questions ---------------------------------------------------------------------------
@@ -254,8 +261,7 @@ def _by_percentile(table: PaperTable | None, technique: str, label: str) -> str:
 def _figure(cell: Cell) -> str:
     if cell.found is None:
         return paper_formats.NOT_RUN
-    found = cell.found
-    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
+    return cell.found.text()
 
 
 def _rq3(
@@ -320,8 +326,7 @@ def _rq4(
 
 def _order(board: Board) -> str:
     standing = "; ".join(
-        f"{method} {number(drop.value)} [{number(drop.low)}, {number(drop.high)}]"
-        for method, drop in zip(board.methods, board.drop, strict=True)
+        f"{method} {drop.text()}" for method, drop in zip(board.methods, board.drop, strict=True)
     )
     first = percent(float(board.ranks.shares[0, 0]), 0)
     random = "" if board.random is None else f" Random pixels: {number(board.random.value)}."
@@ -385,11 +390,10 @@ def _exact(results: pl.DataFrame) -> Iterator[str]:
 
 
 def _exact_line(one: Exactness) -> str:
-    ends = f"{number(one.difference.value, signed=True)} [{number(one.difference.low)}, "
     lost = percent(one.by_whole, 0) if one.whole else ""
     return (
-        f"| {_where(one.row)} | {number(one.clean)} | {number(one.exact)} |"
-        f" {number(one.inclusive)} | {ends}{number(one.difference.high)}] |"
+        f"| {as_markdown(_where(one.row))} | {number(one.clean)} | {number(one.exact)} |"
+        f" {number(one.inclusive)} | {one.difference.text(signed=True)} |"
         f" {percent(one.area, 2)} | {percent(one.whole)} | {lost} |"
     )
 
@@ -417,7 +421,7 @@ def _beyond(results: pl.DataFrame) -> Iterator[str]:
     yield "|---|---:|" + "---:|" * len(names)
     for row in rows.sort("target", "drop", descending=[False, True]).iter_rows(named=True):
         cells = " | ".join(interval(row, name, signed=True) for name in names)
-        yield f"| {_where(row)} | {row['scored']} | {cells} |"
+        yield f"| {as_markdown(_where(row))} | {row['scored']} | {cells} |"
     beats = [r for r in rows.iter_rows(named=True) if (r.get("excess_low") or -1) > 0]
     own = [r for r in rows.iter_rows(named=True) if (r.get("specificity_low") or -1) > 0]
     yield ""

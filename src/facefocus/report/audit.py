@@ -24,11 +24,12 @@ from scipy import stats
 from facefocus.errors import UserError
 from facefocus.evaluation.audit import HiddenFit, fit_hidden
 from facefocus.evaluation.statistics import Interval, compare_paired, holm, mean_interval
-from facefocus.report.columns import number, percent, place_label
+from facefocus.report.columns import place_label
 from facefocus.report.published import shipped
 from facefocus.report.summary import COMPETES, CONFIGURATION, Row
 from facefocus.report.tables import default_slice, read_runs
 from facefocus.seeds import generator
+from facefocus.text import bounds, number, p_value, percent, with_bounds
 
 #: Rows of a matrix that hold no generating recognizer: nothing hidden, and the whole face hidden.
 CLEAN, HIDDEN = "clean", "hidden"
@@ -165,7 +166,7 @@ def matrix_lines(matrix: RateMatrix, fit: HiddenFit) -> Iterator[str]:
     for name, share, low, high, most in zip(
         matrix.sources, fit.share, fit.low, fit.high, fit.most, strict=True
     ):
-        ends = f"[{number(low)}, {number(high)}]"
+        ends = bounds(low, high)
         yield f"{name:<{wide}}  {number(share)}  {ends:<14}  {number(most)}"
     yield from ("", *meaning(matrix, fit), "", *residual_lines(matrix, fit))
 
@@ -550,8 +551,7 @@ def run_lines(results: pl.DataFrame) -> Iterator[str]:
         for place, name in enumerate(one.matrix.sources):
             fit = one.fit
             yield (
-                f"    {name} p {number(fit.share[place])}"
-                f" [{number(fit.low[place])}, {number(fit.high[place])}];"
+                f"    {name} p {with_bounds(fit.share[place], fit.low[place], fit.high[place])};"
                 f" whole faces hidden in fact: {number(one.measured[place])}"
             )
         yield from (f"    {line}" for line in meaning(one.matrix, one.fit))
@@ -581,7 +581,7 @@ def _whose(row: Row) -> str:
 
 def verdict(one: Dependence) -> str:
     """What one test says, p-value included."""
-    p = "p < 0.001" if one.p_holm < 0.0005 else f"p {one.p_holm:.3f}"
+    p = f"p {p_value(one.p_holm)}, Holm-corrected"
     if one.kind == "fill":
         known = "depends on the fill" if one.p_holm < _LEVEL else "not shown to depend on the fill"
         return f"{known} ({p}, means differ by {number(one.difference.value)})"
@@ -591,8 +591,7 @@ def verdict(one: Dependence) -> str:
             f" more pixels add {number(one.difference.value)} ({p})"
         )
     known = "depends on the budget" if one.p_holm < _LEVEL else "not shown to depend on the budget"
-    ends = f"[{number(one.difference.low)}, {number(one.difference.high)}]"
-    return f"{known} ({p}, {number(one.difference.value)} {ends})"
+    return f"{known} ({p}, {one.difference.text()})"
 
 
 def _exact_lines(found: Sequence[Exactness]) -> Iterator[str]:
@@ -600,7 +599,6 @@ def _exact_lines(found: Sequence[Exactness]) -> Iterator[str]:
     if not found:
         yield "  Not asked: give on_degenerate = ['none', 'inclusive'] in [occlusion]."
     for one in found:
-        ends = f"[{number(one.difference.low)}, {number(one.difference.high)}]"
         share = (
             "" if one.by_whole is None or not one.whole
             else f", who lose {percent(one.by_whole, 0)} of it"
@@ -608,6 +606,6 @@ def _exact_lines(found: Sequence[Exactness]) -> Iterator[str]:
         yield (
             f"  {_whose(one.row).rpartition(',')[0]}: clean {number(one.clean)}, exact"
             f" {number(one.exact)}, inclusive {number(one.inclusive)}; difference"
-            f" {number(one.difference.value, signed=True)} {ends}; inclusive hides"
+            f" {one.difference.text(signed=True)}; inclusive hides"
             f" {percent(one.area, 2)} in the mean, the whole face of {percent(one.whole)}{share}"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,9 +18,10 @@ from facefocus.report.audit import (
     run_shares,
     verdict,
 )
-from facefocus.report.columns import NOTHING, number, percent, place_label
+from facefocus.report.columns import place_label
 from facefocus.report.page import Details, Facts, Heading, Table
 from facefocus.report.summary import Row
+from facefocus.text import NOTHING, as_html, bounds, number, percent
 
 #: Rows of a table that is shown at once; a longer one opens on a click.
 SHORT = 12
@@ -55,19 +55,19 @@ def grid_table(
     """
     styles = ["" if place < names else ' class="num"' for place in range(len(headings))]
     head = "".join(
-        f'<th scope="col"{style} title="{html.escape(note)}">{html.escape(text)}</th>'
+        f'<th scope="col"{style} title="{as_html(note)}">{as_html(text)}</th>'
         for style, (text, note) in zip(styles, headings.items(), strict=True)
     )
     body = "".join(
         "<tr>"
         + "".join(
-            f"<td{style}>{html.escape(text)}</td>" for style, text in zip(styles, row, strict=True)
+            f"<td{style}>{as_html(text)}</td>" for style, text in zip(styles, row, strict=True)
         )
         + "</tr>"
         for row in rows
     )
     text = (
-        f"<table><caption><span>{html.escape(caption)}</span></caption>"
+        f"<table><caption><span>{as_html(caption)}</span></caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
     return Table(Markup(text), caption)
@@ -104,8 +104,7 @@ def _exact(found: Sequence[Exactness]) -> Any:
             number(one.clean),
             number(one.exact),
             number(one.inclusive),
-            f"{number(one.difference.value, signed=True)} [{number(one.difference.low)},"
-            f" {number(one.difference.high)}]",
+            one.difference.text(signed=True),
             percent(one.area, 2),
             percent(one.whole),
             percent(one.by_whole, 0) if one.whole else NOTHING,
@@ -150,7 +149,7 @@ def _shares(found: Sequence[RunShares]) -> Any:
             str(one.row["on_degenerate"]),
             name,
             number(one.fit.share[place]),
-            f"[{number(one.fit.low[place])}, {number(one.fit.high[place])}]",
+            bounds(one.fit.low[place], one.fit.high[place]) or NOTHING,
             percent(one.measured[place]),
         ]
         for one in found

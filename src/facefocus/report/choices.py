@@ -11,6 +11,7 @@ import polars as pl
 from facefocus.errors import UserError
 from facefocus.report.summary import COMPETES
 from facefocus.report.tables import default_slice
+from facefocus.text import number
 
 #: The rule of the paper's Tables 7 to 10, in words.
 RULE = "least recognition rate, mean over identities and then over recognizers with their own maps"
@@ -34,9 +35,9 @@ class Choice:
 
     def __str__(self) -> str:
         best, *others = self.ranking
-        second = f", next {others[0][0]} {others[0][1]:.3f}" if others else ""
+        second = f", next {others[0][0]} {number(others[0][1])}" if others else ""
         place = f"from {self.source}: " if self.source else ""
-        return f"{self.value}, {place}rate {best[1]:.3f}{second} ({self.slice}; {RULE})"
+        return f"{self.value}, {place}rate {number(best[1])}{second} ({self.slice}; {RULE})"
 
     def as_json(self) -> dict[str, Any]:
         """As plain data."""

@@ -16,46 +16,20 @@ import polars as pl
 from facefocus.evaluation.statistics import holm
 from facefocus.report.summary import COMPETES, HELDOUT_ORACLE, ORACLE, Row, competes
 from facefocus.saliency.methods import METHODS, options_of
-
-#: What stands where there is no number.
-NOTHING = "\N{EN DASH}"
+from facefocus.text import NOTHING, number, p_value, percent, with_bounds
 
 # ---------------------------------------------------------------------------- numbers as text
 
 
-def number(value: float | None, *, signed: bool = False) -> str:
-    """``0.886``, ``+0.076`` where `signed`, an en dash for nothing."""
-    if value is None or not np.isfinite(value):
-        return NOTHING
-    rounded = round(value, 3) + 0.0  # + 0.0 turns -0.0 into 0.0
-    return f"{rounded:+.3f}" if signed and rounded else f"{rounded:.3f}"
-
-
 def interval(row: Row, name: str, *, signed: bool = False) -> str:
     """``0.886 [0.861, 0.910]``: the mean called `name` of a summary row and its 95 % interval."""
-    mean, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
-    if low is None or high is None:
-        return number(mean, signed=signed)
-    return f"{number(mean, signed=signed)} [{number(low)}, {number(high)}]"
+    return with_bounds(row[name], row[f"{name}_low"], row[f"{name}_high"], signed=signed)
 
 
 def p_values(row: Row, name: str) -> str:
     """``0.012 / <0.001``: Holm-corrected p-values of Wilcoxon's test and of the t test."""
     found = [row[f"{name}_{test}_holm"] for test in ("wilcoxon", "t")]
-    if None in found:
-        return NOTHING
-    return " / ".join("<0.001" if p < 0.0005 else f"{p:.3f}" for p in found)
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """``31.7 %`` of a share in 0..1; what is not zero never reads as zero."""
-    if share is None or not np.isfinite(share):
-        return NOTHING
-    smallest = 10.0**-digits
-    if 0 < 100 * share < smallest / 2:
-        return f"<{smallest:g} %"
-    text = f"{100 * share:.{digits}f}"
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+    return NOTHING if None in found else " / ".join(map(p_value, found))
 
 
 def layer_label(row: Row) -> str:
@@ -197,7 +171,7 @@ _RANK_COLUMNS = (
         lambda row: (
             NOTHING
             if row["rank"] is None
-            else f"{row['rank']:.1f} [{row['rank_low']:g}, {row['rank_high']:g}]"
+            else f"{number(row['rank'], 1)} [{row['rank_low']:g}, {row['rank_high']:g}]"
         ),
         lambda row: row["rank"],
     ),

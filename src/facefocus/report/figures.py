@@ -28,16 +28,10 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from matplotlib.transforms import Affine2D
 
 from facefocus.evaluation.transfer import Transfer
-from facefocus.report.columns import (
-    layer_order,
-    percent,
-    place_label,
-    series_label,
-    standing,
-    varying,
-)
+from facefocus.report.columns import layer_order, place_label, series_label, standing, varying
 from facefocus.report.summary import COMPETES, Row
 from facefocus.seeds import generator
+from facefocus.text import number, percent
 
 P = ParamSpec("P")
 
@@ -288,7 +282,7 @@ def _drop(row: Row | None) -> float:
 def _cell_text(row: Row | None) -> str:
     if row is None:
         return ""
-    said = "no score" if row["drop"] is None else f"{row['drop']:+.3f}"
+    said = "no score" if row["drop"] is None else number(row["drop"], signed=True)
     none = row["degenerate_share"]
     return f"{said}\n{percent(none, 0)} no map" if none else said
 
@@ -430,7 +424,7 @@ def _transfer_panel(
         y, x = sources.index(one.sources[i]), targets.index(one.targets[j])
         drops[y, x] = drop
         relative = float(one.relative[i, j])
-        said = "" if np.isnan(drop) else f"{drop:+.3f}"
+        said = "" if np.isnan(drop) else number(drop, signed=True)
         said += "" if np.isnan(relative) else f"\n{percent(relative, 0)}"
         axis.text(x, y, said, ha="center", va="center", linespacing=1.25,
                   fontsize=6.5 if tight else 8.5,

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from facefocus.errors import UserError, one_line
 from facefocus.faces.faceset import FaceSet, open_faceset
+from facefocus.files import writing
 from facefocus.locations import located, run_folders
 from facefocus.report import truth
 from facefocus.report.answer import answer
@@ -22,6 +23,7 @@ from facefocus.report.summary import (
     warnings,
 )
 from facefocus.report.tables import read_results
+from facefocus.text import visible
 
 
 def write_report(run: Path, *, with_faces: bool = False, faces_dir: Path | None = None) -> Path:
@@ -60,13 +62,18 @@ def write_page(run: Path, render: Callable[[Path], str]) -> Path:
 
     Returns:
         The path of the page.
+
+    Raises:
+        UserError: The folder cannot be written or the disk is full; a page that is there stays.
     """
     folder = run / f".report-{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
     try:
-        (folder / "index.html").write_text(render(folder), encoding="utf-8")
-        _replace(folder, run / "report")
+        with writing(run / "report"):
+            folder.mkdir()
+            text = visible(render(folder), lines=True)
+            (folder / "index.html").write_text(text, encoding="utf-8")
+            _replace(folder, run / "report")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return run / "report" / "index.html"
@@ -160,5 +167,10 @@ def _replace(folder: Path, report: Path) -> None:
     old = folder.with_name(folder.name + "-old")
     if report.exists():
         report.rename(old)
-    folder.rename(report)
+    try:
+        folder.rename(report)
+    except OSError:
+        if old.exists():
+            old.rename(report)
+        raise
     shutil.rmtree(old, ignore_errors=True)

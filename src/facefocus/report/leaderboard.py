@@ -21,7 +21,6 @@ from facefocus.evaluation.statistics import (
     mean_intervals,
     rank_distribution,
 )
-from facefocus.report.columns import NOTHING, number, percent
 from facefocus.report.paper import (
     Cell,
     PaperTable,
@@ -33,6 +32,7 @@ from facefocus.report.paper import (
 )
 from facefocus.report.summary import COMPETES, INCLUSIVE, RANDOM, SKIP, Row
 from facefocus.report.tables import Slice, default_slice
+from facefocus.text import NOTHING, number, percent
 
 _OWN = pl.col("source") == pl.col("target")
 
@@ -152,7 +152,7 @@ def board_table(board: Board) -> PaperTable:
         "interval of its rank when identities are resampled; 'First' is how often it is the first.",
     ]
     if board.random is not None:
-        notes.append(f"Random pixels of the same number take {_said(board.random)}.")
+        notes.append(f"Random pixels of the same number take {board.random.text()}.")
     return PaperTable(
         number=0,
         caption=f"Leaderboard: {board.title}",
@@ -167,7 +167,7 @@ def board_table(board: Board) -> PaperTable:
 
 def _row(board: Board, place: int) -> TableRow:
     ranks = board.ranks
-    rank = f"{ranks.mean[place]:.1f} [{ranks.low[place]:g}, {ranks.high[place]:g}]"
+    rank = f"{number(ranks.mean[place], 1)} [{ranks.low[place]:g}, {ranks.high[place]:g}]"
     cells = (
         Cell(board.rate[place], bold=place == 0),
         Cell(board.drop[place]),
@@ -176,10 +176,6 @@ def _row(board: Board, place: int) -> TableRow:
     )
     labels = (board.methods[place], board.settings[place] or NOTHING)
     return TableRow(labels, cells, audit_of([board.rows[place]]))
-
-
-def _said(found: Interval) -> str:
-    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
 
 
 def board_tables(results: pl.DataFrame) -> Iterator[PaperTable]:

@@ -23,9 +23,10 @@ from facefocus.evaluation.statistics import (
     mean_intervals,
 )
 from facefocus.models import zoo
-from facefocus.report.columns import number as figure_text
 from facefocus.report.published import DATA_SETS, MODELS, TECHNIQUES, Printed, Published, published
 from facefocus.report.summary import COMPETES, INCLUSIVE
+from facefocus.text import number as text_of
+from facefocus.text import p_value
 
 #: The three gradient methods of Tables 5 to 10, in the paper's order.
 CAMS = ("LayerCAM", "Grad-CAM", "Grad-CAM++")
@@ -545,7 +546,7 @@ def _tests(drafts: Sequence[_Draft], table: Published) -> list[TableRow]:
         words: list[str | None] = [None] * 4
         if test is not None:
             t_p, wilcoxon_p = corrected[id(test)]
-            words = [_p(t_p), _d(test.d_z), _p(wilcoxon_p), _d(test.d_pooled)]
+            words = [p_value(t_p), text_of(test.d_z), p_value(wilcoxon_p), text_of(test.d_pooled)]
         found: list[tuple[Interval | None, str | None]] = [
             (figure, None), *((None, word) for word in words),
         ]  # fmt: skip
@@ -556,14 +557,6 @@ def _tests(drafts: Sequence[_Draft], table: Published) -> list[TableRow]:
         used = [draft.rows] if draft.rows.height else []
         rows.append(TableRow(draft.labels, tuple(cells), audit_of(used)))
     return rows
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.0005 else f"{value:.3f}"
-
-
-def _d(value: float) -> str:
-    return figure_text(value)
 
 
 # --- the paper's bold -----------------------------------------------------------------------------

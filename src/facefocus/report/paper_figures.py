@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from facefocus.report.figures import INK, MUTED, PAPER, folded, legend, looks, styled
 from facefocus.report.leaderboard import Board
 from facefocus.report.paper import PaperTable
+from facefocus.text import percent
 
 
 @styled
@@ -77,7 +78,7 @@ def rank_shares(board: Board, *, width: float) -> Figure:
     axis.imshow(board.ranks.shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (y, x), share in np.ndenumerate(board.ranks.shares):
         if share >= 0.005:
-            axis.text(x, y, f"{100 * share:.0f} %", ha="center", va="center",
+            axis.text(x, y, percent(float(share), 0), ha="center", va="center",
                       color=PAPER if share > 0.55 else INK)  # fmt: skip
     axis.set_xticks(range(count), [str(rank + 1) for rank in range(count)])
     axis.set_yticks(range(count), [folded(name, 22) for name in board.methods])

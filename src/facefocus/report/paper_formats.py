@@ -6,7 +6,6 @@ Every rendering ends each row with its audit and says every warning before the f
 from __future__ import annotations
 
 import csv
-import html
 import io
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
@@ -18,11 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from facefocus.errors import UserError, did_you_mean
-from facefocus.report.columns import NOTHING, number, percent
 from facefocus.report.leaderboard import board_tables
 from facefocus.report.paper import Audit, Cell, PaperTable, paper_table
 from facefocus.report.published import Printed, published
-from facefocus.report.tables import to_tex
+from facefocus.text import NOTHING, as_html, as_markdown, as_tex, bounds, number, percent, visible
 
 #: Headings of the audit, in every rendering.
 AUDIT = ("No map", "Area mean", "Area max", "Same scores", "n")
@@ -64,8 +62,7 @@ def _ours(cell: Cell) -> tuple[str, str]:
         return cell.word, ""
     if cell.found is None:
         return NOT_RUN, ""
-    ends = f"[{number(cell.found.low)}, {number(cell.found.high)}]"
-    return number(cell.found.value), "" if cell.found.low != cell.found.low else ends
+    return number(cell.found.value), bounds(cell.found.low, cell.found.high)
 
 
 def _lines(table: PaperTable) -> Iterator[tuple[list[str], Sequence[Cell], list[str]]]:
@@ -81,9 +78,11 @@ def _lines(table: PaperTable) -> Iterator[tuple[list[str], Sequence[Cell], list[
 # --- text and Markdown ----------------------------------------------------------------------------
 
 
-def _plain(cell: Cell, strong: Callable[[str], str]) -> str:
+def _plain(
+    cell: Cell, strong: Callable[[str], str], escaped: Callable[[str], str] = visible
+) -> str:
     ours, ends = _ours(cell)
-    printed = printed_text(cell.printed)
+    ours, printed = escaped(ours), escaped(printed_text(cell.printed))
     if cell.printed_bold:
         printed = strong(printed)
     said = [strong(ours) if cell.bold else ours, ends, f"({printed})" if printed else ""]
@@ -101,9 +100,9 @@ def to_text(table: PaperTable) -> str:
         )
     for labels, cells, audit in _lines(table):
         shown = [_plain(cell, lambda text: f"*{text}*") for cell in cells]
-        grid.add_row(*map(Text, (*labels, *shown, *audit)))
+        grid.add_row(*map(Text, (*map(visible, labels), *shown, *audit)))
     buffer = io.StringIO()
-    Console(file=buffer, width=400, color_system=None).print(grid)
+    Console(file=buffer, width=10_000, color_system=None).print(grid)
     body = "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().splitlines())
     over = [f"Warning: {line}" for line in table.warnings]
     return "\n".join([*over, body, *table.notes, ""])
@@ -111,16 +110,16 @@ def to_text(table: PaperTable) -> str:
 
 def to_markdown(table: PaperTable) -> str:
     """A Markdown table; ours bold by the paper's rule, the paper's figure in brackets."""
-    names = headings(table)
+    names = [as_markdown(one) for one in headings(table)]
     marks = [":---" if place < len(table.labels) else "---:" for place in range(len(names))]
-    lines = [f"**{title(table)}**", ""]
-    lines += [f"> **Warning:** {line}\n" for line in table.warnings]
+    lines = [f"**{as_markdown(title(table))}**", ""]
+    lines += [f"> **Warning:** {as_markdown(line)}\n" for line in table.warnings]
     lines += ["| " + " | ".join(names) + " |", "|" + "|".join(marks) + "|"]
     for labels, cells, audit in _lines(table):
-        shown = [_plain(cell, lambda text: f"**{text}**") for cell in cells]
-        row = [one.replace("|", r"\|") for one in (*labels, *shown, *audit)]
+        shown = [_plain(cell, lambda text: f"**{text}**", as_markdown) for cell in cells]
+        row = [*map(as_markdown, labels), *shown, *map(as_markdown, audit)]
         lines.append("| " + " | ".join(row) + " |")
-    return "\n".join([*lines, "", *(f"{note}  " for note in table.notes), ""])
+    return "\n".join([*lines, "", *(f"{as_markdown(note)}  " for note in table.notes), ""])
 
 
 # --- LaTeX ----------------------------------------------------------------------------------------
@@ -135,30 +134,30 @@ def to_latex(table: PaperTable) -> str:
     lines = [r"\begin{table*}", r"\centering"]
     if table.number:  # the paper's own number
         lines.append(rf"\setcounter{{table}}{{{table.number - 1}}}")
-    lines.append(rf"\caption{{{to_tex(table.caption)}}}")
-    lines += [rf"\textbf{{Warning:}} {to_tex(line)}\par" for line in table.warnings]
+    lines.append(rf"\caption{{{as_tex(table.caption)}}}")
+    lines += [rf"\textbf{{Warning:}} {as_tex(line)}\par" for line in table.warnings]
     lines += [r"\resizebox{\linewidth}{!}{%", rf"\begin{{tabular}}{{{spec}}}", r"\toprule"]
-    span = rf"\multicolumn{{{last - first}}}{{c}}{{{to_tex(table.span)}}}"
+    span = rf"\multicolumn{{{last - first}}}{{c}}{{{as_tex(table.span)}}}"
     audit = rf"\multicolumn{{{len(AUDIT)}}}{{c}}{{Audit}}"
     lines.append(rf"{over}{span}&{audit} \\")
     lines.append(rf"\cmidrule(lr){{{first + 1}-{last}}}\cmidrule(lr){{{last + 1}-{len(names)}}}")
-    lines += [" & ".join(map(to_tex, names)) + r" \\", r"\midrule"]
+    lines += [" & ".join(map(as_tex, names)) + r" \\", r"\midrule"]
     for labels, cells, audited in _lines(table):
-        row = [*map(to_tex, labels), *map(_tex_cell, cells), *map(to_tex, audited)]
+        row = [*map(as_tex, labels), *map(_tex_cell, cells), *map(as_tex, audited)]
         lines.append(" & ".join(row) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}}"]
-    lines += [rf"\par\footnotesize {to_tex(note)}" for note in table.notes]
+    lines += [rf"\par\footnotesize {as_tex(note)}" for note in table.notes]
     return "\n".join([*lines, r"\end{table*}", ""])
 
 
 def _tex_cell(cell: Cell) -> str:
     ours, ends = _ours(cell)
-    printed = to_tex(printed_text(cell.printed))
+    printed = as_tex(printed_text(cell.printed))
     if cell.printed_bold:
         printed = rf"\textbf{{{printed}}}"
-    said = rf"\textbf{{{to_tex(ours)}}}" if cell.bold else to_tex(ours)
+    said = rf"\textbf{{{as_tex(ours)}}}" if cell.bold else as_tex(ours)
     # Braces: an interval's bracket right after a row's end would be read as its optional space.
-    small = rf" {{\scriptsize {to_tex(ends)}}}" if ends else ""
+    small = rf" {{\scriptsize {as_tex(ends)}}}" if ends else ""
     return f"{said}{small}" + (f" ({printed})" if printed else "")
 
 
@@ -180,38 +179,36 @@ def latex_document(tables: Sequence[PaperTable]) -> str:
 def to_html(table: PaperTable) -> str:
     """An HTML table, escaped, warnings above and notes below it."""
     parts = [
-        f'<p class="warning"><strong>Warning:</strong> {html.escape(line)}</p>'
+        f'<p class="warning"><strong>Warning:</strong> {as_html(line)}</p>'
         for line in table.warnings
     ]
-    parts.append(
-        f'<table class="paper"><caption><span>{html.escape(title(table))}</span></caption>'
-    )
+    parts.append(f'<table class="paper"><caption><span>{as_html(title(table))}</span></caption>')
     parts.append("<thead><tr>")
     for place, name in enumerate(headings(table)):
         numeric = "num" if place >= len(table.labels) else ""
         audit = " audit" if place >= len(table.labels) + len(table.columns) else ""
-        parts.append(f'<th scope="col" class="{numeric}{audit}">{html.escape(name)}</th>')
+        parts.append(f'<th scope="col" class="{numeric}{audit}">{as_html(name)}</th>')
     parts.append("</tr></thead><tbody>")
     for labels, cells, audited in _lines(table):
         parts.append("<tr>")
-        parts += [f'<th scope="row">{html.escape(label)}</th>' for label in labels]
+        parts += [f'<th scope="row">{as_html(label)}</th>' for label in labels]
         parts += map(_html_cell, cells)
-        parts += [f'<td class="num audit">{html.escape(one)}</td>' for one in audited]
+        parts += [f'<td class="num audit">{as_html(one)}</td>' for one in audited]
         parts.append("</tr>")
     parts.append("</tbody></table>")
-    parts += [f'<p class="note">{html.escape(note)}</p>' for note in table.notes]
+    parts += [f'<p class="note">{as_html(note)}</p>' for note in table.notes]
     return "".join(parts)
 
 
 def _html_cell(cell: Cell) -> str:
     ours, ends = _ours(cell)
-    shown = html.escape(ours)
+    shown = as_html(ours)
     shown = f"<strong>{shown}</strong>" if cell.bold else shown
     if cell.missing:
         shown = f'<span class="absent">{shown}</span>'
     if ends:
-        shown += f' <span class="interval">{html.escape(ends)}</span>'
-    printed = html.escape(printed_text(cell.printed))
+        shown += f' <span class="interval">{as_html(ends)}</span>'
+    printed = as_html(printed_text(cell.printed))
     if printed:
         printed = f"<strong>{printed}</strong>" if cell.printed_bold else printed
         shown += f' <span class="printed">({printed})</span>'
@@ -289,7 +286,7 @@ def render(results: pl.DataFrame, table: str, form: str, *, policy: str = "none"
             f"The 'format' must be one of {', '.join(FORMATS)}. Got '{form}'."
             + did_you_mean(form, FORMATS)
         )
-    return FORMATS[form](list(_chosen(results, table, policy)))
+    return visible(FORMATS[form](list(_chosen(results, table, policy))), lines=True)
 
 
 def _chosen(results: pl.DataFrame, table: str, policy: str) -> Iterator[PaperTable]:

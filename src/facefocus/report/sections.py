@@ -24,7 +24,6 @@ from facefocus.report.audit_blocks import audit_blocks
 from facefocus.report.columns import (
     COMPARISONS,
     HELDOUT_PEOPLE,
-    NOTHING,
     RELATIVE,
     Column,
     columns,
@@ -33,8 +32,6 @@ from facefocus.report.columns import (
     leaderboard_columns,
     leading,
     measured,
-    number,
-    percent,
     place_label,
     share_column,
     told,
@@ -63,6 +60,7 @@ from facefocus.report.summary import (
 )
 from facefocus.report.tables import slice_note, to_csv, to_html
 from facefocus.report.truth import spread, truth
+from facefocus.text import NOTHING, number, percent
 
 #: How many of the people who lose most are named.
 LISTED = 5
@@ -412,9 +410,7 @@ def _agreement(report: Report, part: pl.DataFrame) -> list[Facts]:
 
 
 def _bounds(found: Interval) -> str:
-    if np.isnan(found.value):
-        return NOTHING
-    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
+    return found.text()
 
 
 def person(report: Report) -> Section | None:

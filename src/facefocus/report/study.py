@@ -22,12 +22,12 @@ from facefocus.report import figures, paper_figures, paper_formats, sections
 from facefocus.report.answer import checks
 from facefocus.report.audit import exactness
 from facefocus.report.audit_blocks import audit_blocks
-from facefocus.report.columns import NOTHING, number, percent
 from facefocus.report.html import render_page, write_page, write_report
 from facefocus.report.leaderboard import Board, board_table, boards
 from facefocus.report.page import Checks, Details, Facts, Heading, Link, Report, Section, Table
 from facefocus.report.paper import PaperTable, paper_table
 from facefocus.report.tables import read_results, read_runs
+from facefocus.text import NOTHING, number, percent
 
 #: The file that makes a folder of runs a study; says its name and what was left out.
 STUDY = "study.json"
@@ -125,9 +125,8 @@ def _winner_line(board: Board) -> str:
     share = percent(float(board.ranks.shares[0, 0]), 0)
     place = f" ({board.settings[0]})" if board.settings[0] else ""
     line = (
-        f"{board.title}: {first}{place} lowers recognition most, by {number(drop.value)}"
-        f" [{number(drop.low)}, {number(drop.high)}], and is first of {len(board.methods)} methods"
-        f" in {share} of the resamples of {board.people} identities"
+        f"{board.title}: {first}{place} lowers recognition most, by {drop.text()}, and is first of"
+        f" {len(board.methods)} methods in {share} of the resamples of {board.people} identities"
     )
     if board.random is None:
         return f"{line}."

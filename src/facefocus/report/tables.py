@@ -1,37 +1,34 @@
-"""The summary of a run as text, Markdown, HTML, CSV and LaTeX."""
+"""The summary of a run on the terminal, as HTML and as CSV."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from facefocus.console import WIDTH, Grid, for_tables
 from facefocus.errors import UserError, one_line
 from facefocus.locations import run_folders
 from facefocus.report.columns import (
     LEADING,
-    NOTHING,
     Column,
     columns,
     interval,
     leading,
     measured,
-    number,
     ordered,
-    percent,
     place_label,
     varying,
 )
 from facefocus.report.summary import CONFIGURATION, Row, competes, summarize, warnings
+from facefocus.text import NOTHING, as_html, number, percent, visible
 
 # ---------------------------------------------------------------------------- one slice
 
@@ -106,13 +103,20 @@ def slice_note(summary: pl.DataFrame, shown: Slice) -> str:
 # ---------------------------------------------------------------------------- the terminal
 
 
-def text(summary: pl.DataFrame, *, budget: float | None = None, fill: str | None = None) -> Group:
+def text(
+    summary: pl.DataFrame,
+    *,
+    budget: float | None = None,
+    fill: str | None = None,
+    width: int = WIDTH,
+) -> Group:
     """The table for the terminal: one budget and fill, per recognizer clean, baselines, methods.
 
     Args:
         summary: From `summarize`.
         budget: As a fraction; by default 1 %, or the smallest.
         fill: By default black, or the first.
+        width: Of the terminal: where it is narrow, the audit folds into a table below.
 
     Raises:
         UserError: There is no such budget or fill, or no row at all.
@@ -121,18 +125,20 @@ def text(summary: pl.DataFrame, *, budget: float | None = None, fill: str | None
     rows = shown.of(summary)
     few = leading(rows, min(LEADING, max(5, 20 // rows["target"].n_unique())))
     parts: list[Table | Text] = [
-        Text(f"Warning: {line}", style="bold yellow") for line in warnings(rows)
+        _text(f"Warning: {line}", style="bold yellow") for line in warnings(rows)
     ]
-    parts += [
-        _terminal_table(part, f"{part['target'][0]}: {shown}")
-        for part in few.partition_by("target", maintain_order=True)
-    ]
+    for part in few.partition_by("target", maintain_order=True):
+        parts += _terminal_grid(part, f"{part['target'][0]}: {shown}").within(width)
     if few.height < rows.height:
         more = f"{rows.height - few.height} more with smaller drops are not shown."
-        parts.append(Text(more, style="bold"))
+        parts.append(_text(more, style="bold"))
     return Group(
-        *parts, Text(slice_note(summary, shown), style="dim"), Text(_legend(rows), style="dim")
+        *parts, _text(slice_note(summary, shown), style="dim"), _text(_legend(rows), style="dim")
     )
+
+
+def _text(said: str, style: str) -> Text:
+    return Text(visible(said), style=style)
 
 
 def print_summary(run: Path, console: Console) -> None:
@@ -141,10 +147,8 @@ def print_summary(run: Path, console: Console) -> None:
     Raises:
         UserError: The run has no results yet.
     """
-    # Tables keep their numbers whole where there is no terminal to fit: in a file or a pipe.
-    if not console.is_terminal:
-        console = Console(file=console.file, width=WIDTH)
-    console.print(text(summarize(read_results(run))))
+    console = for_tables(console)
+    console.print(text(summarize(read_results(run)), width=console.width))
 
 
 def read_results(run: Path) -> pl.DataFrame:
@@ -182,10 +186,6 @@ def read_runs(paths: Sequence[Path]) -> pl.DataFrame:
         tables += [_read_results(one) for one in done or folders]
     rows = pl.concat(tables, how="diagonal")
     return rows.unique((*CONFIGURATION, "identity"), keep="first", maintain_order=True)
-
-
-#: Columns of the terminal table with every number whole.
-WIDTH = 120
 
 
 def _legend(rows: pl.DataFrame) -> str:
@@ -255,23 +255,21 @@ _TERMINAL_AUDIT = (
 )
 
 
-def _terminal_table(rows: pl.DataFrame, title: str) -> Table:
+def _terminal_grid(rows: pl.DataFrame, title: str) -> Grid:
     shown = _terminal_columns(rows)
-    # As text: in a plain title, ":b" of "file.py:build" would be an emoji.
-    said = Text(title, style="table.title")
-    table = Table(title=said, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("Method @ layer", overflow="fold", min_width=10, max_width=40)
-    for column in shown:
-        table.add_column(column.title, justify="right", no_wrap=True)
-    names = varying(rows)
-    for row in _clean_rows(rows):
-        label = ", ".join(["clean", *([row["split"]] if "split" in names else [])])
-        table.add_row(label, *(column.clean(row) for column in shown))
-    for row in ordered(rows):
-        cells = [column.cell(row) for column in shown]
-        style = None if competes(row) else "dim"
-        table.add_row(place_label(row, names), *cells, style=style)
-    return table
+    varies = varying(rows)
+    clean, listed = _clean_rows(rows), ordered(rows)
+    names = [", ".join(["clean", *([r["split"]] if "split" in varies else [])]) for r in clean]
+    return Grid(
+        title,
+        "Method @ layer",
+        [*names, *(place_label(row, varies) for row in listed)],
+        [
+            (column.title, [*map(column.clean, clean), *map(column.cell, listed)])
+            for column in shown
+        ],
+        dim=frozenset(place for place, row in enumerate(listed, len(clean)) if not competes(row)),
+    )
 
 
 def _clean_rows(rows: pl.DataFrame) -> list[Row]:
@@ -284,19 +282,7 @@ def _clean_rows(rows: pl.DataFrame) -> list[Row]:
 
 def to_csv(summary: pl.DataFrame) -> str:
     """Every configuration and every column with full precision; `warning` is its last column."""
-    return summary.write_csv()
-
-
-def to_markdown(summary: pl.DataFrame) -> str:
-    """Every configuration as a Markdown table, warnings above it."""
-    shown = columns(summary)
-    lines = [f"> **Warning:** {line}\n" for line in warnings(summary)]
-    lines.append("| " + " | ".join(column.title for column in shown) + " |")
-    lines.append("|" + "|".join("---:" if column.numeric else ":---" for column in shown) + "|")
-    for row in ordered(summary):
-        cells = [column.cell(row).replace("|", r"\|") for column in shown]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return visible(summary.write_csv(), lines=True)
 
 
 def to_html(
@@ -318,15 +304,14 @@ def to_html(
     """
     shown = [one for one in columns(summary, scores) if one.audit or one.title not in omit]
     parts = [
-        f'<p class="warning"><strong>Warning:</strong> {html.escape(line)}</p>'
+        f'<p class="warning"><strong>Warning:</strong> {as_html(line)}</p>'
         for line in warnings(summary)
     ]
     parts.append(
-        f'<table class="sortable"><caption><span>{html.escape(caption)}</span></caption><thead><tr>'
+        f'<table class="sortable"><caption><span>{as_html(caption)}</span></caption><thead><tr>'
     )
     parts += [
-        f'<th scope="col" class="{_css(one)}" title="{html.escape(one.note)}">'
-        f"{html.escape(one.title)}</th>"
+        f'<th scope="col" class="{_css(one)}" title="{as_html(one.note)}">{as_html(one.title)}</th>'
         for one in shown
     ]
     parts.append("</tr></thead><tbody>")
@@ -344,39 +329,8 @@ def _css(column: Column) -> str:
 
 def _html_cell(column: Column, row: Row) -> str:
     value = column.value(row)
-    sort = "" if value is None else html.escape(str(value))
-    shown = html.escape(column.cell(row))
+    sort = "" if value is None else as_html(str(value))
+    shown = as_html(column.cell(row))
     if column.numeric and shown.endswith("]"):  # the interval may go under its mean
         shown = shown.replace(" [", ' <span class="interval">[', 1) + "</span>"
     return f'<td class="{_css(column)}" data-sort="{sort}">{shown}</td>'
-
-
-_TEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-        "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-        "<": r"\textless{}", ">": r"\textgreater{}", NOTHING: "--",
-    }
-)  # fmt: skip
-
-
-def to_tex(text: str) -> str:
-    """Text with everything escaped that LaTeX would take for more than text."""
-    return text.translate(_TEX)
-
-
-def to_latex(summary: pl.DataFrame) -> str:
-    """Every configuration as a LaTeX ``tabular`` (package ``booktabs``), warnings below it."""
-    shown = columns(summary)
-    lines = [r"\begin{tabular}{" + "".join("r" if one.numeric else "l" for one in shown) + "}"]
-    lines += [r"\toprule", _tex_row(one.title for one in shown), r"\midrule"]
-    lines += [_tex_row(one.cell(row) for one in shown) for row in ordered(summary)]
-    lines.append(r"\bottomrule")
-    for line in warnings(summary):
-        note = rf"\textbf{{Warning:}} {to_tex(line)}"
-        lines.append(rf"\multicolumn{{{len(shown)}}}{{l}}{{{note}}} \\")
-    return "\n".join([*lines, r"\end{tabular}", ""])
-
-
-def _tex_row(cells: Iterable[str]) -> str:
-    return " & ".join(map(to_tex, cells)) + r" \\"

@@ -16,20 +16,11 @@ from markupsafe import Markup
 from facefocus.evaluation.statistics import Interval, mean_intervals, rank_agreement
 from facefocus.evaluation.truth import COLUMNS
 from facefocus.report import truth_figures
-from facefocus.report.columns import (
-    LEADING,
-    NOTHING,
-    Column,
-    figure_columns,
-    interval,
-    number,
-    percent,
-    place_label,
-    varying,
-)
+from facefocus.report.columns import LEADING, Column, figure_columns, interval, place_label, varying
 from facefocus.report.page import Facts, Heading, Picture, Report, Section, Table
 from facefocus.report.summary import COMPETES, CONFIGURATION, Row, competes, drops, values
 from facefocus.report.tables import to_html
+from facefocus.text import NOTHING, number, percent
 
 #: People whose maps are shown, of each world.
 SHOWN = 3
@@ -247,8 +238,7 @@ def bounds(found: Interval, count: int) -> str:
     """Spearman's rho with its interval, as text."""
     if np.isnan(found.value):
         return NOTHING
-    ends = f"[{number(found.low)}, {number(found.high)}]"
-    return f"Spearman's rho {number(found.value)} {ends} ({count} configurations)"
+    return f"Spearman's rho {found.text()} ({count} configurations)"
 
 
 def _bars(report: Report, found: Sequence[tuple[str, pl.DataFrame]]) -> Picture:

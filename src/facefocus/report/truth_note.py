@@ -6,6 +6,7 @@ Every figure and every sentence with a figure in it is computed here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +19,10 @@ import polars as pl
 from facefocus.errors import UserError
 from facefocus.evaluation.statistics import Interval
 from facefocus.faces.faceset import FaceSet, open_faceset
+from facefocus.files import write_atomically, writing
 from facefocus.locations import located, run_folders
 from facefocus.report import figures, truth_figures
-from facefocus.report.columns import interval, layer_order, number, percent, told_options
+from facefocus.report.columns import interval, layer_order, told_options
 from facefocus.report.page import read_gallery
 from facefocus.report.summary import COMPETES, Row, summarize
 from facefocus.report.tables import Slice, default_slice, read_results
@@ -34,6 +36,7 @@ from facefocus.report.truth import (
     truth_summary,
     worlds,
 )
+from facefocus.text import as_markdown, number, percent, plain_markdown, visible
 
 #: Width of the pictures in inches.
 WIDTH = 7.5
@@ -126,12 +129,12 @@ def write_note(run: Path, out: Path) -> Path:
                 f"The maps of each world must be from one recognizer. Got {sources} in '{world}'."
             )
     material = Material(results, shown, found, _fixed(found), Path("images"))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    pictures = _pictures(run, material, out.parent / material.images)
+    with writing(out):
+        pictures = _pictures(run, material, out.parent / material.images)
     parts = (_opening, _short, _methods, _layers, _losses, _budgets, _degenerate, _hiding)
-    lines = [line for part in parts for line in (*part(material), "")]
-    text = "\n".join([*_head(run, out), *lines, *pictures, *_made(run)])
-    out.write_text(text.rstrip() + "\n", encoding="utf-8")
+    lines = [_line(line) for part in parts for line in (*part(material), "")]
+    text = "\n".join([*_head(run, out), *lines, *pictures, *_made(run)]).rstrip() + "\n"
+    write_atomically(out, lambda file: file.write(visible(text, lines=True).encode()))
     return out
 
 
@@ -152,7 +155,17 @@ def _fixed(found: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table: the first column to the left, all others to the right."""
     lines = [headings, [":---", *["---:"] * (len(headings) - 1)], *rows]
-    return ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines]
+    return ["| " + " | ".join(map(_cell, line)) + " |" for line in lines]
+
+
+def _cell(text: str) -> str:
+    # Ours are emphasized: *chance*.
+    return text if re.fullmatch(r"\*[a-z ]+\*|:?-+:?", text) else as_markdown(text)
+
+
+def _line(line: str) -> str:
+    """A line of the note whose names, if any, are not escaped yet."""
+    return line if line.startswith(("|", "![", "*Made by")) else plain_markdown(line)
 
 
 def _place(row: Row) -> str:
@@ -379,7 +392,7 @@ def _parallel(rows: pl.DataFrame) -> str:
         gap=pl.col("truth_auc").max() - pl.col("truth_auc").min()
     )
     gaps = spread_.group_by("method", maintain_order=True).agg(pl.col("gap").max()).sort("method")
-    said = ", ".join(f"{row['method']} {row['gap']:.4f}" for row in gaps.to_dicts())
+    said = ", ".join(f"{row['method']} {number(row['gap'], 4)}" for row in gaps.to_dicts())
     return (
         "Cosine, l2 and ArcFace are functions of the same angle, so their gradients are parallel;"
         f" the largest difference in ROC AUC between them, at any layer of any world: {said}."
@@ -490,7 +503,7 @@ def _hiding(material: Material) -> Iterator[str]:
         f"{SCORES[score]} / {'cosine' if cosine else 'recognition'}" for score, cosine in told
     ]
     lines = [
-        [world, str(_plain(rows).height), *(_ends(found[place]) for found in told.values())]
+        [world, str(_plain(rows).height), *(found[place].text() for found in told.values())]
         for place, (world, rows) in enumerate(material.found.items())
     ]
     yield from markdown(["world", "n", *headings], lines)
@@ -504,16 +517,12 @@ def _hiding(material: Material) -> Iterator[str]:
         )
 
 
-def _ends(found: Interval) -> str:
-    return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
-
-
 # --- pictures and provenance ----------------------------------------------------------------------
 
 
 def _pictures(run: Path, material: Material, folder: Path) -> list[str]:
     """Draw the pictures; returns the lines that show those of people."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     figures.save(truth_figures.bars(material.fixed, width=WIDTH), folder / "truth-methods.png")
     named = [world for world in PICTURED if world in material.fixed]
     pictured = named or list(material.fixed)[:2]
@@ -530,11 +539,13 @@ def _pictures(run: Path, material: Material, folder: Path) -> list[str]:
         drawn = truth_figures.maps(
             [truth_figures.line(gallery, who, rows) for who in people], width=WIDTH
         )
-        figures.save(drawn, folder / f"truth-maps-{world}.png")
+        name = re.sub(r"[^\w.-]", "_", world)
+        figures.save(drawn, folder / f"truth-maps-{name}.png")
         lines += [
-            f"World '{world}'. Outlined: the planted part. The faces are drawn; they are nobody's.",
+            f"World '{as_markdown(world)}'. Outlined: the planted part. The faces are drawn; they"
+            " are nobody's.",
             "",
-            f"![Maps in world {world}](images/truth-maps-{world}.png)",
+            f"![Maps in world {as_markdown(world)}](images/truth-maps-{name}.png)",
             "",
         ]
     return lines if len(lines) > 2 else []
@@ -558,7 +569,7 @@ def _made(run: Path) -> list[str]:
             record = json.loads(path.read_bytes())
             faces, passes = record["faces"]["hash"][:16], sum(record["passes"].values())
             lines.append(
-                f"- {one.name}: facefocus {record['facefocus']}, faces {faces},"
+                f"- {as_markdown(one.name)}: facefocus {record['facefocus']}, faces {faces},"
                 f" {record['identities']} people, {passes} passes, finished {record['finished']}."
             )
     return lines
