@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -284,6 +285,23 @@ def test_damaged_files(tmp_path: Path, suffix: str, damage: str) -> None:
     assert str(path) in message
     assert "\n" not in message
     assert "run code" not in message
+
+
+@pytest.mark.parametrize("kind", ["zip", "old", "safetensors"])
+def test_any_damage_is_one_line(tmp_path: Path, kind: str) -> None:
+    path, draw = tmp_path / "w.pth", np.random.default_rng(3)
+    if kind == "safetensors":
+        save_file(state(), path)
+    else:
+        torch.save({"epoch": 3, "x": state()}, path, _use_new_zipfile_serialization=kind == "zip")
+    whole = path.read_bytes()
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in draw.integers(0, len(whole), 4):
+            damaged[place] = draw.integers(256)
+        path.write_bytes(damaged)
+        with suppress(UserError):
+            load(path)
 
 
 def test_other_files_are_named(tmp_path: Path) -> None:

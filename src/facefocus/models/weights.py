@@ -282,7 +282,8 @@ def refuse_torchscript(path: Path) -> None:
         UserError: Says what it is, and how to make a black box of it.
     """
     inner: set[str] = set()
-    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+    # Damaged archives fail in many ways; what they are is said by whoever reads them.
+    with suppress(Exception), zipfile.ZipFile(path) as archive:
         inner = {name.partition("/")[2] for name in archive.namelist()}
     if "constants.pkl" in inner and "data.pkl" in inner:
         onnx = path.with_suffix(".onnx").name
