@@ -254,7 +254,8 @@ class Controls(Section):
     """``[controls]``: masks of equal area that know nothing of the person (PROTOCOL section 9.2).
 
     Attributes:
-        control: ``shifted``, ``other``, ``population``, ``pixels``, ``blocks``.
+        control: ``shifted``, ``other``, ``population``, ``pixels``, ``blocks``. Those of other
+            people's maps, ``other`` and ``population``, need two people.
         draws: How many draws of each are averaged.
     """
 
@@ -274,7 +275,7 @@ class Controls(Section):
 
 
 class Oracle(Section):
-    """``[oracle]``: the greedy bound that no method can pass (PROTOCOL section 9.5).
+    """``[oracle]``: the bound that no mask of a run passes (PROTOCOL section 9.5).
 
     Attributes:
         block: Side of the blocks that the search hides, in pixels.

@@ -6,8 +6,6 @@ twice: near-equal photos stay together.
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 from jaxtyping import Int, UInt8
 from scipy.sparse import coo_array
@@ -26,18 +24,21 @@ _STEP = 512
 def near_equal(frames: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, " n"]:
     """A number for each photo: equal for photos that a chain of near-equal ones connects.
 
-    Near-equal: the same bytes, or a correlation of the gray crops above `NEAR_EQUAL`.
+    Near-equal: equal, or a correlation of the gray crops above `NEAR_EQUAL`.
     """
-    gray = frames.mean(axis=3, dtype=np.float32).reshape(len(frames), -1)
+    sums = sum(frames[..., channel].astype(np.uint16) for channel in range(3))
+    gray = np.reshape(sums, (len(frames), -1)).astype(np.float32)
+    # A crop of one gray correlates with nothing, and may still be there twice.
+    plain = np.flatnonzero(gray.min(axis=1) == gray.max(axis=1))
     gray -= gray.mean(axis=1, keepdims=True)
+    gray[plain] = 0
     lengths = np.linalg.norm(gray, axis=1, keepdims=True)
     gray /= np.where(lengths > 0, lengths, 1)
     alike = [gray[at : at + _STEP] @ gray.T > NEAR_EQUAL for at in range(0, len(gray), _STEP)]
     rows, columns = np.nonzero(np.concatenate(alike))
-    # A crop of one color correlates with nothing, and may still be there twice.
-    digests = [hashlib.sha256(frame.tobytes()).digest() for frame in frames]
-    firsts = [digests.index(digest) for digest in digests]
-    rows, columns = np.append(rows, range(len(gray))), np.append(columns, firsts)
+    first = {frames[place].tobytes(): place for place in plain}
+    rows = np.append(rows, plain)
+    columns = np.append(columns, [first[frames[place].tobytes()] for place in plain])
     links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(gray),) * 2)
     labels: np.ndarray = connected_components(links, directed=False)[1]
     return labels
