@@ -130,6 +130,59 @@ gradient_method("product-cam", version=1, scale_invariant=True)(print)
     )
 
 
+FAILING = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.passes = 0
+
+    def forward(self, x):
+        self.passes += len(x) > 4
+        if self.passes > 1:
+            raise KeyError("no such face")
+        return self.conv(x).mean((2, 3))
+
+def build():
+    torch.manual_seed(0)
+    return Net()
+build.preprocessing = {"size": [32, 32], "mean": 127.5, "std": 128}
+"""
+
+FAILING_RUN = """
+name = "failing"
+[faces]
+identities = 3
+[recognizers]
+source = "failing.py:build"
+[[saliency]]
+method = "grad-cam"
+[occlusion]
+budget = 0.1
+"""
+
+
+def test_an_exception_in_a_users_pass_is_one_line_and_traceback_shows_all(folder: Path) -> None:
+    paint_faceset(folder / "faces" / "lfw")
+    (folder / "failing.py").write_text(FAILING)
+    (folder / "failing.toml").write_text(FAILING_RUN)
+    verify = "verify --faces faces/lfw --model failing.py:build --backend torch"
+    line = "'failing.py' line 14 in forward: KeyError: 'no such face'. --traceback shows all."
+    done = installed(folder, COMMANDS.format(commands=[verify]))
+    assert done.stdout == "exit 2\n"
+    assert done.stderr.splitlines()[-1] == line
+    done = installed(folder, COMMANDS.format(commands=[f"{verify} --traceback"]))
+    assert done.stderr.count("Traceback") == 2 and 'raise KeyError("no such face")' in done.stderr
+    run = "run failing.toml --backend torch --workers 2 --out failed"
+    code = f"import sys; sys.argv[1:] = {run.split()}; from facefocus.cli import main; main()"
+    done = installed(folder, f"if __name__ == '__main__': {code}")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == line
+
+
 def test_the_example_recognizer_conforms() -> None:
     name = f"{EXAMPLES}/my_recognizer.py:build"
     results = check_recognizer(load(name), again=lambda: load(name))

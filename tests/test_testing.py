@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from itertools import count
@@ -184,7 +185,8 @@ def test_a_broken_recognizer_fails_its_check(broken: object, check: str, words: 
 def test_what_a_recognizer_raises_is_a_finding() -> None:
     results = check_recognizer(Raising())
     assert {"embeddings", "finite", "grouping"} <= failed(results)
-    assert detail(results, "embeddings") == "raised KeyError: 'weights\\nlost'"
+    raised = r"raised '.*test_testing\.py' line \d+ in embed: KeyError: 'weights\\\\nlost'"
+    assert re.fullmatch(raised, detail(results, "embeddings"))
 
 
 def test_a_recognizer_with_random_weights_is_not_made_again() -> None:
@@ -204,7 +206,15 @@ def test_a_sound_white_box_passes() -> None:
     assert failed(results) == set()
     assert detail(results, "layers") == "3 convolutions, 3 of them spatial"
     assert detail(results, "gradients") == "layers 1, 2, 3"
-    assert len(results) == 13
+    assert len(results) == 14
+
+
+def test_statistics_in_0_to_1_are_a_finding() -> None:
+    box = tiny_recognizer()
+    box.preprocessing = replace(box.preprocessing, mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert "Did you mean mean = [127.5, 127.5, 127.5]" in detail(
+        check_recognizer(box), "statistics"
+    )
 
 
 class Hollow(TorchRecognizer):

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -17,7 +18,7 @@ import typer
 from rich.console import Console
 
 from facefocus.console import for_tables, shown_progress
-from facefocus.errors import UserError
+from facefocus.errors import UserError, blaming_own_code
 from facefocus.progress import Progress
 from facefocus.text import visible
 
@@ -75,10 +76,16 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     log = logging.getLogger("facefocus")
     log.handlers = [_Notices()]
+    # Wherever it stands: not only before the command.
+    arguments = [word for word in sys.argv[1:] if word != "--traceback"]
     try:
-        app()
+        with blaming_own_code():
+            app(arguments)
     except UserError as error:
-        _print(error, error=True)
+        if "--traceback" in sys.argv:
+            traceback.print_exception(error)
+        else:
+            _print(error, error=True)
         raise SystemExit(2) from None
 
 
@@ -108,6 +115,9 @@ def _long_job() -> Iterator[Progress]:
 @app.callback(invoke_without_command=True)
 def _global(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show in full where an error came from.")
+    ] = False,
 ) -> None:
     if version:
         from facefocus import __version__

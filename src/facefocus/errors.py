@@ -46,6 +46,16 @@ def is_own_code(file: str | None) -> bool:
     return not any(Path(file).absolute().is_relative_to(root) for root in _not_own())
 
 
+#: Files and folders of other packages that add to this one.
+_plugins: set[Path] = set()
+
+
+def own_plugin(file: str) -> None:
+    """Count the module in `file`, of an installed package, as the user's own code."""
+    path = Path(file)
+    _plugins.add(path.parent if (path.parent / "__init__.py").is_file() else path)
+
+
 @contextmanager
 def blaming_own_code() -> Iterator[None]:
     """What the user's own code raises, as a `UserError` of one line with file, line and message.
@@ -57,27 +67,36 @@ def blaming_own_code() -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        place = _place(error)
-        if place is None:
+        if _place(error) is None:
             raise
-        # Python repeats the line in the text of a syntax error.
-        text = error.msg if isinstance(error, SyntaxError) else one_line(error).removesuffix(".")
-        raise UserError(
-            f"{place}: {type(error).__name__}: {text}. --traceback shows all."
-        ) from error
+        raise UserError(f"{located(error)}. --traceback shows all.") from error
+
+
+def located(error: Exception) -> str:
+    """An exception on one line: where in the user's own code, if there, its type and its text."""
+    # Python repeats the line in the text of a syntax error.
+    text = error.msg if isinstance(error, SyntaxError) else one_line(error).removesuffix(".")
+    place = _place(error)
+    return f"{place}: " * bool(place) + f"{type(error).__name__}: {text}"
 
 
 def _place(error: Exception) -> str | None:
     """The innermost line of the user's own code that an exception came through."""
-    if isinstance(error, SyntaxError) and is_own_code(error.filename):
-        return f"'{error.filename}' line {error.lineno}"
+    if isinstance(error, SyntaxError) and error.filename and is_own_code(error.filename):
+        return f"'{_shown(error.filename)}' line {error.lineno}"
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if is_own_code(frame.filename)
     ]
     if not frames:
         return None
     inside = "" if frames[-1].name == "<module>" else f" in {frames[-1].name}"
-    return f"'{frames[-1].filename}' line {frames[-1].lineno}{inside}"
+    return f"'{_shown(frames[-1].filename)}' line {frames[-1].lineno}{inside}"
+
+
+def _shown(file: str) -> str:
+    """A file as its user would write it: from where the program runs, if it is below."""
+    path, here = Path(file), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else file
 
 
 @cache

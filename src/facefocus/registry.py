@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar, cast
 
-from facefocus.errors import UserError, did_you_mean, one_line
+from facefocus.errors import UserError, did_you_mean, located, own_plugin
 from facefocus.notices import notice
 
 T = TypeVar("T")
@@ -83,13 +83,17 @@ class Registry(Generic[T]):
         return item
 
     def _import(self, name: str, place: str) -> T:
-        module, _, attribute = place.partition(":")
+        where, _, attribute = place.partition(":")
         try:
-            return cast(T, getattr(importlib.import_module(module), attribute))
-        except (ImportError, AttributeError) as error:
+            module = importlib.import_module(where)
+            if where.partition(".")[0] != "facefocus":
+                own_plugin(getattr(module, "__file__", None) or where)
+            return cast(T, getattr(module, attribute))
+        # Code of others fails in any way.
+        except Exception as error:
             raise UserError(
                 f"The {self.kind} '{name}' is registered as '{place}', which cannot be imported:"
-                f" {one_line(error)}."
+                f" {located(error)}."
             ) from error
 
     def __iter__(self) -> Iterator[str]:

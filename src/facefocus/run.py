@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from multiprocessing.queues import Queue
 from queue import Empty
 
+from facefocus.errors import blaming_own_code
 from facefocus.evaluation.verification import guessing_warning, tells_apart
 from facefocus.making import embed, embed_masked, make_maps
 from facefocus.progress import Progress, silent
@@ -159,7 +160,9 @@ def _said(reports: Queue[Said] | None) -> Iterator[Said]:
 
 
 def _in_worker(spec: SessionSpec, number: int, task: Task) -> None:
-    run_task(open_session(spec), task, _reporting(number))
+    # Here, because an exception leaves its frames behind when it is sent to another process.
+    with blaming_own_code():
+        run_task(open_session(spec), task, _reporting(number))
 
 
 def _reporting(number: int) -> Progress:

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facefocus.errors import UserError, one_line
+from facefocus.errors import UserError, located
 from facefocus.faces.synthetic import render
 from facefocus.models.layers import LayerTable, trace_layers
-from facefocus.models.preprocessing import Preprocessing
+from facefocus.models.preprocessing import Preprocessing, scale_doubt
 from facefocus.models.recognizer import Recognizer, TorchRecognizer, WhiteBox, white_box
 from facefocus.models.zoo import uninitialized
 from facefocus.occlusion.fills import FILLS, Fill, fill_rng
@@ -91,6 +91,9 @@ def check_recognizer(
         checks |= _WhiteTrial(recognizer, trial).checks()
     else:
         checks["black box"] = lambda: _refused(recognizer)
+    reader = getattr(recognizer, "preprocessing", None)
+    if isinstance(reader, Preprocessing):
+        checks["statistics"] = lambda: _statistics(reader)
     if again is not None:
         checks["made again"] = lambda: trial.made_again(again)
     return [first, *_results(checks)]
@@ -173,7 +176,7 @@ def _result(name: str, check: _Check) -> CheckResult:
         return CheckResult(name, False, str(finding))
     # Whatever the plug-in raises is what there is to report.
     except Exception as error:
-        return CheckResult(name, False, f"raised {type(error).__name__}: {one_line(error)}")
+        return CheckResult(name, False, f"raised {located(error)}")
 
 
 def _need(condition: object, otherwise: str) -> None:
@@ -346,6 +349,12 @@ class _Trial:
         _need(same, "its fingerprint differs from the first one's: are its weights random?")
         _need_equal(other.embed(self.frames.copy()), self.embeddings, "its embeddings differ")
         return "the same fingerprint and embeddings"
+
+
+def _statistics(reader: Preprocessing) -> str:
+    doubt = scale_doubt(reader)
+    _need(doubt is None, doubt or "")
+    return "mean and std are in 0-255, as pixels are"
 
 
 def _refused(recognizer: Recognizer) -> str:
