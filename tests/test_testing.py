@@ -185,7 +185,7 @@ def test_a_broken_recognizer_fails_its_check(broken: object, check: str, words: 
 def test_what_a_recognizer_raises_is_a_finding() -> None:
     results = check_recognizer(Raising())
     assert {"embeddings", "finite", "grouping"} <= failed(results)
-    raised = r"raised '.*test_testing\.py' line \d+ in embed: KeyError: 'weights\\\\nlost'"
+    raised = r"raised '.*test_testing\.py' line \d+ in embed: KeyError: 'weights\\nlost'"
     assert re.fullmatch(raised, detail(results, "embeddings"))
 
 
@@ -383,7 +383,7 @@ def gradient_method(function: Any, **changes: Any) -> GradientMethod:
         (counting, "deterministic", "two calls with the same input differ"),
         (writing, "pure", "the activation was changed"),
         (inventing, "degenerate input", "zeros: the map ranks pixels all the same"),
-        (dividing, "degenerate input", "raised ZeroDivisionError: no gradient"),
+        (dividing, "degenerate input", "ZeroDivisionError: no gradient"),
         (shifted, "scale invariant", "times the gradient moves the scaled map by"),
     ],
 )

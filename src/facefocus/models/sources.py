@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import tokenize
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,14 @@ def files_read() -> Iterator[set[str]]:
     """The files that Python opens for reading inside, as absolute paths; not what it imports."""
     global _hooked
     if not _hooked:
-        sys.addaudithook(_hear)
+        # The frame before this one is what opens the file.
+        sys.addaudithook(
+            lambda event, args: (
+                _note(args, sys._getframe(1).f_code.co_filename)
+                if event == "open" and _recording
+                else None
+            )
+        )
         _hooked = True
     found: set[str] = set()
     _recording.append(found)
@@ -150,15 +158,14 @@ def sources_of(made: object) -> set[str]:
     return _sources([module]) if module is not None and _is_own(module) else set()
 
 
-def _hear(event: str, args: tuple[Any, ...]) -> None:
-    """An audit hook: notes what is opened for reading."""
-    if event != "open" or not _recording:
-        return
+def _note(args: tuple[Any, ...], opener: str) -> None:
+    """Record a file that is opened for reading as data, by the arguments of the audit event."""
     path, mode, flags = args
     reads = "r" in mode or "+" in mode if mode else flags & os.O_ACCMODE != os.O_WRONLY
-    # What is imported is known by its module, also where Python has it compiled.
-    importing = sys._getframe(1).f_code.co_filename.startswith("<frozen importlib")
-    if reads and not importing and isinstance(path, str | bytes):
+    # What is imported is known by its module, also where Python has it compiled; and `tokenize`
+    # reads lines of code to show them.
+    code = opener.startswith("<frozen importlib") or opener == tokenize.__file__
+    if reads and not code and isinstance(path, str | bytes):
         for found in _recording:
             found.add(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 - called very often
 
