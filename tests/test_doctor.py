@@ -67,8 +67,8 @@ def test_without_a_recognizer_it_says_what_is_present(monkeypatch: pytest.Monkey
     lines = list(report_lines(examine()))
     assert lines[1:] == [
         "torch          present",
-        "openvino       needs: pip install 'facefocus[fast]'",
-        "openvino-bf16  needs: pip install 'facefocus[fast]'",
+        "openvino       needs: pip install openvino",
+        "openvino-bf16  needs: pip install openvino",
         "cuda           needs a GPU that this torch can use, and finds none",
         "cuda-half      needs a GPU that this torch can use, and finds none",
         "used by default (auto): torch; measure with --model NAME",

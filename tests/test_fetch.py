@@ -346,6 +346,20 @@ def test_a_mirror_is_a_file_or_a_folder(bare: Command, machine: Machine) -> None
     assert several.code == 2 and "'--url' is for one name at a time. Got yunet, lfw" in several.err
 
 
+def test_an_address_serves_what_has_no_link_of_its_own(
+    bare: Command, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = dict(zoo.packaged())
+    known["iresnet50-sface"] = known["iresnet50-sface"].model_copy(
+        update={"options": {"depth": 18, "width": 2, "embedding": 4}}
+    )
+    monkeypatch.setattr(zoo, "packaged", lambda: known)
+    machine.site.files["/share"] = weights(known["iresnet50-sface"])
+    done = bare("fetch", "IR50_S", "--yes", "--url", f"{machine.site.url}/share")
+    assert done.code == 0 and "nobody publishes it: kept in" in done.out
+    assert zoo.load("IR50_S").embed(np.zeros((1, 112, 112, 3), np.uint8)).shape == (1, 4)
+
+
 def test_unknown_names_are_2_before_anything_is_asked(bare: Command, machine: Machine) -> None:
     done = bare("fetch", "yunet", "uniface-mobilnetv2")
     assert done.code == 2 and "Did you mean 'uniface-mobilenetv2'?" in done.err
@@ -413,4 +427,4 @@ def test_lists_offer_no_name_without_saying_what_comes_first(
     after = states()
     assert after["facenet-vggface2"] == after[box] == "here"
     monkeypatch.setattr("facefocus.models.openvino.find_spec", lambda name: None)
-    assert states()[box] == "pip install 'facefocus[onnx]'"
+    assert states()[box] == "pip install onnxruntime"

@@ -28,7 +28,7 @@ class Item:
         title: What it is, and its license.
         terms: What must be known before it is fetched; one line.
         asks: Whether its terms must be accepted.
-        files: As they are published; none where there is no link.
+        files: As they are published; without addresses where there is no link.
         folder: Where they go.
         find: Gives its place where it is here.
         by_hand: What to do where it cannot be fetched; one sentence.
@@ -122,7 +122,7 @@ def fetch(
         raise UserError(
             f"The '--url' is for one name at a time. Got {', '.join(item.name for item in wanted)}."
         )
-    missing = [item for item in wanted if item.find() is None and (item.files or mirror)]
+    missing = [item for item in wanted if item.find() is None and (item.files[0].urls or mirror)]
     terms = [f"{item.name}: {item.terms}" for item in missing]
     accepted = not missing or confirm(terms, any(item.asks for item in missing))
     for item in wanted:

@@ -53,7 +53,7 @@ def precision_of_backend(backend: str) -> str:
 def absent(backend: str) -> str | None:
     """Why a backend cannot be used on this machine, or None."""
     if backend.startswith("openvino") and find_spec("openvino") is None:
-        return "needs: pip install 'facefocus[fast]'"
+        return "needs: pip install openvino"
     if backend.startswith("cuda") and not torch.cuda.is_available():
         return "needs a GPU that this torch can use, and finds none"
     return None

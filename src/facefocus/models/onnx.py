@@ -205,7 +205,7 @@ def load_converted(path: Path, preprocessing: Preprocessing | None) -> TorchReco
 
 def _session(path: Path) -> Any:
     if find_spec("onnxruntime") is None:
-        raise UserError(f"The recognizer '{path}' needs: pip install 'facefocus[onnx]'.")
+        raise UserError(f"The recognizer '{path}' needs: pip install onnxruntime.")
     import onnxruntime
 
     if not path.is_file():

@@ -19,14 +19,13 @@ from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import CHUNK, check_finite, check_frames, chunks
 from facefocus.models.sources import sha256
 
-#: What runs a kind of file, and the extra of this package that installs it.
-_RUNTIMES = {"onnx": ("onnxruntime", "onnx"), "openvino": ("openvino", "fast")}
+#: The package that runs a kind of file.
+_RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
 def missing_package(kind: str) -> str:
     """The command that installs what runs ``onnx`` or ``openvino`` files; empty if it is here."""
-    package, extra = _RUNTIMES[kind]
-    return "" if find_spec(package) else f"pip install 'facefocus[{extra}]'"
+    return "" if find_spec(_RUNTIMES[kind]) else f"pip install {_RUNTIMES[kind]}"
 
 
 class OpenVinoRecognizer:

@@ -155,10 +155,9 @@ class Entry(BaseModel):
         return all(one.is_file() for one in (path, *(path.parent / x.file for x in self.parts)))
 
     def remote_files(self) -> tuple[RemoteFile, ...]:
-        """Its files as they are published; none where there is no direct link."""
-        if self.url is None:
-            return ()
-        own = RemoteFile(Path(self.file).name, (self.url,), self.sha256, self.pinned_by)
+        """Its files as they are published; without an address where there is no direct link."""
+        urls = (self.url,) if self.url else ()
+        own = RemoteFile(Path(self.file).name, urls, self.sha256, self.pinned_by)
         return own, *(RemoteFile(part.file, (part.url,), part.sha256) for part in self.parts)
 
     @property
