@@ -55,6 +55,11 @@ def percent(share: float | None, digits: int = 1) -> str:
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
 
 
+def budget_text(share: float) -> str:
+    """``0.5 %``, ``0.005 %``: a budget as it was asked for, however small."""
+    return f"{100 * share:.4g} %"
+
+
 def p_value(p: float | None) -> str:
     """``0.012``, or ``<0.001``; an en dash for nothing."""
     return "<0.001" if p is not None and p < 0.0005 else number(p)

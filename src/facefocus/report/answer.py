@@ -9,7 +9,7 @@ import polars as pl
 from facefocus.report.columns import interval
 from facefocus.report.summary import COMPETES, INCLUSIVE, ORACLE, RANDOM, Row
 from facefocus.report.tables import Slice
-from facefocus.text import number, percent
+from facefocus.text import budget_text, number, percent
 
 
 def best(rows: pl.DataFrame) -> Row | None:
@@ -56,7 +56,7 @@ def _answer(part: pl.DataFrame, shown: Slice) -> str:
     if most is not None and (most["budget"], most["fill"]) != (shown.budget, shown.fill):
         sentences.append(
             f"The largest drop at any budget and fill is {interval(most, 'drop')}: "
-            f"{place(most)}, {percent(most['budget'], 2)}, {most['fill']}."
+            f"{place(most)}, {budget_text(most['budget'])}, {most['fill']}."
         )
     return " ".join(sentences)
 
@@ -73,7 +73,7 @@ def place(row: Row) -> str:
 
 def _drop_sentence(top: Row, shown: Slice) -> str:
     what = (
-        f"the {percent(shown.budget, 2)} of pixels that {place(top)} ranks highest "
+        f"the {budget_text(shown.budget)} of pixels that {place(top)} ranks highest "
         f"(fill {shown.fill})"
     )
     scores = (

@@ -29,7 +29,7 @@ from facefocus.report.published import shipped
 from facefocus.report.summary import COMPETES, CONFIGURATION, Row
 from facefocus.report.tables import default_slice, read_runs
 from facefocus.seeds import generator
-from facefocus.text import bounds, number, p_value, percent, with_bounds
+from facefocus.text import bounds, budget_text, number, p_value, percent, with_bounds
 
 #: Rows of a matrix that hold no generating recognizer: nothing hidden, and the whole face hidden.
 CLEAN, HIDDEN = "clean", "hidden"
@@ -287,16 +287,21 @@ def run_shares(results: pl.DataFrame) -> list[RunShares]:
         sources, targets = (part[side].unique(maintain_order=True) for side in ("source", "target"))
         whole = part.select("source", "target").n_unique() == len(sources) * len(targets)
         if min(len(sources), len(targets)) >= 2 and whole:
-            found.append(_run_share(part, tuple(sources), tuple(targets)))
+            found += _run_share(part, tuple(sources), tuple(targets))
     return found
 
 
-def _run_share(part: pl.DataFrame, sources: tuple[str, ...], targets: tuple[str, ...]) -> RunShares:
+def _run_share(
+    part: pl.DataFrame, sources: tuple[str, ...], targets: tuple[str, ...]
+) -> list[RunShares]:
+    """The fit of one matrix; none where nobody is in all of its cells."""
     grid, clean, area = (
         _cube(part, name, sources, targets) for name in ("rate", "clean_rate", "masked_share")
     )
     whole = area >= WHOLE
     people = grid.shape[2]
+    if not people:
+        return []
     chosen = generator(0, "audit").integers(people, size=(DRAWS, people))
     known = _known_hidden(grid, whole)
     fit = fit_hidden(
@@ -309,7 +314,7 @@ def _run_share(part: pl.DataFrame, sources: tuple[str, ...], targets: tuple[str,
     )
     matrix = RateMatrix(sources, targets, grid.mean(axis=2), clean[0].mean(axis=1), known)
     measured = tuple(float(row.mean()) for row in whole[:, 0])
-    return RunShares(part.row(0, named=True), matrix, fit, measured)
+    return [RunShares(part.row(0, named=True), matrix, fit, measured)]
 
 
 def _cube(
@@ -414,8 +419,9 @@ def _by_identity(part: pl.DataFrame, field: str) -> tuple[list[object], np.ndarr
     """Values of a field, rates [values, people] of those who have all, and their clean rates."""
     values = part[field].unique(maintain_order=True).to_list()
     wide = part.pivot(field, index=["identity", "clean_rate"], values="rate").drop_nulls()
-    rates = [wide[str(value)].to_numpy() for value in values]
-    return values, np.array(rates), wide["clean_rate"].to_numpy()
+    # By place: polars writes a small budget otherwise than Python does.
+    rates = wide.drop("identity", "clean_rate").to_numpy().T
+    return values, rates, wide["clean_rate"].to_numpy()
 
 
 def _by_budget(part: pl.DataFrame) -> Dependence | None:
@@ -428,7 +434,7 @@ def _by_budget(part: pl.DataFrame) -> Dependence | None:
     return Dependence(
         part.row(0, named=True),
         "budget",
-        tuple(percent(float(one), 2) for one in budgets),  # type: ignore[arg-type]
+        tuple(budget_text(float(one)) for one in budgets),  # type: ignore[arg-type]
         tuple(map(float, rates.mean(axis=1))),
         float(clean.mean()),
         mean_interval(small - large, seed=0),
@@ -545,7 +551,7 @@ def run_lines(results: pl.DataFrame) -> Iterator[str]:
     yield "Shares of identities that would have to be hidden whole (transfer matrices)"
     shares = run_shares(results)
     if not shares:
-        yield "  None: no method was tried from two recognizers on two."
+        yield "  None: no method was tried from two recognizers on two, with anybody in all four."
     for one in shares:
         yield f"  {_label(one.row)}, {one.row['on_degenerate']}:"
         for place, name in enumerate(one.matrix.sources):
@@ -560,7 +566,7 @@ def run_lines(results: pl.DataFrame) -> Iterator[str]:
 
 def _label(row: Row) -> str:
     names = ("objective", "options", "fill")
-    return f"{place_label(row, names)}, {percent(row['budget'], 2)}"
+    return f"{place_label(row, names)}, {budget_text(row['budget'])}"
 
 
 def _dependence_lines(tests: Sequence[Dependence]) -> Iterator[str]:

@@ -16,7 +16,7 @@ import polars as pl
 from facefocus.evaluation.statistics import holm
 from facefocus.report.summary import COMPETES, HELDOUT_ORACLE, ORACLE, Row, competes
 from facefocus.saliency.methods import METHODS, options_of
-from facefocus.text import NOTHING, number, p_value, percent, with_bounds
+from facefocus.text import NOTHING, budget_text, number, p_value, percent, with_bounds
 
 # ---------------------------------------------------------------------------- numbers as text
 
@@ -252,7 +252,7 @@ def columns(summary: pl.DataFrame, scores: Sequence[Column] | None = None) -> li
         Column(
             "Budget",
             "Share of the frame's pixels that may be hidden.",
-            lambda row: percent(row["budget"], 2),
+            lambda row: budget_text(row["budget"]),
             lambda row: row["budget"],
         ),
         _named("Fill", "fill", "What the hidden pixels are painted with."),

@@ -32,7 +32,7 @@ from facefocus.report.paper import (
 )
 from facefocus.report.summary import COMPETES, INCLUSIVE, RANDOM, SKIP, Row
 from facefocus.report.tables import Slice, default_slice
-from facefocus.text import NOTHING, number, percent
+from facefocus.text import NOTHING, budget_text, number, percent
 
 _OWN = pl.col("source") == pl.col("target")
 
@@ -95,8 +95,9 @@ def _title(asked: Row, own: bool, shown: Slice) -> str:
     maps = "own maps" if own else "maps of other recognizers"
     photos = "photos the map came from" if asked["split"] == "same" else "held-out photos"
     told = [f", {name} = {asked[name]}" for name, usual in _USUAL.items() if asked[name] != usual]
-    return f"{asked['faces']}, {maps}, {photos}, {percent(shown.budget, 2)} {shown.fill}" + "".join(
-        told
+    return (
+        f"{asked['faces']}, {maps}, {photos}, {budget_text(shown.budget)} {shown.fill}"
+        + "".join(told)
     )
 
 

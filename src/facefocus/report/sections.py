@@ -60,7 +60,7 @@ from facefocus.report.summary import (
 )
 from facefocus.report.tables import slice_note, to_csv, to_html
 from facefocus.report.truth import spread, truth
-from facefocus.text import NOTHING, number, percent
+from facefocus.text import NOTHING, budget_text, number
 
 #: How many of the people who lose most are named.
 LISTED = 5
@@ -88,7 +88,7 @@ def experiment(report: Report) -> Section | None:
         "Maps from": _listed(rows["source"].drop_nulls()) or NOTHING,
         "Methods": _listed(rows["method"]),
         "Layers": _listed(rows["layer"].drop_nulls()) or NOTHING,
-        "Budgets": ", ".join(percent(one, 2) for one in rows["budget"].unique().sort()),
+        "Budgets": ", ".join(budget_text(one) for one in rows["budget"].unique().sort()),
         "Fills": _listed(rows["fill"]),
         "Compared with": _listed(rows["compare"]),
         "Thresholds": "; ".join(
@@ -329,7 +329,7 @@ def _fills(report: Report, target: str, rows: pl.DataFrame) -> Picture:
         lambda width: figures.fills(series, width=width),
         "fills",
         alt=f"Recognition rate of {target} under each fill, for each method at its best layer.",
-        caption=f"What the hidden pixels are painted with, at {percent(report.shown.budget, 2)}; "
+        caption=f"What the hidden pixels are painted with, at {budget_text(report.shown.budget)}; "
         f"each method at the layer with its largest drop under {report.shown.fill}.",
         kind="svg",
     )
@@ -556,7 +556,7 @@ def where(report: Report) -> Section | None:
     shown = "the faces" if report.faces else "a drawn outline: no face is shown"
     lead = (
         f"Above, each method's map of a person (bright: important); below, what is hidden at "
-        f"{percent(budget, 2)}. Both on {shown}."
+        f"{budget_text(budget)}. Both on {shown}."
     )
     return Section("where", "Where do they look?", lead, blocks) if blocks else None
 
@@ -603,7 +603,7 @@ def _gallery(
         lambda width: figures.gallery(tiles, width=width, face=face, hidden=hidden),
         "gallery",
         alt=f"Maps and masks of {who}: {len(tiles)} method and layer choices.{without}",
-        caption=f"{who}: maps above, {percent(budget, 2)} hidden below.{without}",
+        caption=f"{who}: maps above, {budget_text(budget)} hidden below.{without}",
         kind="png",
     )
 

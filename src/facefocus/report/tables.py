@@ -28,7 +28,7 @@ from facefocus.report.columns import (
     varying,
 )
 from facefocus.report.summary import CONFIGURATION, Row, competes, summarize, warnings
-from facefocus.text import NOTHING, as_html, number, percent, visible
+from facefocus.text import NOTHING, as_html, budget_text, number, percent, visible
 
 # ---------------------------------------------------------------------------- one slice
 
@@ -52,7 +52,7 @@ class Slice:
 
     def __str__(self) -> str:
         photos = ", held-out photos" if self.split == "heldout" else ""
-        return f"{percent(self.budget, 2)} of the pixels, fill {self.fill}{photos}"
+        return f"{budget_text(self.budget)} of the pixels, fill {self.fill}{photos}"
 
 
 def default_slice(summary: pl.DataFrame) -> Slice:
@@ -87,7 +87,7 @@ def _chosen(summary: pl.DataFrame, budget: float | None, fill: str | None) -> Sl
 
 def slice_note(summary: pl.DataFrame, shown: Slice) -> str:
     """What is shown, by which rule, and what else there is."""
-    budgets = ", ".join(percent(one, 2) for one in summary["budget"].unique().sort())
+    budgets = ", ".join(budget_text(one) for one in summary["budget"].unique().sort())
     fills = ", ".join(summary["fill"].unique(maintain_order=True))
     splits = set(summary["split"])
     photos = {

@@ -20,7 +20,7 @@ from facefocus.report.columns import LEADING, Column, figure_columns, interval, 
 from facefocus.report.page import Facts, Heading, Picture, Report, Section, Table
 from facefocus.report.summary import COMPETES, CONFIGURATION, Row, competes, drops, values
 from facefocus.report.tables import to_html
-from facefocus.text import NOTHING, number, percent
+from facefocus.text import NOTHING, budget_text, number, percent
 
 #: People whose maps are shown, of each world.
 SHOWN = 3
@@ -117,7 +117,7 @@ def sentence(world: str, rows: pl.DataFrame) -> str:
     return (
         f"{where} pixels, {_place(top, rows)} finds them best: ROC AUC"
         f" {interval(top, 'truth_auc')} (chance 0.5, best possible {number(top['truth_auc_best'])})"
-        f"; of the {percent(top['budget'], 2)} that it ranks highest"
+        f"; of the {budget_text(top['budget'])} that it ranks highest"
         f" {percent(top['truth_share'], 0)} lie in them (chance {percent(top['truth_chance'], 0)},"
         f" best possible {percent(top['truth_share_best'], 0)}).{others}"
     )
@@ -250,7 +250,7 @@ def _bars(report: Report, found: Sequence[tuple[str, pl.DataFrame]]) -> Picture:
         "world, with 95 % intervals, chance and the best possible. The tables below have the "
         "numbers.",
         caption="Each method at its best layer and recognizer by ROC AUC, and so flattered; share "
-        f"at {percent(report.shown.budget, 2)}. Bars begin at chance; the dashed line is the best "
+        f"at {budget_text(report.shown.budget)}. Bars begin at chance; the dashed line is the best "
         "that any map could have.",
         kind="svg",
     )

@@ -6,6 +6,7 @@ Every figure and every sentence with a figure in it is computed here.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,15 @@ from facefocus.report.truth import (
     truth_summary,
     worlds,
 )
-from facefocus.text import as_markdown, number, percent, plain_markdown, visible
+from facefocus.text import (
+    NOTHING,
+    as_markdown,
+    budget_text,
+    number,
+    percent,
+    plain_markdown,
+    visible,
+)
 
 #: Width of the pictures in inches.
 WIDTH = 7.5
@@ -196,7 +205,7 @@ def _opening(material: Material) -> Iterator[str]:
         for row in rows.iter_rows(named=True)
         if row["options"] and row["layer"] is None
     }
-    budgets = ", ".join(percent(one, 2) for one in results["budget"].unique().sort())
+    budgets = ", ".join(budget_text(one) for one in results["budget"].unique().sort())
     yield (
         "Drawn faces whose identity lives, by construction, in one part alone, and recognizers"
         " trained on nothing else: here it is known what a map has to show."
@@ -324,17 +333,17 @@ def _layers(material: Material) -> Iterator[str]:
     names = _by_depth(rows)
     yield (
         f"Mean ROC AUC over the worlds, objective cosine, and in brackets the share at"
-        f" {percent(material.shown.budget, 2)}."
+        f" {budget_text(material.shown.budget)}."
     )
     yield ""
     lines = []
     tops = []
     for part in rows.partition_by("method", maintain_order=True):
         means = {
-            layer: part.filter(layer=layer).select("truth_auc", "truth_share").mean().row(0)
-            for layer in names
+            layer: own.select("truth_auc", "truth_share").mean().row(0)
+            for (layer,), own in part.group_by("layer", maintain_order=True)
         }
-        lines.append([part["method"][0], *(_pair(*means[layer]) for layer in names)])
+        lines.append([part["method"][0], *(_pair(means.get(layer)) for layer in names)])
         tops.append(f"{part['method'][0]} at {max(means, key=lambda one: means[one][0])}")
     yield from markdown(["", *names], lines)
     yield ""
@@ -347,8 +356,9 @@ def _by_depth(rows: pl.DataFrame) -> list[str]:
     return sorted(depth, key=lambda layer: depth[layer])
 
 
-def _pair(auc: float, share: float) -> str:
-    return f"{number(auc)} ({number(share)})"
+def _pair(found: tuple[float, float] | None) -> str:
+    """A figure and in brackets another; a method need not have every layer, loss and budget."""
+    return NOTHING if found is None else f"{number(found[0])} ({number(found[1])})"
 
 
 def _losses(material: Material) -> Iterator[str]:
@@ -362,22 +372,16 @@ def _losses(material: Material) -> Iterator[str]:
     means = rows.group_by("method", "objective", maintain_order=True).agg(
         pl.col("truth_auc").mean(), pl.col("truth_share").mean()
     )
-    cells = {(row["method"], row["objective"]): row for row in means.to_dicts()}
+    cells = {(method, one): (auc, share) for method, one, auc, share in means.rows()}
     yield (
         "Mean over layers and worlds: ROC AUC, and in brackets the share at"
-        f" {percent(material.shown.budget, 2)}."
+        f" {budget_text(material.shown.budget)}."
     )
     yield ""
     yield from markdown(
         ["", *names],
         [
-            [
-                method,
-                *(
-                    _pair(cells[method, one]["truth_auc"], cells[method, one]["truth_share"])
-                    for one in names
-                ),
-            ]
+            [method, *(_pair(cells.get((method, one))) for one in names)]
             for method in dict.fromkeys(key[0] for key in cells)
         ],
     )
@@ -421,7 +425,10 @@ def _budgets(material: Material) -> Iterator[str]:
         .agg(pl.col("gained").mean(), pl.col("truth_share").mean())
     )
     budgets = sorted(table["budget"].unique())
-    cells = {(row["method"], row["options"], row["budget"]): row for row in table.to_dicts()}
+    cells = {
+        (row["method"], row["options"], row["budget"]): (row["gained"], row["truth_share"])
+        for row in table.to_dicts()
+    }
     names = {(row["method"], row["options"]): row for row in table.to_dicts()}
     yield "## Budgets"
     yield ""
@@ -430,18 +437,13 @@ def _budgets(material: Material) -> Iterator[str]:
         " goes, mean over worlds, and in brackets its share in the part."
     )
     yield ""
+    least = budgets[0]
+    ranked = sorted(names, key=lambda name: -cells.get((*name, least), (-math.inf, 0.0))[0])
     lines = [
-        [
-            _place(row),
-            *(
-                _pair(cells[*name, one]["gained"], cells[*name, one]["truth_share"])
-                for one in budgets
-            ),
-        ]
-        for name, row in names.items()
+        [_place(names[name]), *(_pair(cells.get((*name, one))) for one in budgets)]
+        for name in ranked
     ]
-    lines.sort(key=lambda line: -float(line[1].split()[0]))
-    yield from markdown(["", *(percent(one, 2) for one in budgets)], lines)
+    yield from markdown(["", *(budget_text(one) for one in budgets)], lines)
 
 
 def _degenerate(material: Material) -> Iterator[str]:
