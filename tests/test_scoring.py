@@ -370,3 +370,36 @@ def test_each_measure_is_bounded_by_itself_and_by_smaller_masks() -> None:
     np.testing.assert_array_equal(got["rate"], [0.2, 0.2])
     np.testing.assert_array_equal(got["fmr"], [0.06, 0.03])
     np.testing.assert_array_equal(got["area"], [10, 15])
+
+
+def test_controls_of_people_without_a_map_are_never_their_own_random_pixels(
+    painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``on_degenerate = "random"`` who has no map has a mask, and so controls of it."""
+
+    def flat_first(made: dict[str, np.ndarray], index: int) -> bool:
+        return is_degenerate(made, index) or index == 0
+
+    for place in ("session", "scoring", "results"):
+        monkeypatch.setattr(f"facefocus.{place}.is_degenerate", flat_first)
+    session, _ = do(
+        painted,
+        tmp_path,
+        occlusion={"budget": 0.05, "on_degenerate": "random"},
+        controls={"control": ["other", "population", "shifted"], "draws": 1},
+    )
+    worn = {
+        output.control: scored_masks(session, session.store.load(output.key))[:, 0]
+        for output in session.plan.scores["a", 0]
+    }
+    names = [person.name for person in session.plan.blocks[0].people]
+    made = session.store.load(session.plan.maps[0][0].key)["maps"]
+    masks = [
+        top_pixels(one, 51, generator(0, "ties", name))
+        for one, name in zip(made, names, strict=True)
+    ]
+    assert any(np.array_equal(worn["other"][0], mask) for mask in masks[1:])
+    mean = top_pixels(made[1:].astype(np.float64).mean(axis=0), 51, generator(0, "ties", names[0]))
+    np.testing.assert_array_equal(worn["population"][0], mean)
+    for control in ("other", "population", "shifted"):
+        assert worn[control][0].sum() == 51 and (worn[control][0] != worn[None][0]).any()

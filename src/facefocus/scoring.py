@@ -69,7 +69,8 @@ def _block_masks(session: Session, block: Block, output: ScoreOutput) -> Iterato
     made = session.store.load(output.maps.key)
     for index, person in enumerate(block.people):
         own = _masks(session, person.name, made["maps"][index], is_degenerate(made, index), output)
-        if output.control is None or own.degenerate:
+        # Whom nothing hides has nothing to be compared with; random pixels for want of a map do.
+        if output.control is None or not own.areas.any():
             yield own
         else:
             yield _control(session, block, output, person, own)
@@ -111,9 +112,13 @@ def _control(
         return Masks(none, np.zeros_like(own.areas), own.requested, False, True)
     if output.control == "population":
         return _masks(session, person.name, everybody.mean_without(person.name), False, output)
-    rng = generator(session.experiment.seed, "partners")
-    chosen = partners(len(everybody.place), output.draw + 1, rng)[output.draw]
-    other = list(everybody.place)[int(chosen[everybody.place[person.name]])]
+    if own.degenerate:
+        rng = generator(session.experiment.seed, "partners", person.name)
+        other = others[int(rng.permutation(len(others))[output.draw % len(others)])]
+    else:
+        rng = generator(session.experiment.seed, "partners")
+        chosen = partners(len(everybody.place), output.draw + 1, rng)[output.draw]
+        other = list(everybody.place)[int(chosen[everybody.place[person.name]])]
     return _masks(session, other, everybody.maps[everybody.place[other]], False, output)
 
 

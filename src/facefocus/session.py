@@ -76,7 +76,10 @@ class Population:
     place: dict[str, int]
 
     def mean_without(self, name: str) -> np.ndarray:
-        """The mean map [H, W] of everybody but one; there must be somebody."""
+        """The mean map [H, W] of everybody but one, who may have none; there must be somebody."""
+        if name not in self.place:
+            mean: np.ndarray = self.maps.mean(axis=0, dtype=np.float64)
+            return mean
         return mean_of_others(self.maps, self.place[name], self._sums)
 
     @cached_property
