@@ -1,7 +1,10 @@
 """Shapes and types of every public function are enforced while the tests run."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +14,13 @@ import pytest
 # Tiny tensors on many threads spend their time waiting; tests of thread counts set their own.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# The store that runs share: never the user's.
+os.environ["FACEFOCUS_STORE"] = tempfile.mkdtemp(prefix="facefocus-store-")
+
 from jaxtyping import install_import_hook
 
 install_import_hook("facefocus", "beartype.beartype")
+atexit.register(shutil.rmtree, os.environ["FACEFOCUS_STORE"], ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ def command(
     """A command in this process, with no data and an empty cache: quicker than a new one."""
     monkeypatch.setenv("FACEFOCUS_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("FACEFOCUS_STORE")
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> Done:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facefocus.faces.faceset import IndexRow, write_faceset
+from facefocus.faces.faceset import IndexRow, PairList, write_faceset
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.seeds import generator
@@ -46,8 +46,11 @@ def tiny_recognizer(name: str = "tiny", seed: int = 0) -> TorchRecognizer:
     return TorchRecognizer(name, module, reading, identity=f"tiny-{seed}")
 
 
-def paint_faceset(folder: Path) -> Path:
-    """A face set of 18 painted people: a pattern for each, with noise for each photo."""
+def paint_faceset(folder: Path, *, listed: bool = False) -> Path:
+    """A face set of 18 painted people: a pattern for each, with noise for each photo.
+
+    With `listed`, it has a verification list of 36 pairs of 36 of its 55 photos.
+    """
     rows, frames = [], []
     for person, photos in enumerate(PHOTOS):
         pattern = generator(0, "pattern", person).integers(40, 215, (8, 8, 3))
@@ -58,5 +61,20 @@ def paint_faceset(folder: Path) -> Path:
             name = f"p{person:02d}_{photo}"
             rows.append(IndexRow(identity=f"p{person:02d}", name=name, path=name))
     folder.mkdir(parents=True)
-    write_faceset(folder, title="painted", rows=rows, frames=frames, size=(SIDE, SIDE))
+    pairs = _list() if listed else None
+    write_faceset(folder, title="painted", rows=rows, frames=frames, size=(SIDE, SIDE), pairs=pairs)
     return folder
+
+
+def _list() -> PairList:
+    """The first photos of each person against the second, and against the next person's first."""
+    count = len(PHOTOS)
+    first = [f"p{person:02d}_0" for person in range(count)]
+    second = [f"p{person:02d}_1" for person in range(count)]
+    return PairList(
+        first=(*first, *first),
+        second=(*second, *first[1:], first[0]),
+        mated=(*[True] * count, *[False] * count),
+        fold=(*[number % 3 for number in range(count)],) * 2,
+        sha256="0",
+    )

@@ -351,7 +351,7 @@ def test_what_conforms_is_0_what_fails_is_1_and_mistakes_are_2(
     assert command("check", "--method", "layer-cam").code == 0
     assert command("check", "--fill", "mean").code == 0
     for wrong, message in {
-        "": "Name what to check: a recognizer, or one --method, or one --fill. Got nothing.",
+        "": "Name what to check: a recognizer, or one --method, --fill or --faces. Got nothing.",
         "x --fill mean": "Got x, mean.",
         "--fill men": "Did you mean 'mean'?",
         "x.onnx": "needs its preprocessing: size, mean and std, and crop and channels where they"
@@ -383,7 +383,8 @@ def interrupted(folder: Path, out: str, sign: signal.Signals) -> tuple[int, str]
     before = pieces(folder / out)
     call = [sys.executable, "-m", "facefocus.cli", "run", "small.toml", "--faces", "painted"]
     job = subprocess.Popen(
-        [*call, "--out", out], cwd=folder, env={**os.environ, "SLOW": "1"},
+        [*call, "--out", out, "--store", f"{out}/store"],
+        cwd=folder, env={**os.environ, "SLOW": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
@@ -413,7 +414,12 @@ def test_an_interrupted_and_killed_run_goes_on_to_the_same_bytes(run: Path) -> N
     assert not (stopped / "results.parquet").exists()
     done = facefocus("run", "small.toml", "--faces", "painted", "--out", "stopped", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert 0 < first < second < pieces(stopped) == pieces(run)
+    assert 0 < first < second < pieces(stopped)
+    assert json.loads((stopped / "run.json").read_text())["store"] == "store"
+    status = facefocus("status", "stopped", cwd=folder).stdout.splitlines()
+    counts = [line.split()[1].split("/") for line in status[:-1]]
+    assert all(made == wanted for made, wanted in counts) and status[-1] == "results yes"
+    assert sum(int(made) for made, _ in counts) == pieces(stopped)
     assert json.loads((stopped / "provenance.json").read_text())["tasks_done"] > 0
     assert (stopped / "results.parquet").read_bytes() == (run / "results.parquet").read_bytes()
 

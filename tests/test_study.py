@@ -174,8 +174,9 @@ def test_a_second_time_nothing_is_computed_and_no_byte_changes(
 
 
 def test_all_runs_share_one_store(done: Path) -> None:
-    assert (done / "store").is_dir()
-    assert not list(done.glob("*/store"))
+    stores = [json.loads(path.read_text())["store"] for path in done.glob("*/run.json")]
+    assert len(stores) > 2 and set(stores) == {"default"}
+    assert not list(done.rglob("store"))
 
 
 def test_the_page_answers_in_the_readers_order_and_links_every_run(

@@ -35,9 +35,11 @@ prepare_app = typer.Typer(help="Align photographs into a face set.", no_args_is_
 models_app = typer.Typer(
     help="Recognizers: what there is, and how to get it.", no_args_is_help=True
 )
+store_app = typer.Typer(help="What was computed, kept for later runs.", no_args_is_help=True)
 ls_app = typer.Typer(help="List what can be named in an experiment.", no_args_is_help=True)
 app.add_typer(prepare_app, name="prepare")
 app.add_typer(models_app, name="models")
+app.add_typer(store_app, name="store")
 app.add_typer(ls_app, name="ls")
 
 Source = Annotated[Path, typer.Option(help="Archive or folder of the photographs.")]
@@ -63,7 +65,11 @@ Backend = Annotated[
     str, typer.Option(help="auto, torch, openvino, openvino-bf16, cuda or cuda-half.")
 ]
 Memory = Annotated[
-    str | None, typer.Option(help="What passes may take, as 4GiB; half of what is free on a GPU.")
+    str | None, typer.Option(help="What passes may take, as 4GiB; half of a GPU's by default.")
+]
+StoreDir = Annotated[
+    Path | None,
+    typer.Option("--store", help="Folder of artefacts; $FACEFOCUS_STORE or the cache by default."),
 ]
 Known = Annotated[str, typer.Argument(help="A recognizer: see 'facefocus models list'.")]
 Run = Annotated[Path, typer.Argument(help="A run folder.")]
@@ -357,13 +363,16 @@ def verify(
     model: Model,
     rule: Rule = "eer",
     backend: Backend = "auto",
+    store: StoreDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """How good a recognizer is on a face set: accuracy, EER, TMR, thresholds."""
     from facefocus.verify import report_lines, verify_recognizer
 
     with shown_progress() as progress:
-        verified = verify_recognizer(faces, model, rule=rule, backend=backend, progress=progress)
+        verified = verify_recognizer(
+            faces, model, rule=rule, backend=backend, store=store, progress=progress
+        )
     _print_lines([json.dumps(asdict(verified))] if as_json else report_lines(verified))
 
 
@@ -377,6 +386,7 @@ def pairs(
     fill: Annotated[str, typer.Option(help="What hides a pixel.")] = "black",
     rule: Rule = "eer",
     backend: Backend = "auto",
+    store: StoreDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Insertion and deletion curves on verification pairs: how good a map is for its own pair."""
@@ -392,6 +402,7 @@ def pairs(
             fill=fill,
             rule=rule,
             backend=backend,
+            store=store,
             progress=progress,
         )
     _print_lines([json.dumps(pairwise.as_json(table))] if as_json else pairwise.report_lines(table))
@@ -438,13 +449,14 @@ def run(
     backend: Backend = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     memory: Memory = None,
+    store: StoreDir = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it will cost: see 'plan'.")
     ] = False,
 ) -> None:
     """Run an experiment, or what is left of it, and print its table."""
     if dry_run:
-        plan(experiment, faces, out, backend, workers, memory)
+        plan(experiment, faces, out, backend, workers, memory, store)
         return
     with _long_job() as progress:
         from facefocus.locations import run_folders
@@ -456,6 +468,7 @@ def run(
             experiment,
             faces=faces,
             out=out,
+            store=store,
             backend=backend,
             workers=workers,
             memory=None if memory is None else parse_size(memory),
@@ -473,6 +486,7 @@ def plan(
     backend: Backend = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     memory: Memory = None,
+    store: StoreDir = None,
 ) -> None:
     """What an experiment, or the rest of it, will cost: passes, time, disk; nothing is written."""
     with _long_job() as progress:
@@ -482,7 +496,7 @@ def plan(
 
         size = None if memory is None else parse_size(memory) // workers
         folder, sessions = open_sessions(
-            experiment, faces, out, backend=backend, memory=size, progress=progress
+            experiment, faces, out, store, backend, size, progress=progress
         )
         lines = list(estimate_lines(sessions, folder, workers))
     _print_lines(lines)
@@ -517,13 +531,22 @@ def study(
     out: Annotated[Path | None, typer.Option(help="Folder; runs/STUDY by default.")] = None,
     backend: Backend = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    store: StoreDir = None,
 ) -> None:
     """Run experiments that build on each other, or what is left of them: the paper's, for one."""
     with _long_job() as progress:
         from facefocus.study import Wanted, run_study
 
         wanted = Wanted(tuple(faces or ()), tuple(model or ()), identities, limited, max_images)
-        done = run_study(file, wanted, out=out, backend=backend, workers=workers, progress=progress)
+        done = run_study(
+            file,
+            wanted,
+            out=out,
+            store=store,
+            backend=backend,
+            workers=workers,
+            progress=progress,
+        )
     left_out = [f"left out: {line}" for line in done.missing]
     _print_lines([*left_out, *(f"run {one}" for one in done.runs)])
     _print(f"Next: facefocus report {done.folder}")
@@ -535,12 +558,13 @@ def demo(
         "runs/demo"
     ),
     backend: Backend = "auto",
+    store: StoreDir = None,
 ) -> None:
     """The main job on drawn faces and embedded recognizers: needs no data, and minutes."""
     with _long_job() as progress:
         from facefocus.demo import outcome, run_demo
 
-        page = run_demo(out, backend=backend, progress=progress)
+        page = run_demo(out, backend=backend, store=store, progress=progress)
         console = for_tables(Console())
         found, lines = outcome(out, width=console.width)
     console.print(*found)
@@ -684,8 +708,12 @@ def models_add(
 
 def _accepted(terms: Iterable[str], yes: bool) -> bool:
     _print_lines(terms)
+    return yes or _agreed("Accept these terms and fetch?")
+
+
+def _agreed(question: str) -> bool:
     try:
-        return yes or typer.confirm("Accept these terms and fetch?")
+        return typer.confirm(question)
     except typer.Abort:
         # Nobody there to ask is no consent.
         return False
@@ -693,6 +721,36 @@ def _accepted(terms: Iterable[str], yes: bool) -> bool:
 
 def _print_lines(lines: Iterable[str]) -> None:
     _print("\n".join(lines))
+
+
+@store_app.command("size")
+def store_size(store: StoreDir = None) -> None:
+    """Where artefacts are kept, how many, and what they take."""
+    from facefocus.locations import store_dir
+    from facefocus.store import Store
+
+    kept = Store(store or store_dir())
+    count, size = kept.size()
+    _print(f"{count} artefacts, {size / 1e6:,.1f} MB in {kept.root}")
+
+
+@store_app.command("clear")
+def store_clear(
+    store: StoreDir = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove all artefacts; results, pages and galleries of runs stay as they are."""
+    from facefocus.locations import store_dir
+    from facefocus.store import Store
+
+    kept = Store(store or store_dir())
+    count, size = kept.size()
+    what = f"{count} artefacts, {size / 1e6:,.1f} MB in {kept.root}"
+    if count and not yes and not _agreed(f"Remove {what}?"):
+        _print("Nothing was removed.")
+        raise typer.Exit(1)
+    kept.clear()
+    _print(f"removed {what}")
 
 
 @ls_app.command("models")

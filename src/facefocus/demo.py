@@ -40,7 +40,12 @@ _WHOSE = ("own maps", "others' maps")
 
 
 def run_demo(
-    out: Path, *, file: Path | None = None, backend: str = "auto", progress: Progress = silent
+    out: Path,
+    *,
+    file: Path | None = None,
+    backend: str = "auto",
+    store: Path | None = None,
+    progress: Progress = silent,
 ) -> Path:
     """Run the demo, or the rest of it, in the folder `out`; returns the page's path.
 
@@ -48,6 +53,7 @@ def run_demo(
         out: Run folders, drawn faces and the page go here.
         file: Another experiment of the same form than the package's own.
         backend: As for `workflow.run_experiment`.
+        store: As for `workflow.run_experiment`.
         progress: As for `workflow.run_experiment`.
 
     Raises:
@@ -56,7 +62,12 @@ def run_demo(
     own = files("facefocus") / "experiments" / "demo.toml"
     with as_file(own) as shipped:
         run_experiment(
-            file or shipped, out=out, backend=backend, made=out / "faces", progress=progress
+            file or shipped,
+            out=out,
+            store=store,
+            backend=backend,
+            made=out / "faces",
+            progress=progress,
         )
     # These faces are nobody's, so they can be shown.
     return write_report(out, with_faces=True)

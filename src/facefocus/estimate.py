@@ -277,7 +277,9 @@ ARTEFACT = 1024
 
 def _bytes(session: Session, task: Task, lengths: Mapping[str, int]) -> int:
     """Size of what a task stores."""
-    if isinstance(task, EmbedTask | MaskedTask):
+    if isinstance(task, EmbedTask):
+        return len(task.parts) * ARTEFACT + 4 * task.cost * lengths[task.recognizer]
+    if isinstance(task, MaskedTask):
         return ARTEFACT + 4 * task.cost * lengths[task.recognizer]
     if isinstance(task, MapTask):
         height, width = session.frame

@@ -24,21 +24,8 @@ from facefocus.saliency.perturbation import (
 )
 from facefocus.saliency.streams import CamConfig
 from facefocus.seeds import generator
-from facefocus.session import FRAMES_PER_STEP, Session
-from facefocus.tasks import EmbedTask, MapOutput, MapTask, MaskedTask, Person
-
-
-def embed(session: Session, task: EmbedTask, progress: Progress) -> None:
-    """Embeddings of clean photos."""
-    rows = np.array(task.rows)
-    recognizer = session.recognizers[task.recognizer]
-    frames = session.faces_of(task).frames
-    parts = []
-    for start in range(0, len(rows), FRAMES_PER_STEP):
-        part = rows[start : start + FRAMES_PER_STEP]
-        parts.append(recognizer.embed(np.asarray(frames[part])))
-        progress("embed", start + len(part), len(rows))
-    session.store.save(task.key, {"rows": rows, "embeddings": np.concatenate(parts)})
+from facefocus.session import Session
+from facefocus.tasks import MapOutput, MapTask, MaskedTask, Person
 
 
 def embed_masked(session: Session, task: MaskedTask, progress: Progress) -> None:
@@ -99,7 +86,6 @@ def _gradient_maps(
             list(dict.fromkeys(configs.values())),
             max_pairs=max_pairs,
             seed=session.experiment.seed,
-            memory=session.spec.memory,
             progress=progress,
         )
         for output, config in configs.items():

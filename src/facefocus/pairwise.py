@@ -102,6 +102,7 @@ def pair_level(
     rule: str = "eer",
     seed: int = 0,
     backend: str = "auto",
+    store: Path | None = None,
     progress: Progress = silent,
 ) -> pl.DataFrame:
     """Insertion and deletion curves of some methods and of random pixels.
@@ -120,6 +121,7 @@ def pair_level(
         rule: Where the threshold comes from, see `verification.parse_rule`.
         seed: Seed of every draw.
         backend: What runs passes without gradients.
+        store: Where clean embeddings are looked for and kept; the shared store by default.
         progress: Called with ``embed``, then for each method in pairs and in frames.
 
     Returns:
@@ -136,7 +138,7 @@ def pair_level(
     faces = open_faceset(folder)
     chosen = _chosen_pairs(faces, read_pairs(folder), pairs, seed)
     verified = verify_recognizer(
-        folder, model, rule=rule, seed=seed, backend=backend, progress=progress
+        folder, model, rule=rule, seed=seed, backend=backend, store=store, progress=progress
     )
     level = verified.report.threshold
     content = content_of(chosen.frames, [fill_rng(seed, str(name)) for name in chosen.names])

@@ -23,12 +23,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from facefocus.embedding import embed_tasks
 from facefocus.errors import UserError
 from facefocus.evaluation.verification import check_rule, verification_pairs
 from facefocus.experiment import Experiment, Faces, Saliency, option_text
 from facefocus.faces.faceset import FaceSet, Identity, Pairs, select_identities
 from facefocus.faces.halves import LEAST, halves, near_equal
 from facefocus.faces.lfw import errata_names
+from facefocus.keys import VERSIONS, fill_of, forward_of, gradients_of, libraries
 from facefocus.models.recognizer import Recognizer, WhiteBox, white_box
 from facefocus.occlusion.controls import SHARED
 from facefocus.occlusion.masks import pixel_count
@@ -62,16 +64,11 @@ from facefocus.tasks import (
     stage_of,
 )
 
-#: Photos per embed task, and people per block: small enough that a killed process loses seconds,
-#: large enough that the chunks of a forward pass are full.
-ROWS_PER_TASK = 1024
+#: People per block: few enough that a killed process loses seconds, enough for full chunks.
 PEOPLE_PER_BLOCK = 16
 
 #: Fewest photos of a person that can be held out.
 HELDOUT_IMAGES = 2 * LEAST
-
-#: Raise when a stage's arithmetic changes, so that old artefacts are not taken for new ones.
-VERSIONS = {"embed": 1, "masked": 1, "maps": 2, "scores": 4, "oracle": 3}
 
 Output = TypeVar("Output", MapOutput, ScoreOutput)
 
@@ -123,6 +120,7 @@ class _Inputs:
     pairs: Pairs
     calibrating: FaceSet
     calibration: Pairs
+    lists: tuple[Pairs | None, Pairs | None]
     recognizers: Mapping[str, Recognizer]
     blocks: tuple[Block, ...]
 
@@ -154,13 +152,16 @@ def make_plan(
             method on a black box.
     """
     blocks = _blocks(experiment, faces)
+    lists = pairs, pairs if calibration is None else calibration[1]
     pairs = verification_pairs(faces, pairs, experiment.seed)
-    calibrating, listed = calibration or (faces, pairs)
-    setting = verification_pairs(calibrating, listed, experiment.seed)
+    calibrating = faces if calibration is None else calibration[0]
+    setting = pairs
+    if calibration is not None:
+        setting = verification_pairs(calibrating, lists[1], experiment.seed)
     mated = int(setting.mated.sum())
     rule = experiment.evaluation.rule
     check_rule(rule, mated, len(setting.mated) - mated, calibrating.title)
-    inputs = _Inputs(experiment, faces, pairs, calibrating, setting, recognizers, blocks)
+    inputs = _Inputs(experiment, faces, pairs, calibrating, setting, lists, recognizers, blocks)
     _check_controls(inputs)
     _check_budgets(experiment, inputs.frame)
     maps = _maps(inputs)
@@ -191,11 +192,6 @@ def _check_budgets(experiment: Experiment, frame: tuple[int, int]) -> None:
 def _unique(outputs: Sequence[Output]) -> tuple[Output, ...]:
     """One output per key: specs that come to the same thing are computed once."""
     return tuple({output.key: output for output in outputs}.values())
-
-
-def precision_of(recognizer: Recognizer) -> str:
-    """What runs the forward passes, as it enters every key that depends on it."""
-    return str(getattr(recognizer, "precision", "float32"))
 
 
 # --- people ---------------------------------------------------------------------------------------
@@ -288,48 +284,29 @@ def _everybody(blocks: Sequence[Block]) -> tuple[Person, ...]:
 
 
 def _embed_tasks(inputs: _Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> list[EmbedTask]:
-    """Rows of the verification list first: their chunks are the same in every experiment."""
-    listed = np.unique(np.concatenate([inputs.pairs.first, inputs.pairs.second]))
     photos = [person.rows for block in inputs.blocks for person in block.people]
-    chosen = np.unique(np.concatenate(photos))
-    needed: dict[str, tuple[np.ndarray, ...]] = {
-        name: (listed, np.setdiff1d(chosen, listed))
-        for name in inputs.experiment.recognizers.targets
-    }
+    chosen, targets = np.unique(np.concatenate(photos)), inputs.experiment.recognizers.targets
+    needed = dict.fromkeys(targets, np.union1d(_rows_of(inputs.pairs), chosen))
     for output in (output for found in maps.values() for output in found):
         if METHODS[output.spec.method].kind == "black-box":
-            needed.setdefault(output.sources[0], (chosen,))
+            needed.setdefault(output.sources[0], chosen)
     tasks = [
-        EmbedTask(_embed_key(inputs, inputs.faces, name, rows), name, tuple(rows))
-        for name, groups in needed.items()
-        for group in groups
-        for rows in _chunks(group)
+        task
+        for name, rows in needed.items()
+        for task in embed_tasks(name, inputs.recognizers[name], inputs.faces, inputs.lists[0], rows)
     ]
     if inputs.calibrating is inputs.faces:
         return tasks
-    setting = np.unique(np.concatenate([inputs.calibration.first, inputs.calibration.second]))
-    return tasks + [
-        EmbedTask(_embed_key(inputs, inputs.calibrating, name, rows), name, tuple(rows), True)
-        for name in inputs.experiment.recognizers.targets
-        for rows in _chunks(setting)
-    ]
+    faces, listed = inputs.calibrating, inputs.lists[1]
+    setting = _rows_of(inputs.calibration)
+    for name in targets:
+        recognizer = inputs.recognizers[name]
+        tasks += embed_tasks(name, recognizer, faces, listed, setting, calibrates=True)
+    return tasks
 
 
-def _embed_key(inputs: _Inputs, faces: FaceSet, name: str, rows: list[int]) -> str:
-    recognizer = inputs.recognizers[name]
-    return content_key(
-        "embeddings",
-        version=VERSIONS["embed"],
-        recognizer=recognizer.fingerprint,
-        precision=precision_of(recognizer),
-        faces=faces.hash,
-        rows=rows,
-    )
-
-
-def _chunks(rows: np.ndarray) -> Iterator[list[int]]:
-    for start in range(0, len(rows), ROWS_PER_TASK):
-        yield [int(row) for row in rows[start : start + ROWS_PER_TASK]]
+def _rows_of(pairs: Pairs) -> np.ndarray:
+    return np.unique(np.concatenate([pairs.first, pairs.second]))
 
 
 def masked_key(
@@ -340,7 +317,8 @@ def masked_key(
         "masked",
         version=VERSIONS["masked"],
         recognizer=recognizer.fingerprint,
-        precision=precision_of(recognizer),
+        forward=forward_of(recognizer),
+        libraries=libraries(),
         faces=faces.hash,
         row=row,
         masks=determined,
@@ -474,16 +452,18 @@ def _map_key(inputs: _Inputs, sources: tuple[str, ...], spec: MapSpec, block: Bl
     # The method and the calls say it, whatever they are called here.
     del determined["label"], determined["layer"]
     recognizers = [inputs.recognizers[name] for name in sources]
-    black_box = method.kind == "black-box"
+    passes = forward_of if method.kind == "black-box" else gradients_of
     drawn = spec.max_pairs is not None or method.kind in ("baseline", "black-box", "frame-gradient")
     return content_key(
         "maps",
         version=[VERSIONS["maps"], method.version],
         recognizers=[recognizer.fingerprint for recognizer in recognizers],
-        precision=[precision_of(recognizer) for recognizer in recognizers] if black_box else None,
+        passes=[passes(recognizer) for recognizer in recognizers],
+        libraries=libraries(),
         faces=inputs.faces.hash,
         people=block.mapped,
         spec=determined,
+        fill=None if spec.fill is None else fill_of(spec.fill),
         seed=inputs.experiment.seed if drawn else None,
     )
 
@@ -555,7 +535,8 @@ def _common(inputs: _Inputs, target: str) -> dict[str, Any]:
         "chosen": photos_hash((one.name, one.rows) for one in _everybody(inputs.blocks)),
         "version": VERSIONS["scores"],
         "target": recognizer.fingerprint,
-        "precision": precision_of(recognizer),
+        "forward": forward_of(recognizer),
+        "libraries": libraries(),
         "faces": inputs.faces.hash,
         "threshold": _threshold_key(inputs),
         "compare": evaluation.compare,
@@ -622,7 +603,7 @@ def _score_output(
         **{**common, "budgets": budgets},
         maps=output.key,
         tested=block.tested,
-        fill=fill,
+        fill=fill_of(fill),
         on_degenerate=policy,
         control=[control, draw, population if control in SHARED else None],
     )
@@ -666,7 +647,7 @@ def _oracles(
                     common=common,
                     search=wanted.model_dump(),
                     person=[person.name, person.rows.tolist(), person.tests.tolist()],
-                    fill=fill,
+                    fill=fill_of(fill),
                     rivals=[[one.key, one.row, one.starts] for one in found],
                 )
                 tasks.append(OracleTask(key, target, person, fill, found, budgets))

@@ -14,9 +14,11 @@ from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from multiprocessing.queues import Queue
 from queue import Empty
 
+from facefocus.embedding import embed
 from facefocus.errors import blaming_own_code
 from facefocus.evaluation.verification import guessing_warning, tells_apart
-from facefocus.making import embed, embed_masked, make_maps
+from facefocus.making import embed_masked, make_maps
+from facefocus.models.memory import out_of_memory
 from facefocus.progress import Progress, silent
 from facefocus.scoring import score, search_oracle
 from facefocus.session import Session, SessionSpec, open_session
@@ -55,6 +57,10 @@ def execute(
         progress: Called with the stage, and done and total in passes.
         reports: What the executor's processes were given by `report_to`; without it, progress
             is in whole tasks.
+
+    Raises:
+        NeedsLess: Memory does not suffice.
+        Missing: An artefact was damaged, and removed; it is made when this is called again.
     """
     done = 0
     for stage, kind in STAGES.items():
@@ -180,10 +186,33 @@ def _reporting(number: int) -> Progress:
     return report
 
 
+class NeedsLess(Exception):
+    """Memory does not suffice; `spec` is that of a session with smaller batches, and other keys."""
+
+    def __init__(self, spec: SessionSpec) -> None:
+        super().__init__(spec)
+        self.spec = spec
+
+
 def run_task(session: Session, task: Task, progress: Progress = silent) -> None:
-    """Compute one task and store what it makes; progress is in the task's own unit."""
+    """Compute one task and store what it makes; progress is in the task's own unit.
+
+    Raises:
+        NeedsLess: Memory does not suffice.
+        Missing: What it needs of the store is not there.
+    """
+    try:
+        _compute(session, task, progress)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise NeedsLess(session.with_less(task)) from None
+
+
+def _compute(session: Session, task: Task, progress: Progress) -> None:
     if isinstance(task, EmbedTask):
-        embed(session, task, progress)
+        recognizer = session.recognizers[task.recognizer]
+        embed(recognizer, session.faces_of(task), session.store, task, progress)
     elif isinstance(task, MaskedTask):
         embed_masked(session, task, progress)
     elif isinstance(task, MapTask):

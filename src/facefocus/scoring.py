@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
+from facefocus.embedding import FRAMES_PER_STEP
 from facefocus.evaluation.retention import retention
 from facefocus.evaluation.verification import normalize
 from facefocus.models.recognizer import Recognizer
@@ -18,7 +19,7 @@ from facefocus.occlusion.masks import Masks, mask_of, pack, pixel_count, unpack
 from facefocus.occlusion.oracle import search_masks
 from facefocus.progress import Progress
 from facefocus.seeds import generator
-from facefocus.session import FRAMES_PER_STEP, Session, is_degenerate
+from facefocus.session import Session, is_degenerate
 from facefocus.store import Arrays
 from facefocus.tasks import Block, OracleTask, Person, Scored, ScoreOutput, ScoreTask
 

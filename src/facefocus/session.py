@@ -6,12 +6,13 @@ State lives here, at the rim; `making` and `scoring` only read it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from facefocus.embedding import embedding_table
 from facefocus.errors import UserError
 from facefocus.evaluation.sanity import impostor_pairs
 from facefocus.evaluation.verification import eer, pair_scores, threshold
@@ -19,15 +20,13 @@ from facefocus.experiment import parse_experiment
 from facefocus.faces.faceset import FaceSet, Pairs, open_faceset, read_pairs
 from facefocus.faces.synthetic import TRUTH, read_truth
 from facefocus.models.backends import accelerate
-from facefocus.models.recognizer import CHUNK, Recognizer
+from facefocus.models.memory import TOO_LITTLE
+from facefocus.models.recognizer import CHUNK, Recognizer, TorchRecognizer, hold_batches
 from facefocus.models.zoo import load
 from facefocus.occlusion.controls import mean_of_others, run_sums
 from facefocus.plan import Plan, make_plan
 from facefocus.store import Arrays, Store
-from facefocus.tasks import Block, EmbedTask, MapOutput
-
-#: Frames gathered before they are embedded: full chunks, bounded memory (10 MB).
-FRAMES_PER_STEP = 256
+from facefocus.tasks import Block, EmbedTask, MapOutput, MapTask, Task
 
 #: Non-mated pairs of a person that are scored with and without occlusion, in the mean.
 IMPOSTORS = 50
@@ -41,7 +40,10 @@ class SessionSpec:
     """What a worker process needs to open its own session; travels with every task.
 
     Attributes:
+        memory: Bytes that a pass may take: see `facefocus.models.backends.accelerate`.
         calibration: The other face set that the threshold comes from, if there is one.
+        batches: Images of a pass, and of one with its graph, of some recognizers; by default as
+            many as `memory` allows.
     """
 
     experiment: str
@@ -50,6 +52,7 @@ class SessionSpec:
     backend: str
     memory: int | None = None
     calibration: Path | None = None
+    batches: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,10 +145,42 @@ class Session:
         reading = wanted.preprocessing
         # A resumed run may embed masked faces first, so clean ones are named for the check.
         backend, memory, clean = self.spec.backend, self.spec.memory, self.faces.frames[:CHUNK]
-        return {
+        found = {
             name: accelerate(load(name, reading.get(name)), backend, memory, clean)
             for name in names
         }
+        for name, batch, graph_batch in self.spec.batches:
+            if isinstance(one := found.get(name), TorchRecognizer):
+                one.batch, one.graph_batch = batch, graph_batch
+        for recognizer in found.values():
+            hold_batches(recognizer)
+        return found
+
+    @property
+    def batches(self) -> tuple[tuple[str, int, int], ...]:
+        """The batches of all recognizers that have any: see `SessionSpec`."""
+        return tuple(
+            (name, one.batch, one.graph_batch)
+            for name, one in self.recognizers.items()
+            if isinstance(one, TorchRecognizer)
+        )
+
+    def with_less(self, task: Task) -> SessionSpec:
+        """The spec of a session in which the passes of a task take half the memory.
+
+        Raises:
+            UserError: They run a single image already, or none of their recognizers has batches.
+        """
+        graph = isinstance(task, MapTask)
+        names = task.sources if isinstance(task, MapTask) else (task.recognizer,)
+        batches = {name: [batch, graph_batch] for name, batch, graph_batch in self.batches}
+        known = [name for name in names if name in batches and batches[name][graph] > 1]
+        if not known:
+            raise UserError(TOO_LITTLE)
+        for name in known:
+            batches[name][graph] //= 2
+        halved = tuple((name, both[0], both[1]) for name, both in batches.items())
+        return replace(self.spec, batches=halved)
 
     @cached_property
     def plan(self) -> Plan:
@@ -175,11 +210,8 @@ class Session:
             wanted = [
                 one for one in tasks if (one.recognizer, one.calibrates) == (recognizer, calibrate)
             ]
-            parts = [self.store.load(task.key) for task in wanted]
-            frames = (self.calibrating if calibrate else self.faces).frames
-            table = np.full((len(frames), parts[0]["embeddings"].shape[1]), np.nan, np.float32)
-            for part in parts:
-                table[part["rows"]] = part["embeddings"]
+            count = len((self.calibrating if calibrate else self.faces).frames)
+            table = embedding_table(self.store, wanted, count)
             self._embeddings[recognizer, calibrate] = table
         return self._embeddings[recognizer, calibrate]
 

@@ -31,7 +31,12 @@ def content_key(kind: str, /, **parts: Any) -> str:
 
 
 class Missing(KeyError):
-    """There is no artefact of this key, or no longer: it has to be made."""
+    """There is no artefact of `key`, or no longer: it has to be made."""
+
+    @property
+    def key(self) -> str:
+        """Which."""
+        return str(self.args[0])
 
 
 class Store:

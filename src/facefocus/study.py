@@ -3,7 +3,7 @@
 A *stage* is an experiment file with four liberties, so that one file serves every user:
 
 - ``[faces] set`` and ``[recognizers] source`` are lists; what is not here is named and left out.
-- Each face set is a run of its own, ``STUDY/<stage>-<faces>``, all with one store of artefacts.
+- Each face set is a run of its own, ``STUDY/<stage>-<faces>``.
 - ``identities`` in a ``[[saliency]]`` limits the people of methods that need many passes: they get
   a run of their own, ``STUDY/<stage>-<faces>-<people>``, with the same baselines beside them.
 - ``layer = "best"`` and ``objective = "best"`` are read, for each method, from the results of the
@@ -39,7 +39,7 @@ from facefocus.report.choices import Choice, choose
 from facefocus.report.study import STUDY
 from facefocus.report.tables import read_results
 from facefocus.saliency.methods import METHODS
-from facefocus.workflow import find_faceset, run_experiment
+from facefocus.workflow import find_faceset, run_experiment, store_of
 
 #: What a chosen setting is called in a stage, and the settings that can be chosen.
 BEST = "best"
@@ -119,6 +119,7 @@ def run_study(
     wanted: Wanted = Wanted(),
     *,
     out: Path | None = None,
+    store: Path | None = None,
     backend: str = "auto",
     workers: int = 1,
     progress: Progress = silent,
@@ -129,6 +130,7 @@ def run_study(
         file: A study or a stage (TOML).
         wanted: In place of what the files say.
         out: The study's folder; ``runs/<study>`` by default.
+        store: Folder of the artefacts; the study's own where it has one, else the shared one.
         backend: See `facefocus.models.backends`.
         workers: Processes; the results do not depend on it.
         progress: Called with run and stage, and done and total in passes.
@@ -161,7 +163,7 @@ def run_study(
             folder / one.name / "experiment.toml",
             faces=one.faces,
             out=folder / one.name,
-            store=folder / "store",
+            store=store or store_of(folder),
             backend=backend,
             workers=workers,
             progress=_named(progress, label),

@@ -156,27 +156,28 @@ class EmbedTask:
     """Embeddings of some rows by one recognizer.
 
     Attributes:
+        parts: The key of each artefact, and its rows.
         calibrates: The rows are of the other face set that the threshold comes from.
     """
 
-    key: str
     recognizer: str
-    rows: tuple[int, ...]
+    parts: tuple[tuple[str, tuple[int, ...]], ...]
     calibrates: bool = False
 
     @property
     def cost(self) -> int:
         """Forward passes."""
-        return len(self.rows)
+        return sum(len(rows) for _, rows in self.parts)
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Keys of all it makes."""
-        return (self.key,)
+        return tuple(key for key, _ in self.parts)
 
     def without(self, present: Collection[str]) -> EmbedTask | None:
         """What is left of it when the keys in `present` exist."""
-        return None if self.key in present else self
+        left = tuple(part for part in self.parts if part[0] not in present)
+        return replace(self, parts=left) if left else None
 
 
 @dataclass(frozen=True)

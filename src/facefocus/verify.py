@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from facefocus.embedding import stored_embeddings
 from facefocus.errors import UserError
 from facefocus.evaluation.verification import (
     VerificationReport,
@@ -23,11 +24,12 @@ from facefocus.evaluation.verification import (
     verify,
 )
 from facefocus.faces.faceset import FaceSet, Pairs, open_faceset, read_pairs
+from facefocus.locations import store_dir
 from facefocus.models.backends import accelerate
 from facefocus.models.recognizer import Recognizer
 from facefocus.models.zoo import load
 from facefocus.progress import Progress, silent
-from facefocus.session import FRAMES_PER_STEP
+from facefocus.store import Store
 from facefocus.text import number, percent
 from facefocus.workflow import calibration_faces
 
@@ -60,6 +62,7 @@ def verify_recognizer(
     rule: str = "eer",
     seed: int = 0,
     backend: str = "auto",
+    store: Path | None = None,
     progress: Progress = silent,
 ) -> Verified:
     """Embed the images of the verification list and score its pairs.
@@ -70,6 +73,7 @@ def verify_recognizer(
         rule: Where the threshold comes from, see `parse_rule`.
         seed: Of the pairs that are drawn where a face set has no list.
         backend: What runs the passes.
+        store: Where embeddings are looked for and kept; the shared store by default.
         progress: Called as ``("embed", images done, images)``.
 
     Raises:
@@ -81,9 +85,10 @@ def verify_recognizer(
     pairs = verification_pairs(faces, listed, seed)
     other = calibration_faces(wanted, Path("faces"), progress)
     setting, deciding = faces, pairs
+    other_list = None
     if other is not None:
-        setting = open_faceset(other)
-        deciding = verification_pairs(setting, read_pairs(other), seed)
+        setting, other_list = open_faceset(other), read_pairs(other)
+        deciding = verification_pairs(setting, other_list, seed)
     if not len(pairs.mated):
         raise UserError(
             f"'{faces.title}' has no pair to verify. Prepare it again, with two images or more."
@@ -91,11 +96,12 @@ def verify_recognizer(
     mated = int(deciding.mated.sum())
     check_rule(wanted, mated, len(deciding.mated) - mated, setting.title)
     recognizer = accelerate(load(model), backend)
-    scores, level = _scores(recognizer, faces, pairs, progress), None
+    kept = Store(store or store_dir())
+    scores, level = _scores(recognizer, faces, listed, pairs, kept, progress), None
     if wanted.kind == "given":
         level = wanted.value
     elif other is not None:
-        found = _scores(recognizer, setting, deciding, progress)
+        found = _scores(recognizer, setting, other_list, deciding, kept, progress)
         level = threshold(found[deciding.mated], found[~deciding.mated], wanted)
     report = verify(scores, pairs.mated, pairs.fold, rule=wanted.shown, level=level)
     for warning in _warnings(model, report):
@@ -104,17 +110,18 @@ def verify_recognizer(
 
 
 def _scores(
-    recognizer: Recognizer, faces: FaceSet, pairs: Pairs, progress: Progress
+    recognizer: Recognizer,
+    faces: FaceSet,
+    listed: Pairs | None,
+    pairs: Pairs,
+    store: Store,
+    progress: Progress,
 ) -> Float[np.ndarray, " p"]:
     """Cosine of each pair."""
     rows = np.unique(np.concatenate([pairs.first, pairs.second]))
-    parts = []
-    for start in range(0, len(rows), FRAMES_PER_STEP):
-        part = rows[start : start + FRAMES_PER_STEP]
-        parts.append(recognizer.embed(np.asarray(faces.frames[part])))
-        progress("embed", min(start + len(part), len(rows)), len(rows))
+    embeddings = stored_embeddings(recognizer, faces, listed, rows, store, progress)
     first, second = (np.searchsorted(rows, side) for side in (pairs.first, pairs.second))
-    return pair_scores(np.concatenate(parts), first, second)
+    return pair_scores(embeddings, first, second)
 
 
 def _warnings(model: str, report: VerificationReport) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """The main job, start to end: an experiment file in, a run folder out.
 
-A run folder holds ``run.json`` (what was asked, from the start), ``store/`` (artefacts) and, once
-the run is through, ``results.parquet``, ``gallery.*``, ``experiment.toml``, ``provenance.json``.
-Of an experiment with variants the run folder holds one such folder for each.
+A run folder holds ``run.json`` (what was asked, from the start) and, once the run is through,
+``results.parquet``, ``gallery.*``, ``experiment.toml``, ``provenance.json``. Of an experiment with
+variants the run folder holds one such folder for each. Artefacts are in a store that all runs
+share.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from facefocus.errors import UserError
 from facefocus.evaluation.verification import Rule
 from facefocus.experiment import load_variants
 from facefocus.faces.synthetic import WORLDS, make_faceset
-from facefocus.files import write_atomically
+from facefocus.files import sweep, write_atomically
+from facefocus.keys import forward_of, gradients_of
 from facefocus.locations import (
     expanded,
     located,
@@ -30,14 +32,16 @@ from facefocus.locations import (
     relative,
     run_folders,
     search_dirs,
+    store_dir,
 )
-from facefocus.plan import precision_of
+from facefocus.models.recognizer import WhiteBox
+from facefocus.notices import notice
 from facefocus.progress import Progress, silent
 from facefocus.provenance import environment, now
 from facefocus.results import write_run
-from facefocus.run import Said, execute, report_to
+from facefocus.run import NeedsLess, Said, execute, report_to
 from facefocus.session import Session, SessionSpec
-from facefocus.store import Store
+from facefocus.store import Missing, Store
 from facefocus.tasks import STAGES, MapTask, stage_of
 
 #: Synthetic faces are made when first asked for, so many of these people with so many photos.
@@ -114,10 +118,11 @@ def run_experiment(
         file: The experiment (TOML).
         faces: A prepared face set; the one that the experiment names by default.
         out: The run folder; ``runs/<name in the file>`` by default.
-        store: Folder of the artefacts, which runs may share; ``store`` in the run by default.
+        store: Folder of the artefacts, which runs share: see `store_of` for the default.
         backend: What runs passes without gradients: see `facefocus.models.backends`.
         workers: Processes; the results do not depend on it.
-        memory: Bytes that the passes may take in all: smaller batches, equal results to rounding.
+        memory: Bytes that the passes may take in all. Smaller batches give other last bits, and
+            so have keys of their own.
         made: Where synthetic faces go that are not here yet.
         progress: Called with the stage, and done and total in passes.
 
@@ -151,7 +156,7 @@ def open_sessions(
     sessions = {}
     for variant, experiment in experiments.items():
         folder = faces or open_or_make_faceset(experiment.faces.set, made, progress)
-        kept = store or run / variant / "store"
+        kept = store or store_of(run / variant)
         other = calibration_faces(experiment.evaluation.rule, made, progress)
         asked = experiment.model_dump_json()
         spec = SessionSpec(asked, folder.resolve(), kept.resolve(), backend, memory, other)
@@ -174,18 +179,38 @@ def calibration_faces(rule: Rule, made: Path, progress: Progress = silent) -> Pa
 
 
 def _run(session: Session, run: Path, workers: int, file: Path, progress: Progress) -> None:
-    _write_request(run, session)
-    started = now()
+    started, done = now(), 0
+    repaired: set[str] = set()
+    session.store.sweep()
     with _executor(workers) as (executor, reports):
-        done = execute(session, executor, progress, reports)
-    provenance = {
-        **describe(session, run),
-        "started": started,
-        "finished": now(),
-        "tasks_done": done,
-    }
-    toml = _private(file.read_text(encoding="utf-8"), session)
-    write_run(session, run, provenance, toml)
+        while True:
+            _write_request(run, session)
+            sweep(run)
+            try:
+                done += execute(session, executor, progress, reports)
+                provenance = {
+                    **describe(session, run),
+                    "started": started,
+                    "finished": now(),
+                    "tasks_done": done,
+                }
+                toml = _private(file.read_text(encoding="utf-8"), session)
+                write_run(session, run, provenance, toml)
+                return
+            except NeedsLess as less:
+                session = Session(less.spec)
+                notice(
+                    "Memory did not suffice: passes go on with half as many images. What depends on"
+                    " their last bits is made anew."
+                )
+            except Missing as missing:
+                if missing.key in repaired:
+                    raise UserError(
+                        f"What is written to the store '{session.spec.store}' cannot be read back."
+                        " Name a folder on another disk with --store."
+                    ) from None
+                repaired.add(missing.key)
+                notice("An artefact of the store was damaged or removed. It is made again.")
 
 
 def _named(progress: Progress, variant: str) -> Progress:
@@ -199,7 +224,9 @@ def _write_request(run: Path, session: Session) -> None:
         "experiment": json.loads(_private(spec.experiment, session)),
         "faces": relative(spec.faces, run),
         "backend": spec.backend,
-        "store": relative(spec.store, run),
+        "store": DEFAULT if spec.store == store_dir().resolve() else relative(spec.store, run),
+        # Which keys the run has depends on them.
+        "batches": session.batches,
         "calibration": None if spec.calibration is None else relative(spec.calibration, run),
     }
     text = json.dumps(asked, indent=2) + "\n"
@@ -244,7 +271,12 @@ def describe(session: Session, run: Path) -> dict[str, Any]:
         **environment(),
         "backend": session.spec.backend,
         "recognizers": {
-            name: {"fingerprint": one.fingerprint, "precision": precision_of(one)}
+            name: {
+                "fingerprint": one.fingerprint,
+                "precision": getattr(one, "precision", "float32"),
+                "forward": forward_of(one),
+                "gradients": gradients_of(one) if isinstance(one, WhiteBox) else None,
+            }
             for name, one in session.recognizers.items()
         },
         "faces": {
@@ -259,6 +291,21 @@ def describe(session: Session, run: Path) -> dict[str, Any]:
         "passes": costs,
         "map_artefacts": sum(len(t.outputs) for t in session.plan.tasks if isinstance(t, MapTask)),
     }
+
+
+#: How ``run.json`` names the store that is used unless another is named.
+DEFAULT = "default"
+
+
+def store_of(run: Path) -> Path:
+    """The store of a run for which none is named: its own where it has one, else the shared one."""
+    own = run / "store"
+    return own if own.is_dir() else store_dir()
+
+
+def located_store(text: str, run: Path) -> Path:
+    """The store that the ``run.json`` of `run` names."""
+    return store_dir().resolve() if text == DEFAULT else located(text, run)
 
 
 def run_status(run: Path) -> list[StageStatus]:
@@ -289,9 +336,10 @@ def open_run(run: Path) -> Session:
         spec = SessionSpec(
             json.dumps(asked["experiment"]),
             located(asked["faces"], run),
-            located(asked.get("store", "store"), run),
+            located_store(asked.get("store", "store"), run),
             asked["backend"],
             calibration=located(asked["calibration"], run) if asked.get("calibration") else None,
+            batches=tuple(tuple(one) for one in asked.get("batches", ())),
         )
     except FileNotFoundError:
         raise UserError(f"'{run}' is no run folder: it has no run.json.") from None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from facefocus.errors import UserError
 from facefocus.faces.faceset import Identity
+from facefocus.models.backends import accelerate
 from facefocus.models.memory import (
     capture_bytes,
     forward_bytes,
@@ -19,7 +20,7 @@ from facefocus.models.memory import (
     out_of_memory,
     parse_size,
 )
-from facefocus.models.recognizer import TorchRecognizer
+from facefocus.models.recognizer import TorchRecognizer, halve, hold_batches
 from facefocus.models.zoo import describe
 from facefocus.saliency.identity import cam_identity_maps
 from facefocus.saliency.streams import CamConfig
@@ -134,6 +135,22 @@ def test_embedding_halves_its_batches_for_good_where_memory_does_not_suffice() -
     assert box.batch == 2
 
 
+def test_a_held_batch_is_not_halved() -> None:
+    box = tiny_recognizer()
+    hold_batches(box)
+
+    def never(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        raise MemoryError
+        yield
+
+    box.forward = never
+    with pytest.raises(MemoryError):
+        box.embed(FRAMES)
+    assert box.batch == 16
+    halve(box)
+    assert box.batch == 8 and box.graph_batch == 16
+
+
 def test_embedding_fails_where_a_single_image_does_not_fit() -> None:
     box = tiny_recognizer()
 
@@ -169,10 +186,9 @@ def test_maps_do_not_depend_on_how_much_fits(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(box, "capture", small)
     found = cam_identity_maps(box, FRAMES, PEOPLE, CONFIGS, max_pairs=None, seed=0)
     assert captured == [16, 8, 4, 4, 8, 4, 4, 5]
-    # A budget below four images of 5 x (6 x 32 x 32 + 8 x 16 x 16 + 8 x 8 x 8) floats and more.
-    budgeted = cam_identity_maps(
-        tiny_recognizer(), FRAMES, PEOPLE, CONFIGS, max_pairs=None, seed=0, memory=2**19
-    )
+    smaller = tiny_recognizer()
+    smaller.graph_batch = 4
+    budgeted = cam_identity_maps(smaller, FRAMES, PEOPLE, CONFIGS, max_pairs=None, seed=0)
     for config in CONFIGS:
         for one in (found[config], budgeted[config]):
             assert one.total.tolist() == expected[config].total.tolist() == [12, 72, 56]
@@ -181,14 +197,15 @@ def test_maps_do_not_depend_on_how_much_fits(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_budget_makes_smaller_captures(monkeypatch: pytest.MonkeyPatch) -> None:
-    box, captured = tiny_recognizer(), list[int]()
+    each = capture_bytes(tiny_recognizer().layers(), [1])
+    box, captured = accelerate(tiny_recognizer(), "torch", memory=5 * each), list[int]()
+    assert isinstance(box, TorchRecognizer)
     plain = box.capture
-    each = capture_bytes(box.layers(), [1, 3])
 
     def counting(frames: np.ndarray, layers: Sequence[int]) -> object:
         captured.append(len(frames))
         return plain(frames, layers)
 
     monkeypatch.setattr(box, "capture", counting)
-    cam_identity_maps(box, FRAMES, PEOPLE, CONFIGS, max_pairs=None, seed=0, memory=5 * each)
+    cam_identity_maps(box, FRAMES, PEOPLE, CONFIGS, max_pairs=None, seed=0)
     assert captured == [4, 4, 4, 4, 4, 1]

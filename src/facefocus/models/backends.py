@@ -25,7 +25,13 @@ from torch import Tensor, nn
 
 from facefocus.errors import UserError, did_you_mean, one_line
 from facefocus.models.calls import as_found
-from facefocus.models.memory import budget_of, forward_bytes, images_within, out_of_memory
+from facefocus.models.memory import (
+    budget_of,
+    capture_bytes,
+    forward_bytes,
+    images_within,
+    out_of_memory,
+)
 from facefocus.models.probe import probe_frames
 from facefocus.models.recognizer import CHUNK, Forward, Recognizer, TorchRecognizer
 from facefocus.notices import notice
@@ -72,7 +78,9 @@ def accelerate(
         backend: ``auto`` (a GPU, else OpenVINO where it runs this recognizer as torch does, else
             torch), ``torch``, ``openvino``, ``openvino-bf16`` (half the bits, up to three times
             as fast), ``cuda`` or ``cuda-half``.
-        memory: Bytes that a batch may take; half of what is free by default.
+        memory: Bytes that a pass may take; by default a batch is 16 images, and on a GPU up to
+            256, as many as half of its memory allows. Batches are part of the keys of what is
+            stored: see `facefocus.keys`.
         sample: Clean faces on which the backend is compared with torch. By default, whatever it
             is given first: that must be clean faces too, since masked ones, whose embeddings are
             short of meaning, agree less in half precision.
@@ -93,8 +101,10 @@ def accelerate(
     chosen = chosen_backend(backend)
     most = GPU_BATCH if chosen.startswith("cuda") else CHUNK
     if memory is not None or chosen.startswith("cuda"):
-        each = forward_bytes(recognizer.layers())
-        recognizer.batch = images_within(budget_of(memory), each, most)
+        budget, table = budget_of(memory), recognizer.layers()
+        recognizer.batch = images_within(budget, forward_bytes(table), most)
+        if memory is not None:
+            recognizer.graph_batch = images_within(budget, capture_bytes(table, [1]), CHUNK)
     precision = precision_of_backend(chosen)
     if chosen.startswith("openvino"):
         engine: Forward = OpenVino(recognizer, precision)

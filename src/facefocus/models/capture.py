@@ -15,7 +15,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from facefocus.errors import UserError
-from facefocus.models.calls import Convolutions, Network, Seen, as_found, filled, refuse_script
+from facefocus.models.calls import (
+    ENOUGH,
+    Convolutions,
+    Network,
+    Seen,
+    as_found,
+    filled,
+    refuse_script,
+)
 from facefocus.models.layers import LayerTable, trace
 from facefocus.models.lean import Lean
 from facefocus.models.steady import steady
@@ -95,6 +103,7 @@ def capture(
     layers: Collection[int],
     *,
     table: LayerTable | None = None,
+    most: int = ENOUGH,
 ) -> Capture:
     """Run `network` on `inputs` once and keep the chosen convolution outputs.
 
@@ -106,6 +115,7 @@ def capture(
         inputs: Preprocessed images.
         layers: 1-based indices of convolution calls.
         table: The network's layers, if known; else one more forward pass finds them.
+        most: Up to how many images a few are filled up.
 
     Raises:
         UserError: No such layer, TorchScript, or embeddings that are not [n, d] or that do not
@@ -116,7 +126,7 @@ def capture(
     wanted = _wanted(layers, table)
     overwritten = {call.index for call in table.calls if call.overwritten}
     with torch.inference_mode(False):
-        padded = _padded(inputs)
+        padded = _padded(inputs, most)
     outputs: dict[int, Tensor] = {}
     versions: dict[int, int] = {}
 
@@ -154,12 +164,12 @@ def _wanted(layers: Collection[int], table: LayerTable) -> set[int]:
     return set(layers)
 
 
-def _padded(inputs: Tensor) -> Tensor:
+def _padded(inputs: Tensor, most: int) -> Tensor:
     # Always a copy: a network may overwrite its input, and a tensor made in inference mode cannot
     # take part in a graph.
     inputs = inputs.detach().clone()
-    missing = filled(len(inputs)) - len(inputs)
-    if missing == 0:
+    missing = min(filled(len(inputs)), most) - len(inputs)
+    if missing <= 0:
         return inputs
     # Same strides for the filler: another memory format would run other kernels.
     return torch.cat([inputs, *[torch.zeros_like(inputs[:1])] * missing])

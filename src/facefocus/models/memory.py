@@ -23,8 +23,12 @@ _SAYINGS = ("can't allocate memory", "not enough memory", "out of memory", "bad_
 #: back: its output, the activation's slope, a sum; and two gradients. 1.2 to 2.0 stay, measured on
 #: the recognizers here (tests/models/test_memory.py counts them).
 PER_CALL = 4
-#: Share of what is free that a pass may take where no budget is given.
+#: Share of a GPU's memory that a pass may take where no budget is given.
 SHARE = 0.5
+#: What to do where nothing else helps.
+TOO_LITTLE = (
+    "Memory does not suffice for a single image. Close other programs, or give fewer '--workers'."
+)
 
 
 def parse_size(text: str) -> int:
@@ -42,8 +46,11 @@ def parse_size(text: str) -> int:
 
 
 def budget_of(memory: int | None) -> int:
-    """The budget in bytes: `memory`, or a share of what is free now."""
-    return memory if memory is not None else int(SHARE * free_memory())
+    """The budget in bytes: `memory`, or a share of all that the GPU has.
+
+    Not of what is free now: batches would then change from run to run.
+    """
+    return memory if memory is not None else int(SHARE * torch.cuda.mem_get_info()[1])
 
 
 def free_memory() -> int:
@@ -103,10 +110,7 @@ def in_halves(work: Callable[[Sequence[T]], R], items: Sequence[T]) -> Iterator[
         if not out_of_memory(error):
             raise
         if len(items) < 2:
-            raise UserError(
-                "Memory does not suffice for a single image. Close other programs, or give fewer"
-                " '--workers'."
-            ) from None
+            raise UserError(TOO_LITTLE) from None
     # Out of the handler: the error's traceback holds what was allocated.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

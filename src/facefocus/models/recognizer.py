@@ -22,7 +22,7 @@ from facefocus.models.calls import ENOUGH, Network, as_found
 from facefocus.models.capture import Capture
 from facefocus.models.capture import capture as capture_network
 from facefocus.models.layers import LayerTable, placement, trace_layers
-from facefocus.models.memory import out_of_memory
+from facefocus.models.memory import TOO_LITTLE, out_of_memory
 from facefocus.models.outputs import Adapted, Around, embedding_in, find_embedding, not_finite
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.probe import probe_code, probe_frames
@@ -138,8 +138,11 @@ class TorchRecognizer:
         #: Runs inference without gradients, batch by batch; may be replaced by a faster function
         #: of equal results.
         self.forward: Forward = self._eager
-        #: Images of a batch; halved for good where memory does not suffice.
-        self.batch = CHUNK
+        #: Images of a pass, and of one that keeps its graph.
+        self.batch = self.graph_batch = CHUNK
+        #: Whether these are halved for good where memory does not suffice. Where what comes of a
+        #: pass is stored, they are part of its key and stay.
+        self.halves = True
         #: What `forward` runs on, for provenance; set together with it.
         self.precision = f"torch {torch.__version__} {placement(module)[1]}".replace("torch.", "")
         self._identity = identity
@@ -235,7 +238,7 @@ class TorchRecognizer:
                         parts.append(part.float().cpu())
                         done += len(part)
                 except (MemoryError, RuntimeError) as error:
-                    if not out_of_memory(error) or self.batch == 1:
+                    if not out_of_memory(error) or self.batch == 1 or not self.halves:
                         raise
                     self.batch //= 2
             embeddings = torch.cat(parts)[: len(frames)].numpy()
@@ -264,7 +267,8 @@ class TorchRecognizer:
         given = torch.from_numpy(np.array(frames)) if isinstance(frames, np.ndarray) else frames
         with torch.no_grad():
             inputs = self._inputs(given)
-        return capture_network(self.module, inputs, layers, table=self._layers)
+        table, most = self._layers, self.graph_batch
+        return capture_network(self.module, inputs, layers, table=table, most=most)
 
     @cached_property
     def _layers(self) -> LayerTable:
@@ -282,6 +286,23 @@ class TorchRecognizer:
             with as_found(self.module), steady(inputs.device):
                 part = self.module(inputs)
             yield part
+
+
+def hold_batches(recognizer: Recognizer) -> None:
+    """Let a recognizer keep its batches where memory does not suffice, and raise instead."""
+    if isinstance(recognizer, TorchRecognizer):
+        recognizer.halves = False
+
+
+def halve(recognizer: Recognizer) -> None:
+    """Let a recognizer embed half as many images at once from now on.
+
+    Raises:
+        UserError: Its batch cannot be smaller.
+    """
+    if not isinstance(recognizer, TorchRecognizer) or recognizer.batch < 2:
+        raise UserError(TOO_LITTLE)
+    recognizer.batch //= 2
 
 
 def check_frames(frames: np.ndarray) -> None:

@@ -22,7 +22,7 @@ from facefocus import seeds
 from facefocus.errors import UserError
 from facefocus.faces.faceset import Identity
 from facefocus.models.capture import Capture
-from facefocus.models.memory import capture_bytes, images_within, in_halves
+from facefocus.models.memory import in_halves
 from facefocus.models.recognizer import CHUNK, WhiteBox, check_finite
 from facefocus.models.steady import steady
 from facefocus.progress import Progress, silent
@@ -106,16 +106,16 @@ def cam_identity_maps(
     *,
     max_pairs: int | None,
     seed: int,
-    memory: int | None = None,
     progress: Progress = silent,
 ) -> dict[CamConfig, IdentityMaps]:
     """Identity maps of every configuration, in the order of `identities` (PROTOCOL section 5).
 
     The result of an identity does not depend on the others, their order or the number of threads,
     bit for bit (`facefocus.models.steady`).
-    Memory beyond the result, for 16 images: the activations of the layers asked for, the graph
-    behind them and one set of gradients, plus one float64 map per stream (layer, method,
-    objective) and image; the maps themselves are made in blocks of about 2 MB.
+    Memory beyond the result, for the recognizer's `graph_batch` of images: the activations of the
+    layers asked for, the graph behind them and one set of gradients, plus one float64 map per
+    stream (layer, method, objective) and image; the maps themselves are made in blocks of about
+    2 MB.
 
     Args:
         recognizer: The recognizer to look into.
@@ -124,8 +124,6 @@ def cam_identity_maps(
         configs: What to compute; common work is done once.
         max_pairs: At most so many ordered pairs of each identity, or None for all.
         seed: The experiment's seed; it draws the sample of pairs.
-        memory: Bytes that a pass and its graph may take: fewer images than 16 then run together,
-            and the maps change by rounding only. Where an allocation fails, a chunk is halved.
         progress: Called per backward pass, each for up to 16 pairs.
 
     Raises:
@@ -134,11 +132,7 @@ def cam_identity_maps(
     """
     plan = plan_streams(configs, recognizer.layers())
     jobs = _jobs(identities, max_pairs, seed)
-    size = CHUNK
-    if memory is not None and plan.work:
-        each = capture_bytes(recognizer.layers(), plan.layers)
-        size = images_within(memory, each, CHUNK)
-    chunks = _chunks(jobs, size)
+    chunks = _chunks(jobs, getattr(recognizer, "graph_batch", CHUNK))
     references = _References(recognizer, frames, identities)
     references.make(_early(chunks))
     frame = (frames.shape[1], frames.shape[2])
@@ -150,7 +144,9 @@ def cam_identity_maps(
     def sums_of(part: Sequence[_Job]) -> tuple[Sequence[_Job], _Sums]:
         return part, _chunk_sums(recognizer, frames, part, references, plan, tick)
 
-    for part, sums in chain.from_iterable(in_halves(sums_of, chunk) for chunk in chunks):
+    halves = getattr(recognizer, "halves", True)
+    made = (in_halves(sums_of, one) if halves else [sums_of(one)] for one in chunks)
+    for part, sums in chain.from_iterable(made):
         for slot, job in enumerate(part):
             running[job.identity].add_slot(sums, slot)
             waiting[job.identity] -= 1

@@ -89,7 +89,7 @@ def occlusion_gradient_maps(
         steps: How often the gradient is taken, at least 1.
         pixels: How many pixels will be hidden.
         rngs: One generator per person, for ties.
-        progress: Called per backward pass, each for up to 16 images.
+        progress: Called per backward pass, each for one batch of images.
 
     Raises:
         ValueError: Content of another shape than its frames, `steps` below 1, or more `pixels`
@@ -105,7 +105,8 @@ def occlusion_gradient_maps(
     ]
     occluded = [frames.copy() for frames in people]
     sizes = step_sizes(pixels, steps)
-    tick = _counter(progress, len(sizes) * len(recognizers) * len(_chunks(people)))
+    rounds = sum(len(_chunks(recognizer, people)) for recognizer in recognizers)
+    tick = _counter(progress, len(sizes) * rounds)
     for size in sizes:
         effects = [
             _mean_maps(recognizer, occluded, found, _effects(recognizer, contents), tick)
@@ -260,7 +261,7 @@ def _references(recognizer: WhiteBox, people: Sequence[np.ndarray]) -> list[Floa
         as_found(recognizer.module),
         steady(device),
     ):
-        for places in _chunks(people):
+        for places in _chunks(recognizer, people):
             frames = torch.from_numpy(_stack(people, places)).to(device)
             parts.append(recognizer.module(_inputs(recognizer, frames)).double())
     counts = [len(frames) for frames in people]
@@ -292,7 +293,7 @@ def _mean_maps(
         steady(placement(recognizer.module)[0]),
         np.errstate(invalid="ignore"),  # what is not finite is found in the sums
     ):
-        for places in _chunks(people):
+        for places in _chunks(recognizer, people):
             found = torch.stack([references[person][image] for person, image in places])
             made = maps(_stack(people, places), found, places)
             # One after the other: a person's sum is then the same wherever its images lie.
@@ -304,13 +305,14 @@ def _mean_maps(
     return means
 
 
-def _chunks(people: Sequence[np.ndarray]) -> list[list[_Place]]:
-    """CHUNK images each, person by person; the last are filled up with the last image."""
+def _chunks(recognizer: WhiteBox, people: Sequence[np.ndarray]) -> list[list[_Place]]:
+    """As many images each as a pass may have; the last are filled up with the last image."""
+    size = getattr(recognizer, "graph_batch", CHUNK)
     places = [
         (person, image) for person, frames in enumerate(people) for image in range(len(frames))
     ]
-    places += places[-1:] * (-len(places) % CHUNK)
-    return [places[start : start + CHUNK] for start in range(0, len(places), CHUNK)]
+    places += places[-1:] * (-len(places) % size)
+    return [places[start : start + size] for start in range(0, len(places), size)]
 
 
 def _real(places: Sequence[_Place]) -> list[_Place]:
@@ -366,11 +368,11 @@ def gradient_x_input_maps(
     Args:
         recognizers: The sources; several are combined as in `occlusion_gradient_maps`.
         people: All frames of each person, RGB.
-        progress: Called per backward pass, each for up to 16 images.
+        progress: Called per backward pass, each for one batch of images.
     """
     if not people:
         return []
-    tick = _counter(progress, len(recognizers) * len(_chunks(people)))
+    tick = _counter(progress, sum(len(_chunks(one, people)) for one in recognizers))
     made = [
         _mean_maps(recognizer, people, _references(recognizer, people), _products(recognizer), tick)
         for recognizer in recognizers

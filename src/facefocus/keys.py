@@ -1,0 +1,68 @@
+"""What enters the keys of artefacts besides what was asked: versions, devices and batches.
+
+A key names everything that can change the bytes stored under it, so none of this is asked for. The
+number of threads changes none (`facefocus.models.steady`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import cv2
+import torch
+
+from facefocus.models.layers import placement
+from facefocus.models.recognizer import Recognizer
+from facefocus.occlusion.fills import FILLS
+
+#: Raise when a stage's arithmetic changes, so that old artefacts are not taken for new ones.
+VERSIONS = {"embed": 2, "masked": 2, "maps": 3, "scores": 5, "oracle": 4}
+
+
+def forward_of(recognizer: Recognizer) -> list[str]:
+    """What runs passes without gradients: engine, torch (which prepares frames), device, batch."""
+    engine = str(getattr(recognizer, "precision", "float32"))
+    batch = getattr(recognizer, "batch", None)
+    return [engine, f"torch {torch.__version__}", _device(recognizer), f"batch {batch}"]
+
+
+def gradients_of(recognizer: Recognizer) -> list[str]:
+    """What runs passes with gradients, and those of their references: always torch."""
+    module: Any = getattr(recognizer, "module", None)
+    batches = [getattr(recognizer, name, None) for name in ("graph_batch", "batch")]
+    return [
+        f"torch {torch.__version__} {placement(module)[1]}",
+        _device(recognizer),
+        f"batches {batches[0]} and {batches[1]}",
+    ]
+
+
+def _device(recognizer: Recognizer) -> str:
+    """The kind of device: the processor's instructions, or the name of the GPU."""
+    module: Any = getattr(recognizer, "module", None)
+    device, _ = placement(module)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
+
+
+@cache
+def libraries() -> tuple[str, ...]:
+    """The libraries that draw, hide, rank and score outside of torch."""
+    return f"numpy {version('numpy')}", f"scipy {version('scipy')}", f"opencv {cv2.__version__}"
+
+
+def fill_of(name: str) -> str:
+    """A fill, with its code where another package or a notebook brings it."""
+    fill = FILLS[name]
+    if fill.__module__.startswith("facefocus."):
+        return name
+    try:
+        code = inspect.getsource(fill)
+    except (OSError, TypeError):
+        return name
+    return f"{name} {hashlib.sha256(code.encode()).hexdigest()}"
