@@ -334,6 +334,24 @@ def test_an_unknown_crop_is_named(command: Command) -> None:
 # Conformance --------------------------------------------------------------------------------------
 
 
+def test_the_words_of_a_preprocessing_work_on_the_command_line(
+    command: Command, folder: Path
+) -> None:
+    Path("bare.py").write_text(
+        (folder / "one.py").read_text().replace("build.preprocessing =", "unused =")
+    )
+    missing = command("ls", "layers", "bare.py:build")
+    assert missing.code == 2
+    line = 'build.preprocessing = {"size": [112, 112], "mean": 127.5, "std": 127.5}'
+    assert f"by a line of 'bare.py', such as: {line}" in missing.err
+    words = ["--preprocessing", "size = [32, 32], mean = 127.5, std = 127.5"]
+    for arguments in (["ls", "layers", "bare.py:build"], ["check", "bare.py:build"]):
+        done = command(*arguments, *words)
+        assert done.code == 0, done.err
+    wrong = command("check", "bare.py:build", "--preprocessing", "size 112")
+    assert wrong.code == 2 and "'--preprocessing' must be such as" in wrong.err
+
+
 def test_what_conforms_is_0_what_fails_is_1_and_mistakes_are_2(
     command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

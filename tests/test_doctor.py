@@ -23,7 +23,7 @@ needs_openvino = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "MEASURED", 0.0)
-    monkeypatch.setattr(doctor, "load", lambda name: tiny_recognizer(name))
+    monkeypatch.setattr(doctor, "load", lambda name, _: tiny_recognizer(name))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
@@ -56,7 +56,9 @@ def test_a_backend_that_disagrees_is_refused_with_the_figure(
             return (torch.ones(len(inputs), 8) for inputs in batches)
 
     monkeypatch.setattr(backends, "OpenVino", Wrong)
-    found = {one.backend: one for one in examine("tiny").findings}
+    examined = examine("tiny")
+    assert examined.chosen == "torch", "what 'auto' comes to on this recognizer"
+    found = {one.backend: one for one in examined.findings}
     assert found["torch"].problem is None
     problem = found["openvino"].problem
     assert problem is not None and "least cosine" in problem and "0.9999 is needed" in problem
@@ -76,6 +78,6 @@ def test_without_a_recognizer_it_says_what_is_present(monkeypatch: pytest.Monkey
 
 
 def test_a_black_box_is_told_that_it_runs_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "load", lambda name: object())
+    monkeypatch.setattr(doctor, "load", lambda name, _: object())
     with pytest.raises(UserError, match=r"'mine\.onnx' is a black box"):
         examine("mine.onnx")

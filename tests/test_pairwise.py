@@ -47,7 +47,7 @@ class OnePixel(nn.Module):
         return embedding
 
 
-def one_pixel(name: str) -> Recognizer:
+def one_pixel(name: str, _: object = None) -> Recognizer:
     reading = Preprocessing(
         size=(SIDE, SIDE), crop=None, channels="rgb", mean=(0.0,) * 3, std=(255.0,) * 3
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from facefocus.errors import UserError
@@ -18,6 +18,7 @@ def check_named(
     method: str | None = None,
     fill: str | None = None,
     faces: Path | None = None,
+    preprocessing: Mapping[str, object] | None = None,
 ) -> list[CheckResult]:
     """The checks of one recognizer, method or fill, by name, or of a prepared face set.
 
@@ -25,6 +26,7 @@ def check_named(
         recognizer: Anything that `zoo.load` takes.
         method: Name of a saliency method or baseline.
         fill: Name of a fill.
+        preprocessing: How a recognizer from a file reads frames; see `zoo.load`.
         faces: Folder of a face set, whose files are compared with their hashes.
 
     Raises:
@@ -46,7 +48,9 @@ def check_named(
     if fill is not None:
         return check_fill(fill)
     name = named[0]
-    return check_recognizer(zoo.load(name), again=lambda: zoo.load(name))
+    return check_recognizer(
+        zoo.load(name, preprocessing), again=lambda: zoo.load(name, preprocessing)
+    )
 
 
 def check_lines(results: Sequence[CheckResult]) -> Iterator[str]:
@@ -58,13 +62,15 @@ def check_lines(results: Sequence[CheckResult]) -> Iterator[str]:
     yield f"{len(results)} checks, {failed} failed"
 
 
-def layer_lines(recognizer: str) -> Iterator[str]:
+def layer_lines(
+    recognizer: str, preprocessing: Mapping[str, object] | None = None
+) -> Iterator[str]:
     """One line a convolution call, then one a group; the zoo's own need no weights for it.
 
     Raises:
         UserError: No such recognizer, or a black box.
     """
-    table = zoo.layers(recognizer)
+    table = zoo.layers(recognizer, preprocessing)
     yield from table.lines()
     for group in (*GROUPS, "all"):
         yield f"group {group:<8} {_members(table, group)}"

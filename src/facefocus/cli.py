@@ -61,6 +61,13 @@ Rule = Annotated[
     str,
     typer.Option(help="Threshold: eer, fmr=1e-2, accuracy, those of other faces (@), a number."),
 ]
+Reading = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocessing",
+        help="How a recognizer from a file reads frames: 'size = [112, 112], mean = 127.5, ...'.",
+    ),
+]
 Backend = Annotated[
     str, typer.Option(help="auto, torch, openvino, openvino-bf16, cuda or cuda-half.")
 ]
@@ -93,6 +100,13 @@ def main() -> None:
         else:
             _print(error, error=True)
         raise SystemExit(2) from None
+
+
+def _words(text: str | None) -> dict[str, object] | None:
+    """What '--preprocessing' says."""
+    from facefocus.models.preprocessing import read_words
+
+    return None if text is None else read_words(text)
 
 
 class _Notices(logging.Handler):
@@ -364,6 +378,7 @@ def verify(
     rule: Rule = "eer",
     backend: Backend = "auto",
     store: StoreDir = None,
+    preprocessing: Reading = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """How good a recognizer is on a face set: accuracy, EER, TMR, thresholds."""
@@ -371,7 +386,13 @@ def verify(
 
     with shown_progress() as progress:
         verified = verify_recognizer(
-            faces, model, rule=rule, backend=backend, store=store, progress=progress
+            faces,
+            model,
+            rule=rule,
+            backend=backend,
+            preprocessing=_words(preprocessing),
+            store=store,
+            progress=progress,
         )
     _print_lines([json.dumps(asdict(verified))] if as_json else report_lines(verified))
 
@@ -387,6 +408,7 @@ def pairs(
     rule: Rule = "eer",
     backend: Backend = "auto",
     store: StoreDir = None,
+    preprocessing: Reading = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Insertion and deletion curves on verification pairs: how good a map is for its own pair."""
@@ -403,6 +425,7 @@ def pairs(
             rule=rule,
             backend=backend,
             store=store,
+            preprocessing=_words(preprocessing),
             progress=progress,
         )
     _print_lines([json.dumps(pairwise.as_json(table))] if as_json else pairwise.report_lines(table))
@@ -415,13 +438,20 @@ def sanity(
     method: Annotated[list[str], typer.Option(help="A gradient method; may be given again.")],
     layer: Annotated[list[str], typer.Option(help="Layer or group; may be given again.")],
     identities: Annotated[int, typer.Option(min=1, help="People, seeded.")] = 10,
+    preprocessing: Reading = None,
 ) -> None:
     """Whether maps depend on what the recognizer learned: its weights are shuffled step by step."""
     from facefocus.sanity import randomized_maps, report_lines
 
     with _long_job() as progress:
         results = randomized_maps(
-            faces, model, method, layer, identities=identities, progress=progress
+            faces,
+            model,
+            method,
+            layer,
+            identities=identities,
+            preprocessing=_words(preprocessing),
+            progress=progress,
         )
     _print_lines(report_lines(results))
 
@@ -432,11 +462,14 @@ def check(
     method: Annotated[str | None, typer.Option(help="Check a saliency method instead.")] = None,
     fill: Annotated[str | None, typer.Option(help="Check a fill instead.")] = None,
     faces: Annotated[Path | None, typer.Option(help="Check a prepared face set instead.")] = None,
+    preprocessing: Reading = None,
 ) -> None:
     """Whether a recognizer, method, fill or face set is what the program relies on; 1 if not."""
     from facefocus.check import check_lines, check_named
 
-    results = check_named(recognizer, method=method, fill=fill, faces=faces)
+    results = check_named(
+        recognizer, method=method, fill=fill, faces=faces, preprocessing=_words(preprocessing)
+    )
     _print_lines(check_lines(results))
     raise typer.Exit(int(not all(result.passed for result in results)))
 
@@ -507,11 +540,12 @@ def doctor(
     model: Annotated[
         str | None, typer.Option(help="Measure on this recognizer: see 'facefocus ls models'.")
     ] = None,
+    preprocessing: Reading = None,
 ) -> None:
     """What this machine has to run recognizers on, how fast each is, and which will be used."""
     from facefocus.doctor import examine, report_lines
 
-    _print_lines(report_lines(examine(model)))
+    _print_lines(report_lines(examine(model, _words(preprocessing))))
 
 
 @app.command()
@@ -788,11 +822,12 @@ def ls_fills() -> None:
 @ls_app.command("layers")
 def ls_layers(
     model: Annotated[str, typer.Argument(help="A recognizer.")],
+    preprocessing: Reading = None,
 ) -> None:
     """Convolution calls of a recognizer in execution order, with the names they answer to."""
     from facefocus.check import layer_lines
 
-    _print_lines(layer_lines(model))
+    _print_lines(layer_lines(model, _words(preprocessing)))
 
 
 if __name__ == "__main__":

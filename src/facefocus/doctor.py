@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -16,10 +16,10 @@ from facefocus.faces.synthetic import render_many
 from facefocus.models.backends import (
     AGREEMENT,
     BACKENDS,
+    PREFERRED,
     Checked,
     absent,
     accelerate,
-    chosen_backend,
     precision_of_backend,
 )
 from facefocus.models.memory import free_memory
@@ -57,29 +57,42 @@ class Examination:
     chosen: str
 
 
-def examine(model: str | None = None) -> Examination:
+def examine(
+    model: str | None = None, preprocessing: Mapping[str, object] | None = None
+) -> Examination:
     """See which backends are present; with a recognizer, measure each on it.
+
+    Args:
+        model: A recognizer.
+        preprocessing: How one from a file reads frames; see `zoo.load`.
 
     Raises:
         UserError: The recognizer cannot be loaded, or is a black box: those embed by themselves.
     """
     frames = None
     if model is not None:
-        if not isinstance(load(model), TorchRecognizer):
+        if not isinstance(load(model, preprocessing), TorchRecognizer):
             raise UserError(
                 f"The recognizer '{model}' is a black box: it embeds by itself, and no backend"
                 " runs it."
             )
         frames = render_many("all", 0, range(CHUNK), 1).frames
-    found = tuple(_finding(name, model, frames) for name in BACKENDS if name != "auto")
-    return Examination(model, found, chosen_backend("auto"))
+    backends = [name for name in BACKENDS if name != "auto"]
+    found = {name: _finding(name, model, preprocessing, frames) for name in backends}
+    chosen = next(name for name in PREFERRED if found[name].problem is None)
+    return Examination(model, tuple(found.values()), chosen)
 
 
-def _finding(backend: str, model: str | None, frames: np.ndarray | None) -> Finding:
+def _finding(
+    backend: str,
+    model: str | None,
+    preprocessing: Mapping[str, object] | None,
+    frames: np.ndarray | None,
+) -> Finding:
     problem = absent(backend)
     if problem is not None or model is None or frames is None:
         return Finding(backend, problem)
-    recognizer = load(model)
+    recognizer = load(model, preprocessing)
     assert isinstance(recognizer, TorchRecognizer)
     try:
         accelerate(recognizer, backend)

@@ -6,7 +6,7 @@ second, mated or not, and `evaluation.pairwise` hides and shows that image's pix
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,7 @@ def pair_level(
     seed: int = 0,
     backend: str = "auto",
     store: Path | None = None,
+    preprocessing: Mapping[str, object] | None = None,
     progress: Progress = silent,
 ) -> pl.DataFrame:
     """Insertion and deletion curves of some methods and of random pixels.
@@ -122,6 +123,7 @@ def pair_level(
         seed: Seed of every draw.
         backend: What runs passes without gradients.
         store: Where clean embeddings are looked for and kept; the shared store by default.
+        preprocessing: How a recognizer from a file reads frames; see `zoo.load`.
         progress: Called with ``embed``, then for each method in pairs and in frames.
 
     Returns:
@@ -133,12 +135,19 @@ def pair_level(
         UserError: The face set, the recognizer or a name is wrong, or a method works on people.
     """
     choices, content_of = _choices(methods, layer), FILLS[fill]
-    recognizer = accelerate(load(model), backend)
+    recognizer = accelerate(load(model, preprocessing), backend)
     _check(choices, recognizer)
     faces = open_faceset(folder)
     chosen = _chosen_pairs(faces, read_pairs(folder), pairs, seed)
     verified = verify_recognizer(
-        folder, model, rule=rule, seed=seed, backend=backend, store=store, progress=progress
+        folder,
+        model,
+        rule=rule,
+        seed=seed,
+        backend=backend,
+        preprocessing=preprocessing,
+        store=store,
+        progress=progress,
     )
     level = verified.report.threshold
     content = content_of(chosen.frames, [fill_rng(seed, str(name)) for name in chosen.names])

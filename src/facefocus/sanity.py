@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from facefocus.errors import UserError
@@ -25,6 +25,7 @@ def randomized_maps(
     identities: int = 10,
     max_pairs: int | None = 10,
     seed: int = 0,
+    preprocessing: Mapping[str, object] | None = None,
     progress: Progress = silent,
 ) -> list[Randomization]:
     """Rank correlation of maps before and after ever more of the weights are shuffled.
@@ -37,6 +38,7 @@ def randomized_maps(
         identities: How many people, seeded.
         max_pairs: At most so many ordered pairs of each.
         seed: Seed of every draw.
+        preprocessing: How a recognizer from a file reads frames; see `zoo.load`.
         progress: Called with networks done and in total.
 
     Raises:
@@ -47,7 +49,7 @@ def randomized_maps(
             raise UserError(
                 f"The method '{name}' has no layer, so weights cannot be shuffled to it."
             )
-    recognizer = load(model)
+    recognizer = load(model, preprocessing)
     if not isinstance(recognizer, TorchRecognizer):
         raise UserError(f"The recognizer '{model}' is a black box: its weights cannot be shuffled.")
     faces = open_faceset(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,7 @@ def verify_recognizer(
     seed: int = 0,
     backend: str = "auto",
     store: Path | None = None,
+    preprocessing: Mapping[str, object] | None = None,
     progress: Progress = silent,
 ) -> Verified:
     """Embed the images of the verification list and score its pairs.
@@ -74,6 +75,7 @@ def verify_recognizer(
         seed: Of the pairs that are drawn where a face set has no list.
         backend: What runs the passes.
         store: Where embeddings are looked for and kept; the shared store by default.
+        preprocessing: How a recognizer from a file reads frames; see `zoo.load`.
         progress: Called as ``("embed", images done, images)``.
 
     Raises:
@@ -95,7 +97,7 @@ def verify_recognizer(
         )
     mated = int(deciding.mated.sum())
     check_rule(wanted, mated, len(deciding.mated) - mated, setting.title)
-    recognizer = accelerate(load(model), backend)
+    recognizer = accelerate(load(model, preprocessing), backend)
     kept = Store(store or store_dir())
     scores, level = _scores(recognizer, faces, listed, pairs, kept, progress), None
     if wanted.kind == "given":

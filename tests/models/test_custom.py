@@ -442,6 +442,10 @@ def test_other_packages_bring_recognizers(monkeypatch: pytest.MonkeyPatch, value
     assert zoo.load("plugged").embed(frames(2)).tolist() == [[1, 1], [1, 1]]
     with pytest.raises(UserError, match="Did you mean 'plugged'"):
         zoo.load("pluged")
+    # `models show` and `fetch` take neither plug-ins nor files, so they offer none.
+    with pytest.raises(UserError) as caught:
+        zoo.describe("pluged")
+    assert "plugged" not in str(caught.value) and "FILE" not in str(caught.value)
 
 
 PLUGGED = Plugin()

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import nullcontext
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -97,11 +98,12 @@ def white_box(recognizer: Recognizer, purpose: str) -> WhiteBox:
     """
     if isinstance(recognizer, WhiteBox):
         return recognizer
+    converts = find_spec("onnx2torch") is not None
     raise UserError(
         f"The recognizer '{recognizer.name}' is a black box: it gives embeddings only, while "
         f"{purpose} needs its activations and gradients. Use a method that needs embeddings only "
-        "(s-rise, corr-rise), or a recognizer in torch; an ONNX file may become one as "
-        "'onnx2torch:FILE.onnx'."
+        "(s-rise, corr-rise), or a recognizer in torch"
+        + ("; an ONNX file may become one as 'onnx2torch:FILE.onnx'." * converts or ".")
     )
 
 

@@ -260,8 +260,13 @@ def card(name: str) -> Path:
     return (_PACKAGED / entry.file).with_suffix(".toml")
 
 
-def full_name(name: str) -> str:
+def full_name(name: str, *, others: bool = False) -> str:
     """The zoo's own name for a name or an alias.
+
+    Args:
+        name: Name or alias.
+        others: Whether the caller takes recognizers of other packages and files as well, so that
+            a message may offer them.
 
     Raises:
         UserError: No such recognizer; suggests the nearest one.
@@ -272,10 +277,11 @@ def full_name(name: str) -> str:
         return name
     if name in aliases:
         return aliases[name]
-    every = [*known, *aliases, *PLUGINS]
+    every = [*known, *aliases, *(PLUGINS if others else ())]
+    files = "; a file .onnx, .xml or .pt2, or FILE.py:FUNCTION, can be named as well"
     raise UserError(
         f"No recognizer is called '{name}'.{_nearest(name, every)} 'facefocus ls models' lists "
-        "them; a file .onnx, .xml or .pt2, or FILE.py:FUNCTION, can be named as well."
+        f"them{files if others else ''}."
     )
 
 
@@ -325,7 +331,7 @@ def load(
         raise weights_alone(Path(name), "mine")
     if reader is not None:
         raise UserError(f"The preprocessing of '{name}' is its own and cannot be given.")
-    return _load_plugin(name) if name in PLUGINS else _load_entry(full_name(name))
+    return _load_plugin(name) if name in PLUGINS else _load_entry(full_name(name, others=True))
 
 
 def weights_alone(file: Path, name: str) -> UserError:
@@ -343,15 +349,16 @@ def weights_alone(file: Path, name: str) -> UserError:
     )
 
 
-def layers(name: str) -> LayerTable:
+def layers(name: str, preprocessing: Mapping[str, object] | None = None) -> LayerTable:
     """The layers of a recognizer; those of the zoo need no weights for it.
 
     Raises:
         UserError: No such recognizer, or a black box.
     """
-    if name in PLUGINS or Path(name).suffix or describe(name).black_box:
-        return white_box(load(name), "the table of layers").layers()
-    entry = describe(name)
+    own = "" if name in PLUGINS or Path(name).suffix else full_name(name, others=True)
+    if not own or entries()[own].black_box:
+        return white_box(load(name, preprocessing), "the table of layers").layers()
+    entry = entries()[own]
     reader = entry.reader()
     with torch.device("meta"):
         module = entry.build()
