@@ -46,6 +46,7 @@ def test_one_request_has_one_form_however_it_is_written() -> None:
         " cosine",
         "arcface(0)",
         "arcface( 0.0 )",
+        "arcface(-0)",
         "ArcFace( 0.10 )",
         "arcface(.1)",
     ]
@@ -59,6 +60,42 @@ def test_one_request_has_one_form_however_it_is_written() -> None:
     )
     close = parse_experiment(changed("saliency", objective=["arcface(0.1)", "arcface(0.10000001)"]))
     assert close.saliency[0].objective == ("arcface(0.1)", "arcface(0.10000001)")
+
+
+@pytest.mark.parametrize(
+    ("section", "one", "other"),
+    [
+        (
+            "recognizers",
+            {"source": ["a", "b", "a"], "target": ["b", "b"]},
+            {"source": ["a", "b"], "target": "b"},
+        ),
+        ("saliency", {"method": ["grad-cam", "grad-cam"]}, {"method": "grad-cam"}),
+        (
+            "saliency",
+            {"method": "s-rise", "options": {"masks": "20"}},
+            {"method": "s-rise", "options": {"masks": 20}},
+        ),
+        (
+            "occlusion",
+            {"budget": [1e-2, 0.01], "fill": ["black", "black"]},
+            {"budget": 0.01, "fill": "black"},
+        ),
+        (
+            "occlusion",
+            {"budget": 0.1, "on_degenerate": ["skip", "skip"]},
+            {"budget": 0.1, "on_degenerate": "skip"},
+        ),
+        ("evaluation", {"threshold": "fmr=1e-2"}, {"threshold": "fmr=0.010"}),
+        ("evaluation", {"threshold": "0.240"}, {"threshold": 0.24}),
+        ("evaluation", {"split": ["same", "same"]}, {"split": "same"}),
+    ],
+)
+def test_what_is_asked_for_twice_or_in_another_spelling_is_one_request(
+    section: str, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    got, wanted = (parse_experiment({**MINIMAL, section: value}) for value in (one, other))
+    assert got == wanted
 
 
 def test_targets_are_the_sources_by_default() -> None:

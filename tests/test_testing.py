@@ -159,6 +159,33 @@ def test_a_sound_black_box_passes_bit_for_bit() -> None:
     assert detail(results, "grouping") == "bit for bit"
 
 
+class SmoothNet(TinyNet):
+    """Softplus, which torch computes otherwise at the ends of the parts of threads."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.softplus(self.first(x))
+        x = nn.functional.softplus(self.second(x)).relu()
+        embedding: Tensor = self.out(self.third(x).flatten(1))
+        return embedding
+
+
+def test_bit_for_bit_holds_for_threads_and_is_not_said_where_it_does_not() -> None:
+    sound = tiny_recognizer()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = SmoothNet().eval().requires_grad_(False)
+    box = TorchRecognizer("smooth", module, sound.preprocessing, identity="smooth")
+    results = check_recognizer(box)
+    assert failed(results) == set() and detail(results, "grouping") == "bit for bit"
+
+    class Threaded(Plain):
+        def embed(self, frames: np.ndarray) -> np.ndarray:
+            last = np.float32(1e-7 * torch.get_num_threads())
+            return super().embed(frames) * (1 + last)
+
+    assert detail(check_recognizer(Threaded()), "grouping").startswith("to ")
+
+
 @pytest.mark.parametrize(
     ("broken", "check", "words"),
     [

@@ -39,18 +39,17 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-Several = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    """Each value once however often it is given: the second time would only repeat its rows."""
+    return tuple(one for place, one in enumerate(values) if one not in values[:place])
+
+
+Several = Annotated[
+    tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1), AfterValidator(_distinct)
+]
 
 #: A recognizer's name, as it stands in every result: without the user's.
 RecognizerName = Annotated[str, AfterValidator(private)]
-
-
-def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
-
-
-#: Names, each once however often it is given.
-Names = Annotated[Several[str], AfterValidator(_distinct)]
 
 
 def _number(value: Any) -> Any:
@@ -86,7 +85,7 @@ def _layer_name(layer: Any) -> Any:
 
 
 def option_text(value: bool | int | str) -> str:
-    """A method's option as the text that methods and keys know it by."""
+    """A method's option as the one text that methods and keys know it by."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -116,7 +115,7 @@ class Faces(Section):
     """
 
     set: str = "lfw"
-    people: Names | None = None
+    people: Several[str] | None = None
     identities: Annotated[Whole, Field(ge=1)] | None = None
     images: tuple[int, int] | None = None
     max_images: Annotated[Whole, Field(ge=2)] | None = None
@@ -137,7 +136,7 @@ class Recognizers(Section):
     """``[recognizers]``: on which the maps are made, and on which the masks are tried.
 
     Attributes:
-        source: Names, files or ``file.py:build``; every map is made on each.
+        source: Several[str], files or ``file.py:build``; every map is made on each.
         target: The same; every mask is tried on each. The sources by default.
         transfer: Whether a mask is tried on targets that had no part in its map, too.
         preprocessing: How a recognizer of your own reads a frame, by its name.
@@ -158,7 +157,7 @@ class Saliency(Section):
     """``[saliency]``: the maps. May be given several times as ``[[saliency]]``.
 
     Attributes:
-        method: Names of methods and baselines.
+        method: Several[str] of methods and baselines.
         layer: PROTOCOL section 3: ``1 2 3 N/4 N/2 3N/4 N-2 N-1 N``, an integer, or a group.
         objective: PROTOCOL section 2: ``cosine``, ``l1``, ``l2``, ``arcface(m)``.
         evidence: What raises the objective, or what lowers it.
@@ -170,9 +169,9 @@ class Saliency(Section):
         draws: How many draws of a random baseline are averaged.
     """
 
-    method: Names
-    layer: Names = ("N",)
-    objective: Names = ("cosine",)
+    method: Several[str]
+    layer: Several[str] = ("N",)
+    objective: Several[str] = ("cosine",)
     evidence: Literal["positive", "negative"] = "positive"
     normalize: bool = True
     arcface_scale: Annotated[Number, Field(gt=0)] = 1.0
@@ -185,6 +184,11 @@ class Saliency(Section):
     @classmethod
     def _layer_text(cls, value: Any) -> Any:
         return tuple(_layer_name(layer) for layer in _as_tuple(value))
+
+    @field_validator("options")
+    @classmethod
+    def _option_texts(cls, value: dict[str, bool | int | str]) -> dict[str, bool | int | str]:
+        return {name: option_text(option) for name, option in value.items()}
 
     @field_validator("method")
     @classmethod
@@ -200,7 +204,7 @@ class Saliency(Section):
 
         methods = [METHODS[name] for name in self.method]
         known = {name: option for method in methods for name, option in options_of(method).items()}
-        given = {name: option_text(value) for name, value in self.options.items()}
+        given = {name: str(value) for name, value in self.options.items()}
         try:
             resolve_options("+".join(self.method), known, given)
         except UserError as error:
@@ -223,12 +227,12 @@ class Occlusion(Section):
 
     Attributes:
         budget: Shares of the frame in (0, 1]; 0.01 is 1 %.
-        fill: Names of fills (PROTOCOL section 7).
+        fill: Several[str] of fills (PROTOCOL section 7).
         on_degenerate: What becomes of an identity without a map (PROTOCOL section 6).
     """
 
     budget: Several[Number]
-    fill: Names = ("black",)
+    fill: Several[str] = ("black",)
     on_degenerate: Several[Literal["none", "skip", "random", "inclusive"]] = ("none",)
 
     @field_validator("budget")
@@ -259,7 +263,7 @@ class Controls(Section):
         draws: How many draws of each are averaged.
     """
 
-    control: Names
+    control: Several[str]
     draws: Annotated[Whole, Field(ge=1)] = 5
 
     @field_validator("control")

@@ -26,7 +26,7 @@ import numpy as np
 from facefocus.embedding import embed_tasks
 from facefocus.errors import UserError
 from facefocus.evaluation.verification import check_rule, verification_pairs
-from facefocus.experiment import Experiment, Faces, Saliency, option_text
+from facefocus.experiment import Experiment, Faces, Saliency
 from facefocus.faces.faceset import FaceSet, Identity, Pairs, select_identities
 from facefocus.faces.halves import LEAST, halves, near_equal
 from facefocus.faces.lfw import errata_names
@@ -395,7 +395,7 @@ def _specs(
     for source in sources:
         if method.kind in ("gradient", "frame-gradient"):
             white_box(inputs.recognizers[source], f"the method '{label}'")
-    given = {key: option_text(value) for key, value in saliency.options.items()}
+    given = {name: str(value) for name, value in saliency.options.items()}
     known = options_of(method)
     options = resolve_options(name, known, {k: v for k, v in given.items() if k in known})
     layers, objectives = list(saliency.layer), list(saliency.objective)

@@ -312,8 +312,17 @@ class _Trial:
                 "in another order": (shuffled, wanted),
                 "in smaller groups": (np.concatenate(list(self.by_kind.values())), wanted),
                 "one alone": (alone, wanted[-1:]),
+                "on another number of threads": (self.on_other_threads(), wanted),
             }
         )
+
+    def on_other_threads(self) -> np.ndarray:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1 if before > 1 else 2)
+        try:
+            return self.embed(self.frames)
+        finally:
+            torch.set_num_threads(before)
 
     def pure(self) -> str:
         given = self.kinds["noise"].copy()

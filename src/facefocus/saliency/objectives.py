@@ -252,7 +252,7 @@ def _margin(argument: str | None) -> float:
             f"The margin of the 'objective' arcface must be in [0, pi/2) rad. Got {got}."
             " Did you mean 'arcface(0.2)'?"
         )
-    return margin
+    return abs(margin)  # -0 is 0
 
 
 @OBJECTIVES.register("arcface")
