@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+import torch.nn.functional as F
 
 from facefocus.faces.faceset import open_faceset, select_identities
 from facefocus.faces.lfw import prepare_lfw
@@ -90,20 +91,18 @@ def test_grad_cam_plus_plus_at_layer_1_is_that_of_another_implementation(lfw: Pa
         config
     ]
     for person, expected in zip(whom, made.maps, strict=True):
-        frames, total = np.asarray(faces.frames[person.rows]), np.zeros(expected.shape)
-        for place in range(4):
-            with recognizer.capture(frames, [0]) as captured:
-                e_a, activation = captured.embeddings, captured.activations[0].numpy()
-                for image in (place + 1, place + 2, place + 3):
-                    other = e_a.detach()[[image % 4] * 4]
-                    direction, scale = cosine.direction(e_a, other), cosine.scale(e_a, other)
-                    g = captured.gradients(direction)[0][place] * scale[place]
-                    found = naive_plus_plus(activation[place], g.numpy())
+        frames, total = np.asarray(faces.frames[person.rows]), torch.zeros(expected.shape)
+        with recognizer.capture(frames, [1]) as captured:
+            e_a, activation = captured.embeddings, captured.activations[1].numpy()
+            for shift in (1, 2, 3):
+                other = e_a.detach().roll(shift, dims=0)
+                gradient = captured.gradients(cosine.direction(e_a, other))[1]
+                gradient = gradient * cosine.scale(e_a, other)[:, None, None, None]
+                for one, g in zip(activation, gradient.numpy(), strict=True):
+                    found = torch.from_numpy(naive_plus_plus(one, g))
                     found = (found - found.min()) / (found.max() - found.min())
-                    total += torch.nn.functional.interpolate(
-                        torch.from_numpy(found)[None, None], expected.shape, mode="bilinear"
-                    )[0, 0].numpy()
-        np.testing.assert_allclose(expected, total / 12, atol=1e-5)
+                    total += F.interpolate(found[None, None], total.shape, mode="bilinear")[0, 0]
+        np.testing.assert_allclose(expected, total.numpy() / 12, atol=1e-5)
     shares = made.ill_conditioned / made.total
     assert 0 < shares.mean() < 0.3 and made.degenerate.sum() == 0
 
