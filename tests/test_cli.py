@@ -167,11 +167,46 @@ def test_a_mistake_shows_no_traceback(folder: Path) -> None:
     assert done.stderr.startswith("Cannot read the experiment 'none.toml'")
 
 
-def test_an_unwritable_run_folder_is_one_line_and_loses_nothing(folder: Path) -> None:
-    (folder / "file").write_text("mine")
-    done = facefocus("run", "small.toml", "--faces", "painted", "--out", "file", cwd=folder)
-    assert done.returncode == 2 and "Cannot write 'file" in done.stderr
-    assert (folder / "file").read_text() == "mine"
+@pytest.mark.parametrize(
+    ("out", "reason"),
+    [
+        ("file", "Got 'file': a file."),
+        ("file/runs/one", "Got 'file/runs/one': 'file' is a file."),
+        ("loop", "Got 'loop': a loop of links."),
+        ("loop/run", "Got 'loop/run': a loop of links."),
+    ],
+)
+@pytest.mark.parametrize(
+    "call",
+    ["run none.toml", "plan none.toml", "study none.toml", "demo", "train none.toml",
+     "prepare lfw --source none", "prepare folder --source none"],
+)  # fmt: skip
+def test_a_place_that_is_no_folder_is_one_line_before_anything_is_done(
+    command: Command, call: str, out: str, reason: str
+) -> None:
+    Path("file").write_text("mine")
+    Path("loop").symlink_to("back")
+    Path("back").symlink_to("loop")
+    done = command(*call.split(), "--out", out)
+    assert (done.code, done.err) == (2, f"The '--out' must be a folder. {reason}\n")
+    assert Path("file").read_text() == "mine"
+
+
+def test_a_loop_of_links_is_named_wherever_it_is_met(
+    command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    monkeypatch.chdir(folder)
+    for call, said in (
+        (["run", "small.toml", "--faces", str(loop)], "a loop"),
+        (["run", str(loop)], "Too many levels of symbolic links"),
+        (["status", str(loop)], "Too many levels of symbolic links"),
+        (["status", "small.toml"], "'small.toml' is no run folder: it has no run.json."),
+        (["report", str(loop)], "has no results.parquet"),
+    ):
+        done = command(*call)
+        assert done.code == 2 and said in done.err and len(done.err.splitlines()) == 1
 
 
 def test_what_can_be_named_is_listed(command: Command) -> None:
@@ -396,12 +431,16 @@ def test_pairs_and_sanity_print_a_line_a_result(folder: Path, command: Command) 
 # Interruptions ------------------------------------------------------------------------------------
 
 
-def interrupted(folder: Path, out: str, sign: signal.Signals) -> tuple[int, str]:
+#: What is said, whichever way a job is asked to stop.
+STOPPED = "Interrupted. What is finished is kept: run it again to go on."
+
+
+def interrupted(folder: Path, out: str, sign: signal.Signals, workers: int = 1) -> tuple[int, str]:
     """Stop a slow run as soon as it has kept three more pieces."""
     before = pieces(folder / out)
     call = [sys.executable, "-m", "facefocus.cli", "run", "small.toml", "--faces", "painted"]
     job = subprocess.Popen(
-        [*call, "--out", out, "--store", f"{out}/store"],
+        [*call, "--out", out, "--store", f"{out}/store", "--workers", str(workers)],
         cwd=folder, env={**os.environ, "SLOW": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -422,9 +461,12 @@ def test_an_interrupted_and_killed_run_goes_on_to_the_same_bytes(run: Path) -> N
     folder, stopped = run.parent, run.parent / "stopped"
     code, said = interrupted(folder, "stopped", signal.SIGINT)
     assert code == 130
-    assert said.strip().splitlines()[-1] == (
-        "Interrupted. What is finished is kept: run it again to go on."
-    )
+    assert said.strip().splitlines()[-1] == STOPPED
+    assert "Traceback" not in said
+    before = pieces(stopped)
+    # A cluster asks the first process alone; that it is through means that its workers are.
+    code, said = interrupted(folder, "stopped", signal.SIGTERM, workers=2)
+    assert (code, said.strip().splitlines()[-1]) == (143, STOPPED)
     assert "Traceback" not in said
     first = pieces(stopped)
     assert interrupted(folder, "stopped", signal.SIGKILL)[0] == -signal.SIGKILL
@@ -432,7 +474,7 @@ def test_an_interrupted_and_killed_run_goes_on_to_the_same_bytes(run: Path) -> N
     assert not (stopped / "results.parquet").exists()
     done = facefocus("run", "small.toml", "--faces", "painted", "--out", "stopped", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert 0 < first < second < pieces(stopped)
+    assert 0 < before < first < second < pieces(stopped)
     assert json.loads((stopped / "run.json").read_text())["store"] == "store"
     status = facefocus("status", "stopped", cwd=folder).stdout.splitlines()
     counts = [line.split()[1].split("/") for line in status[:-1]]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from facefocus.experiment import (
     load_variants,
     parse_experiment,
 )
+from facefocus.models.preprocessing import read_beside
+from facefocus.study import run_study
+from facefocus.training.recipe import load_recipe
 
 MINIMAL: dict[str, Any] = {
     "name": "x",
@@ -117,6 +121,23 @@ def test_budgets_are_sorted_and_distinct() -> None:
         (
             changed("occlusion", budget=[0.01, 2.5]),
             "The 'budget' of [occlusion] must be in (0, 1]. Got 2.5. Did you mean 0.025?",
+        ),
+        (
+            changed("saliency", draws=1_000_000_000),
+            "The 'draws' of [saliency] must be at most 1000. Got 1000000000.",
+        ),
+        (
+            {**MINIMAL, "controls": {"control": "shifted", "draws": 1_000_000_000}},
+            "The 'draws' of [controls] must be at most 1000. Got 1000000000.",
+        ),
+        (
+            changed("saliency", method="s-rise", options={"masks": 10**9}),
+            "The 'masks' of the method 's-rise' must be a whole number from 2 to 1000000."
+            " Got '1000000000'.",
+        ),
+        (
+            changed("saliency", arcface_scale=float("inf")),
+            "The 'arcface_scale' of [saliency] must be a finite number. Got inf.",
         ),
         (changed("occlusion", budget=0), "The 'budget' of [occlusion] must be in (0, 1]. Got 0."),
         (
@@ -237,3 +258,19 @@ SHIPPED = [
 def test_the_shipped_experiments_are_valid(file: Path) -> None:
     name, experiments = load_variants(file)
     assert name == file.stem and experiments
+
+
+@pytest.mark.parametrize("depth", [40, 300, 100_000])
+def test_a_file_that_is_nested_too_deeply_is_one_line(depth: int, tmp_path: Path) -> None:
+    """The parser gives up at some depth, what comes after it at another."""
+    file = tmp_path / "deep.toml"
+    file.write_text(f"name = 'x'\nx = {'[' * depth}{']' * depth}\n")
+    readers: list[Callable[[], object]] = [
+        lambda: load_experiment(file),
+        lambda: load_recipe(str(file)),
+        lambda: read_beside(file.with_suffix(".onnx")),
+        lambda: run_study(file),
+    ]
+    for read in readers:
+        with pytest.raises(UserError, match=r"deep\.toml' is nested too deeply"):
+            read()

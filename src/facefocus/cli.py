@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import signal
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,7 +45,21 @@ app.add_typer(store_app, name="store")
 app.add_typer(ls_app, name="ls")
 
 Source = Annotated[Path, typer.Option(help="Archive or folder of the photographs.")]
-Out = Annotated[Path | None, typer.Option(help="Folder of the face set; faces/NAME by default.")]
+
+
+def _folder(path: Path | None) -> Path | None:
+    from facefocus.files import check_folder
+
+    return None if path is None else check_folder(path, "--out")
+
+
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the face set; faces/NAME by default.", callback=_folder),
+]
+RunOut = Annotated[
+    Path | None, typer.Option("--out", help="Run folder; runs/NAME by default.", callback=_folder)
+]
 Align = Annotated[str, typer.Option(help="'yunet', or 'none' for aligned crops; 'auto' looks.")]
 Crop = Annotated[str, typer.Option(help="'arcface112', or 'facenet160' for FaceNet.")]
 PairsFile = Annotated[Path | None, typer.Option(help="A verification list, in any form.")]
@@ -121,15 +137,26 @@ def _print(text: object, *, end: str = "\n", error: bool = False) -> None:
     print(visible(str(text), lines=True), end=end, file=sys.stderr if error else sys.stdout)
 
 
+class _Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM: as a cluster does when the time is up."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
 @contextmanager
 def _long_job() -> Iterator[Progress]:
-    """Progress on the terminal; Ctrl-C is one line and exit code 130."""
+    """Progress on the terminal; Ctrl-C and SIGTERM are one line and exit code 130 or 143."""
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         with shown_progress() as progress:
             yield progress
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         _print("Interrupted. What is finished is kept: run it again to go on.", error=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(143 if isinstance(stopped, _Terminated) else 130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @app.callback(invoke_without_command=True)
@@ -337,7 +364,9 @@ def train(
     recipe: Annotated[
         str, typer.Argument(help="A recipe (TOML), a card, or the name of an embedded recognizer.")
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder; trained/NAME by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; trained/NAME by default.", callback=_folder)
+    ] = None,
     faces: Annotated[
         Path | None, typer.Option(help="The recipe's faces where they are prepared already.")
     ] = None,
@@ -363,7 +392,7 @@ def planted(
     from facefocus.planted import check_planted, report_lines
     from facefocus.training.recipe import world_of
 
-    with shown_progress() as progress:
+    with _long_job() as progress:
         from facefocus.models.zoo import load
 
         found = check_planted(load(model), world or world_of(model), fill=fill, progress=progress)
@@ -384,7 +413,7 @@ def verify(
     """How good a recognizer is on a face set: accuracy, EER, TMR, thresholds."""
     from facefocus.verify import report_lines, verify_recognizer
 
-    with shown_progress() as progress:
+    with _long_job() as progress:
         verified = verify_recognizer(
             faces,
             model,
@@ -478,7 +507,7 @@ def check(
 def run(
     experiment: Annotated[Path, typer.Argument(help="An experiment file (TOML).")],
     faces: Annotated[Path | None, typer.Option(help="A prepared face set.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME by default.")] = None,
+    out: RunOut = None,
     backend: Backend = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     memory: Memory = None,
@@ -515,7 +544,7 @@ def run(
 def plan(
     experiment: Annotated[Path, typer.Argument(help="An experiment file (TOML).")],
     faces: Annotated[Path | None, typer.Option(help="A prepared face set.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME by default.")] = None,
+    out: RunOut = None,
     backend: Backend = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     memory: Memory = None,
@@ -562,7 +591,9 @@ def study(
         int | None, typer.Option(min=1, help="People of the methods that need many passes.")
     ] = None,
     max_images: Annotated[int | None, typer.Option(min=2, help="Photos of a person.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder; runs/STUDY by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; runs/STUDY by default.", callback=_folder)
+    ] = None,
     backend: Backend = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     store: StoreDir = None,
@@ -588,9 +619,9 @@ def study(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the runs and the page.")] = Path(
-        "runs/demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the runs and the page.", callback=_folder)
+    ] = Path("runs/demo"),
     backend: Backend = "auto",
     store: StoreDir = None,
 ) -> None:

@@ -6,13 +6,77 @@ import errno
 import os
 import re
 import secrets
+import stat
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from facefocus.errors import UserError
+from facefocus.errors import UserError, one_line
+
+#: Tables and lists in each other that any file here may have.
+DEPTH = 16
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """A user's TOML file; `what` it is, for the message.
+
+    Raises:
+        UserError: It cannot be read, or is no TOML.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        if _nested(data, DEPTH):
+            raise RecursionError
+        return data
+    except OSError as error:
+        raise UserError(f"Cannot read the {what} '{path}': {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"'{path}' is not a TOML file: {one_line(error)}.") from None
+    except RecursionError:
+        raise UserError(f"'{path}' is nested too deeply to be read.") from None
+
+
+def _nested(value: object, most: int) -> bool:
+    """Whether there are more than `most` tables and lists in each other."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return most < 0 or any(_nested(one, most - 1) for one in inside)
+
+
+def resolved(path: Path) -> Path:
+    """The absolute path, links followed.
+
+    Raises:
+        UserError: They lead nowhere: a loop.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # RuntimeError before Python 3.13
+        raise UserError(f"Cannot follow the links of '{path}': they are a loop.") from None
+
+
+def check_folder(path: Path, option: str) -> Path:
+    """`path`, where a folder is or can be made.
+
+    Raises:
+        UserError: It is a file, lies in one, or cannot be looked at: a loop of links, for one.
+    """
+    for one in (path, *path.parents):
+        try:
+            mode = one.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            reason = "a loop of links" if error.errno == errno.ELOOP else str(error.strerror)
+            raise UserError(f"The '{option}' must be a folder. Got '{path}': {reason}.") from None
+        if not stat.S_ISDIR(mode):
+            where = "a file" if one == path else f"'{one}' is a file"
+            raise UserError(f"The '{option}' must be a folder. Got '{path}': {where}.")
+        break
+    return path
+
 
 #: Seconds that a temporary file is left alone: what a live process writes is younger, and one of
 #: another machine, whose processes cannot be asked, is younger than a day.

@@ -17,6 +17,7 @@ from pathlib import Path
 import platformdirs
 
 from facefocus.errors import UserError
+from facefocus.files import resolved
 
 
 def cache_dir() -> Path:
@@ -108,7 +109,7 @@ def relative(path: Path, base: Path) -> str:
 
     Both can be moved together. `located` is the way back.
     """
-    place, start, home = path.resolve(), base.resolve(), Path.home().resolve()
+    place, start, home = resolved(path), resolved(base), resolved(Path.home())
     if place.is_relative_to(home) and not start.is_relative_to(home):
         return private(str(place))
     try:
@@ -119,7 +120,7 @@ def relative(path: Path, base: Path) -> str:
 
 def located(text: str, base: Path) -> Path:
     """The path that `relative` made `text` of."""
-    return (base / expanded(text)).resolve()
+    return resolved(base / expanded(text))
 
 
 def _user() -> str | None:

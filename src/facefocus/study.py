@@ -17,7 +17,6 @@ many people. Every run has its ``experiment.toml`` with everything filled in, wh
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -26,10 +25,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from facefocus.errors import UserError, one_line
+from facefocus.errors import UserError
 from facefocus.experiment import NAME, Faces, Section, Several, Whole, parse, parse_experiment
 from facefocus.faces.faceset import FaceSet, open_faceset
-from facefocus.files import write_atomically
+from facefocus.files import read_toml, write_atomically
 from facefocus.locations import private
 from facefocus.models.zoo import load
 from facefocus.occlusion.controls import SHARED
@@ -139,11 +138,11 @@ def run_study(
         UserError: A field is wrong, nothing that is named is here, or a stage needs the results of
             one that has not been run.
     """
-    data = _read(file)
+    data = read_toml(file, "study")
     name = data.get("study", data.get("name"))
     if "stages" in data:
         study = parse(StudyFile, data, "study")
-        data_of_stages = [_read(file.parent / stage) for stage in study.stages]
+        data_of_stages = [read_toml(file.parent / stage, "study") for stage in study.stages]
         wanted, name = _merged(study, wanted), study.name
     else:
         data_of_stages = [data]
@@ -177,16 +176,6 @@ def _named(progress: Progress, label: str) -> Progress:
 
 
 # --- files ----------------------------------------------------------------------------------------
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Cannot read the study '{file}': {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"'{file}' is not a TOML file: {one_line(error)}.") from None
-    return data
 
 
 def _merged(study: StudyFile, wanted: Wanted) -> Wanted:

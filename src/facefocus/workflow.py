@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from facefocus.errors import UserError
 from facefocus.evaluation.verification import Rule
 from facefocus.experiment import load_variants
 from facefocus.faces.synthetic import WORLDS, make_faceset
-from facefocus.files import sweep, write_atomically
+from facefocus.files import resolved, sweep, write_atomically
 from facefocus.keys import forward_of, gradients_of
 from facefocus.locations import (
     expanded,
@@ -159,7 +160,7 @@ def open_sessions(
         kept = store or store_of(run / variant)
         other = calibration_faces(experiment.evaluation.rule, made, progress)
         asked = experiment.model_dump_json()
-        spec = SessionSpec(asked, folder.resolve(), kept.resolve(), backend, memory, other)
+        spec = SessionSpec(asked, resolved(folder), resolved(kept), backend, memory, other)
         sessions[variant] = session = Session(spec)
         # Every mistake shows before anything is written.
         session.plan, session.planted  # noqa: B018
@@ -175,7 +176,7 @@ def calibration_faces(rule: Rule, made: Path, progress: Progress = silent) -> Pa
     if rule.faces is None:
         return None
     otherwise = f"name its folder in the threshold: {rule.kind}@FOLDER"
-    return open_or_make_faceset(rule.faces, made, progress, otherwise).resolve()
+    return resolved(open_or_make_faceset(rule.faces, made, progress, otherwise))
 
 
 def _run(session: Session, run: Path, workers: int, file: Path, progress: Progress) -> None:
@@ -248,16 +249,25 @@ def _executor(workers: int) -> Iterator[tuple[Executor | None, Queue[Said] | Non
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = get_context("spawn")
     reports: Queue[Said] = context.Queue()
+    others = active_children()
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=_prepare, initargs=(threads, reports)
     ) as pool:
-        yield pool, reports
+        try:
+            yield pool, reports
+        except KeyboardInterrupt:
+            # Nobody waits for tasks that are half done; what is finished is stored.
+            for worker in set(active_children()) - set(others):
+                worker.terminate()
+            raise
 
 
 def _prepare(threads: int, reports: Queue[Said]) -> None:
     import torch
 
     torch.set_num_threads(threads)
+    # Ctrl-C goes to all processes; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     report_to(reports)
 
 
@@ -341,8 +351,10 @@ def open_run(run: Path) -> Session:
             calibration=located(asked["calibration"], run) if asked.get("calibration") else None,
             batches=tuple(tuple(one) for one in asked.get("batches", ())),
         )
-    except FileNotFoundError:
-        raise UserError(f"'{run}' is no run folder: it has no run.json.") from None
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = "it has no run.json" if missing else f"its run.json: {error.strerror}"
+        raise UserError(f"'{run}' is no run folder: {reason}.") from None
     except (ValueError, KeyError) as error:
         raise UserError(f"'{run}/run.json' cannot be read: {type(error).__name__}.") from None
     return Session(spec)

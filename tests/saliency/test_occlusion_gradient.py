@@ -462,7 +462,7 @@ def test_the_registered_method_runs_in_steps() -> None:
 def test_steps_are_a_whole_number(steps: str) -> None:
     method = METHODS["occlusion-gradient"]
     assert isinstance(method, FrameGradientMethod)
-    with pytest.raises(UserError, match=rf"whole number of at least 1\. Got '{steps}'"):
+    with pytest.raises(UserError, match=rf"whole number from 1 to 1000000\. Got '{steps}'"):
         method.resolve_options({"steps": steps})
 
 

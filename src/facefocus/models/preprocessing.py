@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from facefocus.errors import UserError, did_you_mean, one_line
+from facefocus.errors import UserError, did_you_mean
+from facefocus.files import read_toml
 from facefocus.notices import notice
 
 #: Side of the frame in which every crop is given.
@@ -134,13 +135,7 @@ def read_beside(path: Path) -> Preprocessing | None:
     beside = path.with_suffix(".toml")
     if not beside.is_file():
         return None
-    try:
-        values = tomllib.loads(beside.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Cannot read the preprocessing '{beside}': {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"'{beside}' is not a TOML file: {one_line(error)}.") from None
-    return own_reading(values, where=f"'{beside}'")
+    return own_reading(read_toml(beside, "preprocessing"), where=f"'{beside}'")
 
 
 def read_words(text: str) -> dict[str, object]:
@@ -151,7 +146,7 @@ def read_words(text: str) -> dict[str, object]:
     """
     try:
         return dict(tomllib.loads(f"words = {{ {text} }}")["words"])
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         raise UserError(
             "The '--preprocessing' must be such as 'size = [112, 112], mean = 127.5, std = 128, "
             f'channels = "bgr"\'. Got {text!r}.'

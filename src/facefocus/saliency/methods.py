@@ -51,16 +51,21 @@ class Choice(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """A whole number of at least `least`, written with digits only: equal numbers, equal keys."""
+    """A whole number from `least` to `most`, written with digits only: equal numbers, equal keys.
+
+    More than `most` is a slip of the keyboard that would fill the memory.
+    """
 
     default: str
     least: int
+    most: int = 1_000_000
 
     def problem(self, value: str) -> str | None:
         """See `Option`."""
-        if value.isdecimal() and value == str(int(value)) and int(value) >= self.least:
+        digits = value.isdecimal() and len(value) <= len(str(self.most))
+        if digits and value == str(int(value)) and self.least <= int(value) <= self.most:
             return None
-        return f"must be a whole number of at least {self.least}. Got '{value}'."
+        return f"must be a whole number from {self.least} to {self.most}. Got '{value}'."
 
 
 def resolve_options(method: str, options: Mapping[str, Option], given: Options) -> dict[str, str]:

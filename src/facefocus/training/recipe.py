@@ -6,16 +6,16 @@ A recipe leaves nothing open: the same recipe on the same faces gives the same w
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from facefocus.errors import UserError, did_you_mean, one_line
+from facefocus.errors import UserError, did_you_mean
 from facefocus.experiment import NAME, Section
 from facefocus.faces.synthetic import WORLDS
+from facefocus.files import read_toml
 from facefocus.models import zoo
 from facefocus.models.preprocessing import Preprocessing, from_mapping
 from facefocus.models.zoo import ARCHITECTURES, Option
@@ -160,12 +160,7 @@ def load_recipe(which: str) -> Recipe:
                 f"{', '.join(zoo.embedded())}.{did_you_mean(which, zoo.embedded())}"
             )
         path = zoo.card(which)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Cannot read the recipe '{path}': {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' is not a TOML file: {one_line(error)}.") from None
+    data = read_toml(path, "recipe")
     return parse_recipe({key: value for key, value in data.items() if key not in RESULTS})
 
 
