@@ -216,3 +216,27 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
     for run, matrix in ((None, None), (tmp_path, "table14.csv")):
         with pytest.raises(UserError, match="Name a run, or a matrix"):
             list(audit_lines(run, matrix))
+
+
+def test_budgets_however_small_are_compared() -> None:
+    """Polars writes 2e-05 otherwise than Python does."""
+    people = [f"p{number}" for number in range(8)]
+    rows = [
+        row(identity=name, budget=budget, rate=rate + 0.001 * place)
+        for place, name in enumerate(people)
+        for budget, rate in ((2e-5, 0.9), (5e-5, 0.8), (0.01, 0.3))
+    ]
+    (found,) = dependence(table(rows))
+    assert found.values == ("0.002 %", "0.005 %", "1 %")
+    assert found.rates == pytest.approx((0.9035, 0.8035, 0.3035))
+
+
+def test_a_matrix_that_shares_nobody_is_left_out() -> None:
+    rows = [
+        row(identity=f"{source}{target}{number}", source=source, target=target)
+        for source in "ab"
+        for target in "ab"
+        for number in range(6)
+    ]
+    assert run_shares(table(rows)) == []
+    assert "with anybody in all four" in "\n".join(run_lines(table(rows)))

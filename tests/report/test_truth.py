@@ -27,6 +27,7 @@ from facefocus.report.truth import (
 )
 from facefocus.report.truth_note import _place, markdown, write_note
 from facefocus.results import SCHEMA, TRUTH_SCHEMA
+from facefocus.text import NOTHING
 from tests.report.fabricated import PROVENANCE, row, write_run
 from tests.report.test_html import Page
 
@@ -313,3 +314,41 @@ def test_a_method_with_several_options_is_told_apart_by_what_is_not_its_default(
 
 def test_markdown_escapes_bars() -> None:
     assert markdown(["a", "b"], [["x|y", "1"]]) == ["| a | b |", "| :--- | ---: |", "| x\\|y | 1 |"]
+
+
+def of_method(name: str) -> pl.Expr:
+    return pl.col("method") == name
+
+
+@pytest.mark.parametrize(
+    ("results", "section", "line"),
+    [
+        (
+            planted().filter(~(of_method("grad-cam") & (pl.col("layer") == "1"))),
+            "## Layers",
+            f"| grad-cam | {NOTHING} | 0.5",
+        ),
+        (
+            pl.concat(
+                [
+                    planted(),
+                    planted().filter(of_method("grad-cam")).with_columns(objective=pl.lit("l1")),
+                ]
+            ),
+            "## Losses",
+            f"| {NOTHING} |",
+        ),
+        (
+            planted().filter(~(of_method("layer-cam") & (pl.col("budget") == 0.05))),
+            "## Budgets",
+            f" | {NOTHING} |",
+        ),
+    ],
+    ids=["layers", "objectives", "budgets"],
+)
+def test_methods_need_not_have_the_same_layers_objectives_and_budgets(
+    tmp_path: Path, results: pl.DataFrame, section: str, line: str
+) -> None:
+    run = write_run(tmp_path / "run", results, PROVENANCE | {"identities": 6})
+    text = write_note(run, tmp_path / "note.md").read_text()
+    assert line in text.split(section)[1].split("## ")[0]
