@@ -227,6 +227,14 @@ def test_csv_has_full_precision(small: pl.DataFrame) -> None:
     assert list(got)[-1] == "warning"
 
 
+def test_p_values_are_corrected_or_named_uncorrected(small: pl.DataFrame) -> None:
+    head = tables.to_csv(small).splitlines()[0].split(",")
+    found = [name for name in head if "_t_p" in name or "wilcoxon_p" in name]
+    assert found and all(name.endswith("_p_uncorrected") for name in found)
+    titles = [one.title for one in columns.comparison_columns(["excess"]) if "p" in one.title]
+    assert titles == ["Holm p (W / t)"]
+
+
 def test_names_cannot_break_a_format() -> None:
     summary = summarize(table([row(method="<b>a|b</b>&_%", layer='"N"', target="\x1b[2J")]))
     page = tables.to_html(summary)

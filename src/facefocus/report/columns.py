@@ -351,7 +351,7 @@ def comparison_columns(names: Sequence[str], *, front: str = "") -> list[Column]
 
 def _tests_of(name: str) -> Column:
     return Column(
-        "p (W / t)",
+        "Holm p (W / t)",
         "Two-sided p of Wilcoxon's signed-rank test and of the paired t test of the column before, "
         "over identities; Holm-corrected over this table.",
         lambda row: p_values(row, name),

@@ -2,7 +2,9 @@
 
 One board for each question: own maps or other recognizers' maps, photos the map came from or
 held-out ones, exactly k pixels or the percentile. Methods of one board are ranked on the identities
-that all of them have, resampled alike; a method with several settings stands with its best one.
+that all of them have, resampled alike. Of a method with several settings, people are halved again
+and again, and on each half stands the setting that is best on the other: no setting is picked on
+the people it is reported on, so that many settings are no advantage by themselves.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float
 
 from facefocus.evaluation.statistics import (
     FEWEST,
@@ -19,22 +22,26 @@ from facefocus.evaluation.statistics import (
     RankDistribution,
     mean_interval,
     mean_intervals,
+    pick_shares,
     rank_distribution,
 )
 from facefocus.report.paper import (
+    SETTINGS,
     Cell,
     PaperTable,
     TableRow,
     audit_of,
     person_means,
     setting,
-    settle,
 )
 from facefocus.report.summary import COMPETES, INCLUSIVE, RANDOM, SKIP, Row
 from facefocus.report.tables import Slice, default_slice
 from facefocus.text import NOTHING, budget_text, number, percent
 
 _OWN = pl.col("source") == pl.col("target")
+
+#: Says in a label how often the setting is the one that is picked.
+PICKED = "picked"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +51,11 @@ class Board:
     Attributes:
         title: What is compared, in words.
         methods: Their names.
-        settings: Layer and objective of each, in words.
+        settings: Layer and objective of each that is picked most often, in words, and how often.
         rate: Recognition, mean over the common identities.
         drop: Clean minus that.
         ranks: Ranks by drop over resamples, in the same order.
-        rows: The result rows of each.
+        rows: The result rows of each, of all settings that are ever picked.
         people: How many identities all methods have.
         random: Drop by as many random pixels, of the same identities; None where not run.
         warning: What must be known before a figure is read.
@@ -103,34 +110,79 @@ def _title(asked: Row, own: bool, shown: Slice) -> str:
 
 def _board(part: pl.DataFrame, *, own: bool, title: str, policy: str) -> Board | None:
     competing = part.filter(COMPETES, _OWN if own else ~_OWN)
-    methods = competing["method"].unique(maintain_order=True).to_list()
-    rows = [settle(_last_stage(competing.filter(pl.col("method") == one))) for one in methods]
-    scores = [[person_means(one, name) for name in ("rate", "clean_rate")] for one in rows]
-    common = sorted(set.intersection(*(set(rate) for rate, _ in scores))) if scores else []
-    if len(methods) < 2 or len(common) < FEWEST:
+    tried = [_Tried.of(one) for one in competing.partition_by("method", maintain_order=True)]
+    common = sorted(frozenset.intersection(*(one.people for one in tried))) if tried else []
+    if len(tried) < 2 or len(common) < FEWEST:
         return None
-    rates = np.array([[rate[name] for name in common] for rate, _ in scores])
-    drops = np.array([[clean[name] for name in common] for _, clean in scores]) - rates
-    ranks = rank_distribution(list(drops[:, None]), seed=0)
+    rates, cleans = ([one.scores(common, name) for one in tried] for name in ("rate", "clean_rate"))
+    drops = [clean - rate for clean, rate in zip(cleans, rates, strict=True)]
+    ranks = rank_distribution(drops, seed=0)
     order = np.argsort(ranks.mean, kind="stable")
+    picks = [pick_shares(one, seed=0) for one in drops]
+    rate, drop = (
+        np.stack([(picks[place] * values[place]).sum(axis=0) for place in order])
+        for values in (rates, drops)
+    )
     return Board(
         title=title,
-        methods=tuple(methods[place] for place in order),
-        settings=tuple(setting(rows[place]) for place in order),
-        rate=tuple(mean_intervals(rates[order], share=True)),
-        drop=tuple(mean_intervals(drops[order])),
+        methods=tuple(tried[place].method for place in order),
+        settings=tuple(tried[place].label(picks[place]) for place in order),
+        rate=tuple(mean_intervals(rate, share=True)),
+        drop=tuple(mean_intervals(drop)),
         ranks=RankDistribution(
             ranks.shares[order], ranks.mean[order], ranks.low[order], ranks.high[order]
         ),
-        rows=tuple(rows[place].filter(pl.col("identity").is_in(common)) for place in order),
+        rows=tuple(tried[place].picked(picks[place], common) for place in order),
         people=len(common),
         random=_random(part, common),
         warning={"inclusive": INCLUSIVE, "skip": SKIP}.get(policy),
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """A method with every setting that was tried on all the people it was tried on."""
+
+    method: str
+    settings: tuple[pl.DataFrame, ...]
+    people: frozenset[str]
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame) -> _Tried:
+        # A study repeats settings in its later stages; picking counts what all stages tried.
+        once = rows.unique(
+            (*SETTINGS, "source", "target", "identity"), keep="last", maintain_order=True
+        )
+        parts = once.partition_by(SETTINGS, maintain_order=True)
+        most = max(part["identity"].n_unique() for part in parts)
+        whole = tuple(part for part in parts if part["identity"].n_unique() == most)
+        people = frozenset.intersection(*(frozenset(part["identity"]) for part in whole))
+        return cls(rows["method"][0], whole, people)
+
+    def scores(self, people: list[str], name: str) -> Float[np.ndarray, "settings people"]:
+        """A score of each person under each setting."""
+        means = [person_means(part, name) for part in self.settings]
+        return np.array([[one[person] for person in people] for one in means])
+
+    def label(self, picks: Float[np.ndarray, "settings people"]) -> str:
+        """The setting that is picked most often."""
+        shares = picks.mean(axis=1)
+        most = int(np.argmax(shares))
+        said = setting(self.settings[most])
+        if len(shares) == 1:
+            return said
+        return f"{said} ({PICKED} {percent(float(shares[most]), 0)}, of {len(shares)})".lstrip()
+
+    def picked(
+        self, picks: Float[np.ndarray, "settings people"], people: list[str]
+    ) -> pl.DataFrame:
+        """The result rows of all settings that are ever picked."""
+        used = [part for part, shares in zip(self.settings, picks, strict=True) if shares.any()]
+        return pl.concat(used).filter(pl.col("identity").is_in(people))
+
+
 def _last_stage(rows: pl.DataFrame) -> pl.DataFrame:
-    """Of several experiments the last by name: rq4 has the findings of rq2 and rq3 to go by."""
+    """Of several experiments the last by name."""
     return rows.filter(pl.col("experiment") == rows["experiment"].max()) if rows.height else rows
 
 
@@ -152,6 +204,11 @@ def board_table(board: Board) -> PaperTable:
         f"{board.people} identities that all have. Rank 1 is the largest drop: mean and 95 % "
         "interval of its rank when identities are resampled; 'First' is how often it is the first.",
     ]
+    if any(f"({PICKED} " in one for one in board.settings):
+        notes.append(
+            "A method with several settings stands, on each half of the people, with the setting"
+            " that is best on the other half."
+        )
     if board.random is not None:
         notes.append(f"Random pixels of the same number take {board.random.text()}.")
     return PaperTable(

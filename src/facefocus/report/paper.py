@@ -23,6 +23,7 @@ from facefocus.evaluation.statistics import (
     mean_intervals,
 )
 from facefocus.models import zoo
+from facefocus.report.columns import told_options
 from facefocus.report.published import DATA_SETS, MODELS, TECHNIQUES, Printed, Published, published
 from facefocus.report.summary import COMPETES, INCLUSIVE
 from facefocus.text import number as text_of
@@ -43,8 +44,11 @@ LOSSES = {
 #: Columns that Table 13 has here beside the paper's.
 MORE_TESTS = ("Wilcoxon p", "d pooled")
 
+#: What stands over p-values, which are corrected over the table.
+_HOLM = {name: f"{name} (Holm)" for name in ("p-value", "Wilcoxon p")}
+
 #: Settings of a map: what a table holds fixed, or chooses by least recognition.
-_SETTINGS = (
+SETTINGS = (
     "layer", "objective", "options", "evidence", "normalize", "arcface_scale", "max_pairs",
 )  # fmt: skip
 
@@ -146,7 +150,7 @@ def paper_table(results: pl.DataFrame, number: int, *, policy: str = "none") -> 
         caption=table.caption,
         labels=table.labels,
         span=table.span,
-        columns=table.columns,
+        columns=tuple(_HOLM.get(name, name) for name in table.columns),
         rows=tuple(_emphasized(rows, _BOLD[number]) if number in _BOLD else rows),
         warnings=warning,
         notes=(*_notes(material, drafts, number), *table.notes),
@@ -230,9 +234,9 @@ def settle(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows of one setting of the map: that of least recognition, the first of equals."""
     if rows.is_empty():
         return rows
-    settings = rows.group_by(_SETTINGS, maintain_order=True).agg(pl.col("rate").mean().round(12))
+    settings = rows.group_by(SETTINGS, maintain_order=True).agg(pl.col("rate").mean().round(12))
     best = settings.sort("rate", maintain_order=True).head(1)
-    return rows.join(best.select(_SETTINGS), on=_SETTINGS, how="semi", nulls_equal=True)
+    return rows.join(best.select(SETTINGS), on=SETTINGS, how="semi", nulls_equal=True)
 
 
 def _method(technique: str) -> pl.Expr:
@@ -247,13 +251,13 @@ def _last(technique: str) -> pl.Expr:
 
 
 def setting(rows: pl.DataFrame) -> str:
-    """The layer and loss of some rows of one setting, in words."""
+    """The layer, loss and options of some rows of one setting, in words."""
     if rows.is_empty():
         return ""
     first = rows.row(0, named=True)
     said = [f"layer {first['layer']}"] if first["layer"] else []
     said += [str(first["objective"])] if first["objective"] else []
-    return ", ".join(said)
+    return ", ".join([*said, *told_options(first)])
 
 
 # --- the tables -----------------------------------------------------------------------------------
@@ -391,7 +395,7 @@ def _settle_with_method(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows of the method and setting of least recognition."""
     if rows.is_empty():
         return rows
-    keys = ["method", *_SETTINGS]
+    keys = ["method", *SETTINGS]
     means = rows.group_by(keys, maintain_order=True).agg(pl.col("rate").mean().round(12))
     best = means.sort("rate", maintain_order=True).head(1)
     return rows.join(best.select(keys), on=keys, how="semi", nulls_equal=True)
@@ -401,8 +405,8 @@ def _transferred(material: _Material, data_set: str, technique: str, *which: pl.
     """RQ4's rows of one technique: every source on every target, at one setting."""
     rows = material.of_stage("rq4", pl.col("faces") == data_set, _ONE_PERCENT, _method(technique))
     black = settle(rows.filter(_BLACK))
-    chosen = black.select(_SETTINGS).unique()
-    settled = rows.join(chosen, on=_SETTINGS, how="semi", nulls_equal=True)
+    chosen = black.select(SETTINGS).unique()
+    settled = rows.join(chosen, on=SETTINGS, how="semi", nulls_equal=True)
     return settled.filter(*which)
 
 

@@ -281,8 +281,13 @@ def _clean_rows(rows: pl.DataFrame) -> list[Row]:
 
 
 def to_csv(summary: pl.DataFrame) -> str:
-    """Every configuration and every column with full precision; `warning` is its last column."""
-    return visible(summary.write_csv(), lines=True)
+    """Every configuration and every column with full precision; `warning` is its last column.
+
+    Only tables of a page know the family that their p-values are corrected over: here they are not,
+    and their names say so.
+    """
+    named = summary.rename(lambda name: f"{name}_uncorrected" if name.endswith("_p") else name)
+    return visible(named.write_csv(), lines=True)
 
 
 def to_html(

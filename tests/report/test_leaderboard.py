@@ -1,0 +1,44 @@
+"""Leaderboards: no setting is picked on the people it is reported on."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from facefocus.report import paper_formats
+from facefocus.report.leaderboard import boards
+from tests.report.fabricated import row, table
+
+
+def noise(seed: int, people: int = 12) -> pl.DataFrame:
+    """Two methods of equal worth: one with 20 layers, one with a single one."""
+    draw = np.random.default_rng(seed)
+    places = [("many", str(number)) for number in range(20)] + [("one", "1")]
+    return table(
+        row(method=method, layer=layer, identity=f"p{number:02}", rate=draw.uniform(0.2, 0.9))
+        for method, layer in places
+        for number in range(people)
+    )
+
+
+def test_a_leaderboard_does_not_favour_methods_with_more_settings() -> None:
+    found = [boards(noise(seed))[0] for seed in range(24)]
+    first = [one.ranks.shares[one.methods.index("many"), 0] for one in found]
+    assert np.mean(first) == pytest.approx(0.5, abs=0.15)  # 0.97 if picked on the same people
+    worth = [one.drop[one.methods.index("many")].value for one in found]
+    assert np.mean(worth) == pytest.approx(0.45, abs=0.03)  # 0.55 if picked on the same people
+
+
+def test_a_leaderboard_reports_the_setting_that_others_pick() -> None:
+    best = noise(0).with_columns(
+        rate=pl.when(pl.col("layer") == "7").then(0.1 * pl.col("rate")).otherwise("rate")
+    )
+    (board,) = boards(best)
+    assert board.methods[0] == "many" and board.settings[0].endswith("(picked 100 %, of 20)")
+    assert board.settings[0].startswith("layer 7") and board.settings[1] == "layer 1, cosine"
+    own = best.filter(pl.col("method") == "many", pl.col("layer") == "7")
+    assert board.rate[0].value == pytest.approx(own["rate"].mean())
+    assert board.rows[0].height == 12  # the audit is of the setting that is shown
+    text = paper_formats.render(best, "leaderboard", "text")
+    assert "with the setting that is best on the other half" in text
