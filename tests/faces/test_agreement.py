@@ -86,7 +86,9 @@ def parts(tmp_path: Path) -> Parts:
 
 def test_photos_of_several_faces_are_settled_by_the_person(parts: Parts) -> None:
     judge = Colors()
-    chosen = settled(list(parts.photos()), parts, judge)
+    steps: list[tuple[str, int, int]] = []
+    chosen = settled(list(parts.photos()), parts, judge, lambda *step: steps.append(step))
+    assert steps == [("agree", 4, 5), ("agree", 5, 5)]
     assert [row.name for row, _ in chosen] == ["1", "2", "3", "4", "5"]
     assert [row.check for row, _ in chosen] == [(), (AGREES,), (), (), (SEVERAL,)]
     assert chosen[1][0].score == pytest.approx(0.8)
@@ -100,8 +102,8 @@ def test_photos_of_several_faces_are_settled_by_the_person(parts: Parts) -> None
     for (_, place), color in zip(chosen, (RED, RED, None, RED, GREEN), strict=True):
         if place is not None:
             assert (parts.frame(place) == color).all()
-    # Nobody is embedded of whom all photos are clear, nor more than is compared.
-    assert judge.embedded == 1 + 3 + 2 + 2
+    # Neither people of whom all photos are clear are embedded, nor those with a single photo.
+    assert judge.embedded == 1 + 3 + 2
     judge.embedded = 0
     settled([photo for photo in parts.photos() if len(photo) == 1], parts, judge)
     assert judge.embedded == 0

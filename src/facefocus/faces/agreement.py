@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from facefocus.faces.faceset import IndexRow
 from facefocus.faces.parts import Parts, Photo, Place
+from facefocus.progress import Progress, silent
 
 #: Why somebody should look at an image.
 SEVERAL = "several faces it may be of"
@@ -86,13 +87,16 @@ def _unit(embeddings: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     return np.asarray(embeddings / np.maximum(lengths, np.finfo(np.float32).tiny))
 
 
-def settled(photos: Sequence[Photo], parts: Parts, judge: Judge) -> Photo:
+def settled(
+    photos: Sequence[Photo], parts: Parts, judge: Judge, progress: Progress = silent
+) -> Photo:
     """The face that counts of each photo: the one that agrees with the person's other photos.
 
     Args:
         photos: All photos, sorted by identity.
         parts: Has their frames.
         judge: Embeds them.
+        progress: Called as ``("agree", photos done, photos)``.
     """
     placed: Photo = []
     for _, group in groupby(photos, key=lambda photo: photo[0][0].identity):
@@ -100,22 +104,24 @@ def settled(photos: Sequence[Photo], parts: Parts, judge: Judge) -> Photo:
         usable = [photo for photo in person if photo[0][1] is not None]
         chosen = iter(_agreeing(usable, parts, judge))
         placed += [photo[0] if photo[0][1] is None else next(chosen) for photo in person]
+        progress("agree", len(placed), len(photos))
     return placed
 
 
 def _agreeing(photos: Sequence[Photo], parts: Parts, judge: Judge) -> Photo:
-    """The same for the usable photos of one person."""
+    """The same for the usable photos of one person; nobody is embedded in vain."""
     counts = [len(photo) for photo in photos]
     others = {i: others_of(counts, i) for i, count in enumerate(counts) if count > 1}
-    needed = sorted({*others, *chain.from_iterable(others.values())})
+    compared = {i: rest for i, rest in others.items() if rest}
+    needed = sorted({*compared, *chain.from_iterable(compared.values())})
     if not needed:
         return [photo[0] for photo in photos]
     frames = [parts.frame(place) for i in needed for _, place in photos[i] if place is not None]
     bounds = np.cumsum([counts[i] for i in needed])[:-1]
     embeddings = dict(zip(needed, np.split(judge.embed(np.stack(frames)), bounds), strict=True))
     return [
-        _chosen(photo, agreeing(embeddings[i], [embeddings[j] for j in others[i]]))
-        if i in others
+        _chosen(photo, agreeing(embeddings[i], [embeddings[j] for j in compared[i]]))
+        if i in compared
         else photo[0]
         for i, photo in enumerate(photos)
     ]

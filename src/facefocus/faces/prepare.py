@@ -252,7 +252,7 @@ def prepare(
         sheet: A PNG file to draw photos in with the face that was chosen, those to look at first;
             further pages lie beside it.
         workers: Threads; None for one for each CPU.
-        progress: Called as ``("prepare" | "write", images done, images)``.
+        progress: Called as ``("prepare" | "agree" | "write" | "draw", images done, images)``.
 
     Raises:
         UserError: A wrong argument, an unreadable source, an `out` that cannot be written or holds
@@ -278,7 +278,7 @@ def prepare(
         with _writing(out):
             parts = _open_parts(out, record, size)
             _make_parts(pictures, parts, make, workers or os.cpu_count() or 1, progress)
-            rows, frames, copies = _assembled(pictures, parts, duplicates, judge)
+            rows, frames, copies = _assembled(pictures, parts, duplicates, judge, progress)
             if not frames:
                 _clean(out)
                 raise _nothing_usable(source, rows)
@@ -649,7 +649,11 @@ def _clean(out: Path) -> None:
 
 
 def _assembled(
-    pictures: Pictures, parts: Parts, duplicates: Duplicates, judge: Judge | None
+    pictures: Pictures,
+    parts: Parts,
+    duplicates: Duplicates,
+    judge: Judge | None,
+    progress: Progress,
 ) -> tuple[list[IndexRow], list[Place], list[str]]:
     """All rows sorted by identity and name, the places of their frames, and what is said of copies.
 
@@ -658,7 +662,9 @@ def _assembled(
     refused: list[Photo] = [[(row, None)] for row in pictures.refused]
     photos = [*refused, *parts.photos()]
     photos.sort(key=lambda photo: (photo[0][0].identity, photo[0][0].name))
-    placed = [photo[0] for photo in photos] if judge is None else settled(photos, parts, judge)
+    placed = [photo[0] for photo in photos]
+    if judge is not None:
+        placed = settled(photos, parts, judge, progress)
     frames = (parts.frame(place) for _, place in placed if place is not None)
     rows, said = without_duplicates([row for row, _ in placed], frames, duplicates)
     both = zip(rows, (place for _, place in placed), strict=True)
