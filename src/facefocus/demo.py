@@ -16,6 +16,7 @@ import polars as pl
 from rich.table import Table
 
 from facefocus.console import WIDTH, Grid
+from facefocus.files import any_path
 from facefocus.progress import Progress, silent
 from facefocus.report.columns import interval, place_label
 from facefocus.report.html import write_report
@@ -39,6 +40,7 @@ FEWER = "s-rise and corr-rise have {masks} masks here (published: 1000 and 500):
 _WHOSE = ("own maps", "others' maps")
 
 
+@any_path
 def run_demo(
     out: Path,
     *,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import functools
+import inspect
 import os
 import re
 import secrets
@@ -12,12 +14,35 @@ import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 from facefocus.errors import UserError, one_line
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 #: Tables and lists in each other that any file here may have.
 DEPTH = 16
+
+
+def any_path(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: what is annotated as a path may be given as text, too, as in a notebook."""
+    signature = inspect.signature(function)
+    named = [
+        name
+        for name, one in signature.parameters.items()
+        if "Path" in str(one.annotation) and "[" not in str(one.annotation)
+    ]
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(*args, **kwargs)
+        for name in named:
+            if isinstance(given.arguments.get(name), str | os.PathLike):
+                given.arguments[name] = Path(given.arguments[name])
+        return function(*given.args, **given.kwargs)
+
+    return call
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:

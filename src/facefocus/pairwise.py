@@ -20,6 +20,7 @@ from facefocus.errors import UserError
 from facefocus.evaluation.pairwise import PairCurves, pair_curves
 from facefocus.evaluation.verification import sample_pairs
 from facefocus.faces.faceset import FaceSet, Pairs, open_faceset, read_pairs
+from facefocus.files import any_path
 from facefocus.models.backends import accelerate
 from facefocus.models.recognizer import CHUNK, Recognizer, WhiteBox, white_box
 from facefocus.models.zoo import load
@@ -91,6 +92,7 @@ class _Choice:
     objective: str | None
 
 
+@any_path
 def pair_level(
     folder: Path,
     model: str,

@@ -8,6 +8,7 @@ from pathlib import Path
 from facefocus.errors import UserError
 from facefocus.evaluation.sanity import SHARES, Randomization, randomization_test
 from facefocus.faces.faceset import open_faceset, select_identities
+from facefocus.files import any_path
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.zoo import load
 from facefocus.progress import Progress, silent
@@ -16,6 +17,7 @@ from facefocus.saliency.streams import CamConfig
 from facefocus.text import number
 
 
+@any_path
 def randomized_maps(
     folder: Path,
     model: str,

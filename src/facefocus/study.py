@@ -28,7 +28,7 @@ from pydantic import Field
 from facefocus.errors import UserError
 from facefocus.experiment import NAME, Faces, Section, Several, Whole, parse, parse_experiment
 from facefocus.faces.faceset import FaceSet, open_faceset
-from facefocus.files import read_toml, write_atomically
+from facefocus.files import any_path, read_toml, write_atomically
 from facefocus.locations import private
 from facefocus.models.zoo import load
 from facefocus.occlusion.controls import SHARED
@@ -113,6 +113,7 @@ class StudyResult:
     missing: tuple[str, ...]
 
 
+@any_path
 def run_study(
     file: Path,
     wanted: Wanted = Wanted(),

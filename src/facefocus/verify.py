@@ -24,6 +24,7 @@ from facefocus.evaluation.verification import (
     verify,
 )
 from facefocus.faces.faceset import FaceSet, Pairs, open_faceset, read_pairs
+from facefocus.files import any_path
 from facefocus.locations import store_dir
 from facefocus.models.backends import accelerate
 from facefocus.models.recognizer import Recognizer
@@ -55,6 +56,7 @@ class Verified:
     report: VerificationReport
 
 
+@any_path
 def verify_recognizer(
     folder: Path,
     model: str,

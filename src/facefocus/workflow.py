@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
@@ -24,7 +26,7 @@ from facefocus.errors import UserError
 from facefocus.evaluation.verification import Rule
 from facefocus.experiment import load_variants
 from facefocus.faces.synthetic import WORLDS, make_faceset
-from facefocus.files import resolved, sweep, write_atomically
+from facefocus.files import any_path, resolved, sweep, write_atomically
 from facefocus.keys import forward_of, gradients_of
 from facefocus.locations import (
     expanded,
@@ -59,7 +61,9 @@ class StageStatus:
     total: int
 
 
-def find_faceset(name: str, otherwise: str = "name its folder with --faces") -> Path:
+def find_faceset(
+    name: str | os.PathLike[str], otherwise: str = "name its folder with --faces"
+) -> Path:
     """A prepared face set by folder, or by name under ``faces/``, the data folder or the cache.
 
     Args:
@@ -69,7 +73,7 @@ def find_faceset(name: str, otherwise: str = "name its folder with --faces") -> 
     Raises:
         UserError: There is none; says how to make it.
     """
-    name = expanded(name)
+    name = expanded(os.fspath(name))
     places = [Path(name), Path("faces") / name, *(root / "faces" / name for root in search_dirs())]
     for place in places:
         if (place / "manifest.json").is_file():
@@ -101,6 +105,7 @@ def open_or_make_faceset(
     return made / name
 
 
+@any_path
 def run_experiment(
     file: Path,
     *,
@@ -137,6 +142,7 @@ def run_experiment(
     return run
 
 
+@any_path
 def open_sessions(
     file: Path,
     faces: Path | None = None,
@@ -250,9 +256,12 @@ def _executor(workers: int) -> Iterator[tuple[Executor | None, Queue[Said] | Non
     context = get_context("spawn")
     reports: Queue[Said] = context.Queue()
     others = active_children()
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_prepare, initargs=(threads, reports)
-    ) as pool:
+    with (
+        _importable_main(),
+        ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_prepare, initargs=(threads, reports)
+        ) as pool,
+    ):
         try:
             yield pool, reports
         except KeyboardInterrupt:
@@ -260,6 +269,31 @@ def _executor(workers: int) -> Iterator[tuple[Executor | None, Queue[Said] | Non
             for worker in set(active_children()) - set(others):
                 worker.terminate()
             raise
+        except BrokenProcessPool:
+            raise UserError(_BROKEN) from None
+
+
+_BROKEN = (
+    "A worker process ended before its time: it was killed, the memory is full, or it cannot import"
+    " the script that started it. What is finished is kept: run it again with fewer workers. A"
+    " script must do its work under: if __name__ == '__main__':"
+)
+
+
+@contextmanager
+def _importable_main() -> Iterator[None]:
+    """Workers import the program that started them by its file; a notebook or standard input,
+    which is none, is not imported."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is None or Path(file).is_file():
+        yield
+        return
+    del main.__file__
+    try:
+        yield
+    finally:
+        main.__file__ = file
 
 
 def _prepare(threads: int, reports: Queue[Said]) -> None:
@@ -318,6 +352,7 @@ def located_store(text: str, run: Path) -> Path:
     return store_dir().resolve() if text == DEFAULT else located(text, run)
 
 
+@any_path
 def run_status(run: Path) -> list[StageStatus]:
     """How far a run is with all its variants, from what their stores hold.
 
@@ -335,6 +370,7 @@ def run_status(run: Path) -> list[StageStatus]:
     return [StageStatus(stage, done[stage], total[stage]) for stage in STAGES if stage in total]
 
 
+@any_path
 def open_run(run: Path) -> Session:
     """The session of a run folder, as it was asked for.
 

@@ -18,6 +18,7 @@ from facefocus.faces.folder import find_list, picture_source
 from facefocus.faces.images import suffixes
 from facefocus.faces.lists import Naming
 from facefocus.faces.prepare import Entry, Options, PrepareReport, Source, prepare
+from facefocus.files import any_path
 
 #: sha256 of the published ``pairs_CALFW.txt`` (the list of September 2018).
 CALFW_PAIRS_SHA256 = "871a2f047d57754bd8ed176b9bbcdb42a7b9ba03cd839702c0a28dfdebc9f8fc"
@@ -55,6 +56,7 @@ _CALFW = _Published(
 _CPLFW = _Published("cplfw", ("pairs_CPLFW.txt", "cplfw_ann.txt"), 1, 11_652, None, None)
 
 
+@any_path
 def prepare_calfw(
     source: Path,
     out: Path,
@@ -92,6 +94,7 @@ def prepare_calfw(
     )
 
 
+@any_path
 def prepare_cplfw(
     source: Path,
     out: Path,

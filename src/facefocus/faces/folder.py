@@ -33,12 +33,13 @@ from facefocus.faces.prepare import (
     Source,
     prepare,
 )
-from facefocus.files import printable
+from facefocus.files import any_path, printable
 
 #: How deep pictures may lie in a folder: ``calfw/images&landmarks/images&landmarks/images``.
 DEPTH = 5
 
 
+@any_path
 def prepare_folder(
     source: Path,
     out: Path,

@@ -14,6 +14,7 @@ from facefocus.errors import UserError
 from facefocus.faces.folder import find_list, picture_source
 from facefocus.faces.images import suffixes
 from facefocus.faces.prepare import Entry, Options, PrepareReport, prepare
+from facefocus.files import any_path
 
 #: See `errata_names`.
 _ERRATA = (
@@ -34,6 +35,7 @@ _IMAGE = re.compile(r"(?P<identity>.+)_(?P<number>\d{4,})(?:_(?P<face>\d+))?")
 _ERRATUM = re.compile(r"^\s*(?P<name>\S+_\d{4})\s+is\s+incorrect\b", re.MULTILINE)
 
 
+@any_path
 def prepare_lfw(
     source: Path,
     out: Path,

@@ -49,7 +49,7 @@ from facefocus.faces.faceset import (
 from facefocus.faces.images import UnusableImage, decode_rgb
 from facefocus.faces.parts import Made, Parts, Photo, Place
 from facefocus.faces.sheet import MOST_DRAWN, draw_tile, remark, write_pages
-from facefocus.files import printable
+from facefocus.files import any_path, printable
 from facefocus.progress import Progress, silent
 
 #: Pictures that are finished, written and, after a kill, repeated together.
@@ -214,6 +214,7 @@ class Options(TypedDict, total=False):
 _Maker = Callable[[Entry, UInt8[np.ndarray, "h w 3"]], Made]
 
 
+@any_path
 def prepare(
     source: Source,
     out: Path,

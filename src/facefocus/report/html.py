@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from facefocus.errors import UserError, one_line
 from facefocus.faces.faceset import FaceSet, open_faceset
-from facefocus.files import writing
+from facefocus.files import any_path, writing
 from facefocus.locations import located, run_folders
 from facefocus.report import truth
 from facefocus.report.answer import answer
@@ -26,6 +26,7 @@ from facefocus.report.tables import read_results
 from facefocus.text import visible
 
 
+@any_path
 def write_report(run: Path, *, with_faces: bool = False, faces_dir: Path | None = None) -> Path:
     """Write ``RUN/report/index.html`` with its pictures, replacing a report that is there.
 
