@@ -249,7 +249,9 @@ def test_a_photo_under_several_names_counts_once_and_one_of_two_people_not_at_al
         "1 photo is there under 2 names of different people, none is used: Bo/1.png = Cy/1.bmp.",
     )
     assert run(tmp_path / "in", tmp_path / "out").already_complete
-    with pytest.raises(UserError, match="different setting of 'align', 'crop' or duplicates"):
+    with pytest.raises(
+        UserError, match="different setting of 'align', 'crop', 'model' or duplicates"
+    ):
         run(tmp_path / "in", tmp_path / "out", keep_duplicates=True)
 
 

@@ -115,7 +115,7 @@ def test_a_complete_set_is_left_alone(tmp_path: Path) -> None:
 def test_other_settings_need_another_folder(tmp_path: Path) -> None:
     run(tmp_path / "out")
     with pytest.raises(
-        UserError, match="with a different setting of 'align', 'crop' or duplicates"
+        UserError, match="with a different setting of 'align', 'crop', 'model' or duplicates"
     ):
         run(tmp_path / "out", align="yunet")
     with pytest.raises(UserError, match="with a different title"):

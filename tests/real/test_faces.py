@@ -146,7 +146,7 @@ def test_crops_for_facenet(part: Path, tmp_path: Path, detector: FaceDetector) -
     x, y, w, h = np.mean(boxes, axis=0)
     np.testing.assert_allclose([x + w / 2, y + h / 2], 80, atol=3)
     np.testing.assert_allclose([w, h], 160 * 182 / 226, rtol=0.15)
-    with pytest.raises(UserError, match="different 'align' or 'crop' setting"):
+    with pytest.raises(UserError, match="different setting of 'align', 'crop'"):
         prepare_lfw(part, tmp_path, detector=yunet())
 
 

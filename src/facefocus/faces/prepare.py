@@ -436,7 +436,7 @@ def _finished(
         )
     differs = [] if made.get("source") == source else ["source"]
     if made.get("settings") not in settings:
-        differs.append("setting of 'align', 'crop' or duplicates")
+        differs.append("setting of 'align', 'crop', 'model' or duplicates")
     if manifest["title"] != title:
         differs.append("title")
     if pairs is not None and listed != pairs.sha256:
