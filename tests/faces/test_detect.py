@@ -232,6 +232,16 @@ def test_a_doubtful_face_counts_only_if_it_is_one_from_near() -> None:
     assert search({(0, 640, 0.0): [profile]})[0] == [profile]
 
 
+@pytest.mark.parametrize(
+    "box", [(-90, 100, 40, 40), (300, 300, 40, 40), (0, 249, 9000, 1), (-5000, -5000, 5001, 5001)]
+)
+def test_a_doubtful_face_beyond_the_edge_is_looked_at_all_the_same(
+    box: tuple[int, int, int, int],
+) -> None:
+    beyond = face(*box, 0.4, 2)
+    assert search({(2, 640, 0.0): [beyond]})[0] == []
+
+
 def test_the_turn_of_a_small_face_is_that_of_its_highest_score_from_near() -> None:
     # LFW reduced to faces of 15 pixels: upright nothing or .4, in a wrong turn up to .69.
     upright, turned = face(120, 120, 15, 15, 0.4), face(120, 120, 15, 15, 0.69, 1)

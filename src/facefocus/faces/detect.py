@@ -376,9 +376,7 @@ class _Search:
 
     def confirmed(self) -> list[Face]:
         """What is a face from near too; without any, what the upright looks gave at first sight."""
-        candidates = self._ranked(
-            _merged([face for faces in self.found.values() for face in faces])
-        )
+        candidates = _merged([face for faces in self.found.values() for face in faces])
         near = [self._from_near(face) for face in candidates[:_CANDIDATES]]
         sure = [face for face in near if face.score >= _CONFIRMED]
         return self._ranked(_merged(sure)) if sure else self._first
@@ -389,16 +387,23 @@ class _Search:
         The turn counts in which its score is highest, upright if that is about as good.
         """
         middle, side = face.box[:2] + face.box[2:] / 2, _side(face)
-        start = np.maximum(np.floor(middle - 1.5 * side), 0).astype(int)
-        end = np.ceil(middle + 1.5 * side).astype(int)
+        last = np.array(self._image.shape[1::-1]) - 1
+        # At least a pixel, also of a face that lies beyond the edge.
+        start = np.clip(np.floor(middle - 1.5 * side), 0, last).astype(int)
+        end = np.maximum(np.ceil(middle + 1.5 * side), start + 1).astype(int)
         part = self._image[start[1] : end[1], start[0] : end[0]]
-        scale = _NEAR_SIDE / side
-        way = cv2.INTER_CUBIC if scale > 1.0 else cv2.INTER_AREA
-        part = np.asarray(cv2.resize(part, None, fx=scale, fy=scale, interpolation=way), np.uint8)
+        old = np.array(part.shape[1::-1])
+        new = np.maximum(np.round(old * (_NEAR_SIDE / side)), 1).astype(int)
+        way = cv2.INTER_CUBIC if side < _NEAR_SIDE else cv2.INTER_AREA
+        part = np.asarray(cv2.resize(part, new.tolist(), interpolation=way), np.uint8)
+        scale = new / old
         seen = replace(face, score=0.0)
         for turn in range(4):
             for one in self._detector.detect(part, border=_CLOSE_UP[1], turn=turn):
-                box, points = one.box / scale, (one.landmarks + 0.5) / scale - 0.5 + start
+                box, points = (
+                    one.box / np.tile(scale, 2),
+                    (one.landmarks + 0.5) / scale - 0.5 + start,
+                )
                 box[:2] += start
                 found = Face(box, points, one.score, turn)
                 margin = TURN_MARGIN if seen.score and seen.turn == 0 and turn else 0.0
