@@ -44,7 +44,8 @@ def gradients_of(recognizer: Recognizer) -> list[str]:
 def _device(recognizer: Recognizer) -> str:
     """The kind of device: the processor's instructions, or the name of the GPU."""
     module: Any = getattr(recognizer, "module", None)
-    device, _ = placement(module)
+    # A black box has no module that torch could place: it runs on the processor.
+    device = torch.device("cpu") if module is None else placement(module)[0]
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
