@@ -18,6 +18,7 @@ from rich.table import Table
 from facefocus.console import WIDTH, Grid
 from facefocus.files import any_path
 from facefocus.progress import Progress, silent
+from facefocus.report.answer import standing_of
 from facefocus.report.columns import interval, place_label
 from facefocus.report.html import write_report
 from facefocus.report.summary import COMPETES, Row, drops, summarize
@@ -26,6 +27,7 @@ from facefocus.report.truth import (
     agreement,
     best_of_methods,
     blind,
+    rival,
     truth_summary,
     worlds,
 )
@@ -155,9 +157,10 @@ def meaning(results: pl.DataFrame, world: str, planted: pl.DataFrame, shown: Sli
     best = best_of_methods(methods).to_dicts()
     lost = blind(methods)
     top = next((row for row in best if row["method"] not in lost), best[0])
-    strongest = max(methods.to_dicts(), key=lambda row: row["drop"])
+    tied = rival(top, methods, results)
+    best_ = "best " if tied is None else f"as {place_label(tied, [])} does "
     who = (
-        f"{place_label(top, [])} finds the {world}, where identity was planted, best (ROC AUC"
+        f"{place_label(top, [])} finds the {world}, where identity was planted, {best_}(ROC AUC"
         f" {number(top['truth_auc'])}, chance 0.5)"
         if top["method"] not in lost
         else f"no method is shown to find the {world}, where identity was planted"
@@ -176,8 +179,24 @@ def meaning(results: pl.DataFrame, world: str, planted: pl.DataFrame, shown: Sli
         else "are not shown to order methods alike"
     )
     return (
-        f"What it means: {who}{none}; with {shown}, {place_label(strongest, [])} takes most"
-        f" recognition ({number(strongest['clean_rate'])} to {number(strongest['rate'])}); how"
+        f"What it means: {who}{none}; with {shown}, {_strongest(planted, results)}; how"
         f" much of a mask lies in the {world} and the similarity it takes {alike} (Spearman's rho"
         f" {rho.text()})."
     )
+
+
+def _strongest(rows: pl.DataFrame, results: pl.DataFrame) -> str:
+    """Who takes most recognition, if anybody is shown to."""
+    found = standing_of(rows, results)
+    if found is None:
+        return "no method has a score"
+
+    def change(row: Row) -> str:
+        return f"{number(row['clean_rate'])} to {number(row['rate'])}"
+
+    top = f"{place_label(found.top, [])} ({change(found.top)})"
+    if found.below_random and found.random is not None:
+        return f"random pixels ({change(found.random)}) take as much recognition as {top} or more"
+    if found.wins:
+        return f"{top} takes most recognition"
+    return f"no method is shown to take most recognition; at most, {top} does"

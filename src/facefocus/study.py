@@ -35,8 +35,7 @@ from facefocus.occlusion.controls import SHARED
 from facefocus.plan import HELDOUT_IMAGES, chosen_people, halves_of
 from facefocus.progress import Progress, silent
 from facefocus.report.choices import Choice, choose
-from facefocus.report.study import STUDY
-from facefocus.report.tables import read_results
+from facefocus.report.tables import STUDY, read_results
 from facefocus.saliency.methods import METHODS
 from facefocus.workflow import find_faceset, run_experiment, store_of
 
@@ -154,7 +153,8 @@ def run_study(
     planned = [one for stage in data_of_stages for one in _runs(stage, wanted, missing)]
     if len({one.name for one in planned}) < len(planned):
         raise UserError("The face sets must have titles of their own. Two have the same.")
-    _write(folder / STUDY, {"name": name, "missing": list(missing)})
+    runs = [one.name for one in planned]
+    _write(folder / STUDY, {"name": name, "missing": list(missing), "runs": runs})
     done = []
     for number, one in enumerate(planned, start=1):
         label = f"{number}/{len(planned)} {one.name}"

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 
 from facefocus.evaluation.statistics import mean_interval
 from facefocus.report.answer import Check, answer, best, checks
-from facefocus.report.summary import summarize
+from facefocus.report.summary import GUESSING, guessing, summarize, warnings
 from facefocus.report.tables import default_slice
 from tests.report.fabricated import row, table
 
@@ -18,6 +19,11 @@ PEOPLE = tuple(f"Person_{number}" for number in range(8))
 
 
 def run(*kinds: dict[str, Any]) -> pl.DataFrame:
+    """The summary of `rows`."""
+    return summarize(rows_of(*kinds))
+
+
+def rows_of(*kinds: dict[str, Any]) -> pl.DataFrame:
     """Every kind of row for eight people, around its rate: no two kinds spread them alike."""
     rows = []
     for number, kind in enumerate(kinds):
@@ -28,11 +34,12 @@ def run(*kinds: dict[str, Any]) -> pl.DataFrame:
             row(identity=name, **kind | {"rate": rate + more})
             for name, more in zip(PEOPLE, moved, strict=True)
         ]
-    return summarize(table(rows))
+    return table(rows)
 
 
-def said(summary: pl.DataFrame) -> str:
-    (paragraph,) = answer(summary, default_slice(summary))
+def said(results: pl.DataFrame) -> str:
+    summary = summarize(results)
+    (paragraph,) = answer(results, summary, default_slice(summary))
     return paragraph
 
 
@@ -48,7 +55,7 @@ def found(summary: pl.DataFrame, title: str) -> Check:
 def test_names_the_largest_drop_and_what_random_pixels_take() -> None:
     text = plain(
         said(
-            run(
+            rows_of(
                 {"rate": 0.75},
                 {"method": "layer-cam", "rate": 0.6},
                 {"method": "random", "rate": 0.9},
@@ -62,20 +69,68 @@ def test_names_the_largest_drop_and_what_random_pixels_take() -> None:
 
 
 def test_says_when_the_method_is_not_told_from_random() -> None:
-    rows = [row(identity=name, rate=0.8) for name in PEOPLE]
+    rows = [row(identity=name, rate=0.79) for name in PEOPLE]
     chance = zip(PEOPLE, (0.7, 0.9) * 4, strict=True)
     rows += [row(method="random", identity=name, rate=rate) for name, rate in chance]
-    assert "is not told from chance" in said(summarize(table(rows)))
+    assert "is not told from chance" in said(table(rows))
 
 
-def test_says_when_random_pixels_do_better() -> None:
-    text = said(run({"rate": 0.9}, {"method": "random", "rate": 0.6}))
-    assert "take 0.400, which is more: the method does worse than chance" in text
+@pytest.mark.parametrize("rate", [0.9, 1.0])
+def test_the_headline_names_random_pixels_where_they_take_more(rate: float) -> None:
+    text = plain(said(rows_of({"rate": rate}, {"method": "random", "rate": 0.2})))
+    assert text.startswith(
+        "No method takes more from net than random pixels: as many of these take its recognition"
+        " rate from 1.000 to 0.200, a drop of 0.800; at most, hiding the 1 % of pixels that"
+    )
+    assert f"takes it from 1.000 to {rate:.3f}" in text and "measurably" not in text
+
+
+def test_a_winner_is_named_only_where_its_lead_is_told_from_none() -> None:
+    sure = said(rows_of({"rate": 0.6}, {"method": "layer-cam", "rate": 0.8}))
+    assert (
+        "It is the largest drop; layer-cam (layer N) comes next, and takes less by +0.200" in sure
+    )
+    draw = np.random.default_rng(0)
+    level = [
+        row(identity=name, method=method, rate=draw.uniform(0.4, 0.6))
+        for name in PEOPLE
+        for method in ("grad-cam", "layer-cam")
+    ]
+    text = said(table(level))
+    assert "It is no winner: " in text and "is not told from it (" in text
+    # Two layers of one method are no rivals.
+    alone = said(rows_of({"rate": 0.6}, {"layer": "1", "rate": 0.6}))
+    assert "winner" not in alone and "comes next" not in alone
+
+
+@pytest.mark.parametrize(("count", "people"), [(1, "1 identity"), (4, "mean of 4 identities")])
+def test_few_people_have_no_interval_and_no_winner(count: int, people: str) -> None:
+    kinds: list[dict[str, Any]] = [{"rate": 0.5}, {"method": "random", "rate": 0.9}]
+    few = rows_of(*kinds, {"method": "layer-cam", "rate": 0.9}, {"control": "shifted", "rate": 0.8})
+    text = said(few.filter(pl.col("identity").is_in(PEOPLE[:count])))
+    assert text.startswith("Too few people for an answer: hiding the 1 % of pixels")
+    assert f"({people}; fewer than 5 people: no interval)" in text
+    assert "[" not in text and "95 %" not in text and "comes next" not in text
+
+
+def test_a_recognizer_that_tells_nobody_apart_has_no_answer() -> None:
+    for useless in ({"eer": 0.5}, {"eer": None, "clean_fmr": 1.0}):
+        results = rows_of({"rate": 0.6} | useless, {"method": "random", "rate": 0.9} | useless)
+        text = said(results)
+        assert text.startswith("No answer for net: the recognizer tells nobody apart")
+        assert "0.600" not in text
+        summary = summarize(results)
+        assert best(summary) is None and set(summary["warning"]) == {GUESSING}
+        assert warnings(summary)[0].endswith(GUESSING)
+        assert guessing(results) == ["net"]
+    fine = rows_of({"rate": 0.6, "eer": 0.05, "clean_fmr": 0.04})
+    assert guessing(fine) == [] and "No answer" not in said(fine)
+    assert "No answer" not in said(fine.drop("eer", "clean_fmr"))  # results of earlier versions
 
 
 def test_says_when_there_is_no_control_and_when_nothing_drops() -> None:
-    text = said(run({"rate": 1.0}))
-    assert "No method lowers the recognition of net measurably" in text
+    text = said(rows_of({"rate": 1.0}))
+    assert "No method is shown to lower the recognition of net" in text
     assert "No random-pixel control was run" in text
 
 
@@ -84,26 +139,27 @@ def test_never_crowns_what_ignores_the_budget() -> None:
     over = {"method": "over", "rate": 0.1, "masked_pixels": 200.0}
     top = best(run(cheat, over, {"rate": 0.8}))
     assert top is not None and top["method"] == "grad-cam"
-    assert "no method has a score that keeps to the budget" in said(run(cheat))
+    assert "no method has a score that keeps to the budget" in said(rows_of(cheat))
 
 
 def test_names_the_recognizer_of_a_transferred_map() -> None:
-    assert "with maps from other" in said(run({"source": "other"}))
+    assert "with maps from other" in said(rows_of({"source": "other"}))
 
 
 def test_mentions_people_without_a_map() -> None:
     rows = [row(identity=name, degenerate=name in PEOPLE[:2]) for name in PEOPLE]
-    assert "25 % of its identities had no map" in said(summarize(table(rows)))
+    assert "25 % of its identities had no map" in said(table(rows))
 
 
 def test_one_paragraph_for_each_recognizer() -> None:
-    summary = run({"target": "a", "source": "a"}, {"target": "b", "source": "b"})
-    first, second = answer(summary, default_slice(summary))
+    results = rows_of({"target": "a", "source": "a"}, {"target": "b", "source": "b"})
+    summary = summarize(results)
+    first, second = answer(results, summary, default_slice(summary))
     assert "rate of a from" in first and "rate of b from" in second
 
 
 def test_no_results() -> None:
-    assert answer(summarize(table([])), None) == [
+    assert answer(table([]), summarize(table([])), None) == [
         "This run has no results: no configuration was scored."
     ]
 
@@ -156,7 +212,7 @@ def controlled(**rates: float) -> str:
             kinds += [{"split": "heldout", "rate": rate}, {"split": "half", "rate": 0.5}]
         else:
             kinds.append({"control": name, "rate": rate})
-    return said(run(*kinds))
+    return said(rows_of(*kinds))
 
 
 def test_answer_on_a_method_that_passes_everything() -> None:
@@ -183,7 +239,7 @@ def test_answer_says_when_an_interval_includes_zero() -> None:
     for control in ("shifted", "other"):
         around = zip(PEOPLE, (0.4, 0.6) * 4, strict=True)
         rows += [row(identity=name, control=control, rate=rate) for name, rate in around]
-    text = said(summarize(table(rows)))
+    text = said(table(rows))
     one = mean_interval(np.array([-0.1, 0.1] * 4))
     ends = f"0.000 [{one.low:.3f}, {one.high:.3f}]"
     assert f"the method is not shown to beat it ({ends}, which includes zero)" in text
@@ -203,7 +259,7 @@ def test_oracle_and_controls_are_never_the_best() -> None:
 
 def test_options_are_named() -> None:
     kind = {"method": "occlusion-gradient", "options": "steps=25", "layer": None}
-    assert "that occlusion-gradient (steps=25) ranks highest" in said(run(kind))
+    assert "that occlusion-gradient (steps=25) ranks highest" in said(rows_of(kind))
 
 
 def test_control_missing_for_some() -> None:

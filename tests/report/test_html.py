@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -15,12 +16,15 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from facefocus.errors import UserError
 from facefocus.faces.faceset import IndexRow, open_faceset, write_faceset
 from facefocus.report import html, sections
 from facefocus.report.html import write_report
 from facefocus.report.page import Report
+from facefocus.report.study import write_study_report
+from facefocus.report.tables import print_summary, unfinished_note
 from tests.report.fabricated import (
     NETS,
     PROVENANCE,
@@ -261,7 +265,8 @@ def test_empty_run_has_a_page_that_says_so(tmp_path: Path) -> None:
 
 def test_one_identity_has_no_intervals_and_no_spread(tmp_path: Path) -> None:
     page = Page(write_report(write_run(tmp_path / "run", small().filter(identity="Ada"))))
-    assert "mean of 1 identity" in page.text and "one identity cannot tell" in page.text
+    assert "(1 identity; fewer than 5 people: no interval)" in page.text
+    assert "95 % interval" not in page.source.split("<section")[0]
     assert "whom" not in [section["id"] for section in page.all("section")]
     assert "where" not in [section["id"] for section in page.all("section")]
 
@@ -273,7 +278,35 @@ def test_method_without_a_map_for_anybody(tmp_path: Path, kind: str) -> None:
                 masked_pixels=0.0, masked_share=0.0, **score) for name in PEOPLE]  # fmt: skip
     page = Page(write_report(write_run(tmp_path / "run", table(rows))))
     assert "100\N{NO-BREAK SPACE}% of identities" in page.text
-    assert "No method lowers" in page.text or "no method has a score" in page.text
+    assert "No method is shown to lower" in page.text or "no method has a score" in page.text
+
+
+def test_a_run_that_is_not_finished_says_so_first(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two variants one has results."""
+    done = write_run(tmp_path / "run" / "one", small())
+    for name in ("one", "two"):
+        (tmp_path / "run" / name).mkdir(exist_ok=True)
+        (tmp_path / "run" / name / "run.json").write_text("{}")
+    page = Page(write_report(tmp_path / "run"))
+    said = "Not finished: two has no results yet."
+    assert said in page.text
+    assert page.text.index(said) < page.text.index("of pixels that layer-cam")
+    print_summary(tmp_path / "run", Console(width=200))
+    assert capsys.readouterr().out.startswith(said)
+    shutil.copy(done / "results.parquet", tmp_path / "run" / "two")
+    assert unfinished_note(tmp_path / "run") == [] and unfinished_note(run) == []
+
+
+def test_a_study_that_is_not_finished_names_the_runs_that_are_left(tmp_path: Path) -> None:
+    (write_run(tmp_path / "rq1-lfw", small()) / "run.json").write_text("{}")
+    record = {"name": "s", "missing": [], "runs": ["rq1-lfw", "rq2-lfw"]}
+    (tmp_path / "study.json").write_text(json.dumps(record))
+    page = Page(write_study_report(tmp_path))
+    assert page.text.index("Not finished: rq2-lfw has no results yet") < page.text.index(
+        "no winner"
+    )
 
 
 def test_inclusive_masks_are_warned_of_at_the_top(tmp_path: Path) -> None:

@@ -175,20 +175,33 @@ def test_only_what_lies_above_chance_with_its_interval_finds_the_part() -> None:
 
 def test_the_sentence_names_the_best_and_who_finds_nothing() -> None:
     rows = at_one_percent(planted(("eyes",)))
-    said = sentence("eyes", rows)
+    said = sentence("eyes", rows, planted(("eyes",)))
     top = rows.filter(pl.col("method") == "layer-cam", pl.col("layer") == "1").row(0, named=True)
     assert "where identity lives in 8 % of the pixels, layer-cam @ 1 finds them best" in said
     assert f"ROC AUC {top['truth_auc']:.3f}" in said and "Not told from chance" not in said
     chance = {"truth_auc": 0.5, "truth_share": 0.05}
-    none = sentence("eyes", at_one_percent(planted(("eyes",), **chance)))
+    level = planted(("eyes",), **chance)
+    none = sentence("eyes", at_one_percent(level), level)
     assert "no method is shown to find them" in none
     cam = pl.when(pl.col("method") == "grad-cam")
     flat = planted(("eyes",)).with_columns(
         cam.then(value).otherwise(name).alias(name) for name, value in chance.items()
     )
     assert "Not told from chance at any layer tried: grad-cam." in sentence(
-        "eyes", at_one_percent(flat)
+        "eyes", at_one_percent(flat), flat
     )
+
+
+def test_who_is_not_told_from_the_next_is_not_the_best() -> None:
+    draw = np.random.default_rng(0)
+    results = planted(("eyes",)).with_columns(
+        pl.when(pl.col("source").is_null())
+        .then("truth_auc")
+        .otherwise(pl.Series(draw.normal(0.8, 0.05, 5 * 2 * len(PEOPLE))))
+        .alias("truth_auc")
+    )
+    said = sentence("eyes", at_one_percent(results), results)
+    assert "best:" not in said and "finds them, not told from" in said
 
 
 def test_agreement_is_scipys_spearman_of_the_means_over_people() -> None:

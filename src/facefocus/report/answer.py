@@ -2,49 +2,138 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
+from facefocus.evaluation.statistics import FEWEST, NO_INTERVAL, Interval, mean_interval
 from facefocus.report.columns import interval
-from facefocus.report.summary import COMPETES, INCLUSIVE, ORACLE, RANDOM, Row
+from facefocus.report.summary import (
+    COMPETES,
+    GUESSES,
+    GUESSING,
+    INCLUSIVE,
+    ORACLE,
+    RANDOM,
+    Row,
+    drops,
+)
 from facefocus.report.tables import Slice
 from facefocus.text import budget_text, number, percent
 
 
 def best(rows: pl.DataFrame) -> Row | None:
-    """The configuration with the largest drop among those whose masks keep to the budget."""
+    """The configuration with the largest drop among those that count; None where none does."""
+    ranked = _ranked(rows)
+    return ranked.row(0, named=True) if ranked.height else None
+
+
+def _ranked(rows: pl.DataFrame) -> pl.DataFrame:
+    """Methods whose masks keep to the budget, on recognizers of any use, largest drop first."""
     fair = rows.filter(
         COMPETES
+        & ~GUESSES
         & pl.col("drop").is_not_null()
         & (pl.col("on_degenerate") != "inclusive")
         & (pl.col("over_budget_share").fill_null(0.0) == 0.0)
     )
-    if fair.is_empty():
+    return fair.sort("drop", descending=True, maintain_order=True)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Who is first at one budget, fill and split, and whether that is sure.
+
+    Attributes:
+        top: The configuration of largest drop.
+        next: The one of largest drop of another method; None where only one was tried.
+        lead: Its drop less, over the people who have both; None without `next`.
+        random: Random pixels of the same number; None where not run.
+    """
+
+    top: Row
+    next: Row | None
+    lead: Interval | None
+    random: Row | None
+
+    @property
+    def lowers(self) -> bool:
+        """Whether the largest drop is told from none, and above that by random pixels."""
+        low = self.top["drop_low"]
+        return low is not None and low > 0 and not self.below_random
+
+    @property
+    def below_random(self) -> bool:
+        """Whether random pixels take as much as any method, or more."""
+        return self.random is not None and self.random["drop"] >= self.top["drop"]
+
+    @property
+    def wins(self) -> bool:
+        """Whether a winner may be named: its drop, and its lead, are told from none."""
+        return self.lowers and (self.lead is None or self.lead.low > 0)
+
+
+def standing_of(rows: pl.DataFrame, results: pl.DataFrame) -> Standing | None:
+    """The standing in some summary rows of one recognizer, budget, fill and split.
+
+    Args:
+        rows: From `summarize`.
+        results: The result rows that they were made from.
+    """
+    ranked = _ranked(rows)
+    if ranked.is_empty():
         return None
-    return fair.sort("drop", descending=True, maintain_order=True).row(0, named=True)
+    top = ranked[:1]
+    others = ranked.filter(pl.col("method") != top["method"][0])[:1]
+    lead = None
+    if others.height:
+        first, second = (drops(results, one)[0] for one in (top, others))
+        both = np.isfinite(first) & np.isfinite(second)
+        lead = mean_interval(first[both] - second[both]) if both.any() else None
+    random = rows.filter((pl.col("method") == RANDOM) & pl.col("drop").is_not_null())
+    return Standing(
+        top.row(0, named=True),
+        others.row(0, named=True) if others.height else None,
+        lead,
+        random.row(0, named=True) if random.height else None,
+    )
 
 
-def answer(summary: pl.DataFrame, shown: Slice | None) -> list[str]:
-    """One paragraph per recognizer: which method lowers recognition most, by how much, credibly?"""
+def answer(results: pl.DataFrame, summary: pl.DataFrame, shown: Slice | None) -> list[str]:
+    """One paragraph per recognizer: which method lowers recognition most, by how much, credibly?
+
+    Args:
+        results: Result rows.
+        summary: From `summarize`, of them.
+        shown: The budget, fill and split that is answered for; None without any row.
+    """
     if shown is None or summary.is_empty():
         return ["This run has no results: no configuration was scored."]
-    return [_answer(part, shown) for part in summary.partition_by("target", maintain_order=True)]
+    parts = summary.partition_by("target", maintain_order=True)
+    return [_answer(results, part, shown) for part in parts]
 
 
-def _answer(part: pl.DataFrame, shown: Slice) -> str:
+def _answer(results: pl.DataFrame, part: pl.DataFrame, shown: Slice) -> str:
     target = part["target"][0]
     rows = shown.of(part)
-    top = best(rows)
-    if top is None:
+    if rows.filter(GUESSES).height:
+        return f"No answer for {target}: {GUESSING}"
+    found = standing_of(rows, results)
+    if found is None:
         return f"For {target} no method has a score that keeps to the budget ({shown})."
-    sentences = [
-        _drop_sentence(top, shown),
-        _shape_sentence(top) if top["excess"] is not None else _random_sentence(top),
-        *_heldout_sentence(top),
-        *_specific_sentence(top),
-        *_oracle_sentence(top, rows),
-    ]
+    top = found.top
+    sentences = [*_drop_sentences(found, shown)]
+    if top["scored"] >= FEWEST:
+        if not found.below_random:
+            shape = top["excess"] is not None
+            sentences.append(_shape_sentence(top) if shape else _random_sentence(top))
+        sentences += [
+            *_heldout_sentence(top),
+            *_specific_sentence(top),
+            *_oracle_sentence(top, rows),
+        ]
     rivals = rows.filter(COMPETES).height
     if rivals > 1:
         sentences.append(
@@ -71,22 +160,60 @@ def place(row: Row) -> str:
     return f"{row['method']}{inside}{source}"
 
 
-def _drop_sentence(top: Row, shown: Slice) -> str:
+def _drop_sentences(found: Standing, shown: Slice) -> Iterator[str]:
+    """What the largest drop is, and whether its method may be called the winner."""
+    top, random = found.top, found.random
     what = (
-        f"the {budget_text(shown.budget)} of pixels that {place(top)} ranks highest "
+        f"hiding the {budget_text(shown.budget)} of pixels that {place(top)} ranks highest "
         f"(fill {shown.fill})"
     )
-    scores = (
-        f"{number(top['clean_rate'])} to {number(top['rate'])}, a drop of {interval(top, 'drop')} "
-        f"(mean of {top['scored']} {'identity' if top['scored'] == 1 else 'identities'}, "
-        "95 % interval)"
-    )
-    if top["drop"] <= 0 or (top["drop_low"] is not None and top["drop_low"] <= 0):
-        return (
-            f"No method lowers the recognition of {top['target']} measurably: at most, hiding "
-            f"{what} takes it from {scores}."
+    scores = f"{_from_to(top)} ({_over(top)})"
+    if found.below_random and random is not None:
+        yield (
+            f"No method takes more from {top['target']} than random pixels: as many of these take "
+            f"its recognition rate from {_from_to(random)}; at most, {what} takes it from {scores}."
         )
-    return f"Hiding {what} takes the recognition rate of {top['target']} from {scores}."
+    elif top["scored"] < FEWEST:
+        yield (
+            f"Too few people for an answer: {what} takes the recognition rate of {top['target']} "
+            f"from {scores}."
+        )
+        if random is not None:
+            yield f"As many random pixels take it from {_from_to(random)}."
+    elif not found.lowers:
+        yield (
+            f"No method is shown to lower the recognition of {top['target']}: at most, {what} "
+            f"takes it from {scores}."
+        )
+    else:
+        yield (
+            f"{what[0].upper()}{what[1:]} takes the recognition rate of {top['target']} "
+            f"from {scores}."
+        )
+        yield from _lead_sentence(found)
+
+
+def _lead_sentence(found: Standing) -> Iterator[str]:
+    if found.next is None or found.lead is None:
+        return
+    second, lead = place(found.next), found.lead.text(signed=True)
+    if found.wins:
+        yield f"It is the largest drop; {second} comes next, and takes less by {lead}."
+    else:
+        yield f"It is no winner: {second} comes next, and is not told from it ({lead})."
+
+
+def _from_to(row: Row) -> str:
+    return (
+        f"{number(row['clean_rate'])} to {number(row['rate'])}, a drop of {interval(row, 'drop')}"
+    )
+
+
+def _over(row: Row) -> str:
+    if row["scored"] < FEWEST:
+        people = "1 identity" if row["scored"] == 1 else f"mean of {row['scored']} identities"
+        return f"{people}; {NO_INTERVAL}"
+    return f"mean of {row['scored']} identities, 95 % interval"
 
 
 def _shape_sentence(top: Row) -> str:
@@ -97,7 +224,7 @@ def _shape_sentence(top: Row) -> str:
     )
     low, high, beyond = top["excess_low"], top["excess_high"], interval(top, "excess", signed=True)
     if low is None:
-        return f"{control}; one identity cannot tell whether the difference is chance."
+        return f"{control}; {NO_INTERVAL}."
     if low > 0:
         return f"{control}: the method beats it by {beyond}."
     if high < 0:
@@ -160,7 +287,7 @@ def _random_sentence(top: Row) -> str:
     chance = f"Random pixels of the same number take {number(top['drop'] - beyond)}"
     low, high = top["beyond_random_low"], top["beyond_random_high"]
     if low is None:
-        return f"{chance}; one identity cannot tell whether the difference is chance."
+        return f"{chance}; {NO_INTERVAL}."
     if low > 0:
         return f"{chance}; the method takes {interval(top, 'beyond_random')} beyond that."
     if high < 0:

@@ -24,11 +24,11 @@ from facefocus.report.audit import (
     run_shares,
 )
 from facefocus.report.columns import interval, place_label
-from facefocus.report.leaderboard import Board, board_table, boards
+from facefocus.report.leaderboard import Board, board_table, boards, winner
 from facefocus.report.paper import CAMS, Cell, PaperTable, paper_table
 from facefocus.report.published import MODELS, SOURCE
-from facefocus.report.summary import COMPETES, CONTROLS, Row, summarize
-from facefocus.report.tables import default_slice, read_runs
+from facefocus.report.summary import COMPETES, CONTROLS, GUESSING, Row, guessing, summarize
+from facefocus.report.tables import default_slice, read_runs, unfinished_note
 from facefocus.text import as_markdown, number, percent, plain_markdown
 
 #: Methods whose maps of a pair depend on the gradient's direction only (PROTOCOL section 2).
@@ -81,6 +81,10 @@ def _head(results: pl.DataFrame, paths: Sequence[Path]) -> Iterator[str]:
     faces = ", ".join(results["faces"].unique(maintain_order=True))
     targets = results["target"].unique(maintain_order=True)
     yield from (f"# Results on {faces}", "")
+    for line in (one for path in paths for one in unfinished_note(path)):
+        yield from (line, "")
+    for name in guessing(results):
+        yield from (f"{name}: {GUESSING}", "")
     yield (
         f"The questions of {SOURCE}, asked of other recognizers: {', '.join(targets)}. Written by"
         " `facefocus results`; the figures come from the runs and from the paper's tables as"
@@ -328,11 +332,9 @@ def _order(board: Board) -> str:
     standing = "; ".join(
         f"{method} {drop.text()}" for method, drop in zip(board.methods, board.drop, strict=True)
     )
-    first = percent(float(board.ranks.shares[0, 0]), 0)
-    random = "" if board.random is None else f" Random pixels: {number(board.random.value)}."
+    said = winner(board)
     return (
-        f"{board.title} ({board.people} identities), drops: {standing}. {board.methods[0]} is first"
-        f" in {first} of the resamples.{random}"
+        f"{board.title} ({board.people} identities), drops: {standing}. {said[0].upper()}{said[1:]}"
     )
 
 

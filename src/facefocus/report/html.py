@@ -22,7 +22,7 @@ from facefocus.report.sections import SECTIONS
 from facefocus.report.summary import (
     warnings,
 )
-from facefocus.report.tables import read_results
+from facefocus.report.tables import read_results, unfinished_note
 from facefocus.text import visible
 
 
@@ -117,9 +117,12 @@ def _render(report: Report) -> str:
     sections = [] if report.summary.is_empty() else [build(report) for build in SECTIONS]
     rows = report.summary
     shown = None if rows.is_empty() else report.shown
-    return render_page(
-        report, sections, [*truth.answer(report), *answer(rows, shown)], warnings(rows)
-    )
+    answers = [
+        *unfinished_note(report.run),
+        *truth.answer(report),
+        *answer(report.results, rows, shown),
+    ]
+    return render_page(report, sections, answers, warnings(rows))
 
 
 def render_page(

@@ -34,7 +34,7 @@ from facefocus.report.paper import (
     person_means,
     setting,
 )
-from facefocus.report.summary import COMPETES, INCLUSIVE, RANDOM, SKIP, Row
+from facefocus.report.summary import COMPETES, GUESSING, INCLUSIVE, RANDOM, SKIP, Row, guessing
 from facefocus.report.tables import Slice, default_slice
 from facefocus.text import NOTHING, budget_text, number, percent
 
@@ -57,6 +57,7 @@ class Board:
         ranks: Ranks by drop over resamples, in the same order.
         rows: The result rows of each, of all settings that are ever picked.
         people: How many identities all methods have.
+        lead: Drop of the first less that of the second, of the same identities.
         random: Drop by as many random pixels, of the same identities; None where not run.
         warning: What must be known before a figure is read.
     """
@@ -69,6 +70,7 @@ class Board:
     ranks: RankDistribution
     rows: tuple[pl.DataFrame, ...]
     people: int
+    lead: Interval
     random: Interval | None
     warning: str | None
 
@@ -134,9 +136,43 @@ def _board(part: pl.DataFrame, *, own: bool, title: str, policy: str) -> Board |
         ),
         rows=tuple(tried[place].picked(picks[place], common) for place in order),
         people=len(common),
+        lead=mean_interval(drop[0] - drop[1]),
         random=_random(part, common),
-        warning={"inclusive": INCLUSIVE, "skip": SKIP}.get(policy),
+        warning=_warning(competing, policy),
     )
+
+
+def _warning(rows: pl.DataFrame, policy: str) -> str | None:
+    if useless := guessing(rows):
+        return f"{', '.join(useless)}: {GUESSING}"
+    return {"inclusive": INCLUSIVE, "skip": SKIP}.get(policy)
+
+
+def winner(board: Board) -> str:
+    """Who is first, in a sentence; nobody whose drop, or lead, is not told from none."""
+    first, second = (
+        f"{board.methods[place]} ({board.settings[place]})"
+        if board.settings[place]
+        else board.methods[place]
+        for place in (0, 1)
+    )
+    drop, random = board.drop[0], board.random
+    if random is not None and random.value >= drop.value:
+        return (
+            f"no method takes more than as many random pixels, {random.text()}; at most, {first}"
+            f" takes {drop.text()}."
+        )
+    often = percent(float(board.ranks.shares[0, 0]), 0)
+    beside = f" {first} is first of {len(board.methods)} in {often} of the resamples."
+    beside += "" if random is None else f" As many random pixels take {random.text()}."
+    lead = board.lead.text(signed=True)
+    if not drop.low > 0:
+        said = f"no method is shown to lower recognition: at most, {first} takes {drop.text()}."
+    elif not board.lead.low > 0:
+        said = f"no winner: {first} takes {drop.text()}, not told from {second} ({lead})."
+    else:
+        said = f"{first} lowers recognition most, by {drop.text()}, {lead} more than {second}."
+    return f"{said}{beside}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from facefocus.evaluation.statistics import (
 from facefocus.models import zoo
 from facefocus.report.columns import told_options
 from facefocus.report.published import DATA_SETS, MODELS, TECHNIQUES, Printed, Published, published
-from facefocus.report.summary import COMPETES, INCLUSIVE
+from facefocus.report.summary import COMPETES, GUESSING, INCLUSIVE, guessing
 from facefocus.text import number as text_of
 from facefocus.text import p_value
 
@@ -144,7 +144,8 @@ def paper_table(results: pl.DataFrame, number: int, *, policy: str = "none") -> 
     table = replace(table, columns=(*table.columns, *more))
     drafts = list(_TABLES[number](material, table))
     rows = _tests(drafts, table) if number == 13 else _figures(drafts, table)
-    warning = (INCLUSIVE,) if policy == "inclusive" else ()
+    useless = [f"{name}: {GUESSING}" for name in guessing(material.rows)]
+    warning = (*useless, INCLUSIVE) if policy == "inclusive" else tuple(useless)
     return PaperTable(
         number=number,
         caption=table.caption,

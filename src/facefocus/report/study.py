@@ -23,14 +23,11 @@ from facefocus.report.answer import checks
 from facefocus.report.audit import exactness
 from facefocus.report.audit_blocks import audit_blocks
 from facefocus.report.html import render_page, write_page, write_report
-from facefocus.report.leaderboard import Board, board_table, boards
+from facefocus.report.leaderboard import Board, board_table, boards, winner
 from facefocus.report.page import Checks, Details, Facts, Heading, Link, Report, Section, Table
 from facefocus.report.paper import PaperTable, paper_table
-from facefocus.report.tables import read_results, read_runs
-from facefocus.text import NOTHING, number, percent
-
-#: The file that makes a folder of runs a study; says its name and what was left out.
-STUDY = "study.json"
+from facefocus.report.tables import STUDY, read_results, read_runs, unfinished_note
+from facefocus.text import NOTHING, number, percent, visible
 
 #: Stages by name.
 RQ1, RQ2, RQ3, RQ4, CONTROLS = "rq1", "rq2", "rq3", "rq4", "controls"
@@ -75,7 +72,8 @@ def _render(folder: Path, finished: list[Path], results: pl.DataFrame, place: Pa
         else []
     )  # fmt: skip
     title = str(_record(folder).get("name", folder.resolve().name))
-    return render_page(report, made, list(_answers(results)), warned, title=title)
+    answers = [*unfinished_note(folder), *_answers(results)]
+    return render_page(report, made, answers, warned, title=title)
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -98,7 +96,8 @@ def print_study(folder: Path, console: Console) -> None:
         UserError: No run is finished.
     """
     text = paper_formats.render(read_runs([folder]), paper_formats.LEADERBOARD, "text")
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    said = "\n".join([*unfinished_note(folder), text])
+    console.print(visible(said, lines=True), markup=False, highlight=False, soft_wrap=True)
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -108,7 +107,7 @@ def _answers(results: pl.DataFrame) -> Iterator[str]:
     """What the study found, a paragraph a question."""
     for board in boards(results):
         if board.warning is None:
-            yield _winner_line(board)
+            yield f"{board.title}: {winner(board)}"
     worst = max(exactness(results), key=lambda one: one.difference.value, default=None)
     if worst is not None and worst.difference.low > 0:
         yield (
@@ -118,19 +117,6 @@ def _answers(results: pl.DataFrame) -> Iterator[str]:
             f" {number(worst.clean)}). The rule hides the whole face of {percent(worst.whole)} of"
             " the identities."
         )
-
-
-def _winner_line(board: Board) -> str:
-    first, drop = board.methods[0], board.drop[0]
-    share = percent(float(board.ranks.shares[0, 0]), 0)
-    place = f" ({board.settings[0]})" if board.settings[0] else ""
-    line = (
-        f"{board.title}: {first}{place} lowers recognition most, by {drop.text()}, and is first of"
-        f" {len(board.methods)} methods in {share} of the resamples of {board.people} identities"
-    )
-    if board.random is None:
-        return f"{line}."
-    return f"{line}; as many random pixels take {number(board.random.value)}."
 
 
 # --- sections -------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from facefocus.evaluation.statistics import (
     paired_p_values,
     ratio_intervals,
 )
+from facefocus.evaluation.verification import GUESSING_EER
 
 #: The columns of a results table that tell one configuration from another.
 CONFIGURATION = (
@@ -100,6 +101,8 @@ def summarize(results: pl.DataFrame, *, controls: bool = False, seed: int = 0) -
     missing = [name for name in (*CONFIGURATION, *_SCORES) if name not in results.columns]
     if missing:
         raise UserError(f"The results must have the column '{missing[0]}'. Got no such column.")
+    lacking = [name for name in _OPTIONAL if name not in results.columns]
+    results = results.with_columns(pl.lit(None, pl.Float64).alias(name) for name in lacking)
     grid = _grid(results, results.select(CONFIGURATION).unique(maintain_order=True))
     audit = _audit(grid.rows)
     own = (audit["control"].is_null() | controls) & (audit["split"] != "half")
@@ -115,6 +118,9 @@ _SCORES = (
     "masked_pixels", "masked_share", "maps", "maps_degenerate", "maps_ill_conditioned",
     "degenerate", "draws",
 )  # fmt: skip
+
+#: Columns that results of earlier versions lack.
+_OPTIONAL = ("eer", "clean_fmr", "fmr")
 
 #: Differences that are tested.
 _TESTED = ("beyond_random", *CONTROLS.values(), "heldout_loss")
@@ -136,7 +142,7 @@ _FIGURES = (
 _AUDIT = (
     "identities", "scored", "degenerate_share", "maps_degenerate_share",
     "maps_ill_conditioned_share", "area_mean", "area_max", "over_budget_share", "unaffected_share",
-    "clean_fmr", "fmr", "images", "pairs", "maps", "draws", "warning",
+    "clean_fmr", "fmr", "eer", "images", "pairs", "maps", "draws", "warning",
 )  # fmt: skip
 
 
@@ -329,8 +335,29 @@ SKIP = (
 ALONE = "A control made of other people's maps leaves out identities beside whom nobody has a map."
 OVER = "Some masks are larger than the budget: compare nothing with these numbers."
 
+GUESSING = (
+    f"the recognizer tells nobody apart: equal error rate, or FMR at its threshold, of "
+    f"{GUESSING_EER:g} or more, and guessing has 0.5. Its figures mean nothing; check its weights "
+    "and its preprocessing."
+)
+
+#: Rows of a recognizer that tells nobody apart.
+GUESSES = pl.max_horizontal("eer", "clean_fmr").fill_null(0.0) >= GUESSING_EER
+
+
+def guessing(results: pl.DataFrame) -> list[str]:
+    """The recognizers of some result rows that tell nobody apart."""
+    known = [name for name in ("eer", "clean_fmr") if name in results.columns]
+    means = results.group_by("target", maintain_order=True).agg(pl.col(known).mean())
+    lacking = [name for name in ("eer", "clean_fmr") if name not in known]
+    means = means.with_columns(pl.lit(None, pl.Float64).alias(name) for name in lacking)
+    return means.filter(GUESSES)["target"].to_list()
+
+
 _WARNING = (
-    pl.when(pl.col("on_degenerate") == "inclusive")
+    pl.when(GUESSES)
+    .then(pl.lit(GUESSING))
+    .when(pl.col("on_degenerate") == "inclusive")
     .then(pl.lit(INCLUSIVE))
     .when(pl.col("over_budget_share") > 0)
     .then(pl.lit(OVER))
@@ -362,6 +389,7 @@ def _audit(coded: pl.DataFrame) -> pl.DataFrame:
             unaffected_share=same.filter(scored).mean(),
             clean_fmr=pl.col("clean_fmr").filter(scored).mean(),
             fmr=pl.col("fmr").mean(),
+            eer=pl.col("eer").max(),
             images=pl.col("images").sum(),
             pairs=pl.col("pairs").sum(),
             maps=maps,
@@ -374,7 +402,7 @@ def _audit(coded: pl.DataFrame) -> pl.DataFrame:
 def warnings(summary: pl.DataFrame) -> list[str]:
     """What a reader must know before reading any number of this table, most serious first."""
     found = set(summary["warning"].drop_nulls())
-    texts = (INCLUSIVE, OVER, SKIP, ALONE)
+    texts = (GUESSING, INCLUSIVE, OVER, SKIP, ALONE)
     counts = {text: (summary["warning"] == text).sum() for text in texts}
     return [
         f"{counts[text]} of {summary.height} configurations: {text}"

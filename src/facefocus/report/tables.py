@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ from facefocus.report.columns import (
 )
 from facefocus.report.summary import CONFIGURATION, Row, competes, summarize, warnings
 from facefocus.text import NOTHING, as_html, budget_text, number, percent, visible
+
+#: The file that makes a folder of runs a study; says its name, its runs and what was left out.
+STUDY = "study.json"
 
 # ---------------------------------------------------------------------------- one slice
 
@@ -148,17 +152,45 @@ def print_summary(run: Path, console: Console) -> None:
         UserError: The run has no results yet.
     """
     console = for_tables(console)
+    for line in unfinished_note(run):
+        console.print(_text(line, style="bold yellow"))
     console.print(text(summarize(read_results(run)), width=console.width))
 
 
 def read_results(run: Path) -> pl.DataFrame:
-    """The result table of a run folder, of all its variants together.
+    """The result table of a run folder, of all its finished variants together.
 
     Raises:
-        UserError: It has none yet, or it cannot be read.
+        UserError: None is finished yet, or a table cannot be read.
     """
-    tables = [_read_results(one) for one in run_folders(run)]
-    return pl.concat(tables, how="diagonal")
+    left = unfinished(run)
+    folders = run_folders(run)
+    done = [one for one in folders if one.name not in left]
+    return pl.concat([_read_results(one) for one in done or folders], how="diagonal")
+
+
+def unfinished(run: Path) -> list[str]:
+    """The folders of a run's variants, or of a study's runs, that have no results yet."""
+    return [one.name for one in run_folders(run) if not (one / "results.parquet").is_file()]
+
+
+def unfinished_note(run: Path) -> list[str]:
+    """What must be said first of a run or study that is not finished; nothing of one that is."""
+    left = unfinished(run)
+    path = run / STUDY
+    if path.is_file():
+        try:
+            planned = json.loads(path.read_bytes()).get("runs", [])
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(f"'{path}' cannot be read: {one_line(error)}.") from error
+        left += [one for one in planned if not (run / one / "results.parquet").is_file()]
+        left = list(dict.fromkeys(left))
+    if not left:
+        return []
+    return [
+        f"Not finished: {', '.join(left)} {'has' if len(left) == 1 else 'have'} no results yet."
+        " What is said below is of the others alone."
+    ]
 
 
 def _read_results(run: Path) -> pl.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from facefocus.evaluation.statistics import Interval, mean_intervals, rank_agreement
+from facefocus.evaluation.statistics import Interval, mean_interval, mean_intervals, rank_agreement
 from facefocus.evaluation.truth import COLUMNS
 from facefocus.report import truth_figures
 from facefocus.report.columns import LEADING, Column, figure_columns, interval, place_label, varying
@@ -97,11 +97,17 @@ def blind(rows: pl.DataFrame) -> list[str]:
 
 def answer(report: Report) -> list[str]:
     """One sentence or two on each world: who finds the planted part, and who does not."""
-    return [sentence(name, rows) for name, rows in worlds(_shown(report))]
+    return [sentence(name, rows, report.results) for name, rows in worlds(_shown(report))]
 
 
-def sentence(world: str, rows: pl.DataFrame) -> str:
-    """What the rows of one world, budget, fill and split come to."""
+def sentence(world: str, rows: pl.DataFrame, results: pl.DataFrame) -> str:
+    """What the rows of one world, budget, fill and split come to.
+
+    Args:
+        world: Its name.
+        rows: From `truth_summary`.
+        results: The result rows that they were made from.
+    """
     methods = best_of_methods(rows.filter(COMPETES)).to_dicts()
     if not methods:
         return f"In world '{world}' no method was tried."
@@ -114,13 +120,28 @@ def sentence(world: str, rows: pl.DataFrame) -> str:
             f" ROC AUC of {interval(top, 'truth_auc')}, and chance has 0.5."
         )
     others = f" Not told from chance at any layer tried: {', '.join(lost)}." if lost else ""
+    tied = rival(top, rows, results)
+    found = "finds them best" if tied is None else f"finds them, not told from {_place(tied, rows)}"
     return (
-        f"{where} pixels, {_place(top, rows)} finds them best: ROC AUC"
+        f"{where} pixels, {_place(top, rows)} {found}: ROC AUC"
         f" {interval(top, 'truth_auc')} (chance 0.5, best possible {number(top['truth_auc_best'])})"
         f"; of the {budget_text(top['budget'])} that it ranks highest"
         f" {percent(top['truth_share'], 0)} lie in them (chance {percent(top['truth_chance'], 0)},"
         f" best possible {percent(top['truth_share_best'], 0)}).{others}"
     )
+
+
+def rival(top: Row, rows: pl.DataFrame, results: pl.DataFrame) -> Row | None:
+    """The next method by ROC AUC, if its AUC is not told from that of `top`."""
+    best = best_of_methods(rows.filter(COMPETES)).filter(pl.col("method") != top["method"])
+    if best.is_empty():
+        return None
+    own = rows.filter(*(pl.col(name).eq_missing(pl.lit(top[name])) for name in CONFIGURATION))
+    first, second = (values(results, one[:1], "truth_auc")[0] for one in (own, best))
+    both = np.isfinite(first) & np.isfinite(second)
+    if both.any() and mean_interval(first[both] - second[both]).low > 0:
+        return None
+    return best.row(0, named=True)
 
 
 def _place(row: Row, rows: pl.DataFrame) -> str:

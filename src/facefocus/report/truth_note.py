@@ -248,7 +248,7 @@ def _short(material: Material) -> Iterator[str]:
     yield "## In short"
     yield ""
     for world, rows in material.found.items():
-        yield f"- {sentence(world, rows)}"
+        yield f"- {sentence(world, rows, material.results)}"
     hits = {
         row["method"]: [
             world
