@@ -331,6 +331,8 @@ def test_several_sources_are_averaged() -> None:
 def test_no_gradient_no_ranking(steps: int) -> None:
     broken = smooth()
     assert isinstance(broken.module, Smooth)
+    # A recognizer that is loaded with such weights is refused: here they turn bad afterwards.
+    assert broken.fingerprint
     with torch.no_grad():
         broken.module.out.weight[0, 0] = torch.nan
     frames = photos(3)
