@@ -139,6 +139,12 @@ def test_no_file_of_a_run_names_the_user_or_the_folder_of_the_faces(
     assert lines and all(len(set(one.split("/"))) == 1 for one in lines.values())
     asked = json.loads((run / "run.json").read_text())
     assert asked["experiment"]["faces"]["set"] == "painted"
+    # A way there is in run.json alone; what is shown has the folder's name.
+    shown = json.loads((run / "provenance.json").read_text())["faces"]
+    assert shown["path"] == "painted"
+    assert not (run / "report").exists() or "/painted" not in (
+        run / "report" / "index.html"
+    ).read_text(encoding="utf-8")
     assert pl.read_parquet(run / "results.parquet")["target"].unique().to_list() == [
         "~/nets/one.py:build"
     ]

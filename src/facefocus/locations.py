@@ -9,6 +9,7 @@ And how a path is written into a file that may be shown to others: `private`, `r
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -121,6 +122,14 @@ def relative(path: Path, base: Path) -> str:
 def located(text: str, base: Path) -> Path:
     """The path that `relative` made `text` of."""
     return resolved(base / expanded(text))
+
+
+def recorded_faces(run: Path) -> Path | None:
+    """Where the faces of a run lie, as its run.json says; None where that cannot be read."""
+    try:
+        return located(json.loads((run / "run.json").read_text(encoding="utf-8"))["faces"], run)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _user() -> str | None:

@@ -196,7 +196,7 @@ def _run(session: Session, run: Path, workers: int, file: Path, progress: Progre
             try:
                 done += execute(session, executor, progress, reports)
                 provenance = {
-                    **describe(session, run),
+                    **describe(session),
                     "started": started,
                     "finished": now(),
                     "tasks_done": done,
@@ -305,8 +305,8 @@ def _prepare(threads: int, reports: Queue[Said]) -> None:
     report_to(reports)
 
 
-def describe(session: Session, run: Path) -> dict[str, Any]:
-    """The provenance of a run: software, machine, recognizers, faces, thresholds, passes."""
+def describe(session: Session) -> dict[str, Any]:
+    """The provenance of a session: software, machine, recognizers, faces, thresholds, passes."""
     targets = session.experiment.recognizers.targets
     costs: dict[str, int] = {}
     for task in session.plan.tasks:
@@ -326,7 +326,8 @@ def describe(session: Session, run: Path) -> dict[str, Any]:
         "faces": {
             "title": session.faces.title,
             "hash": session.faces.hash,
-            "path": relative(session.spec.faces, run),
+            # Where they lie is for run.json alone: this is shown on the page.
+            "path": session.spec.faces.name,
             "frames": len(session.faces.frames),
         },
         "identities": len(session.plan.people),

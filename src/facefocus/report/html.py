@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from facefocus.errors import UserError, one_line
 from facefocus.faces.faceset import FaceSet, open_faceset
 from facefocus.files import any_path, writing
-from facefocus.locations import located, run_folders
+from facefocus.locations import located, recorded_faces, run_folders
 from facefocus.report import truth
 from facefocus.report.answer import answer
 from facefocus.report.page import Report, Section
@@ -103,7 +103,7 @@ def _open_faces(run: Path, recorded: Mapping[str, Any], faces_dir: Path | None) 
         raise UserError("Faces need a run that records its face set. Got none in provenance.json.")
     if faces_dir is None and not used.get("path"):
         raise UserError("The run does not record where its faces lie. Name their folder.")
-    folder = faces_dir if faces_dir is not None else located(used["path"], run)
+    folder = faces_dir or recorded_faces(run) or located(used["path"], run)
     faces = open_faceset(folder)
     if faces.hash != used["hash"]:
         raise UserError(

@@ -21,7 +21,7 @@ from facefocus.errors import UserError
 from facefocus.evaluation.statistics import Interval
 from facefocus.faces.faceset import FaceSet, open_faceset
 from facefocus.files import write_atomically, writing
-from facefocus.locations import located, run_folders
+from facefocus.locations import recorded_faces, run_folders
 from facefocus.report import figures, truth_figures
 from facefocus.report.columns import interval, layer_order, told_options
 from facefocus.report.page import read_gallery
@@ -555,10 +555,10 @@ def _pictures(run: Path, material: Material, folder: Path) -> list[str]:
 
 def _faces(run: Path) -> FaceSet | None:
     """The drawn faces of a run where they still are."""
+    folder = recorded_faces(run)
     try:
-        recorded = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        return open_faceset(located(recorded["faces"], run))
-    except (OSError, ValueError, KeyError, UserError):
+        return None if folder is None else open_faceset(folder)
+    except UserError:
         return None
 
 
