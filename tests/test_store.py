@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from facefocus.errors import UserError
-from facefocus.files import OLD, STILL, sweep, write_atomically
+from facefocus.files import OLD, STILL, write_atomically
 from facefocus.store import Missing, Store, content_key
 
 
@@ -103,7 +103,7 @@ def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
     for name, age in ages.items():
         (folder / name).touch()
         os.utime(folder / name, (now - age, now - age))
-    sweep(tmp_path)
+    Store(tmp_path).sweep()
     left = {path.name.split(".")[1] for path in folder.iterdir()}
     assert left == {"just now", "alive", "somebody else's"}
 

@@ -167,8 +167,8 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that killed writers left in a folder and below it."""
-    for path in folder.rglob(".*.tmp"):
+    """Remove the temporary files that killed writers left in a folder."""
+    for path in folder.glob(".*.tmp"):
         found = _TEMPORARY.fullmatch(path.name)
         try:
             age = time.time() - path.stat().st_mtime
