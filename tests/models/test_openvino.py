@@ -93,6 +93,30 @@ def test_batch_norms_with_spatial_0_run(tmp_path: Path) -> None:
     np.testing.assert_allclose(box.embed(frames(2)), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_weights_beside_an_onnx_file_are_part_of_the_fingerprint(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Conv", ["x", "weight"], ["y"])]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 6, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 1, 1])],
+        [numpy_helper.from_array(kernel(), "weight")],
+    )
+    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path, data = tmp_path / "a.onnx", tmp_path / "a.data"
+    onnx.save_model(file, path, save_as_external_data=True, location=data.name, size_threshold=0)
+    first = OpenVinoRecognizer(path, from_mapping(READING)).fingerprint
+    data.write_bytes((np.frombuffer(data.read_bytes(), np.float32) + 1).tobytes())
+    assert OpenVinoRecognizer(path, from_mapping(READING)).fingerprint != first
+
+
+@pytest.mark.parametrize("word", [{"layout": "nhwc"}, {"output": 1}, {"dtype": "float16"}])
+def test_words_that_it_has_no_use_for_are_refused(tmp_path: Path, word: dict[str, object]) -> None:
+    path = str(model(tmp_path / "mine.xml"))
+    with pytest.raises(UserError, match=rf"The '{next(iter(word))}' of .* Leave it out\."):
+        zoo.load(path, READING | word)
+
+
 def test_what_is_no_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(model(tmp_path / "mine.xml"))
     with pytest.raises(UserError, match=r"no OpenVINO model with one input of 3x8x8"):

@@ -15,7 +15,8 @@ from jaxtyping import Float32, UInt8
 
 from facefocus.errors import UserError, one_line
 from facefocus.models.custom import required
-from facefocus.models.preprocessing import Preprocessing
+from facefocus.models.onnx import files_digest
+from facefocus.models.preprocessing import INTERFACE, Preprocessing
 from facefocus.models.recognizer import CHUNK, check_finite, check_frames, chunks
 from facefocus.models.sources import sha256
 
@@ -45,9 +46,19 @@ class OpenVinoRecognizer:
     def __init__(self, path: Path, preprocessing: Preprocessing | None) -> None:
         self.name = path.stem
         self.preprocessing = required(preprocessing, str(path))
+        reader = self.preprocessing
+        unused = [name for name, usual in INTERFACE.items() if getattr(reader, name) != usual]
+        if unused:
+            raise UserError(
+                f"The '{unused[0]}' of the preprocessing of '{path}' is for ONNX files that"
+                " onnxruntime runs, and for networks in torch. Leave it out."
+            )
         self._model, self._batch = _compiled(path, self.preprocessing)
-        files = [path, path.with_suffix(".bin")] if path.suffix.lower() == ".xml" else [path]
-        text = "\n".join([*map(sha256, files), self.preprocessing.canonical])
+        if path.suffix.lower() == ".xml":
+            files = "\n".join(map(sha256, (path, path.with_suffix(".bin"))))
+        else:
+            files = files_digest(path)
+        text = f"{files}\n{self.preprocessing.canonical}"
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self.precision = f"openvino {version('openvino')} float32"
 

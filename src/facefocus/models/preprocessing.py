@@ -32,6 +32,8 @@ Channels = Literal["rgb", "bgr", "gray"]
 Layout = Literal["nchw", "nhwc"]
 #: What an ONNX file may take its input as.
 DTYPES = ("float32", "float16", "uint8")
+#: The words on the interface of a network, with what most have.
+INTERFACE = {"layout": "nchw", "dtype": None, "output": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,10 +120,9 @@ class Preprocessing:
     def canonical(self) -> str:
         """One text for equal preprocessing, part of a recognizer's fingerprint."""
         values = dataclasses.asdict(self)
-        # The interface of a file is written only where it is not the usual one.
-        usual = {"layout": "nchw", "dtype": None, "output": None}
+        # The interface is written only where it is not the usual one.
         return json.dumps(
-            {name: value for name, value in values.items() if usual.get(name, ...) != value},
+            {name: value for name, value in values.items() if INTERFACE.get(name, ...) != value},
             sort_keys=True,
         )
 
