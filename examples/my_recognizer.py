@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from facefocus.models.preprocessing import Preprocessing
-
 
 class MyNet(nn.Module):
     """Any network from images [n, 3, 112, 112] to embeddings [n, 64]."""
@@ -34,7 +32,6 @@ def build() -> nn.Module:
         return MyNet()
 
 
-# How it reads an RGB frame: its input's size, then (pixel - mean) / std in 0-255.
-build.preprocessing = Preprocessing(
-    size=(112, 112), crop=None, channels="rgb", mean=(127.5,) * 3, std=(128.0,) * 3
-)
+# How it reads a frame: its input's size, then (pixel - mean) / std in 0-255. The words are those of
+# mine.toml: what is left out is the whole frame, RGB.
+build.preprocessing = {"size": [112, 112], "mean": 127.5, "std": 128}

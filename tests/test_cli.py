@@ -377,7 +377,7 @@ def test_the_words_of_a_preprocessing_work_on_the_command_line(
     )
     missing = command("ls", "layers", "bare.py:build")
     assert missing.code == 2
-    line = 'build.preprocessing = {"size": [112, 112], "mean": 127.5, "std": 127.5}'
+    line = 'build.preprocessing = {"size": [112, 112], "mean": 127.5, "std": 128}'
     assert f"by a line of 'bare.py', such as: {line}" in missing.err
     words = ["--preprocessing", "size = [32, 32], mean = 127.5, std = 127.5"]
     for arguments in (["ls", "layers", "bare.py:build"], ["check", "bare.py:build"]):

@@ -243,6 +243,16 @@ def test_modules_of_the_program_are_left_alone(
     assert sys.modules["net"] is net and net.here
 
 
+def test_the_file_itself_counts_wherever_it_is(tmp_path: Path) -> None:
+    # As in a package that is installed, whose other files are not the user's.
+    (tmp_path / "site-packages").mkdir()
+    name = f"{neighbours(tmp_path / 'site-packages', 1)}:build"
+    first = zoo.load(name).fingerprint
+    file = tmp_path / "site-packages" / "rec.py"
+    file.write_text(file.read_text() + "# another\n")
+    assert zoo.load(name).fingerprint != first
+
+
 def test_what_one_function_imports_is_no_part_of_another(tmp_path: Path) -> None:
     early, later = (neighbours(tmp_path / name, 1) for name in ("early", "later"))
     first = zoo.load(f"{early}:build").fingerprint

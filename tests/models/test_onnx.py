@@ -198,7 +198,7 @@ def test_pixels_as_they_are(tmp_path: Path) -> None:
         helper.make_node("Flatten", ["map"], ["embedding"]),
     ]
     path = str(built(tmp_path / "u.onnx", nodes, input=[TensorProto.UINT8, ["n", 3, 16, 12]]))
-    with pytest.raises(UserError, match=r'u.toml\', write dtype = "uint8", no mean and no std'):
+    with pytest.raises(UserError, match=r'u.toml\', write dtype = "uint8" and no mean and no std'):
         zoo.load(path, READING)
     for reading in ({"size": [16, 12], "dtype": "uint8"}, READING | {"mean": 0, "std": 1}):
         got = zoo.load(path, reading).embed(frames(5))

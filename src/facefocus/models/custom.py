@@ -107,13 +107,14 @@ def required(preprocessing: Preprocessing | None, what: str) -> Preprocessing:
         UserError: There is none.
     """
     if preprocessing is None:
-        lines = f"in '{Path(what).with_suffix('.toml')}', such as: size = [112, 112], mean = 127.5"
+        beside = Path(what).with_suffix(".toml")
+        lines = (
+            f"in '{beside}', with lines such as size = [112, 112] and mean = 127.5 and std = 128"
+        )
         if ".py:" in what:
             file, _, name = what.rpartition(":")
-            values = '{"size": [112, 112], "mean": 127.5, "std": 127.5}'
+            values = '{"size": [112, 112], "mean": 127.5, "std": 128}'
             lines = f"by a line of '{file}', such as: {name}.preprocessing = {values}"
-        else:
-            lines += ", std = 127.5"
         raise UserError(f"The recognizer '{what}' {NEEDED}, {lines}")
     doubt = scale_doubt(preprocessing)
     if doubt is not None:

@@ -263,11 +263,11 @@ def _input_of(session: Any, reader: Preprocessing, path: Path) -> _Input:
     if any(got not in (None, want) for got, want in zip(fixed[1:], wanted, strict=True)):
         lines = _lines_for(fixed, reader)
     if dtype == "uint8" and reader.dtype != dtype and (any(reader.mean) or set(reader.std) != {1}):
-        lines += ['dtype = "uint8"', "no mean and no std, since it takes pixels as they are"]
+        lines += ['dtype = "uint8"', "no mean and no std: it takes pixels as they are"]
     elif reader.dtype not in (None, dtype):
         lines += [f'dtype = "{dtype}"']
     if lines or dtype is None:
-        remedy = f" In '{path.with_suffix('.toml')}', write {', '.join(lines)}." if lines else ""
+        remedy = f" In '{path.with_suffix('.toml')}', write {' and '.join(lines)}." if lines else ""
         raise UserError(
             f"The preprocessing of '{path}' gives {reader.dtype or 'float'} images"
             f" {_written(['n', *wanted])}, but the model takes {inputs[0].type} {shape}.{remedy}"

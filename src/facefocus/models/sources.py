@@ -22,8 +22,8 @@ from typing import Any
 
 from facefocus.errors import UserError, blaming_own_code, is_own_code
 
-#: Folders of the system, whose files differ from one machine to the next.
-_SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/run/", "/usr/", "/var/cache/")
+#: Folders of the system: what is read there differs from one machine to the next.
+_SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/run/", "/usr/lib", "/usr/share/", "/var/cache/")
 
 #: What is being recorded now; the innermost last.
 _recording: list[set[str]] = []
@@ -53,12 +53,9 @@ def files_read() -> Iterator[set[str]]:
 
 
 def digest_of(files: Iterable[str]) -> str:
-    """sha256 (hex) of the names and contents of the user's files among `files`, in any order."""
-    rows = {
-        f"{Path(file).name} {sha256(Path(file))}"
-        for file in files
-        if not file.startswith(_SYSTEM) and "__pycache__" not in file and _is_own_file(file)
-    }
+    """sha256 (hex) of the names and contents of files, in any order; not of those that are gone."""
+    paths = [path for path in map(Path, files) if path.is_file()]
+    rows = {f"{path.name} {sha256(path)}" for path in paths}
     return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()
 
 
@@ -81,7 +78,8 @@ class OwnCode:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = [str(path.parent.absolute())]
+        self._folder = path.parent.absolute()
+        self._path = [str(self._folder)]
         self._modules: dict[str, ModuleType] = {}
         self._names = set(_importable(path.parent))
         self.files = {str(path.absolute())}
@@ -105,7 +103,8 @@ class OwnCode:
         with blaming_own_code(), self.visible(), files_read() as found:
             before = set(sys.modules)
             yield
-            self.files |= found | _sources([*self._modules.values(), *_new(before).values()])
+            modules = [*self._modules.values(), *_new(before).values()]
+            self.files |= _sources(modules) | set(filter(self._counts, found))
         self.seen = self.digest
 
     @contextmanager
@@ -129,6 +128,12 @@ class OwnCode:
             # What the code itself put on the path is there for it alone.
             self._path += [entry for entry in sys.path if entry not in (*path, *self._path)]
             sys.path[:] = path
+
+    def _counts(self, file: str) -> bool:
+        """Whether a file that was read is the user's."""
+        if "__pycache__" in file or not is_own_code(file):
+            return False
+        return not file.startswith(_SYSTEM) or Path(file).is_relative_to(self._folder)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OwnCode:
         return self
@@ -168,10 +173,6 @@ def _note(args: tuple[Any, ...], opener: str) -> None:
     if reads and not code and isinstance(path, str | bytes):
         for found in _recording:
             found.add(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 - called very often
-
-
-def _is_own_file(file: str) -> bool:
-    return is_own_code(file) and Path(file).is_file()
 
 
 def _origin(module: ModuleType) -> str | None:
