@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.stats import entropy
 
-from facefocus.models.recognizer import CHUNK, Recognizer, WhiteBox
+from facefocus.models.recognizer import CHUNK, Recognizer, is_white_box
 from facefocus.occlusion.masks import pixel_count
 from facefocus.run import left_of
 from facefocus.saliency.identity import cam_passes, ordered_pairs
@@ -250,7 +250,7 @@ def _measured(session: Session, name: str, tasks: Sequence[MapTask]) -> _Speed:
         if METHODS[output.spec.method].kind in ("gradient", "frame-gradient")
     ]
     forward = backward = 0.0
-    if calls and isinstance(recognizer, WhiteBox):
+    if calls and is_white_box(recognizer):
         layers = sorted(set(calls))
         forward = _timed(lambda: recognizer.capture(frames, layers).close()) / CHUNK
         with recognizer.capture(frames, layers) as captured:

@@ -31,7 +31,7 @@ from facefocus.faces.faceset import FaceSet, Identity, Pairs, select_identities
 from facefocus.faces.halves import LEAST, halves, near_equal
 from facefocus.faces.lfw import errata_names
 from facefocus.keys import VERSIONS, fill_of, forward_of, gradients_of, libraries
-from facefocus.models.recognizer import Recognizer, WhiteBox, white_box
+from facefocus.models.recognizer import Recognizer, is_white_box, white_box
 from facefocus.occlusion.controls import SHARED
 from facefocus.occlusion.masks import pixel_count
 from facefocus.saliency.methods import (
@@ -442,7 +442,7 @@ def _serves(
 
 
 def _calls(recognizer: Recognizer, layer: str) -> tuple[int, ...]:
-    assert isinstance(recognizer, WhiteBox)
+    assert is_white_box(recognizer)
     return recognizer.layers().resolve(layer)
 
 

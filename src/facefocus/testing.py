@@ -20,7 +20,14 @@ from facefocus.errors import UserError, located
 from facefocus.faces.synthetic import render
 from facefocus.models.layers import LayerTable, trace_layers
 from facefocus.models.preprocessing import Preprocessing, scale_doubt
-from facefocus.models.recognizer import Recognizer, TorchRecognizer, WhiteBox, white_box
+from facefocus.models.recognizer import (
+    Recognizer,
+    TorchRecognizer,
+    WhiteBox,
+    is_recognizer,
+    is_white_box,
+    white_box,
+)
 from facefocus.models.zoo import uninitialized
 from facefocus.occlusion.fills import FILLS, Fill, fill_rng
 from facefocus.saliency.identity import minmax_normalize
@@ -83,11 +90,11 @@ def check_recognizer(
         again: Makes it once more; adds the check that it is the same then.
     """
     first = _result("interface", lambda: _interface(recognizer))
-    if not first.passed or not isinstance(recognizer, Recognizer):
+    if not first.passed or not is_recognizer(recognizer):
         return [first]
     trial = _Trial(recognizer)
     checks = trial.checks()
-    if isinstance(recognizer, WhiteBox):
+    if is_white_box(recognizer):
         checks |= _WhiteTrial(recognizer, trial).checks()
     else:
         checks["black box"] = lambda: _refused(recognizer)
@@ -352,8 +359,8 @@ class _Trial:
 
     def made_again(self, make: Callable[[], object]) -> str:
         other = make()
-        _need(isinstance(other, Recognizer), f"it is a {type(other).__name__} the second time")
-        assert isinstance(other, Recognizer)
+        _need(is_recognizer(other), f"it is a {type(other).__name__} the second time")
+        assert is_recognizer(other)
         same = other.fingerprint == self.recognizer.fingerprint
         _need(same, "its fingerprint differs from the first one's: are its weights random?")
         _need_equal(other.embed(self.frames.copy()), self.embeddings, "its embeddings differ")

@@ -37,7 +37,7 @@ from facefocus.locations import (
     search_dirs,
     store_dir,
 )
-from facefocus.models.recognizer import WhiteBox
+from facefocus.models.recognizer import is_white_box
 from facefocus.notices import notice
 from facefocus.progress import Progress, silent
 from facefocus.provenance import environment, now
@@ -319,7 +319,7 @@ def describe(session: Session) -> dict[str, Any]:
                 "fingerprint": one.fingerprint,
                 "precision": getattr(one, "precision", "float32"),
                 "forward": forward_of(one),
-                "gradients": gradients_of(one) if isinstance(one, WhiteBox) else None,
+                "gradients": gradients_of(one) if is_white_box(one) else None,
             }
             for name, one in session.recognizers.items()
         },

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from facefocus.errors import UserError
 from facefocus.models import zoo
 from facefocus.models.preprocessing import from_mapping
-from facefocus.models.recognizer import TorchRecognizer, WhiteBox, white_box
+from facefocus.models.recognizer import TorchRecognizer, is_white_box, white_box
 from facefocus.models.sources import OwnCode
 from facefocus.registry import Registry
 from tests.models import nets
@@ -128,7 +128,7 @@ def test_a_function_that_makes_a_network(
 ) -> None:
     recognizer = zoo.load(f"{factory}:{name}", reading)
     assert recognizer.name == f"mine.{name}"
-    assert isinstance(recognizer, WhiteBox)
+    assert is_white_box(recognizer)
     assert isinstance(recognizer.module, nn.Module)
     assert not recognizer.module.training
     assert np.array_equal(recognizer.embed(frames()), reference().embed(frames()))

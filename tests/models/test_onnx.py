@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from facefocus.errors import UserError
 from facefocus.models import zoo
-from facefocus.models.recognizer import Recognizer, WhiteBox, white_box
+from facefocus.models.recognizer import is_recognizer, is_white_box, white_box
 
 pytest.importorskip("onnxruntime")
 
@@ -67,8 +67,8 @@ def test_embeddings_are_the_models_own(tmp_path: Path, batch: int | str) -> None
 
 def test_it_is_a_black_box(tmp_path: Path) -> None:
     recognizer = zoo.load(str(model(tmp_path / "linear.onnx")), READING)
-    assert isinstance(recognizer, Recognizer)
-    assert not isinstance(recognizer, WhiteBox)
+    assert is_recognizer(recognizer)
+    assert not is_white_box(recognizer)
     with pytest.raises(UserError, match="'linear' is a black box: it gives embeddings only"):
         white_box(recognizer, "the method 'gradcam'")
 
@@ -300,7 +300,7 @@ def test_a_converted_model_is_a_white_box_with_the_same_embeddings(
     path = model(tmp_path / "linear.onnx")
     monkeypatch.setitem(sys.modules, "onnx2torch", Converter("onnx2torch"))
     converted = zoo.load(f"onnx2torch:{path}", READING)
-    assert isinstance(converted, WhiteBox) and len(converted.layers().calls) == 1
+    assert is_white_box(converted) and len(converted.layers().calls) == 1
     black = zoo.load(str(path), READING)
     np.testing.assert_allclose(converted.embed(frames(5)), black.embed(frames(5)), atol=1e-5)
     assert converted.fingerprint != black.fingerprint

@@ -17,10 +17,10 @@ from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.probe import probe_code, probe_frames
 from facefocus.models.recognizer import (
     CHUNK,
-    Recognizer,
     TorchRecognizer,
-    WhiteBox,
     check_frames,
+    is_recognizer,
+    is_white_box,
     white_box,
 )
 from tests.models import nets
@@ -325,11 +325,21 @@ def test_compiled_modules_show_their_layers_and_gradients(make: Callable[[], nn.
             torch.testing.assert_close(a.gradients(directions), b.gradients(directions))
 
 
+def test_asking_what_a_recognizer_is_runs_nothing_of_it() -> None:
+    class Broken(BlackBox):
+        @property
+        def fingerprint(self) -> str:  # type: ignore[override]
+            raise AssertionError("a fingerprint was taken")
+
+    assert is_recognizer(Broken()) and not is_white_box(Broken())
+    assert not is_recognizer(Broken)
+
+
 def test_black_boxes_are_told_from_white_ones() -> None:
     white, black = recognizer(), BlackBox()
-    assert isinstance(white, WhiteBox)
-    assert isinstance(black, Recognizer)
-    assert not isinstance(black, WhiteBox)
+    assert is_white_box(white)
+    assert is_recognizer(black)
+    assert not is_white_box(black)
     assert white_box(white, "anything") is white
     with pytest.raises(UserError, match=r"'oracle' is a black box.*the method 'gradcam' needs"):
         white_box(black, "the method 'gradcam'")

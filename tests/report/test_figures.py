@@ -67,6 +67,35 @@ def test_budget_curves_draw_the_means_of_each_layer(summary: pl.DataFrame) -> No
     assert any(np.isclose(band.min(), min(expected["rate_low"].to_list())) for band in bands)
 
 
+def test_a_series_has_the_same_dashes_in_every_panel_and_in_the_legend() -> None:
+    shown = {"N": ("positive", "negative"), "1": ("negative",)}
+    rows = [row(layer=layer, layer_calls={"N": "48", "1": "1"}[layer], evidence=evidence,
+                budget=budget)
+            for layer, kinds in shown.items() for evidence in kinds
+            for budget in (0.01, 0.03)]  # fmt: skip
+    figure = figures.budget_curves(summarize(table(rows)), width=11.0)
+    drawn: dict[str, set[str]] = {}
+    for axis in figure.axes:
+        for line in axis.lines:
+            drawn.setdefault(str(line.get_label()), set()).add(str(line._dash_pattern))  # type: ignore[attr-defined]
+    (names,) = figure.legends
+    handles = {
+        text.get_text(): str(line._dash_pattern)  # type: ignore[attr-defined]
+        for text, line in zip(names.get_texts(), names.get_lines(), strict=True)
+    }
+    series = [label for label in drawn if label in handles and label.startswith("grad-cam")]
+    assert len(series) == 2
+    assert all(drawn[label] == {handles[label]} for label in series)
+    assert handles[series[0]] != handles[series[1]]
+
+
+def test_a_label_is_cut_between_words_only() -> None:
+    assert figures.folded("layer-cam occlusion-gradient-of-somebody", 12).split("\n") == [
+        "layer-cam", "occlusion-gradient-of-somebody",
+    ]  # fmt: skip
+    assert figures.folded("one two three four five six seven", 9) == "one two\nthree\nfour..."
+
+
 def test_narrow_curves_stand_one_above_the_other(summary: pl.DataFrame) -> None:
     figure = figures.budget_curves(summary.filter(pl.col("fill") == "black"), width=3.6)
     columns = {round(axis.get_position().x0, 6) for axis in figure.axes}

@@ -13,7 +13,7 @@ from facefocus.errors import UserError, did_you_mean, one_line
 from facefocus.models.archive import load_archive
 from facefocus.models.calls import refuse_script
 from facefocus.models.preprocessing import Preprocessing, own_reading, scale_doubt
-from facefocus.models.recognizer import CHUNK, Recognizer, TorchRecognizer
+from facefocus.models.recognizer import CHUNK, TorchRecognizer, is_recognizer
 from facefocus.models.sources import OwnCode, own_code, sha256
 from facefocus.models.whole import WholeRecognizer, whole
 from facefocus.notices import notice
@@ -73,14 +73,12 @@ def _recognizer(
     spec: str,
     preprocessing: Preprocessing | None,
 ) -> TorchRecognizer | WholeRecognizer:
-    # In this order: to ask whether it is any recognizer would take the fingerprint of this one.
-    ready = isinstance(made, TorchRecognizer)
-    if (ready or isinstance(made, Recognizer)) and preprocessing is not None:
+    if is_recognizer(made) and preprocessing is not None:
         raise UserError(f"The preprocessing of '{spec}' is its own and cannot be given.")
     if isinstance(made, TorchRecognizer):
         made.run_in(code.visible)
         return made
-    if isinstance(made, Recognizer):
+    if is_recognizer(made):
         return whole(made, code.visible)
     if not callable(made):
         raise UserError(f"'{spec}' must return a network. Got {type(made).__name__}.")

@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import nullcontext
 from functools import cached_property
 from importlib.util import find_spec
-from typing import Protocol, runtime_checkable
+from inspect import getattr_static
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
@@ -86,6 +87,22 @@ class WhiteBox(Recognizer, Protocol):
         ...
 
 
+def is_recognizer(made: object) -> TypeGuard[Recognizer]:
+    """Whether an object has what a `Recognizer` has. Nothing of it is evaluated."""
+    return not isinstance(made, type) and _has(made, ("name", "fingerprint", "embed"))
+
+
+def is_white_box(made: object) -> TypeGuard[WhiteBox]:
+    """Whether a recognizer has what a `WhiteBox` has besides. Nothing of it is evaluated."""
+    shown = ("module", "preprocessing", "embed_reference", "layers", "capture")
+    return is_recognizer(made) and _has(made, shown)
+
+
+def _has(made: object, names: Iterable[str]) -> bool:
+    # `hasattr` would evaluate properties, and a fingerprint takes a forward pass.
+    return all(getattr_static(made, name, None) is not None for name in names)
+
+
 def white_box(recognizer: Recognizer, purpose: str) -> WhiteBox:
     """The recognizer as a white box.
 
@@ -96,7 +113,7 @@ def white_box(recognizer: Recognizer, purpose: str) -> WhiteBox:
     Raises:
         UserError: It only embeds.
     """
-    if isinstance(recognizer, WhiteBox):
+    if is_white_box(recognizer):
         return recognizer
     converts = find_spec("onnx2torch") is not None
     raise UserError(

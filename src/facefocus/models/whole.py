@@ -17,7 +17,7 @@ from facefocus.models.layers import LayerTable
 from facefocus.models.outputs import Adapted, Around
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.probe import probe_code, probe_frames
-from facefocus.models.recognizer import Recognizer, WhiteBox, check_finite
+from facefocus.models.recognizer import Recognizer, WhiteBox, check_finite, is_white_box
 from facefocus.models.sources import digest_of, sources_of
 
 
@@ -119,4 +119,4 @@ class WholeWhiteBox(WholeRecognizer):
 
 def whole(made: Recognizer, around: Around = nullcontext) -> WholeRecognizer:
     """Any recognizer as a `WholeRecognizer`; a white box stays one."""
-    return (WholeWhiteBox if isinstance(made, WhiteBox) else WholeRecognizer)(made, around)
+    return (WholeWhiteBox if is_white_box(made) else WholeRecognizer)(made, around)

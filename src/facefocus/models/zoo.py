@@ -29,7 +29,7 @@ from facefocus.models.preprocessing import (
     own_reading,
     read_beside,
 )
-from facefocus.models.recognizer import Recognizer, TorchRecognizer, white_box
+from facefocus.models.recognizer import Recognizer, TorchRecognizer, is_recognizer, white_box
 from facefocus.models.weights import fitting, is_weights, load_into, read_weights
 from facefocus.models.whole import whole
 from facefocus.registry import Registry
@@ -391,11 +391,9 @@ def uninitialized(make: Callable[[], nn.Module]) -> nn.Module:
 
 def _load_plugin(name: str) -> Recognizer:
     plugin: object = PLUGINS[name]
-    # A class has the attributes of a recognizer too, but is none yet.
-    ready = isinstance(plugin, Recognizer) and not isinstance(plugin, type)
     with blaming_own_code():
-        made = plugin if ready else cast(Callable[[], Recognizer], plugin)()
-    found = made if isinstance(made, TorchRecognizer) else whole(cast(Recognizer, made))
+        made = plugin if is_recognizer(plugin) else cast(Callable[[], Recognizer], plugin)()
+    found = made if isinstance(made, TorchRecognizer) else whole(made)
     found.look()
     return found
 

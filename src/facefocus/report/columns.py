@@ -276,6 +276,11 @@ def layer_order(row: Row) -> float:
     return float(first) if first.isdigit() else -1.0
 
 
+def layer_depth(row: Row) -> tuple[bool, float]:
+    """Sorts layers from shallow to deep, groups of layers last."""
+    return "," in str(row["layer_calls"] or ""), layer_order(row)
+
+
 def ordered(summary: pl.DataFrame) -> list[Row]:
     """The rows by recognizer, budget and fill; within these by `standing`."""
 

@@ -28,7 +28,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from matplotlib.transforms import Affine2D
 
 from facefocus.evaluation.transfer import Transfer
-from facefocus.report.columns import layer_order, place_label, series_label, standing, varying
+from facefocus.report.columns import layer_depth, place_label, series_label, standing, varying
 from facefocus.report.summary import COMPETES, Row
 from facefocus.seeds import generator
 from facefocus.text import number, percent
@@ -119,6 +119,7 @@ def budget_curves(summary: pl.DataFrame, *, width: float) -> Figure:
     panels = _layers(summary.filter(COMPETES)) or [summary.clear()]
     names = varying(summary)
     look = looks(summary["method"])
+    dash = _dashes(summary, names)
     across = max(1, min(len(panels), int(width // 3.2)))
     down = -(-len(panels) // across)
     figure = Figure(figsize=(width, 0.55 + 2.5 * down), layout="constrained")
@@ -126,7 +127,7 @@ def budget_curves(summary: pl.DataFrame, *, width: float) -> Figure:
     handles: dict[str, Line2D] = {}
     for axis, rows in zip(axes, panels, strict=False):
         for part in (controls, rows):
-            handles.update(_curves(axis, part, names, look))
+            handles.update(_curves(axis, part, names, look, dash))
         handles["clean"] = _clean_line(axis, summary)
         axis.set_title(folded(_layer_title(rows), 40) if rows.height else "")
         axis.set_ylim(top=1.01)
@@ -142,12 +143,7 @@ def budget_curves(summary: pl.DataFrame, *, width: float) -> Figure:
 def _layers(rows: pl.DataFrame) -> list[pl.DataFrame]:
     """The rows of each layer, shallow to deep, those without a layer first, groups last."""
     parts = rows.partition_by("layer", maintain_order=True)
-
-    def depth(part: pl.DataFrame) -> tuple[bool, float]:
-        row = part.row(0, named=True)
-        return "," in str(row["layer_calls"] or ""), layer_order(row)
-
-    return sorted(parts, key=depth)
+    return sorted(parts, key=lambda part: layer_depth(part.row(0, named=True)))
 
 
 def _layer_title(rows: pl.DataFrame) -> str:
@@ -161,29 +157,43 @@ def _layer_title(rows: pl.DataFrame) -> str:
 
 
 def _curves(
-    axis: Axes, rows: pl.DataFrame, names: Sequence[str], look: dict[str, tuple[str, str]]
+    axis: Axes,
+    rows: pl.DataFrame,
+    names: Sequence[str],
+    look: dict[str, tuple[str, str]],
+    dash: dict[str, Any],
 ) -> dict[str, Line2D]:
-    """Draw one line per series; two series of one method differ by their dashes."""
+    """Draw one line per series."""
     series: dict[str, list[Row]] = {}
     for row in rows.sort("budget").iter_rows(named=True):
         if row["rate"] is not None:
             series.setdefault(series_label(row, names), []).append(row)
-    used: dict[str, int] = {}
     handles = {}
     for label, points in series.items():
-        method = points[0]["method"]
-        color, marker = look[method]
-        dash = DASHES[used.get(method, 0) % len(DASHES)]
-        used[method] = used.get(method, 0) + 1
+        color, marker = look[points[0]["method"]]
         x = [100 * point["budget"] for point in points]
         low, high = ([_end(point, side) for point in points] for side in ("low", "high"))
         if len(series) <= BANDS:
             axis.fill_between(x, low, high, color=color, alpha=0.14, linewidth=0)
         (handles[label],) = axis.plot(
             x, [point["rate"] for point in points], color=color, marker=marker, markersize=5,
-            linestyle=dash, label=label,
+            linestyle=dash[label], label=label,
         )  # fmt: skip
     return handles
+
+
+def _dashes(rows: pl.DataFrame, names: Sequence[str]) -> dict[str, Any]:
+    """The dashes of every series, the same in all panels; those of one method differ."""
+    series: dict[str, list[str]] = {}
+    for row in rows.iter_rows(named=True):
+        labels = series.setdefault(row["method"], [])
+        if (label := series_label(row, names)) not in labels:
+            labels.append(label)
+    return {
+        label: DASHES[index % len(DASHES)]
+        for labels in series.values()
+        for index, label in enumerate(labels)
+    }
 
 
 def _end(row: Row, side: str) -> float:
@@ -210,12 +220,12 @@ def legend(figure: Figure, handles: dict[str, Line2D], width: float) -> None:
     """A legend above the axes; the figure grows by its lines after the first."""
     labels = [folded(label, 40) for label in handles]
     longest = max((len(line) for label in labels for line in label.split("\n")), default=1)
-    across = max(1, min(len(handles), int(width / (0.55 + 0.075 * longest))))
+    across = max(1, min(len(handles), int(width / (0.7 + 0.075 * longest))))
     tall = max((label.count("\n") + 1 for label in labels), default=1)
     lines = -(-len(labels) // across) * tall
     figure.set_figheight(figure.get_figheight() + 0.2 * (lines - 1))
     figure.legend(
-        handles.values(), labels, loc="outside upper left", ncols=across, handlelength=2.4,
+        handles.values(), labels, loc="outside upper left", ncols=across, handlelength=3.6,
         columnspacing=1.6,
     )  # fmt: skip
 
@@ -288,8 +298,14 @@ def _cell_text(row: Row | None) -> str:
 
 
 def folded(label: str, limit: int, *, lines: int = 3) -> str:
-    """A label on a few lines of at most `limit` characters, cut where longer."""
-    return textwrap.fill(label, limit, max_lines=lines, placeholder="...", break_on_hyphens=False)
+    """A label on a few lines of at most `limit` characters, cut after a word where longer.
+
+    A word longer than a line keeps its line: half a name is no name.
+    """
+    return textwrap.fill(
+        label, limit, max_lines=lines, placeholder="...",
+        break_on_hyphens=False, break_long_words=False,
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------- intervals

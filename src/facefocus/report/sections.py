@@ -29,6 +29,7 @@ from facefocus.report.columns import (
     columns,
     comparison_columns,
     figure_columns,
+    layer_depth,
     leaderboard_columns,
     leading,
     measured,
@@ -87,7 +88,7 @@ def experiment(report: Report) -> Section | None:
         "Recognizers attacked": _listed(rows["target"]),
         "Maps from": _listed(rows["source"].drop_nulls()) or NOTHING,
         "Methods": _listed(rows["method"]),
-        "Layers": _listed(rows["layer"].drop_nulls()) or NOTHING,
+        "Layers": ", ".join(_layers(rows)) or NOTHING,
         "Budgets": ", ".join(budget_text(one) for one in rows["budget"].unique().sort()),
         "Fills": _listed(rows["fill"]),
         "Compared with": _listed(rows["compare"]),
@@ -109,6 +110,12 @@ def experiment(report: Report) -> Section | None:
 
 def _listed(values: pl.Series) -> str:
     return ", ".join(map(str, values.unique(maintain_order=True)))
+
+
+def _layers(rows: pl.DataFrame) -> list[str]:
+    """The layers of the rows, shallow to deep; groups of layers last."""
+    named = rows.filter(pl.col("layer").is_not_null()).to_dicts()
+    return list(dict.fromkeys(row["layer"] for row in sorted(named, key=layer_depth)))
 
 
 def audit(report: Report) -> Section | None:
