@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-export FACEFOCUS_DATA ?= $(wildcard ../shared/data)
+# Absolute: tests change the folder they run in.
+export FACEFOCUS_DATA ?= $(abspath $(wildcard ../shared/data))
 ifeq ($(strip $(FACEFOCUS_DATA)),)
 unexport FACEFOCUS_DATA
 endif

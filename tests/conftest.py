@@ -14,6 +14,10 @@ import pytest
 # Tiny tensors on many threads spend their time waiting; tests of thread counts set their own.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Tests change the folder they run in.
+if os.environ.get("FACEFOCUS_DATA"):
+    os.environ["FACEFOCUS_DATA"] = str(Path(os.environ["FACEFOCUS_DATA"]).resolve())
+
 # The store that runs share: never the user's.
 os.environ["FACEFOCUS_STORE"] = tempfile.mkdtemp(prefix="facefocus-store-")
 

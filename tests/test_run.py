@@ -186,7 +186,7 @@ def test_workers_say_how_far_they_are_inside_a_task(
     painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reports = get_context("spawn").Queue()
-    monkeypatch.setattr(run_module, "PAUSE", 0.0)
+    monkeypatch.setattr(run_module, "PAUSE", 0.002)
     monkeypatch.setattr(run_module, "_reports", reports)
     session = open_small(painted, tmp_path)
     said: dict[str, list[tuple[int, int]]] = defaultdict(list)

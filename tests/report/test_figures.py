@@ -89,9 +89,10 @@ def test_a_series_has_the_same_dashes_in_every_panel_and_in_the_legend() -> None
     assert handles[series[0]] != handles[series[1]]
 
 
-def test_a_label_is_cut_between_words_only() -> None:
-    assert figures.folded("layer-cam occlusion-gradient-of-somebody", 12).split("\n") == [
-        "layer-cam", "occlusion-gradient-of-somebody",
+def test_a_label_is_broken_between_words_or_after_a_hyphen() -> None:
+    assert figures.folded("layer-cam of-somebody", 20) == "layer-cam\nof-somebody"
+    assert figures.folded("layer-cam occlusion-gradient", 12).split("\n") == [
+        "layer-cam", "occlusion-", "gradient",
     ]  # fmt: skip
     assert figures.folded("one two three four five six seven", 9) == "one two\nthree\nfour..."
 

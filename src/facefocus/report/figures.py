@@ -298,14 +298,12 @@ def _cell_text(row: Row | None) -> str:
 
 
 def folded(label: str, limit: int, *, lines: int = 3) -> str:
-    """A label on a few lines of at most `limit` characters, cut after a word where longer.
+    """A label on a few lines of at most `limit` characters, cut where longer.
 
-    A word longer than a line keeps its line: half a name is no name.
+    A word that is longer than a line is broken after a hyphen, and within only if it has none.
     """
-    return textwrap.fill(
-        label, limit, max_lines=lines, placeholder="...",
-        break_on_hyphens=False, break_long_words=False,
-    )  # fmt: skip
+    long = any(len(word) > limit for word in label.split())
+    return textwrap.fill(label, limit, max_lines=lines, placeholder="...", break_on_hyphens=long)
 
 
 # ---------------------------------------------------------------------------- intervals
