@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from facefocus.locations import run_folders
+from facefocus.benchmark.run import open_run
+from facefocus.benchmark.session import Session, is_degenerate
+from facefocus.core.locations import run_folders
+from facefocus.core.seeds import generator
 from facefocus.occlusion.masks import mask_of
-from facefocus.seeds import generator
-from facefocus.session import Session, is_degenerate
-from facefocus.workflow import open_run
 
 #: Largest difference of a mean recognition rate, and of map values that count as tied.
 RATE, TIE = 0.002, 1e-5

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from facefocus.experiment import parse_experiment
+from facefocus.benchmark.execute import execute
+from facefocus.benchmark.experiment import parse_experiment
+from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.faces.faceset import IndexRow, write_faceset
-from facefocus.run import execute
-from facefocus.session import Session, SessionSpec
 
 #: Seconds between two looks at the memory.
 LOOK = 0.02

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facefocus.faces.synthetic import render_many
+from facefocus.faces.sources.synthetic import render_many
 from facefocus.models.backends import accelerate
 from facefocus.models.layers import placement
 from facefocus.models.recognizer import TorchRecognizer

@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from benchmarks import workloads
-from facefocus.files import write_atomically
+from facefocus.core.files import write_atomically
 
 Row = dict[str, Any]
 

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from facefocus.files import write_atomically
-from facefocus.provenance import environment, now
+from facefocus.core.files import write_atomically
+from facefocus.core.provenance import environment, now
 
 
 class Results:

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from facefocus.faces.synthetic import render
+from facefocus.faces.sources.synthetic import render
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.zoo import describe
 from facefocus.occlusion.masks import pixel_count, top_pixels

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from facefocus.core.seeds import generator
 from facefocus.faces.faceset import IndexRow, PairList, write_faceset
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import TorchRecognizer
-from facefocus.seeds import generator
 
 #: Photos of each person: blocks and chunks then hold people of unlike sizes.
 PHOTOS = (2, 3, 5, 2, 4, 3, 2, 2, 3, 6, 2, 3, 4, 2, 2, 3, 2, 5)

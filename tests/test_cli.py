@@ -340,7 +340,7 @@ def test_photographs_are_prepared(
         seen.append((given, options))
         return Report()
 
-    monkeypatch.setattr("facefocus.faces." + function.replace(":", "."), record)
+    monkeypatch.setattr("facefocus.faces.sources." + function.replace(":", "."), record)
     done = command(*arguments.split())
     assert (done.code, done.out) == (0, "done\n")
     given, options = seen[0]

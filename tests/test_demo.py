@@ -16,19 +16,19 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from facefocus import demo as demo_module
-from facefocus import session as session_module
-from facefocus import workflow
+from facefocus.analysis.summary import summarize
+from facefocus.benchmark import run as workflow
+from facefocus.benchmark import session as session_module
+from facefocus.benchmark.experiment import load_variants
+from facefocus.benchmark.run import open_or_make_faceset, run_experiment, run_status
 from facefocus.cli import main
-from facefocus.demo import outcome, run_demo
-from facefocus.errors import UserError
-from facefocus.experiment import load_variants
+from facefocus.core.errors import UserError
 from facefocus.faces.faceset import open_faceset
-from facefocus.faces.synthetic import read_truth
+from facefocus.faces.sources.synthetic import read_truth
 from facefocus.models import zoo
-from facefocus.report.summary import summarize
+from facefocus.planted import demo as demo_module
+from facefocus.planted.demo import outcome, run_demo
 from facefocus.report.truth import truth_summary
-from facefocus.workflow import open_or_make_faceset, run_experiment, run_status
 from tests.small import tiny_recognizer
 
 SMALL = {"identities": 3, "photos": 3, "seed": 112}
@@ -46,7 +46,7 @@ def small() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package's own demo with fewer people, masks and layers."""
-    text = (files("facefocus") / "experiments" / "demo.toml").read_text("utf-8")
+    text = (files("facefocus.planted") / "experiments" / "demo.toml").read_text("utf-8")
     for pattern, small_ in (
         (r"identities = \d+", "identities = 2"),
         (r"max_images = \d+", "max_images = 2"),
@@ -89,7 +89,9 @@ def done(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_packages_demo_names_embedded_recognizers_and_is_the_one_beside_the_experiments() -> (
     None
 ):
-    name, experiments = load_variants(Path(str(files("facefocus") / "experiments" / "demo.toml")))
+    name, experiments = load_variants(
+        Path(str(files("facefocus.planted") / "experiments" / "demo.toml"))
+    )
     assert name == "demo" and set(experiments) == {"eyes", "all"}
     for world, experiment in experiments.items():
         assert experiment.faces.set == f"synthetic-{world}"
@@ -98,7 +100,7 @@ def test_the_packages_demo_names_embedded_recognizers_and_is_the_one_beside_the_
     assert len(experiments["all"].recognizers.source) == 3
     methods = {one for part in experiments["eyes"].saliency for one in part.method}
     assert methods >= {"grad-cam", "grad-cam++", "layer-cam", "s-rise", "corr-rise"}
-    shipped = (files("facefocus") / "experiments" / "demo.toml").read_text("utf-8")
+    shipped = (files("facefocus.planted") / "experiments" / "demo.toml").read_text("utf-8")
     assert Path("experiments/demo.toml").read_text(encoding="utf-8") == shipped
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from facefocus import doctor
-from facefocus.doctor import examine, report_lines
-from facefocus.errors import UserError
+from facefocus.benchmark import doctor
+from facefocus.benchmark.doctor import examine, report_lines
+from facefocus.core.errors import UserError
 from facefocus.models import backends
 from tests.small import tiny_recognizer
 

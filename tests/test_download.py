@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facefocus import download
-from facefocus.download import RemoteFile, fetch_file
-from facefocus.errors import UserError
+from facefocus.core import download
+from facefocus.core.download import RemoteFile, fetch_file
+from facefocus.core.errors import UserError
 from tests.faces.pictures import contents
 from tests.server import Serve, Site, serving
 
@@ -254,6 +254,6 @@ def test_a_full_disk(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("facefocus.download.os.fsync", full)
+    monkeypatch.setattr("facefocus.core.download.os.fsync", full)
     with pytest.raises(UserError, match=r"Cannot write '.*x.tgz': No space left on device"):
         fetch_file(remote(serve(Site({"/x": DATA}))), tmp_path)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facefocus.catalog import card_lines
 from facefocus.evaluation.verification import pair_scores, sample_pairs, tmr_at_fmr
-from facefocus.faces.synthetic import WORLDS, render_many
+from facefocus.faces.sources.synthetic import WORLDS, render_many
 from facefocus.models import zoo
+from facefocus.models.catalog import card_lines
 from facefocus.models.recognizer import TorchRecognizer
-from facefocus.models.sources import sha256
-from facefocus.planted import CHANCE, KEPT
-from facefocus.training.recipe import load_recipe
+from facefocus.models.user_code import sha256
+from facefocus.planted.reliance import CHANCE, KEPT
+from facefocus.planted.train.recipe import load_recipe
 
 NAMES = zoo.embedded()
 
@@ -36,7 +36,7 @@ def test_they_load_offline_from_the_package_alone(
 ) -> None:
     monkeypatch.delenv("FACEFOCUS_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("facefocus.locations.cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr("facefocus.core.locations.cache_dir", lambda: tmp_path / "cache")
     for name in NAMES:
         recognizer = zoo.load(name)
         assert isinstance(recognizer, TorchRecognizer)

@@ -15,17 +15,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from facefocus import estimate as estimate_module
-from facefocus import run as run_module
-from facefocus import session as session_module
+from facefocus.benchmark import cost as estimate_module
+from facefocus.benchmark import execute as run_module
+from facefocus.benchmark import session as session_module
+from facefocus.benchmark.cost import Passes, estimate, estimate_lines
+from facefocus.benchmark.execute import execute
+from facefocus.benchmark.experiment import parse_experiment
+from facefocus.benchmark.session import Session, SessionSpec
+from facefocus.benchmark.tasks import stage_of
 from facefocus.cli import main
-from facefocus.estimate import Passes, estimate, estimate_lines
-from facefocus.experiment import parse_experiment
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.zoo import load as zoo_load
-from facefocus.run import execute
-from facefocus.session import Session, SessionSpec
-from facefocus.tasks import stage_of
 from tests.small import PHOTOS, paint_faceset, tiny_recognizer
 
 PAIRS = sum(photos * (photos - 1) for photos in PHOTOS)

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from facefocus.errors import UserError
-from facefocus.experiment import (
+from facefocus.benchmark.experiment import (
     Experiment,
     _sections,
     load_experiment,
     load_variants,
     parse_experiment,
 )
+from facefocus.core.errors import UserError
 from facefocus.models.preprocessing import read_beside
-from facefocus.study import run_study
-from facefocus.training.recipe import load_recipe
+from facefocus.paper.study import run_study
+from facefocus.planted.train.recipe import load_recipe
 
 MINIMAL: dict[str, Any] = {
     "name": "x",

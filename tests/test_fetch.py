@@ -15,11 +15,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from facefocus import fetch as fetching
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.faces import detect
-from facefocus.faces import fetch as faces
+from facefocus.faces import downloads as faces
 from facefocus.faces.align import ARCFACE_TEMPLATE
+from facefocus.models import fetch as fetching
 from facefocus.models import zoo
 from tests.conftest import Command
 from tests.faces.pictures import archive, encoded

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from facefocus.faces.cross import prepare_cplfw
-from facefocus.faces.folder import prepare_folder
-from facefocus.faces.lfw import prepare_lfw
-from facefocus.pairwise import pair_level
-from facefocus.sanity import randomized_maps
-from facefocus.verify import verify_recognizer
-from facefocus.workflow import find_faceset, open_run, run_experiment, run_status
+from facefocus.benchmark.pairs import pair_level
+from facefocus.benchmark.run import find_faceset, open_run, run_experiment, run_status
+from facefocus.benchmark.sanity import randomized_maps
+from facefocus.benchmark.verify import verify_recognizer
+from facefocus.faces.sources.cross import prepare_cplfw
+from facefocus.faces.sources.folder import prepare_folder
+from facefocus.faces.sources.lfw import prepare_lfw
 from tests.small import paint_faceset
 
 MODEL = """
@@ -77,7 +77,7 @@ def test_paths_may_be_text_everywhere(work: Path) -> None:
 
 
 CALL = """
-from facefocus.workflow import run_experiment
+from facefocus.benchmark.run import run_experiment
 print(run_experiment("small.toml", out="run", backend="torch", workers=2))
 """
 
@@ -92,8 +92,8 @@ def test_workers_start_from_a_program_that_is_no_file(work: Path) -> None:
 
 def test_a_script_that_its_workers_cannot_import_says_what_to_do(work: Path) -> None:
     (work / "script.py").write_text(
-        "from facefocus.errors import UserError\n"
-        "from facefocus.workflow import run_experiment\n"
+        "from facefocus.core.errors import UserError\n"
+        "from facefocus.benchmark.run import run_experiment\n"
         "try:\n"
         "    run_experiment('small.toml', out='run', backend='torch', workers=2)\n"
         "except UserError as error:\n"

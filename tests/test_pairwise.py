@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from facefocus import pairwise, verify
-from facefocus.errors import UserError
+from facefocus.benchmark import pairs as pairwise
+from facefocus.benchmark import verify
+from facefocus.benchmark.pairs import as_json, pair_level, report_lines
+from facefocus.core.errors import UserError
 from facefocus.faces.faceset import IndexRow, PairList, write_faceset
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import Recognizer, TorchRecognizer
-from facefocus.pairwise import as_json, pair_level, report_lines
 from facefocus.saliency.identity import minmax_normalize
 from facefocus.saliency.methods import METHODS, GradientMethod, PerturbationMethod, Preset
 from facefocus.saliency.objectives import parse_objective

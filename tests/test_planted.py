@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from facefocus import planted
-from facefocus.errors import UserError
-from facefocus.faces.synthetic import decoys, render, render_many
-from facefocus.faces.synthetic import planted as parts_of
+from facefocus.core.errors import UserError
+from facefocus.faces.sources.synthetic import decoys, render, render_many
+from facefocus.faces.sources.synthetic import planted as parts_of
+from facefocus.planted import reliance as planted
 
 
 @dataclass
@@ -129,7 +129,7 @@ def test_lines_and_record_say_the_same() -> None:
 
 def test_drawn_people_are_unseen_by_every_embedded_recognizer() -> None:
     from facefocus.models import zoo
-    from facefocus.training.recipe import load_recipe
+    from facefocus.planted.train.recipe import load_recipe
 
     for name in zoo.embedded():
         assert load_recipe(name).faces.seed != planted.SEED

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from facefocus.cli import main
-from facefocus.locations import expanded, located, private, relative
+from facefocus.core.locations import expanded, located, private, relative
 from facefocus.report import figures
 from tests.small import paint_faceset
 

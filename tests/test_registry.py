@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from facefocus.errors import UserError
-from facefocus.registry import Registry
+from facefocus.core.errors import UserError
+from facefocus.core.registry import Registry
 from facefocus.saliency.methods import GradientMethod
 
 

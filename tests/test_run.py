@@ -15,22 +15,22 @@ import polars as pl
 import pytest
 import torch
 
-from facefocus import run as run_module
-from facefocus import session as session_module
-from facefocus.errors import UserError
+from facefocus.benchmark import execute as run_module
+from facefocus.benchmark import session as session_module
+from facefocus.benchmark.collect import write_run
+from facefocus.benchmark.execute import execute
+from facefocus.benchmark.experiment import parse_experiment
+from facefocus.benchmark.run import run_status
+from facefocus.benchmark.session import Session, SessionSpec
+from facefocus.benchmark.tasks import STAGES, ScoreTask
+from facefocus.core.errors import UserError
+from facefocus.core.seeds import generator
 from facefocus.evaluation.retention import retention
 from facefocus.evaluation.verification import normalize
-from facefocus.experiment import parse_experiment
 from facefocus.faces.faceset import open_faceset
 from facefocus.models.recognizer import Recognizer
-from facefocus.results import write_run
-from facefocus.run import execute
 from facefocus.saliency.identity import cam_identity_maps
 from facefocus.saliency.streams import CamConfig
-from facefocus.seeds import generator
-from facefocus.session import Session, SessionSpec
-from facefocus.tasks import STAGES, ScoreTask
-from facefocus.workflow import run_status
 from tests.small import PHOTOS, TinyNet, paint_faceset, tiny_recognizer
 
 EXPERIMENT: dict[str, Any] = {

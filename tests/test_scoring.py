@@ -9,19 +9,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facefocus import session as session_module
-from facefocus.errors import UserError
+from facefocus.analysis.summary import COMPETES, HELDOUT_ORACLE, ORACLE, summarize
+from facefocus.benchmark import session as session_module
+from facefocus.benchmark.collect import write_run
+from facefocus.benchmark.execute import execute
+from facefocus.benchmark.experiment import parse_experiment
+from facefocus.benchmark.session import Session, SessionSpec, is_degenerate
+from facefocus.benchmark.stages.score import bound, scored_masks
+from facefocus.core.errors import UserError
+from facefocus.core.seeds import generator
 from facefocus.evaluation.retention import retention
-from facefocus.experiment import parse_experiment
 from facefocus.faces.faceset import FaceSet, IndexRow, write_faceset
 from facefocus.occlusion.fills import FILLS, fill_rng, occlude
 from facefocus.occlusion.masks import top_pixels
-from facefocus.report.summary import COMPETES, HELDOUT_ORACLE, ORACLE, summarize
-from facefocus.results import write_run
-from facefocus.run import execute
-from facefocus.scoring import bound, scored_masks
-from facefocus.seeds import generator
-from facefocus.session import Session, SessionSpec, is_degenerate
 from tests.small import SIDE, TinyNet, paint_faceset, tiny_recognizer
 
 EXPERIMENT: dict[str, Any] = {

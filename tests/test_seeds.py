@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from facefocus.seeds import generator
+from facefocus.core.seeds import generator
 
 
 def test_a_draw_depends_on_every_part_and_nothing_else() -> None:

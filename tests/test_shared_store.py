@@ -14,17 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facefocus import embedding as embedding_module
-from facefocus import keys as keys_module
-from facefocus import run as run_module
-from facefocus import session as session_module
-from facefocus import verify as verify_module
-from facefocus.locations import store_dir
+from facefocus.benchmark import execute as run_module
+from facefocus.benchmark import keys as keys_module
+from facefocus.benchmark import session as session_module
+from facefocus.benchmark import verify as verify_module
+from facefocus.benchmark.run import open_sessions, run_experiment, run_status
+from facefocus.benchmark.stages import embed as embedding_module
+from facefocus.benchmark.verify import verify_recognizer
+from facefocus.core.locations import store_dir
+from facefocus.core.store import Store
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import TorchRecognizer
-from facefocus.store import Store
-from facefocus.verify import verify_recognizer
-from facefocus.workflow import open_sessions, run_experiment, run_status
 from tests.small import PHOTOS, SIDE, paint_faceset, tiny_recognizer
 
 EXPERIMENT = """
@@ -303,7 +303,7 @@ def test_versions_and_devices_are_in_the_keys_of_all_that_they_change(
         with monkeypatch.context() as patch:
             patch.setattr(place, name, value)
             if name == "libraries":
-                patch.setattr("facefocus.plan.libraries", value)
+                patch.setattr("facefocus.benchmark.plan.libraries", value)
             changed = keys()
         for stage in before:
             untouched = before[stage] & changed[stage]

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facefocus.errors import UserError
-from facefocus.files import OLD, STILL, write_atomically
-from facefocus.store import Missing, Store, content_key
+from facefocus.core.errors import UserError
+from facefocus.core.files import OLD, STILL, write_atomically
+from facefocus.core.store import Missing, Store, content_key
 
 
 def test_a_key_depends_on_every_part_and_not_on_their_order() -> None:

@@ -13,14 +13,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from facefocus.benchmark.experiment import load_experiment, parse_experiment
 from facefocus.cli import main
-from facefocus.errors import UserError
-from facefocus.experiment import load_experiment, parse_experiment
-from facefocus.locations import run_folders
-from facefocus.report.choices import choose
-from facefocus.report.study import write_study_report
+from facefocus.core.errors import UserError
+from facefocus.core.locations import run_folders
+from facefocus.paper.choices import choose
+from facefocus.paper.study import Wanted, run_study, to_toml
+from facefocus.paper.study_page import write_study_report
 from facefocus.report.tables import read_runs
-from facefocus.study import Wanted, run_study, to_toml
 from tests.report.paper_rows import LAYERS, LOSSES, stages
 from tests.small import paint_faceset
 
@@ -189,7 +189,7 @@ def test_the_page_answers_in_the_readers_order_and_links_every_run(
         written.append(run)
         return run / "report" / "index.html"
 
-    monkeypatch.setattr("facefocus.report.study.write_report", note)
+    monkeypatch.setattr("facefocus.paper.study_page.write_report", note)
     # Drawing is tested with the figures; rendering them is most of the time.
     monkeypatch.setattr("facefocus.report.figures.save", lambda figure, path: path.touch())
     page = write_study_report(done)

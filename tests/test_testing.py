@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from facefocus import testing
+from facefocus.core.registry import Registry
 from facefocus.models.capture import Capture
 from facefocus.models.layers import LayerTable
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.occlusion.fills import FILLS
-from facefocus.registry import Registry
 from facefocus.saliency.methods import (
     METHODS,
     Baseline,

@@ -9,8 +9,8 @@ import pytest
 
 import facefocus
 from facefocus.cli import main
-from facefocus.notices import notice
-from facefocus.text import (
+from facefocus.core.notices import notice
+from facefocus.core.text import (
     NOTHING,
     as_html,
     as_markdown,

@@ -13,17 +13,17 @@ import polars as pl
 import pytest
 import torch
 
-from facefocus import pairwise
-from facefocus import session as session_module
-from facefocus import verify as verify_module
-from facefocus.errors import UserError
-from facefocus.experiment import load_variants, parse_experiment
+from facefocus.benchmark import pairs as pairwise
+from facefocus.benchmark import session as session_module
+from facefocus.benchmark import verify as verify_module
+from facefocus.benchmark.experiment import load_variants, parse_experiment
+from facefocus.benchmark.run import open_run, run_experiment, run_status
+from facefocus.benchmark.session import Session, SessionSpec
+from facefocus.benchmark.verify import report_lines, verify_recognizer
+from facefocus.core.errors import UserError
 from facefocus.faces.faceset import IndexRow, PairList, open_faceset, write_faceset
 from facefocus.models.recognizer import Recognizer
-from facefocus.session import Session, SessionSpec
-from facefocus.study import Wanted, run_study
-from facefocus.verify import report_lines, verify_recognizer
-from facefocus.workflow import open_run, run_experiment, run_status
+from facefocus.paper.study import Wanted, run_study
 from tests.small import SIDE, paint_faceset, tiny_recognizer
 
 EXPERIMENT: dict[str, Any] = {
@@ -252,15 +252,15 @@ def test_a_study_leaves_out_errata(
     painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """p00 has two photos: without one of them there are 17 people, not 18."""
-    monkeypatch.setattr("facefocus.plan.errata_names", lambda: ("p00_1",))
-    monkeypatch.setattr("facefocus.study.load", load)
+    monkeypatch.setattr("facefocus.benchmark.plan.errata_names", lambda: ("p00_1",))
+    monkeypatch.setattr("facefocus.paper.study.load", load)
     asked: list[Path] = []
 
     def record(file: Path, **_: Any) -> Path:
         asked.append(file)
         return file.parent
 
-    monkeypatch.setattr("facefocus.study.run_experiment", record)
+    monkeypatch.setattr("facefocus.paper.study.run_experiment", record)
     stage = tmp_path / "stage.toml"
     text = TOML.format(threshold='"eer"\nsplit = ["same", "heldout"]')
     text = text.replace('set = "one"', "exclude_errata = true")

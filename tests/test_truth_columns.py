@@ -10,17 +10,17 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from facefocus import session as session_module
-from facefocus.errors import UserError
-from facefocus.experiment import parse_experiment
+from facefocus.benchmark import session as session_module
+from facefocus.benchmark.collect import TRUTH_SCHEMA, write_run
+from facefocus.benchmark.execute import execute
+from facefocus.benchmark.experiment import parse_experiment
+from facefocus.benchmark.session import Session, SessionSpec
+from facefocus.benchmark.stages.score import scored_masks
+from facefocus.core.errors import UserError
+from facefocus.core.seeds import generator
 from facefocus.faces.faceset import open_faceset
-from facefocus.faces.synthetic import TRUTH, make_faceset, read_truth
+from facefocus.faces.sources.synthetic import TRUTH, make_faceset, read_truth
 from facefocus.occlusion.masks import top_pixels
-from facefocus.results import TRUTH_SCHEMA, write_run
-from facefocus.run import execute
-from facefocus.scoring import scored_masks
-from facefocus.seeds import generator
-from facefocus.session import Session, SessionSpec
 from tests.small import TinyNet, paint_faceset, tiny_recognizer
 
 EXPERIMENT: dict[str, Any] = {

@@ -9,32 +9,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from facefocus.errors import UserError
-    from facefocus.experiment import Experiment, load_experiment
+    from facefocus.benchmark.experiment import Experiment, load_experiment
+    from facefocus.benchmark.run import run_experiment, run_status
+    from facefocus.core.errors import UserError
     from facefocus.faces.faceset import FaceSet, Identity, open_faceset, select_identities
     from facefocus.models.recognizer import Recognizer, WhiteBox
     from facefocus.models.zoo import load as load_recognizer
     from facefocus.occlusion.masks import top_pixels
     from facefocus.saliency.identity import cam_identity_maps
     from facefocus.saliency.methods import METHODS
-    from facefocus.workflow import run_experiment, run_status
 
 __version__ = "0.1.0"
 
 _WHERE = {
-    "Experiment": "facefocus.experiment:Experiment",
+    "Experiment": "facefocus.benchmark.experiment:Experiment",
     "FaceSet": "facefocus.faces.faceset:FaceSet",
     "Identity": "facefocus.faces.faceset:Identity",
     "METHODS": "facefocus.saliency.methods:METHODS",
     "Recognizer": "facefocus.models.recognizer:Recognizer",
-    "UserError": "facefocus.errors:UserError",
+    "UserError": "facefocus.core.errors:UserError",
     "WhiteBox": "facefocus.models.recognizer:WhiteBox",
     "cam_identity_maps": "facefocus.saliency.identity:cam_identity_maps",
-    "load_experiment": "facefocus.experiment:load_experiment",
+    "load_experiment": "facefocus.benchmark.experiment:load_experiment",
     "load_recognizer": "facefocus.models.zoo:load",
     "open_faceset": "facefocus.faces.faceset:open_faceset",
-    "run_experiment": "facefocus.workflow:run_experiment",
-    "run_status": "facefocus.workflow:run_status",
+    "run_experiment": "facefocus.benchmark.run:run_experiment",
+    "run_status": "facefocus.benchmark.run:run_status",
     "select_identities": "facefocus.faces.faceset:select_identities",
     "top_pixels": "facefocus.occlusion.masks:top_pixels",
 }

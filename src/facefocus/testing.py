@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facefocus.errors import UserError, located
-from facefocus.faces.synthetic import render
+from facefocus.core.errors import UserError, located
+from facefocus.core.seeds import generator
+from facefocus.faces.sources.synthetic import render
 from facefocus.models.layers import LayerTable, trace_layers
 from facefocus.models.preprocessing import Preprocessing, scale_doubt
 from facefocus.models.recognizer import (
@@ -42,7 +43,6 @@ from facefocus.saliency.methods import (
     Preset,
 )
 from facefocus.saliency.objectives import parse_objective
-from facefocus.seeds import generator
 
 #: Largest difference, relative to the size of what is compared, that grouping may make.
 TOLERANCE = 1e-5

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 from scipy.optimize import least_squares
 
-from facefocus.evaluation.audit import fit_hidden
-from facefocus.report.published import shipped
+from facefocus.analysis.whole_faces import fit_hidden
+from facefocus.paper.published import shipped
 
 #: Planted shares; the first hides nobody, which is what the origin's convention says.
 PLANTED = np.array([0.0, 0.12, 0.35, 0.6, 0.9])

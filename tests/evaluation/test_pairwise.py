@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facefocus.evaluation import pairwise
-from facefocus.evaluation.pairwise import PairCurves, pair_curves
+from facefocus.evaluation import insertion_deletion as pairwise
+from facefocus.evaluation.insertion_deletion import PairCurves, pair_curves
 
 #: 2 x 5 pixels: one pixel for each step of 10 %.
 SHAPE = (2, 5)

@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from facefocus.errors import UserError
-from facefocus.evaluation.sanity import (
+from facefocus.core.errors import UserError
+from facefocus.evaluation.randomization import (
     impostor_pairs,
     impostor_rates,
     map_rank_correlation,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from facefocus.evaluation.truth import (
+from facefocus.evaluation.localization import (
     best_shares,
     chance,
     mask_shares,

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
 from sklearn.metrics.pairwise import cosine_similarity
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.evaluation.verification import (
     Rule,
     check_rule,

@@ -11,15 +11,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facefocus.errors import UserError
-from facefocus.faces import cross
-from facefocus.faces.cross import (
+from facefocus.core.errors import UserError
+from facefocus.faces.faceset import open_faceset, read_pairs, select_identities
+from facefocus.faces.prepare import PrepareReport
+from facefocus.faces.sources import cross
+from facefocus.faces.sources.cross import (
     CALFW_PAIRS_SHA256,
     prepare_calfw,
     prepare_cplfw,
 )
-from facefocus.faces.faceset import open_faceset, read_pairs, select_identities
-from facefocus.faces.prepare import PrepareReport
 from tests.faces.pictures import archive, contents, encoded, pixels
 
 # Six images of three people; the three odd names are of the kinds that CPLFW has.
@@ -45,7 +45,7 @@ CALFW_PAIRS = (
 def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("FACEFOCUS_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("facefocus.locations.cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr("facefocus.core.locations.cache_dir", lambda: tmp_path / "cache")
 
 
 def cplfw() -> dict[str, bytes]:
@@ -287,7 +287,7 @@ def test_files_too_large_to_hold_are_refused_unread(
     files = cplfw()
     limit = max(len(data) for data in files.values())
     files["cplfw/images/Al_Bo_9.jpg"] = b"x" * (limit + 1)
-    monkeypatch.setattr("facefocus.faces.folder.MAX_FILE_BYTES", limit)
+    monkeypatch.setattr("facefocus.faces.sources.folder.MAX_FILE_BYTES", limit)
     report = run(zipped(tmp_path / "x.zip", files), tmp_path / "out")
     assert (report.images, report.unusable) == (6, {"larger than 0 MiB": 1})
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.faces import detect
 from facefocus.faces.detect import (
     DETECTOR_SHA256,
@@ -325,6 +325,6 @@ def test_an_absent_detector_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(UserError, match="No such file"):
         detector_model(tmp_path / "none.onnx")
     monkeypatch.setenv("FACEFOCUS_DATA", str(tmp_path))
-    monkeypatch.setattr("facefocus.locations.cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr("facefocus.core.locations.cache_dir", lambda: tmp_path / "cache")
     with pytest.raises(UserError, match="YuNet was not found"):
         detector_model()

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facefocus.check import check_named
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
+from facefocus.core.files import atomic_file
 from facefocus.faces import faceset as faceset_module
 from facefocus.faces.faceset import (
     FaceSet,
@@ -25,7 +25,7 @@ from facefocus.faces.faceset import (
     verify_hashes,
     write_faceset,
 )
-from facefocus.files import atomic_file
+from facefocus.models.check import check_named
 from tests.faces.pictures import contents
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3), dtype=np.uint8)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.faces.faceset import open_faceset, read_pairs
-from facefocus.faces.folder import picture_source, prepare_folder
 from facefocus.faces.prepare import Entry, PrepareReport
+from facefocus.faces.sources.folder import picture_source, prepare_folder
 from tests.faces.pictures import contents, encoded, pixels
 
 
@@ -177,7 +177,7 @@ def test_a_picture_that_vanishes_is_a_reason_and_no_crash(
 
 def test_a_large_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = put(tmp_path / "in", {"Al/1.png": encoded(pixels(1)), "Al/2.png": b"x" * 5000})
-    monkeypatch.setattr("facefocus.faces.folder.MAX_FILE_BYTES", 4999)
+    monkeypatch.setattr("facefocus.faces.sources.folder.MAX_FILE_BYTES", 4999)
     assert run(source, tmp_path / "out").unusable == {"larger than 0 MiB": 1}
 
 

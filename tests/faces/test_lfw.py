@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.faces.faceset import open_faceset, read_pairs
-from facefocus.faces.lfw import known_errors, prepare_lfw
 from facefocus.faces.prepare import PrepareReport
+from facefocus.faces.sources.lfw import known_errors, prepare_lfw
 from tests.faces.pictures import archive, contents, encoded, pixels
 
 PAIRS = "1\t2\nAl_Bo\t1\t2\nCy\t1\t3\nAl_Bo\t2\tCy\t1\nAl_Bo\t1\tDi\t12\n"
@@ -20,7 +20,7 @@ PAIRS = "1\t2\nAl_Bo\t1\t2\nCy\t1\t3\nAl_Bo\t2\tCy\t1\nAl_Bo\t1\tDi\t12\n"
 def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("FACEFOCUS_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("facefocus.locations.cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr("facefocus.core.locations.cache_dir", lambda: tmp_path / "cache")
 
 
 def images() -> dict[str, bytes]:
@@ -201,7 +201,7 @@ def test_files_too_large_to_hold_are_refused_unread(
     files = images()
     limit = len(files["lfw/Cy/Cy_0003.jpg"])
     files["lfw/Cy/Cy_0009.jpg"] = files["lfw/Cy/Cy_0003.jpg"] + b"x"
-    monkeypatch.setattr("facefocus.faces.folder.MAX_FILE_BYTES", limit)
+    monkeypatch.setattr("facefocus.faces.sources.folder.MAX_FILE_BYTES", limit)
     report = run(archive(tmp_path / "in.tgz", files), tmp_path / "out")
     assert report.images == 4
     assert report.unusable == {"larger than 0 MiB": 1}

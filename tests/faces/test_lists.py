@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from facefocus.errors import UserError
-from facefocus.faces.cross import calfw_name, cplfw_name
+from facefocus.core.errors import UserError
 from facefocus.faces.faceset import PairList
-from facefocus.faces.lfw import lfw_name
 from facefocus.faces.lists import parse_list, read_list
+from facefocus.faces.sources.cross import calfw_name, cplfw_name
+from facefocus.faces.sources.lfw import lfw_name
 
 #: Two folds of two mated and two non-mated pairs.
 OFFICIAL = """2\t2

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.faces import detect, sheet
 from facefocus.faces import prepare as engine
 from facefocus.faces.agreement import AGREES, SEVERAL

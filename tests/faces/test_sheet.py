@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.faces.faceset import BOX_COLUMNS, LANDMARK_COLUMNS
 from facefocus.faces.sheet import draw_tile, write_pages
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facefocus.errors import UserError
-from facefocus.faces import _drawing as drawing
-from facefocus.faces import _traits as traits
-from facefocus.faces import synthetic
-from facefocus.faces._features import Eyes
+from facefocus.core.errors import UserError
+from facefocus.faces.drawing import canvas as drawing
+from facefocus.faces.drawing import traits as traits
+from facefocus.faces.drawing.features import Eyes
 from facefocus.faces.faceset import open_faceset, verify_hashes
+from facefocus.faces.sources import synthetic
 
 SINGLE = tuple(world for world in synthetic.WORLDS if world != "all")
 FEATURES = ("eyes", "brows", "nose", "mouth", "marks")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models import zoo
 from facefocus.models.add import add_weights
 
@@ -38,7 +38,7 @@ def content() -> bytes:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("FACEFOCUS_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("facefocus.locations.cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr("facefocus.core.locations.cache_dir", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch._export.serde.schema import ScalarType
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models import zoo
 from facefocus.models.archive import load_archive
 

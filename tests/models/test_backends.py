@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.faces.faceset import Identity
 from facefocus.models import backends
 from facefocus.models.backends import (

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models.capture import capture
 from tests.models import nets
 

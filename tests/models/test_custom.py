@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
+from facefocus.core.registry import Registry
 from facefocus.models import zoo
 from facefocus.models.preprocessing import from_mapping
 from facefocus.models.recognizer import TorchRecognizer, is_white_box, white_box
-from facefocus.models.sources import OwnCode
-from facefocus.registry import Registry
+from facefocus.models.user_code import OwnCode
 from tests.models import nets
 
 READING = {"size": [16, 12], "mean": 127.5, "std": 128}
@@ -445,7 +445,7 @@ class Plugin:
 def test_other_packages_bring_recognizers(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     entry = EntryPoint("plugged", f"{__name__}:{value}", "facefocus.recognizers")
     monkeypatch.setattr(
-        "facefocus.registry.entry_points",
+        "facefocus.core.registry.entry_points",
         lambda group: [entry] if group == "facefocus.recognizers" else [],
     )
     monkeypatch.setattr(zoo, "PLUGINS", Registry("recognizer"))

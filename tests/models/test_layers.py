@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models.layers import GROUPS, NAMES, ConvCall, LayerTable, trace_layers
 from facefocus.models.mobilefacenet import MobileFaceNet
 from facefocus.models.squeezenet import SqueezeNet

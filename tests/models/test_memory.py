@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.faces.faceset import Identity
 from facefocus.models.backends import accelerate
 from facefocus.models.memory import (

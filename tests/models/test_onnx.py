@@ -14,7 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models import zoo
 from facefocus.models.recognizer import is_recognizer, is_white_box, white_box
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from onnx import TensorProto, helper, numpy_helper
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models import zoo
 from facefocus.models.openvino import OpenVinoRecognizer
 from facefocus.models.preprocessing import from_mapping

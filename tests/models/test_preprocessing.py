@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models.preprocessing import (
     Preprocessing,
     from_mapping,

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models.mobilefacenet import MobileFaceNet
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.probe import probe_code, probe_frames

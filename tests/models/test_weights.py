@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models import zoo
 from facefocus.models.weights import fit, load_into, read_weights
 

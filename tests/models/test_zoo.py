@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.faces.align import ARCFACE_TEMPLATE
 from facefocus.models import zoo
 from facefocus.models.recognizer import TorchRecognizer
@@ -37,7 +37,7 @@ file = "x.pth"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FACEFOCUS_DATA", str(tmp_path))
-    monkeypatch.setattr("facefocus.locations.cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setattr("facefocus.core.locations.cache_dir", lambda: tmp_path / "cache")
     (tmp_path / "models").mkdir()
     return tmp_path
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.occlusion.controls import (
     CONTROLS,
     blocks_within,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.occlusion.fills import FILLS, fill_rng, occlude
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 24, 20, 3), dtype=np.uint8)

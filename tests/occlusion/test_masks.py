@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.occlusion.masks import cut, inclusive, mask_of, pixel_count, ranking, top_pixels
 
 BUDGETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.10)

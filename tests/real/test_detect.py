@@ -13,7 +13,7 @@ from sklearn.datasets import load_sample_images
 
 from facefocus.faces.detect import DOUBTFUL_SCORE, Face, FaceDetector, detector_model, find_faces
 from facefocus.faces.images import decode_rgb
-from facefocus.faces.synthetic import render
+from facefocus.faces.sources.synthetic import render
 from tests.real.test_faces import data, yunet
 
 pytestmark = pytest.mark.real

@@ -12,15 +12,15 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from facefocus import locations
-from facefocus.errors import UserError
+from facefocus.core import locations
+from facefocus.core.errors import UserError
 from facefocus.faces.align import ARCFACE_TEMPLATE
-from facefocus.faces.cross import cplfw_name
 from facefocus.faces.detect import FaceDetector, detector_model, find_faces
 from facefocus.faces.faceset import FaceSet, open_faceset, read_pairs, select_identities
 from facefocus.faces.images import decode_rgb
-from facefocus.faces.lfw import errata_names, known_errors, lfw_name, prepare_lfw
 from facefocus.faces.lists import read_list
+from facefocus.faces.sources.cross import cplfw_name
+from facefocus.faces.sources.lfw import errata_names, known_errors, lfw_name, prepare_lfw
 from tests.faces.pictures import archive, contents, encoded
 
 pytestmark = pytest.mark.real

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from facefocus import locations
+from facefocus.core import locations
 from facefocus.models import zoo
 from facefocus.models.recognizer import TorchRecognizer
 

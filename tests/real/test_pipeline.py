@@ -12,17 +12,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from facefocus.benchmark.run import run_experiment
+from facefocus.benchmark.verify import verify_recognizer
+from facefocus.core.locations import data_dir
 from facefocus.faces.faceset import open_faceset, select_identities
-from facefocus.faces.lfw import lfw_name, prepare_lfw
 from facefocus.faces.lists import read_list
-from facefocus.locations import data_dir
+from facefocus.faces.sources.lfw import lfw_name, prepare_lfw
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.zoo import load
 from facefocus.saliency.identity import cam_identity_maps
 from facefocus.saliency.objectives import parse_objective
 from facefocus.saliency.streams import CamConfig
-from facefocus.verify import verify_recognizer
-from facefocus.workflow import run_experiment
 from tests.faces.pictures import archive
 
 pytestmark = [

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from facefocus.report.summary import MAP
-from facefocus.results import SCHEMA
+from facefocus.analysis.summary import MAP
+from facefocus.benchmark.collect import SCHEMA
 
 PIXELS = 112 * 112
 

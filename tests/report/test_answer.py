@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from facefocus.analysis.summary import GUESSING, guessing, summarize, warnings
 from facefocus.evaluation.statistics import mean_interval
 from facefocus.report.answer import Check, answer, best, checks
-from facefocus.report.summary import GUESSING, guessing, summarize, warnings
 from facefocus.report.tables import default_slice
 from tests.report.fabricated import row, table
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from facefocus.report.answers import results_document
+from facefocus.paper.questions import results_document
 from tests.report.paper_rows import NETS, PEOPLE, stages
 
 #: Grad-CAM++'s last layer has no map for half of the people.

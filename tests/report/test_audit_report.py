@@ -10,8 +10,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from facefocus.errors import UserError
-from facefocus.report.audit import (
+from facefocus.analysis.audit import (
     audit_lines,
     dependence,
     exactness,
@@ -23,6 +22,7 @@ from facefocus.report.audit import (
     run_shares,
     verdict,
 )
+from facefocus.core.errors import UserError
 from facefocus.report.audit_blocks import audit_blocks
 from tests.report.fabricated import PIXELS, row, table
 

@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from facefocus.analysis.summary import summarize
 from facefocus.evaluation.transfer import transfer
 from facefocus.report import figures
 from facefocus.report.columns import standing
-from facefocus.report.summary import summarize
 from facefocus.report.tables import default_slice
 from tests.report.fabricated import EFFECT, realistic, row, table
 

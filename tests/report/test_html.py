@@ -18,12 +18,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.faces.faceset import IndexRow, open_faceset, write_faceset
+from facefocus.paper.study_page import write_study_report
 from facefocus.report import html, sections
 from facefocus.report.html import write_report
 from facefocus.report.page import Report
-from facefocus.report.study import write_study_report
 from facefocus.report.tables import print_summary, unfinished_note
 from tests.report.fabricated import (
     NETS,

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facefocus.report import paper_formats
-from facefocus.report.leaderboard import boards
+from facefocus.paper import paper_formats
+from facefocus.paper.leaderboard import boards
 from tests.report.fabricated import row, table
 
 

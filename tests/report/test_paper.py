@@ -17,14 +17,15 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from facefocus.errors import UserError
-from facefocus.report import paper, paper_figures, paper_formats
-from facefocus.report.leaderboard import boards
-from facefocus.report.paper import PaperTable, TableRow, paper_table
-from facefocus.report.published import MODELS, published
-from facefocus.report.summary import INCLUSIVE
+from facefocus.analysis.summary import INCLUSIVE
+from facefocus.core.errors import UserError
+from facefocus.core.text import percent
+from facefocus.paper import paper_figures, paper_formats
+from facefocus.paper import paper_tables as paper
+from facefocus.paper.leaderboard import boards
+from facefocus.paper.paper_tables import PaperTable, TableRow, paper_table
+from facefocus.paper.published import MODELS, published
 from facefocus.saliency.objectives import parse_objective
-from facefocus.text import percent
 from tests.report.paper_rows import (
     CAMS,
     CLEAN,

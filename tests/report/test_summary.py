@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facefocus.errors import UserError
+from facefocus.analysis.summary import COMPETES, drops, summarize
+from facefocus.core.errors import UserError
 from facefocus.evaluation.statistics import compare_paired, holm, mean_interval, ratio_intervals
 from facefocus.report.columns import with_holm
-from facefocus.report.summary import COMPETES, drops, summarize
 from tests.report.fabricated import row, table
 
 PEOPLE = ("Ada", "Bo", "Cy", "Di")

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from facefocus.console import WIDTH
-from facefocus.errors import UserError
+from facefocus.analysis.summary import INCLUSIVE, OVER, SKIP, summarize
+from facefocus.cli.console import WIDTH
+from facefocus.core.errors import UserError
+from facefocus.core.text import NOTHING
 from facefocus.report import columns, tables
-from facefocus.report.summary import INCLUSIVE, OVER, SKIP, summarize
-from facefocus.text import NOTHING
 from tests.report.fabricated import large, realistic, row, table
 
 PEOPLE = ("Ada", "Bo", "Cy", "Di")

@@ -13,9 +13,12 @@ import pytest
 from PIL import Image
 from scipy.stats import spearmanr
 
-from facefocus.errors import UserError
+from facefocus.analysis.summary import summarize
+from facefocus.benchmark.collect import SCHEMA, TRUTH_SCHEMA
+from facefocus.core.errors import UserError
+from facefocus.core.text import NOTHING
+from facefocus.planted.truth_report import _place, markdown, write_note
 from facefocus.report.html import write_report
-from facefocus.report.summary import summarize
 from facefocus.report.truth import (
     agreement,
     best_of_methods,
@@ -25,9 +28,6 @@ from facefocus.report.truth import (
     truth_summary,
     worlds,
 )
-from facefocus.report.truth_note import _place, markdown, write_note
-from facefocus.results import SCHEMA, TRUTH_SCHEMA
-from facefocus.text import NOTHING
 from tests.report.fabricated import PROVENANCE, row, write_run
 from tests.report.test_html import Page
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from facefocus import seeds
+from facefocus.core import seeds
 from facefocus.saliency.baselines import baseline_map, center_gaussian
 from facefocus.saliency.methods import METHODS, Baseline, Method
 

@@ -8,7 +8,7 @@ import torch
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.saliency.cam import (
     bounded_plus_plus,
     grad_cam,

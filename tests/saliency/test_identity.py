@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facefocus import seeds
-from facefocus.errors import UserError
+from facefocus.core import seeds
+from facefocus.core.errors import UserError
 from facefocus.faces.faceset import Identity
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import CHUNK, TorchRecognizer

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.saliency.objectives import OBJECTIVES, Evidence, Objective, parse_objective
 
 EVERY = [

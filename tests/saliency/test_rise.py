@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 import torch
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models.recognizer import Recognizer
 from facefocus.saliency import perturbation, rise
 from facefocus.saliency.identity import ordered_pairs

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from facefocus.training.heads import arcface, cosface
-from facefocus.training.schedule import grown, learning_rate
+from facefocus.planted.train.heads import arcface, cosface
+from facefocus.planted.train.schedule import grown, learning_rate
 
 COSINES = torch.tensor([[0.5, 0.1], [-0.2, 0.8]], dtype=torch.float64)
 LABELS = torch.tensor([0, 1])

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from facefocus.errors import UserError
-from facefocus.training.card import card_text
-from facefocus.training.recipe import load_recipe, parse_recipe
+from facefocus.core.errors import UserError
+from facefocus.planted.train.card import card_text
+from facefocus.planted.train.recipe import load_recipe, parse_recipe
 
 VALID: dict[str, Any] = {
     "name": "tiny",

@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.faces.faceset import FaceSet, make_faceset
-from facefocus.faces.synthetic import make_faceset as make_faceset_on_disk
-from facefocus.faces.synthetic import render_many
-from facefocus.training import loop
-from facefocus.training.card import train_recognizer
-from facefocus.training.data import Split, batch, split, steps_per_epoch
-from facefocus.training.recipe import Recipe, parse_recipe
+from facefocus.faces.sources.synthetic import make_faceset as make_faceset_on_disk
+from facefocus.faces.sources.synthetic import render_many
+from facefocus.planted.train import loop
+from facefocus.planted.train.card import train_recognizer
+from facefocus.planted.train.data import Split, batch, split, steps_per_epoch
+from facefocus.planted.train.recipe import Recipe, parse_recipe
 
 NETWORK = {
     "architecture": "iresnet",

@@ -23,8 +23,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from facefocus.seeds import generator
-from facefocus.text import with_bounds
+from facefocus.core.seeds import generator
+from facefocus.core.text import with_bounds
 
 DRAWS = 10_000
 LEVEL = 0.95

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from facefocus.errors import UserError, did_you_mean
+from facefocus.core.errors import UserError, did_you_mean
+from facefocus.core.seeds import generator
 from facefocus.faces.faceset import FaceSet, Pairs
-from facefocus.seeds import generator
 
 #: Pairs scored at a time: bounds the memory of the gathered embeddings, changes no result.
 CHUNK = 4096

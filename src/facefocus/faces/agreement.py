@@ -10,9 +10,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from facefocus.core.progress import Progress, silent
 from facefocus.faces.faceset import IndexRow
 from facefocus.faces.parts import Parts, Photo, Place
-from facefocus.progress import Progress, silent
 
 #: Why somebody should look at an image.
 SEVERAL = "several faces it may be of"

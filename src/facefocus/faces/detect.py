@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from facefocus import locations
-from facefocus.errors import UserError
+from facefocus.core import locations
+from facefocus.core.errors import UserError
 from facefocus.faces.images import resized
 
 DETECTOR_FILE = "models/face_detection_yunet_2023mar.onnx"

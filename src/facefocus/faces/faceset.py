@@ -25,9 +25,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
-from facefocus.errors import UserError, did_you_mean, one_line
-from facefocus.files import atomic_file, sweep
-from facefocus.seeds import generator
+from facefocus.core.errors import UserError, did_you_mean, one_line
+from facefocus.core.files import atomic_file, sweep
+from facefocus.core.seeds import generator
 
 FORMAT = 1
 FRAMES = "frames.npy"

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
-from facefocus.errors import UserError, one_line, shortened
+from facefocus.core.errors import UserError, one_line, shortened
 from facefocus.faces.faceset import PairList
 
 FOLDS = 10

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from facefocus.core.files import atomic_file
 from facefocus.faces.faceset import IndexRow
-from facefocus.files import atomic_file
 
 
 @dataclass(frozen=True, eq=False)

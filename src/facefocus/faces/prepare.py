@@ -28,7 +28,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from facefocus.errors import UserError, did_you_mean, one_line
+from facefocus.core.errors import UserError, did_you_mean, one_line
+from facefocus.core.files import any_path, printable
+from facefocus.core.progress import Progress, silent
 from facefocus.faces import align as alignment
 from facefocus.faces import detect
 from facefocus.faces.agreement import SEVERAL, Judge, settled
@@ -49,8 +51,6 @@ from facefocus.faces.faceset import (
 from facefocus.faces.images import UnusableImage, decode_rgb
 from facefocus.faces.parts import Made, Parts, Photo, Place
 from facefocus.faces.sheet import MOST_DRAWN, draw_tile, remark, write_pages
-from facefocus.files import any_path, printable
-from facefocus.progress import Progress, silent
 
 #: Pictures that are finished, written and, after a kill, repeated together.
 CHUNK = 256

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from facefocus.core.files import write_atomically
 from facefocus.faces.faceset import BOX_COLUMNS, LANDMARK_COLUMNS
-from facefocus.files import write_atomically
 
 #: Sides of a photo and of a crop on the sheet, and the height of the text below; pixels.
 _PHOTO, _FRAME, _TEXT, _GAP = 224, 112, 34, 8

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from facefocus import locations
-from facefocus.errors import UserError, did_you_mean
-from facefocus.files import write_atomically
+from facefocus.core import locations
+from facefocus.core.errors import UserError, did_you_mean
+from facefocus.core.files import write_atomically
 from facefocus.models import zoo
 from facefocus.models.preprocessing import from_mapping
-from facefocus.models.sources import sha256
+from facefocus.models.user_code import sha256
 from facefocus.models.zoo import NETWORKS, OWN, PLUGINS, Entry
 
 

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from facefocus.errors import UserError, one_line
+from facefocus.core.errors import UserError, one_line
 from facefocus.models.pickles import PickleRefused, load_pickle
 
 #: Entries that are copied, below the archive's own folder, and how they are checked.

@@ -23,7 +23,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from facefocus.errors import UserError, did_you_mean, one_line
+from facefocus.core.errors import UserError, did_you_mean, one_line
+from facefocus.core.notices import notice
 from facefocus.models.calls import as_found
 from facefocus.models.memory import (
     budget_of,
@@ -34,7 +35,6 @@ from facefocus.models.memory import (
 )
 from facefocus.models.probe import probe_frames
 from facefocus.models.recognizer import CHUNK, Forward, Recognizer, TorchRecognizer
-from facefocus.notices import notice
 
 #: What can be asked for; ``auto`` is the first of `PREFERRED` that is present.
 BACKENDS = ("auto", "torch", "openvino", "openvino-bf16", "cuda", "cuda-half")
@@ -80,7 +80,7 @@ def accelerate(
             as fast), ``cuda`` or ``cuda-half``.
         memory: Bytes that a pass may take; by default a batch is 16 images, and on a GPU up to
             256, as many as half of its memory allows. Batches are part of the keys of what is
-            stored: see `facefocus.keys`.
+            stored: see `facefocus.benchmark.keys`.
         sample: Clean faces on which the backend is compared with torch. By default, whatever it
             is given first: that must be clean faces too, since masked ones, whose embeddings are
             short of meaning, agree less in half precision.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models.outputs import Adapted
 
 #: Anything that maps images [n, C, h, w] to embeddings [n, d].

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models.calls import (
     ENOUGH,
     Convolutions,

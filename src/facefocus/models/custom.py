@@ -9,14 +9,14 @@ from typing import cast
 import torch
 from torch import nn
 
-from facefocus.errors import UserError, did_you_mean, one_line
+from facefocus.core.errors import UserError, did_you_mean, one_line
+from facefocus.core.notices import notice
 from facefocus.models.archive import load_archive
 from facefocus.models.calls import refuse_script
 from facefocus.models.preprocessing import Preprocessing, own_reading, scale_doubt
 from facefocus.models.recognizer import CHUNK, TorchRecognizer, is_recognizer
-from facefocus.models.sources import OwnCode, own_code, sha256
+from facefocus.models.user_code import OwnCode, own_code, sha256
 from facefocus.models.whole import WholeRecognizer, whole
-from facefocus.notices import notice
 
 #: What to tell a user whose recognizer does not say how it reads frames.
 NEEDED = "needs its preprocessing: size, mean and std, and crop and channels where they matter"

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from facefocus.errors import UserError, did_you_mean
+from facefocus.core.errors import UserError, did_you_mean
 from facefocus.models.calls import (
     Convolutions,
     Network,

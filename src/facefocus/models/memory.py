@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models.layers import LayerTable
 
 T = TypeVar("T")

@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from facefocus.errors import UserError, one_line
+from facefocus.core.errors import UserError, one_line
+from facefocus.core.notices import notice
 from facefocus.models.custom import required
 from facefocus.models.outputs import embedding_in, find_embedding
 from facefocus.models.preprocessing import Preprocessing
@@ -29,8 +30,7 @@ from facefocus.models.recognizer import (
     check_frames,
     chunks,
 )
-from facefocus.models.sources import sha256
-from facefocus.notices import notice
+from facefocus.models.user_code import sha256
 
 #: Types of input that are served, by onnxruntime's names.
 _TYPES = {

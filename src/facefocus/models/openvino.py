@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from facefocus.errors import UserError, one_line
+from facefocus.core.errors import UserError, one_line
 from facefocus.models.custom import required
 from facefocus.models.onnx import files_digest
 from facefocus.models.preprocessing import INTERFACE, Preprocessing
 from facefocus.models.recognizer import CHUNK, check_finite, check_frames, chunks
-from facefocus.models.sources import sha256
+from facefocus.models.user_code import sha256
 
 #: The package that runs a kind of file.
 _RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
+from facefocus.core.notices import notice
 from facefocus.models.preprocessing import Layout
-from facefocus.notices import notice
 
 #: Where in what a network returns the embedding is; None where it is all that is returned.
 Key = int | str | None

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from facefocus.errors import UserError, did_you_mean
-from facefocus.files import read_toml
-from facefocus.notices import notice
+from facefocus.core.errors import UserError, did_you_mean
+from facefocus.core.files import read_toml
+from facefocus.core.notices import notice
 
 #: Side of the frame in which every crop is given.
 FRAME = 112

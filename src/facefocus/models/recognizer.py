@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models.calls import ENOUGH, Network, as_found
 from facefocus.models.capture import Capture
 from facefocus.models.capture import capture as capture_network

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from facefocus.errors import UserError, one_line
+from facefocus.core.errors import UserError, one_line
 from facefocus.models.pickles import PickleRefused, load_pickle
 
 #: How names of weights files end; what a file is, its content says.

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models.calls import Network
 from facefocus.models.capture import Capture
 from facefocus.models.layers import LayerTable
@@ -18,7 +18,7 @@ from facefocus.models.outputs import Adapted, Around
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.probe import probe_code, probe_frames
 from facefocus.models.recognizer import Recognizer, WhiteBox, check_finite, is_white_box
-from facefocus.models.sources import digest_of, sources_of
+from facefocus.models.user_code import digest_of, sources_of
 
 
 class WholeRecognizer:

@@ -16,9 +16,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
-from facefocus import locations
-from facefocus.download import RemoteFile
-from facefocus.errors import UserError, blaming_own_code, did_you_mean
+from facefocus.core import locations
+from facefocus.core.download import RemoteFile
+from facefocus.core.errors import UserError, blaming_own_code, did_you_mean
+from facefocus.core.registry import Registry
 from facefocus.models.custom import load_factory, load_program
 from facefocus.models.layers import LayerTable, trace_layers
 from facefocus.models.onnx import CONVERTED, OnnxRecognizer, load_converted
@@ -32,7 +33,6 @@ from facefocus.models.preprocessing import (
 from facefocus.models.recognizer import Recognizer, TorchRecognizer, is_recognizer, white_box
 from facefocus.models.weights import fitting, is_weights, load_into, read_weights
 from facefocus.models.whole import whole
-from facefocus.registry import Registry
 
 #: Makers of networks, by name; other packages add theirs in ``facefocus.architectures``.
 ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry("architecture")

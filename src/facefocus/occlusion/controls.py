@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
-from facefocus.registry import Registry
-from facefocus.seeds import generator
+from facefocus.core.registry import Registry
+from facefocus.core.seeds import generator
 
 #: ``control(mask [h,w] bool, generator) -> mask [h,w] bool`` with as many pixels.
 Control = Callable[[np.ndarray, np.random.Generator], np.ndarray]

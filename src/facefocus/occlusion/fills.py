@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from facefocus.registry import Registry
-from facefocus.seeds import generator
+from facefocus.core.registry import Registry
+from facefocus.core.seeds import generator
 
 #: ``fill(frames [n,h,w,3] uint8, one generator per frame) -> content [n,h,w,3] uint8``.
 Fill = Callable[[np.ndarray, Sequence[np.random.Generator]], np.ndarray]

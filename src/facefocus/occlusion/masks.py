@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from facefocus.errors import UserError, did_you_mean
+from facefocus.core.errors import UserError, did_you_mean
 
 #: What an identity without a usable map gets; `inclusive` is a rule for every identity.
 OnDegenerate = Literal["none", "skip", "random", "inclusive"]

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from facefocus.evaluation.statistics import FEWEST, NO_INTERVAL, Interval, mean_interval
-from facefocus.report.columns import interval
-from facefocus.report.summary import (
+from facefocus.analysis.summary import (
     COMPETES,
     GUESSES,
     GUESSING,
@@ -20,8 +18,10 @@ from facefocus.report.summary import (
     Row,
     drops,
 )
+from facefocus.core.text import budget_text, number, percent
+from facefocus.evaluation.statistics import FEWEST, NO_INTERVAL, Interval, mean_interval
+from facefocus.report.columns import interval
 from facefocus.report.tables import Slice
-from facefocus.text import budget_text, number, percent
 
 
 def best(rows: pl.DataFrame) -> Row | None:

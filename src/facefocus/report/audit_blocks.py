@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from facefocus.report.audit import (
+from facefocus.analysis.audit import (
     Dependence,
     Exactness,
     RunShares,
@@ -18,10 +18,10 @@ from facefocus.report.audit import (
     run_shares,
     verdict,
 )
+from facefocus.analysis.summary import Row
+from facefocus.core.text import NOTHING, as_html, bounds, number, percent
 from facefocus.report.columns import place_label
 from facefocus.report.page import Details, Facts, Heading, Table
-from facefocus.report.summary import Row
-from facefocus.text import NOTHING, as_html, bounds, number, percent
 
 #: Rows of a table that is shown at once; a longer one opens on a click.
 SHORT = 12

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from facefocus.analysis.summary import COMPETES, HELDOUT_ORACLE, ORACLE, Row, competes
+from facefocus.core.text import NOTHING, budget_text, number, p_value, percent, with_bounds
 from facefocus.evaluation.statistics import holm
-from facefocus.report.summary import COMPETES, HELDOUT_ORACLE, ORACLE, Row, competes
 from facefocus.saliency.methods import METHODS, options_of
-from facefocus.text import NOTHING, budget_text, number, p_value, percent, with_bounds
 
 # ---------------------------------------------------------------------------- numbers as text
 

@@ -27,11 +27,11 @@ from matplotlib.path import Path as Curve
 from matplotlib.ticker import FuncFormatter, NullLocator
 from matplotlib.transforms import Affine2D
 
+from facefocus.analysis.summary import COMPETES, Row
+from facefocus.core.seeds import generator
+from facefocus.core.text import number, percent
 from facefocus.evaluation.transfer import Transfer
 from facefocus.report.columns import layer_depth, place_label, series_label, standing, varying
-from facefocus.report.summary import COMPETES, Row
-from facefocus.seeds import generator
-from facefocus.text import number, percent
 
 P = ParamSpec("P")
 

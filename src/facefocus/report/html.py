@@ -11,19 +11,19 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from facefocus.errors import UserError, one_line
+from facefocus.analysis.summary import (
+    warnings,
+)
+from facefocus.core.errors import UserError, one_line
+from facefocus.core.files import any_path, writing
+from facefocus.core.locations import located, recorded_faces, run_folders
+from facefocus.core.text import visible
 from facefocus.faces.faceset import FaceSet, open_faceset
-from facefocus.files import any_path, writing
-from facefocus.locations import located, recorded_faces, run_folders
 from facefocus.report import truth
 from facefocus.report.answer import answer
 from facefocus.report.page import Report, Section
 from facefocus.report.sections import SECTIONS
-from facefocus.report.summary import (
-    warnings,
-)
 from facefocus.report.tables import read_results, unfinished_note
-from facefocus.text import visible
 
 
 @any_path

@@ -13,13 +13,13 @@ import polars as pl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from facefocus.faces.faceset import FaceSet
-from facefocus.locations import run_folders
-from facefocus.report import figures
-from facefocus.report.answer import Check
-from facefocus.report.summary import (
+from facefocus.analysis.summary import (
     summarize,
 )
+from facefocus.core.locations import run_folders
+from facefocus.faces.faceset import FaceSet
+from facefocus.report import figures
+from facefocus.report.answer import Check
 from facefocus.report.tables import Slice, default_slice
 
 #: Widths in inches of the two versions of every figure: 96 CSS pixels each.

@@ -14,6 +14,15 @@ import polars as pl
 from jaxtyping import UInt8
 from markupsafe import Markup
 
+from facefocus.analysis.summary import (
+    COMPETES,
+    CONFIGURATION,
+    CONTROLS,
+    MAP,
+    Row,
+    drops,
+)
+from facefocus.core.text import NOTHING, budget_text, number
 from facefocus.evaluation.statistics import FEWEST, Interval, rank_agreement, rank_distribution
 from facefocus.evaluation.transfer import transfer as transfer_matrices
 from facefocus.faces.faceset import FaceSet
@@ -51,17 +60,8 @@ from facefocus.report.page import (
     Section,
     Table,
 )
-from facefocus.report.summary import (
-    COMPETES,
-    CONFIGURATION,
-    CONTROLS,
-    MAP,
-    Row,
-    drops,
-)
 from facefocus.report.tables import slice_note, to_csv, to_html
 from facefocus.report.truth import spread, truth
-from facefocus.text import NOTHING, budget_text, number
 
 #: How many of the people who lose most are named.
 LISTED = 5

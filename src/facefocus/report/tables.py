@@ -14,9 +14,11 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from facefocus.console import WIDTH, Grid, for_tables
-from facefocus.errors import UserError, one_line
-from facefocus.locations import run_folders
+from facefocus.analysis.summary import CONFIGURATION, Row, competes, summarize, warnings
+from facefocus.cli.console import WIDTH, Grid, for_tables
+from facefocus.core.errors import UserError, one_line
+from facefocus.core.locations import run_folders
+from facefocus.core.text import NOTHING, as_html, budget_text, number, percent, visible
 from facefocus.report.columns import (
     LEADING,
     Column,
@@ -28,8 +30,6 @@ from facefocus.report.columns import (
     place_label,
     varying,
 )
-from facefocus.report.summary import CONFIGURATION, Row, competes, summarize, warnings
-from facefocus.text import NOTHING, as_html, budget_text, number, percent, visible
 
 #: The file that makes a folder of runs a study; says its name, its runs and what was left out.
 STUDY = "study.json"

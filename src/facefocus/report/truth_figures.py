@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from facefocus.analysis.summary import MAP, Row, competes
 from facefocus.report.columns import place_label, varying
 from facefocus.report.figures import (
     GAP,
@@ -24,7 +25,6 @@ from facefocus.report.figures import (
     styled,
 )
 from facefocus.report.page import Gallery
-from facefocus.report.summary import MAP, Row, competes
 
 #: What is outlined: pixels that are planted in at least so many of a person's photos.
 OUTLINED = 0.5

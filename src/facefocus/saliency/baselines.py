@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float32
 
-from facefocus import seeds
+from facefocus.core import seeds
 from facefocus.saliency.methods import METHODS, Baseline, BaselineFunction
 
 #: Standard deviation of the center-Gaussian as a share of each side. On a square frame the order

@@ -18,14 +18,14 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 from torch import Tensor
 
-from facefocus import seeds
-from facefocus.errors import UserError
+from facefocus.core import seeds
+from facefocus.core.errors import UserError
+from facefocus.core.progress import Progress, silent
 from facefocus.faces.faceset import Identity
 from facefocus.models.capture import Capture
 from facefocus.models.memory import in_halves
 from facefocus.models.recognizer import CHUNK, WhiteBox, check_finite
 from facefocus.models.steady import steady
-from facefocus.progress import Progress, silent
 from facefocus.saliency.streams import Cam, CamConfig, Goal, Stream, StreamPlan, plan_streams
 
 __all__ = [

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from facefocus.errors import UserError, did_you_mean
+from facefocus.core.errors import UserError, did_you_mean
+from facefocus.core.progress import Progress, silent
+from facefocus.core.registry import Registry
 from facefocus.models.recognizer import WhiteBox
-from facefocus.progress import Progress, silent
-from facefocus.registry import Registry
 
 Kind = Literal["gradient", "black-box", "frame-gradient", "baseline"]
 Options = Mapping[str, str]

@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from facefocus.errors import UserError
-from facefocus.registry import Registry
+from facefocus.core.errors import UserError
+from facefocus.core.registry import Registry
 
 Evidence = Literal["positive", "negative"]
 PairFunction = Callable[[Tensor, Tensor], Tensor]

@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from facefocus.core.progress import Progress, silent
 from facefocus.models.calls import as_found
 from facefocus.models.layers import placement
 from facefocus.models.lean import Lean
 from facefocus.models.recognizer import CHUNK, WhiteBox
 from facefocus.models.steady import steady
-from facefocus.progress import Progress, silent
 from facefocus.saliency.methods import (
     METHODS,
     FrameGradientMethod,

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int, UInt8
 
-from facefocus import seeds
+from facefocus.core import seeds
+from facefocus.core.progress import Progress, silent
 from facefocus.models.recognizer import Recognizer
-from facefocus.progress import Progress, silent
 from facefocus.saliency.identity import minmax_normalize
 from facefocus.saliency.methods import PerturbationMethod
 from facefocus.saliency.objectives import RESOLUTION

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from facefocus.errors import UserError
+from facefocus.core.errors import UserError
 from facefocus.models.layers import LayerTable
 from facefocus.saliency.methods import METHODS, GradientMethod
 from facefocus.saliency.objectives import Evidence, Objective, parse_objective

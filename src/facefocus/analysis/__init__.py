@@ -1,0 +1,1 @@
+"""Result rows in, tables of numbers out: no text, no markup."""

@@ -1,0 +1,1 @@
+"""The main job: an experiment, its tasks by stage, their execution, the result table."""

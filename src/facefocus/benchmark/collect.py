@@ -1,0 +1,438 @@
+"""From artefacts to the files of a run folder: one row per identity and configuration.
+
+``results.parquet`` is the run's result; ``gallery.*`` holds a few maps and masks for pictures;
+``experiment.toml`` and ``provenance.json`` say what was done, by what. The table is written last.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from facefocus.analysis.summary import HELDOUT_ORACLE, MAP, ORACLE
+from facefocus.benchmark.session import Session, is_degenerate
+from facefocus.benchmark.stages.score import VALUES, false_matches, scored_masks
+from facefocus.benchmark.tasks import Block, MapOutput, OracleTask, Person, ScoreOutput
+from facefocus.core.files import write_atomically
+from facefocus.core.store import Arrays
+from facefocus.evaluation.localization import (
+    COLUMNS,
+    best_shares,
+    chance,
+    mask_shares,
+    planted_share,
+    pointing,
+    roc_auc,
+)
+from facefocus.evaluation.retention import Retention, retention
+from facefocus.occlusion.masks import pixel_count
+
+#: Identities whose maps go to the gallery.
+GALLERY = 6
+
+SCHEMA: dict[str, Any] = {
+    "experiment": pl.String,
+    "faces": pl.String,
+    "source": pl.String,
+    "target": pl.String,
+    "method": pl.String,
+    "options": pl.String,
+    "layer": pl.String,
+    "layer_calls": pl.String,
+    "objective": pl.String,
+    "evidence": pl.String,
+    "normalize": pl.Boolean,
+    "arcface_scale": pl.Float64,
+    "max_pairs": pl.Int64,
+    "split": pl.String,
+    "control": pl.String,
+    "budget": pl.Float64,
+    "fill": pl.String,
+    "on_degenerate": pl.String,
+    "compare": pl.String,
+    "threshold_rule": pl.String,
+    "threshold": pl.Float64,
+    "eer": pl.Float64,
+    "seed": pl.Int64,
+    "identity": pl.String,
+    "images": pl.Int64,
+    "pairs": pl.Int64,
+    "clean_cosine": pl.Float64,
+    "cosine": pl.Float64,
+    "clean_rate": pl.Float64,
+    "rate": pl.Float64,
+    "clean_fmr": pl.Float64,
+    "fmr": pl.Float64,
+    "budget_pixels": pl.Int64,
+    "masked_pixels": pl.Float64,
+    "masked_share": pl.Float64,
+    "maps": pl.Int64,
+    "maps_degenerate": pl.Int64,
+    "maps_ill_conditioned": pl.Int64,
+    "degenerate": pl.Boolean,
+    "draws": pl.Int64,
+}
+
+#: Further columns where the face set says where identity is planted. Controls have no map, and so
+#: a share only; the oracle's figures are of no one mask.
+TRUTH_SCHEMA: dict[str, Any] = dict.fromkeys(COLUMNS, pl.Float64)
+
+
+def write_run(session: Session, run: Path, provenance: dict[str, Any], toml: str) -> Path:
+    """Gather all artefacts of a finished run; returns the path of ``results.parquet``.
+
+    Raises:
+        UserError: The folder cannot be written.
+        KeyError: An artefact is missing: the run is not finished.
+    """
+    table = collect(session)
+    _write_gallery(session, run)
+    write_atomically(run / "experiment.toml", lambda file: file.write(toml.encode()))
+    text = json.dumps(provenance, indent=2, sort_keys=True) + "\n"
+    write_atomically(run / "provenance.json", lambda file: file.write(text.encode()))
+    path = run / "results.parquet"
+    write_atomically(path, lambda file: table.write_parquet(file, statistics=False))
+    return path
+
+
+def collect(session: Session) -> pl.DataFrame:
+    """The result table: a row per identity and configuration, in a fixed order."""
+    rows: list[dict[str, Any]] = []
+    truths = None if session.planted is None else _Truths(session, session.planted)
+    for target in session.experiment.recognizers.targets:
+        for split in dict.fromkeys(block.split for block in session.plan.blocks):
+            blocks = [block for block in session.plan.blocks if block.split == split]
+            parts: dict[tuple[Any, ...], list[_Part]] = defaultdict(list)
+            for block in blocks:
+                _gather(session, target, block, parts, truths)
+            rows += [_row(session, target, split, key, found) for key, found in parts.items()]
+    order = [name for name in SCHEMA if name not in ("cosine", "rate", "fmr")]
+    schema = SCHEMA if truths is None else SCHEMA | TRUTH_SCHEMA
+    table = pl.DataFrame(rows, schema=schema, orient="row")
+    return table.sort(order, nulls_last=True, maintain_order=True)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One person under one configuration: one of its folds and draws."""
+
+    person: Person
+    clean: Retention
+    clean_fmr: float
+    cosine: float
+    rate: float
+    fmr: float
+    area: float
+    fold: int
+    maps: int
+    degenerate: int
+    ill_conditioned: int
+    truth: Mapping[str, float]
+
+
+def _gather(
+    session: Session,
+    target: str,
+    block: Block,
+    parts: dict[tuple[Any, ...], list[_Part]],
+    truths: _Truths | None,
+) -> None:
+    """Add what a block has to say to the parts of every person and configuration."""
+    clean = [_clean(session, target, person) for person in block.people]
+    loaded: dict[str, Arrays] = {}
+    for output in session.plan.scores[target, block.index]:
+        scores = session.store.load(output.key)
+        if output.maps.key not in loaded:
+            loaded[output.maps.key] = session.store.load(output.maps.key)
+        made = loaded[output.maps.key]
+        columns = tuple(_score_columns(output).items())
+        truth = {} if truths is None else truths.of(block, output, made, scores)
+        for index, person in enumerate(block.people):
+            for place, budget in enumerate(output.budgets):
+                part = _Part(
+                    person=person,
+                    clean=clean[index][0],
+                    clean_fmr=clean[index][1],
+                    **{name: float(scores[name][index, place]) for name in VALUES},
+                    fold=block.fold,
+                    maps=int(made["total"][index]),
+                    degenerate=int(made["degenerate"][index]),
+                    ill_conditioned=int(made["ill_conditioned"][index]),
+                    truth={name: float(found[index, place]) for name, found in truth.items()},
+                )
+                parts[columns, budget, person.name].append(part)
+    for task in session.plan.oracles.get((target, block.index), ()):
+        _gather_oracle(session, task, block, parts)
+
+
+def _gather_oracle(
+    session: Session, task: OracleTask, block: Block, parts: dict[tuple[Any, ...], list[_Part]]
+) -> None:
+    """The oracle as methods of its own, made on the target that it attacks.
+
+    ``oracle`` is the bound: searched on the very photos that it is tried on, so no mask of a row of
+    the same split beats it, in cosine or in rate (`scoring.bound`). ``oracle-heldout`` is what a
+    search on the photos that the maps came from is worth on the held-out ones: a rival, no bound.
+    """
+    searched, person = session.store.load(task.key), task.person
+    heldout = not np.array_equal(person.rows, person.tests)
+    bounded = Person(person.name, person.tests, person.rows)
+    # The half that was searched is the one that the other fold is tried on.
+    found = [(ORACLE, "", 1 - block.fold if heldout else block.fold, bounded)]
+    found += [(HELDOUT_ORACLE, "heldout_", block.fold, person)] if heldout else []
+    exact = [one for one in session.experiment.occlusion.on_degenerate if one != "inclusive"]
+    for method, front, fold, tried in found:
+        clean, false = _clean(session, task.recognizer, tried)
+        columns = {**dict.fromkeys(MAP), "method": method, "options": ""}
+        columns |= {"source": task.recognizer, "fill": task.fill, "control": None}
+        for policy, (place, budget) in product(exact or ["none"], enumerate(task.budgets)):
+            part = _Part(
+                person=tried,
+                clean=clean,
+                clean_fmr=false,
+                **{name: float(searched[f"{front}{name}"][place]) for name in VALUES},
+                fold=fold,
+                maps=1,
+                degenerate=0,
+                ill_conditioned=0,
+                truth={},
+            )
+            key = tuple((columns | {"on_degenerate": policy}).items())
+            parts[key, budget, person.name].append(part)
+
+
+class _Truths:
+    """The truth scores of every mask and map: the same on all targets and under all fills."""
+
+    def __init__(self, session: Session, planted: Mapping[str, np.ndarray]) -> None:
+        self._session, self._parts = session, planted
+        self._known: dict[tuple[Any, ...], dict[str, np.ndarray]] = {}
+        self._bounds: dict[tuple[str, int], tuple[np.ndarray, float]] = {}
+
+    def of(
+        self, block: Block, output: ScoreOutput, made: Arrays, scores: Arrays
+    ) -> dict[str, np.ndarray]:
+        """The columns of `TRUTH_SCHEMA` as arrays [people, budgets]; NaN for what there is not.
+
+        Args:
+            made: The map artefact of `output`.
+            scores: Its score artefact.
+        """
+        key = (block.index, output.maps.key, output.on_degenerate, output.control, output.draw)
+        if key not in self._known:
+            masks = scored_masks(self._session, scores)
+            mapped = output.control is None
+            counts = [pixel_count(budget, *self._session.frame) for budget in output.budgets]
+            rows = []
+            for index, person in enumerate(block.people):
+                if np.isnan(scores["area"][index]).any():
+                    rows.append({name: np.full(len(counts), np.nan) for name in COLUMNS})
+                    continue
+                flat = is_degenerate(made, index)
+                saliency = np.zeros(self._session.frame) if flat else made["maps"][index]
+                rows.append(self._person(block, person, masks[index], counts, saliency, mapped))
+            self._known[key] = {name: np.stack([row[name] for row in rows]) for name in COLUMNS}
+        return self._known[key]
+
+    def _person(
+        self,
+        block: Block,
+        person: Person,
+        masks: np.ndarray,
+        counts: Sequence[int],
+        saliency: np.ndarray,
+        mapped: bool,
+    ) -> dict[str, np.ndarray]:
+        """One person's scores, an array over the budgets each."""
+        if (person.name, block.index) not in self._bounds:
+            found = planted_share(self._parts, person.tests)
+            self._bounds[person.name, block.index] = (found, roc_auc(found, found))
+        planted, best = self._bounds[person.name, block.index]
+        values = {
+            "truth_share": mask_shares(masks, planted),
+            "truth_share_best": best_shares(planted, counts),
+            "truth_auc": roc_auc(saliency, planted) if mapped else np.nan,
+            "truth_auc_best": best,
+            "truth_pointing": pointing(saliency, planted) if mapped else np.nan,
+            "truth_pointing_best": planted.max(),
+            "truth_chance": chance(planted),
+        }
+        return {name: np.broadcast_to(value, len(counts)) for name, value in values.items()}
+
+
+def _clean(session: Session, target: str, person: Person) -> tuple[Retention, float]:
+    """Mated scores and FMR of a person's tested photos, nothing hidden."""
+    embeddings = session.embeddings(target)[person.tests]
+    false = false_matches(session, target, person.name, person.tests, embeddings)
+    return retention(embeddings, embeddings, session.threshold(target)), false
+
+
+def _map_columns(maps: MapOutput) -> dict[str, Any]:
+    """The columns that say how a map was made; null where a method has no use for a setting."""
+    spec = maps.spec
+    graded = spec.objective is not None
+    values = (
+        maps.source,
+        spec.label,
+        " ".join(f"{name}={value}" for name, value in spec.options),
+        spec.layer,
+        ",".join(map(str, spec.calls)) or None,
+        spec.objective,
+        spec.evidence if graded else None,
+        spec.normalize if graded else None,
+        spec.arcface_scale if graded else None,
+        spec.max_pairs,
+    )
+    return dict(zip(MAP, values, strict=True))
+
+
+def _score_columns(output: ScoreOutput) -> dict[str, Any]:
+    """The columns of a configuration but its budget; draws have the same."""
+    return {
+        **_map_columns(output.maps),
+        "fill": output.fill,
+        "on_degenerate": output.on_degenerate,
+        "control": output.control,
+    }
+
+
+def _row(
+    session: Session, target: str, split: str, key: tuple[Any, ...], parts: Sequence[_Part]
+) -> dict[str, Any]:
+    """One person under one configuration: the mean over folds and draws."""
+    columns, budget, _ = key
+    experiment = session.experiment
+    person, pixels = parts[0].person, math.prod(session.frame)
+    folds = {part.fold: part for part in parts}
+    area = _mean(part.area for part in parts)
+    maps, degenerate, ill_conditioned = (
+        sum(getattr(part, name) for part in folds.values())
+        for name in ("maps", "degenerate", "ill_conditioned")
+    )
+    return {
+        "experiment": experiment.name,
+        "faces": session.faces.title,
+        "target": target,
+        **dict(columns),
+        "split": split,
+        "budget": budget,
+        "compare": experiment.evaluation.compare,
+        "threshold_rule": experiment.evaluation.rule.shown,
+        "threshold": session.threshold(target),
+        "eer": session.operating(target).eer,
+        "seed": experiment.seed,
+        "identity": person.name,
+        "images": sum(len(part.person.tests) for part in folds.values()),
+        "pairs": sum(part.clean.pairs for part in folds.values()),
+        "clean_cosine": _mean(part.clean.clean_cosine for part in folds.values()),
+        "cosine": _mean(part.cosine for part in parts),
+        "clean_rate": _mean(part.clean.clean_rate for part in folds.values()),
+        "rate": _mean(part.rate for part in parts),
+        "clean_fmr": _mean(part.clean_fmr for part in folds.values()),
+        "fmr": _mean(part.fmr for part in parts),
+        "budget_pixels": pixel_count(budget, *session.frame),
+        "masked_pixels": area,
+        "masked_share": None if area is None else area / pixels,
+        "maps": maps,
+        "maps_degenerate": degenerate,
+        "maps_ill_conditioned": ill_conditioned,
+        "degenerate": maps == degenerate,
+        "draws": len(parts) // len(folds),
+        **{name: _mean(part.truth[name] for part in parts) for name in parts[0].truth},
+    }
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    """The mean, or None where a value is missing: a skipped identity has none."""
+    listed = list(values)
+    return None if any(map(math.isnan, listed)) else math.fsum(listed) / len(listed)
+
+
+# --- gallery --------------------------------------------------------------------------------------
+
+
+def _write_gallery(session: Session, run: Path) -> None:
+    """Maps of a few identities spread over the run, one draw each, with the masks that were scored.
+
+    ``gallery.parquet`` has a row for each mask: of which map, for which budget, under which rule
+    for degenerate maps; `map` and `index` are its places among the ``maps`` and ``masks`` of
+    ``gallery.npz``. `fill` is null where map and mask serve every fill.
+    """
+    people = session.plan.people
+    chosen = {people[i].name for i in np.linspace(0, len(people) - 1, GALLERY).round().astype(int)}
+    rows: list[dict[str, Any]] = []
+    maps: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
+    for person, output, made, index in _gallery_scores(session, chosen):
+        about = {"map": len(maps), "faces": session.faces.title, "identity": person.name}
+        about |= {"image": int(person.tests[0]), "fill": output.maps.spec.fill}
+        about |= {"on_degenerate": output.on_degenerate, "degenerate": is_degenerate(made, index)}
+        about |= _map_columns(output.maps)
+        maps.append(made["maps"][index])
+        scored = scored_masks(session, session.store.load(output.key))[index]
+        for budget, mask in zip(output.budgets, scored, strict=True):
+            rows.append(about | {"index": len(masks), "budget": budget})
+            masks.append(mask)
+    arrays = {
+        "maps": np.reshape(maps, (-1, *session.frame)),
+        "masks": np.reshape(masks, (-1, *session.frame)),
+    }
+    if session.planted is not None:
+        photos = {one.name: one.rows for one in people}
+        shown = dict.fromkeys(row["identity"] for row in rows)
+        arrays["planted"] = np.stack([planted_share(session.planted, photos[n]) for n in shown])
+    table = pl.DataFrame(rows, schema=_GALLERY_SCHEMA, orient="row")
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_atomically(run / "gallery.npz", lambda file: file.write(buffer.getvalue()))
+    write_atomically(run / "gallery.parquet", lambda file: table.write_parquet(file))
+
+
+_GALLERY_SCHEMA: dict[str, Any] = {
+    "index": pl.Int64,
+    "map": pl.Int64,
+    "image": pl.Int64,
+    "degenerate": pl.Boolean,
+    **{
+        name: SCHEMA[name]
+        for name in ("faces", "identity", "budget", "fill", "on_degenerate", *MAP)
+    },
+}
+
+
+def _gallery_scores(
+    session: Session, chosen: set[str]
+) -> Iterator[tuple[Person, ScoreOutput, Arrays, int]]:
+    """Own masks of the first fold, each on the first target that it was tried on.
+
+    Of the rules for degenerate maps that of exactly k pixels, or else the first; where a map
+    serves every fill, so does its mask.
+    """
+    asked = session.experiment
+    policies, fill = asked.occlusion.on_degenerate, asked.occlusion.fill[0]
+    policy = "none" if "none" in policies else policies[0]
+    for block in session.plan.blocks:
+        wanted = [i for i, one in enumerate(block.people) if one.name in chosen]
+        if block.split != asked.evaluation.split[0] or block.fold or not wanted:
+            continue
+        shown: dict[MapOutput, ScoreOutput] = {}
+        for target in asked.recognizers.targets:
+            for output in session.plan.scores[target, block.index]:
+                own = output.control is None and output.on_degenerate == policy
+                served = output.maps.spec.fill or fill
+                if own and not output.maps.spec.draw and output.fill == served:
+                    shown.setdefault(output.maps, output)
+        for output in shown.values():
+            made = session.store.load(output.maps.key)
+            for index in wanted:
+                yield block.people[index], output, made, index

@@ -1,0 +1,480 @@
+"""What to do: an experiment file (TOML) as frozen specs, with one clear message per wrong field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from facefocus.core.errors import UserError, did_you_mean
+from facefocus.core.files import read_toml
+from facefocus.core.locations import private
+from facefocus.core.registry import Registry
+
+if TYPE_CHECKING:
+    from facefocus.evaluation.verification import Rule
+
+T = TypeVar("T")
+S = TypeVar("S", bound="Section")
+
+#: What experiments and variants can be called: their runs are folders of that name.
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+
+#: Most draws of a random map or control; their mean is known to 3 % of one draw's spread.
+DRAWS = 1000
+
+
+def _as_tuple(value: Any) -> Any:
+    """A list as a tuple, anything else as a tuple of one: every field may be given either way."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    """Each value once however often it is given: the second time would only repeat its rows."""
+    return tuple(one for place, one in enumerate(values) if one not in values[:place])
+
+
+Several = Annotated[
+    tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1), AfterValidator(_distinct)
+]
+
+#: A recognizer's name, as it stands in every result: without the user's.
+RecognizerName = Annotated[str, AfterValidator(private)]
+
+
+def _number(value: Any) -> Any:
+    """A number as it is; true, false and texts, which pydantic would convert, are refused."""
+    if not isinstance(value, bool | str):
+        return value
+    hint = f" Did you mean {value}?" if re.fullmatch(r"-?\d+(\.\d+)?", str(value)) else ""
+    raise _wrong("a number", value, hint)
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+
+
+def _wrong(expected: str, got: object, suggestion: str = "") -> PydanticCustomError:
+    """A field error that `_message` turns into ``The 'x' of [y] must be ... Got ....``."""
+    return PydanticCustomError("field", "{text}", {"text": f"{expected}. Got {got!r}.{suggestion}"})
+
+
+def _is_range(value: Any) -> bool:
+    whole = isinstance(value, list | tuple) and [type(end) for end in value] == [int, int]
+    return whole and 2 <= value[0] <= value[1]
+
+
+def _layer_name(layer: Any) -> Any:
+    """A layer in the one form that keys and tables know: ``3`` and ``" 03 "`` are ``"3"``."""
+    if type(layer) is int:
+        return str(layer)
+    if not isinstance(layer, str):
+        return layer
+    name = layer.strip()
+    return str(int(name)) if name.isdecimal() else name
+
+
+def option_text(value: bool | int | str) -> str:
+    """A method's option as the one text that methods and keys know it by."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _known(registry: Registry[Any], names: Iterable[str]) -> None:
+    for name in names:
+        if name not in registry:
+            expected = f"one of {', '.join(registry)}"
+            raise _wrong(expected, name, did_you_mean(name, registry))
+
+
+class Section(BaseModel):
+    """Frozen, and strict about names: a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Faces(Section):
+    """``[faces]``: which face set and whom of it.
+
+    Attributes:
+        set: A prepared folder, or the name of one under ``faces/``.
+        people: Only these people, by name; everybody by default.
+        identities: How many people, seeded; all with at least two images by default.
+        images: Take only people who have between these two numbers of images.
+        max_images: Use at most this many images of a person, seeded.
+        exclude_errata: Leave out the images that LFW's errata call mislabelled.
+    """
+
+    set: str = "lfw"
+    people: Several[str] | None = None
+    identities: Annotated[Whole, Field(ge=1)] | None = None
+    images: tuple[int, int] | None = None
+    max_images: Annotated[Whole, Field(ge=2)] | None = None
+    exclude_errata: bool = False
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def _range(cls, value: Any) -> Any:
+        expected = "[least, most] with 2 <= least <= most"
+        if type(value) is int and value >= 2:
+            raise _wrong(expected, value, f" Did you mean [{value}, {value}]?")
+        if value is not None and not _is_range(value):
+            raise _wrong(expected, list(value) if isinstance(value, tuple) else value)
+        return value
+
+
+class Recognizers(Section):
+    """``[recognizers]``: on which the maps are made, and on which the masks are tried.
+
+    Attributes:
+        source: Several[str], files or ``file.py:build``; every map is made on each.
+        target: The same; every mask is tried on each. The sources by default.
+        transfer: Whether a mask is tried on targets that had no part in its map, too.
+        preprocessing: How a recognizer of your own reads a frame, by its name.
+    """
+
+    source: Several[RecognizerName]
+    target: Several[RecognizerName] | None = None
+    transfer: bool = True
+    preprocessing: dict[RecognizerName, dict[str, Any]] = {}
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The targets, or the sources where none are named."""
+        return self.target if self.target is not None else self.source
+
+
+class Saliency(Section):
+    """``[saliency]``: the maps. May be given several times as ``[[saliency]]``.
+
+    Attributes:
+        method: Several[str] of methods and baselines.
+        layer: PROTOCOL section 3: ``1 2 3 N/4 N/2 3N/4 N-2 N-1 N``, an integer, or a group.
+        objective: PROTOCOL section 2: ``cosine``, ``l1``, ``l2``, ``arcface(m)``.
+        evidence: What raises the objective, or what lowers it.
+        normalize: Whether l1 and l2 compare normalized embeddings.
+        arcface_scale: The s of arcface.
+        options: The methods' own options, e.g. ``{ steps = 25 }``; see `facefocus ls methods`.
+        sources: Make one map on these recognizers together, instead of one on each source.
+        max_pairs: At most this many ordered pairs of a person, seeded; all by default.
+        draws: How many draws of a random baseline are averaged.
+    """
+
+    method: Several[str]
+    layer: Several[str] = ("N",)
+    objective: Several[str] = ("cosine",)
+    evidence: Literal["positive", "negative"] = "positive"
+    normalize: bool = True
+    arcface_scale: Annotated[Number, Field(gt=0)] = 1.0
+    options: dict[str, bool | int | str] = {}
+    sources: Several[RecognizerName] | None = None
+    max_pairs: Annotated[Whole, Field(ge=1)] | None = None
+    draws: Annotated[Whole, Field(ge=1, le=DRAWS)] = 5
+
+    @field_validator("layer", mode="before")
+    @classmethod
+    def _layer_text(cls, value: Any) -> Any:
+        return tuple(_layer_name(layer) for layer in _as_tuple(value))
+
+    @field_validator("options")
+    @classmethod
+    def _option_texts(cls, value: dict[str, bool | int | str]) -> dict[str, bool | int | str]:
+        return {name: option_text(option) for name, option in value.items()}
+
+    @field_validator("method")
+    @classmethod
+    def _method(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from facefocus.saliency.methods import METHODS
+
+        _known(METHODS, value)
+        return value
+
+    @model_validator(mode="after")
+    def _options(self) -> Saliency:
+        from facefocus.saliency.methods import METHODS, options_of, resolve_options
+
+        methods = [METHODS[name] for name in self.method]
+        known = {name: option for method in methods for name, option in options_of(method).items()}
+        given = {name: str(value) for name, value in self.options.items()}
+        try:
+            resolve_options("+".join(self.method), known, given)
+        except UserError as error:
+            raise PydanticCustomError("own", "{text}", {"text": str(error)}) from None
+        return self
+
+    @field_validator("objective")
+    @classmethod
+    def _objective(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from facefocus.saliency.objectives import parse_objective
+
+        try:
+            return _distinct(tuple(parse_objective(text).name for text in value))
+        except UserError as error:
+            raise PydanticCustomError("own", "{text}", {"text": str(error)}) from None
+
+
+class Occlusion(Section):
+    """``[occlusion]``: how much is hidden, with what, and what a flat map means.
+
+    Attributes:
+        budget: Shares of the frame in (0, 1]; 0.01 is 1 %.
+        fill: Several[str] of fills (PROTOCOL section 7).
+        on_degenerate: What becomes of an identity without a map (PROTOCOL section 6).
+    """
+
+    budget: Several[Number]
+    fill: Several[str] = ("black",)
+    on_degenerate: Several[Literal["none", "skip", "random", "inclusive"]] = ("none",)
+
+    @field_validator("budget")
+    @classmethod
+    def _share(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        for share in value:
+            if not 0 < share <= 1:
+                percent = f"{share / 100:.2f}" if share % 1 == 0 else f"{share / 100:g}"
+                hint = f" Did you mean {percent}?" if 1 < share <= 100 else ""
+                raise _wrong("in (0, 1]", int(share) if share % 1 == 0 else share, hint)
+        return tuple(sorted(set(value)))
+
+    @field_validator("fill")
+    @classmethod
+    def _fill(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from facefocus.occlusion.fills import FILLS
+
+        _known(FILLS, value)
+        return value
+
+
+class Controls(Section):
+    """``[controls]``: masks of equal area that know nothing of the person (PROTOCOL section 9.2).
+
+    Attributes:
+        control: ``shifted``, ``other``, ``population``, ``pixels``, ``blocks``. Those of other
+            people's maps, ``other`` and ``population``, need two people.
+        draws: How many draws of each are averaged.
+    """
+
+    control: Several[str]
+    draws: Annotated[Whole, Field(ge=1, le=DRAWS)] = 5
+
+    @field_validator("control")
+    @classmethod
+    def _control(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from facefocus.occlusion.controls import CONTROLS, SHARED
+
+        known = (*CONTROLS, *SHARED)
+        for name in value:
+            if name not in known:
+                raise _wrong(f"one of {', '.join(known)}", name, did_you_mean(name, known))
+        return value
+
+
+class Oracle(Section):
+    """``[oracle]``: the bound that no mask of a run passes (PROTOCOL section 9.5).
+
+    Attributes:
+        block: Side of the blocks that the search hides, in pixels.
+        candidates: Blocks that stay in the race after each was tried alone; all by default.
+    """
+
+    block: Annotated[Whole, Field(ge=1)] = 8
+    candidates: Annotated[Whole, Field(ge=1)] | None = None
+
+
+class Evaluation(Section):
+    """``[evaluation]``: thresholds and what is compared (PROTOCOL sections 8 and 9.3).
+
+    Attributes:
+        threshold: ``eer``, ``fmr=1e-2`` (any rate) or ``accuracy``, from the face set's own pairs
+            or, as ``eer@FOLDER``, from those of another; or a number. Frozen under occlusion.
+        compare: Occluded photos against ``clean`` ones, or ``both`` occluded.
+        split: Try masks on the ``same`` photos, or ``heldout``: made on one half of a person's
+            photos, tried on the other, both ways.
+    """
+
+    threshold: str = "eer"
+    compare: Literal["clean", "both"] = "clean"
+    split: Several[Literal["same", "heldout"]] = ("same",)
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _canonical(cls, value: Any) -> Any:
+        from facefocus.evaluation.verification import parse_rule
+
+        if type(value) not in (str, int, float):
+            return value
+        try:
+            return str(parse_rule(str(value)))
+        except UserError as error:
+            raise PydanticCustomError("own", "{text}", {"text": str(error)}) from None
+
+    @property
+    def rule(self) -> Rule:
+        """Where the threshold comes from."""
+        from facefocus.evaluation.verification import parse_rule
+
+        return parse_rule(self.threshold)
+
+
+class Experiment(Section):
+    """A whole experiment file."""
+
+    name: Annotated[str, Field(pattern=f"^{NAME}$")]
+    seed: Annotated[Whole, Field(ge=0)] = 0
+    faces: Faces = Faces()
+    recognizers: Recognizers
+    saliency: Several[Saliency]
+    occlusion: Occlusion
+    controls: Controls | None = None
+    evaluation: Evaluation = Evaluation()
+    oracle: Oracle | None = None
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read an experiment file without variants.
+
+    Raises:
+        UserError: It cannot be read, is no TOML, or a field is wrong; one line per field.
+    """
+    return parse_experiment(read_toml(path, "experiment"))
+
+
+def load_variants(path: Path) -> tuple[str, dict[str, Experiment]]:
+    """Read all experiments of a file: its name, and each by its variant; ``""`` without any.
+
+    A file may say once what several experiments have in common, and of each ``[[variant]]`` its
+    ``name`` and what is its own: a table of the variant replaces fields of the file's table of
+    that name, anything else the whole. The experiments are called ``<file's name>-<variant>``.
+
+    Raises:
+        UserError: As `load_experiment`, or a variant without a name of its own.
+    """
+    data = read_toml(path, "experiment")
+    variants = data.pop("variant", None)
+    if not variants:
+        only = parse_experiment(data)
+        return only.name, {"": only}
+    found: dict[str, Experiment] = {}
+    for own in variants if isinstance(variants, list) else [variants]:
+        name = own.pop("name", None) if isinstance(own, dict) else None
+        if not isinstance(name, str) or not re.fullmatch(NAME, name) or name in found:
+            raise UserError(
+                "The 'name' of every [[variant]] must be its own, of letters, digits, '.', '_'"
+                f" and '-'. Got {name!r}."
+            )
+        merged = {**data, **{key: _over(data.get(key), value) for key, value in own.items()}}
+        if "name" in data:
+            merged["name"] = f"{data['name']}-{name}"
+        found[name] = parse_experiment(merged)
+    return str(data["name"]), found
+
+
+def _over(common: Any, own: Any) -> Any:
+    """A variant's value of a field: its fields over those of the same table, or the whole."""
+    return {**common, **own} if isinstance(common, dict) and isinstance(own, dict) else own
+
+
+def parse_experiment(data: Mapping[str, Any]) -> Experiment:
+    """An experiment from plain data, as it stands in a TOML file.
+
+    Raises:
+        UserError: A field is wrong; one line per field.
+    """
+    if "stages" in data or "study" in data:
+        raise UserError("This is a study or a stage of one. Run it with: facefocus study FILE.")
+    return parse(Experiment, data, "experiment")
+
+
+def parse(model: type[S], data: Mapping[str, Any], title: str) -> S:
+    """A specification from plain data.
+
+    Args:
+        model: The specification; fields that are sections are tables of the file.
+        data: What the file says.
+        title: What to call the file in a message.
+
+    Raises:
+        UserError: A field is wrong; one line per field.
+    """
+    try:
+        return model.model_validate(dict(data))
+    except ValidationError as error:
+        lines = dict.fromkeys(_message(detail, model, title) for detail in error.errors())
+        raise UserError("\n".join(lines)) from None
+
+
+def _sections(model: type[Section]) -> dict[str, type[Section]]:
+    """The fields of a specification that are sections, with the section of each."""
+
+    def inside(annotation: Any) -> Iterator[type[Section]]:
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield annotation
+        for part in get_args(annotation):
+            yield from inside(part)
+
+    fields = model.model_fields.items()
+    return {name: part for name, field in fields for part in inside(field.annotation)}
+
+
+#: Expectations behind pydantic's error types, in the words of our messages.
+_EXPECTED = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "a text in quotes",
+    "tuple_type": "a list",
+    "dict_type": "a table of fields",
+    "finite_number": "a finite number",
+    "too_short": "a list with at least one entry",
+    "greater_than": "greater than {gt:g}",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "one of {expected}",
+    "string_pattern_mismatch": "letters, digits, '.', '_' and '-'",
+    "model_type": "a table of fields",
+    "model_attributes_type": "a table of fields",
+}
+
+
+def _message(detail: ErrorDetails, model: type[Section], title: str) -> str:
+    """One line for one of pydantic's findings."""
+    sections = _sections(model)
+    words = [part for part in detail["loc"] if isinstance(part, str)]
+    section = words[0] if words and words[0] in sections else None
+    field = words[1] if section and len(words) > 1 else words[0] if words else title
+    place = f" of [{section}]" if section and len(words) > 1 else f" of the {title}"
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = sections[section].model_fields if section else model.model_fields
+        where = f"[{section}]" if section else f"The {title}"
+        return f"{where} has no field '{field}'. Known: {', '.join(known)}." + did_you_mean(
+            field, known
+        )
+    if kind == "missing":
+        return f"The '{field}'{place} is missing."
+    if kind == "own":
+        return str(context["text"])
+    if kind == "field":
+        return f"The '{field}'{place} must be {context['text']}"
+    plain = detail["msg"].removeprefix("Input should be ")
+    expected = _EXPECTED.get(kind, "{plain}").format(plain=plain, **context)
+    got = detail["input"]
+    options = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
+    hint = did_you_mean(got, options) if kind == "literal_error" and isinstance(got, str) else ""
+    return f"The '{field}'{place} must be {expected}. Got {got!r}.{hint}"

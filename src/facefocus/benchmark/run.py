@@ -1,0 +1,397 @@
+"""The main job, start to end: an experiment file in, a run folder out.
+
+A run folder holds ``run.json`` (what was asked, from the start) and, once the run is through,
+``results.parquet``, ``gallery.*``, ``experiment.toml``, ``provenance.json``. Of an experiment with
+variants the run folder holds one such folder for each. Artefacts are in a store that all runs
+share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import active_children, get_context
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import Any
+
+from facefocus.benchmark.collect import write_run
+from facefocus.benchmark.execute import NeedsLess, Said, execute, report_to
+from facefocus.benchmark.experiment import load_variants
+from facefocus.benchmark.keys import forward_of, gradients_of
+from facefocus.benchmark.session import Session, SessionSpec
+from facefocus.benchmark.tasks import STAGES, MapTask, stage_of
+from facefocus.core.errors import UserError
+from facefocus.core.files import any_path, resolved, sweep, write_atomically
+from facefocus.core.locations import (
+    expanded,
+    located,
+    private,
+    relative,
+    run_folders,
+    search_dirs,
+    store_dir,
+)
+from facefocus.core.notices import notice
+from facefocus.core.progress import Progress, silent
+from facefocus.core.provenance import environment, now
+from facefocus.core.store import Missing, Store
+from facefocus.evaluation.verification import Rule
+from facefocus.faces.sources.synthetic import WORLDS, make_faceset
+from facefocus.models.recognizer import is_white_box
+
+#: Synthetic faces are made when first asked for, so many of these people with so many photos.
+#: The embedded recognizers were trained and validated on other seeds: these people are new to them.
+SYNTHETIC = {"identities": 60, "photos": 6, "seed": 112}
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """How far a stage is: artefacts that exist, and all that the plan wants."""
+
+    stage: str
+    done: int
+    total: int
+
+
+def find_faceset(
+    name: str | os.PathLike[str], otherwise: str = "name its folder with --faces"
+) -> Path:
+    """A prepared face set by folder, or by name under ``faces/``, the data folder or the cache.
+
+    Args:
+        name: Folder or name.
+        otherwise: What else the user can do, for the message.
+
+    Raises:
+        UserError: There is none; says how to make it.
+    """
+    name = expanded(os.fspath(name))
+    places = [Path(name), Path("faces") / name, *(root / "faces" / name for root in search_dirs())]
+    for place in places:
+        if (place / "manifest.json").is_file():
+            return place
+    raise UserError(
+        f"No prepared face set '{name}' was found. Looked for"
+        f" {', '.join(str(place) for place in places)}. Make one with"
+        f" 'facefocus prepare lfw --source lfw-deepfunneled.tgz --out faces/{Path(name).name}',"
+        f" or {otherwise}."
+    )
+
+
+def open_or_make_faceset(
+    name: str,
+    made: Path,
+    progress: Progress = silent,
+    otherwise: str = "name its folder with --faces",
+) -> Path:
+    """`find_faceset`; but ``synthetic-<world>`` under the folder `made`, drawn now if need be.
+
+    Raises:
+        UserError: There is none, and it is not one that can be drawn.
+    """
+    world = name.removeprefix("synthetic-")
+    if name == world or world not in WORLDS:
+        return find_faceset(name, otherwise)
+    if not (made / name / "manifest.json").is_file():
+        make_faceset(made / name, world=world, **SYNTHETIC, progress=progress)
+    return made / name
+
+
+@any_path
+def run_experiment(
+    file: Path,
+    *,
+    faces: Path | None = None,
+    out: Path | None = None,
+    store: Path | None = None,
+    backend: str = "auto",
+    workers: int = 1,
+    memory: int | None = None,
+    made: Path = Path("faces"),
+    progress: Progress = silent,
+) -> Path:
+    """Run an experiment with all its variants, or the rest of it; returns the run folder.
+
+    Args:
+        file: The experiment (TOML).
+        faces: A prepared face set; the one that the experiment names by default.
+        out: The run folder; ``runs/<name in the file>`` by default.
+        store: Folder of the artefacts, which runs share: see `store_of` for the default.
+        backend: What runs passes without gradients: see `facefocus.models.backends`.
+        workers: Processes; the results do not depend on it.
+        memory: Bytes that the passes may take in all. Smaller batches give other last bits, and
+            so have keys of their own.
+        made: Where synthetic faces go that are not here yet.
+        progress: Called with the stage, and done and total in passes.
+
+    Raises:
+        UserError: A field, a face set, a recognizer or the run folder is wrong.
+    """
+    each = None if memory is None else memory // max(workers, 1)
+    run, sessions = open_sessions(file, faces, out, store, backend, each, made, progress)
+    for variant, session in sessions.items():
+        _run(session, run / variant, workers, file, _named(progress, variant))
+    return run
+
+
+@any_path
+def open_sessions(
+    file: Path,
+    faces: Path | None = None,
+    out: Path | None = None,
+    store: Path | None = None,
+    backend: str = "auto",
+    memory: int | None = None,
+    made: Path = Path("faces"),
+    progress: Progress = silent,
+) -> tuple[Path, dict[str, Session]]:
+    """The run folder of an experiment and the session of each variant; see `run_experiment`."""
+    name, experiments = load_variants(file)
+    if faces is not None and len({one.faces.set for one in experiments.values()}) > 1:
+        raise UserError(
+            f"The '--faces' must be left out where variants have faces of their own. Got '{faces}'."
+        )
+    run = out if out is not None else Path("runs") / name
+    sessions = {}
+    for variant, experiment in experiments.items():
+        folder = faces or open_or_make_faceset(experiment.faces.set, made, progress)
+        kept = store or store_of(run / variant)
+        other = calibration_faces(experiment.evaluation.rule, made, progress)
+        asked = experiment.model_dump_json()
+        spec = SessionSpec(asked, resolved(folder), resolved(kept), backend, memory, other)
+        sessions[variant] = session = Session(spec)
+        # Every mistake shows before anything is written.
+        session.plan, session.planted  # noqa: B018
+    return run, sessions
+
+
+def calibration_faces(rule: Rule, made: Path, progress: Progress = silent) -> Path | None:
+    """The folder of the other face set that a threshold comes from; None where it is given.
+
+    Raises:
+        UserError: There is none.
+    """
+    if rule.faces is None:
+        return None
+    otherwise = f"name its folder in the threshold: {rule.kind}@FOLDER"
+    return resolved(open_or_make_faceset(rule.faces, made, progress, otherwise))
+
+
+def _run(session: Session, run: Path, workers: int, file: Path, progress: Progress) -> None:
+    started, done = now(), 0
+    repaired: set[str] = set()
+    session.store.sweep()
+    with _executor(workers) as (executor, reports):
+        while True:
+            _write_request(run, session)
+            sweep(run)
+            try:
+                done += execute(session, executor, progress, reports)
+                provenance = {
+                    **describe(session),
+                    "started": started,
+                    "finished": now(),
+                    "tasks_done": done,
+                }
+                toml = _private(file.read_text(encoding="utf-8"), session)
+                write_run(session, run, provenance, toml)
+                return
+            except NeedsLess as less:
+                session = Session(less.spec)
+                notice(
+                    "Memory did not suffice: passes go on with half as many images. What depends on"
+                    " their last bits is made anew."
+                )
+            except Missing as missing:
+                if missing.key in repaired:
+                    raise UserError(
+                        f"What is written to the store '{session.spec.store}' cannot be read back."
+                        " Name a folder on another disk with --store."
+                    ) from None
+                repaired.add(missing.key)
+                notice("An artefact of the store was damaged or removed. It is made again.")
+
+
+def _named(progress: Progress, variant: str) -> Progress:
+    """Progress whose stages say which variant they are of."""
+    return lambda stage, done, total: progress(f"{variant} {stage}".strip(), done, total)
+
+
+def _write_request(run: Path, session: Session) -> None:
+    spec = session.spec
+    asked = {
+        "experiment": json.loads(_private(spec.experiment, session)),
+        "faces": relative(spec.faces, run),
+        "backend": spec.backend,
+        "store": DEFAULT if spec.store == store_dir().resolve() else relative(spec.store, run),
+        # Which keys the run has depends on them.
+        "batches": session.batches,
+        "calibration": None if spec.calibration is None else relative(spec.calibration, run),
+    }
+    text = json.dumps(asked, indent=2) + "\n"
+    write_atomically(run / "run.json", lambda file: file.write(text.encode()))
+
+
+def _private(text: str, session: Session) -> str:
+    """What an experiment says, with no absolute path to its face sets."""
+    other = session.experiment.evaluation.rule.faces
+    return private(private(text, session.experiment.faces.set), other)
+
+
+@contextmanager
+def _executor(workers: int) -> Iterator[tuple[Executor | None, Queue[Said] | None]]:
+    """Processes that share the cores, and what they report to; none for this process."""
+    if workers <= 1:
+        yield None, None
+        return
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    context = get_context("spawn")
+    reports: Queue[Said] = context.Queue()
+    others = active_children()
+    with (
+        _importable_main(),
+        ProcessPoolExecutor(
+            workers, mp_context=context, initializer=_prepare, initargs=(threads, reports)
+        ) as pool,
+    ):
+        try:
+            yield pool, reports
+        except KeyboardInterrupt:
+            # Nobody waits for tasks that are half done; what is finished is stored.
+            for worker in set(active_children()) - set(others):
+                worker.terminate()
+            raise
+        except BrokenProcessPool:
+            raise UserError(_BROKEN) from None
+
+
+_BROKEN = (
+    "A worker process ended before its time: it was killed, the memory is full, or it cannot import"
+    " the script that started it. What is finished is kept: run it again with fewer workers. A"
+    " script must do its work under: if __name__ == '__main__':"
+)
+
+
+@contextmanager
+def _importable_main() -> Iterator[None]:
+    """Workers import the program that started them by its file; a notebook or standard input,
+    which is none, is not imported."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is None or Path(file).is_file():
+        yield
+        return
+    del main.__file__
+    try:
+        yield
+    finally:
+        main.__file__ = file
+
+
+def _prepare(threads: int, reports: Queue[Said]) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    # Ctrl-C goes to all processes; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    report_to(reports)
+
+
+def describe(session: Session) -> dict[str, Any]:
+    """The provenance of a session: software, machine, recognizers, faces, thresholds, passes."""
+    targets = session.experiment.recognizers.targets
+    costs: dict[str, int] = {}
+    for task in session.plan.tasks:
+        costs[stage_of(task)] = costs.get(stage_of(task), 0) + task.cost
+    return {
+        **environment(),
+        "backend": session.spec.backend,
+        "recognizers": {
+            name: {
+                "fingerprint": one.fingerprint,
+                "precision": getattr(one, "precision", "float32"),
+                "forward": forward_of(one),
+                "gradients": gradients_of(one) if is_white_box(one) else None,
+            }
+            for name, one in session.recognizers.items()
+        },
+        "faces": {
+            "title": session.faces.title,
+            "hash": session.faces.hash,
+            # Where they lie is for run.json alone: this is shown on the page.
+            "path": session.spec.faces.name,
+            "frames": len(session.faces.frames),
+        },
+        "identities": len(session.plan.people),
+        "verification_pairs": len(session.plan.pairs.mated),
+        "thresholds": {name: session.threshold(name) for name in targets},
+        "passes": costs,
+        "map_artefacts": sum(len(t.outputs) for t in session.plan.tasks if isinstance(t, MapTask)),
+    }
+
+
+#: How ``run.json`` names the store that is used unless another is named.
+DEFAULT = "default"
+
+
+def store_of(run: Path) -> Path:
+    """The store of a run for which none is named: its own where it has one, else the shared one."""
+    own = run / "store"
+    return own if own.is_dir() else store_dir()
+
+
+def located_store(text: str, run: Path) -> Path:
+    """The store that the ``run.json`` of `run` names."""
+    return store_dir().resolve() if text == DEFAULT else located(text, run)
+
+
+@any_path
+def run_status(run: Path) -> list[StageStatus]:
+    """How far a run is with all its variants, from what their stores hold.
+
+    Raises:
+        UserError: `run` is no run folder.
+    """
+    done: dict[str, int] = {}
+    total: dict[str, int] = {}
+    for folder in run_folders(run):
+        session = open_run(folder)
+        store = Store(session.spec.store)
+        for stage, keys in session.plan.keys().items():
+            done[stage] = done.get(stage, 0) + sum(key in store for key in keys)
+            total[stage] = total.get(stage, 0) + len(keys)
+    return [StageStatus(stage, done[stage], total[stage]) for stage in STAGES if stage in total]
+
+
+@any_path
+def open_run(run: Path) -> Session:
+    """The session of a run folder, as it was asked for.
+
+    Raises:
+        UserError: `run` is no run folder, or what it was made from is gone.
+    """
+    try:
+        asked = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        spec = SessionSpec(
+            json.dumps(asked["experiment"]),
+            located(asked["faces"], run),
+            located_store(asked.get("store", "store"), run),
+            asked["backend"],
+            calibration=located(asked["calibration"], run) if asked.get("calibration") else None,
+            batches=tuple(tuple(one) for one in asked.get("batches", ())),
+        )
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = "it has no run.json" if missing else f"its run.json: {error.strerror}"
+        raise UserError(f"'{run}' is no run folder: {reason}.") from None
+    except (ValueError, KeyError) as error:
+        raise UserError(f"'{run}/run.json' cannot be read: {type(error).__name__}.") from None
+    return Session(spec)

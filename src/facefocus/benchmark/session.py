@@ -1,0 +1,276 @@
+"""What a process holds while it works on a run: face set, recognizers, store, plan.
+
+State lives here, at the rim; `making` and `scoring` only read it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from facefocus.benchmark.experiment import parse_experiment
+from facefocus.benchmark.plan import Plan, make_plan
+from facefocus.benchmark.stages.embed import embedding_table
+from facefocus.benchmark.tasks import Block, EmbedTask, MapOutput, MapTask, Task
+from facefocus.core.errors import UserError
+from facefocus.core.store import Arrays, Store
+from facefocus.evaluation.randomization import impostor_pairs
+from facefocus.evaluation.verification import eer, pair_scores, threshold
+from facefocus.faces.faceset import FaceSet, Pairs, open_faceset, read_pairs
+from facefocus.faces.sources.synthetic import TRUTH, read_truth
+from facefocus.models.backends import accelerate
+from facefocus.models.memory import TOO_LITTLE
+from facefocus.models.recognizer import CHUNK, Recognizer, TorchRecognizer, hold_batches
+from facefocus.models.zoo import load
+from facefocus.occlusion.controls import mean_of_others, run_sums
+
+#: Non-mated pairs of a person that are scored with and without occlusion, in the mean.
+IMPOSTORS = 50
+
+#: Maps of a whole population kept at once: what shared controls look up again and again.
+POPULATIONS = 4
+
+
+@dataclass(frozen=True)
+class SessionSpec:
+    """What a worker process needs to open its own session; travels with every task.
+
+    Attributes:
+        memory: Bytes that a pass may take: see `facefocus.models.backends.accelerate`.
+        calibration: The other face set that the threshold comes from, if there is one.
+        batches: Images of a pass, and of one with its graph, of some recognizers; by default as
+            many as `memory` allows.
+    """
+
+    experiment: str
+    faces: Path
+    store: Path
+    backend: str
+    memory: int | None = None
+    calibration: Path | None = None
+    batches: tuple[tuple[str, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Where a recognizer decides, and its equal error rate on the verification pairs.
+
+    The rate is None where the face set has no mated or no non-mated pair.
+    """
+
+    threshold: float
+    eer: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Maps of everybody in a fold who has one, in the order of their names.
+
+    Attributes:
+        maps: One map [H, W] each.
+        place: Row of each person by name.
+    """
+
+    maps: np.ndarray
+    place: dict[str, int]
+
+    def mean_without(self, name: str) -> np.ndarray:
+        """The mean map [H, W] of everybody but one, who may have none; there must be somebody."""
+        if name not in self.place:
+            mean: np.ndarray = self.maps.mean(axis=0, dtype=np.float64)
+            return mean
+        return mean_of_others(self.maps, self.place[name], self._sums)
+
+    @cached_property
+    def _sums(self) -> np.ndarray:
+        return run_sums(self.maps)
+
+
+class Session:
+    """A face set, the recognizers and the store, opened once per process.
+
+    Raises:
+        UserError: The face set or a recognizer cannot be loaded.
+    """
+
+    def __init__(self, spec: SessionSpec) -> None:
+        self.spec = spec
+        self.experiment = parse_experiment(json.loads(spec.experiment))
+        self.faces: FaceSet = open_faceset(spec.faces)
+        self.store = Store(spec.store)
+        self._embeddings: dict[tuple[str, bool], np.ndarray] = {}
+        self._operating: dict[str, OperatingPoint] = {}
+        self._populations: dict[str, Population] = {}
+
+    @cached_property
+    def impostors(self) -> dict[str, np.ndarray]:
+        """Non-mated pairs [p, 2] of every chosen person: own photo, another person's photo."""
+        people = [person.identity for person in self.plan.people]
+        pairs = impostor_pairs(people, IMPOSTORS * len(people), seed=self.experiment.seed)
+        return {one.name: pairs[np.isin(pairs[:, 0], one.rows)] for one in people}
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        height, width = self.faces.frames.shape[1:3]
+        return height, width
+
+    @cached_property
+    def planted(self) -> dict[str, np.ndarray] | None:
+        """Where identity is planted: a mask [n, H, W] of each part; None where nobody knows.
+
+        Raises:
+            UserError: There is a truth, but it cannot be read or is not of these faces.
+        """
+        if not (self.spec.faces / TRUTH).is_file():
+            return None
+        parts = read_truth(self.spec.faces)
+        if any(masks.shape != self.faces.frames.shape[:3] for masks in parts.values()):
+            raise UserError(
+                f"'{self.spec.faces / TRUTH}' must be of the frames beside it. Got another number"
+                " or size. Make the faces again."
+            )
+        return parts
+
+    @cached_property
+    def recognizers(self) -> dict[str, Recognizer]:
+        """Every source and target, by the name the experiment uses."""
+        wanted = self.experiment.recognizers
+        together = [name for one in self.experiment.saliency for name in one.sources or ()]
+        names = dict.fromkeys((*wanted.source, *wanted.targets, *together))
+        reading = wanted.preprocessing
+        # A resumed run may embed masked faces first, so clean ones are named for the check.
+        backend, memory, clean = self.spec.backend, self.spec.memory, self.faces.frames[:CHUNK]
+        found = {
+            name: accelerate(load(name, reading.get(name)), backend, memory, clean)
+            for name in names
+        }
+        for name, batch, graph_batch in self.spec.batches:
+            if isinstance(one := found.get(name), TorchRecognizer):
+                one.batch, one.graph_batch = batch, graph_batch
+        for recognizer in found.values():
+            hold_batches(recognizer)
+        return found
+
+    @property
+    def batches(self) -> tuple[tuple[str, int, int], ...]:
+        """The batches of all recognizers that have any: see `SessionSpec`."""
+        return tuple(
+            (name, one.batch, one.graph_batch)
+            for name, one in self.recognizers.items()
+            if isinstance(one, TorchRecognizer)
+        )
+
+    def with_less(self, task: Task) -> SessionSpec:
+        """The spec of a session in which the passes of a task take half the memory.
+
+        Raises:
+            UserError: They run a single image already, or none of their recognizers has batches.
+        """
+        graph = isinstance(task, MapTask)
+        names = task.sources if isinstance(task, MapTask) else (task.recognizer,)
+        batches = {name: [batch, graph_batch] for name, batch, graph_batch in self.batches}
+        known = [name for name in names if name in batches and batches[name][graph] > 1]
+        if not known:
+            raise UserError(TOO_LITTLE)
+        for name in known:
+            batches[name][graph] //= 2
+        halved = tuple((name, both[0], both[1]) for name, both in batches.items())
+        return replace(self.spec, batches=halved)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan of this session's experiment."""
+        pairs, other = read_pairs(self.spec.faces), self.spec.calibration
+        calibration = None if other is None else (self.calibrating, read_pairs(other))
+        return make_plan(self.experiment, self.faces, pairs, self.recognizers, calibration)
+
+    @cached_property
+    def calibrating(self) -> FaceSet:
+        """The face set that the threshold comes from."""
+        other = self.spec.calibration
+        return self.faces if other is None else open_faceset(other)
+
+    def faces_of(self, task: EmbedTask) -> FaceSet:
+        """The face set that an embed task is about."""
+        return self.calibrating if task.calibrates else self.faces
+
+    def embeddings(self, recognizer: str, *, calibrate: bool = False) -> np.ndarray:
+        """Clean embeddings [n, d] of one recognizer, from the embed artefacts.
+
+        Row i belongs to frame i; frames that the plan has no use for are NaN. With `calibrate`,
+        of the other face set that the threshold comes from.
+        """
+        if (recognizer, calibrate) not in self._embeddings:
+            tasks = [task for task in self.plan.tasks if isinstance(task, EmbedTask)]
+            wanted = [
+                one for one in tasks if (one.recognizer, one.calibrates) == (recognizer, calibrate)
+            ]
+            count = len((self.calibrating if calibrate else self.faces).frames)
+            table = embedding_table(self.store, wanted, count)
+            self._embeddings[recognizer, calibrate] = table
+        return self._embeddings[recognizer, calibrate]
+
+    def operating(self, recognizer: str) -> OperatingPoint:
+        """The frozen threshold of one recognizer (PROTOCOL section 8)."""
+        if recognizer not in self._operating:
+            rule = self.experiment.evaluation.rule
+            mated, other = _scores(self.embeddings(recognizer), self.plan.pairs)
+            rate = eer(mated, other) if len(mated) and len(other) else None
+            if self.spec.calibration is not None:
+                embeddings = self.embeddings(recognizer, calibrate=True)
+                mated, other = _scores(embeddings, self.plan.calibration)
+            self._operating[recognizer] = OperatingPoint(threshold(mated, other, rule), rate)
+        return self._operating[recognizer]
+
+    def threshold(self, recognizer: str) -> float:
+        """The threshold of `operating`."""
+        return self.operating(recognizer).threshold
+
+    def population(self, block: Block, output: MapOutput) -> Population:
+        """The maps of everybody in the block's fold under the spec of `output`."""
+        if output.key not in self._populations:
+            if len(self._populations) >= POPULATIONS:
+                self._populations.clear()
+            found, keys = self._everybody(block, output)
+            self._populations.update(dict.fromkeys(keys, found))
+        return self._populations[output.key]
+
+    def _everybody(self, block: Block, output: MapOutput) -> tuple[Population, list[str]]:
+        place = self.plan.maps[block.index].index(output)
+        maps: dict[str, np.ndarray] = {}
+        keys = []
+        for other in self.plan.blocks:
+            if (other.split, other.fold) != (block.split, block.fold):
+                continue
+            keys.append(self.plan.maps[other.index][place].key)
+            made = self.store.load(keys[-1])
+            for index, person in enumerate(other.people):
+                if not is_degenerate(made, index):
+                    maps[person.name] = made["maps"][index]
+        names = sorted(maps)
+        stacked = np.stack([maps[name] for name in names]) if names else np.zeros((0, *self.frame))
+        return Population(stacked, {name: row for row, name in enumerate(names)}), keys
+
+
+def _scores(embeddings: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines of the mated and of the non-mated pairs."""
+    rows = np.unique(np.concatenate([pairs.first, pairs.second]))
+    first, second = (np.searchsorted(rows, side) for side in (pairs.first, pairs.second))
+    scores = pair_scores(embeddings[rows], first, second)
+    return scores[pairs.mated], scores[~pairs.mated]
+
+
+def is_degenerate(made: Arrays, index: int) -> bool:
+    """Whether person `index` of a map artefact has no map left (PROTOCOL section 5)."""
+    return bool(made["degenerate"][index] == made["total"][index])
+
+
+@lru_cache(maxsize=1)
+def open_session(spec: SessionSpec) -> Session:
+    """The session of this process."""
+    return Session(spec)

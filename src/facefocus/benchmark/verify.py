@@ -1,0 +1,165 @@
+"""How good a recognizer is on a face set: the figures its threshold comes from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from facefocus.benchmark.run import calibration_faces
+from facefocus.benchmark.stages.embed import stored_embeddings
+from facefocus.core.errors import UserError
+from facefocus.core.files import any_path
+from facefocus.core.locations import store_dir
+from facefocus.core.progress import Progress, silent
+from facefocus.core.store import Store
+from facefocus.core.text import number, percent
+from facefocus.evaluation.verification import (
+    VerificationReport,
+    check_rule,
+    guessing_warning,
+    pair_scores,
+    parse_rule,
+    tells_apart,
+    threshold,
+    verification_pairs,
+    verify,
+)
+from facefocus.faces.faceset import FaceSet, Pairs, open_faceset, read_pairs
+from facefocus.models.backends import accelerate
+from facefocus.models.recognizer import Recognizer
+from facefocus.models.zoo import load
+
+#: With fewer mated pairs than this, the figures come with a warning.
+FEW_MATED = 100
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A verification report and what it was made from.
+
+    Attributes:
+        listed: Whether the pairs are the face set's own list, or a seeded sample.
+        missing: Pairs of the list that could not be used: an image of theirs is not in the set.
+    """
+
+    recognizer: str
+    faces: str
+    listed: bool
+    missing: int
+    report: VerificationReport
+
+
+@any_path
+def verify_recognizer(
+    folder: Path,
+    model: str,
+    *,
+    rule: str = "eer",
+    seed: int = 0,
+    backend: str = "auto",
+    store: Path | None = None,
+    preprocessing: Mapping[str, object] | None = None,
+    progress: Progress = silent,
+) -> Verified:
+    """Embed the images of the verification list and score its pairs.
+
+    Args:
+        folder: A prepared face set.
+        model: A recognizer.
+        rule: Where the threshold comes from, see `parse_rule`.
+        seed: Of the pairs that are drawn where a face set has no list.
+        backend: What runs the passes.
+        store: Where embeddings are looked for and kept; the shared store by default.
+        preprocessing: How a recognizer from a file reads frames; see `zoo.load`.
+        progress: Called as ``("embed", images done, images)``.
+
+    Raises:
+        UserError: A face set or the recognizer cannot be loaded, the rule is unknown, or there are
+            too few pairs for it.
+    """
+    wanted = parse_rule(rule)
+    faces, listed = open_faceset(folder), read_pairs(folder)
+    pairs = verification_pairs(faces, listed, seed)
+    other = calibration_faces(wanted, Path("faces"), progress)
+    setting, deciding = faces, pairs
+    other_list = None
+    if other is not None:
+        setting, other_list = open_faceset(other), read_pairs(other)
+        deciding = verification_pairs(setting, other_list, seed)
+    if not len(pairs.mated):
+        raise UserError(
+            f"'{faces.title}' has no pair to verify. Prepare it again, with two images or more."
+        )
+    mated = int(deciding.mated.sum())
+    check_rule(wanted, mated, len(deciding.mated) - mated, setting.title)
+    recognizer = accelerate(load(model, preprocessing), backend)
+    kept = Store(store or store_dir())
+    scores, level = _scores(recognizer, faces, listed, pairs, kept, progress), None
+    if wanted.kind == "given":
+        level = wanted.value
+    elif other is not None:
+        found = _scores(recognizer, setting, other_list, deciding, kept, progress)
+        level = threshold(found[deciding.mated], found[~deciding.mated], wanted)
+    report = verify(scores, pairs.mated, pairs.fold, rule=wanted.shown, level=level)
+    for warning in _warnings(model, report):
+        log.warning(warning)
+    return Verified(model, faces.title, listed is not None, pairs.missing, report)
+
+
+def _scores(
+    recognizer: Recognizer,
+    faces: FaceSet,
+    listed: Pairs | None,
+    pairs: Pairs,
+    store: Store,
+    progress: Progress,
+) -> Float[np.ndarray, " p"]:
+    """Cosine of each pair."""
+    rows = np.unique(np.concatenate([pairs.first, pairs.second]))
+    embeddings = stored_embeddings(recognizer, faces, listed, rows, store, progress)
+    first, second = (np.searchsorted(rows, side) for side in (pairs.first, pairs.second))
+    return pair_scores(embeddings, first, second)
+
+
+def _warnings(model: str, report: VerificationReport) -> Iterator[str]:
+    if report.eer is not None and not tells_apart(report.eer):
+        yield guessing_warning(model, report.eer)
+    if 0 < report.mated < FEW_MATED:
+        # Nobody of n missed: the exact one-sided 95 % bound of the rate (Clopper-Pearson).
+        bound = 1 - 0.05 ** (1 / report.mated)
+        yield (
+            f"Only {report.mated} mated pairs: under {FEW_MATED}, every rate is rough. If none of"
+            f" them is missed, up to {percent(bound, 0)} may be."
+        )
+
+
+def report_lines(verified: Verified) -> Iterator[str]:
+    """One plain line a figure, accuracy first."""
+    report = verified.report
+    if report.folds is not None:
+        yield (
+            f"accuracy {number(report.folds.mean, 4)} +- {number(report.folds.standard_error, 4)}"
+            " (0.5000 for refusing everybody)"
+        )
+        yield f"accuracy_threshold {number(float(np.mean(report.folds.thresholds)), 4)}"
+    if report.eer is not None:
+        yield f"eer {number(report.eer, 4)}"
+    yield f"threshold {number(report.threshold, 4)} ({report.rule})"
+    for name, rate in (("tmr", report.tmr), ("fmr", report.fmr)):
+        if rate is not None:
+            yield f"{name} {number(rate, 4)}"
+    for name, value in (("1e-2", report.tmr_at_fmr_1e2), ("1e-3", report.tmr_at_fmr_1e3)):
+        shown = "too few non-mated pairs" if value is None else number(value, 4)
+        yield f"tmr_at_fmr={name} {shown}"
+    source = "listed" if verified.listed else "sampled"
+    yield (
+        f"pairs {report.mated + report.non_mated} ({report.mated} mated,"
+        f" {report.non_mated} non-mated, {source}; {verified.missing} missing)"
+    )

@@ -1,0 +1,5 @@
+"""``python -m facefocus.cli``."""
+
+from facefocus.cli import main
+
+main()

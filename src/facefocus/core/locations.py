@@ -1,0 +1,139 @@
+"""Where files that the package does not ship are looked for: faces, detectors, weights.
+
+Order: ``$FACEFOCUS_DATA``; else a ``shared/data`` folder beside the working directory's project;
+then the user's cache. Nothing is created by looking.
+
+And how a path is written into a file that may be shown to others: `private`, `relative`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import platformdirs
+
+from facefocus.core.errors import UserError
+from facefocus.core.files import resolved
+
+
+def cache_dir() -> Path:
+    """The user's cache folder for downloads; made by whoever writes to it."""
+    return Path(platformdirs.user_cache_dir("facefocus", appauthor=False))
+
+
+def store_dir() -> Path:
+    """Where artefacts are kept unless another folder is named: $FACEFOCUS_STORE, or the cache."""
+    named = os.environ.get("FACEFOCUS_STORE")
+    return Path(named).resolve() if named else cache_dir() / "store"
+
+
+def data_dir() -> Path | None:
+    """``$FACEFOCUS_DATA``, or ``../shared/data`` where that exists, or None.
+
+    Raises:
+        UserError: ``$FACEFOCUS_DATA`` is set but no folder.
+    """
+    named = os.environ.get("FACEFOCUS_DATA")
+    if named:
+        if not Path(named).is_dir():
+            raise UserError(f"$FACEFOCUS_DATA must be a folder. Got '{named}'.")
+        return Path(named)
+    beside = Path("..") / "shared" / "data"
+    return beside if beside.is_dir() else None
+
+
+def search_dirs() -> Iterator[Path]:
+    """The roots in the order they are searched."""
+    data = data_dir()
+    if data is not None:
+        yield data
+    yield cache_dir()
+
+
+def run_folders(run: Path) -> list[Path]:
+    """A run folder itself, or those of the variants that lie in it, by name."""
+    inside = sorted(path.parent for path in run.glob("*/run.json"))
+    return inside if inside and not (run / "run.json").is_file() else [run]
+
+
+def find(relative: str, what: str, hint: str) -> Path:
+    """The first existing file called `relative` under the search roots.
+
+    Args:
+        relative: Path below a root, e.g. ``"models/face_detection_yunet_2023mar.onnx"``.
+        what: What the file is, for the message.
+        hint: How to get it, for the message; a full sentence.
+
+    Raises:
+        UserError: It is under none of the roots; names them and gives the hint.
+    """
+    roots = list(search_dirs())
+    for root in roots:
+        if (root / relative).is_file():
+            return root / relative
+    looked = ", ".join(str(root / relative) for root in roots)
+    raise UserError(f"{what} was not found. Looked for {looked}. {hint}")
+
+
+def private(text: str, folder: str | None = None) -> str:
+    """`text` with the home folder as ``~`` and the user's name in any other path as ``$USER``.
+
+    What is written to files may be shown to others. `expanded` is the way back.
+
+    Args:
+        text: Any text with paths in it.
+        folder: Named by its last part wherever it is named by an absolute path.
+    """
+    if folder is not None and Path(folder).is_absolute():
+        text = text.replace(folder, Path(folder).name)
+    home = Path.home()
+    for one in {home, home.resolve()} - {Path(home.anchor)}:
+        text = re.sub(rf"{re.escape(str(one))}(?![\w.-])", "~", text)
+    user = _user()
+    return re.sub(rf"(?<=[/\\]){re.escape(user)}(?![\w.-])", "$USER", text) if user else text
+
+
+def expanded(text: str) -> str:
+    """What `private` made `text` of, for the same user."""
+    home = str(Path.home())
+    text = re.sub(r"^((?:\w+:)?)~(?=[/\\]|$)", lambda found: found[1] + home, text)
+    return text.replace("$USER", _user() or "$USER")
+
+
+def relative(path: Path, base: Path) -> str:
+    """How a file in the folder `base` names `path`: by no absolute path and no user's name.
+
+    Both can be moved together. `located` is the way back.
+    """
+    place, start, home = resolved(path), resolved(base), resolved(Path.home())
+    if place.is_relative_to(home) and not start.is_relative_to(home):
+        return private(str(place))
+    try:
+        return private(os.path.relpath(place, start))
+    except ValueError:  # on another drive
+        return place.name
+
+
+def located(text: str, base: Path) -> Path:
+    """The path that `relative` made `text` of."""
+    return resolved(base / expanded(text))
+
+
+def recorded_faces(run: Path) -> Path | None:
+    """Where the faces of a run lie, as its run.json says; None where that cannot be read."""
+    try:
+        return located(json.loads((run / "run.json").read_text(encoding="utf-8"))["faces"], run)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container's user may have no name
+        return None

@@ -1,0 +1,1 @@
+"""Drawn faces: traits to shapes, shapes to pixels."""

@@ -1,0 +1,1 @@
+"""Where face sets come from: one file for each kind of source."""

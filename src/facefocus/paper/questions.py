@@ -1,0 +1,493 @@
+"""The paper's questions, answered from runs: a document in which no figure is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from facefocus.analysis.audit import (
+    EARLY,
+    Dependence,
+    Exactness,
+    dependence,
+    exactness,
+    fit_matrix,
+    meaning,
+    read_matrix,
+    run_shares,
+)
+from facefocus.analysis.summary import COMPETES, CONTROLS, GUESSING, Row, guessing, summarize
+from facefocus.core.errors import UserError
+from facefocus.core.locations import run_folders
+from facefocus.core.text import as_markdown, number, percent, plain_markdown
+from facefocus.paper import paper_formats
+from facefocus.paper.leaderboard import Board, board_table, boards, winner
+from facefocus.paper.paper_tables import CAMS, Cell, PaperTable, paper_table
+from facefocus.paper.published import MODELS, SOURCE
+from facefocus.report.columns import interval, place_label
+from facefocus.report.tables import default_slice, read_runs, unfinished_note
+
+#: Methods whose maps of a pair depend on the gradient's direction only (PROTOCOL section 2).
+PARALLEL = {"LayerCAM", "Grad-CAM"}
+
+#: Rates of equal maps differ by less: a pair or two of all people.
+ALIKE = 0.005
+
+
+def results_document(paths: Sequence[Path]) -> str:
+    """The paper's four questions answered on the recognizers of some runs, as Markdown.
+
+    Raises:
+        UserError: No run is finished, or it has no rows of exactly k pixels.
+    """
+    results = read_runs(paths)
+    tables = {number: paper_table(results, number) for number in range(2, 16)}
+    loose = _loose(results)
+    sections = (
+        _head(results, paths),
+        _rq1(results, tables),
+        _rq2(results, tables, loose),
+        _rq3(results, tables, loose),
+        _rq4(results, tables, loose),
+        _exact(results),
+        _beyond(results),
+        _published(),
+        _limits(results),
+    )
+    # Cells of tables are escaped where they are made.
+    lines = [
+        line if line.startswith("|") else plain_markdown(line)
+        for section in sections
+        for line in section
+    ]
+    return "\n".join([*lines, *_appendix(tables, results)]).rstrip() + "\n"
+
+
+def _loose(results: pl.DataFrame) -> dict[int, PaperTable]:
+    """The tables that choose or rank, from masks of every pixel at or above the percentile."""
+    if not (results["on_degenerate"] == "inclusive").any():
+        return {}
+    return {number: paper_table(results, number, policy="inclusive") for number in (7, 10, 12)}
+
+
+# --- what was run ---------------------------------------------------------------------------------
+
+
+def _head(results: pl.DataFrame, paths: Sequence[Path]) -> Iterator[str]:
+    faces = ", ".join(results["faces"].unique(maintain_order=True))
+    targets = results["target"].unique(maintain_order=True)
+    yield from (f"# Results on {faces}", "")
+    for line in (one for path in paths for one in unfinished_note(path)):
+        yield from (line, "")
+    for name in guessing(results):
+        yield from (f"{name}: {GUESSING}", "")
+    yield (
+        f"The questions of {SOURCE}, asked of other recognizers: {', '.join(targets)}. Written by"
+        " `facefocus results`; the figures come from the runs and from the paper's tables as"
+        " shipped, none is typed."
+    )
+    yield from ("", "| run | identities | rows | backend | software | finished |", "|" + "---|" * 6)
+    for run in _finished(paths):
+        yield _run_line(run)
+    limits = results.select("target", "faces", "threshold", "threshold_rule").unique(
+        maintain_order=True
+    )
+    said = [f"{r[0]} on {r[1]} {number(r[2])} ({r[3]})" for r in limits.rows()]
+    yield from ("", f"Thresholds, frozen before anything is hidden: {'; '.join(said)}.", "")
+    yield (
+        "A rate is the share of a person's mated pairs at or above the threshold, the hidden photo"
+        " against clean ones; means are over identities, with 95 % intervals."
+    )
+    yield ""
+
+
+def _finished(paths: Sequence[Path]) -> list[Path]:
+    folders = [one for path in paths for one in run_folders(path)]
+    return [one for one in folders if (one / "results.parquet").is_file()]
+
+
+def _run_line(run: Path) -> str:
+    rows = pl.scan_parquet((run / "results.parquet").read_bytes())
+    count, people = rows.select(pl.len(), pl.col("identity").n_unique()).collect().row(0)
+    path = run / "provenance.json"
+    try:
+        record: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+    except ValueError:
+        raise UserError(f"'{path}' cannot be read.") from None
+    made = [str(record.get(name, "")) for name in ("backend", "facefocus", "finished")]
+    cells = [run.name, str(people), str(count), made[0], f"facefocus {made[1]}", made[2]]
+    return f"| {' | '.join(map(as_markdown, cells))} |"
+
+
+# --- the four questions ---------------------------------------------------------------------------
+
+
+def _rq1(results: pl.DataFrame, tables: dict[int, PaperTable]) -> Iterator[str]:
+    yield from ("## RQ1. How many hidden pixels lower recognition?", "")
+    tests = [one for one in dependence(results) if one.row["on_degenerate"] == "none"]
+    budgets = [one for one in tests if one.kind == "budget"]
+    if not budgets:
+        yield from ("Not asked by these runs.", "")
+        return
+    kept = [one for one in budgets if one.suspicious]
+    worst = max(budgets, key=lambda one: one.drop)
+    yield (
+        f"At {worst.values[-1]} the largest drop with own maps is {number(worst.drop)}"
+        f" ({_where(worst.row)}: clean {number(worst.clean)}, {_rates(worst)}). Of"
+        f" {len(budgets)} configurations {sum(one.p_holm < 0.05 for one in budgets)} depend on the"
+        f" budget (Wilcoxon, Holm-corrected), and {len(kept)} have {percent(EARLY, 0)} or more of"
+        f" their drop at {worst.values[0]} already."
+    )
+    yield ""
+    yield (
+        "The paper's Grad-CAM has nearly all of its drop at the smallest budget (Table 2, FN_V:"
+        f" {_printed(tables[2], 'FN_V', '0')} clean, {_printed(tables[2], 'FN_V', '0.5')} at 0.5 %,"
+        f" {_printed(tables[2], 'FN_V', '5')} at 5 %). "
+        + (
+            "With exactly k pixels no configuration here does so."
+            if not kept
+            else f"Here these do so: {'; '.join(_where(one.row) for one in kept)}."
+        )
+    )
+    fills = [one for one in tests if one.kind == "fill"]
+    if fills:
+        widest = max(fills, key=lambda one: one.difference.value)
+        yield ""
+        yield (
+            f"Fills: {sum(one.p_holm < 0.05 for one in fills)} of {len(fills)} configurations"
+            " depend on the fill, blur aside (Friedman, Holm-corrected); the means differ by up to"
+            f" {number(widest.difference.value)} ({_where(widest.row)}: {_rates(widest)})."
+            f" {_printed_fills(tables[4])}"
+        )
+    yield ""
+    yield from (_whole_faces(results, "rq1"), "")
+
+
+def _printed_fills(table: PaperTable) -> str:
+    """How far the fills of the paper's Table 4 are apart for the techniques that drop most."""
+    told = []
+    for row in table.rows:
+        printed = [
+            cell.printed
+            for name, cell in zip(table.columns, row.cells, strict=True)
+            if name != "Blur" and isinstance(cell.printed, float)
+        ]
+        if row.labels[0] in ("Grad-CAM", "Grad-CAM++") and printed:
+            told.append(f"{row.labels[0]} {number(min(printed))} to {number(max(printed))}")
+    return (
+        f"The paper finds next to none (Table 4: {', '.join(told)}); a face hidden whole is gone in"
+        " any color."
+    )
+
+
+def _whole_faces(results: pl.DataFrame, stage: str) -> str:
+    """Whether the percentile's rule hid whole faces in a stage: the paper's drops look like it."""
+    rows = results.filter(pl.col("experiment") == stage)
+    found = [] if rows.is_empty() else exactness(rows)
+    if not found:
+        return "Not asked: whether these maps, cut at the percentile, hide whole faces."
+    hidden = [one for one in found if one.whole]
+    if not hidden:
+        return (
+            f"Cut at the percentile, none of these {len(found)} sets of maps hides anybody's whole"
+            " face. The paper's largest drops look like whole faces (see its Table 14 below); here"
+            " there are none for such drops to come from."
+        )
+    most = max(hidden, key=lambda one: one.whole)
+    return (
+        f"Cut at the percentile, {len(hidden)} of these {len(found)} sets of maps"
+        f" {'hides whole faces,' if len(hidden) == 1 else 'hide whole faces, most'}"
+        f" {_where(most.row)}: those of {percent(most.whole)} of the people, and recognition"
+        f" is {number(most.inclusive)}; exactly k pixels of the same maps leave"
+        f" {number(most.exact)} (clean {number(most.clean)})."
+    )
+
+
+def _rates(one: Dependence) -> str:
+    return ", ".join(f"{v} {number(r)}" for v, r in zip(one.values, one.rates, strict=True))
+
+
+def _where(row: Row) -> str:
+    return f"{place_label(row, ('objective',))} on {row['target']}"
+
+
+def _printed(table: PaperTable, model: str, column: str) -> str:
+    row = next(row for row in table.rows if row.labels[0] == model)
+    return paper_formats.printed_text(row.cells[table.columns.index(column)].printed)
+
+
+def _rq2(
+    results: pl.DataFrame, tables: dict[int, PaperTable], loose: dict[int, PaperTable]
+) -> Iterator[str]:
+    yield from ("## RQ2. Which layers?", "")
+    if not any(row.cells[1].word for row in tables[7].rows):
+        yield from ("Not asked by these runs.", "")
+        return
+    yield from _bests(tables[7], loose.get(7), "layer", "Layer")
+    yield from ("", _whole_faces(results, "rq2"), "")
+
+
+def _bests(table: PaperTable, loose: PaperTable | None, what: str, label: str) -> Iterator[str]:
+    """Sentences on the first column of Table 7 or 10: ours beside the paper's."""
+    for technique in CAMS:
+        rate, word = _first(table, technique, label)
+        if word.word is None:
+            yield f"- {technique}: not run."
+            continue
+        same = "the same as" if word.word == word.printed else "not"
+        yield (
+            f"- {technique}: {what} {word.word}, rate {_figure(rate)}; {same} the paper's"
+            f" {word.printed} ({paper_formats.printed_text(rate.printed)})."
+            + _by_percentile(loose, technique, label)
+        )
+
+
+def _first(table: PaperTable, technique: str, label: str) -> tuple[Cell, Cell]:
+    """The rate of a technique's best setting, and the setting."""
+    rate, word = (
+        next(row for row in table.rows if row.labels == (technique, part)).cells[0]
+        for part in ("Recognition", label)
+    )
+    return rate, word
+
+
+def _by_percentile(table: PaperTable | None, technique: str, label: str) -> str:
+    if table is None:
+        return ""
+    rate, word = _first(table, technique, label)
+    return "" if word.word is None else f" At the percentile: {word.word}, {_figure(rate)}."
+
+
+def _figure(cell: Cell) -> str:
+    if cell.found is None:
+        return paper_formats.NOT_RUN
+    return cell.found.text()
+
+
+def _rq3(
+    results: pl.DataFrame, tables: dict[int, PaperTable], loose: dict[int, PaperTable]
+) -> Iterator[str]:
+    yield from ("## RQ3. Which loss?", "")
+    spreads = list(_spreads(tables[9]))
+    if not spreads:
+        yield from ("Not asked by these runs.", "")
+        return
+    yield from _bests(tables[10], loose.get(10), "loss", "Loss")
+    yield ""
+    yield from spreads
+    yield from ("", _whole_faces(results, "rq3"), "")
+
+
+def _spreads(table: PaperTable) -> Iterator[str]:
+    """How far losses are apart for each technique of Table 9 that has several."""
+    for place, technique in enumerate(table.columns):
+        column = [(row.labels, row.cells[place].found) for row in table.rows]
+        rates = {labels: found.value for labels, found in column if found is not None}
+        if len(rates) < 2:
+            continue
+        angle = [rate for labels, rate in rates.items() if labels[0] != "L1"]
+        spread, whole = max(angle) - min(angle), max(rates.values()) - min(rates.values())
+        note = ""
+        if technique in PARALLEL:
+            # Not to the last bit: a resize or a tie may fall the other way by a rounding.
+            note = (
+                ", as it must: these losses are functions of one angle, and its maps know no scale"
+                if spread < ALIKE
+                else ", though it must not: these losses are functions of one angle"
+            )
+        yield (
+            f"- {technique}: cosine, L2 and the four ArcFace losses differ by"
+            f" {number(spread)}{note}; all seven by {number(whole)}."
+        )
+
+
+def _rq4(
+    results: pl.DataFrame, tables: dict[int, PaperTable], loose: dict[int, PaperTable]
+) -> Iterator[str]:
+    yield from ("## RQ4. Which method, and does it transfer?", "")
+    found = [one for one in boards(results) if one.warning is None]
+    if not found:
+        yield from ("Not asked by these runs.", "")
+        return
+    for board in found:
+        yield f"- {_order(board)}"
+    order = _in_order(tables[12])
+    printed = [row.labels[0] for row in tables[12].rows]
+    if order:
+        verdict = "the paper's order" if order == printed else "not the paper's order"
+        yield ""
+        yield (
+            f"Over own and other recognizers' maps (Table 12): {', '.join(order)}; {verdict}"
+            f" ({', '.join(printed)}). Methods that need many passes have fewer identities."
+            + (f" At the percentile: {', '.join(_in_order(loose[12]))}." if loose else "")
+        )
+    yield from ("", _whole_faces(results, "rq4"), "")
+
+
+def _order(board: Board) -> str:
+    standing = "; ".join(
+        f"{method} {drop.text()}" for method, drop in zip(board.methods, board.drop, strict=True)
+    )
+    said = winner(board)
+    return (
+        f"{board.title} ({board.people} identities), drops: {standing}. {said[0].upper()}{said[1:]}"
+    )
+
+
+def _in_order(table: PaperTable) -> list[str]:
+    """Techniques of Table 12 by the first column that has any figure, least recognition first."""
+    for place in range(len(table.columns)):
+        rows = [row for row in table.rows if row.cells[place].found is not None]
+        if rows:
+            return [row.labels[0] for row in sorted(rows, key=lambda one: _value(one.cells[place]))]
+    return []
+
+
+def _value(cell: Cell) -> float:
+    return float("inf") if cell.found is None else cell.found.value
+
+
+# --- where the answers differ, and why ------------------------------------------------------------
+
+
+def _exact(results: pl.DataFrame) -> Iterator[str]:
+    yield from ("## Exactly k pixels against the percentile", "")
+    found = exactness(results)
+    if not found:
+        yield from ("Not asked by these runs.", "")
+        return
+    apart = [one for one in found if one.difference.low > 0]
+    yield (
+        f"{len(found)} configurations were cut both ways from the same maps: exactly k pixels, and"
+        f" every pixel at or above the percentile, as is common. In {len(apart)} of them the second"
+        " rule takes more, and its interval says so."
+    )
+    yield ""
+    worst = sorted(found, key=lambda one: -one.difference.value)[:5]
+    headings = ("clean", "exactly k", "percentile", "difference", "area", "whole face", "its drop")
+    yield f"| configuration | {' | '.join(headings)} |"
+    yield "|---|" + "---:|" * len(headings)
+    yield from map(_exact_line, worst)
+    yield ""
+    shares = [one for one in run_shares(results) if one.row["on_degenerate"] == "inclusive"]
+    if not any(any(one.measured) for one in shares):
+        yield "No mask of the transfer runs hid a whole face, by either rule."
+    for one in shares:
+        if any(one.measured):
+            pairs = ", ".join(
+                f"{name} {number(share)} (in fact {number(whole)})"
+                for name, share, whole in zip(
+                    one.matrix.sources, one.fit.share, one.measured, strict=True
+                )
+            )
+            yield (
+                f"- {place_label(one.row, ('objective',))}, percentile: share of identities that"
+                f" would have to lose the whole face: {pairs}."
+            )
+    yield ""
+
+
+def _exact_line(one: Exactness) -> str:
+    lost = percent(one.by_whole, 0) if one.whole else ""
+    return (
+        f"| {as_markdown(_where(one.row))} | {number(one.clean)} | {number(one.exact)} |"
+        f" {number(one.inclusive)} | {one.difference.text(signed=True)} |"
+        f" {percent(one.area, 2)} | {percent(one.whole)} | {lost} |"
+    )
+
+
+def _beyond(results: pl.DataFrame) -> Iterator[str]:
+    """Same photos against held-out ones, and methods against controls of their own shape."""
+    yield from ("## Held-out photos, and controls of the same shape", "")
+    with_control = results.filter(pl.col("experiment").is_in(_controlled(results)))
+    if with_control.is_empty():
+        yield from ("Not asked by these runs.", "")
+        return
+    summary = summarize(with_control)
+    rows = (
+        default_slice(summary)
+        .of(summary)
+        .filter(COMPETES, pl.col("source") == pl.col("target"), pl.col("on_degenerate") == "none")
+    )
+    names = ["drop", *(n for n in CONTROLS.values() if rows[n].is_not_null().any())]
+    names += [n for n in ("half_drop", "heldout_drop") if rows[n].is_not_null().any()]
+    titles = {"drop": "drop", "excess": "beyond the shifted mask",
+              "specificity": "beyond other people's masks",
+              "half_drop": "maps from half the photos, on that half",
+              "heldout_drop": "the same maps, on the other half"}  # fmt: skip
+    yield "| configuration | n | " + " | ".join(titles.get(n, n) for n in names) + " |"
+    yield "|---|---:|" + "---:|" * len(names)
+    for row in rows.sort("target", "drop", descending=[False, True]).iter_rows(named=True):
+        cells = " | ".join(interval(row, name, signed=True) for name in names)
+        yield f"| {as_markdown(_where(row))} | {row['scored']} | {cells} |"
+    beats = [r for r in rows.iter_rows(named=True) if (r.get("excess_low") or -1) > 0]
+    own = [r for r in rows.iter_rows(named=True) if (r.get("specificity_low") or -1) > 0]
+    yield ""
+    yield (
+        f"{len(beats)} of {rows.height} are shown to beat the same mask at a random place, and"
+        f" {len(own)} to beat other people's masks, without which nothing shows that a mask is this"
+        " person's own."
+    )
+    yield ""
+
+
+def _controlled(results: pl.DataFrame) -> list[str]:
+    controlled = results.filter(pl.col("control").is_not_null() | (pl.col("split") == "heldout"))
+    return controlled["experiment"].unique().to_list()
+
+
+def _published() -> Iterator[str]:
+    """What the paper's own Table 14 looks like to the same audit."""
+    matrix = read_matrix("table14.csv")
+    fit = fit_matrix(matrix)
+    yield from ("## The paper's Table 14", "")
+    shares = ", ".join(
+        f"{name} {number(share)}" for name, share in zip(matrix.sources, fit.share, strict=True)
+    )
+    yield f"{' '.join(meaning(matrix, fit))} Shares: {shares}."
+    yield ""
+
+
+def _limits(results: pl.DataFrame) -> Iterator[str]:
+    targets = results["target"].unique(maintain_order=True).to_list()
+    absent = [name for name in MODELS if not _is_paper(name, targets)]
+    yield from ("## What these runs cannot show", "")
+    if absent:
+        yield (
+            f"- The paper's {', '.join(absent)} were not run: their weights were not here. Nothing"
+            " above says what they do; a difference from the paper may be one of recognizers."
+        )
+    absent_sets = [n for n in ("lfw", "calfw", "cplfw") if n not in set(results["faces"])]
+    if absent_sets:
+        yield f"- Nothing was run on {', '.join(absent_sets).upper()}."
+    people = results["identity"].n_unique()
+    yield f"- {people} identities; the paper has 1,680 of LFW, and 500 for S-RISE and CorrRISE."
+    yield (
+        "- The tables choose the best layer and loss on the identities they are then reported on,"
+        " as in the paper: their drops are a little flattered. The leaderboards choose on one half"
+        " of the identities and report on the other; but for maps of other recognizers a study"
+        " chooses settings beforehand, on own maps of the same people."
+    )
+    yield (
+        "- Whether the paper hid whole faces cannot be known from its tables: that Table 14 looks"
+        " like it is all that is shown."
+    )
+    yield ""
+
+
+def _is_paper(name: str, targets: Sequence[str]) -> bool:
+    from facefocus.models import zoo
+
+    return name in targets or zoo.full_name(name) in targets
+
+
+def _appendix(tables: dict[int, PaperTable], results: pl.DataFrame) -> Iterator[str]:
+    yield from ("## Tables", "")
+    for table in tables.values():
+        yield paper_formats.to_markdown(table)
+    for board in boards(results):
+        yield paper_formats.to_markdown(board_table(board))

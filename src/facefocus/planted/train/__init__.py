@@ -1,0 +1,1 @@
+"""Recognizers trained on drawn faces."""

@@ -1,0 +1,577 @@
+"""``facefocus truth``: which methods find the planted part, as a Markdown note.
+
+Every figure and every sentence with a figure in it is computed here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from facefocus.analysis.summary import COMPETES, Row, summarize
+from facefocus.core.errors import UserError
+from facefocus.core.files import write_atomically, writing
+from facefocus.core.locations import recorded_faces, run_folders
+from facefocus.core.text import (
+    NOTHING,
+    as_markdown,
+    budget_text,
+    number,
+    percent,
+    plain_markdown,
+    visible,
+)
+from facefocus.evaluation.statistics import Interval
+from facefocus.faces.faceset import FaceSet, open_faceset
+from facefocus.report import figures, truth_figures
+from facefocus.report.columns import interval, layer_order, told_options
+from facefocus.report.page import read_gallery
+from facefocus.report.tables import Slice, default_slice, read_results
+from facefocus.report.truth import (
+    SHOWN,
+    agreement,
+    finds,
+    one_policy,
+    sentence,
+    spread,
+    truth_summary,
+    worlds,
+)
+
+#: Width of the pictures in inches.
+WIDTH = 7.5
+
+#: Worlds whose maps are pictured: one where the part lies in the same place in all people, and one
+#: where it does not. Without them, the first two.
+PICTURED = ("eyes", "marks")
+
+#: The scores that are compared with what hiding takes, as they are called.
+SCORES = {"truth_auc": "ROC AUC", "truth_share": "share"}
+
+#: Rows of the table of degenerate maps.
+FLATTEST = 12
+
+#: Objectives that are functions of the angle alone, whose gradients are parallel (PROTOCOL 2).
+PARALLEL = ("cosine", "l2", "arcface")
+
+#: What a configuration is besides its world; recognizers differ from world to world.
+_SETTING = ("method", "options", "layer", "objective")
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the note is made of.
+
+    Attributes:
+        results: One row per identity and configuration.
+        shown: The budget, fill and split of every table that does not say another.
+        found: By world, rows of `truth.truth_summary`.
+        fixed: The same of each method with the layer and objective of largest mean AUC over the
+            worlds: one setting for all, chosen on them.
+        images: Where the pictures lie, seen from the note.
+    """
+
+    results: pl.DataFrame
+    shown: Slice
+    found: Mapping[str, pl.DataFrame]
+    fixed: Mapping[str, pl.DataFrame]
+    images: Path
+
+    @cached_property
+    def agreements(self) -> dict[tuple[str, bool], list[Interval]]:
+        """By score, and by cosine (or else recognition), the agreement in each world."""
+        return {
+            (score, cosine): [
+                agreement(self.results, _plain(rows), cosine=cosine, score=score)
+                for rows in self.found.values()
+            ]
+            for cosine in (True, False)
+            for score in SCORES
+        }
+
+    @property
+    def all(self) -> pl.DataFrame:
+        """The rows of all worlds."""
+        return pl.concat(list(self.found.values()))
+
+
+def _plain(rows: pl.DataFrame) -> pl.DataFrame:
+    """Methods with the cosine, or with no objective: what differs by the loss alone counts once."""
+    return rows.filter(
+        COMPETES & (pl.col("objective").is_null() | (pl.col("objective") == "cosine"))
+    )
+
+
+def write_note(run: Path, out: Path) -> Path:
+    """Write the note on a run on synthetic faces, and its pictures to ``images/`` beside it.
+
+    Args:
+        run: A run folder; with variants, of one world each.
+        out: The Markdown file.
+
+    Raises:
+        UserError: The run has no results, its faces have no truth, or a world has maps from
+            several recognizers.
+    """
+    results = read_results(run)
+    if "truth_share" not in results.columns:
+        raise UserError(
+            f"The run must be on synthetic faces, whose truth is known. Got '{run}', which is not."
+        )
+    results = one_policy(results)
+    shown = default_slice(results)
+    one_slice = shown.of(results)
+    found = dict(worlds(truth_summary(one_slice, summarize(one_slice))))
+    for world, rows in found.items():
+        sources = rows["source"].drop_nulls().n_unique()
+        if sources > 1:
+            raise UserError(
+                f"The maps of each world must be from one recognizer. Got {sources} in '{world}'."
+            )
+    material = Material(results, shown, found, _fixed(found), Path("images"))
+    with writing(out):
+        pictures = _pictures(run, material, out.parent / material.images)
+    parts = (_opening, _short, _methods, _layers, _losses, _budgets, _degenerate, _hiding)
+    lines = [_line(line) for part in parts for line in (*part(material), "")]
+    text = "\n".join([*_head(run, out), *lines, *pictures, *_made(run)]).rstrip() + "\n"
+    write_atomically(out, lambda file: file.write(visible(text, lines=True).encode()))
+    return out
+
+
+def _fixed(found: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    rows = pl.concat(list(found.values()))
+    means = rows.group_by(_SETTING, maintain_order=True).agg(pl.col("truth_auc").mean())
+    best = means.sort("truth_auc", descending=True, maintain_order=True).unique(
+        ("method", "options"), keep="first", maintain_order=True
+    )
+    return {
+        world: best.select(_SETTING).join(
+            part, on=_SETTING, how="inner", nulls_equal=True, maintain_order="left"
+        )
+        for world, part in found.items()
+    }
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table: the first column to the left, all others to the right."""
+    lines = [headings, [":---", *["---:"] * (len(headings) - 1)], *rows]
+    return ["| " + " | ".join(map(_cell, line)) + " |" for line in lines]
+
+
+def _cell(text: str) -> str:
+    # Ours are emphasized: *chance*.
+    return text if re.fullmatch(r"\*[a-z ]+\*|:?-+:?", text) else as_markdown(text)
+
+
+def _line(line: str) -> str:
+    """A line of the note whose names, if any, are not escaped yet."""
+    return line if line.startswith(("|", "![", "*Made by")) else plain_markdown(line)
+
+
+def _place(row: Row) -> str:
+    """``layer-cam @ N/2, l1``: method, layer, and what is not the default: objective, options."""
+    layer = f" @ {row['layer']}" if row["layer"] else ""
+    other = [row["objective"]] if row["objective"] not in (None, "cosine") else []
+    return ", ".join([f"{row['method']}{layer}", *other, *told_options(row)])
+
+
+# --- what was done, and the short answer ----------------------------------------------------------
+
+
+def _head(run: Path, out: Path) -> list[str]:
+    return [
+        "# Which method finds the planted part?",
+        "",
+        f"*Made by `facefocus truth {run} --out {out}`; no figure here is typed by hand.*",
+        "",
+    ]
+
+
+def _opening(material: Material) -> Iterator[str]:
+    rows, results = material.all, material.results
+    photos = results["images"].unique().sort().to_list()
+    objectives = ", ".join(rows["objective"].drop_nulls().unique(maintain_order=True))
+    options = {
+        f"{row['method']} ({row['options']})"
+        for row in rows.iter_rows(named=True)
+        if row["options"] and row["layer"] is None
+    }
+    budgets = ", ".join(budget_text(one) for one in results["budget"].unique().sort())
+    yield (
+        "Drawn faces whose identity lives, by construction, in one part alone, and recognizers"
+        " trained on nothing else: here it is known what a map has to show."
+        f" Worlds: {', '.join(material.found)}; {max(rows['identities'].to_list())} people"
+        " each, whom the recognizers never saw, with"
+        f" {' to '.join(map(str, dict.fromkeys(photos)))} photos."
+        f" Layers {', '.join(_by_depth(rows))};"
+        f" objectives {objectives}; budgets {budgets}; fill {material.shown.fill}."
+        f" Without layer: {'; '.join(sorted(options))}."
+    )
+    yield ""
+    yield (
+        "**ROC AUC**: how surely the map is larger at a planted pixel than at another, over all"
+        " photos of a person (chance 0.5). **Share**: how much of the hidden pixels lies in the"
+        " planted part. **Pointing**: whether the maximum does. Means over people with 95 %"
+        " intervals; a person without a map scores chance. The definitions are in"
+        " `evaluation/truth.py`."
+    )
+    yield ""
+    yield from markdown(
+        ["world", "recognizer", "clean recognition", "planted share of the frame"],
+        [
+            [
+                world,
+                part["source"].drop_nulls()[0],
+                number(part["clean_rate"][0]),
+                percent(part["truth_chance"][0]),
+            ]
+            for world, part in material.found.items()
+        ],
+    )
+    yield ""
+    yield (
+        "Clean recognition: share of mated pairs at or above the threshold of equal error rate,"
+        " nothing hidden. A recognizer that hardly knows its people has hardly anything to show."
+    )
+
+
+def _short(material: Material) -> Iterator[str]:
+    yield "## In short"
+    yield ""
+    for world, rows in material.found.items():
+        yield f"- {sentence(world, rows, material.results)}"
+    hits = {
+        row["method"]: [
+            world
+            for world, rows in material.fixed.items()
+            if any(finds(one) and one["method"] == row["method"] for one in rows.to_dicts())
+        ]
+        for rows in material.fixed.values()
+        for row in rows.filter(COMPETES).to_dicts()
+    }
+    every = [method for method, found in hits.items() if len(found) == len(material.found)]
+    never = [method for method, found in hits.items() if not found]
+    yield (
+        f"- With one layer and objective for all worlds, above chance in every one of them:"
+        f" {', '.join(every) or 'no method'}; in none: {', '.join(never) or 'no method'}."
+    )
+    for (score, cosine), found in material.agreements.items():
+        if cosine:
+            sure = sum(one.low > 0 for one in found)
+            yield (
+                f"- Hiding by loss of similarity orders methods as the {SCORES[score]} does in"
+                f" {sure} of {len(found)} worlds (Spearman's rho"
+                f" {', '.join(number(one.value) for one in found)})."
+            )
+
+
+# --- methods, layers, losses ----------------------------------------------------------------------
+
+
+def _methods(material: Material) -> Iterator[str]:
+    yield "## Methods"
+    yield ""
+    yield (
+        "Each method with one layer and objective for all worlds: those of largest mean ROC AUC,"
+        " chosen on these very people, and so a little flattered."
+    )
+    for score, title in (
+        ("truth_auc", "ROC AUC"),
+        ("truth_share", f"Share of the hidden pixels in the part, {material.shown}"),
+        ("truth_pointing", "Pointing game"),
+    ):
+        yield ""
+        yield f"**{title}**"
+        yield ""
+        yield from markdown(["", *material.fixed, "mean"], _method_rows(material, score))
+    yield ""
+    yield "![Methods by world](images/truth-methods.png)"
+
+
+def _method_rows(material: Material, score: str) -> list[list[str]]:
+    by_method: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for world, rows in material.fixed.items():
+        for row in rows.to_dicts():
+            by_method.setdefault(tuple(row[name] for name in _SETTING), {})[world] = row
+    ranked = sorted(by_method.values(), key=lambda found: -_mean(found, score))
+    lines = [
+        [
+            _place(next(iter(found.values()))),
+            *(interval(found[world], score) if world in found else "" for world in material.fixed),
+            number(_mean(found, score)),
+        ]
+        for found in ranked
+    ]
+    first = {world: rows.row(0, named=True) for world, rows in material.fixed.items()}
+    best = [row[f"{score}_best"] for row in first.values()]
+    chance = [0.5 if score == "truth_auc" else row["truth_chance"] for row in first.values()]
+    for name, bound in (("*best possible*", best), ("*chance*", chance)):
+        lines.append([name, *map(number, bound), number(float(np.mean(bound)))])
+    return lines
+
+
+def _mean(found: Mapping[str, Row], score: str) -> float:
+    return float(np.mean([row[score] for row in found.values()]))
+
+
+def _layers(material: Material) -> Iterator[str]:
+    rows = material.all.filter(COMPETES & (pl.col("objective") == "cosine"))
+    yield "## Layers"
+    yield ""
+    if rows.is_empty():
+        yield "No method with a layer was tried with the cosine."
+        return
+    names = _by_depth(rows)
+    yield (
+        f"Mean ROC AUC over the worlds, objective cosine, and in brackets the share at"
+        f" {budget_text(material.shown.budget)}."
+    )
+    yield ""
+    lines = []
+    tops = []
+    for part in rows.partition_by("method", maintain_order=True):
+        means = {
+            layer: own.select("truth_auc", "truth_share").mean().row(0)
+            for (layer,), own in part.group_by("layer", maintain_order=True)
+        }
+        lines.append([part["method"][0], *(_pair(means.get(layer)) for layer in names)])
+        tops.append(f"{part['method'][0]} at {max(means, key=lambda one: means[one][0])}")
+    yield from markdown(["", *names], lines)
+    yield ""
+    yield f"Largest ROC AUC: {', '.join(tops)}."
+
+
+def _by_depth(rows: pl.DataFrame) -> list[str]:
+    """The layers of some rows, shallow to deep."""
+    depth = {row["layer"]: layer_order(row) for row in rows.to_dicts() if row["layer"]}
+    return sorted(depth, key=lambda layer: depth[layer])
+
+
+def _pair(found: tuple[float, float] | None) -> str:
+    """A figure and in brackets another; a method need not have every layer, loss and budget."""
+    return NOTHING if found is None else f"{number(found[0])} ({number(found[1])})"
+
+
+def _losses(material: Material) -> Iterator[str]:
+    rows = material.all.filter(COMPETES & pl.col("objective").is_not_null())
+    yield "## Losses"
+    yield ""
+    names = rows["objective"].unique(maintain_order=True).to_list()
+    if len(names) < 2:
+        yield "One objective was tried."
+        return
+    means = rows.group_by("method", "objective", maintain_order=True).agg(
+        pl.col("truth_auc").mean(), pl.col("truth_share").mean()
+    )
+    cells = {(method, one): (auc, share) for method, one, auc, share in means.rows()}
+    yield (
+        "Mean over layers and worlds: ROC AUC, and in brackets the share at"
+        f" {budget_text(material.shown.budget)}."
+    )
+    yield ""
+    yield from markdown(
+        ["", *names],
+        [
+            [method, *(_pair(cells.get((method, one))) for one in names)]
+            for method in dict.fromkeys(key[0] for key in cells)
+        ],
+    )
+    yield ""
+    yield _parallel(rows)
+
+
+def _parallel(rows: pl.DataFrame) -> str:
+    """How far the objectives that are functions of the angle differ, for each method."""
+    angle = rows.filter(pl.col("objective").str.split("(").list.first().is_in(PARALLEL))
+    spread_ = angle.group_by("source", "method", "layer").agg(
+        gap=pl.col("truth_auc").max() - pl.col("truth_auc").min()
+    )
+    gaps = spread_.group_by("method", maintain_order=True).agg(pl.col("gap").max()).sort("method")
+    said = ", ".join(f"{row['method']} {number(row['gap'], 4)}" for row in gaps.to_dicts())
+    return (
+        "Cosine, l2 and ArcFace are functions of the same angle, so their gradients are parallel;"
+        f" the largest difference in ROC AUC between them, at any layer of any world: {said}."
+    )
+
+
+# --- budgets, degenerate maps, hiding -------------------------------------------------------------
+
+
+def _budgets(material: Material) -> Iterator[str]:
+    settings = pl.concat(list(material.fixed.values())).select("faces", *_SETTING)
+    slices = material.results.filter(
+        pl.col("control").is_null(), fill=material.shown.fill, split=material.shown.split
+    )
+    keys = ["faces", *_SETTING]
+    rows = slices.join(settings, on=keys, how="semi", nulls_equal=True)
+    means = rows.group_by(*keys, "budget", maintain_order=True).agg(
+        pl.col("truth_share", "truth_share_best", "truth_chance").mean()
+    )
+    gained = (pl.col("truth_share") - pl.col("truth_chance")) / (
+        pl.col("truth_share_best") - pl.col("truth_chance")
+    )
+    table = (
+        means.with_columns(gained=gained)
+        .group_by(*_SETTING, "budget")
+        .agg(pl.col("gained").mean(), pl.col("truth_share").mean())
+    )
+    budgets = sorted(table["budget"].unique())
+    cells = {
+        (row["method"], row["options"], row["budget"]): (row["gained"], row["truth_share"])
+        for row in table.to_dicts()
+    }
+    names = {(row["method"], row["options"]): row for row in table.to_dicts()}
+    yield "## Budgets"
+    yield ""
+    yield (
+        "How much of the way from chance (0) to the best mask of that size (1) a method's mask"
+        " goes, mean over worlds, and in brackets its share in the part."
+    )
+    yield ""
+    least = budgets[0]
+    ranked = sorted(names, key=lambda name: -cells.get((*name, least), (-math.inf, 0.0))[0])
+    lines = [
+        [_place(names[name]), *(_pair(cells.get((*name, one))) for one in budgets)]
+        for name in ranked
+    ]
+    yield from markdown(["", *(budget_text(one) for one in budgets)], lines)
+
+
+def _degenerate(material: Material) -> Iterator[str]:
+    rows = _plain(material.all)
+    flat = rows.filter((pl.col("degenerate_share") > 0) | (pl.col("maps_degenerate_share") > 0))
+    yield "## Degenerate maps"
+    yield ""
+    nobody = rows.filter(pl.col("degenerate_share") > 0).height
+    yield (
+        f"Of {rows.height} configurations (objective cosine, or none) {flat.height} have pair maps"
+        f" that are flat or not finite (left out of a person's mean map), and {nobody} leave people"
+        " without any map, who score chance."
+    )
+    if flat.is_empty():
+        return
+    keys = ["faces", "source", *_SETTING]
+    mapped = (
+        material.shown.of(material.results)
+        .filter(~pl.col("degenerate"))
+        .group_by(*keys)
+        .agg(mapped_auc=pl.col("truth_auc").mean())
+    )
+    worst = (
+        flat.join(mapped, on=keys, how="left", nulls_equal=True)
+        .sort("degenerate_share", "maps_degenerate_share", descending=True, maintain_order=True)
+        .head(FLATTEST)
+    )
+    yield ""
+    yield f"The {worst.height} with most:"
+    yield ""
+    yield from markdown(
+        ["", "world", "flat pair maps", "people without map", "ROC AUC", "of those with a map"],
+        [
+            [
+                _place(row),
+                row["faces"].removeprefix("synthetic-"),
+                percent(row["maps_degenerate_share"]),
+                percent(row["degenerate_share"]),
+                number(row["truth_auc"]),
+                number(row["mapped_auc"]),
+            ]
+            for row in worst.to_dicts()
+        ],
+    )
+
+
+def _hiding(material: Material) -> Iterator[str]:
+    yield "## Does hiding tell the same?"
+    yield ""
+    yield (
+        "Spearman's rank correlation over configurations (objective cosine, or none) between how"
+        " well they find the planted part and how much hiding their masks takes, with 95 %"
+        f" intervals over people; {material.shown}. One where the experiment that needs"
+        " no truth ranks methods as the truth does."
+    )
+    yield ""
+    told = material.agreements
+    headings = [
+        f"{SCORES[score]} / {'cosine' if cosine else 'recognition'}" for score, cosine in told
+    ]
+    lines = [
+        [world, str(_plain(rows).height), *(found[place].text() for found in told.values())]
+        for place, (world, rows) in enumerate(material.found.items())
+    ]
+    yield from markdown(["world", "n", *headings], lines)
+    yield ""
+    for heading, found in zip(headings, told.values(), strict=True):
+        sure = sum(one.low > 0 for one in found)
+        against = sum(one.high < 0 for one in found)
+        yield (
+            f"- {heading}: agree in {sure} of {len(lines)} worlds (interval above 0), disagree in"
+            f" {against} (below 0)."
+        )
+
+
+# --- pictures and provenance ----------------------------------------------------------------------
+
+
+def _pictures(run: Path, material: Material, folder: Path) -> list[str]:
+    """Draw the pictures; returns the lines that show those of people."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figures.save(truth_figures.bars(material.fixed, width=WIDTH), folder / "truth-methods.png")
+    named = [world for world in PICTURED if world in material.fixed]
+    pictured = named or list(material.fixed)[:2]
+    lines = ["## Some maps", ""]
+    for one in run_folders(run):
+        gallery = read_gallery(one, _faces(one))
+        if gallery is None or not gallery.planted:
+            continue
+        world = str(gallery.rows["faces"][0]).removeprefix("synthetic-")
+        if world not in pictured:
+            continue
+        rows = material.fixed[world].filter(COMPETES)
+        people = spread(list(gallery.planted), SHOWN)
+        drawn = truth_figures.maps(
+            [truth_figures.line(gallery, who, rows) for who in people], width=WIDTH
+        )
+        name = re.sub(r"[^\w.-]", "_", world)
+        figures.save(drawn, folder / f"truth-maps-{name}.png")
+        lines += [
+            f"World '{as_markdown(world)}'. Outlined: the planted part. The faces are drawn; they"
+            " are nobody's.",
+            "",
+            f"![Maps in world {as_markdown(world)}](images/truth-maps-{name}.png)",
+            "",
+        ]
+    return lines if len(lines) > 2 else []
+
+
+def _faces(run: Path) -> FaceSet | None:
+    """The drawn faces of a run where they still are."""
+    folder = recorded_faces(run)
+    try:
+        return None if folder is None else open_faceset(folder)
+    except UserError:
+        return None
+
+
+def _made(run: Path) -> list[str]:
+    """Versions, seeds, passes."""
+    lines = ["## Provenance", ""]
+    for one in run_folders(run):
+        path = one / "provenance.json"
+        if path.is_file():
+            record = json.loads(path.read_bytes())
+            faces, passes = record["faces"]["hash"][:16], sum(record["passes"].values())
+            lines.append(
+                f"- {as_markdown(one.name)}: facefocus {record['facefocus']}, faces {faces},"
+                f" {record['identities']} people, {passes} passes, finished {record['finished']}."
+            )
+    return lines
