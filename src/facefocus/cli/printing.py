@@ -1,0 +1,65 @@
+"""What every command prints with: text, questions, notices, and the frame of a long job."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import typer
+
+from facefocus.cli.console import shown_progress
+from facefocus.core.progress import Progress
+from facefocus.core.text import visible
+
+
+def show(text: object, *, end: str = "\n", error: bool = False) -> None:
+    """Print a text; names in it, which come from anywhere, must not command the terminal."""
+    print(visible(str(text), lines=True), end=end, file=sys.stderr if error else sys.stdout)
+
+
+def show_lines(lines: Iterable[str]) -> None:
+    """Print lines of text."""
+    show("\n".join(lines))
+
+
+def agreed(question: str) -> bool:
+    """Ask; the end of the input is a no."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        # Nobody there to ask is no consent.
+        return False
+
+
+class Notices(logging.Handler):
+    """Notices and warnings on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one."""
+        show(self.format(record), error=True)
+
+
+class _Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM: as a cluster does when the time is up."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+@contextmanager
+def long_job() -> Iterator[Progress]:
+    """Progress on the terminal; Ctrl-C and SIGTERM are one line and exit code 130 or 143."""
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with shown_progress() as progress:
+            yield progress
+    except KeyboardInterrupt as stopped:
+        show("Interrupted. What is finished is kept: run it again to go on.", error=True)
+        raise typer.Exit(143 if isinstance(stopped, _Terminated) else 130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
