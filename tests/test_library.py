@@ -14,9 +14,7 @@ from facefocus.benchmark.pairs import pair_level
 from facefocus.benchmark.run import find_faceset, open_run, run_experiment, run_status
 from facefocus.benchmark.sanity import randomized_maps
 from facefocus.benchmark.verify import verify_recognizer
-from facefocus.faces.sources.cross import prepare_cplfw
-from facefocus.faces.sources.folder import prepare_folder
-from facefocus.faces.sources.lfw import prepare_lfw
+from facefocus.faces.sources import prepare_faces
 from tests.small import paint_faceset
 
 MODEL = """
@@ -71,9 +69,9 @@ def test_paths_may_be_text_everywhere(work: Path) -> None:
         Image.new("RGB", (112, 112), (90, 60, len(folder) + int(folder[-5]))).save(
             work / "album" / folder
         )
-    for prepare, name in ((prepare_lfw, "l"), (prepare_cplfw, "c"), (prepare_folder, "f")):
-        prepare(text("album"), text(name), align="none")
-        assert (work / name / "manifest.json").is_file()
+    for source in ("lfw", "cplfw", "folder"):
+        prepare_faces(source, text("album"), text(source), align="none")
+        assert (work / source / "manifest.json").is_file()
 
 
 CALL = """

@@ -15,7 +15,7 @@ from PIL import Image
 
 from facefocus.faces.align import ARCFACE_TEMPLATE
 from facefocus.faces.detect import Face
-from facefocus.faces.prepare import Entry, Pictures, Source
+from facefocus.faces.prepare import Entry, Pictures, PictureSource
 
 
 def pixels(seed: int, height: int = 12, width: int = 10) -> np.ndarray:
@@ -31,7 +31,7 @@ def encoded(image: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) 
     return buffer.getvalue()
 
 
-def source_of(files: Sequence[tuple[str, str, bytes]], stop_at: int | None = None) -> Source:
+def source_of(files: Sequence[tuple[str, str, bytes]], stop_at: int | None = None) -> PictureSource:
     """A source of (identity, name, bytes) that raises KeyboardInterrupt at position `stop_at`."""
     entries = [Entry(identity, name, f"{identity}/{name}") for identity, name, _ in files]
 
@@ -41,7 +41,7 @@ def source_of(files: Sequence[tuple[str, str, bytes]], stop_at: int | None = Non
                 raise KeyboardInterrupt
             yield partial(bytes, files[position][2])
 
-    return Source("pictures", "fingerprint", lambda: Pictures(entries, stream))
+    return PictureSource("pictures", "fingerprint", lambda: Pictures(entries, stream))
 
 
 def people(count: int, images: int) -> list[tuple[str, str, bytes]]:

@@ -4,6 +4,8 @@ import hashlib
 import tarfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,9 @@ import pytest
 from facefocus.core.errors import UserError
 from facefocus.faces.faceset import open_faceset, read_pairs, select_identities
 from facefocus.faces.prepare import PrepareReport
-from facefocus.faces.sources import cross
+from facefocus.faces.sources import cross, prepare_faces
 from facefocus.faces.sources.cross import (
     CALFW_PAIRS_SHA256,
-    prepare_calfw,
-    prepare_cplfw,
 )
 from tests.faces.pictures import archive, contents, encoded, pixels
 
@@ -86,7 +86,7 @@ def zipped(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLAT
 
 
 def run(source: Path, out: Path, **options: Any) -> PrepareReport:
-    return prepare_cplfw(source, out, **{"align": "none", **options})
+    return prepare_faces("cplfw", source, out, **{"align": "none", **options})
 
 
 FORMS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
@@ -128,7 +128,7 @@ def test_cplfw_as_published(tmp_path: Path, form: str) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_calfw_as_published(tmp_path: Path, form: str) -> None:
     source = FORMS[form](tmp_path, calfw() | {"calfw/pairs_CALFW.txt": CALFW_PAIRS.encode()})
-    report = prepare_calfw(source, tmp_path / "out", align="none")
+    report = prepare_faces("calfw", source, tmp_path / "out", align="none")
     faces, pairs = open_faceset(tmp_path / "out"), read_pairs(tmp_path / "out")
     assert (faces.title, report.images, report.people) == ("calfw", 4, 2)
     assert faces.names.tolist() == ["Al_Bo_0001", "Al_Bo_0002", "Cy_0001", "Cy_0003"]
@@ -154,10 +154,12 @@ def test_the_published_numbers_need_no_note(
     path = tmp_path / "pairs_CALFW.txt"
     path.write_text(CALFW_PAIRS)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    published = cross._Published("calfw", ("pairs_CALFW.txt", "x"), 4, 4, 2, sha256)
-    monkeypatch.setattr(cross, "_CALFW", published)
+    notes = partial(cross._notes, images=4, people=2, sha256=sha256)
     monkeypatch.setattr(cross, "_PAIRS", 4)
-    report = prepare_calfw(archive(tmp_path / "x.tgz", calfw()), tmp_path / "out", align="none")
+    published = replace(cross.CALFW, notes=notes)
+    report = prepare_faces(
+        published, archive(tmp_path / "x.tgz", calfw()), tmp_path / "out", align="none"
+    )
     assert all(note.startswith("ignored") for note in report.notes)
 
 
@@ -287,7 +289,7 @@ def test_files_too_large_to_hold_are_refused_unread(
     files = cplfw()
     limit = max(len(data) for data in files.values())
     files["cplfw/images/Al_Bo_9.jpg"] = b"x" * (limit + 1)
-    monkeypatch.setattr("facefocus.faces.sources.folder.MAX_FILE_BYTES", limit)
+    monkeypatch.setattr("facefocus.faces.archives.MAX_FILE_BYTES", limit)
     report = run(zipped(tmp_path / "x.zip", files), tmp_path / "out")
     assert (report.images, report.unusable) == (6, {"larger than 0 MiB": 1})
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from facefocus.core.errors import UserError
+from facefocus.faces.archives import picture_source
 from facefocus.faces.faceset import open_faceset, read_pairs
 from facefocus.faces.prepare import Entry, PrepareReport
-from facefocus.faces.sources.folder import picture_source, prepare_folder
+from facefocus.faces.sources import prepare_faces
 from tests.faces.pictures import contents, encoded, pixels
 
 
@@ -27,7 +28,7 @@ def put(root: Path, files: dict[str, bytes]) -> Path:
 
 
 def run(source: Path, out: Path, **options: Any) -> PrepareReport:
-    return prepare_folder(source, out, **{"align": "none", **options})
+    return prepare_faces("folder", source, out, **{"align": "none", **options})
 
 
 def test_one_sub_folder_for_each_person(tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_members_of_an_archive_that_are_no_files_are_counted(tmp_path: Path) -> 
     def choose(names: Sequence[str]) -> list[Entry]:
         return [Entry("Al", name, name) for name in names if "/Al/Al_" in name]
 
-    listed = picture_source(path, choose, expected="images", otherwise="not of Al").load()
+    listed = picture_source(path, choose, expected="images", unused="not of Al").load()
     assert [entry.path for entry in listed.entries] == ["lfw/Al/Al_0001.png"]
     assert listed.notes == [
         "ignored 2 device or pipe (not a file)",
@@ -127,7 +128,7 @@ def test_members_of_an_archive_that_are_no_files_are_counted(tmp_path: Path) -> 
         "ignored 1 .png (not of Al)",
         "ignored 1 .txt (no picture)",
     ]
-    listed = picture_source(zipped, choose, expected="images", otherwise="").load()
+    listed = picture_source(zipped, choose, expected="images", unused="").load()
     assert [entry.path for entry in listed.entries] == ["lfw/Al/Al_0001.png"]
     assert listed.notes == ["ignored 1 link (not a file)"]
 
@@ -177,7 +178,7 @@ def test_a_picture_that_vanishes_is_a_reason_and_no_crash(
 
 def test_a_large_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = put(tmp_path / "in", {"Al/1.png": encoded(pixels(1)), "Al/2.png": b"x" * 5000})
-    monkeypatch.setattr("facefocus.faces.sources.folder.MAX_FILE_BYTES", 4999)
+    monkeypatch.setattr("facefocus.faces.archives.MAX_FILE_BYTES", 4999)
     assert run(source, tmp_path / "out").unusable == {"larger than 0 MiB": 1}
 
 

@@ -10,7 +10,7 @@ import pytest
 from facefocus.core.errors import UserError
 from facefocus.faces.faceset import open_faceset, read_pairs
 from facefocus.faces.prepare import PrepareReport
-from facefocus.faces.sources.lfw import known_errors, prepare_lfw
+from facefocus.faces.sources import prepare_faces
 from tests.faces.pictures import archive, contents, encoded, pixels
 
 PAIRS = "1\t2\nAl_Bo\t1\t2\nCy\t1\t3\nAl_Bo\t2\tCy\t1\nAl_Bo\t1\tDi\t12\n"
@@ -32,7 +32,7 @@ def images() -> dict[str, bytes]:
 
 
 def run(source: Path, out: Path, **options: Any) -> PrepareReport:
-    return prepare_lfw(source, out, **{"align": "none", **options})
+    return prepare_faces("lfw", source, out, **{"align": "none", **options})
 
 
 def unpacked(root: Path) -> Path:
@@ -106,13 +106,13 @@ def test_crops_of_112_pixels_are_taken_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "data" / "lfw" / "pairs.txt").write_text(PAIRS)
     for source in (tmp_path / "val", tmp_path / "val" / "lfw_112x112"):
         out = tmp_path / f"out {source.name}"
-        report = prepare_lfw(source, out)
+        report = prepare_faces("lfw", source, out)
         assert np.array_equal(open_faceset(out).frames, [pixels(i, 112, 112) for i in range(3)])
         assert (report.pairs, report.pairs_missing) == (2, 0)
         assert "taken as aligned crops, as they are. To look for" in report.notes[-1]
-        assert prepare_lfw(source, out).already_complete
+        assert prepare_faces("lfw", source, out).already_complete
     with pytest.raises(UserError, match="different setting of 'align'"):
-        prepare_lfw(tmp_path / "val", tmp_path / "out val", align="yunet")
+        prepare_faces("lfw", tmp_path / "val", tmp_path / "out val", align="yunet")
 
 
 def test_what_is_no_image_of_the_set_is_counted(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_files_too_large_to_hold_are_refused_unread(
     files = images()
     limit = len(files["lfw/Cy/Cy_0003.jpg"])
     files["lfw/Cy/Cy_0009.jpg"] = files["lfw/Cy/Cy_0003.jpg"] + b"x"
-    monkeypatch.setattr("facefocus.faces.sources.folder.MAX_FILE_BYTES", limit)
+    monkeypatch.setattr("facefocus.faces.archives.MAX_FILE_BYTES", limit)
     report = run(archive(tmp_path / "in.tgz", files), tmp_path / "out")
     assert report.images == 4
     assert report.unusable == {"larger than 0 MiB": 1}
@@ -251,22 +251,6 @@ def test_two_sets_in_one_folder(tmp_path: Path) -> None:
 
 
 # Errata
-
-
-def test_known_errors_are_read_from_the_text(tmp_path: Path) -> None:
-    path = tmp_path / "errata.txt"
-    path.write_text(
-        "Known errors in View 2:\n\tFold 1:\n\tAl Bo, 1\n\tAl Bo, 2\n"
-        "Al_Bo_0001\n    is incorrect (it is an image of Cy):\n  with\n    Di_0001) in fold 1\n"
-        "Cy_0012  \r\n  is incorrect (it is a duplicate image of Di_0002):\n"
-        "Al_Bo_0001\n is incorrect\n"
-    )
-    assert known_errors(path) == ("Al_Bo_0001", "Cy_0012")
-    path.write_text("no errors are known\n")
-    with pytest.raises(UserError, match=r"must say 'Name_0001 is incorrect'"):
-        known_errors(path)
-    with pytest.raises(UserError, match=r"cannot be read: No such file"):
-        known_errors(tmp_path / "none")
 
 
 def test_a_source_is_not_changed(tmp_path: Path) -> None:

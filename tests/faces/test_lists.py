@@ -9,8 +9,7 @@ import pytest
 from facefocus.core.errors import UserError
 from facefocus.faces.faceset import PairList
 from facefocus.faces.lists import parse_list, read_list
-from facefocus.faces.sources.cross import calfw_name, cplfw_name
-from facefocus.faces.sources.lfw import lfw_name
+from facefocus.faces.sources import SOURCES
 
 #: Two folds of two mated and two non-mated pairs.
 OFFICIAL = """2\t2
@@ -25,8 +24,10 @@ Di\t4\tCy\t2
 """
 BODY = OFFICIAL.partition("\n")[2]
 
+LFW, CALFW, CPLFW = (SOURCES[name].image_name for name in ("lfw", "calfw", "cplfw"))
 
-def parsed(text: str, naming: object = lfw_name) -> PairList:
+
+def parsed(text: str, naming: object = LFW) -> PairList:
     return parse_list(text.encode(), "in/pairs.txt", naming)  # type: ignore[arg-type]
 
 
@@ -70,7 +71,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_the_same_list(form: str) -> None:
-    listed = parse_list(FORMS[form], "pairs.txt", lfw_name)
+    listed = parse_list(FORMS[form], "pairs.txt", LFW)
     assert listed.first[:4] == ("Al_Bo_0001", "Cy_0001", "Al_Bo_0002", "Al_Bo_0001")
     assert listed.first[4:] == ("Di_0001", "Di_0001", "Di_0001", "Di_0004")
     assert listed.second[:4] == ("Al_Bo_0002", "Cy_0003", "Cy_0001", "Di_0012")
@@ -101,7 +102,7 @@ def test_calfws_numbers_are_the_folds_of_mated_pairs() -> None:
     folds = [10, 1, 1, 2] * 5
     lines = [f"A_{10 * i + j:04d}.jpg {fold}" for i, fold in enumerate(folds) for j in (1, 2)]
     lines += [f"{who}_{i:04d}.jpg 0" for i in range(20) for who in "AB"]
-    listed = parsed("name fold\n" + "\n".join(lines), calfw_name)
+    listed = parsed("name fold\n" + "\n".join(lines), CALFW)
     assert listed.fold[:20] == tuple(fold - 1 for fold in folds)
     assert listed.fold[20:] == tuple(i // 2 for i in range(20))
     assert Counter(listed.mated) == {True: 20, False: 20}
@@ -109,9 +110,9 @@ def test_calfws_numbers_are_the_folds_of_mated_pairs() -> None:
 
 
 def test_cplfws_odd_names_are_those_of_its_images() -> None:
-    listed = parsed("A_B_3jpg.jpg 1\nA_B-2.jpg 1\nA_B_1.jpg 0\nC_2.jip.jpg 0\n", cplfw_name)
+    listed = parsed("A_B_3jpg.jpg 1\nA_B-2.jpg 1\nA_B_1.jpg 0\nC_2.jip.jpg 0\n", CPLFW)
     assert (listed.first, listed.second) == (("A_B_3", "A_B_1"), ("A_B_2", "C_2"))
-    assert parsed("A_B 3 2\nA_B 1 C 2\n", cplfw_name).second == ("A_B_2", "C_2")
+    assert parsed("A_B 3 2\nA_B 1 C 2\n", CPLFW).second == ("A_B_2", "C_2")
 
 
 def test_pairs_that_contradict_their_names_are_left_out_and_named() -> None:
@@ -183,7 +184,7 @@ def test_lists_that_are_refused(text: str, message: str) -> None:
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'pairs' file .*none.txt' cannot be read: No such file"):
-        read_list(tmp_path / "none.txt", lfw_name)
+        read_list(tmp_path / "none.txt", LFW)
     (tmp_path / "latin").write_bytes("José 1 2\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"'pairs' file .*latin' cannot be read: .* as UTF-8\."):
-        read_list(tmp_path / "latin", lfw_name)
+        read_list(tmp_path / "latin", LFW)

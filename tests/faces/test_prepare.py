@@ -122,7 +122,7 @@ def test_other_settings_need_another_folder(tmp_path: Path) -> None:
         run(tmp_path / "out", title="more")
     with pytest.raises(UserError, match="with a different list of pairs"):
         run(tmp_path / "out", pairs=PairList((), (), (), (), "5a"))
-    other = engine.Source("pictures", "another fingerprint", source_of(people(5, 3)).load)
+    other = engine.PictureSource("pictures", "another fingerprint", source_of(people(5, 3)).load)
     with pytest.raises(UserError, match="with a different source"):
         prepare(other, tmp_path / "out", title="few", align="none")
 
@@ -130,7 +130,7 @@ def test_other_settings_need_another_folder(tmp_path: Path) -> None:
 def test_other_settings_do_not_mix_with_an_unfinished_set(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "out", stop_at=9)
-    other = engine.Source("pictures", "another fingerprint", source_of(people(5, 3)).load)
+    other = engine.PictureSource("pictures", "another fingerprint", source_of(people(5, 3)).load)
     with pytest.raises(UserError, match="unfinished face set of other pictures"):
         prepare(other, tmp_path / "out", title="few", align="none")
 

@@ -17,7 +17,7 @@ from facefocus.benchmark.verify import verify_recognizer
 from facefocus.core.locations import data_dir
 from facefocus.faces.faceset import open_faceset, select_identities
 from facefocus.faces.lists import read_list
-from facefocus.faces.sources.lfw import lfw_name, prepare_lfw
+from facefocus.faces.sources import SOURCES, prepare_faces
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.zoo import load
 from facefocus.saliency.identity import cam_identity_maps
@@ -66,7 +66,7 @@ def lfw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert data is not None
     lines = (data / "lfw" / "pairs.txt").read_text().splitlines()[1 : 1 + 2 * FOLDS * PAIRS]
     (folder / "pairs.txt").write_text("\n".join([f"{FOLDS}\t{PAIRS}", *lines]))
-    listed = read_list(folder / "pairs.txt", lfw_name)
+    listed = read_list(folder / "pairs.txt", SOURCES["lfw"].image_name)
     wanted = {*listed.first, *listed.second}
     with tarfile.open(data / "lfw" / "lfw-deepfunneled.tgz") as tar:
         members = [member for member in tar if member.isreg()]
@@ -80,7 +80,7 @@ def lfw(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if (file := tar.extractfile(member)) is not None
         }
     source = archive(folder / "part.tgz", files)
-    prepare_lfw(source, folder / "faces", pairs=folder / "pairs.txt", workers=2)
+    prepare_faces("lfw", source, folder / "faces", pairs=folder / "pairs.txt", workers=2)
     return folder / "faces"
 
 

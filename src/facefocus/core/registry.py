@@ -21,7 +21,8 @@ class Registry(Generic[T]):
     """Names to objects of one kind, the lazy ones loaded when first asked for.
 
     Args:
-        kind: Singular noun for messages and the entry-point group: ``"method"``.
+        kind: Singular noun for messages and the entry-point group, spaces as underscores:
+            ``"method"``.
         load: Modules whose import registers the built-ins.
     """
 
@@ -114,14 +115,15 @@ class Registry(Generic[T]):
         self._loaded = True
         for module in self._load:
             importlib.import_module(module)
-        for entry in entry_points(group=f"facefocus.{self.kind}s"):
+        for entry in entry_points(group=f"facefocus.{self.kind.replace(' ', '_')}s"):
             if entry.name not in self._entries:
                 self._entries[entry.name] = entry.value
 
 
 def _function(item: object) -> object:
     """What does the work in an entry: a function, or the method's own."""
-    return getattr(item, "function", None) or getattr(item, "draw", None) or item
+    functions = (getattr(item, name, None) for name in ("function", "draw", "entries"))
+    return next(filter(None, functions), item)
 
 
 def _definition(item: object) -> tuple[object, ...]:

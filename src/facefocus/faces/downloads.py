@@ -7,7 +7,6 @@ from pathlib import Path
 
 from facefocus.core import locations
 from facefocus.core.download import RemoteFile
-from facefocus.core.errors import UserError
 from facefocus.faces.detect import DETECTOR_FILE, DETECTOR_SHA256
 
 _FIGSHARE = "https://ndownloader.figshare.com/files/"
@@ -66,18 +65,3 @@ def find_lfw(which: str | None = None) -> Path | None:
     return next((path for path in archives if path.is_file()), None) or next(
         (path for path in folders if any(path.glob("*/*_0001.jpg"))), None
     )
-
-
-def lfw_source(named: Path | None) -> Path:
-    """What `prepare_lfw` reads: what the user named, else what `find_lfw` finds.
-
-    Raises:
-        UserError: Nothing was named and nothing is here.
-    """
-    source = named or find_lfw()
-    if source is None:
-        raise UserError(
-            "LFW is not here. Get it by: facefocus fetch lfw - or name its archive or folder by "
-            "--source."
-        )
-    return source

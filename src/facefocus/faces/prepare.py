@@ -1,4 +1,4 @@
-"""Source pictures to a face set: parallel, with bounded memory, and resumable.
+"""PictureSource pictures to a face set: parallel, with bounded memory, and resumable.
 
 Pictures are taken in the order of their source. Every `CHUNK` of them is written under
 ``OUT/.parts/<key>`` as soon as it is done; a run that was killed goes on after the last chunk.
@@ -108,7 +108,7 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Source:
+class PictureSource:
     """Where pictures come from.
 
     Attributes:
@@ -126,12 +126,12 @@ class Source:
         pairs: PairList | None,
         name: str,
         notes: Callable[[Sequence[Entry]], Iterable[str]] = lambda _: (),
-    ) -> Source:
+    ) -> PictureSource:
         """With a refused row for every image that only a verification list has.
 
         Args:
             pairs: The list; None where none was found.
-            name: The name of its file.
+            name: The name of its file; empty where none was looked for.
             notes: More sentences for the user, from the pictures.
         """
 
@@ -141,11 +141,11 @@ class Source:
             missing = sorted(people.keys() - {entry.name for entry in pictures.entries})
             reason = f"listed in {name} but not in the source"
             rows = [IndexRow(people[image], image, "", reason=reason) for image in missing]
-            said = [f"No {name} was found: the face set has no verification list."]
-            if pairs is not None:
-                said = list(pairs.left_out)
-            said = [*notes(pictures.entries), *said, *pictures.notes]
-            return replace(pictures, refused=[*pictures.refused, *rows], notes=said)
+            about_list: Sequence[str] = pairs.left_out if pairs else ()
+            if name and pairs is None:
+                about_list = [f"No {name} was found: the face set has no verification list."]
+            sentences = [*notes(pictures.entries), *about_list, *pictures.notes]
+            return replace(pictures, refused=[*pictures.refused, *rows], notes=sentences)
 
         return replace(self, load=load)
 
@@ -216,7 +216,7 @@ _Maker = Callable[[Entry, UInt8[np.ndarray, "h w 3"]], Made]
 
 @any_path
 def prepare(
-    source: Source,
+    source: PictureSource,
     out: Path,
     *,
     title: str,
@@ -339,7 +339,7 @@ def _settings(align: str, crop: str, duplicates: Duplicates, judge: Judge | None
     }
 
 
-def _chosen_mode(source: Source, pictures: Pictures, crop: str) -> tuple[str, Pictures]:
+def _chosen_mode(source: PictureSource, pictures: Pictures, crop: str) -> tuple[str, Pictures]:
     """``none`` for pictures of the size of the crop, with a note that says so; else ``yunet``."""
     side = alignment.CROP_SIDES[crop]
     if crop != "arcface112" or _first_size(source, pictures) != (side, side):
@@ -401,7 +401,7 @@ def _escaped(pictures: Pictures) -> Pictures:
     return replace(pictures, entries=entries, notes=[*pictures.notes, *([note] if changed else [])])
 
 
-def _check_pictures(source: Source, pictures: Pictures) -> None:
+def _check_pictures(source: PictureSource, pictures: Pictures) -> None:
     if not pictures.entries:
         raise UserError(f"'{source.name}' must hold pictures of people. Got none.")
     seen: dict[str, str] = {}
@@ -470,7 +470,7 @@ def _report(out: Path, *, already_complete: bool) -> PrepareReport:
     )
 
 
-def _nothing_usable(source: Source, rows: Sequence[IndexRow]) -> UserError:
+def _nothing_usable(source: PictureSource, rows: Sequence[IndexRow]) -> UserError:
     reasons = [row.reason for row in rows if row.reason is not None]
     most = max(sorted(set(reasons)), key=reasons.count)
     return UserError(
@@ -483,7 +483,7 @@ def _nothing_usable(source: Source, rows: Sequence[IndexRow]) -> UserError:
 
 
 def _maker(
-    source: Source, pictures: Pictures, align: str, crop: str, detector: Path | None
+    source: PictureSource, pictures: Pictures, align: str, crop: str, detector: Path | None
 ) -> tuple[tuple[int, int], _Maker]:
     """The size of the frames, and the function from a decoded picture to its frame."""
     if align == "none":
@@ -497,7 +497,7 @@ def _row(entry: Entry, **found: Any) -> IndexRow:
     return IndexRow(entry.identity, entry.name, printable(entry.path), **found)
 
 
-def _first_size(source: Source, pictures: Pictures) -> tuple[int, int]:
+def _first_size(source: PictureSource, pictures: Pictures) -> tuple[int, int]:
     with _tamed_libraries():
         for entry, read in zip(pictures.entries, pictures.stream(0), strict=True):
             with suppress(UnusableImage):
@@ -675,7 +675,7 @@ def _assembled(
 # Contact sheets -----------------------------------------------------------------------------------
 
 
-def _drawn(sheet: Path, source: Source, out: Path, progress: Progress) -> tuple[Path, ...]:
+def _drawn(sheet: Path, source: PictureSource, out: Path, progress: Progress) -> tuple[Path, ...]:
     """Draw the photos of a finished set, those to look at first, and give the pages."""
     pictures = _escaped(source.load())
     frames = open_faceset(out).frames

@@ -6,15 +6,14 @@ The official archives hold ``lfw*/Name/Name_0001.jpg``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Unpack
 
 from facefocus.core.errors import UserError
-from facefocus.core.files import any_path
+from facefocus.faces.downloads import find_lfw
 from facefocus.faces.images import suffixes
-from facefocus.faces.prepare import Entry, Options, PrepareReport, prepare
-from facefocus.faces.sources.folder import find_list, picture_source
+from facefocus.faces.prepare import Entry
+from facefocus.faces.sources import FaceSource
 
 #: See `errata_names`.
 _ERRATA = (
@@ -28,55 +27,7 @@ _ERRATA = (
     "Mahmoud_Abbas_0012",
 )
 
-#: Lists by the names under which they lie beside the pictures: the official one, Kaggle's, and that
-#: of the sets of aligned crops.
-_LISTS = ("pairs.txt", "pairs.csv", "lfw_ann.txt")
 _IMAGE = re.compile(r"(?P<identity>.+)_(?P<number>\d{4,})(?:_(?P<face>\d+))?")
-_ERRATUM = re.compile(r"^\s*(?P<name>\S+_\d{4})\s+is\s+incorrect\b", re.MULTILINE)
-
-
-@any_path
-def prepare_lfw(
-    source: Path,
-    out: Path,
-    *,
-    pairs: Path | None = None,
-    align: str = "auto",
-    **options: Unpack[Options],
-) -> PrepareReport:
-    """Make the face set ``lfw``.
-
-    Args:
-        source: ``lfw.tgz``, ``lfw-funneled.tgz``, ``lfw-deepfunneled.tgz``, the same as a zip, or
-            an unpacked folder.
-        out: Where the face set goes.
-        pairs: ``pairs.txt`` or a list of any form that `lists` reads; None looks in the source,
-            beside it, then among the data. Where there is none, the set has no verification list
-            and the report says so.
-        align: ``"yunet"``, ``"none"`` for aligned crops, or ``"auto"``, see `prepare`.
-        options: As those of `prepare`.
-
-    Raises:
-        UserError: The source or the list cannot be read, or any reason `prepare` has.
-    """
-    opened = picture_source(
-        source,
-        _entries,
-        expected="images like lfw/Name/Name_0001.jpg",
-        otherwise="not of the form Name/Name_0001.jpg, or a further face of one photo",
-    )
-    listed, name = find_list(pairs, source, _LISTS, "lfw", lfw_name)
-    return prepare(
-        opened.listed(listed, name),
-        out,
-        title="lfw",
-        align=align,
-        pairs=listed,
-        **options,
-    )
-
-
-# The pictures -------------------------------------------------------------------------------------
 
 
 def _named(stem: str) -> tuple[str, str, int] | None:
@@ -90,41 +41,25 @@ def _named(stem: str) -> tuple[str, str, int] | None:
 
 def _entries(paths: Sequence[str]) -> list[Entry]:
     """The pictures in folders of their people; of several faces cut from one photo the first."""
-    found = []
+    faces: list[tuple[int, Entry]] = []
     for path in map(PurePosixPath, paths):
         named = _named(path.stem) if path.suffix.lower() in suffixes() else None
         if named and named[0] == path.parent.name.replace(" ", "_"):
             person, name, face = named
-            found.append((face, Entry(person, name, str(path))))
+            faces.append((face, Entry(person, name, str(path))))
     first: dict[str, int] = {}
-    for face, entry in found:
+    for face, entry in faces:
         first[entry.name] = min(face, first.get(entry.name, face))
-    return [entry for face, entry in found if face == first[entry.name]]
+    return [entry for face, entry in faces if face == first[entry.name]]
 
 
-def lfw_name(path: str, number: int | None) -> tuple[str, str] | None:
+def _image_name(path: str, number: int | None) -> tuple[str, str] | None:
     """Who an image of a list shows and what it is called, see `lists.Naming`."""
     if number is not None:
         person = path.replace(" ", "_")
         return person, f"{person}_{number:04d}"
     named = _named(PurePosixPath(path).stem)
     return named and named[:2]
-
-
-def known_errors(path: Path) -> tuple[str, ...]:
-    """The images that the official ``errata.txt`` calls incorrect, in its order.
-
-    Raises:
-        UserError: The file cannot be read or names none.
-    """
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UserError(f"The errata '{path}' cannot be read: {error.strerror}.") from error
-    names = _unique(match["name"] for match in _ERRATUM.finditer(text))
-    if not names:
-        raise UserError(f"The errata must say 'Name_0001 is incorrect'. Got '{path}', without one.")
-    return names
 
 
 def errata_names() -> tuple[str, ...]:
@@ -137,5 +72,25 @@ def errata_names() -> tuple[str, ...]:
     return _ERRATA
 
 
-def _unique(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
+def _found() -> Path:
+    """What ``fetch lfw`` got, or scikit-learn's copy."""
+    path = find_lfw()
+    if path is None:
+        raise UserError(
+            "LFW is not here. Get it by: facefocus fetch lfw - or name its archive or folder by "
+            "--source."
+        )
+    return path
+
+
+LFW = FaceSource(
+    name="lfw",
+    help="Labeled Faces in the Wild: original, funneled or deep-funneled, archive or folder.",
+    entries=_entries,
+    image_name=_image_name,
+    expected="images like lfw/Name/Name_0001.jpg",
+    unused="not of the form Name/Name_0001.jpg, or a further face of one photo",
+    # The official one, Kaggle's, and that of the sets of aligned crops.
+    lists=("pairs.txt", "pairs.csv", "lfw_ann.txt"),
+    locate=_found,
+)
