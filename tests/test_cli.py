@@ -318,18 +318,17 @@ class Report:
 
 
 @pytest.mark.parametrize(
-    ("function", "arguments", "expected"),
+    ("arguments", "expected"),
     [
-        ("lfw:prepare_lfw", "prepare lfw --source lfw.tgz", ["lfw.tgz", "faces/lfw"]),
-        ("cross:prepare_calfw", "prepare calfw --source c.zip", ["c.zip", "faces/calfw"]),
-        ("cross:prepare_cplfw", "prepare cplfw --source c.zip", ["c.zip", "faces/cplfw"]),
-        ("folder:prepare_folder", "prepare folder --source me", ["me", "faces/me"]),
+        ("prepare lfw --source lfw.tgz", ["lfw", "lfw.tgz"]),
+        ("prepare calfw --source c.zip", ["calfw", "c.zip"]),
+        ("prepare cplfw --source c.zip", ["cplfw", "c.zip"]),
+        ("prepare folder --source me", ["folder", "me"]),
     ],
 )
 def test_photographs_are_prepared(
     command: Command,
     monkeypatch: pytest.MonkeyPatch,
-    function: str,
     arguments: str,
     expected: list[str],
 ) -> None:
@@ -340,20 +339,20 @@ def test_photographs_are_prepared(
         seen.append((given, options))
         return Report()
 
-    monkeypatch.setattr("facefocus.faces.sources." + function.replace(":", "."), record)
+    monkeypatch.setattr("facefocus.faces.sources.prepare_faces", record)
     done = command(*arguments.split())
     assert (done.code, done.out) == (0, "done\n")
     given, options = seen[0]
-    assert [str(value) for value in given] == expected
-    folder = "folder" in function
-    align, copies = ("yunet", {"keep_duplicates": False}) if folder else ("auto", {})
+    assert [given[0].name, str(given[1]), given[2]] == [*expected, None]
+    align = "yunet" if expected[0] == "folder" else "auto"
+    copies = {"keep_duplicates": False}
     usual = {"pairs": None, "align": align, "crop": "arcface112", "detector": None}
     assert options == usual | copies | {"judge": None, "sheet": None}
     more = ["--crop", "facenet160", "--align", "none", "--out", "there", "--detector", "y.onnx"]
     more += ["--pairs", "list.csv", "--sheet", "s.png", "--model", "iresnet-mini-all"]
     command(*arguments.split(), *more)
     given, options = seen[1]
-    assert str(given[1]) == "there"
+    assert str(given[2]) == "there"
     changed = {"align": "none", "crop": "facenet160", "detector": Path("y.onnx")}
     assert options.pop("judge").name == "iresnet-mini-all"
     changed["sheet"] = Path("s.png")

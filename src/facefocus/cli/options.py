@@ -15,7 +15,10 @@ def folder_option(path: Path | None) -> Path | None:
     return None if path is None else check_folder(path, "--out")
 
 
-Source = Annotated[Path, typer.Option(help="Archive or folder of the photographs.")]
+Source = Annotated[
+    Path | None,
+    typer.Option(help="Archive or folder of the photographs; lfw finds what 'fetch lfw' got."),
+]
 Out = Annotated[
     Path | None,
     typer.Option(help="Folder of the face set; faces/NAME by default.", callback=folder_option),

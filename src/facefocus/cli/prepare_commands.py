@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from facefocus.cli.options import Align, Crop, Detector, Judge, Out, PairsFile, Sheet, Source
 from facefocus.cli.printing import agreed, long_job, show, show_lines
 
 if TYPE_CHECKING:
+    from facefocus.faces.sources import FaceSource
     from facefocus.models.recognizer import Recognizer
 
 #: The commands of this file, for the program's own list.
 commands = typer.Typer()
 
-prepare_app = typer.Typer(help="Align photographs into a face set.", no_args_is_help=True)
+
+class FaceSources(TyperGroup):
+    """A command for every registered face source; the registry is read when one is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The sources, then what else is in the group."""
+        from facefocus.faces.sources import SOURCES
+
+        return [*SOURCES, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a source."""
+        from facefocus.faces.sources import SOURCES
+
+        if cmd_name not in SOURCES:
+            return super().get_command(ctx, cmd_name)
+        source = SOURCES[cmd_name]
+        single = typer.Typer(add_completion=False)
+        single.command(cmd_name, help=source.help)(_prepare_command(source))
+        return typer.main.get_command(single)
+
+
+prepare_app = typer.Typer(
+    cls=FaceSources, help="Align photographs into a face set.", no_args_is_help=True
+)
 commands.add_typer(prepare_app, name="prepare")
 
 
@@ -70,124 +95,37 @@ def _judge(model: str | None) -> Recognizer | None:
     return load(model)
 
 
-@prepare_app.command("lfw")
-def prepare_lfw(
-    source: Annotated[
-        Path | None, typer.Option(help="Archive or folder; what 'fetch lfw' got by default.")
-    ] = None,
-    out: Out = None,
-    pairs: PairsFile = None,
-    align: Align = "auto",
-    crop: Crop = "arcface112",
-    detector: Detector = None,
-    model: Judge = None,
-    sheet: Sheet = None,
-) -> None:
-    """Labeled Faces in the Wild: original, funneled or deep-funneled, archive or folder."""
-    with long_job() as progress:
-        from facefocus.faces.downloads import lfw_source
-        from facefocus.faces.sources.lfw import prepare_lfw as prepare
+def _prepare_command(kind: FaceSource) -> Callable[..., None]:
+    def prepare(
+        source: Source = None,
+        out: Out = None,
+        pairs: PairsFile = None,
+        align: Align = kind.align,
+        crop: Crop = "arcface112",
+        detector: Detector = None,
+        model: Judge = None,
+        sheet: Sheet = None,
+        keep_duplicates: Annotated[
+            bool,
+            typer.Option("--keep-duplicates", help="Count a photo under several names each time."),
+        ] = False,
+    ) -> None:
+        with long_job() as progress:
+            from facefocus.faces.sources import prepare_faces
 
-        report = prepare(
-            lfw_source(source),
-            out or Path("faces") / "lfw",
-            pairs=pairs,
-            align=align,
-            crop=crop,
-            detector=detector,
-            judge=_judge(model),
-            sheet=sheet,
-            progress=progress,
-        )
-    show_lines(report.lines())
+            report = prepare_faces(
+                kind,
+                source,
+                out,
+                pairs=pairs,
+                align=align,
+                crop=crop,
+                detector=detector,
+                judge=_judge(model),
+                sheet=sheet,
+                keep_duplicates=keep_duplicates,
+                progress=progress,
+            )
+        show_lines(report.lines())
 
-
-@prepare_app.command("calfw")
-def prepare_calfw(
-    source: Source,
-    out: Out = None,
-    pairs: PairsFile = None,
-    align: Align = "auto",
-    crop: Crop = "arcface112",
-    detector: Detector = None,
-    model: Judge = None,
-    sheet: Sheet = None,
-) -> None:
-    """Cross-Age LFW, archive or folder."""
-    with long_job() as progress:
-        from facefocus.faces.sources.cross import prepare_calfw as prepare
-
-        report = prepare(
-            source,
-            out or Path("faces") / "calfw",
-            pairs=pairs,
-            align=align,
-            crop=crop,
-            detector=detector,
-            judge=_judge(model),
-            sheet=sheet,
-            progress=progress,
-        )
-    show_lines(report.lines())
-
-
-@prepare_app.command("cplfw")
-def prepare_cplfw(
-    source: Source,
-    out: Out = None,
-    pairs: PairsFile = None,
-    align: Align = "auto",
-    crop: Crop = "arcface112",
-    detector: Detector = None,
-    model: Judge = None,
-    sheet: Sheet = None,
-) -> None:
-    """Cross-Pose LFW, archive or folder."""
-    with long_job() as progress:
-        from facefocus.faces.sources.cross import prepare_cplfw as prepare
-
-        report = prepare(
-            source,
-            out or Path("faces") / "cplfw",
-            pairs=pairs,
-            align=align,
-            crop=crop,
-            detector=detector,
-            judge=_judge(model),
-            sheet=sheet,
-            progress=progress,
-        )
-    show_lines(report.lines())
-
-
-@prepare_app.command("folder")
-def prepare_folder(
-    source: Source,
-    out: Out = None,
-    pairs: PairsFile = None,
-    align: Align = "yunet",
-    crop: Crop = "arcface112",
-    detector: Detector = None,
-    model: Judge = None,
-    sheet: Sheet = None,
-    keep_duplicates: Annotated[
-        bool, typer.Option("--keep-duplicates", help="Count a photo under several names each time.")
-    ] = False,
-) -> None:
-    """Your own photographs: one sub-folder per person."""
-    with long_job() as progress:
-        from facefocus.faces.sources.folder import prepare_folder as prepare
-
-        report = prepare(
-            source,
-            out or Path("faces") / source.resolve().name,
-            pairs=pairs,
-            align=align,
-            crop=crop,
-            detector=detector,
-            judge=_judge(model),
-            sheet=sheet,
-            keep_duplicates=keep_duplicates,
-            progress=progress,
-        )
-    show_lines(report.lines())
+    return prepare
