@@ -152,7 +152,10 @@ def test_identity_map_by_hand(
 
 
 def slow_pair_map(module: nn.Module, config: CamConfig, layer: int, pair: Tensor) -> Tensor | None:
-    """One ordered pair, one layer, straight from PROTOCOL 4 and 5: the raw map, normalized."""
+    """The normalized map of one ordered pair at one layer, by definition.
+
+    Protocol: class-activation-maps, identity-maps.
+    """
     kept: list[Tensor] = []
     convs = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
     with convs[layer - 1].register_forward_hook(lambda _m, _i, out: kept.append(out)):

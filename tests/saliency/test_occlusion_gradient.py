@@ -125,7 +125,7 @@ def similarities(recognizer: TorchRecognizer, frames: Tensor, clean: Tensor) -> 
 def expected_effects(
     recognizer: TorchRecognizer, frames: np.ndarray, clean: np.ndarray, content: np.ndarray
 ) -> np.ndarray:
-    """The definition of PROTOCOL section 4, in the simplest way."""
+    """The definition (Protocol: occlusion-gradient) in the simplest way."""
     x = torch.from_numpy(frames).float().requires_grad_()
     (g,) = torch.autograd.grad(
         similarities(recognizer, x, torch.from_numpy(clean).float()).sum(), x

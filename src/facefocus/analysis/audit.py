@@ -1,6 +1,6 @@
 """Do these recognition rates come from small masks, or from faces that were hidden whole?
 
-Three questions (PROTOCOL section 9.1), of result rows or of any transfer matrix:
+Three questions (Protocol: audit), of result rows or of any transfer matrix:
 
 - *shares*: does a matrix look as if a share of the identities had lost the whole face?
 - *dependence*: does recognition depend on the budget and on the fill at all? If the damage is done

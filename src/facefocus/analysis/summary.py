@@ -1,6 +1,6 @@
 """Result rows to one row per configuration: macro means, intervals, controls and audit.
 
-PROTOCOL sections 8 and 9. The table that comes out is what every rendering and figure reads. Every
+Protocol: statistics, controls. The table is what every rendering and figure reads. Every
 score of an identity is a cell of a matrix [configurations, identities], so what is compared (with
 a control, with held-out images, with the oracle) is one row of the matrix beside another.
 """
@@ -43,11 +43,11 @@ SETTING = tuple(name for name in CONFIGURATION if name not in (*MAP, "control"))
 #: The method whose rows are the random-pixel control.
 RANDOM = "random"
 
-#: The bound (PROTOCOL 9.5), searched on the photos that it is tried on; and the same search on the
-#: photos that the maps come from, tried on held-out ones.
+#: The bound (Protocol: oracle), searched on the photos that it is tried on; and the same search on
+#: the photos that the maps come from, tried on held-out ones.
 ORACLE, HELDOUT_ORACLE = "oracle", "oracle-heldout"
 
-#: What each control of PROTOCOL 9.2 is compared for: how much more the own mask takes.
+#: What each control (Protocol: controls) is compared for: how much more the own mask takes.
 CONTROLS = {
     "shifted": "excess",
     "other": "specificity",
@@ -71,7 +71,7 @@ def summarize(results: pl.DataFrame, *, controls: bool = False, seed: int = 0) -
     """One row per configuration: macro means over identities, 95 % intervals and the audit.
 
     Identities without a score (``on_degenerate = "skip"``) count in the audit, not in the means.
-    Rates and shares are in 0..1. An interval needs two identities; else its ends are null. Every
+    Rates and shares are in 0..1. An interval needs five identities; else its ends are null. Every
     comparison is paired by identity, and what was not measured is null:
 
     - `drop`: clean minus hidden.
@@ -93,7 +93,7 @@ def summarize(results: pl.DataFrame, *, controls: bool = False, seed: int = 0) -
     Args:
         results: One row per identity and configuration, as `facefocus run` writes it.
         controls: Also give the rows in which a control took the place of the mask.
-        seed: Seed of the bootstrap over identities (PROTOCOL section 8).
+        seed: Seed of the intervals' weights (Protocol: statistics).
 
     Raises:
         UserError: `results` lacks a column, or has an identity twice in a configuration.
@@ -138,7 +138,7 @@ _FIGURES = (
     "heldout_identities",
 )  # fmt: skip
 
-#: The audit of PROTOCOL section 9.1, in the order in which it is shown.
+#: The audit (Protocol: audit), in the order in which it is shown.
 _AUDIT = (
     "identities", "scored", "degenerate_share", "maps_degenerate_share",
     "maps_ill_conditioned_share", "area_mean", "area_max", "over_budget_share", "unaffected_share",

@@ -1,6 +1,6 @@
 """What a table of recognition rates would mean if some faces had been hidden whole.
 
-A flat map under the rule ``map >= percentile`` selects every pixel (PROTOCOL sections 6 and 9). If
+A flat map under the rule ``map >= percentile`` selects every pixel (Protocol: masks, audit). If
 that befalls a share p_i of the identities of generating recognizer i, and the masks of the others
 do nothing, evaluating recognizer j reads
 

@@ -161,8 +161,9 @@ class Saliency(Section):
 
     Attributes:
         method: Several[str] of methods and baselines.
-        layer: PROTOCOL section 3: ``1 2 3 N/4 N/2 3N/4 N-2 N-1 N``, an integer, or a group.
-        objective: PROTOCOL section 2: ``cosine``, ``l1``, ``l2``, ``arcface(m)``.
+        layer: ``1 2 3 N/4 N/2 3N/4 N-2 N-1 N``, an integer, or a
+            group (Protocol: layers).
+        objective: ``cosine``, ``l1``, ``l2``, ``arcface(m)`` (Protocol: objectives).
         evidence: What raises the objective, or what lowers it.
         normalize: Whether l1 and l2 compare normalized embeddings.
         arcface_scale: The s of arcface.
@@ -230,8 +231,8 @@ class Occlusion(Section):
 
     Attributes:
         budget: Shares of the frame in (0, 1]; 0.01 is 1 %.
-        fill: Several[str] of fills (PROTOCOL section 7).
-        on_degenerate: What becomes of an identity without a map (PROTOCOL section 6).
+        fill: Several[str] of fills (Protocol: fills).
+        on_degenerate: What becomes of an identity without a map (Protocol: masks).
     """
 
     budget: Several[Number]
@@ -258,7 +259,7 @@ class Occlusion(Section):
 
 
 class Controls(Section):
-    """``[controls]``: masks of equal area that know nothing of the person (PROTOCOL section 9.2).
+    """``[controls]``: masks of equal area that know nothing of the person (Protocol: controls).
 
     Attributes:
         control: ``shifted``, ``other``, ``population``, ``pixels``, ``blocks``. Those of other
@@ -282,7 +283,7 @@ class Controls(Section):
 
 
 class Oracle(Section):
-    """``[oracle]``: the bound that no mask of a run passes (PROTOCOL section 9.5).
+    """``[oracle]``: the bound that no mask of a run passes (Protocol: oracle).
 
     Attributes:
         block: Side of the blocks that the search hides, in pixels.
@@ -294,7 +295,7 @@ class Oracle(Section):
 
 
 class Evaluation(Section):
-    """``[evaluation]``: thresholds and what is compared (PROTOCOL sections 8 and 9.3).
+    """``[evaluation]``: thresholds and what is compared (Protocol: thresholds, held-out-photos).
 
     Attributes:
         threshold: ``eer``, ``fmr=1e-2`` (any rate) or ``accuracy``, from the face set's own pairs

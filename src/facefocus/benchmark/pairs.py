@@ -363,7 +363,7 @@ def cam_pair_maps(
     objective: Objective,
     progress: Progress = silent,
 ) -> PairMaps:
-    """Maps of the first image of each pair against the second (PROTOCOL section 4).
+    """Maps of the first image of each pair against the second (Protocol: class-activation-maps).
 
     One forward and one backward pass for 16 pairs. The maps of a group of layers are averaged,
     each normalized and in the frame; layers without a ranking are left out.

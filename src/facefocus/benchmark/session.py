@@ -216,7 +216,7 @@ class Session:
         return self._embeddings[recognizer, calibrate]
 
     def operating(self, recognizer: str) -> OperatingPoint:
-        """The frozen threshold of one recognizer (PROTOCOL section 8)."""
+        """The frozen threshold of one recognizer (Protocol: thresholds)."""
         if recognizer not in self._operating:
             rule = self.experiment.evaluation.rule
             mated, other = _scores(self.embeddings(recognizer), self.plan.pairs)
@@ -266,7 +266,7 @@ def _scores(embeddings: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarra
 
 
 def is_degenerate(made: Arrays, index: int) -> bool:
-    """Whether person `index` of a map artefact has no map left (PROTOCOL section 5)."""
+    """Whether person `index` of a map artefact has no map left (Protocol: identity-maps)."""
     return bool(made["degenerate"][index] == made["total"][index])
 
 

@@ -1,6 +1,6 @@
 """Every random draw's own generator, so that no result depends on order, batch or worker.
 
-PROTOCOL section 10: a seed is derived from (experiment seed, purpose, identity or image).
+Protocol: randomness. A seed is derived from (experiment seed, purpose, identity or image).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Insertion and deletion on verification pairs, as in the CorrRISE literature (PROTOCOL 9.7).
+"""Insertion and deletion on verification pairs (Protocol: sanity-checks).
 
-Deletion hides the probe's most salient pixels first and should spoil the decision early; insertion
-shows them first, on a frame that is otherwise hidden, and should restore it early.
+As in the CorrRISE literature. Deletion hides the probe's most salient pixels first and should spoil
+the decision early; insertion shows them first, on a frame that is otherwise hidden, and should
+restore it early.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def pair_curves(
         mated: Which pairs are mated.
         maps: Saliency of each pair's probe; equal values are taken in random order.
         content: What hides a pixel: a fill's content for every frame.
-        threshold: The recognizer's clean threshold, by the rule `eer` (PROTOCOL section 8).
+        threshold: The recognizer's clean threshold, by the rule `eer` (Protocol: thresholds).
         rngs: One generator for each pair, for the random order of ties.
         steps: Points of a curve, evenly spaced from 0 to 100 %.
 

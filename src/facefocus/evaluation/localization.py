@@ -1,4 +1,4 @@
-"""Whether a map finds what is planted: share, ROC AUC and pointing game (PROTOCOL section 9.6).
+"""Whether a map finds what is planted: share, ROC AUC and pointing game (Protocol: planted-truth).
 
 Synthetic faces say in which pixels of every photo identity lives. An identity map is one map for
 all photos of a person, in which the planted part moves a little with the pose. So no single mask

@@ -1,4 +1,4 @@
-"""Sanity checks (PROTOCOL section 9.7): randomized networks, and impostors under occlusion.
+"""Sanity checks (Protocol: sanity-checks): randomized networks, and impostors under occlusion.
 
 A map that stays the same when the network's weights are destroyed does not depend on what the
 network has learned (Adebayo et al., 2018). And hiding should not make strangers look alike.

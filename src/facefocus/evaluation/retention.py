@@ -1,4 +1,4 @@
-"""How much of a person's mated similarity is left under occlusion (PROTOCOL section 8)."""
+"""How much of a person's mated similarity is left under occlusion (Protocol: scores)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals, paired tests, effect sizes and rank statistics over identities (PROTOCOL section 8).
+"""Intervals, paired tests, effect sizes and rank statistics over identities (Protocol: statistics).
 
 Figures that a sample cannot give (an interval of fewer than five people) are NaN, and each
 docstring says where; p-values are never NaN. No function warns.

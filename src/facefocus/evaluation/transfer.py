@@ -1,4 +1,4 @@
-"""Do masks made on one recognizer work on another? (PROTOCOL section 8)."""
+"""Do masks made on one recognizer work on another? (Protocol: transfer)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verification: scores of pairs, thresholds, error rates, LFW's ten folds (PROTOCOL section 8).
+"""Verification: scores of pairs, thresholds, error rates, LFW's ten folds (Protocol: thresholds).
 
 A pair is declared a match where ``score >= threshold``. With that, FMR(t) is the share of
 non-mated scores >= t, FNMR(t) the share of mated scores < t, and TMR = 1 - FNMR

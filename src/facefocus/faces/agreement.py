@@ -1,4 +1,4 @@
-"""Which of several faces is a person's: the one that agrees with the person's other photos."""
+"""Which of several faces is a person's, by the person's other photos (Protocol: main-face)."""
 
 from __future__ import annotations
 

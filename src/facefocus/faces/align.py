@@ -1,6 +1,6 @@
 """From a face in a picture to an aligned crop: fit five landmarks, warp.
 
-PROTOCOL section 1: YuNet landmarks, ArcFace template, similarity transform. The other crop,
+Protocol: aligned-crops. YuNet landmarks, ArcFace template, similarity transform. The other crop,
 ``facenet160``, is the detector's box with a margin, not rotated: what FaceNet was trained on.
 """
 

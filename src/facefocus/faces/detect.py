@@ -1,4 +1,4 @@
-"""Finding the face that a photo is of: YuNet, which looks again where its first look is not sure.
+"""Finding the main face of a photo by YuNet, with further looks in doubt (Protocol: main-face).
 
 The bounds are measured on Labeled Faces in the Wild (13,233 photos of 250x250 pixels; photos made
 of them by turning, cropping, enlarging and pasting), see `TRUSTED_SCORE` and `DOUBTFUL_SCORE`.

@@ -1,4 +1,4 @@
-"""The same photo under several names: crops with equal pixels, as equal files give them.
+"""The same photo under several names: crops of equal pixels (Protocol: duplicates).
 
 A copy of a photo makes a mated pair that any recognizer gets right, and a photo that is said to
 show two people makes a non-mated pair that every recognizer gets wrong.

@@ -1,4 +1,4 @@
-"""Two halves of a person's photos that share no picture (PROTOCOL sections 9.3 and 11).
+"""Two halves of a person's photos that share no picture (Protocol: held-out-photos).
 
 Effects on held-out photos say nothing if a held-out photo is one that the map came from, saved
 twice: near-equal photos stay together.

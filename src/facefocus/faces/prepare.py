@@ -242,8 +242,8 @@ def prepare(
         align: ``"yunet"`` finds and aligns the main face; ``"none"`` takes pictures that are
             aligned crops already, all of the size of the first; ``"auto"`` does that where the
             first has the size of the crop, and the report says so.
-        crop: ``"arcface112"`` warps five landmarks to the ArcFace template (PROTOCOL section 1);
-            ``"facenet160"`` is the face's box with a margin, for FaceNet, see `align.box_crop`.
+        crop: ``"arcface112"`` warps five landmarks to the ArcFace template, ``"facenet160"`` is
+            the face's box with a margin (Protocol: aligned-crops).
         detector: YuNet's file, if not in the usual places.
         pairs: The verification list.
         duplicates: What becomes of the same photo under several names.

@@ -1,4 +1,4 @@
-"""The table of a recognizer's convolution calls, and the names of its layers (PROTOCOL 3)."""
+"""The table of a recognizer's convolution calls, and the names of its layers (Protocol: layers)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""How a recognizer reads a frame, as data: crop, resize, channels, mean and std (PROTOCOL 1).
+"""How a recognizer reads a frame, as data (Protocol: preprocessing).
+
+Crop, resize, channels, mean and standard deviation.
 
 The same object takes maps back from the network's input to the frame, so that one mask fits every
 recognizer. Everything is differentiable, so gradients reach the frame's own pixels in 0-255.

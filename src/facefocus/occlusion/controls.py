@@ -1,4 +1,4 @@
-"""Controls: masks of the same area that know nothing of the person (PROTOCOL section 9.2).
+"""Controls: masks of the same area that know nothing of the person (Protocol: controls).
 
 Hiding scattered pixels hurts recognition by itself, so a method is credited only with its drop
 beyond a control of equal area and, for `shifted`, of equal shape. Every control returns exactly

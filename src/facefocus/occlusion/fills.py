@@ -1,4 +1,4 @@
-"""What a hidden pixel is replaced with (PROTOCOL section 7).
+"""What a hidden pixel is replaced with (Protocol: fills).
 
 A fill makes the content of whole frames and never sees a mask, so that one content serves every
 mask of an image. Other packages add fills through the entry-point group ``facefocus.fills``.

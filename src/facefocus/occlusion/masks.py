@@ -1,4 +1,4 @@
-"""From a saliency map to a mask of exactly k pixels (PROTOCOL section 6)."""
+"""From a saliency map to a mask of exactly k pixels (Protocol: masks)."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def inclusive(
     """The naive rule ``map >= percentile(map, 100 (1 - budget))``, kept to measure its artefact.
 
     Every pixel tied with the percentile is taken: a flat map selects the whole face, a sparse one
-    everything outside its support once the budget exceeds the support (PROTOCOL section 9).
+    everything outside its support once the budget exceeds the support (Protocol: audit).
 
     Raises:
         ValueError: The map holds a value that is not finite.

@@ -1,4 +1,4 @@
-"""The oracle: a search for the mask of k pixels that hides a person best (PROTOCOL section 9.5).
+"""The oracle: a search for the mask of k pixels that hides a person best (Protocol: oracle).
 
 Which mask lowers the mean mated cosine most is not computable, so the oracle is the best of what a
 bounded search finds: greedy unions of blocks, every mask that it is given (the methods' own), and

@@ -82,7 +82,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Audit:
-    """PROTOCOL section 9.1 of one row of a table; shares in 0..1, None where not measured."""
+    """The audit (Protocol: audit) of a table's row; shares in 0..1, None where not measured."""
 
     degenerate: float | None
     area_mean: float | None

@@ -31,7 +31,7 @@ from facefocus.paper.published import MODELS, SOURCE
 from facefocus.report.columns import interval, place_label
 from facefocus.report.tables import default_slice, read_runs, unfinished_note
 
-#: Methods whose maps of a pair depend on the gradient's direction only (PROTOCOL section 2).
+#: Methods whose maps of a pair depend on the gradient's direction only (Protocol: objectives).
 PARALLEL = {"LayerCAM", "Grad-CAM"}
 
 #: Rates of equal maps differ by less: a pair or two of all people.

@@ -1,7 +1,7 @@
 """Whether a recognizer reads identity from the planted part: hide the part, hide as much elsewhere.
 
 Synthetic people are drawn whom no training saw. Photos are hidden on one side: occluded photos are
-compared with clean ones of the same and of other people (PROTOCOL section 8).
+compared with clean ones of the same and of other people (Protocol: scores).
 
 What is hidden: in each photo the mask of the planted part together with the masks that the same
 part of `DECOYS` other people would have in that very photo. The outline then says next to nothing

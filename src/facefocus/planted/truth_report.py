@@ -60,7 +60,7 @@ SCORES = {"truth_auc": "ROC AUC", "truth_share": "share"}
 #: Rows of the table of degenerate maps.
 FLATTEST = 12
 
-#: Objectives that are functions of the angle alone, whose gradients are parallel (PROTOCOL 2).
+#: Functions of the angle alone, whose gradients are parallel (Protocol: objectives).
 PARALLEL = ("cosine", "l2", "arcface")
 
 #: What a configuration is besides its world; recognizers differ from world to world.

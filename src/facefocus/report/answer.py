@@ -311,7 +311,7 @@ class Check:
 
 
 def checks(summary: pl.DataFrame) -> list[Check]:
-    """The audit of PROTOCOL section 9.1 over all configurations, as findings."""
+    """The audit (Protocol: audit) over all configurations, as findings."""
     mapped = summary.filter(COMPETES)
     return [
         _area(summary),

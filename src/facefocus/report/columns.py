@@ -1,6 +1,6 @@
 """The columns that every table of a report is made of, and numbers as text.
 
-A number is never shown without its audit (PROTOCOL section 9.1): whatever renders a table takes its
+A number is never shown without its audit (Protocol: audit): whatever renders a table takes its
 columns from `columns`, which always ends with the audit.
 """
 

@@ -1,6 +1,6 @@
 """Which method finds the planted part: the truth scores of a run on synthetic faces.
 
-PROTOCOL section 9.6. `truth_summary` adds the scores to summary rows; all else here reads that
+Protocol: planted-truth. `truth_summary` adds the scores to summary rows; all else here reads that
 table. A world is a face set; its planted part is what the recognizers of that world go by.
 """
 

@@ -1,4 +1,4 @@
-"""Maps that look at no face: what any real method has to beat (PROTOCOL section 9.2)."""
+"""Maps that look at no face: what any real method has to beat (Protocol: baselines)."""
 
 from __future__ import annotations
 

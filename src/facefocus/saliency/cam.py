@@ -1,6 +1,6 @@
-"""Class activation maps as pure functions of activation and gradient (PROTOCOL section 4).
+"""Class activation maps (Protocol: class-activation-maps).
 
-Every function takes the activation A and the objective's gradient g at one layer, both
+Pure functions: each takes the activation A and the objective's gradient g at one layer, both
 [n, K, h, w], and gives the maps [n, h, w] before normalization. Each image is computed on its own,
 in an order of additions that neither its neighbours nor the number of threads change.
 """

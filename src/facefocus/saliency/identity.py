@@ -1,4 +1,4 @@
-"""From pairs to an identity: the average of a person's pair maps (PROTOCOL section 5).
+"""From pairs to an identity: the average of a person's pair maps (Protocol: identity-maps).
 
 Passes through the network are shared: one forward pass per image answers for all its partners,
 layers, methods and objectives, and gives the reference of its partners. Work goes in rounds: in
@@ -65,7 +65,7 @@ class IdentityMaps:
 def minmax_normalize(
     maps: Float[Tensor, "n h w"],
 ) -> tuple[Float[Tensor, "n h w"], Bool[Tensor, " n"]]:
-    """Each map scaled to [0, 1], and whether it carries a ranking (PROTOCOL section 5).
+    """Each map scaled to [0, 1], and whether it carries a ranking (Protocol: identity-maps).
 
     Degenerate maps - all equal, all zero or not finite - come back as zeros.
     """
@@ -108,7 +108,7 @@ def cam_identity_maps(
     seed: int,
     progress: Progress = silent,
 ) -> dict[CamConfig, IdentityMaps]:
-    """Identity maps of every configuration, in the order of `identities` (PROTOCOL section 5).
+    """Identity maps of every configuration, in the order of `identities` (Protocol: identity-maps).
 
     The result of an identity does not depend on the others, their order or the number of threads,
     bit for bit (`facefocus.models.steady`).

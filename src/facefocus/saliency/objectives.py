@@ -1,4 +1,4 @@
-"""What a gradient explains: similarities of a pair of embeddings (PROTOCOL section 2).
+"""What a gradient explains: similarities of a pair of embeddings (Protocol: objectives).
 
 An objective gives its gradient as ``scale * direction``. The direction belongs to a *family*:
 cosine, l2 (normalized) and every arcface are functions of the angle alone, so their gradients are

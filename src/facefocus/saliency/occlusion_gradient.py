@@ -1,4 +1,4 @@
-"""Which pixels to hide, from the gradient of a person's similarity (PROTOCOL section 4, ours).
+"""Which pixels to hide, from the gradient of a person's similarity (Protocol: occlusion-gradient).
 
 The maps of the other methods say where a network looks. These say what hiding a pixel does, to
 first order, under the very fill that will hide it: the question that occlusion asks.

@@ -1,4 +1,4 @@
-"""Identity maps of black-box methods: mask, embed, compare (PROTOCOL sections 4 and 5).
+"""Identity maps of black-box methods: mask, embed, compare (Protocol: perturbation).
 
 A masked image's embedding does not depend on the reference: `masked_embeddings` is computed once
 per image, and every pair it is in costs dot products only. Masks are made when they are needed
@@ -207,7 +207,7 @@ def perturbation_identity_map(
     clean: Float32[np.ndarray, "m d"],
     pairs: Int[np.ndarray, "p 2"],
 ) -> tuple[Float32[np.ndarray, "h w"], int, int]:
-    """The map of one person, its pair maps and those of them that are degenerate (section 5).
+    """The map of one person (Protocol: identity-maps), with the numbers of its pair maps.
 
     Memory: `PAIR_BYTES` a few times over, whatever the number of masks and pairs; one image is
     taken after the other, so a lazy `masked` need hold one image's embeddings at a time.

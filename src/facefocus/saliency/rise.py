@@ -1,4 +1,4 @@
-"""S-RISE and CorrRISE: masks and what the similarities under them say (PROTOCOL section 4).
+"""S-RISE and CorrRISE: masks and what the similarities under them say (Protocol: perturbation).
 
 The many sums over masks are matrix products, whose order of additions no library promises. Here
 it cannot matter: masks are multiples of `STEP`, and weights are rounded to a grid so coarse that

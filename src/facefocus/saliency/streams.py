@@ -22,7 +22,7 @@ class CamConfig:
 
     Attributes:
         method: Name of a gradient method: ``"grad-cam"``, ``"grad-cam++"``, ``"layer-cam"``.
-        layer: A layer or group of layers: ``"N"``, ``"3"``, ``"middle"`` (PROTOCOL section 3).
+        layer: A layer or group of layers: ``"N"``, ``"3"``, ``"middle"`` (Protocol: layers).
         objective: ``"cosine"``, ``"l1"``, ``"l2"`` or ``"arcface(m)"``.
         options: The method's options by name, e.g. ``(("variant", "epsilon"),)``.
         evidence: ``"negative"`` explains what lowers the objective.

@@ -66,7 +66,7 @@ def scored_masks(session: Session, scores: Arrays) -> Bool[np.ndarray, "people b
 
 
 def _block_masks(session: Session, block: Block, output: ScoreOutput) -> Iterator[Masks]:
-    """The masks of every person of a block, for all budgets (PROTOCOL sections 6 and 9.2)."""
+    """The masks of every person of a block, for all budgets (Protocol: masks, controls)."""
     made = session.store.load(output.maps.key)
     for index, person in enumerate(block.people):
         own = _masks(session, person.name, made["maps"][index], is_degenerate(made, index), output)

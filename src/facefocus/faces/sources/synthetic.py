@@ -1,6 +1,6 @@
 """Synthetic faces: drawn people whose identity is known to live in known parts.
 
-They are the package's only faces, and the only faces with a ground truth (PROTOCOL section 9.6).
+They are the package's only faces, and the only faces with a ground truth (Protocol: planted-truth).
 A *world* says where identity lives. In world ``eyes`` a person is their eyes: everything else -
 skin, hair, nose, mouth, brows, marks - is drawn afresh for every photo, so nothing else can tell
 who it is. In world ``all`` every part is the person's own. On top comes what differs from photo to

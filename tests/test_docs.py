@@ -1,0 +1,56 @@
+"""What the docs promise the code, and the code the docs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+#: ``Protocol: thresholds`` or ``Protocol: masks, audit``.
+CITATION = re.compile(r"Protocol: ([a-z-]+(?:, [a-z-]+)*)")
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
+def test_every_cited_section_of_the_protocol_exists() -> None:
+    known = anchors(DOCS / "protocol.md")
+    files = [
+        path
+        for folder in ("src", "tests", "docs")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".md", ".toml", ".j2") and path != DOCS / "protocol.md"
+    ]
+    cited: dict[str, list[str]] = {}
+    for path in files:
+        for match in CITATION.finditer(path.read_text(encoding="utf-8")):
+            for section in match[1].split(", "):
+                cited.setdefault(section, []).append(path.name)
+    assert {section: where for section, where in cited.items() if section not in known} == {}
+    # The page is what the code cites: every section but a few is cited somewhere.
+    assert len(set(cited) & known) >= len(known) - 3
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    broken = []
+    for page in (*DOCS.glob("*.md"), ROOT / "README.md"):
+        text = re.sub(r"^    .*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            path, _, anchor = target.partition("#")
+            if "://" in target:
+                continue
+            there = page if not path else page.parent / path
+            if not there.exists() or (anchor and anchor not in anchors(there)):
+                broken.append(f"{page.name}: {target}")
+    assert broken == []
+
+
+def test_the_glossary_is_sorted_and_has_each_term_once() -> None:
+    text = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^\| ([^|]+?) \| [^|]+ \|$", text, re.MULTILINE)[1:]
+    assert len(terms) > 50
+    assert [term.lower() for term in terms] == sorted({term.lower() for term in terms})
