@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from facefocus.cli.console import Grid, for_tables
+from facefocus.report.terminal_table import Grid, for_tables
 
 GRID = Grid(
     "file.py:build: \x1b[31mred",

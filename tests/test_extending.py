@@ -16,7 +16,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from facefocus.models.check import layer_lines
+from facefocus.models.catalog import layer_lines
 from facefocus.models.zoo import load
 from facefocus.testing import check_recognizer
 from tests.small import PHOTOS, paint_faceset

@@ -9,11 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facefocus.analysis.summary import COMPETES, HELDOUT_ORACLE, ORACLE, summarize
+from facefocus.analysis.summary import COMPETES, summarize
 from facefocus.benchmark import session as session_module
 from facefocus.benchmark.collect import write_run
 from facefocus.benchmark.execute import execute
 from facefocus.benchmark.experiment import parse_experiment
+from facefocus.benchmark.result_columns import HELDOUT_ORACLE, ORACLE
 from facefocus.benchmark.session import Session, SessionSpec, is_degenerate
 from facefocus.benchmark.stages.score import bound, scored_masks
 from facefocus.core.errors import UserError

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from facefocus.analysis.results import read_runs
 from facefocus.benchmark.experiment import load_experiment, parse_experiment
 from facefocus.cli import main
 from facefocus.core.errors import UserError
@@ -20,7 +21,6 @@ from facefocus.core.locations import run_folders
 from facefocus.paper.choices import choose
 from facefocus.paper.study import Wanted, run_study, to_toml
 from facefocus.paper.study_page import write_study_report
-from facefocus.report.tables import read_runs
 from tests.report.paper_rows import LAYERS, LOSSES, stages
 from tests.small import paint_faceset
 

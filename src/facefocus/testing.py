@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from facefocus.core.errors import UserError, located
 from facefocus.core.seeds import generator
+from facefocus.faces.faceset import check_files
 from facefocus.faces.sources.synthetic import render
 from facefocus.models.layers import LayerTable, trace_layers
 from facefocus.models.preprocessing import Preprocessing, scale_doubt
@@ -29,7 +31,7 @@ from facefocus.models.recognizer import (
     is_white_box,
     white_box,
 )
-from facefocus.models.zoo import uninitialized
+from facefocus.models.zoo import load, uninitialized
 from facefocus.occlusion.fills import FILLS, Fill, fill_rng
 from facefocus.saliency.identity import minmax_normalize
 from facefocus.saliency.methods import (
@@ -777,3 +779,51 @@ def _baseline_checks(baseline: Baseline) -> dict[str, _Check]:
         return "float32 [h, w], finite"
 
     return {"map": shape, "deterministic": lambda: _repeats(lambda: made((112, 112)))}
+
+
+def check_named(
+    recognizer: str | None = None,
+    *,
+    method: str | None = None,
+    fill: str | None = None,
+    faces: Path | None = None,
+    preprocessing: Mapping[str, object] | None = None,
+) -> list[CheckResult]:
+    """The checks of one recognizer, method or fill, by name, or of a prepared face set.
+
+    Args:
+        recognizer: Anything that `load_recognizer` takes.
+        method: Name of a saliency method or baseline.
+        fill: Name of a fill.
+        preprocessing: How a recognizer from a file reads frames; see `load_recognizer`.
+        faces: Folder of a face set, whose files are compared with their hashes.
+
+    Raises:
+        UserError: Not exactly one of the four is named, or it cannot be loaded.
+    """
+    named = [str(name) for name in (recognizer, method, fill, faces) if name is not None]
+    if len(named) != 1:
+        raise UserError(
+            "Name what to check: a recognizer, or one --method, --fill or --faces. "
+            f"Got {', '.join(named) or 'nothing'}."
+        )
+    if faces is not None:
+        return [
+            CheckResult(name, problem is None, problem or "as it was written")
+            for name, problem in check_files(faces).items()
+        ]
+    if method is not None:
+        return check_method(method)
+    if fill is not None:
+        return check_fill(fill)
+    name = named[0]
+    return check_recognizer(load(name, preprocessing), again=lambda: load(name, preprocessing))
+
+
+def check_lines(results: Sequence[CheckResult]) -> Iterator[str]:
+    """One line a check, and one on all of them."""
+    wide = max(len(result.name) for result in results)
+    for result in results:
+        yield f"{'ok' if result.passed else 'FAILED':<6}  {result.name:<{wide}}  {result.detail}"
+    failed = sum(not result.passed for result in results)
+    yield f"{len(results)} checks, {failed} failed"

@@ -25,7 +25,7 @@ from facefocus.faces.faceset import (
     verify_hashes,
     write_faceset,
 )
-from facefocus.models.check import check_named
+from facefocus.testing import check_named
 from tests.faces.pictures import contents
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3), dtype=np.uint8)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from facefocus.analysis.summary import MAP
 from facefocus.benchmark.collect import SCHEMA
+from facefocus.benchmark.result_columns import MAP
 
 PIXELS = 112 * 112
 

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from facefocus.analysis.results import default_slice
 from facefocus.analysis.summary import GUESSING, guessing, summarize, warnings
 from facefocus.evaluation.statistics import mean_interval
 from facefocus.report.answer import Check, answer, best, checks
-from facefocus.report.tables import default_slice
 from tests.report.fabricated import row, table
 
 PEOPLE = tuple(f"Person_{number}" for number in range(8))

@@ -10,20 +10,12 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from facefocus.analysis.audit import (
-    audit_lines,
-    dependence,
-    exactness,
-    fit_matrix,
-    matrix_lines,
-    meaning,
-    read_matrix,
-    run_lines,
-    run_shares,
-    verdict,
-)
+from facefocus.analysis.audit import dependence, exactness, run_shares
+from facefocus.analysis.rate_matrix import fit_matrix, read_matrix
 from facefocus.core.errors import UserError
+from facefocus.paper.published import shipped
 from facefocus.report.audit_blocks import audit_blocks
+from facefocus.report.audit_text import audit_lines, matrix_lines, meaning, run_lines, verdict
 from tests.report.fabricated import PIXELS, row, table
 
 PEOPLE = [f"p{number:03d}" for number in range(60)]
@@ -168,7 +160,7 @@ def test_a_file_with_clean_and_hidden_lines(tmp_path: Path) -> None:
 
 
 def test_the_papers_matrix_is_shipped_and_has_a_line_for_each_recognizer() -> None:
-    lines = list(audit_lines(None, "table14.csv"))
+    lines = list(audit_lines(None, "table14.csv", shipped=shipped))
     name, share, low, high, most = lines[3].replace("[", "").replace("]", "").split()
     assert (name, share, most) == ("FN_V", "0.947", "1.000")
     assert 0.93 < float(low.strip(",")) < 0.947 < float(high) < 0.96
@@ -215,7 +207,7 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
         read_matrix(str(tmp_path / "none.csv"))
     for run, matrix in ((None, None), (tmp_path, "table14.csv")):
         with pytest.raises(UserError, match="Name a run, or a matrix"):
-            list(audit_lines(run, matrix))
+            list(audit_lines(run, matrix, shipped=shipped))
 
 
 def test_budgets_however_small_are_compared() -> None:

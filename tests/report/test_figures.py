@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from facefocus.analysis.results import default_slice
 from facefocus.analysis.summary import summarize
 from facefocus.evaluation.transfer import transfer
 from facefocus.report import figures
 from facefocus.report.columns import standing
-from facefocus.report.tables import default_slice
 from tests.report.fabricated import EFFECT, realistic, row, table
 
 

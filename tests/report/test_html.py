@@ -18,13 +18,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from facefocus.analysis.results import unfinished_note
 from facefocus.core.errors import UserError
 from facefocus.faces.faceset import IndexRow, open_faceset, write_faceset
 from facefocus.paper.study_page import write_study_report
 from facefocus.report import html, sections
 from facefocus.report.html import write_report
 from facefocus.report.page import Report
-from facefocus.report.tables import print_summary, unfinished_note
+from facefocus.report.terminal_table import print_summary
 from tests.report.fabricated import (
     NETS,
     PROVENANCE,

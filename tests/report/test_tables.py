@@ -10,11 +10,13 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from facefocus.analysis import labels
+from facefocus.analysis.results import default_slice
 from facefocus.analysis.summary import INCLUSIVE, OVER, SKIP, summarize
-from facefocus.cli.console import WIDTH
 from facefocus.core.errors import UserError
 from facefocus.core.text import NOTHING
-from facefocus.report import columns, tables
+from facefocus.report import columns, tables, terminal_table
+from facefocus.report.terminal_table import WIDTH
 from tests.report.fabricated import large, realistic, row, table
 
 PEOPLE = ("Ada", "Bo", "Cy", "Di")
@@ -131,7 +133,7 @@ def test_no_rows_make_an_empty_summary_with_the_same_columns(small: pl.DataFrame
     empty = summarize(table([]))
     assert empty.schema == small.schema
     with pytest.raises(UserError, match="at least one row"):
-        tables.text(empty)
+        terminal_table.text(empty)
 
 
 def test_missing_column_is_named() -> None:
@@ -151,7 +153,7 @@ def test_interval() -> None:
 
 def rendered(summary: pl.DataFrame, width: int = 110) -> str:
     console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(tables.text(summary, width=width))
+    console.print(terminal_table.text(summary, width=width))
     return console.export_text()
 
 
@@ -201,23 +203,23 @@ def test_terminal_shows_one_slice_beside_clean_and_random() -> None:
 
 def test_default_slice_falls_back_to_the_smallest_budget_and_first_fill() -> None:
     rows = [row(budget=budget, fill=fill) for fill in ("white", "mean") for budget in (0.1, 0.05)]
-    shown = tables.default_slice(summarize(table(rows)))
+    shown = default_slice(summarize(table(rows)))
     assert (shown.budget, shown.fill) == (0.05, "white")
 
 
 def test_asking_for_what_is_not_there() -> None:
     summary = summarize(table([row()]))
     with pytest.raises(UserError, match=r"The 'fill' must be one of \['black'\]. Got 'pink'"):
-        tables.text(summary, fill="pink")
+        terminal_table.text(summary, fill="pink")
 
 
 def test_columns_appear_only_where_they_tell_rows_apart() -> None:
     plain = summarize(table([row(), row(method="s-rise", objective=None)]))
-    assert columns.varying(plain) == []
+    assert labels.varying(plain) == []
     several = summarize(
         table([row(), row(objective="l2"), row(split="heldout"), row(source="other")])
     )
-    assert columns.varying(several) == ["source", "objective", "split"]
+    assert labels.varying(several) == ["source", "objective", "split"]
 
 
 def test_csv_has_full_precision(small: pl.DataFrame) -> None:
@@ -281,7 +283,7 @@ def test_a_narrow_terminal_cuts_no_number_and_keeps_the_names(width: int) -> Non
     summary = summarize(large(6))
     text = rendered(summary, width)
     assert max(map(len, text.splitlines())) <= width and "…" not in text
-    shown = tables.default_slice(summary).of(summary)
+    shown = default_slice(summary).of(summary)
     few = columns.leading(shown, 10)  # of each of the two recognizers
     for one in few.to_dicts():
         assert one["method"] in text
@@ -295,24 +297,24 @@ def test_a_narrow_terminal_cuts_no_number_and_keeps_the_names(width: int) -> Non
 def test_slices_hold_one_split_and_no_controls() -> None:
     rows = [row(), row(split="heldout"), row(control="shifted"), row(budget=0.03), row(fill="blur")]
     results = table(rows)
-    shown = tables.default_slice(results)
+    shown = default_slice(results)
     assert (shown.budget, shown.fill, shown.split) == (0.01, "black", "same")
     assert shown.of(results).height == 1
     assert shown.at(results, "fill", "split")["budget"].to_list() == [0.01, 0.03]
-    assert tables.default_slice(results.filter(pl.col("split") == "heldout")).split == "heldout"
+    assert default_slice(results.filter(pl.col("split") == "heldout")).split == "heldout"
 
 
 def test_labels_name_the_recognizer_only_where_it_is_another() -> None:
     own, far = row(), row(source="other", options="steps=25")
-    assert columns.place_label(own, ["source", "options"]) == "grad-cam @ N"
-    assert columns.place_label(far, ["source", "options"]) == "grad-cam @ N, from other, steps=25"
+    assert labels.place_label(own, ["source", "options"]) == "grad-cam @ N"
+    assert labels.place_label(far, ["source", "options"]) == "grad-cam @ N, from other, steps=25"
 
 
 def test_labels_leave_out_what_is_a_methods_default() -> None:
     asked = row(method="corr-rise", layer=None, options="fill=black masks=200 rank=false")
-    assert columns.series_label(asked, ["options"]) == "corr-rise, masks=200"
+    assert labels.series_label(asked, ["options"]) == "corr-rise, masks=200"
     usual = row(method="grad-cam++", options="variant=equation")
-    assert columns.place_label(usual, ["options"]) == "grad-cam++ @ N"
+    assert labels.place_label(usual, ["options"]) == "grad-cam++ @ N"
 
 
 def test_oracle_stands_with_the_baselines() -> None:

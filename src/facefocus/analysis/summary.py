@@ -15,6 +15,13 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
+from facefocus.benchmark.result_columns import (
+    CONFIGURATION,
+    HELDOUT_ORACLE,
+    ORACLE,
+    RANDOM,
+    SETTING,
+)
 from facefocus.core.errors import UserError
 from facefocus.evaluation.statistics import (
     Intervals,
@@ -23,29 +30,6 @@ from facefocus.evaluation.statistics import (
     ratio_intervals,
 )
 from facefocus.evaluation.verification import GUESSING_EER
-
-#: The columns of a results table that tell one configuration from another.
-CONFIGURATION = (
-    "experiment", "faces", "source", "target", "method", "options", "layer", "layer_calls",
-    "objective", "evidence", "normalize", "arcface_scale", "max_pairs", "split", "control",
-    "budget", "fill", "on_degenerate", "compare", "threshold_rule", "threshold", "seed",
-)  # fmt: skip
-
-#: Those of them that tell one map from another.
-MAP = (
-    "source", "method", "options", "layer", "layer_calls", "objective", "evidence", "normalize",
-    "arcface_scale", "max_pairs",
-)  # fmt: skip
-
-#: What a configuration and its random-pixel control must have in common: all but the map.
-SETTING = tuple(name for name in CONFIGURATION if name not in (*MAP, "control"))
-
-#: The method whose rows are the random-pixel control.
-RANDOM = "random"
-
-#: The bound (Protocol: oracle), searched on the photos that it is tried on; and the same search on
-#: the photos that the maps come from, tried on held-out ones.
-ORACLE, HELDOUT_ORACLE = "oracle", "oracle-heldout"
 
 #: What each control (Protocol: controls) is compared for: how much more the own mask takes.
 CONTROLS = {

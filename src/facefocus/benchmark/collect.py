@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from facefocus.analysis.summary import HELDOUT_ORACLE, MAP, ORACLE
+from facefocus.benchmark.result_columns import HELDOUT_ORACLE, MAP, ORACLE
 from facefocus.benchmark.session import Session, is_degenerate
 from facefocus.benchmark.stages.score import VALUES, false_matches, scored_masks
 from facefocus.benchmark.tasks import Block, MapOutput, OracleTask, Person, ScoreOutput

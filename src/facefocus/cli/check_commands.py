@@ -24,7 +24,7 @@ def check(
     preprocessing: Reading = None,
 ) -> None:
     """Whether a recognizer, method, fill or face set is what the program relies on; 1 if not."""
-    from facefocus.models.check import check_lines, check_named
+    from facefocus.testing import check_lines, check_named
 
     results = check_named(
         recognizer, method=method, fill=fill, faces=faces, preprocessing=words_of(preprocessing)
@@ -101,6 +101,7 @@ def audit(
     ] = None,
 ) -> None:
     """Whether rates come from small masks, or look as if whole faces had been hidden."""
-    from facefocus.analysis.audit import audit_lines
+    from facefocus.paper.published import shipped
+    from facefocus.report.audit_text import audit_lines
 
-    show_lines(audit_lines(run, matrix))
+    show_lines(audit_lines(run, matrix, shipped=shipped))

@@ -25,7 +25,7 @@ def report(
     """Print the table of a run, or the leaderboards of a study, and write the page."""
     from facefocus.paper.study_page import is_study, print_study, write_study_report
     from facefocus.report.html import write_report
-    from facefocus.report.tables import print_summary
+    from facefocus.report.terminal_table import print_summary
 
     study = is_study(run)
     page = (write_study_report if study else write_report)(run, with_faces=with_faces)
@@ -45,8 +45,8 @@ def tables(
     ] = "none",
 ) -> None:
     """The paper's tables with your numbers beside the printed ones."""
+    from facefocus.analysis.results import read_runs
     from facefocus.paper.paper_formats import render
-    from facefocus.report.tables import read_runs
 
     show(render(read_runs(runs), table, form, policy=on_degenerate), end="")
 

@@ -36,7 +36,7 @@ def run(
         from facefocus.benchmark.run import run_experiment
         from facefocus.core.locations import run_folders
         from facefocus.models.memory import parse_size
-        from facefocus.report.tables import print_summary
+        from facefocus.report.terminal_table import print_summary
 
         folder = run_experiment(
             experiment,

@@ -101,6 +101,6 @@ def ls_layers(
     preprocessing: Reading = None,
 ) -> None:
     """Convolution calls of a recognizer in execution order, with the names they answer to."""
-    from facefocus.models.check import layer_lines
+    from facefocus.models.catalog import layer_lines
 
     show_lines(layer_lines(model, words_of(preprocessing)))

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from facefocus.cli.console import for_tables
 from facefocus.cli.options import Backend, Known, Out, StoreDir, folder_option
 from facefocus.cli.prepare_commands import prepare_app
 from facefocus.cli.printing import long_job, show, show_lines
+from facefocus.report.terminal_table import for_tables
 
 #: The commands of this file, for the program's own list.
 commands = typer.Typer()

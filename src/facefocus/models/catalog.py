@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from facefocus.core.errors import UserError
 from facefocus.models import zoo
+from facefocus.models.layers import GROUPS, LayerTable
 
 _HEADINGS = ("name", "architecture", "trained on", "data", "license", "commercial", "here?")
 
@@ -80,3 +82,27 @@ def _state(name: str, entry: zoo.Entry) -> str:
     if entry.present() is None:
         return f"facefocus fetch {name}" if entry.url else f"facefocus models show {name}"
     return entry.needs() or "here"
+
+
+def layer_lines(
+    recognizer: str, preprocessing: Mapping[str, object] | None = None
+) -> Iterator[str]:
+    """One line a convolution call, then one a group; the zoo's own need no weights for it.
+
+    Raises:
+        UserError: No such recognizer, or a black box.
+    """
+    table = zoo.layers(recognizer, preprocessing)
+    yield from table.lines()
+    for group in (*GROUPS, "all"):
+        yield f"group {group:<8} {_members(table, group)}"
+
+
+def _members(table: LayerTable, group: str) -> str:
+    try:
+        members = table.resolve(group)
+    except UserError:
+        return "none: too few convolutions"
+    if group == "all":
+        return f"the {len(members)} spatial ones"
+    return " ".join(map(str, members))

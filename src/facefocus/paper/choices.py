@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
+from facefocus.analysis.results import default_slice
 from facefocus.analysis.summary import COMPETES
 from facefocus.core.errors import UserError
 from facefocus.core.text import number
-from facefocus.report.tables import default_slice
 
 #: The rule of the paper's Tables 7 to 10, in words.
 RULE = "least recognition rate, mean over identities and then over recognizers with their own maps"

@@ -16,7 +16,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from facefocus.analysis.summary import COMPETES, GUESSING, INCLUSIVE, RANDOM, SKIP, Row, guessing
+from facefocus.analysis.results import Slice, default_slice
+from facefocus.analysis.summary import COMPETES, GUESSING, INCLUSIVE, SKIP, Row, guessing
+from facefocus.benchmark.result_columns import RANDOM
 from facefocus.core.text import NOTHING, budget_text, number, percent
 from facefocus.evaluation.statistics import (
     FEWEST,
@@ -36,7 +38,6 @@ from facefocus.paper.paper_tables import (
     person_means,
     setting,
 )
-from facefocus.report.tables import Slice, default_slice
 
 _OWN = pl.col("source") == pl.col("target")
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from facefocus.analysis.labels import told_options
 from facefocus.analysis.summary import COMPETES, GUESSING, INCLUSIVE, guessing
 from facefocus.core.errors import UserError
 from facefocus.core.text import number as text_of
@@ -27,7 +28,6 @@ from facefocus.evaluation.statistics import (
 )
 from facefocus.models import zoo
 from facefocus.paper.published import DATA_SETS, MODELS, TECHNIQUES, Printed, Published, published
-from facefocus.report.columns import told_options
 
 #: The three gradient methods of Tables 5 to 10, in the paper's order.
 CAMS = ("LayerCAM", "Grad-CAM", "Grad-CAM++")

@@ -9,17 +9,10 @@ from typing import Any
 
 import polars as pl
 
-from facefocus.analysis.audit import (
-    EARLY,
-    Dependence,
-    Exactness,
-    dependence,
-    exactness,
-    fit_matrix,
-    meaning,
-    read_matrix,
-    run_shares,
-)
+from facefocus.analysis.audit import EARLY, Dependence, Exactness, dependence, exactness, run_shares
+from facefocus.analysis.labels import place_label
+from facefocus.analysis.rate_matrix import fit_matrix, read_matrix
+from facefocus.analysis.results import default_slice, read_runs, unfinished_note
 from facefocus.analysis.summary import COMPETES, CONTROLS, GUESSING, Row, guessing, summarize
 from facefocus.core.errors import UserError
 from facefocus.core.locations import run_folders
@@ -27,9 +20,9 @@ from facefocus.core.text import as_markdown, number, percent, plain_markdown
 from facefocus.paper import paper_formats
 from facefocus.paper.leaderboard import Board, board_table, boards, winner
 from facefocus.paper.paper_tables import CAMS, Cell, PaperTable, paper_table
-from facefocus.paper.published import MODELS, SOURCE
-from facefocus.report.columns import interval, place_label
-from facefocus.report.tables import default_slice, read_runs, unfinished_note
+from facefocus.paper.published import MODELS, SOURCE, shipped
+from facefocus.report.audit_text import meaning
+from facefocus.report.columns import interval
 
 #: Methods whose maps of a pair depend on the gradient's direction only (Protocol: objectives).
 PARALLEL = {"LayerCAM", "Grad-CAM"}
@@ -442,7 +435,7 @@ def _controlled(results: pl.DataFrame) -> list[str]:
 
 def _published() -> Iterator[str]:
     """What the paper's own Table 14 looks like to the same audit."""
-    matrix = read_matrix("table14.csv")
+    matrix = read_matrix("table14.csv", shipped("table14.csv"))
     fit = fit_matrix(matrix)
     yield from ("## The paper's Table 14", "")
     shares = ", ".join(

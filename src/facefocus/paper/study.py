@@ -25,6 +25,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from facefocus.analysis.results import STUDY, read_results
 from facefocus.benchmark.experiment import (
     NAME,
     Faces,
@@ -44,7 +45,6 @@ from facefocus.faces.faceset import FaceSet, open_faceset
 from facefocus.models.zoo import load
 from facefocus.occlusion.controls import SHARED
 from facefocus.paper.choices import Choice, choose
-from facefocus.report.tables import STUDY, read_results
 from facefocus.saliency.methods import METHODS
 
 #: What a chosen setting is called in a stage, and the settings that can be chosen.

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from rich.console import Console
 
 from facefocus.analysis.audit import exactness
+from facefocus.analysis.results import STUDY, read_results, read_runs, unfinished_note
 from facefocus.core.errors import UserError, one_line
 from facefocus.core.locations import run_folders
 from facefocus.core.text import NOTHING, number, percent, visible
@@ -28,7 +29,6 @@ from facefocus.report.answer import checks
 from facefocus.report.audit_blocks import audit_blocks
 from facefocus.report.html import render_page, write_page, write_report
 from facefocus.report.page import Checks, Details, Facts, Heading, Link, Report, Section, Table
-from facefocus.report.tables import STUDY, read_results, read_runs, unfinished_note
 
 #: Stages by name.
 RQ1, RQ2, RQ3, RQ4, CONTROLS = "rq1", "rq2", "rq3", "rq4", "controls"

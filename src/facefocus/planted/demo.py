@@ -15,16 +15,17 @@ import numpy as np
 import polars as pl
 from rich.table import Table
 
+from facefocus.analysis.labels import place_label
+from facefocus.analysis.results import Slice, default_slice, read_results
 from facefocus.analysis.summary import COMPETES, Row, drops, summarize
 from facefocus.benchmark.run import run_experiment
-from facefocus.cli.console import WIDTH, Grid
 from facefocus.core.files import any_path
 from facefocus.core.progress import Progress, silent
 from facefocus.core.text import number, percent
 from facefocus.report.answer import standing_of
-from facefocus.report.columns import interval, place_label
+from facefocus.report.columns import interval
 from facefocus.report.html import write_report
-from facefocus.report.tables import Slice, default_slice, read_results
+from facefocus.report.terminal_table import WIDTH, Grid
 from facefocus.report.truth import (
     agreement,
     best_of_methods,

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from facefocus.analysis.labels import layer_order, told_options
+from facefocus.analysis.results import Slice, default_slice, read_results
 from facefocus.analysis.summary import COMPETES, Row, summarize
 from facefocus.core.errors import UserError
 from facefocus.core.files import write_atomically, writing
@@ -33,9 +35,8 @@ from facefocus.core.text import (
 from facefocus.evaluation.statistics import Interval
 from facefocus.faces.faceset import FaceSet, open_faceset
 from facefocus.report import figures, truth_figures
-from facefocus.report.columns import interval, layer_order, told_options
+from facefocus.report.columns import interval
 from facefocus.report.page import read_gallery
-from facefocus.report.tables import Slice, default_slice, read_results
 from facefocus.report.truth import (
     SHOWN,
     agreement,

@@ -8,20 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from facefocus.analysis.summary import (
-    COMPETES,
-    GUESSES,
-    GUESSING,
-    INCLUSIVE,
-    ORACLE,
-    RANDOM,
-    Row,
-    drops,
-)
+from facefocus.analysis.results import Slice
+from facefocus.analysis.summary import COMPETES, GUESSES, GUESSING, INCLUSIVE, Row, drops
+from facefocus.benchmark.result_columns import ORACLE, RANDOM
 from facefocus.core.text import budget_text, number, percent
 from facefocus.evaluation.statistics import FEWEST, NO_INTERVAL, Interval, mean_interval
 from facefocus.report.columns import interval
-from facefocus.report.tables import Slice
 
 
 def best(rows: pl.DataFrame) -> Row | None:

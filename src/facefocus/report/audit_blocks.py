@@ -14,13 +14,12 @@ from facefocus.analysis.audit import (
     RunShares,
     dependence,
     exactness,
-    meaning,
     run_shares,
-    verdict,
 )
+from facefocus.analysis.labels import place_label
 from facefocus.analysis.summary import Row
 from facefocus.core.text import NOTHING, as_html, bounds, number, percent
-from facefocus.report.columns import place_label
+from facefocus.report.audit_text import meaning, verdict
 from facefocus.report.page import Details, Facts, Heading, Table
 
 #: Rows of a table that is shown at once; a longer one opens on a click.

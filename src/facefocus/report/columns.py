@@ -6,17 +6,18 @@ columns from `columns`, which always ends with the audit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from facefocus.analysis.summary import COMPETES, HELDOUT_ORACLE, ORACLE, Row, competes
+from facefocus.analysis.labels import DETAILS, layer_label, layer_order, measured, varying
+from facefocus.analysis.summary import COMPETES, Row, competes
+from facefocus.benchmark.result_columns import HELDOUT_ORACLE, ORACLE
 from facefocus.core.text import NOTHING, budget_text, number, p_value, percent, with_bounds
 from facefocus.evaluation.statistics import holm
-from facefocus.saliency.methods import METHODS, options_of
 
 # ---------------------------------------------------------------------------- numbers as text
 
@@ -30,14 +31,6 @@ def p_values(row: Row, name: str) -> str:
     """``0.012 / <0.001``: Holm-corrected p-values of Wilcoxon's test and of the t test."""
     found = [row[f"{name}_{test}_holm"] for test in ("wilcoxon", "t")]
     return NOTHING if None in found else " / ".join(map(p_value, found))
-
-
-def layer_label(row: Row) -> str:
-    """``N/2 (24)``: the layer as asked and what it resolved to, where that says more."""
-    layer, calls = row["layer"], row["layer_calls"]
-    if layer is None:
-        return NOTHING
-    return layer if calls in (None, layer) else f"{layer} ({calls})"
 
 
 # ---------------------------------------------------------------------------- columns and rows
@@ -82,15 +75,6 @@ def _share(title: str, name: str, note: str, digits: int = 1) -> Column:
         title, note, lambda row: percent(row[name], digits), lambda row: row[name], audit=True
     )
 
-
-#: Columns that say which run a number belongs to; shown only where they vary.
-DETAILS = {
-    "experiment": "Experiment", "faces": "Faces", "source": "Map from", "options": "Options",
-    "objective": "Objective", "evidence": "Evidence", "normalize": "Normalized",
-    "arcface_scale": "ArcFace s", "max_pairs": "Pairs at most", "split": "Images",
-    "on_degenerate": "Degenerate maps", "compare": "Compared", "threshold_rule": "Threshold rule",
-    "seed": "Seed",
-}  # fmt: skip
 
 _AUDIT_COLUMNS = (
     Column(
@@ -199,9 +183,6 @@ HELDOUT_PEOPLE = Column(
     lambda row: row["heldout_identities"],
 )
 
-#: Settings that a method may have no use for: they tell apart only rows of one method.
-_OWN_SETTINGS = ("options", "objective", "evidence", "normalize", "arcface_scale", "max_pairs")
-
 
 def leaderboard_columns(ranked: pl.DataFrame) -> list[Column]:
     """Scores of rows that may have ranks; what has a table of its own is left out."""
@@ -209,31 +190,6 @@ def leaderboard_columns(ranked: pl.DataFrame) -> list[Column]:
     ranks = _RANK_COLUMNS if "rank" in ranked.columns and measured(ranked, "rank") else ()
     excess = [_MEASURED_COLUMNS["excess"]] if measured(ranked, "excess") else []
     return [clean, rate, drop, *ranks, *excess, *others]
-
-
-def varying(summary: pl.DataFrame) -> list[str]:
-    """The names of `DETAILS` that tell these rows apart, baselines and oracle aside.
-
-    The map's recognizer counts where it is not the one that is attacked; options and objective
-    where one method has several, since each method has its own.
-    """
-    mapped = summary.filter(COMPETES)
-    found = []
-    for name in DETAILS:
-        if name == "source":
-            varies = mapped.filter(pl.col("source") != pl.col("target")).height > 0
-        elif name in _OWN_SETTINGS:
-            varies = any(part[name].n_unique() > 1 for part in mapped.partition_by("method"))
-        else:
-            varies = mapped[name].n_unique() > 1
-        if varies:
-            found.append(name)
-    return found
-
-
-def measured(summary: pl.DataFrame, name: str) -> bool:
-    """Whether any method's row has a figure called `name`."""
-    return bool(summary.filter(COMPETES)[name].is_not_null().any())
 
 
 def columns(summary: pl.DataFrame, scores: Sequence[Column] | None = None) -> list[Column]:
@@ -268,17 +224,6 @@ def columns(summary: pl.DataFrame, scores: Sequence[Column] | None = None) -> li
         *scores,
         *_AUDIT_COLUMNS,
     ]
-
-
-def layer_order(row: Row) -> float:
-    """Depth of a row's layer: its first convolution call, -1 without a layer."""
-    first = str(row["layer_calls"] or row["layer"] or "").split(",")[0]
-    return float(first) if first.isdigit() else -1.0
-
-
-def layer_depth(row: Row) -> tuple[bool, float]:
-    """Sorts layers from shallow to deep, groups of layers last."""
-    return "," in str(row["layer_calls"] or ""), layer_order(row)
 
 
 def ordered(summary: pl.DataFrame) -> list[Row]:
@@ -367,38 +312,3 @@ def _tests_of(name: str) -> Column:
 def figure_columns(*parts: tuple[str, str, str]) -> list[Column]:
     """Columns of means with intervals: title, note and name of each."""
     return [_mean(title, name, note, signed=True) for title, note, name in parts]
-
-
-def series_label(row: Row, names: Iterable[str]) -> str:
-    """The method and whatever of `names` (from `varying`) tells this row from its neighbors.
-
-    The map's recognizer goes without saying where it is the one that is attacked.
-    """
-    return ", ".join([row["method"], *told(row, names)])
-
-
-def told(row: Row, names: Iterable[str]) -> list[str]:
-    """The values of `names` in words; the map's recognizer only where it is another."""
-    values = {name: row[name] for name in names}
-    if "source" in values and (not competes(row) or row["source"] == row["target"]):
-        del values["source"]
-    said = []
-    for name, value in values.items():
-        if name == "options":
-            said += told_options(row)
-        elif value not in (None, ""):
-            said.append(f"from {value.replace('+', ' + ')}" if name == "source" else str(value))
-    return said
-
-
-def told_options(row: Row) -> list[str]:
-    """The options of a row that are not its method's defaults: ``["steps=25"]``."""
-    known = options_of(METHODS[row["method"]]) if row["method"] in METHODS else {}
-    usual = {f"{name}={option.default}" for name, option in known.items()}
-    return [text for text in (row["options"] or "").split() if text not in usual]
-
-
-def place_label(row: Row, names: Iterable[str]) -> str:
-    """The series and its layer: ``layer-cam @ N/2``."""
-    layer = f" @ {row['layer']}" if row["layer"] else ""
-    return ", ".join([f"{row['method']}{layer}", *told(row, names)])

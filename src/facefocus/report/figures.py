@@ -27,11 +27,12 @@ from matplotlib.path import Path as Curve
 from matplotlib.ticker import FuncFormatter, NullLocator
 from matplotlib.transforms import Affine2D
 
+from facefocus.analysis.labels import layer_depth, place_label, series_label, varying
 from facefocus.analysis.summary import COMPETES, Row
 from facefocus.core.seeds import generator
 from facefocus.core.text import number, percent
 from facefocus.evaluation.transfer import Transfer
-from facefocus.report.columns import layer_depth, place_label, series_label, standing, varying
+from facefocus.report.columns import standing
 
 P = ParamSpec("P")
 

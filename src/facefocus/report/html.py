@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from facefocus.analysis.results import read_results, unfinished_note
 from facefocus.analysis.summary import (
     warnings,
 )
@@ -23,7 +24,6 @@ from facefocus.report import truth
 from facefocus.report.answer import answer
 from facefocus.report.page import Report, Section
 from facefocus.report.sections import SECTIONS
-from facefocus.report.tables import read_results, unfinished_note
 
 
 @any_path

@@ -13,6 +13,7 @@ import polars as pl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from facefocus.analysis.results import Slice, default_slice
 from facefocus.analysis.summary import (
     summarize,
 )
@@ -20,7 +21,6 @@ from facefocus.core.locations import run_folders
 from facefocus.faces.faceset import FaceSet
 from facefocus.report import figures
 from facefocus.report.answer import Check
-from facefocus.report.tables import Slice, default_slice
 
 #: Widths in inches of the two versions of every figure: 96 CSS pixels each.
 WIDE, NARROW = 11.0, 3.6

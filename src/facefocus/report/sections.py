@@ -14,14 +14,9 @@ import polars as pl
 from jaxtyping import UInt8
 from markupsafe import Markup
 
-from facefocus.analysis.summary import (
-    COMPETES,
-    CONFIGURATION,
-    CONTROLS,
-    MAP,
-    Row,
-    drops,
-)
+from facefocus.analysis.labels import layer_depth, measured, place_label, told, varying
+from facefocus.analysis.summary import COMPETES, CONTROLS, Row, drops
+from facefocus.benchmark.result_columns import CONFIGURATION, MAP
 from facefocus.core.text import NOTHING, budget_text, number
 from facefocus.evaluation.statistics import FEWEST, Interval, rank_agreement, rank_distribution
 from facefocus.evaluation.transfer import transfer as transfer_matrices
@@ -38,14 +33,9 @@ from facefocus.report.columns import (
     columns,
     comparison_columns,
     figure_columns,
-    layer_depth,
     leaderboard_columns,
     leading,
-    measured,
-    place_label,
     share_column,
-    told,
-    varying,
     with_holm,
 )
 from facefocus.report.page import (
@@ -60,7 +50,8 @@ from facefocus.report.page import (
     Section,
     Table,
 )
-from facefocus.report.tables import slice_note, to_csv, to_html
+from facefocus.report.tables import to_csv, to_html
+from facefocus.report.terminal_table import slice_note
 from facefocus.report.truth import spread, truth
 
 #: How many of the people who lose most are named.

@@ -13,12 +13,14 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from facefocus.analysis.summary import COMPETES, CONFIGURATION, Row, competes, drops, values
+from facefocus.analysis.labels import place_label, varying
+from facefocus.analysis.summary import COMPETES, Row, competes, drops, values
+from facefocus.benchmark.result_columns import CONFIGURATION
 from facefocus.core.text import NOTHING, budget_text, number, percent
 from facefocus.evaluation.localization import COLUMNS
 from facefocus.evaluation.statistics import Interval, mean_interval, mean_intervals, rank_agreement
 from facefocus.report import truth_figures
-from facefocus.report.columns import LEADING, Column, figure_columns, interval, place_label, varying
+from facefocus.report.columns import LEADING, Column, figure_columns, interval
 from facefocus.report.page import Facts, Heading, Picture, Report, Section, Table
 from facefocus.report.tables import to_html
 

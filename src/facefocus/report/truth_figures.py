@@ -12,8 +12,9 @@ from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from facefocus.analysis.summary import MAP, Row, competes
-from facefocus.report.columns import place_label, varying
+from facefocus.analysis.labels import place_label, varying
+from facefocus.analysis.summary import Row, competes
+from facefocus.benchmark.result_columns import MAP
 from facefocus.report.figures import (
     GAP,
     INK,

@@ -1,0 +1,121 @@
+"""The result tables of runs and studies, and the budget, fill and split that a first look shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from facefocus.benchmark.result_columns import CONFIGURATION
+from facefocus.core.errors import UserError, one_line
+from facefocus.core.locations import run_folders
+from facefocus.core.text import budget_text
+
+#: The file that makes a folder of runs a study; says its name, its runs and what was left out.
+STUDY = "study.json"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One budget, one fill and one split: what a first look shows."""
+
+    budget: float
+    fill: str
+    split: str = "same"
+
+    def of(self, table: pl.DataFrame) -> pl.DataFrame:
+        """The rows of this slice, of methods' own masks."""
+        return self.at(table, "budget", "fill", "split")
+
+    def at(self, table: pl.DataFrame, *names: str) -> pl.DataFrame:
+        """The rows of methods' own masks that are equal to this slice in `names`."""
+        equal = [pl.col(name) == getattr(self, name) for name in names]
+        return table.filter(pl.col("control").is_null(), *equal)
+
+    def __str__(self) -> str:
+        photos = ", held-out photos" if self.split == "heldout" else ""
+        return f"{budget_text(self.budget)} of the pixels, fill {self.fill}{photos}"
+
+
+def default_slice(summary: pl.DataFrame) -> Slice:
+    """Budget 1 %, fill black and split ``same`` where there are; else the smallest or the first.
+
+    Never split ``half``, which is a reference for held-out photos.
+
+    Raises:
+        UserError: The table is empty.
+    """
+    if summary.is_empty():
+        raise UserError("The results must have at least one row. Got an empty table.")
+    budgets = summary["budget"].unique().sort().to_list()
+    fills = summary["fill"].unique(maintain_order=True).to_list()
+    budget = next((one for one in budgets if np.isclose(one, 0.01)), budgets[0])
+    split = "same" if "same" in set(summary["split"]) else "heldout"
+    return Slice(budget, "black" if "black" in fills else fills[0], split)
+
+
+def read_results(run: Path) -> pl.DataFrame:
+    """The result table of a run folder, of all its finished variants together.
+
+    Raises:
+        UserError: None is finished yet, or a table cannot be read.
+    """
+    left = unfinished(run)
+    folders = run_folders(run)
+    done = [one for one in folders if one.name not in left]
+    return pl.concat([_read_results(one) for one in done or folders], how="diagonal")
+
+
+def unfinished(run: Path) -> list[str]:
+    """The folders of a run's variants, or of a study's runs, that have no results yet."""
+    return [one.name for one in run_folders(run) if not (one / "results.parquet").is_file()]
+
+
+def unfinished_note(run: Path) -> list[str]:
+    """What must be said first of a run or study that is not finished; nothing of one that is."""
+    left = unfinished(run)
+    path = run / STUDY
+    if path.is_file():
+        try:
+            planned = json.loads(path.read_bytes()).get("runs", [])
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(f"'{path}' cannot be read: {one_line(error)}.") from error
+        left += [one for one in planned if not (run / one / "results.parquet").is_file()]
+        left = list(dict.fromkeys(left))
+    if not left:
+        return []
+    return [
+        f"Not finished: {', '.join(left)} {'has' if len(left) == 1 else 'have'} no results yet."
+        " What is said below is of the others alone."
+    ]
+
+
+def _read_results(run: Path) -> pl.DataFrame:
+    path = run / "results.parquet"
+    if not path.is_file():
+        raise UserError(f"'{run}' has no results.parquet; run 'facefocus run' first.")
+    try:
+        return pl.read_parquet(path.read_bytes())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UserError(f"'{path}' cannot be read: {one_line(error)}.") from error
+
+
+def read_runs(paths: Sequence[Path]) -> pl.DataFrame:
+    """The result tables of runs and of folders of runs, one below the other.
+
+    Of a folder of runs those that are finished. What stands in two of them, the baselines, counts
+    once.
+
+    Raises:
+        UserError: One has none at all yet, or it cannot be read.
+    """
+    tables = []
+    for folders in map(run_folders, paths):
+        done = [one for one in folders if (one / "results.parquet").is_file()]
+        tables += [_read_results(one) for one in done or folders]
+    rows = pl.concat(tables, how="diagonal")
+    return rows.unique((*CONFIGURATION, "identity"), keep="first", maintain_order=True)
