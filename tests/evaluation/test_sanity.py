@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from facefocus.core.errors import UserError
 from facefocus.evaluation.randomization import (
     impostor_pairs,
-    impostor_rates,
     map_rank_correlation,
     randomization_test,
     randomized,
@@ -174,23 +173,6 @@ def test_a_network_that_says_nothing_gives_no_correlation() -> None:
 
 
 # Impostors ----------------------------------------------------------------------------------------
-
-
-def test_impostor_rates_by_hand() -> None:
-    clean = np.array([0.1, 0.3, 0.5, 0.2])
-    hidden = np.array([0.4, 0.1, 0.5, 0.0])
-    found = impostor_rates(clean, hidden, 0.3)
-    assert found.pairs == 4 and found.clean_fmr == 0.5 and found.fmr == 0.5
-    assert (found.gained, found.lost) == (1, 1)
-    assert found.clean_cosine == pytest.approx(0.275) and found.cosine == pytest.approx(0.25)
-    assert impostor_rates(clean, hidden, 0.45).clean_fmr == 0.25
-
-
-def test_impostor_rates_need_finite_pairs() -> None:
-    with pytest.raises(ValueError, match="finite"):
-        impostor_rates(np.array([0.1]), np.array([np.nan]), 0.3)
-    with pytest.raises(ValueError, match="at least one"):
-        impostor_rates(np.empty(0), np.empty(0), 0.3)
 
 
 def people_of(*sizes: int) -> list[Identity]:

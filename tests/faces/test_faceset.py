@@ -18,11 +18,11 @@ from facefocus.faces.faceset import (
     FaceSet,
     IndexRow,
     PairList,
+    check_files,
     make_faceset,
     open_faceset,
     read_pairs,
     select_identities,
-    verify_hashes,
     write_faceset,
 )
 from facefocus.testing import check_named
@@ -225,16 +225,14 @@ def flip_last_bit(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["frames.npy", "index.parquet", "pairs.parquet"])
 def test_a_changed_file_of_the_right_size(folder: Path, name: str) -> None:
-    verify_hashes(folder)
+    assert set(check_files(folder).values()) == {None}
     flip_last_bit(folder / name)
     os.utime(folder / name, ns=(0, 10**18))
     with pytest.raises(UserError, match=rf"{name}' was changed: .*run prepare again"):
         open_faceset(folder)
-    with pytest.raises(UserError, match=rf"{name}' was changed"):
-        verify_hashes(folder)
+    assert f"{name}' was changed" in " ".join(filter(None, check_files(folder).values()))
     (folder / name).unlink()
-    with pytest.raises(UserError, match="cannot be read"):
-        verify_hashes(folder)
+    assert "cannot be read" in " ".join(filter(None, check_files(folder).values()))
 
 
 def test_a_copy_with_other_times_opens_and_is_read_once(

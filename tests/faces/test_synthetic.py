@@ -13,7 +13,7 @@ from facefocus.core.errors import UserError
 from facefocus.faces.drawing import canvas as drawing
 from facefocus.faces.drawing import traits as traits
 from facefocus.faces.drawing.features import Eyes
-from facefocus.faces.faceset import open_faceset, verify_hashes
+from facefocus.faces.faceset import check_files, open_faceset
 from facefocus.faces.sources import synthetic
 
 SINGLE = tuple(world for world in synthetic.WORLDS if world != "all")
@@ -274,7 +274,7 @@ def test_a_face_set_on_disk_is_what_render_many_gives(tmp_path: Path) -> None:
     )
     rendered = synthetic.render_many("mouth", 5, range(3), 2)
     faces = open_faceset(out)
-    verify_hashes(out)
+    assert set(check_files(out).values()) == {None}
     assert faces.title == "synthetic-mouth"
     assert np.array_equal(faces.frames, rendered.frames)
     assert faces.names.tolist() == rendered.names.tolist()
@@ -301,21 +301,6 @@ def test_truth_of_other_faces_is_refused(tmp_path: Path) -> None:
     (tmp_path / synthetic.TRUTH).write_bytes(b"no archive")
     with pytest.raises(UserError, match="cannot be read"):
         synthetic.read_truth(tmp_path)
-
-
-def test_contact_sheet_lays_frames_out_row_by_row() -> None:
-    frames = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 5, 3), np.uint8)
-    sheet = synthetic.contact_sheet(frames, columns=2)
-    assert sheet.shape == (10, 12, 3)
-    assert sheet[0, 0, 0] == 0
-    assert sheet[0, 6, 0] == 1
-    assert sheet[5, 0, 0] == 2
-    assert sheet[5, 6, 0] == 255
-    masks = np.zeros((3, 4, 5), bool)
-    masks[1] = True
-    dimmed = synthetic.contact_sheet(frames, columns=2, masks=masks)
-    assert dimmed[0, 0, 0] == 150
-    assert dimmed[0, 6, 0] == 1
 
 
 # --- decoys ---------------------------------------------------------------------------------------

@@ -10,8 +10,7 @@ from facefocus.core.errors import UserError
 from facefocus.occlusion.controls import (
     CONTROLS,
     blocks_within,
-    draws,
-    other_identity,
+    draw,
     partners,
     random_blocks,
     random_pixels,
@@ -75,17 +74,17 @@ def test_blocks_are_whole_but_for_the_last() -> None:
     assert np.count_nonzero(control & ~covered) < 64
 
 
-def test_several_draws_differ_and_do_not_depend_on_their_number() -> None:
+def test_draws_differ_by_number_person_and_seed() -> None:
     mask = np.zeros((20, 20), dtype=bool)
     mask[:3, :3] = True
-    five = draws("pixels", mask, 5, seed=1, identity="Ada")
-    assert len({draw.tobytes() for draw in five}) == 5
+    five = np.stack([draw("pixels", mask, i, seed=1, identity="Ada") for i in range(5)])
+    assert len({control.tobytes() for control in five}) == 5
     assert np.all(np.count_nonzero(five, axis=(1, 2)) == 9)
-    np.testing.assert_array_equal(draws("pixels", mask, 2, seed=1, identity="Ada"), five[:2])
-    assert np.any(draws("pixels", mask, 5, seed=1, identity="Bob") != five)
-    assert np.any(draws("pixels", mask, 5, seed=2, identity="Ada") != five)
+    np.testing.assert_array_equal(draw("pixels", mask, 1, seed=1, identity="Ada"), five[1])
+    assert np.any(draw("pixels", mask, 0, seed=1, identity="Bob") != five[0])
+    assert np.any(draw("pixels", mask, 0, seed=2, identity="Ada") != five[0])
     with pytest.raises(UserError, match="No control is called 'pixel'"):
-        draws("pixel", mask, 1, seed=0, identity="Ada")
+        draw("pixel", mask, 0, seed=0, identity="Ada")
 
 
 @given(st.integers(2, 40), st.integers(0, 1000))
@@ -108,25 +107,6 @@ def test_partners_are_seeded_and_uniform() -> None:
     first = [int(partners(4, 1, rng(seed))[0, 0]) for seed in range(1200)]
     # 400 expected for each of the three others, standard deviation 16.3.
     np.testing.assert_allclose(np.bincount(first), [0, 400, 400, 400], atol=75)
-
-
-def test_other_identity_gives_the_partners_mask() -> None:
-    masks = np.zeros((4, 2, 4), dtype=bool)
-    for person in range(4):
-        masks[person, :, person] = True
-    given_masks = other_identity(masks, 3, rng(2))
-    worn = given_masks[:, :, 0].argmax(axis=2)
-    np.testing.assert_array_equal(worn, partners(4, 3, rng(2)))
-    assert np.all(given_masks.sum(axis=(2, 3)) == 2)
-
-
-def test_other_identity_needs_equal_areas_and_two_people() -> None:
-    masks = np.zeros((2, 3, 3), dtype=bool)
-    masks[0, 0, 0] = True
-    with pytest.raises(ValueError, match=r"one area. Got \[0, 1\] pixels"):
-        other_identity(masks, 1, rng())
-    with pytest.raises(ValueError, match="at least 2 people"):
-        other_identity(masks[:1], 1, rng())
 
 
 def test_blocks_within_are_exact_and_touch_nothing_else() -> None:

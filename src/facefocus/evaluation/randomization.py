@@ -243,59 +243,6 @@ def _last_layers(recognizer: TorchRecognizer, share: float) -> list[tuple[str, .
 # Impostors ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ImpostorRates:
-    """Non-mated scores before and after the probe is occluded.
-
-    Attributes:
-        pairs: Number of pairs.
-        clean_fmr: Share of the clean pairs at or above the threshold.
-        fmr: The same with the probe occluded.
-        clean_cosine: Mean clean score.
-        cosine: Mean score with the probe occluded.
-        gained: Pairs that match only when the probe is occluded.
-        lost: Pairs that match only when it is not.
-    """
-
-    pairs: int
-    clean_fmr: float
-    fmr: float
-    clean_cosine: float
-    cosine: float
-    gained: int
-    lost: int
-
-
-def impostor_rates(
-    scores_clean: Float[np.ndarray, " p"],
-    scores_occluded: Float[np.ndarray, " p"],
-    threshold: float,
-) -> ImpostorRates:
-    """FMR of non-mated pairs with and without occlusion, at the frozen threshold.
-
-    Args:
-        scores_clean: Cosine of each pair, nothing hidden.
-        scores_occluded: The same pairs, the probe under its own person's mask.
-        threshold: The recognizer's threshold, from clean pairs.
-
-    Raises:
-        ValueError: There are no pairs, not equally many, or a score is not finite.
-    """
-    scores = np.stack([scores_clean, scores_occluded])
-    if not scores.size or not np.isfinite(scores).all():
-        raise ValueError("Impostor rates need finite scores of at least one pair.")
-    before, after = scores >= threshold
-    return ImpostorRates(
-        pairs=scores.shape[1],
-        clean_fmr=float(before.mean()),
-        fmr=float(after.mean()),
-        clean_cosine=math.fsum(scores[0]) / scores.shape[1],
-        cosine=math.fsum(scores[1]) / scores.shape[1],
-        gained=int((after & ~before).sum()),
-        lost=int((before & ~after).sum()),
-    )
-
-
 def impostor_pairs(people: Sequence[Identity], count: int, *, seed: int) -> Int[np.ndarray, "p 2"]:
     """Seeded non-mated pairs (probe row, reference row), person by person.
 

@@ -368,7 +368,7 @@ def open_faceset(folder: Path) -> FaceSet:
     """The face set in a folder; frames stay on the disk until they are used.
 
     Sizes and times of its files are checked, and the contents of those whose time is another than
-    when they were written: copies may be. `verify_hashes` checks all contents.
+    when they were written: copies may be. `check_files` checks all contents.
 
     Raises:
         UserError: Not a complete face set of this version; says what is wrong.
@@ -441,17 +441,6 @@ def _readable(folder: Path) -> Iterator[None]:
             f"The face set '{folder}' cannot be read: {one_line(error)}. "
             "Delete the folder and run prepare again."
         ) from error
-
-
-def verify_hashes(folder: Path) -> None:
-    """Read every file of a face set and compare it with the manifest.
-
-    Raises:
-        UserError: A file is missing or differs; names it.
-    """
-    for problem in check_files(folder).values():
-        if problem is not None:
-            raise UserError(problem)
 
 
 def check_files(folder: Path) -> dict[str, str | None]:

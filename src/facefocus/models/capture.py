@@ -25,7 +25,7 @@ from facefocus.models.calls import (
     refuse_script,
 )
 from facefocus.models.layers import LayerTable, trace
-from facefocus.models.lean import Lean
+from facefocus.models.replaced_operations import ReplacedOperations
 from facefocus.models.steady import steady
 
 
@@ -143,7 +143,7 @@ def capture(
         torch.enable_grad(),
         as_found(network),
         Convolutions(visit),
-        Lean(),
+        ReplacedOperations(),
         steady(padded.device),
     ):
         embeddings = network(padded)

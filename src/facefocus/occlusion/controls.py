@@ -93,20 +93,6 @@ def blocks_within(
     return chosen
 
 
-def draws(
-    name: str, mask: Bool[np.ndarray, "h w"], count: int, *, seed: int, identity: str
-) -> Bool[np.ndarray, "count h w"]:
-    """`count` draws of the control called `name`, each from its own seed.
-
-    Raises:
-        UserError: No control is called `name`.
-    """
-    drawn = np.zeros((count, *mask.shape), dtype=bool)
-    for number, target in enumerate(drawn):
-        target[...] = draw(name, mask, number, seed=seed, identity=identity)
-    return drawn
-
-
 def draw(
     name: str, mask: Bool[np.ndarray, "h w"], number: int, *, seed: int, identity: str
 ) -> Bool[np.ndarray, "h w"]:
@@ -163,18 +149,3 @@ def mean_of_others(
     total += maps[near[near != one]].sum(axis=0, dtype=np.float64)
     mean: np.ndarray = total / (len(maps) - 1)
     return mean
-
-
-def other_identity(
-    masks: Bool[np.ndarray, "n h w"], count: int, rng: np.random.Generator
-) -> Bool[np.ndarray, "count n h w"]:
-    """Each person's control is another person's mask, in `count` draws (see `partners`).
-
-    Raises:
-        ValueError: Fewer than two people, or the masks differ in area: leave degenerate
-            identities out first.
-    """
-    areas = np.unique(np.count_nonzero(masks, axis=(1, 2)))
-    if areas.size > 1:
-        raise ValueError(f"The masks must all have one area. Got {areas.tolist()} pixels.")
-    return np.take(masks, partners(len(masks), count, rng), axis=0)

@@ -16,8 +16,8 @@ from torch import Tensor
 from facefocus.core.progress import Progress, silent
 from facefocus.models.calls import as_found
 from facefocus.models.layers import placement
-from facefocus.models.lean import Lean
 from facefocus.models.recognizer import CHUNK, WhiteBox
+from facefocus.models.replaced_operations import ReplacedOperations
 from facefocus.models.steady import steady
 from facefocus.saliency.methods import (
     METHODS,
@@ -289,7 +289,7 @@ def _mean_maps(
         torch.inference_mode(False),
         torch.enable_grad(),
         as_found(recognizer.module),
-        Lean(),
+        ReplacedOperations(),
         steady(placement(recognizer.module)[0]),
         np.errstate(invalid="ignore"),  # what is not finite is found in the sums
     ):

@@ -287,24 +287,6 @@ def mean_mask(masks: Bool[np.ndarray, "n h w"]) -> Float[np.ndarray, "h w"]:
     return np.asarray(masks.mean(axis=0))
 
 
-def contact_sheet(
-    frames: UInt8[np.ndarray, "n h w 3"],
-    *,
-    columns: int,
-    masks: Bool[np.ndarray, "n h w"] | None = None,
-) -> UInt8[np.ndarray, "H W 3"]:
-    """Frames row by row on white, one px apart, and pixels outside `masks` dimmed if given."""
-    n, height, width, _ = frames.shape
-    rows = -(-n // columns)
-    sheet = np.full((rows, columns, height + 1, width + 1, 3), 255, np.uint8)
-    shown = frames
-    if masks is not None:
-        faded = frames // 4 + np.uint8(150)
-        shown = np.where(masks[..., None], frames, faded)
-    sheet.reshape(rows * columns, height + 1, width + 1, 3)[:n, :height, :width] = shown
-    return sheet.transpose(0, 2, 1, 3, 4).reshape(rows * (height + 1), columns * (width + 1), 3)
-
-
 def _draw(own: tuple[str, ...], seed: int, identity: int, photo: int) -> tuple[Genes, Photo]:
     """Traits and circumstances: the parts in `own` from the person, all else from the photo."""
     total = sum(_COUNTS.values())

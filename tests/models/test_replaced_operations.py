@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from facefocus.models.capture import capture
-from facefocus.models.lean import Lean
+from facefocus.models.replaced_operations import ReplacedOperations
 from tests.models import nets
 
 
@@ -38,7 +38,7 @@ def test_prelu_has_torchs_bits(weight: Tensor, last: torch.memory_format) -> Non
         return F.prelu(given, weight)
 
     expected = gradient_of(work, x, seed)
-    with Lean():
+    with ReplacedOperations():
         found = gradient_of(work, x, seed)
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one.nan_to_num(123.0), other.nan_to_num(123.0))
@@ -47,7 +47,7 @@ def test_prelu_has_torchs_bits(weight: Tensor, last: torch.memory_format) -> Non
 def test_prelu_takes_no_time_for_its_frozen_weight_and_leaves_others_alone() -> None:
     x = torch.randn(2, 3, 4, 4, requires_grad=True)
     frozen, learning = torch.full((3,), 0.25), torch.full((3,), 0.25, requires_grad=True)
-    with Lean():
+    with ReplacedOperations():
         assert type(F.prelu(x, frozen).grad_fn).__name__ == "_PreluBackward"
         assert type(F.prelu(x, learning).grad_fn).__name__ == "PreluKernelBackward0"
         assert F.prelu(x.detach(), frozen).grad_fn is None
@@ -70,7 +70,7 @@ def test_batch_norm_has_torchs_bits(shape: tuple[int, ...], last: bool) -> None:
         return F.relu_(F.batch_norm(given, mean, variance, weight, bias, False, 0.1, 1e-5))
 
     expected = gradient_of(work, x, seed)
-    with Lean():
+    with ReplacedOperations():
         found = gradient_of(work, x, seed)
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one.nan_to_num(123.0), other.nan_to_num(123.0))
@@ -86,7 +86,7 @@ def test_batch_norm_is_left_alone_where_it_learns_or_counts() -> None:
         out = F.batch_norm(x, zeros, torch.ones(3), weight, zeros, training)
         return type(out.grad_fn).__name__
 
-    with Lean():
+    with ReplacedOperations():
         assert norm(frozen, training=False) == "_BatchNormBackward"
         assert norm(frozen, training=True) == "NativeBatchNormBackward0"
         assert norm(learning, training=False) == "NativeBatchNormBackward0"
@@ -104,7 +104,7 @@ def test_few_rows_of_a_linear_layer_have_the_bits_of_a_chunk(threads: int) -> No
     def work(given: Tensor) -> Tensor:
         return F.linear(given, weight, bias)
 
-    with Lean():
+    with ReplacedOperations():
         whole = gradient_of(work, x, seed)
         for count in (1, 2, 5, 15):
             part = gradient_of(work, x[:count], seed[:count])

@@ -1,4 +1,4 @@
-"""The same numbers with less work: operations of torch that do more, or less, than a capture needs.
+"""Operations of torch, replaced by ones with the same bits and less work.
 
 `prelu` computes the gradient of its weights even where they are frozen, one element at a time:
 measured here on IResNet18, 22 % of all the time that maps at nine layers take. `batch_norm` by
@@ -25,7 +25,7 @@ _BATCH_NORM = (torch.batch_norm, torch.ops.aten.batch_norm, torch.ops.aten.batch
 _LINEAR = (F.linear, torch.ops.aten.linear, torch.ops.aten.linear.default)
 
 
-class Lean(TorchFunctionMode):
+class ReplacedOperations(TorchFunctionMode):
     """Runs a frozen network on the replacements; whatever else it calls goes on as it is."""
 
     def __torch_function__(
