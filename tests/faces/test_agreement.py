@@ -7,7 +7,7 @@ import pytest
 
 from facefocus.faces.agreement import AGREES, SEVERAL, agreeing, others_of, settled
 from facefocus.faces.faceset import IndexRow
-from facefocus.faces.parts import Made, Parts, Place
+from facefocus.faces.parts import FrameLocation, Made, Parts
 
 EAST, NORTH, WEST = [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]
 
@@ -93,11 +93,11 @@ def test_photos_of_several_faces_are_settled_by_the_person(parts: Parts) -> None
     assert [row.check for row, _ in chosen] == [(), (AGREES,), (), (), (SEVERAL,)]
     assert chosen[1][0].score == pytest.approx(0.8)
     assert [place for _, place in chosen] == [
-        Place(0, 0),
-        Place(0, 2),
+        FrameLocation(0, 0),
+        FrameLocation(0, 2),
         None,
-        Place(1, 0),
-        Place(1, 2),
+        FrameLocation(1, 0),
+        FrameLocation(1, 2),
     ]
     for (_, place), color in zip(chosen, (RED, RED, None, RED, GREEN), strict=True):
         if place is not None:

@@ -263,8 +263,8 @@ _CONTENT_RANGE = re.compile(r"bytes (?:(?P<start>\d+)-\d+|\*)/(?P<total>\d+|\*)"
 
 def _content_range(response: requests.Response, part: str) -> int | None:
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    found = match[part] if match else None
-    return int(found) if found and found.isdecimal() else None
+    digits = match[part] if match else None
+    return int(digits) if digits and digits.isdecimal() else None
 
 
 def _reason(error: Exception) -> str:

@@ -67,7 +67,7 @@ def blaming_own_code() -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        if _place(error) is None:
+        if _origin(error) is None:
             raise
         raise UserError(f"{located(error)}. --traceback shows all.") from error
 
@@ -76,11 +76,11 @@ def located(error: Exception) -> str:
     """An exception on one line: where in the user's own code, if there, its type and its text."""
     # Python repeats the line in the text of a syntax error.
     text = error.msg if isinstance(error, SyntaxError) else one_line(error).removesuffix(".")
-    place = _place(error)
-    return f"{place}: " * bool(place) + f"{type(error).__name__}: {text}"
+    origin = _origin(error)
+    return f"{origin}: " * bool(origin) + f"{type(error).__name__}: {text}"
 
 
-def _place(error: Exception) -> str | None:
+def _origin(error: Exception) -> str | None:
     """The innermost line of the user's own code that an exception came through."""
     if isinstance(error, SyntaxError) and error.filename and is_own_code(error.filename):
         return f"'{_shown(error.filename)}' line {error.lineno}"

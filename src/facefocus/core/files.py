@@ -30,8 +30,8 @@ def any_path(function: Callable[P, R]) -> Callable[P, R]:
     signature = inspect.signature(function)
     named = [
         name
-        for name, one in signature.parameters.items()
-        if "Path" in str(one.annotation) and "[" not in str(one.annotation)
+        for name, parameter in signature.parameters.items()
+        if "Path" in str(parameter.annotation) and "[" not in str(parameter.annotation)
     ]
 
     @functools.wraps(function)
@@ -67,7 +67,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 def _nested(value: object, most: int) -> bool:
     """Whether there are more than `most` tables and lists in each other."""
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return most < 0 or any(_nested(one, most - 1) for one in inside)
+    return most < 0 or any(_nested(item, most - 1) for item in inside)
 
 
 def resolved(path: Path) -> Path:
@@ -88,16 +88,16 @@ def check_folder(path: Path, option: str) -> Path:
     Raises:
         UserError: It is a file, lies in one, or cannot be looked at: a loop of links, for one.
     """
-    for one in (path, *path.parents):
+    for ancestor in (path, *path.parents):
         try:
-            mode = one.stat().st_mode
+            mode = ancestor.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
             reason = "a loop of links" if error.errno == errno.ELOOP else str(error.strerror)
             raise UserError(f"The '{option}' must be a folder. Got '{path}': {reason}.") from None
         if not stat.S_ISDIR(mode):
-            where = "a file" if one == path else f"'{one}' is a file"
+            where = "a file" if ancestor == path else f"'{ancestor}' is a file"
             raise UserError(f"The '{option}' must be a folder. Got '{path}': {where}.")
         break
     return path
@@ -169,10 +169,10 @@ def writing(path: Path) -> Iterator[None]:
 def sweep(folder: Path) -> None:
     """Remove the temporary files that killed writers left in a folder."""
     for path in folder.glob(".*.tmp"):
-        found = _TEMPORARY.fullmatch(path.name)
+        match = _TEMPORARY.fullmatch(path.name)
         try:
             age = time.time() - path.stat().st_mtime
-            if found and (age > OLD or (age > STILL and not _lives(int(found[1])))):
+            if match and (age > OLD or (age > STILL and not _lives(int(match[1])))):
                 path.unlink()
         except OSError:  # gone, or another user's
             continue

@@ -92,8 +92,8 @@ def private(text: str, folder: str | None = None) -> str:
     if folder is not None and Path(folder).is_absolute():
         text = text.replace(folder, Path(folder).name)
     home = Path.home()
-    for one in {home, home.resolve()} - {Path(home.anchor)}:
-        text = re.sub(rf"{re.escape(str(one))}(?![\w.-])", "~", text)
+    for own in {home, home.resolve()} - {Path(home.anchor)}:
+        text = re.sub(rf"{re.escape(str(own))}(?![\w.-])", "~", text)
     user = _user()
     return re.sub(rf"(?<=[/\\]){re.escape(user)}(?![\w.-])", "$USER", text) if user else text
 
@@ -101,7 +101,7 @@ def private(text: str, folder: str | None = None) -> str:
 def expanded(text: str) -> str:
     """What `private` made `text` of, for the same user."""
     home = str(Path.home())
-    text = re.sub(r"^((?:\w+:)?)~(?=[/\\]|$)", lambda found: found[1] + home, text)
+    text = re.sub(r"^((?:\w+:)?)~(?=[/\\]|$)", lambda match: match[1] + home, text)
     return text.replace("$USER", _user() or "$USER")
 
 
@@ -110,13 +110,13 @@ def relative(path: Path, base: Path) -> str:
 
     Both can be moved together. `located` is the way back.
     """
-    place, start, home = resolved(path), resolved(base), resolved(Path.home())
-    if place.is_relative_to(home) and not start.is_relative_to(home):
-        return private(str(place))
+    target, start, home = resolved(path), resolved(base), resolved(Path.home())
+    if target.is_relative_to(home) and not start.is_relative_to(home):
+        return private(str(target))
     try:
-        return private(os.path.relpath(place, start))
+        return private(os.path.relpath(target, start))
     except ValueError:  # on another drive
-        return place.name
+        return target.name
 
 
 def located(text: str, base: Path) -> Path:

@@ -18,7 +18,7 @@ def environment() -> dict[str, Any]:
     return {
         "facefocus": version("facefocus"),
         "python": platform.python_version(),
-        "libraries": {name: found for name in _LIBRARIES if (found := _version(name))},
+        "libraries": {name: release for name in _LIBRARIES if (release := _version(name))},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),

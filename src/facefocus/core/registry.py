@@ -57,7 +57,7 @@ class Registry(Generic[T]):
     def _replace(self, name: str, before: T | str, item: T | str) -> None:
         if _definition(before) != _definition(item):
             raise UserError(f"The {self.kind} '{name}' is registered already. Choose another name.")
-        old, new = (getattr(_function(one), "__code__", None) for one in (before, item))
+        old, new = (getattr(_function(entry), "__code__", None) for entry in (before, item))
         version = getattr(item, "version", None)
         if old != new and version is not None and version == getattr(before, "version", None):
             notice(
@@ -83,8 +83,8 @@ class Registry(Generic[T]):
             item = self._entries[name] = self._import(name, item)
         return item
 
-    def _import(self, name: str, place: str) -> T:
-        where, _, attribute = place.partition(":")
+    def _import(self, name: str, target: str) -> T:
+        where, _, attribute = target.partition(":")
         try:
             module = importlib.import_module(where)
             if where.partition(".")[0] != "facefocus":
@@ -93,7 +93,7 @@ class Registry(Generic[T]):
         # Code of others fails in any way.
         except Exception as error:
             raise UserError(
-                f"The {self.kind} '{name}' is registered as '{place}', which cannot be imported:"
+                f"The {self.kind} '{name}' is registered as '{target}', which cannot be imported:"
                 f" {located(error)}."
             ) from error
 

@@ -98,13 +98,13 @@ class Store:
         Raises:
             UserError: One cannot be removed.
         """
-        found = self.size()
+        size = self.size()
         for path in self._artefacts():
             _remove(path)
         for folder in self._folders():
             if not any(folder.iterdir()):
                 folder.rmdir()
-        return found
+        return size
 
     def sweep(self) -> None:
         """Remove what killed writers left behind."""
@@ -114,11 +114,13 @@ class Store:
     def _folders(self) -> Iterator[Path]:
         """The folders of artefacts; there may be other things beside them."""
         if self.root.is_dir():
-            yield from (one for one in self.root.iterdir() if re.fullmatch("[0-9a-f]{2}", one.name))
+            yield from (
+                folder for folder in self.root.iterdir() if re.fullmatch("[0-9a-f]{2}", folder.name)
+            )
 
     def _artefacts(self) -> Iterator[Path]:
         for folder in self._folders():
-            yield from (one for one in folder.glob("*.npz") if one.stem.startswith(folder.name))
+            yield from (file for file in folder.glob("*.npz") if file.stem.startswith(folder.name))
 
 
 #: Bytes of a checksum, at the end of the file.

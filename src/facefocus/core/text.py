@@ -76,7 +76,7 @@ def visible(text: str, *, lines: bool = False) -> str:
         lines: Whether line breaks and tabs are meant.
     """
     kept = "\n\t" if lines else ""
-    return _UNSEEN.sub(lambda found: found[0] if found[0] in kept else _written(found[0]), text)
+    return _UNSEEN.sub(lambda match: match[0] if match[0] in kept else _written(match[0]), text)
 
 
 def _written(character: str) -> str:

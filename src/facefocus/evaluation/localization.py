@@ -95,9 +95,9 @@ def roc_auc(saliency: Float[np.ndarray, "h w"], planted: Float[np.ndarray, "h w"
     orders the pixels better (Neyman and Pearson). NaN where no pixel is planted, or every one.
     """
     _check(saliency)
-    _, place = np.unique(saliency, return_inverse=True)
-    inside = np.bincount(place.ravel(), weights=planted.ravel())
-    outside = np.bincount(place.ravel(), weights=1.0 - planted.ravel())
+    _, level = np.unique(saliency, return_inverse=True)
+    inside = np.bincount(level.ravel(), weights=planted.ravel())
+    outside = np.bincount(level.ravel(), weights=1.0 - planted.ravel())
     pairs = inside.sum() * outside.sum()
     if pairs == 0:
         return float("nan")

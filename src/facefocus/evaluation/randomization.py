@@ -77,23 +77,23 @@ def weight_layers(recognizer: TorchRecognizer) -> list[tuple[str, ...]]:
     """
     module = _module(recognizer)
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    found: dict[tuple[str, ...], None] = {}
+    layers: dict[tuple[str, ...], None] = {}
 
     def visit(parameters: list[nn.Parameter]) -> None:
         # Parameters of no name belong to nobody that could be copied.
-        layer = tuple(names[id(one)] for one in parameters if id(one) in names)
-        if any(one.dim() > 1 for one in parameters) and layer:
-            found.pop(layer, None)
-            found[layer] = None
+        layer = tuple(names[id(parameter)] for parameter in parameters if id(parameter) in names)
+        if any(parameter.dim() > 1 for parameter in parameters) and layer:
+            layers.pop(layer, None)
+            layers[layer] = None
 
     device, dtype = placement(module)
     channels = 1 if recognizer.preprocessing.channels == "gray" else 3
     inputs = torch.zeros(2, channels, *recognizer.preprocessing.size, device=device, dtype=dtype)
     with torch.no_grad(), as_found(module), _ParameterCalls(visit):
         module(inputs)
-    if not found:
+    if not layers:
         raise UserError(f"The recognizer '{recognizer.name}' ran no layer with weights.")
-    return list(found)
+    return list(layers)
 
 
 def randomized(recognizer: TorchRecognizer, share: float, *, seed: int) -> TorchRecognizer:
@@ -160,7 +160,7 @@ def randomization_test(
         made = cam_identity_maps(
             network, frames, identities, configs, max_pairs=max_pairs, seed=seed
         )
-        return {config: found.maps for config, found in made.items()}
+        return {config: identity_maps.maps for config, identity_maps in made.items()}
 
     depths = [len(_last_layers(recognizer, share)) for share in shares]
     intact = maps(recognizer)
@@ -213,7 +213,7 @@ class _ParameterCalls(TorchFunctionMode):
     ) -> object:
         """Look at the arguments, and run the call."""
         given = (*args, *(kwargs or {}).values())
-        parameters = [one for one in given if isinstance(one, nn.Parameter)]
+        parameters = [value for value in given if isinstance(value, nn.Parameter)]
         # Reading an attribute (`weight.device`) is a call too, but computes nothing.
         if parameters and getattr(func, "__name__", "") not in ("__get__", "__set__"):
             with torch._C.DisableTorchFunction():

@@ -74,8 +74,8 @@ class Intervals:
     high: Float[np.ndarray, " rows"]
 
     def __iter__(self) -> Iterator[Interval]:
-        for one in zip(self.value, self.low, self.high, strict=True):
-            yield Interval(*map(float, one))
+        for row in zip(self.value, self.low, self.high, strict=True):
+            yield Interval(*map(float, row))
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,12 +183,12 @@ def mean_intervals(
             raise ValueError("Shares must be in [0, 1].")
     value, low, high = (np.full(len(values), np.nan) for _ in range(3))
     for rows, (present,) in _by_count(values):
-        distinct, place = _distinct(present)
-        value[rows] = distinct.mean(axis=1)[place]
+        distinct, index = _distinct(present)
+        value[rows] = distinct.mean(axis=1)[index]
         if present.shape[1] >= FEWEST:
             weights = _weights(present.shape[1] + 1, seed=seed, draws=draws)
             ends = _mean_ends(distinct, weights, share, level)
-            low[rows], high[rows] = ends[:, place]
+            low[rows], high[rows] = ends[:, index]
     return Intervals(value, low, high)
 
 
@@ -422,7 +422,7 @@ def _picked_means(
 ) -> Float[np.ndarray, "draws methods"]:
     """Means over bootstrap samples; of several settings as in `rank_distribution`."""
     wide = _sample(np.concatenate(methods))
-    ends = np.cumsum([len(one) for one in methods])
+    ends = np.cumsum([len(settings) for settings in methods])
     alone = len(wide) == len(methods)
     rng = generator(seed, "halves")
     parts = []
@@ -434,18 +434,18 @@ def _picked_means(
         inside = rng.random(counts.shape) < 0.5
         halves = wide @ (counts * inside).T, wide @ (counts * ~inside).T
         picked = [
-            _of_other_half(one, two) + _of_other_half(two, one)
-            for one, two in zip(*(np.split(half, ends[:-1]) for half in halves), strict=True)
+            _of_other_half(first, second) + _of_other_half(second, first)
+            for first, second in zip(*(np.split(half, ends[:-1]) for half in halves), strict=True)
         ]
         parts.append(np.stack(picked, axis=1) / wide.shape[1])
     return np.concatenate(parts)
 
 
 def _of_other_half(
-    one: Float[np.ndarray, "settings draws"], other: Float[np.ndarray, "settings draws"]
+    own: Float[np.ndarray, "settings draws"], other: Float[np.ndarray, "settings draws"]
 ) -> Float[np.ndarray, " draws"]:
-    """In every draw, what the best setting of `other` has in `one`."""
-    return np.asarray(np.take_along_axis(one, _best(other)[None], axis=0)[0])
+    """In every draw, what the best setting of `other` has in `own`."""
+    return np.asarray(np.take_along_axis(own, _best(other)[None], axis=0)[0])
 
 
 def _best(sums: Float[np.ndarray, "_ ..."]) -> np.ndarray:
@@ -467,15 +467,16 @@ def _by_count(
 
 
 def _distinct(rows: Float[np.ndarray, "rows n"]) -> tuple[np.ndarray, np.ndarray]:
-    """Different rows, and the place of each row among them: clean scores come in every method."""
-    places: dict[bytes, int] = {}
-    place = [
-        places.setdefault(hashlib.blake2b(row, digest_size=16).digest(), len(places))
-        for row in np.ascontiguousarray(rows + 0.0)
-    ]
-    found = np.array(place)
-    _, first = np.unique(found, return_index=True)
-    return rows[first], found
+    """The distinct rows, and each row's index among them: clean scores come in every method."""
+    known: dict[bytes, int] = {}
+    index = np.array(
+        [
+            known.setdefault(hashlib.blake2b(row, digest_size=16).digest(), len(known))
+            for row in np.ascontiguousarray(rows + 0.0)
+        ]
+    )
+    _, first = np.unique(index, return_index=True)
+    return rows[first], index
 
 
 def _weights(count: int, *, seed: int, draws: int) -> Float[np.ndarray, "count draws"]:
@@ -504,10 +505,10 @@ def _mean_ends(
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         inside = rows[part] @ weights[:-1]
-        for end, limit, place in zip(ends, limits, (below, draws - 1 - below), strict=True):
+        for end, limit, rank in zip(ends, limits, (below, draws - 1 - below), strict=True):
             drawn = inside + limit[part, None] * weights[-1]
-            drawn.partition(place, axis=1)
-            end[part] = drawn[:, place]
+            drawn.partition(rank, axis=1)
+            end[part] = drawn[:, rank]
     mean = rows.mean(axis=1)
     half = _student(people, level) * rows.std(axis=1, ddof=1) / math.sqrt(people)
     wider = np.stack([np.minimum(ends[0], mean - half), np.maximum(ends[1], mean + half)])
@@ -533,9 +534,9 @@ def _fieller(
     means = [side.mean(axis=1) for side in (top, bottom)]
     moved = [side - mean[:, None] for side, mean in zip((top, bottom), means, strict=True)]
 
-    def left(one: int, two: int) -> np.ndarray:
-        error = (moved[one] * moved[two]).sum(axis=1) / (n * (n - 1))
-        return np.asarray(means[one] * means[two] - _student(n, level) ** 2 * error)
+    def left(a: int, b: int) -> np.ndarray:
+        error = (moved[a] * moved[b]).sum(axis=1) / (n * (n - 1))
+        return np.asarray(means[a] * means[b] - _student(n, level) ** 2 * error)
 
     square, mixed, constant = left(1, 1), left(0, 1), left(0, 0)
     root = np.sqrt(np.maximum(mixed**2 - square * constant, 0.0))
@@ -602,11 +603,11 @@ def _signed_rank_p(
     Ranks count double: those of ties are halves.
     """
     steps = np.rint(2 * ranks).astype(np.int64)
-    places = np.arange(int(steps.sum(axis=1).max()) + 1)
-    chances = np.zeros((len(ranks), len(places)))
+    totals = np.arange(int(steps.sum(axis=1).max()) + 1)
+    chances = np.zeros((len(ranks), len(totals)))
     chances[:, 0] = 1.0
     for step in steps.T:
-        source = places - step[:, None]
+        source = totals - step[:, None]
         moved = np.take_along_axis(chances, np.maximum(source, 0), axis=1)
         chances = (chances + np.where(source >= 0, moved, 0.0)) / 2
     at = np.rint(2 * sums).astype(np.int64)

@@ -533,12 +533,12 @@ def _non_mated_sample(
         return rng.permutation(every)[:count]
     seen: dict[tuple[int, int], None] = {}
     while len(seen) < count:
-        one = rng.integers(len(rows), size=count)
-        two = (one + rng.integers(1, len(rows), size=count)) % len(rows)
+        first = rng.integers(len(rows), size=count)
+        second = (first + rng.integers(1, len(rows), size=count)) % len(rows)
         images = [
-            np.array([rows[person][place] for person, place in zip(side, places, strict=True)])
-            for side in (one, two)
-            for places in [rng.integers(0, sizes[side])]
+            np.array([rows[person][image] for person, image in zip(side, chosen, strict=True)])
+            for side in (first, second)
+            for chosen in [rng.integers(0, sizes[side])]
         ]
         ends = np.sort(np.stack(images, axis=1), axis=1)
         seen.update(dict.fromkeys(map(tuple, ends.tolist())))

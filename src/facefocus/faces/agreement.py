@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from facefocus.core.progress import Progress, silent
 from facefocus.faces.faceset import IndexRow
-from facefocus.faces.parts import Parts, Photo, Place
+from facefocus.faces.parts import FrameLocation, Parts, Photo
 
 #: Why somebody should look at an image.
 SEVERAL = "several faces it may be of"
@@ -54,8 +54,8 @@ def others_of(faces: Sequence[int], photo: int) -> list[int]:
         faces: How many faces each photo of the person may be of.
         photo: The place of the photo among them.
     """
-    alone = [place for place, count in enumerate(faces) if count == 1 and place != photo]
-    rest = [place for place in range(len(faces)) if place != photo]
+    alone = [index for index, count in enumerate(faces) if count == 1 and index != photo]
+    rest = [index for index in range(len(faces)) if index != photo]
     return (alone or rest)[:MOST_OTHERS]
 
 
@@ -116,7 +116,9 @@ def _agreeing(photos: Sequence[Photo], parts: Parts, judge: Judge) -> Photo:
     needed = sorted({*compared, *chain.from_iterable(compared.values())})
     if not needed:
         return [photo[0] for photo in photos]
-    frames = [parts.frame(place) for i in needed for _, place in photos[i] if place is not None]
+    frames = [
+        parts.frame(location) for i in needed for _, location in photos[i] if location is not None
+    ]
     bounds = np.cumsum([counts[i] for i in needed])[:-1]
     embeddings = dict(zip(needed, np.split(judge.embed(np.stack(frames)), bounds), strict=True))
     return [
@@ -127,9 +129,9 @@ def _agreeing(photos: Sequence[Photo], parts: Parts, judge: Judge) -> Photo:
     ]
 
 
-def _chosen(photo: Photo, face: int | None) -> tuple[IndexRow, Place | None]:
+def _chosen(photo: Photo, face: int | None) -> tuple[IndexRow, FrameLocation | None]:
     if face is None:
         return photo[0]
-    row, place = photo[face]
+    row, location = photo[face]
     check = tuple(why for why in row.check if why != SEVERAL)
-    return replace(row, check=(*check, AGREES) if face else check), place
+    return replace(row, check=(*check, AGREES) if face else check), location

@@ -170,9 +170,9 @@ def find_list(
     elif source.is_dir():
         within = {path.name: path for path in reversed(list(_below(source)))}
     folders = [source.parent, *(root / title for root in locations.search_dirs())]
-    places = [within, *({name: folder / name for name in names} for folder in folders)]
-    for place in places:
-        for path in (place[name] for name in names if name in place):
+    candidates = [within, *({name: folder / name for name in names} for folder in folders)]
+    for by_name in candidates:
+        for path in (by_name[name] for name in names if name in by_name):
             if path.is_file():
                 return read_list(path, naming), path.name
     return None, names[0]
@@ -180,17 +180,17 @@ def find_list(
 
 def _inside_archive(source: Path, names: Sequence[str]) -> dict[str, tuple[str, bytes]]:
     """The files of these names in an archive: where each lies, and its contents."""
-    found: dict[str, tuple[str, bytes]] = {}
+    lists: dict[str, tuple[str, bytes]] = {}
     for member, _, read in members(source):
         name = PurePosixPath(member).name
-        if name in names and name not in found:
+        if name in names and name not in lists:
             where = f"{source}/{member}"
             try:
-                found[name] = where, read()
+                lists[name] = where, read()
             except UnusableImage as error:
                 message = f"The 'pairs' file '{where}' cannot be read: {error.reason}."
                 raise UserError(message) from error
-    return found
+    return lists
 
 
 def _read(root: Path, entry: Entry) -> bytes:

@@ -195,8 +195,8 @@ class FaceDetector:
             for left in _starts(copy.shape[1]):
                 tile = np.ascontiguousarray(copy[top : top + _TILE, left : left + _TILE])
                 self._network.setInputSize((tile.shape[1], tile.shape[0]))
-                found = self._network.detect(tile)[1]
-                for row in () if found is None else found.astype(np.float64):
+                detections = self._network.detect(tile)[1]
+                for row in () if detections is None else detections.astype(np.float64):
                     row[[0, 4, 6, 8, 10, 12]] += left
                     row[[1, 5, 7, 9, 11, 13]] += top
                     rows.append(row)
@@ -399,16 +399,16 @@ class _Search:
         scale = new / old
         seen = replace(face, score=0.0)
         for turn in range(4):
-            for one in self._detector.detect(part, border=_CLOSE_UP[1], turn=turn):
+            for detection in self._detector.detect(part, border=_CLOSE_UP[1], turn=turn):
                 box, points = (
-                    one.box / np.tile(scale, 2),
-                    (one.landmarks + 0.5) / scale - 0.5 + start,
+                    detection.box / np.tile(scale, 2),
+                    (detection.landmarks + 0.5) / scale - 0.5 + start,
                 )
                 box[:2] += start
-                found = Face(box, points, one.score, turn)
+                candidate = Face(box, points, detection.score, turn)
                 margin = TURN_MARGIN if seen.score and seen.turn == 0 and turn else 0.0
-                if found.score > seen.score + margin and _shared(found, face) > _SAME_FACE:
-                    seen = found
+                if candidate.score > seen.score + margin and _shared(candidate, face) > _SAME_FACE:
+                    seen = candidate
         return seen
 
     def _ranked(self, faces: Sequence[Face]) -> list[Face]:
@@ -422,7 +422,7 @@ class _Search:
 def _merged(faces: Sequence[Face]) -> list[Face]:
     """One of every face that was found more than once, the surest."""
     kept: list[Face] = []
-    for face in sorted(faces, key=lambda one: -one.score):
+    for face in sorted(faces, key=lambda face: -face.score):
         if all(_shared(face, other) < _SAME_FACE for other in kept):
             kept.append(face)
     return kept

@@ -41,21 +41,21 @@ def without_duplicates(
         mode: What becomes of copies.
     """
     groups: dict[bytes, list[int]] = defaultdict(list)
-    usable = (place for place, row in enumerate(rows) if row.reason is None)
-    for place, frame in zip(usable, frames, strict=True):
-        groups[hashlib.sha256(np.ascontiguousarray(frame).data).digest()].append(place)
+    usable = (index for index, row in enumerate(rows) if row.reason is None)
+    for index, frame in zip(usable, frames, strict=True):
+        groups[hashlib.sha256(np.ascontiguousarray(frame).data).digest()].append(index)
     judged = list(rows)
-    found: dict[str, list[list[str]]] = {COPY: [], CONTRADICTION: []}
+    copies: dict[str, list[list[str]]] = {COPY: [], CONTRADICTION: []}
     for group in (group for group in groups.values() if len(group) > 1):
-        group.sort(key=lambda place: (len(rows[place].name), rows[place].name))
-        people = {rows[place].identity for place in group}
+        group.sort(key=lambda index: (len(rows[index].name), rows[index].name))
+        people = {rows[index].identity for index in group}
         reason = COPY if len(people) == 1 else CONTRADICTION
-        found[reason].append([rows[place].name for place in group])
+        copies[reason].append([rows[index].name for index in group])
         if mode == "keep" or (reason == COPY and mode == "report"):
             continue
-        for place in group[reason == COPY :]:
-            judged[place] = replace(rows[place], reason=reason)
-    return judged, [_sentence(reason, same, mode) for reason, same in found.items() if same]
+        for index in group[reason == COPY :]:
+            judged[index] = replace(rows[index], reason=reason)
+    return judged, [_sentence(reason, same, mode) for reason, same in copies.items() if same]
 
 
 def _sentence(reason: str, groups: Sequence[Sequence[str]], mode: Duplicates) -> str:

@@ -376,17 +376,17 @@ def open_faceset(folder: Path) -> FaceSet:
     manifest = read_manifest(folder)
     for name, file in manifest["files"].items():
         path = folder / name
-        found = path.stat() if path.is_file() else None
-        size = 0 if found is None else found.st_size
-        if found is None or size != file["bytes"]:
+        status = path.stat() if path.is_file() else None
+        size = 0 if status is None else status.st_size
+        if status is None or size != file["bytes"]:
             raise UserError(
                 f"'{path}' must have {file['bytes']} bytes. Got {size}. "
                 "Delete the folder and run prepare again."
             )
         # Sets of older versions have no times.
-        if file.get("mtime_ns", found.st_mtime_ns) != found.st_mtime_ns:
+        if file.get("mtime_ns", status.st_mtime_ns) != status.st_mtime_ns:
             with _readable(folder):
-                _check_once(path, found.st_mtime_ns, file["sha256"])
+                _check_once(path, status.st_mtime_ns, file["sha256"])
     with _readable(folder):
         frames = np.load(folder / FRAMES, mmap_mode="r", allow_pickle=False)
         index = pl.read_parquet((folder / INDEX).read_bytes(), columns=["identity", "name", "row"])
@@ -449,15 +449,15 @@ def check_files(folder: Path) -> dict[str, str | None]:
     Raises:
         UserError: There is no face set.
     """
-    found: dict[str, str | None] = {}
+    problems: dict[str, str | None] = {}
     for name, file in read_manifest(folder)["files"].items():
         try:
             with _readable(folder):
                 _check_hash(folder / name, file["sha256"])
-            found[name] = None
+            problems[name] = None
         except UserError as error:
-            found[name] = str(error)
-    return found
+            problems[name] = str(error)
+    return problems
 
 
 @lru_cache
@@ -529,10 +529,10 @@ def select_identities(
             f"Got {len(candidates)}."
         )
     if count is not None:
-        names = _sample([one.name for one in candidates], count, seed, "identities")
-        candidates = [one for one in candidates if one.name in names]
+        names = _sample([identity.name for identity in candidates], count, seed, "identities")
+        candidates = [identity for identity in candidates if identity.name in names]
     if max_images is not None:
-        candidates = [_thinned(faces, one, max_images, seed) for one in candidates]
+        candidates = [_thinned(faces, identity, max_images, seed) for identity in candidates]
     return candidates
 
 
@@ -540,8 +540,8 @@ def _by_name(
     faces: FaceSet, people: Sequence[str], known: list[Identity], candidates: list[Identity]
 ) -> list[Identity]:
     """The named people among the candidates; all of them must be."""
-    images = {one.name: len(one.rows) for one in known}
-    fitting = {one.name: one for one in candidates}
+    images = {identity.name: len(identity.rows) for identity in known}
+    fitting = {identity.name: identity for identity in candidates}
     for name in people:
         if name not in images:
             raise UserError(
@@ -554,7 +554,7 @@ def _by_name(
                 f" least 2: a person with one image has no mated pair. '{faces.title}' has"
                 f" {images[name]}."
             )
-    return [one for one in candidates if one.name in people]
+    return [identity for identity in candidates if identity.name in people]
 
 
 def _check_selection(count: int | None, low: int, high: int | None, maximum: int | None) -> None:
@@ -592,7 +592,7 @@ def _sample(names: Sequence[str], count: int, seed: int, purpose: str) -> frozen
     return frozenset(name for _, name in ranked[:count])
 
 
-def _thinned(faces: FaceSet, one: Identity, maximum: int, seed: int) -> Identity:
-    names = faces.names[one.rows].tolist()
+def _thinned(faces: FaceSet, identity: Identity, maximum: int, seed: int) -> Identity:
+    names = faces.names[identity.rows].tolist()
     kept = _sample(names, maximum, seed, "images")
-    return Identity(one.name, one.rows[[name in kept for name in names]])
+    return Identity(identity.name, identity.rows[[name in kept for name in names]])

@@ -36,9 +36,9 @@ def near_equal(frames: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, " n"]:
     gray /= np.where(lengths > 0, lengths, 1)
     alike = [gray[at : at + _STEP] @ gray.T > NEAR_EQUAL for at in range(0, len(gray), _STEP)]
     rows, columns = np.nonzero(np.concatenate(alike))
-    first = {frames[place].tobytes(): place for place in plain}
+    first = {frames[row].tobytes(): row for row in plain}
     rows = np.append(rows, plain)
-    columns = np.append(columns, [first[frames[place].tobytes()] for place in plain])
+    columns = np.append(columns, [first[frames[row].tobytes()] for row in plain])
     links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(gray),) * 2)
     labels: np.ndarray = connected_components(links, directed=False)[1]
     return labels

@@ -156,18 +156,18 @@ def _heading(lines: list[tuple[int, str]]) -> tuple[tuple[int, ...], list[tuple[
 
 def _parsed(lines: list[tuple[int, str]], where: str) -> list[_Line]:
     """The lines, all of the form of the first whose form is known."""
-    found = [_matched(number, text) for number, text in lines]
-    forms = [line.form for line in found if line is not None]
+    matched = [_matched(number, text) for number, text in lines]
+    forms = [line.form for line in matched if line is not None]
     form = forms[0] if forms else f"{_NUMBERED}, {_PATHS}, or {_HALVES}"
     if not lines:
         raise UserError(f"The 'pairs' file '{where}' must have pairs of the form {form}. Got none.")
-    for (number, text), line in zip(lines, found, strict=True):
+    for (number, text), line in zip(lines, matched, strict=True):
         if line is None or line.form != form:
             raise UserError(
                 f"Line {number} of the 'pairs' file '{where}' must be of the form {form}. "
                 f"Got '{shortened(' '.join(text.split()))}'."
             )
-    return [line for line in found if line is not None]
+    return [line for line in matched if line is not None]
 
 
 def _matched(number: int, text: str) -> _Line | None:
@@ -260,10 +260,10 @@ def _placed(pairs: list[_Pair], heading: tuple[int, ...], where: str) -> list[_P
         return [
             replace(
                 pair,
-                mated=place % (2 * each) < each,
-                fold=place // (2 * each) if len(heading) == 2 else None,
+                mated=position % (2 * each) < each,
+                fold=position // (2 * each) if len(heading) == 2 else None,
             )
-            for place, pair in enumerate(pairs)
+            for position, pair in enumerate(pairs)
         ]
     if len(heading) == 1 and len(pairs) == each:
         return pairs
@@ -280,7 +280,7 @@ def _with_runs(pairs: list[_Pair]) -> list[_Pair]:
     regular = runs[0][0] and len(runs) % 2 == 0 and {length for _, length in runs} == {each}
     if not regular or len(runs) == 2 or any(pair.fold is not None for pair in pairs):
         return pairs
-    return [replace(pair, fold=place // (2 * each)) for place, pair in enumerate(pairs)]
+    return [replace(pair, fold=position // (2 * each)) for position, pair in enumerate(pairs)]
 
 
 def _dealt(mated: Sequence[bool], own: Sequence[int | None]) -> list[int]:
@@ -333,8 +333,15 @@ def _named(pair: _Pair, where: str, naming: Naming) -> _Named:
                 f"Got '{got}'."
             )
         ends.append(named)
-    (one, first), (other, second) = ends
-    return _Named(pair.line, first, second, pair.mated, pair.fold, {first: one, second: other})
+    (first_person, first), (second_person, second) = ends
+    return _Named(
+        pair.line,
+        first,
+        second,
+        pair.mated,
+        pair.fold,
+        {first: first_person, second: second_person},
+    )
 
 
 _AGAIN = "a pair that came before"
@@ -359,7 +366,7 @@ def _left_out(wrong: dict[str, list[_Named]], total: int, where: str) -> Iterato
     name = PurePosixPath(where).name
     false = sum(len(pairs) for fault, pairs in wrong.items() if fault != _AGAIN)
     for fault, pairs in wrong.items():
-        shown = [f"line {one.line}: {one.first} and {one.second}" for one in pairs[:SHOWN]]
+        shown = [f"line {pair.line}: {pair.first} and {pair.second}" for pair in pairs[:SHOWN]]
         more = [f"and {len(pairs) - SHOWN} more"] if len(pairs) > SHOWN else []
         line = f"{len(pairs)} of the {total} pairs of {name} left out: {fault}"
         sentence = f"{line} ({'; '.join(shown + more)})."

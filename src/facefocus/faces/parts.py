@@ -29,7 +29,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Place:
+class FrameLocation:
     """Where a frame lies: chunk and position among the chunk's frames."""
 
     chunk: int
@@ -38,7 +38,7 @@ class Place:
 
 #: The faces that a picture may be of, the likeliest first, with their frames; or a single row with
 #: a reason and no frame.
-Photo = list[tuple[IndexRow, Place | None]]
+Photo = list[tuple[IndexRow, FrameLocation | None]]
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class Parts:
     def write(self, chunk: int, made: Sequence[Made]) -> None:
         """Keep what became of the pictures of a chunk."""
         with atomic_file(self._file(chunk, "frames")) as file:
-            for frame in (frame for one in made for frame in one.frames):
+            for frame in (frame for photo in made for frame in photo.frames):
                 file.write(np.ascontiguousarray(frame).data)
         with atomic_file(self._file(chunk, "json")) as file:
-            listed = [[asdict(row) for row in one.rows] for one in made]
+            listed = [[asdict(row) for row in photo.rows] for photo in made]
             file.write(json.dumps(listed).encode())
 
     def photos(self) -> Iterator[Photo]:
@@ -75,14 +75,14 @@ class Parts:
                 if rows[0].reason is not None:
                     yield [(rows[0], None)]
                     continue
-                yield [(row, Place(chunk, slot + face)) for face, row in enumerate(rows)]
+                yield [(row, FrameLocation(chunk, slot + face)) for face, row in enumerate(rows)]
                 slot += len(rows)
 
-    def frame(self, place: Place) -> UInt8[np.ndarray, "h w 3"]:
-        """The frame at a place."""
+    def frame(self, location: FrameLocation) -> UInt8[np.ndarray, "h w 3"]:
+        """The frame at a location."""
         size = self.size[0] * self.size[1] * 3
-        with self._file(place.chunk, "frames").open("rb") as file:
-            file.seek(place.slot * size)
+        with self._file(location.chunk, "frames").open("rb") as file:
+            file.seek(location.slot * size)
             data = file.read(size)
         return np.frombuffer(data, np.uint8).reshape(*self.size, 3)
 

@@ -49,7 +49,7 @@ from facefocus.faces.faceset import (
     write_faceset,
 )
 from facefocus.faces.images import UnusableImage, decode_rgb
-from facefocus.faces.parts import Made, Parts, Photo, Place
+from facefocus.faces.parts import FrameLocation, Made, Parts, Photo
 from facefocus.faces.sheet import MOST_DRAWN, draw_tile, remark, write_pages
 
 #: Pictures that are finished, written and, after a kill, repeated together.
@@ -283,8 +283,8 @@ def prepare(
             if not frames:
                 _clean(out)
                 raise _nothing_usable(source, rows)
-            used, said = _usable_list(rows, pairs)
-            notes = [*copies, *said, *pictures.notes]
+            used, list_notes = _usable_list(rows, pairs)
+            notes = [*copies, *list_notes, *pictures.notes]
             write_faceset(
                 out,
                 title=title,
@@ -311,11 +311,11 @@ def _usable_list(
         for first, second in zip(pairs.first, pairs.second, strict=True)
     ):
         return pairs, []
-    said = (
+    note = (
         f"None of the {len(pairs.first)} pairs of the list has both images here: the face set has "
         "no verification list."
     )
-    return None, [said]
+    return None, [note]
 
 
 def _settings(align: str, crop: str, duplicates: Duplicates, judge: Judge | None) -> dict[str, Any]:
@@ -379,9 +379,9 @@ def _check_options(
 
 def _check_folder(out: Path) -> None:
     with _writing(out):
-        found = {path.name for path in out.iterdir()} if out.exists() else set()
+        present = {path.name for path in out.iterdir()} if out.exists() else set()
     # Files with a dot are this module's own or a desktop's.
-    strange = {name for name in found if not name.startswith(".")}
+    strange = {name for name in present if not name.startswith(".")}
     strange -= {FRAMES, INDEX, PAIRS, CHECK, MANIFEST}
     if strange:
         raise UserError(
@@ -393,10 +393,10 @@ def _check_folder(out: Path) -> None:
 def _escaped(pictures: Pictures) -> Pictures:
     """With names that can be stored as text, and a note on those that had to be changed."""
     entries = [
-        replace(one, identity=printable(one.identity), name=printable(one.name))
-        for one in pictures.entries
+        replace(entry, identity=printable(entry.identity), name=printable(entry.name))
+        for entry in pictures.entries
     ]
-    changed = sum(printable(one.path) != one.path for one in entries)
+    changed = sum(printable(entry.path) != entry.path for entry in entries)
     note = rf"{changed} names are not UTF-8: their other bytes are written as \xNN"
     return replace(pictures, entries=entries, notes=[*pictures.notes, *([note] if changed else [])])
 
@@ -493,8 +493,8 @@ def _maker(
     return (side, side), _aligned_by_yunet(detect.detector_model(detector), crop)
 
 
-def _row(entry: Entry, **found: Any) -> IndexRow:
-    return IndexRow(entry.identity, entry.name, printable(entry.path), **found)
+def _row(entry: Entry, **values: Any) -> IndexRow:
+    return IndexRow(entry.identity, entry.name, printable(entry.path), **values)
 
 
 def _first_size(source: PictureSource, pictures: Pictures) -> tuple[int, int]:
@@ -580,7 +580,7 @@ def _made(
 ) -> Generator[Made, None, None]:
     """The results for the entries from `start` on, in order, made by `workers` threads."""
 
-    def one(entry: Entry, read: Callable[[], bytes]) -> Made:
+    def decode_and_make(entry: Entry, read: Callable[[], bytes]) -> Made:
         try:
             return make(entry, decode_rgb(read(), entry.name))
         except UnusableImage as error:
@@ -591,7 +591,7 @@ def _made(
     try:
         entries = islice(pictures.entries, start, None)
         for entry, read in zip(entries, pictures.stream(start), strict=True):
-            waiting.append(pool.submit(one, entry, read))
+            waiting.append(pool.submit(decode_and_make, entry, read))
             if len(waiting) >= _AHEAD * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -655,10 +655,10 @@ def _assembled(
     duplicates: Duplicates,
     judge: Judge | None,
     progress: Progress,
-) -> tuple[list[IndexRow], list[Place], list[str]]:
-    """All rows sorted by identity and name, the places of their frames, and what is said of copies.
+) -> tuple[list[IndexRow], list[FrameLocation], list[str]]:
+    """All rows sorted by identity and name, the locations of their frames, and notes on copies.
 
-    The places are those of the rows without a reason, in the same order.
+    The locations are those of the rows without a reason, in the same order.
     """
     refused: list[Photo] = [[(row, None)] for row in pictures.refused]
     photos = [*refused, *parts.photos()]
@@ -666,10 +666,10 @@ def _assembled(
     placed = [photo[0] for photo in photos]
     if judge is not None:
         placed = settled(photos, parts, judge, progress)
-    frames = (parts.frame(place) for _, place in placed if place is not None)
-    rows, said = without_duplicates([row for row, _ in placed], frames, duplicates)
-    both = zip(rows, (place for _, place in placed), strict=True)
-    return rows, [place for row, place in both if place and row.reason is None], said
+    frames = (parts.frame(location) for _, location in placed if location is not None)
+    rows, copy_notes = without_duplicates([row for row, _ in placed], frames, duplicates)
+    both = zip(rows, (location for _, location in placed), strict=True)
+    return rows, [location for row, location in both if location and row.reason is None], copy_notes
 
 
 # Contact sheets -----------------------------------------------------------------------------------
@@ -681,16 +681,18 @@ def _drawn(sheet: Path, source: PictureSource, out: Path, progress: Progress) ->
     frames = open_faceset(out).frames
     rows = [row for row in read_index(out) if row["row"] is not None or row["reason"] == NO_FACE]
     rows.sort(key=lambda row: remark(row) is None)
-    wanted = {row["name"]: place for place, row in enumerate(rows[:MOST_DRAWN])}
+    wanted = {row["name"]: position for position, row in enumerate(rows[:MOST_DRAWN])}
     tiles: dict[int, Image.Image] = {}
     with _tamed_libraries():
         for entry, read in zip(pictures.entries, pictures.stream(0), strict=True):
             if entry.name in wanted:
-                place = wanted[entry.name]
+                position = wanted[entry.name]
                 with suppress(UnusableImage):
-                    tiles[place] = draw_tile(decode_rgb(read(), entry.name), rows[place], frames)
+                    tiles[position] = draw_tile(
+                        decode_rgb(read(), entry.name), rows[position], frames
+                    )
                 progress("draw", len(tiles), len(wanted))
-    return tuple(write_pages([tiles[place] for place in sorted(tiles)], sheet))
+    return tuple(write_pages([tiles[position] for position in sorted(tiles)], sheet))
 
 
 @contextmanager

@@ -58,8 +58,8 @@ def draw_tile(
     second = ": ".join(text for text in (score, remark(row)) if text)
     color = _WARNING if remark(row) else _PLAIN
     for line, text in enumerate((row["name"], second)):
-        place = (_GAP, _PHOTO + 2 * _GAP + line * _TEXT // 2)
-        draw.text(place, _fitted(text, font), fill=color, font=font)
+        position = (_GAP, _PHOTO + 2 * _GAP + line * _TEXT // 2)
+        draw.text(position, _fitted(text, font), fill=color, font=font)
     return tile
 
 
@@ -102,8 +102,8 @@ def write_pages(tiles: Sequence[Image.Image], path: Path) -> list[Path]:
         rows = -(-len(page) // _COLUMNS)
         columns = min(_COLUMNS, len(page))
         sheet = Image.new("RGB", (columns * _TILE[0], rows * _TILE[1]), "white")
-        for place, tile in enumerate(page):
-            row, column = divmod(place, _COLUMNS)
+        for position, tile in enumerate(page):
+            row, column = divmod(position, _COLUMNS)
             sheet.paste(tile, (column * _TILE[0], row * _TILE[1]))
         write_atomically(file, partial(sheet.save, format="PNG"))
     return paths

@@ -128,14 +128,16 @@ def _verify(name: str, entry: Entry, path: Path) -> tuple[str, ...]:
     return notes
 
 
-def _same(entry: Entry, one: Path, other: Path) -> bool:
+def _same(entry: Entry, file: Path, other_file: Path) -> bool:
     """Whether two files hold the same weights, whatever they are wrapped in."""
-    if sha256(one) == sha256(other):
+    if sha256(file) == sha256(other_file):
         return True
     if entry.black_box:
         return False
     try:
-        first, second = (zoo.loaded_network(entry, path)[0].state_dict() for path in (one, other))
+        first, second = (
+            zoo.loaded_network(entry, path)[0].state_dict() for path in (file, other_file)
+        )
     except UserError:
         return False
     return all(torch.equal(value, second[key]) for key, value in first.items())

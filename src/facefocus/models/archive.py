@@ -125,7 +125,7 @@ def _rebuilt(path: Path) -> BytesIO:
 
 def _entries(path: Path) -> dict[str, bytes]:
     """The files of an archive by name."""
-    found = {}
+    contents = {}
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if info.is_dir():
@@ -136,8 +136,8 @@ def _entries(path: Path) -> dict[str, bytes]:
                 raise _Refused(
                     f"'{info.filename}' in it is compressed, which torch.export.save never does"
                 )
-            found[info.filename] = archive.read(info)
-    return found
+            contents[info.filename] = archive.read(info)
+    return contents
 
 
 def _checked(name: str, data: bytes) -> bytes | None:

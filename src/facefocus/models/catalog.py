@@ -25,7 +25,7 @@ def table_lines() -> Iterator[str]:
 def name_lines() -> Iterator[str]:
     """The name of every recognizer, and whether it can be run here or what to do first."""
     wide = max(map(len, zoo.entries()))
-    return (f"{name:<{wide}}  {_state(name, one)}" for name, one in zoo.entries().items())
+    return (f"{name:<{wide}}  {_state(name, entry)}" for name, entry in zoo.entries().items())
 
 
 def card_lines() -> Iterator[str]:
@@ -60,9 +60,9 @@ def entry_lines(name: str) -> Iterator[str]:
     for field, value in entry.model_dump().items():
         if value not in (None, "", []):
             yield f"{field} {value if isinstance(value, str) else json.dumps(value)}"
-    found = entry.present()
-    if found is not None:
-        yield f"here {found}"
+    path = entry.present()
+    if path is not None:
+        yield f"here {path}"
         if entry.embedded:
             yield f"card {zoo.card(own)}"
         return

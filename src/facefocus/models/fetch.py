@@ -75,7 +75,7 @@ def items() -> dict[str, Item]:
         folder / Path(DETECTOR_FILE).parent,
         lambda: _first(DETECTOR_FILE),
     )
-    recognizers = [_recognizer(name) for name, one in zoo.entries().items() if one.url]
+    recognizers = [_recognizer(name) for name, entry in zoo.entries().items() if entry.url]
     return {item.name: item for item in (detector, *faces, *recognizers)}
 
 
@@ -88,7 +88,10 @@ def find_item(name: str) -> Item:
     known = items()
     if name in known:
         return known[name]
-    names = {*zoo.entries(), *(alias for one in zoo.entries().values() for alias in one.aliases)}
+    names = {
+        *zoo.entries(),
+        *(alias for entry in zoo.entries().values() for alias in entry.aliases),
+    }
     if name not in names:
         raise UserError(
             f"Nothing is called '{name}'.{did_you_mean(name, [*known, *names])} 'facefocus fetch' "
@@ -155,7 +158,7 @@ def next_step(names: Sequence[str]) -> str:
 
 def table_lines() -> Iterator[str]:
     """What can be fetched, one line each, and whether it is here."""
-    rows = [(name, "here" if one.find() else "-", one.title) for name, one in items().items()]
+    rows = [(name, "here" if item.find() else "-", item.title) for name, item in items().items()]
     wide = max(len(name) for name, *_ in rows)
     for name, state, title in rows:
         yield f"{name:<{wide}}  {state:<4}  {title}"
@@ -198,13 +201,13 @@ def _lfw(which: str) -> tuple[RemoteFile, ...]:
 
 
 def _lfw_here() -> Path | None:
-    found = find_lfw()
-    return found if found and (found.parent / LFW_PAIRS.name).is_file() else None
+    source = find_lfw()
+    return source if source and (source.parent / LFW_PAIRS.name).is_file() else None
 
 
 def _first(relative: str) -> Path | None:
-    places = [root / relative for root in locations.search_dirs()]
-    return next((path for path in places if path.is_file()), None)
+    candidates = [root / relative for root in locations.search_dirs()]
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def _prepared() -> list[Path]:

@@ -106,7 +106,7 @@ class LayerTable:
                 f"The layer '{name}' does not exist in this recognizer of {len(self.calls)} "
                 f"convolutions, {len(self.spatial)} of them spatial. {expected}"
             )
-        known = [one for one in (*NAMES, *GROUPS, "all") if self._has(one)]
+        known = [layer for layer in (*NAMES, *GROUPS, "all") if self._has(layer)]
         upper = name.upper()
         hint = f" Did you mean '{upper}'?" if upper in known else did_you_mean(name, known)
         raise UserError(f"The layer '{name}' is unknown. {expected}{hint}")
@@ -115,7 +115,7 @@ class LayerTable:
         """What a layer can be called in this recognizer: exactly what `resolve` takes."""
         last = len(self.calls)
         integers = "1" if last == 1 else f"an integer 1..{last}"
-        return [integers, *(one for one in (*NAMES[3:], *GROUPS, "all") if self._has(one))]
+        return [integers, *(layer for layer in (*NAMES[3:], *GROUPS, "all") if self._has(layer))]
 
     def _has(self, name: str) -> bool:
         members = GROUPS.get(name, (name,))
@@ -128,7 +128,7 @@ class LayerTable:
         count = len(spatial)
         if name.isdecimal():
             return int(name) if 1 <= int(name) <= len(self.calls) else None
-        places = {
+        positions = {
             "N/4": count // 4,
             "N/2": count // 2,
             "3N/4": 3 * count // 4,
@@ -136,8 +136,8 @@ class LayerTable:
             "N-1": count - 1,
             "N": count,
         }
-        place = places.get(name, 0)
-        return spatial[place - 1] if place >= 1 else None
+        position = positions.get(name, 0)
+        return spatial[position - 1] if position >= 1 else None
 
 
 def trace_layers(network: Network, input_shape: tuple[int, int, int]) -> LayerTable:
@@ -158,10 +158,10 @@ def trace(network: Network, inputs: Float[Tensor, "n c h w"]) -> LayerTable:
     """The convolution calls of one forward pass on `inputs`; see `trace_layers`."""
     refuse_script(network)
     names = module_names(network)
-    found: list[tuple[Seen, Tensor, int]] = []
+    calls: list[tuple[Seen, Tensor, int]] = []
 
     def visit(seen: Seen, out: Tensor) -> Tensor:
-        found.append((seen, out, out._version))
+        calls.append((seen, out, out._version))
         return out
 
     # Not inference mode: its tensors keep no version, which tells whether they were overwritten.
@@ -172,9 +172,9 @@ def trace(network: Network, inputs: Float[Tensor, "n c h w"]) -> LayerTable:
         Convolutions(visit),
     ):
         network(inputs.clone())
-    if not found:
+    if not calls:
         raise UserError("The recognizer ran no two-dimensional convolution, so it has no layers.")
-    return LayerTable(tuple(_row(seen, out, version, names) for seen, out, version in found))
+    return LayerTable(tuple(_row(seen, out, version, names) for seen, out, version in calls))
 
 
 def _row(seen: Seen, out: Tensor, version: int, names: dict[int, str]) -> ConvCall:

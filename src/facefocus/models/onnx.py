@@ -119,10 +119,10 @@ class OnnxRecognizer:
         return output, 1
 
     def _find(self, frames: np.ndarray) -> str:
-        found = find_embedding(
+        output = find_embedding(
             self._run(frames), len(frames), self.preprocessing.output, str(self._path)
         )
-        return str(found)
+        return str(output)
 
     def _embed(self, frames: np.ndarray, output: str) -> Float32[np.ndarray, "n d"]:
         """Embeddings of exactly these frames."""
@@ -135,22 +135,24 @@ class OnnxRecognizer:
         given = inputs.contiguous().numpy()
         given = (given.round() if self._input.dtype == "uint8" else given).astype(self._input.dtype)
         try:
-            found = self._session.run(outputs, {self._input.name: given})
+            values = self._session.run(outputs, {self._input.name: given})
         except Exception as error:
             raise UserError(_failure(error, self._path, len(frames))) from error
         names = outputs or [output.name for output in self._session.get_outputs()]
-        pairs = zip(names, found, strict=True)
-        return {name: torch.from_numpy(one) for name, one in pairs if isinstance(one, np.ndarray)}
+        pairs = zip(names, values, strict=True)
+        return {
+            name: torch.from_numpy(value) for name, value in pairs if isinstance(value, np.ndarray)
+        }
 
 
 def files_digest(path: Path) -> str:
     """sha256 (hex) of an ONNX file and of the files that it names for its weights."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         # Fields of TensorProto.external_data: a key (field 1), "location", and its value (2).
-        places = re.finditer(rb"\x0a\x08location\x12", content)
-        names = {_text_at(content, place.end()) for place in places}
+        matches = re.finditer(rb"\x0a\x08location\x12", content)
+        names = {_text_at(content, match.end()) for match in matches}
     beside = [path.parent / name for name in sorted(names) if name]
-    return " ".join(sha256(one) for one in [path, *beside] if one.is_file())
+    return " ".join(sha256(file) for file in [path, *beside] if file.is_file())
 
 
 def _text_at(content: mmap.mmap, start: int) -> str:

@@ -69,8 +69,8 @@ def find_embedding(output: object, count: int, wanted: Key, what: str) -> Key:
 
 def embedding_in(output: object, key: Key) -> Float[Tensor, "n d"]:
     """The embedding at `key` of what a network returned."""
-    found: Tensor = output if key is None else output[key]  # type: ignore[assignment,index]
-    return found if found.dim() == 2 else found.flatten(1)
+    embedding: Tensor = output if key is None else output[key]  # type: ignore[assignment,index]
+    return embedding if embedding.dim() == 2 else embedding.flatten(1)
 
 
 #: Makes what a pass runs in.

@@ -41,15 +41,15 @@ class ReplacedOperations(TorchFunctionMode):
         """
         given = kwargs or {}
         replacement = _BY_NAME.get(func) or (None if given else _REPLACEMENTS.get(func))
-        found = replacement(*args, **given) if replacement is not None else None
-        return func(*args, **given) if found is None else found
+        result = replacement(*args, **given) if replacement is not None else None
+        return func(*args, **given) if result is None else result
 
 
 def _prelu(x: Tensor, weight: Tensor) -> Tensor | None:
     if weight.requires_grad or not (x.requires_grad and torch.is_grad_enabled()):
         return None
-    found: Tensor = _Prelu.apply(x, weight)  # type: ignore[no-untyped-call]
-    return found
+    result: Tensor = _Prelu.apply(x, weight)  # type: ignore[no-untyped-call]
+    return result
 
 
 def _batch_norm(
@@ -72,10 +72,10 @@ def _batch_norm(
         return None
     if not (x.requires_grad and torch.is_grad_enabled()):
         return None
-    found: Tensor = _BatchNorm.apply(  # type: ignore[no-untyped-call]
+    result: Tensor = _BatchNorm.apply(  # type: ignore[no-untyped-call]
         x, weight, bias, mean, variance, eps
     )
-    return found
+    return result
 
 
 def _functional_batch_norm(

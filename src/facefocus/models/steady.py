@@ -146,9 +146,9 @@ def _elementwise(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
         return func(*args, **kwargs)
     parts = []
     for image in range(len(first)):
-        one = slice(image, image + 1)
+        single = slice(image, image + 1)
         own = [
-            arg[one] if isinstance(arg, Tensor) and arg.shape[:1] == first.shape[:1] else arg
+            arg[single] if isinstance(arg, Tensor) and arg.shape[:1] == first.shape[:1] else arg
             for arg in args
         ]
         parts.append(func(*own, **kwargs))

@@ -44,10 +44,10 @@ def files_read() -> Iterator[set[str]]:
             )
         )
         _hooked = True
-    found: set[str] = set()
-    _recording.append(found)
+    files: set[str] = set()
+    _recording.append(files)
     try:
-        yield found
+        yield files
     finally:
         _recording.pop()
 
@@ -100,11 +100,11 @@ class OwnCode:
     @contextmanager
     def active(self) -> Iterator[None]:
         """`visible`; what is read or imported inside counts, and what is raised is blamed."""
-        with blaming_own_code(), self.visible(), files_read() as found:
+        with blaming_own_code(), self.visible(), files_read() as opened:
             before = set(sys.modules)
             yield
             modules = [*self._modules.values(), *_new(before).values()]
-            self.files |= _sources(modules) | set(filter(self._counts, found))
+            self.files |= _sources(modules) | set(filter(self._counts, opened))
         self.seen = self.digest
 
     @contextmanager
@@ -151,10 +151,10 @@ def own_code(path: Path, function: str) -> OwnCode:
     Raises:
         UserError: As `OwnCode`.
     """
-    place = path.absolute(), function
-    if place not in _held or _held[place].digest != _held[place].seen:
-        _held[place] = OwnCode(path)
-    return _held[place]
+    key = path.absolute(), function
+    if key not in _held or _held[key].digest != _held[key].seen:
+        _held[key] = OwnCode(path)
+    return _held[key]
 
 
 def sources_of(made: object) -> set[str]:
@@ -171,8 +171,8 @@ def _note(args: tuple[Any, ...], opener: str) -> None:
     # reads lines of code to show them.
     code = opener.startswith("<frozen importlib") or opener == tokenize.__file__
     if reads and not code and isinstance(path, str | bytes):
-        for found in _recording:
-            found.add(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 - called very often
+        for files in _recording:
+            files.add(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 - called very often
 
 
 def _origin(module: ModuleType) -> str | None:
@@ -215,15 +215,15 @@ def _sources(modules: Iterable[ModuleType]) -> set[str]:
 
     Read from the code, so that it does not matter which of them were loaded before.
     """
-    found: dict[str, ModuleType] = {}
+    own: dict[str, ModuleType] = {}
     left = list(modules)
     while left:
         module = left.pop()
-        if module.__name__ in found or not _is_own(module):
+        if module.__name__ in own or not _is_own(module):
             continue
-        found[module.__name__] = module
+        own[module.__name__] = module
         left += [sys.modules[name] for name in _imports(module) if name in sys.modules]
-    return {file for module in found.values() if (file := getattr(module, "__file__", None))}
+    return {file for module in own.values() if (file := getattr(module, "__file__", None))}
 
 
 def _imports(module: ModuleType) -> Iterator[str]:

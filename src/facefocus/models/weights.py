@@ -103,33 +103,33 @@ def fit(mappings: Mapping[str, Mapping[str, Tensor]], module: nn.Module) -> Fit:
         for key, value in module.state_dict().items()
         if not key.endswith("num_batches_tracked")
     }
-    counts = {place: _prefixes(tensors, expected) for place, tensors in mappings.items()}
-    best = {place: max(count.values(), default=0) for place, count in counts.items()}
-    place = max(best, key=lambda name: best[name])
-    prefix = max(counts[place], key=lambda name: counts[place][name], default="")
-    same = [name for name in best if best[name] == best[place] and name != place]
+    counts = {branch: _prefixes(tensors, expected) for branch, tensors in mappings.items()}
+    best = {branch: max(count.values(), default=0) for branch, count in counts.items()}
+    branch = max(best, key=lambda name: best[name])
+    prefix = max(counts[branch], key=lambda name: counts[branch][name], default="")
+    same = [name for name in best if best[name] == best[branch] and name != branch]
     roots = {key.partition(".")[0] for key in expected}
-    found: dict[str, Tensor] = {}
+    fitted: dict[str, Tensor] = {}
     left: list[str] = []
     extra: list[str] = []
-    for key, value in mappings[place].items():
+    for key, value in mappings[branch].items():
         own = _plain(key)
         inner = own.removeprefix(prefix)
         root = inner.partition(".")[0]
         if own.startswith(prefix) and inner in expected:
-            found[inner] = value
+            fitted[inner] = value
         elif own.startswith(prefix) and value.dim() and root not in _CLASSIFIERS - roots:
             extra.append(key)
         else:
             left.append(key)
     notes = [f"Left out, since the network has no such tensors: {_named(left)}."] if left else []
-    if same and found:
-        notes.append(f"'{place}' was taken; {_named(same)} would fit as well.")
-    half = [key for key, value in found.items() if _needs_widening(value)]
+    if same and fitted:
+        notes.append(f"'{branch}' was taken; {_named(same)} would fit as well.")
+    half = [key for key, value in fitted.items() if _needs_widening(value)]
     if half:
         notes.append(f"{len(half)} tensors were converted to float32.")
-        found |= {key: found[key].float() for key in half}
-    return Fit(found, tuple(notes), _problem(found, expected, extra))
+        fitted |= {key: fitted[key].float() for key in half}
+    return Fit(fitted, tuple(notes), _problem(fitted, expected, extra))
 
 
 def load_into(
@@ -194,11 +194,11 @@ def _plain(key: str) -> str:
     return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
 
 
-def _problem(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], extra: list[str]) -> str:
-    missing = [key for key in expected if key not in found]
+def _problem(fitted: Mapping[str, Tensor], expected: Mapping[str, Tensor], extra: list[str]) -> str:
+    missing = [key for key in expected if key not in fitted]
     if missing:
         return f"{len(missing)} of its {len(expected)} tensors are missing, first '{missing[0]}'"
-    for key, value in found.items():
+    for key, value in fitted.items():
         if value.shape != expected[key].shape:
             return f"'{key}' must be {list(expected[key].shape)}, got {list(value.shape)}"
         if expected[key].is_floating_point() and not value.is_floating_point():
@@ -224,12 +224,12 @@ def _needs_widening(value: Tensor) -> bool:
 
 def _mappings(loaded: object) -> dict[str, dict[str, Tensor]]:
     """The tensors by name of every mapping in a file, at any depth, in the file's order."""
-    found: dict[str, dict[str, Tensor]] = {}
+    mappings: dict[str, dict[str, Tensor]] = {}
     waiting: list[tuple[str, object]] = [("", loaded)]
     # A pickle can hold a mapping that holds itself.
     seen: set[int] = set()
     while waiting:
-        place, value = waiting.pop()
+        branch, value = waiting.pop()
         if id(value) in seen or not isinstance(value, Mapping | list | tuple):
             continue
         seen.add(id(value))
@@ -243,9 +243,9 @@ def _mappings(loaded: object) -> dict[str, dict[str, Tensor]]:
             and not key.endswith("num_batches_tracked")
         }
         if tensors:
-            found[place] = tensors
-        waiting.extend((f"{place}.{key}".strip("."), item) for key, item in reversed(pairs))
-    return found
+            mappings[branch] = tensors
+        waiting.extend((f"{branch}.{key}".strip("."), item) for key, item in reversed(pairs))
+    return mappings
 
 
 def _is_safetensors(path: Path) -> bool:

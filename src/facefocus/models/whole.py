@@ -71,14 +71,22 @@ class WholeRecognizer:
         self, embed: Callable[[np.ndarray], object], frames: np.ndarray
     ) -> Float32[np.ndarray, "n d"]:
         with self._around():
-            found = embed(frames)
-        if not isinstance(found, np.ndarray) or found.ndim != 2 or len(found) != len(frames):
-            got = list(found.shape) if isinstance(found, np.ndarray) else type(found).__name__
+            returned = embed(frames)
+        if (
+            not isinstance(returned, np.ndarray)
+            or returned.ndim != 2
+            or len(returned) != len(frames)
+        ):
+            got = (
+                list(returned.shape)
+                if isinstance(returned, np.ndarray)
+                else type(returned).__name__
+            )
             raise UserError(
                 f"The recognizer '{self.name}' must return float32 [n, d] for n = {len(frames)}"
                 f" frames. Got {got}."
             )
-        embeddings: np.ndarray = found.astype(np.float32, copy=False)
+        embeddings: np.ndarray = returned.astype(np.float32, copy=False)
         check_finite(embeddings, self.name)
         return embeddings
 

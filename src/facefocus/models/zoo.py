@@ -152,7 +152,7 @@ class Entry(BaseModel):
         return next((path for path in candidates if self._whole(path)), None)
 
     def _whole(self, path: Path) -> bool:
-        return all(one.is_file() for one in (path, *(path.parent / x.file for x in self.parts)))
+        return all(file.is_file() for file in (path, *(path.parent / x.file for x in self.parts)))
 
     def remote_files(self) -> tuple[RemoteFile, ...]:
         """Its files as they are published; without an address where there is no direct link."""
@@ -202,16 +202,16 @@ def packaged() -> Mapping[str, Entry]:
 
 
 def _added() -> dict[str, Entry]:
-    found = {}
+    added = {}
     for path in sorted(_own_folder().glob("*.json")):
         try:
-            found[path.stem] = Entry.model_validate_json(path.read_bytes())
+            added[path.stem] = Entry.model_validate_json(path.read_bytes())
         except (OSError, ValueError) as error:
             raise UserError(
                 f"The record '{path}' of an added recognizer is damaged. Delete it, and add the "
                 f"weights again: facefocus models add {path.stem} FILE --architecture NAME."
             ) from error
-    return found
+    return added
 
 
 def _own_folder() -> Path:
@@ -224,15 +224,15 @@ def read_entries(text: str) -> dict[str, Entry]:
     Raises:
         UserError: A field is missing, unknown or wrong; names the entry.
     """
-    found = {}
+    known = {}
     for name, values in tomllib.loads(text).items():
         try:
-            found[name] = Entry.model_validate(values)
+            known[name] = Entry.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
             raise UserError(f"The '{field}' of recognizer '{name}': {first['msg']}.") from error
-    return found
+    return known
 
 
 def names() -> list[str]:
@@ -393,9 +393,9 @@ def _load_plugin(name: str) -> Recognizer:
     plugin: object = PLUGINS[name]
     with blaming_own_code():
         made = plugin if is_recognizer(plugin) else cast(Callable[[], Recognizer], plugin)()
-    found = made if isinstance(made, TorchRecognizer) else whole(made)
-    found.look()
-    return found
+    recognizer = made if isinstance(made, TorchRecognizer) else whole(made)
+    recognizer.look()
+    return recognizer
 
 
 def how_to_get(name: str) -> str:

@@ -60,9 +60,9 @@ def random_blocks(
     missing = int(np.count_nonzero(mask))
     control = np.zeros(mask.size, dtype=bool)
     # Every place comes once at most, so the loop ends for every area.
-    places = iter(rng.permutation(mask.size))
+    corners = iter(rng.permutation(mask.size))
     while missing > 0:
-        top, left = divmod(int(next(places)), width)
+        top, left = divmod(int(next(corners)), width)
         rows = (top + np.arange(side)) % height
         block = (rows[:, None] * width + (left + np.arange(side)) % width).ravel()
         new = block[~control[block]][:missing]
@@ -84,9 +84,9 @@ def blocks_within(
     height, width = free.shape
     side = max(1, round(BLOCK_SIDE * min(height, width)))
     chosen = np.zeros(free.shape, dtype=bool)
-    places = iter(rng.permutation(free.size))
+    corners = iter(rng.permutation(free.size))
     while (missing := count - np.count_nonzero(chosen)) > 0:
-        top, left = divmod(int(next(places)), width)
+        top, left = divmod(int(next(corners)), width)
         window = np.s_[top : top + side, left : left + side]
         new = np.flatnonzero(free[window] & ~chosen[window])[:missing]
         chosen[window].flat[new] = True
@@ -130,22 +130,22 @@ def run_sums(maps: Float[np.ndarray, "n h w"]) -> Float64[np.ndarray, "runs h w"
 
 
 def mean_of_others(
-    maps: Float[np.ndarray, "n h w"], one: int, sums: Float64[np.ndarray, "runs h w"]
+    maps: Float[np.ndarray, "n h w"], left_out: int, sums: Float64[np.ndarray, "runs h w"]
 ) -> Float64[np.ndarray, "h w"]:
-    """The mean of all maps but that in row `one`.
+    """The mean of all maps but that in row `left_out`.
 
     Nothing is subtracted: a rounding that depends on the map left out would order pixels at which
     all others are equal by that very map.
 
     Args:
         maps: At least two.
-        one: A row.
+        left_out: A row.
         sums: Their `run_sums`.
     """
     size = max(1, math.isqrt(len(maps)))
-    run = one // size
+    run = left_out // size
     near = np.arange(run * size, min(len(maps), (run + 1) * size))
     total = np.delete(sums, run, axis=0).sum(axis=0)
-    total += maps[near[near != one]].sum(axis=0, dtype=np.float64)
+    total += maps[near[near != left_out]].sum(axis=0, dtype=np.float64)
     mean: np.ndarray = total / (len(maps) - 1)
     return mean

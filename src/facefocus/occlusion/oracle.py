@@ -106,15 +106,15 @@ def search_masks(
     starts = _cut(person, blocks, counts)
     given = seeds if seeds is not None else np.zeros((len(counts), 0, *person.shape), bool)
     pools = _pools(blocks, counts, given)
-    found = [
+    improved = [
         _improved(person, start, own, pool, block=block, rounds=rounds, rng=rng)
         for start, own, pool in zip(starts, given, pools, strict=True)
     ]
     return Oracle(
-        masks=np.array([one.mask for one in found], bool).reshape(-1, *person.shape),
-        cosines=np.array([one.cosine for one in found]),
+        masks=np.array([best.mask for best in improved], bool).reshape(-1, *person.shape),
+        cosines=np.array([best.cosine for best in improved]),
         greedy=np.array([start.cosine for start in starts]),
-        seeds=np.array([one.seed for one in found]),
+        seeds=np.array([best.seed for best in improved]),
         clean=person.clean,
         embeddings=person.embeddings,
     )
@@ -197,7 +197,7 @@ def _grid(
         for top in range(0, shape[0], side)
         for left in range(0, shape[1], side)
     ]
-    return [blocks[place] for place in rng.permutation(len(blocks))]
+    return [blocks[index] for index in rng.permutation(len(blocks))]
 
 
 def _greedy_order(
@@ -225,7 +225,7 @@ def _greedy_order(
         racing = racing[racing != best]
     rest = order[~np.isin(order, taken)]
     rest = rest[np.argsort(-effects[rest], kind="stable")]
-    return [blocks[place] for place in (*taken, *rest)]
+    return [blocks[index] for index in (*taken, *rest)]
 
 
 def _with(hidden: np.ndarray, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -255,8 +255,8 @@ def _renew(
         if effects[waiting[tried]] <= best:
             return
         batch = waiting[tried : tried + min(BATCH, lookahead - tried)]
-        cosines = person.cosines(_with(hidden, [blocks[place] for place in batch]))
-        effects[batch] = (cosine - cosines) / [len(blocks[place]) for place in batch]
+        cosines = person.cosines(_with(hidden, [blocks[index] for index in batch]))
+        effects[batch] = (cosine - cosines) / [len(blocks[index]) for index in batch]
         best, tried = max(best, float(effects[batch].max())), tried + len(batch)
     if tried:
         # Only effects that were measured now may decide.
@@ -315,7 +315,7 @@ def _pools(
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
+class _Improved:
     """The best mask of one count, its mean mated cosine, and that of the best seed or NaN."""
 
     mask: Bool[np.ndarray, " pixels"]
@@ -332,7 +332,7 @@ def _improved(
     block: int,
     rounds: int,
     rng: np.random.Generator,
-) -> _Found:
+) -> _Improved:
     """The best of the greedy mask and the seeds, after `rounds` of swaps."""
     masks = [mask.ravel() for mask in seeds if mask.any()]
     cosines = person.cosines(masks)
@@ -343,7 +343,7 @@ def _improved(
     pool = pool | start.mask
     for _ in range(rounds):
         best = _swapped(person, best, pool, _near(person.shape, block, rng), rng)
-    return _Found(best.mask, best.cosine, seed)
+    return _Improved(best.mask, best.cosine, seed)
 
 
 def _near(
@@ -380,8 +380,8 @@ def _swapped(
     most = np.argsort(singles[len(drops) :], kind="stable")
     swaps = [
         (
-            np.concatenate([drops[place] for place in least[:number]]),
-            np.concatenate([adds[place] for place in most[:number]]),
+            np.concatenate([drops[index] for index in least[:number]]),
+            np.concatenate([adds[index] for index in most[:number]]),
         )
         for number in SWAPS
         if number <= min(len(drops), len(adds))
@@ -399,7 +399,7 @@ def _units(
 ) -> list[Int[np.ndarray, " size"]]:
     """Up to `UNITS` runs of `size` pixels each, drawn from all."""
     runs = [pixels[start : start + size] for start in range(0, len(pixels) - size + 1, size)]
-    return [runs[place] for place in rng.permutation(len(runs))[:UNITS]]
+    return [runs[index] for index in rng.permutation(len(runs))[:UNITS]]
 
 
 def _moved(
