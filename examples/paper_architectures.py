@@ -1,7 +1,7 @@
 """The paper's four architectures with seeded random weights: for trying things without weights.
 
 facefocus run experiments/quick.toml    # after: source = "examples/paper_architectures.py:ir18"
-facefocus check examples/paper_architectures.py:facenet
+facefocus models check examples/paper_architectures.py:facenet
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def test_verify_prints_a_figure_a_line_and_json_for_programs(folder: Path) -> No
         (["run", "none.toml"], "Cannot read the experiment 'none.toml'"),
         (["run", "small.toml", "--faces", "nowhere"], "A face set must be a folder. Got"),
         (["verify", "--faces", "painted", "--model", "mobilefacenet-ms1n"], "Did you mean"),
-        (["ls", "layers", "mobilefacenet"], "No recognizer is called 'mobilefacenet'"),
+        (["models", "layers", "mobilefacenet"], "No recognizer is called 'mobilefacenet'"),
         (["status", "painted"], "'painted' is no run folder"),
         (["report", "painted"], "has no results.parquet; run 'facefocus run' first"),
         (["prepare", "folder", "--source", "nowhere"], "nowhere"),
@@ -178,8 +178,8 @@ def test_a_mistake_shows_no_traceback(folder: Path) -> None:
 )
 @pytest.mark.parametrize(
     "call",
-    ["run none.toml", "plan none.toml", "study none.toml", "demo", "train none.toml",
-     "prepare lfw --source none", "prepare folder --source none"],
+    ["run none.toml", "run none.toml --dry-run", "demo", "synthetic train none.toml",
+     "synthetic make eyes", "prepare lfw --source none", "prepare folder --source none"],
 )  # fmt: skip
 def test_a_place_that_is_no_folder_is_one_line_before_anything_is_done(
     command: Command, call: str, out: str, reason: str
@@ -210,11 +210,23 @@ def test_a_loop_of_links_is_named_wherever_it_is_met(
 
 
 def test_what_can_be_named_is_listed(command: Command) -> None:
-    assert "mobilefacenet-ms1m" in command("ls", "models").out
-    assert "grad-cam++" in command("ls", "methods").out
-    assert command("ls", "fills").out.split() == ["black", "white", "mean", "random", "blur"]
-    assert "arcface" in command("ls", "objectives").out
-    layers = command("ls", "layers", "mobilefacenet-ms1m").out.splitlines()
+    assert "grad-cam++ (gradient)" in command("list", "methods").out.splitlines()
+    assert command("list", "fills").out.split() == ["black", "white", "mean", "random", "blur"]
+    assert "arcface" in command("list", "objectives").out
+    assert {"shifted", "other"} < set(command("list", "controls").out.split())
+    paint_faceset(Path("faces/painted"))
+    faces = dict(line.split(maxsplit=1) for line in command("list", "faces").out.splitlines())
+    assert faces["painted"] == "faces/painted"
+    assert faces["synthetic-eyes"] == "drawn when an experiment names it"
+    wrong = command("list", "fill")
+    assert wrong.code == 2 and wrong.err == (
+        "The 'KIND' must be one of methods, objectives, fills, controls, faces. Got 'fill'."
+        " Did you mean 'fills'?\n"
+    )
+
+
+def test_layers_are_listed_with_their_names(command: Command) -> None:
+    layers = command("models", "layers", "mobilefacenet-ms1m").out.splitlines()
     assert len(layers) == 51 + 4
     assert layers[48].split()[:2] == ["49", "head.conv"] and layers[48].endswith("N")
     assert layers[49].endswith("cannot localize")
@@ -374,34 +386,34 @@ def test_the_words_of_a_preprocessing_work_on_the_command_line(
     Path("bare.py").write_text(
         (folder / "one.py").read_text().replace("build.preprocessing =", "unused =")
     )
-    missing = command("ls", "layers", "bare.py:build")
+    missing = command("models", "layers", "bare.py:build")
     assert missing.code == 2
     line = 'build.preprocessing = {"size": [112, 112], "mean": 127.5, "std": 128}'
     assert f"by a line of 'bare.py', such as: {line}" in missing.err
     words = ["--preprocessing", "size = [32, 32], mean = 127.5, std = 127.5"]
-    for arguments in (["ls", "layers", "bare.py:build"], ["check", "bare.py:build"]):
+    for arguments in (["models", "layers", "bare.py:build"], ["models", "check", "bare.py:build"]):
         done = command(*arguments, *words)
         assert done.code == 0, done.err
-    wrong = command("check", "bare.py:build", "--preprocessing", "size 112")
+    wrong = command("models", "check", "bare.py:build", "--preprocessing", "size 112")
     assert wrong.code == 2 and "'--preprocessing' must be such as" in wrong.err
 
 
 def test_what_conforms_is_0_what_fails_is_1_and_mistakes_are_2(
     command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = command("check", f"{folder}/one.py:build")
+    good = command("models", "check", f"{folder}/one.py:build")
     assert good.code == 0 and good.out.splitlines()[-1] == "14 checks, 0 failed"
     assert "ok      deterministic  the same bits twice" in good.out.splitlines()
     text = (
         (folder / "one.py").read_text().replace('"own", 0', '"own", __import__("time").time_ns()')
     )
     Path("random.py").write_text(text)
-    broken = command("check", "random.py:build")
+    broken = command("models", "check", "random.py:build")
     assert broken.code == 1 and broken.out.splitlines()[-1] == "14 checks, 1 failed"
     assert [line.split()[0] for line in broken.out.splitlines()].count("FAILED") == 1
     assert "FAILED  made again" in broken.out
-    assert command("check", "--method", "layer-cam").code == 0
-    assert command("check", "--fill", "mean").code == 0
+    assert command("models", "check", "--method", "layer-cam").code == 0
+    assert command("models", "check", "--fill", "mean").code == 0
     for wrong, message in {
         "": "Name what to check: a recognizer, or one --method, --fill or --faces. Got nothing.",
         "x --fill mean": "Got x, mean.",
@@ -409,7 +421,7 @@ def test_what_conforms_is_0_what_fails_is_1_and_mistakes_are_2(
         "x.onnx": "needs its preprocessing: size, mean and std, and crop and channels where they"
         " matter, in 'x.toml'",
     }.items():
-        done = command("check", *wrong.split())
+        done = command("models", "check", *wrong.split())
         assert done.code == 2 and message in done.err
 
 
@@ -490,3 +502,76 @@ def test_a_folder_whose_name_is_not_utf8_is_prepared_and_printed(tmp_path: Path)
     done = facefocus("prepare", "folder", "--source", str(folder), "--align", "none", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
     assert open_faceset(tmp_path / "faces" / folder.name).title == r"caf\xe9"
+
+
+# Help and words -----------------------------------------------------------------------------------
+
+
+def test_the_help_names_every_command_in_its_panel(command: Command) -> None:
+    lines = [line.strip("│╭╰╮╯─ ") for line in command("--help").out.splitlines()]
+    panels = [
+        "Photographs", "Recognizers", "Experiments", "Reports", "Faces with a known answer",
+        "Maintenance",
+    ]  # fmt: skip
+    places = [lines.index(panel) for panel in panels]
+    assert places == sorted(places) and places[0] > lines.index("Options")
+    named = {line.split()[0] for line in lines[places[0] :] if line}
+    known = "fetch prepare models verify run status list pairs sanity report audit synthetic demo"
+    assert {*known.split(), "doctor", "store"} <= named
+
+
+def test_a_shell_can_complete_commands_and_words(folder: Path) -> None:
+    def completed(line: str) -> list[str]:
+        asked = {
+            "_FACEFOCUS_COMPLETE": "complete_bash",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(line.split(" ")) - 1),
+        }
+        code = "import sys; sys.argv[0] = 'facefocus'; from facefocus.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | asked
+        )
+        return done.stdout.split()
+
+    assert completed("facefocus st") == ["status", "store"]
+    assert completed("facefocus report run --what qu") == ["questions"]
+    assert completed("facefocus list f") == ["fills", "faces"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--what", "truths"], "The '--what' must be one of page, tables, leaderboard, questions,"),
+        (["--format", "html5"], "Did you mean 'html'?"),
+        (["--format", "latex"], "'--what page' takes no --format latex. Its formats: html, csv."),
+        (["--out", "page.html"], "'--what page' takes no --out (it lies in RUN/report)."),
+        (["--what", "questions", "--table", "2"], "takes no --table."),
+        (["--what", "tables", "--with-faces"], "takes no --with-faces."),
+        (["--table", "99"], "The 'table' must be 2 to 15"),
+        (["run", "--what", "truth"], "'--what truth' is of one run. Got 2."),
+    ],
+)
+def test_a_report_says_what_it_cannot_be(
+    command: Command, run: Path, arguments: list[str], message: str
+) -> None:
+    done = command("report", str(run), *arguments)
+    assert (done.code, done.out) == (2, "") and message in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_tables_are_printed_or_written(command: Command, run: Path) -> None:
+    printed = command("report", str(run), "--what", "leaderboard", "--format", "markdown").out
+    assert printed.startswith("**") and "layer-cam" in printed
+    call = ["report", str(run), "--what", "leaderboard", "--format", "markdown", "--out", "b.md"]
+    assert command(*call).out == "leaderboard b.md\n"
+    assert Path("b.md").read_text(encoding="utf-8") == printed
+    assert command("report", str(run), "--format", "csv").out.startswith("experiment,faces,")
+
+
+def test_what_is_of_studies_or_experiments_alone_is_named(command: Command, folder: Path) -> None:
+    Path("study.toml").write_text('name = "s"\nstages = ["a.toml"]\n')
+    done = command("run", "study.toml", "--dry-run", "--memory", "1GiB")
+    assert done.err == "'study.toml' is a study. Leave out --memory, --dry-run.\n"
+    done = command("run", f"{folder}/small.toml", "--model", "a", "--faces", "a", "--faces", "b")
+    assert done.code == 2
+    assert done.err.endswith("small.toml' is an experiment. Leave out --model, several --faces.\n")

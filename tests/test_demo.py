@@ -159,7 +159,7 @@ def test_synthetic_faces_are_made_once_and_others_are_not(
             open_or_make_faceset(name, Path("faces"))
 
 
-def test_synthetic_faces_are_prepared_by_command(
+def test_synthetic_faces_are_made_by_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def facefocus(*words: str) -> int:
@@ -170,15 +170,15 @@ def test_synthetic_faces_are_prepared_by_command(
 
     monkeypatch.chdir(tmp_path)
     asked = ("--identities", "2", "--photos", "2", "--seed", "3")
-    assert facefocus("prepare", "synthetic", "--world", "brows", *asked) == 0
+    assert facefocus("synthetic", "make", "brows", *asked) == 0
     assert capsys.readouterr().out.splitlines() == [
         "4 photos of 2 people; planted: brows",
         "faces faces/synthetic-brows",
     ]
     assert set(read_truth(tmp_path / "faces" / "synthetic-brows")) == {"brows"}
-    assert facefocus("prepare", "synthetic", "--world", "chin") == 2
+    assert facefocus("synthetic", "make", "chin") == 2
     assert "must be one of all, eyes" in capsys.readouterr().err
-    assert facefocus("truth", str(tmp_path)) == 2
+    assert facefocus("report", str(tmp_path), "--what", "truth") == 2
     assert "has no results.parquet" in capsys.readouterr().err
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from facefocus.benchmark import doctor
-from facefocus.benchmark.doctor import examine, report_lines
+from facefocus.benchmark.doctor import examine
+from facefocus.cli.store_commands import doctor_lines
 from facefocus.core.errors import UserError
 from facefocus.models import backends
 from tests.small import tiny_recognizer
@@ -37,7 +38,7 @@ def test_every_backend_is_measured_and_compared() -> None:
         assert cosine is not None and least <= cosine <= 1.000001
         assert speed is not None and speed > 0
     assert found.chosen == "openvino"
-    lines = list(report_lines(found))
+    lines = list(doctor_lines(found))
     assert lines[2].startswith("torch ") and lines[2].endswith("the reference")
     assert "least cosine" in lines[3] and "(at least 0.9999): accepted" in lines[3]
     assert "needs a GPU" in lines[5]
@@ -66,7 +67,7 @@ def test_a_backend_that_disagrees_is_refused_with_the_figure(
 
 def test_without_a_recognizer_it_says_what_is_present(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "find_spec", lambda _: None)
-    lines = list(report_lines(examine()))
+    lines = list(doctor_lines(examine()))
     assert lines[1:] == [
         "torch          present",
         "openvino       needs: pip install openvino",

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from facefocus.cli.model_commands import card_lines
 from facefocus.evaluation.verification import pair_scores, sample_pairs, tmr_at_fmr
 from facefocus.faces.sources.synthetic import WORLDS, render_many
 from facefocus.models import zoo
-from facefocus.models.catalog import card_lines
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.user_code import sha256
 from facefocus.planted.reliance import CHANCE, KEPT

@@ -18,12 +18,13 @@ from torch import Tensor
 from facefocus.benchmark import cost as estimate_module
 from facefocus.benchmark import execute as run_module
 from facefocus.benchmark import session as session_module
-from facefocus.benchmark.cost import Passes, estimate, estimate_lines
+from facefocus.benchmark.cost import Passes, estimate
 from facefocus.benchmark.execute import execute
 from facefocus.benchmark.experiment import parse_experiment
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.benchmark.tasks import stage_of
 from facefocus.cli import main
+from facefocus.cli.run_commands import cost_lines
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.zoo import load as zoo_load
 from tests.small import PHOTOS, paint_faceset, tiny_recognizer
@@ -181,7 +182,7 @@ def test_disk_is_what_a_run_writes(painted: Path, tmp_path: Path) -> None:
 
 def test_a_plan_writes_nothing_and_counts_only_what_is_left(painted: Path, tmp_path: Path) -> None:
     session = opened(painted, tmp_path, saliency=SALIENCY[4])
-    lines = list(estimate_lines({"": session}, tmp_path))
+    lines = list(cost_lines(estimate(session), tmp_path))
     assert not (tmp_path / "store").exists()
     assert lines[0].split() == [
         *("stage", "recognizer", "forward", "backward", "one", "by", "one", "saved", "time"),
@@ -189,7 +190,7 @@ def test_a_plan_writes_nothing_and_counts_only_what_is_left(painted: Path, tmp_p
     assert lines[-1].startswith("disk about 0.1 MB in ")
     execute(session)
     again = opened(painted, tmp_path, saliency=SALIENCY[4])
-    assert list(estimate_lines({"": again}, tmp_path)) == [f"Nothing is left to do in {tmp_path}."]
+    assert list(cost_lines(estimate(again), tmp_path)) == [f"Nothing is left to do in {tmp_path}."]
 
 
 def test_time_is_measured_for_what_is_needed(
@@ -252,7 +253,7 @@ def command(
     return int(ended.value.code or 0), said.out, said.err
 
 
-def test_plan_dry_run_and_a_run_within_a_budget(
+def test_a_dry_run_and_a_run_within_a_budget(
     painted: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -265,13 +266,11 @@ def test_plan_dry_run_and_a_run_within_a_budget(
     given = [str(file), "--faces", str(painted), "--backend", "torch"]
     out = tmp_path / "run"
 
-    code, planned, _ = command(monkeypatch, capsys, "plan", *given, "--out", str(out))
-    dry, same, _ = command(monkeypatch, capsys, "run", *given, "--out", str(out), "--dry-run")
-    assert code == dry == 0 and not out.exists()
-    for lines in (planned.splitlines(), same.splitlines()):
-        # 2 layers of each pair, forward and backward; here each pair backward once.
-        (maps,) = [line.split() for line in lines if line.startswith("maps")]
-        assert maps[3:5] == [f"{PAIRS:,}", f"{4 * PAIRS:,}"]
+    code, planned, _ = command(monkeypatch, capsys, "run", *given, "--out", str(out), "--dry-run")
+    assert code == 0 and not out.exists()
+    # 2 layers of each pair, forward and backward; here each pair backward once.
+    (maps,) = [line.split() for line in planned.splitlines() if line.startswith("maps")]
+    assert maps[3:5] == [f"{PAIRS:,}", f"{4 * PAIRS:,}"]
 
     tables = []
     for name, more in (("plain", []), ("tight", ["--memory", "200KB"])):

@@ -16,7 +16,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from facefocus.models.catalog import layer_lines
+from facefocus.cli.model_commands import layer_lines
 from facefocus.models.zoo import load
 from facefocus.testing import check_recognizer
 from tests.small import PHOTOS, paint_faceset
@@ -84,11 +84,11 @@ def test_a_package_brings_a_method_a_fill_and_a_recognizer(folder: Path) -> None
     paint_faceset(folder / "painted")
     (folder / "extended.toml").write_text(EXPERIMENT)
     commands = [
-        "ls methods",
-        "ls fills",
-        "check --method product-cam",
-        "check --fill shuffle",
-        "check thumbnail",
+        "list methods",
+        "list fills",
+        "models check --method product-cam",
+        "models check --fill shuffle",
+        "models check thumbnail",
         "run extended.toml --faces painted --out run",
     ]
     done = installed(folder, COMMANDS.format(commands=commands))

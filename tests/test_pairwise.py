@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from facefocus.benchmark import pairs as pairwise
 from facefocus.benchmark import verify
-from facefocus.benchmark.pairs import as_json, pair_level, report_lines
+from facefocus.benchmark.pairs import pair_level
+from facefocus.cli.check_commands import curves_json, pairs_lines
 from facefocus.core.errors import UserError
 from facefocus.faces.faceset import IndexRow, PairList, write_faceset
 from facefocus.models.preprocessing import Preprocessing
@@ -164,7 +165,7 @@ def test_a_preset_is_its_method_at_its_own_layer(
 
 def test_lines_and_json(faces: Path) -> None:
     table = level(faces, "layer-cam")
-    lines = list(report_lines(table))
+    lines = list(pairs_lines(table))
     assert lines[0] == "pairs 40 (20 mated)"
     assert lines[1] == f"threshold {table['threshold'][0]:.4f} (eer)"
     assert lines[2] == (
@@ -172,7 +173,7 @@ def test_lines_and_json(faces: Path) -> None:
         " degenerate 20 ill-conditioned 0"
     )
     assert lines[3].startswith("random deletion 0.") and len(lines) == 4
-    curves = json.loads(json.dumps(as_json(table)))
+    curves = json.loads(json.dumps(curves_json(table)))
     assert [(one["method"], one["mode"]) for one in curves] == [
         ("layer-cam", "deletion"),
         ("layer-cam", "insertion"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from facefocus.cli.synthetic_commands import planted_lines
 from facefocus.core.errors import UserError
 from facefocus.faces.sources.synthetic import decoys, render, render_many
 from facefocus.faces.sources.synthetic import planted as parts_of
@@ -119,7 +120,7 @@ def test_a_world_without_one_part_is_refused() -> None:
 
 def test_lines_and_record_say_the_same() -> None:
     found = judged(faces(100.0, 1), faces(0.05, 2))
-    lines = list(planted.report_lines(found))
+    lines = list(planted_lines(found))
     record = planted.planted_record(found)
     assert lines[-1].startswith("passed")
     assert record["passed"] is True

@@ -130,7 +130,7 @@ def test_no_file_of_a_run_names_the_user_or_the_folder_of_the_faces(
     if place == "home":
         monkeypatch.setattr(figures, "save", one_of_each_kind(figures.save))
         facefocus(monkeypatch, "report", run, "--with-faces")
-        facefocus(monkeypatch, "results", run, "--out", run / "results.md")
+        facefocus(monkeypatch, "report", run, "--what", "questions", "--out", run / "results.md")
     assert_private(run, faces)
     # It still opens: with the faces, and the recognizer's key.
     capsys.readouterr()
@@ -158,7 +158,7 @@ def test_no_file_of_a_study_does(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     text = text.replace('set = "', 'set = ["nowhere", "').replace('painted"', 'painted"]')
     (home / "stage.toml").write_text(text.replace('source = "', 'source = ["absent", "', 1)
                                      .replace('build"', 'build"]', 1))  # fmt: skip
-    facefocus(monkeypatch, "study", "stage.toml")
+    facefocus(monkeypatch, "run", "stage.toml")
     assert "nowhere" in (home / "runs" / "small" / "study.json").read_text()
     assert_private(home / "runs", faces)
 

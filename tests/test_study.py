@@ -222,17 +222,19 @@ def test_tables_audit_and_results_from_the_command_line(
     def call(*arguments: str) -> tuple[int, str, str]:
         return command(*arguments, patch=monkeypatch, capsys=capsys)
 
-    code, out, _ = call("tables", str(done), "--table", "14", "--format", "csv")
+    code, out, _ = call("report", str(done), "--table", "14", "--format", "csv")
     assert code == 0 and "one.py:build" in out and ",0.051," in out
     code, out, _ = call("audit", str(done))
     assert code == 0 and "whole faces hidden in fact" in out and "inclusive" in out
-    code, out, _ = call("results", str(done), "--out", str(tmp_path / "results.md"))
+    code, out, _ = call(
+        "report", str(done), "--what", "questions", "--out", str(tmp_path / "results.md")
+    )
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert code == 0 and all(f"## RQ{number}." in text for number in range(1, 5))
     assert "## What these runs cannot show" in text and "IR100" in text
     code, out, err = call("audit", "--matrix", str(tmp_path / "results.md"))
     assert code == 2 and err.count("\n") == 1 and "Traceback" not in err
-    code, out, err = call("tables", str(done), "--table", "1")
+    code, out, err = call("report", str(done), "--table", "1")
     assert (code, out) == (2, "") and err.startswith("The 'table' must be 2 to 15")
 
 
@@ -361,5 +363,5 @@ def test_what_too_few_people_do_not_allow_is_left_out_and_named(
 
 
 def test_a_stage_is_no_experiment_and_says_what_to_do() -> None:
-    with pytest.raises(UserError, match="Run it with: facefocus study FILE"):
+    with pytest.raises(UserError, match="Run it with: facefocus run FILE"):
         load_experiment(EXPERIMENTS / "rq1.toml")

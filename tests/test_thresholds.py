@@ -19,7 +19,9 @@ from facefocus.benchmark import verify as verify_module
 from facefocus.benchmark.experiment import load_variants, parse_experiment
 from facefocus.benchmark.run import open_run, run_experiment, run_status
 from facefocus.benchmark.session import Session, SessionSpec
-from facefocus.benchmark.verify import report_lines, verify_recognizer
+from facefocus.benchmark.verify import verify_recognizer
+from facefocus.cli.check_commands import pairs_lines
+from facefocus.cli.model_commands import verify_lines
 from facefocus.core.errors import UserError
 from facefocus.faces.faceset import IndexRow, PairList, open_faceset, write_faceset
 from facefocus.models.recognizer import Recognizer
@@ -113,7 +115,7 @@ def test_verify_says_what_to_do_without_non_mated_pairs(one: Path, only_mated: P
         report = verified.report
         assert (report.threshold, report.rule, report.eer, report.fmr) == (0.3, "0.3", None, None)
         assert report.tmr is not None
-        lines = list(report_lines(verified))
+        lines = list(verify_lines(verified))
         assert lines[:2] == ["threshold 0.3000 (0.3)", f"tmr {report.tmr:.4f}"]
         assert lines[2] == "tmr_at_fmr=1e-2 too few non-mated pairs"
 
@@ -142,7 +144,7 @@ def test_verify_warns_of_few_mated_pairs_and_of_recognizers_of_no_use(
     # 18 painted people have 70 mated pairs.
     assert re.search("'zero' tells nobody apart", caplog.messages[0])
     assert re.search(r"Only 70 mated pairs: under 100.* up to 4 % may be", caplog.messages[1])
-    lines = list(report_lines(verified))
+    lines = list(verify_lines(verified))
     assert lines[0] == "accuracy 0.5000 +- 0.0000 (0.5000 for refusing everybody)"
     caplog.clear()
     with caplog.at_level(logging.WARNING):
@@ -156,7 +158,7 @@ def test_pairs_take_a_threshold_too(one: Path) -> None:
     table = pairwise.pair_level(one, "a", ["random"], pairs=4, rule="-1", backend="torch")
     # Every pair is mated, and accepted whatever is hidden.
     assert table["accuracy"].unique().to_list() == [1.0]
-    assert list(pairwise.report_lines(table))[1] == "threshold -1.0000 (-1.0)"
+    assert list(pairs_lines(table))[1] == "threshold -1.0000 (-1.0)"
 
 
 # Runs --------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Checks that a recognizer, method or fill keeps what the program relies on.
 
 For whoever writes one: call `check_recognizer`, `check_method` or `check_fill` in your own tests,
-or run ``facefocus check``. Every check looks at results, so it can fail for any reason; what a
-plug-in raises is a finding like any other.
+or run ``facefocus models check``. Every check looks at results, so it can fail for any reason;
+what a plug-in raises is a finding like any other.
 """
 
 from __future__ import annotations
@@ -818,12 +818,3 @@ def check_named(
         return check_fill(fill)
     name = named[0]
     return check_recognizer(load(name, preprocessing), again=lambda: load(name, preprocessing))
-
-
-def check_lines(results: Sequence[CheckResult]) -> Iterator[str]:
-    """One line a check, and one on all of them."""
-    wide = max(len(result.name) for result in results)
-    for result in results:
-        yield f"{'ok' if result.passed else 'FAILED':<6}  {result.name:<{wide}}  {result.detail}"
-    failed = sum(not result.passed for result in results)
-    yield f"{len(results)} checks, {failed} failed"

@@ -72,7 +72,7 @@ def test_a_card_is_read_as_the_recipe_it_came_from(tmp_path: Path) -> None:
     recipe = parse_recipe(VALID)
     record = {
         **recipe.model_dump(exclude_none=True),
-        "result": {"command": 'facefocus train "x"', "loss_by_epoch": [1.5, 0.25]},
+        "result": {"command": 'facefocus synthetic train "x"', "loss_by_epoch": [1.5, 0.25]},
         "validation": {"eer": 0.125, "people": 6},
         "planted": {"passed": True},
     }

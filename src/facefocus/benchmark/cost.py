@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from scipy.stats import entropy
 from facefocus.benchmark.execute import left_of
 from facefocus.benchmark.session import Session
 from facefocus.benchmark.tasks import (
-    STAGES,
     Block,
     EmbedTask,
     MapOutput,
@@ -89,6 +87,15 @@ class Estimate:
     passes: Mapping[tuple[str, str], Passes]
     seconds: Mapping[tuple[str, str], float]
     disk: int
+
+    def __add__(self, other: Estimate) -> Estimate:
+        """Of both runs together."""
+        keys = dict.fromkeys([*self.passes, *other.passes])
+        return Estimate(
+            {k: self.passes.get(k, Passes()) + other.passes.get(k, Passes()) for k in keys},
+            {k: self.seconds.get(k, 0.0) + other.seconds.get(k, 0.0) for k in keys},
+            self.disk + other.disk,
+        )
 
 
 def estimate(session: Session) -> Estimate:
@@ -297,62 +304,3 @@ def _mask_bytes(budget: float, pixels: int) -> int:
     """Size of a stored mask: what scattered pixels take; coherent ones take half of it."""
     information = float(entropy([budget, 1 - budget], base=2))
     return round(pixels / 8 * min(1.0, 1.4 * information))
-
-
-# Lines --------------------------------------------------------------------------------------------
-
-
-def estimate_lines(
-    sessions: Mapping[str, Session], folder: Path, workers: int = 1
-) -> Iterator[str]:
-    """What is left of a run with all its variants, as a table and a few lines.
-
-    Args:
-        sessions: The session of each variant.
-        folder: The run folder.
-        workers: Processes that will share the work.
-    """
-    parts = [estimate(session) for session in sessions.values()]
-    passes: dict[tuple[str, str], Passes] = {}
-    seconds: dict[tuple[str, str], float] = {}
-    for part in parts:
-        for place, found in part.passes.items():
-            passes[place] = passes.get(place, Passes()) + found
-            seconds[place] = seconds.get(place, 0.0) + part.seconds[place]
-    if not passes:
-        yield f"Nothing is left to do in {folder}."
-        return
-    ordered = sorted(passes, key=lambda place: list(STAGES).index(place[0]))
-    rows = [[*place, *_cells(passes[place]), _time(seconds[place])] for place in ordered]
-    whole = sum(passes.values(), Passes())
-    rows.append(["all", "", *_cells(whole), _time(sum(seconds.values()))])
-    head = ["stage", "recognizer", "forward", "backward", "one by one", "saved", "time"]
-    yield from _aligned([head, *rows])
-    if not whole.exact:
-        yield "At most: equal masks are embedded once, and are only known when they are made."
-    shared = f" of one process; {workers} share it" if workers > 1 else ""
-    yield f"time about {_time(sum(seconds.values()))}{shared}, by a measurement of moments ago"
-    yield f"disk about {sum(part.disk for part in parts) / 1e6:,.1f} MB in {folder}"
-
-
-def _cells(passes: Passes) -> list[str]:
-    forward = f"{passes.inference + passes.forward:,}"
-    saved = f"{passes.alone / passes.all:.1f}x" if passes.all else "-"
-    return [forward, f"{passes.backward:,}", f"{passes.alone:,}", saved]
-
-
-def _time(seconds: float) -> str:
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns of equal width, the first two to the left."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 
 import numpy as np
-import torch
 
 from facefocus.core.errors import UserError
-from facefocus.core.provenance import environment
 from facefocus.faces.sources.synthetic import render_many
 from facefocus.models.backends import (
-    AGREEMENT,
     BACKENDS,
     PREFERRED,
     Checked,
     absent,
     accelerate,
-    precision_of_backend,
 )
-from facefocus.models.memory import free_memory
 from facefocus.models.recognizer import CHUNK, TorchRecognizer
 from facefocus.models.zoo import load
 
@@ -108,40 +101,3 @@ def _finding(
     speed = done / (time.perf_counter() - start)
     checked = recognizer.forward
     return Finding(backend, None, speed, checked.cosine if isinstance(checked, Checked) else None)
-
-
-def report_lines(found: Examination) -> Iterator[str]:
-    """The machine, a line for each backend, and which of them runs by default."""
-    machine = environment()
-    yield (
-        f"{machine['processor']}, {os.cpu_count()} cores, {torch.get_num_threads()} threads,"
-        f" {free_memory() / 2**30:.1f} GiB free; torch {torch.__version__}"
-    )
-    if found.model is not None:
-        yield f"{found.model}, batches as in a run, 16 drawn faces compared with torch:"
-    for one in found.findings:
-        yield f"{one.backend:<14} {_verdict(one)}"
-    yield f"used by default (auto): {found.chosen}" + _hint(found)
-
-
-def _verdict(found: Finding) -> str:
-    if found.problem is not None:
-        return found.problem
-    name = "OpenVINO " + version("openvino") if found.backend.startswith("openvino") else "present"
-    if found.speed is None:
-        return name
-    speed = f"{found.speed:8.1f} images/s"
-    if found.cosine is None:
-        return f"{speed}   the reference"
-    least = AGREEMENT[precision_of_backend(found.backend)]
-    return f"{speed}   least cosine {found.cosine:.6f} (at least {least}): accepted"
-
-
-def _hint(found: Examination) -> str:
-    """What would be faster than the default, if anything was measured and is."""
-    speeds = {one.backend: one.speed for one in found.findings if one.speed is not None}
-    best = max(speeds, key=lambda name: speeds[name], default=found.chosen)
-    if best in (found.chosen,) or found.chosen not in speeds:
-        return "" if found.model else "; measure with --model NAME"
-    factor = speeds[best] / speeds[found.chosen]
-    return f"; --backend {best} is {factor:.1f} times as fast"

@@ -167,7 +167,7 @@ class Saliency(Section):
         evidence: What raises the objective, or what lowers it.
         normalize: Whether l1 and l2 compare normalized embeddings.
         arcface_scale: The s of arcface.
-        options: The methods' own options, e.g. ``{ steps = 25 }``; see `facefocus ls methods`.
+        options: The methods' own options, e.g. ``{ steps = 25 }``; see `facefocus list methods`.
         sources: Make one map on these recognizers together, instead of one on each source.
         max_pairs: At most this many ordered pairs of a person, seeded; all by default.
         draws: How many draws of a random baseline are averaged.
@@ -394,7 +394,7 @@ def parse_experiment(data: Mapping[str, Any]) -> Experiment:
         UserError: A field is wrong; one line per field.
     """
     if "stages" in data or "study" in data:
-        raise UserError("This is a study or a stage of one. Run it with: facefocus study FILE.")
+        raise UserError("This is a study or a stage of one. Run it with: facefocus run FILE.")
     return parse(Experiment, data, "experiment")
 
 

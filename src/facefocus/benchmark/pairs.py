@@ -6,10 +6,9 @@ second, mated or not, and `evaluation.pairwise` hides and shows that image's pix
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,7 +20,6 @@ from facefocus.core.errors import UserError
 from facefocus.core.files import any_path
 from facefocus.core.progress import Progress, silent
 from facefocus.core.seeds import generator
-from facefocus.core.text import number
 from facefocus.evaluation.insertion_deletion import PairCurves, pair_curves
 from facefocus.evaluation.verification import sample_pairs
 from facefocus.faces.faceset import FaceSet, Pairs, open_faceset, read_pairs
@@ -195,28 +193,6 @@ def _tried(
         steps=STEPS,
     )
     return made, curves
-
-
-def report_lines(table: pl.DataFrame) -> Iterator[str]:
-    """One plain line a method: areas under its curves, and the audit."""
-    first = table.row(0, named=True)
-    yield f"pairs {first['pairs']} ({first['mated']} mated)"
-    yield f"threshold {number(first['threshold'], 4)} ({first['threshold_rule']})"
-    for (method, layer), rows in table.group_by(["method", "layer"], maintain_order=True):
-        area = dict(rows.select("mode", "area").unique().iter_rows())
-        name = f"{method} {layer}" if layer else f"{method}"
-        yield (
-            f"{name} deletion {number(area['deletion'], 4)} (lower is better)"
-            f" insertion {number(area['insertion'], 4)} (higher is better)"
-            f" degenerate {rows['degenerate'][0]} ill-conditioned {rows['ill_conditioned'][0]}"
-        )
-
-
-def as_json(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """One plain object for each curve, its points in two lists."""
-    keys = [name for name in table.columns if name not in ("share", "accuracy")]
-    curves = table.group_by(keys, maintain_order=True).agg("share", "accuracy")
-    return curves.to_dicts()
 
 
 # What is asked for --------------------------------------------------------------------------------

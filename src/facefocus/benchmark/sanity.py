@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from facefocus.core.errors import UserError
 from facefocus.core.files import any_path
 from facefocus.core.progress import Progress, silent
-from facefocus.core.text import number
 from facefocus.evaluation.randomization import SHARES, Randomization, randomization_test
 from facefocus.faces.faceset import open_faceset, select_identities
 from facefocus.models.recognizer import TorchRecognizer
@@ -67,15 +66,3 @@ def randomized_maps(
         seed=seed,
         progress=progress,
     )
-
-
-def report_lines(results: Sequence[Randomization]) -> Iterator[str]:
-    """One line a method, layer and depth: near 0 is sane, near 1 ignores what was learned."""
-    for one in results:
-        alike = one.correlations
-        left_out = f", {alike.degenerate} without a map" if alike.degenerate else ""
-        mean = "none" if alike.mean is None else number(alike.mean, signed=True)
-        yield (
-            f"{one.config.method} {one.config.layer} {one.share:.0%} of the layers shuffled:"
-            f" rank correlation {mean}{left_out}"
-        )

@@ -17,7 +17,7 @@ from facefocus.core.files import any_path
 from facefocus.core.locations import store_dir
 from facefocus.core.progress import Progress, silent
 from facefocus.core.store import Store
-from facefocus.core.text import number, percent
+from facefocus.core.text import percent
 from facefocus.evaluation.verification import (
     VerificationReport,
     check_rule,
@@ -138,28 +138,3 @@ def _warnings(model: str, report: VerificationReport) -> Iterator[str]:
             f"Only {report.mated} mated pairs: under {FEW_MATED}, every rate is rough. If none of"
             f" them is missed, up to {percent(bound, 0)} may be."
         )
-
-
-def report_lines(verified: Verified) -> Iterator[str]:
-    """One plain line a figure, accuracy first."""
-    report = verified.report
-    if report.folds is not None:
-        yield (
-            f"accuracy {number(report.folds.mean, 4)} +- {number(report.folds.standard_error, 4)}"
-            " (0.5000 for refusing everybody)"
-        )
-        yield f"accuracy_threshold {number(float(np.mean(report.folds.thresholds)), 4)}"
-    if report.eer is not None:
-        yield f"eer {number(report.eer, 4)}"
-    yield f"threshold {number(report.threshold, 4)} ({report.rule})"
-    for name, rate in (("tmr", report.tmr), ("fmr", report.fmr)):
-        if rate is not None:
-            yield f"{name} {number(rate, 4)}"
-    for name, value in (("1e-2", report.tmr_at_fmr_1e2), ("1e-3", report.tmr_at_fmr_1e3)):
-        shown = "too few non-mated pairs" if value is None else number(value, 4)
-        yield f"tmr_at_fmr={name} {shown}"
-    source = "listed" if verified.listed else "sampled"
-    yield (
-        f"pairs {report.mated + report.non_mated} ({report.mated} mated,"
-        f" {report.non_mated} non-mated, {source}; {verified.missing} missing)"
-    )

@@ -26,14 +26,14 @@ app = typer.Typer(
     help="Which regions of a face make a recognizer know this person - proven by hiding them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
+# In the order of the panels in the program's help.
 for group in (
     prepare_commands,
     model_commands,
     run_commands,
-    report_commands,
     check_commands,
+    report_commands,
     synthetic_commands,
     store_commands,
 ):

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from facefocus.cli.options import Align, Crop, Detector, Judge, Out, PairsFile, Sheet, Source
-from facefocus.cli.printing import agreed, long_job, show, show_lines
+from facefocus.cli.options import PHOTOGRAPHS, Out
+from facefocus.cli.printing import agreed, columns, long_job, show, show_lines
 
 if TYPE_CHECKING:
     from facefocus.faces.sources import FaceSource
     from facefocus.models.recognizer import Recognizer
 
-#: The commands of this file, for the program's own list.
 commands = typer.Typer()
 
 
@@ -42,27 +42,33 @@ class FaceSources(TyperGroup):
         return typer.main.get_command(single)
 
 
-prepare_app = typer.Typer(
-    cls=FaceSources, help="Align photographs into a face set.", no_args_is_help=True
+commands.add_typer(
+    typer.Typer(cls=FaceSources, no_args_is_help=True),
+    name="prepare",
+    rich_help_panel=PHOTOGRAPHS,
+    help="Align photographs: takes an archive or a folder, writes a face set to faces/NAME.",
 )
-commands.add_typer(prepare_app, name="prepare")
 
 
-@commands.command()
+@commands.command(rich_help_panel=PHOTOGRAPHS)
 def fetch(
     names: Annotated[
-        list[str] | None, typer.Argument(help="yunet, lfw or a recognizer; what there is if none.")
+        list[str] | None, typer.Argument(help="yunet, lfw, or recognizers. None: list them.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Accept the terms.")] = False,
     url: Annotated[
-        str | None, typer.Option(help="A mirror: the file, or a folder with a slash at its end.")
+        str | None, typer.Option(help="A mirror: a file, or a folder with a slash at its end.")
     ] = None,
 ) -> None:
-    """Download the face detector, photographs and recognizers; 1 if one of them is not here."""
+    """Download the face detector, photographs and recognizers.
+
+    Shows licenses and terms, and asks. Writes the files to the user's cache, each checked by its
+    hash. Exit code 1: one of them is not here.
+    """
     from facefocus.models import fetch as fetching
 
     if not names:
-        show_lines(fetching.table_lines())
+        show_lines(fetch_lines())
         return
     # The bars begin with the first byte, so that they do not draw over the question.
     with ExitStack() as stack:
@@ -79,12 +85,43 @@ def fetch(
         show("\n".join(result.lines), error=not result.here)
     if not all(result.here for result in results):
         raise typer.Exit(1)
-    show(f"Next: {fetching.next_step(names)}")
+    show(f"Next: {next_step(names)}")
 
 
 def _accepted(terms: Iterable[str], yes: bool) -> bool:
     show_lines(terms)
     return yes or agreed("Accept these terms and fetch?")
+
+
+def fetch_lines() -> Iterator[str]:
+    """What can be fetched, one line each, and whether it is here."""
+    from facefocus.models.fetch import items
+
+    yield from columns(
+        (name, "here" if item.find() else "-   ", item.title) for name, item in items().items()
+    )
+    yield "Next: facefocus fetch NAME... More recognizers: facefocus models list"
+
+
+def next_step(names: Sequence[str]) -> str:
+    """The command to go on with after `names` were fetched, which will work."""
+    from facefocus.core.locations import search_dirs
+    from facefocus.models import zoo
+    from facefocus.models.fetch import find_item
+
+    for name in ("yunet", "lfw"):
+        if find_item(name).find() is None:
+            return f"facefocus fetch {name}"
+    folders = [root / "faces" / "lfw" for root in (Path(), *search_dirs())]
+    prepared = next((root for root in folders if (root / "manifest.json").is_file()), None)
+    if prepared is None:
+        return "facefocus prepare lfw"
+    models = [item.name for item in map(find_item, names) if item.name in zoo.entries()]
+    here = [name for name in models if zoo.describe(name).present()]
+    if not here:
+        return "facefocus fetch"
+    needs = zoo.describe(here[0]).needs()
+    return needs or f"facefocus verify --faces {prepared} --model {here[0]}"
 
 
 def _judge(model: str | None) -> Recognizer | None:
@@ -93,6 +130,28 @@ def _judge(model: str | None) -> Recognizer | None:
     from facefocus.models.zoo import load
 
     return load(model)
+
+
+Source = Annotated[
+    Path | None,
+    typer.Option(help="Archive or folder of the photographs; lfw finds what 'fetch lfw' got."),
+]
+Align = Annotated[
+    str, typer.Option(help="'yunet', or 'none' for aligned crops; 'auto' looks at the archive.")
+]
+Crop = Annotated[str, typer.Option(help="'arcface112', or 'facenet160' for FaceNet.")]
+PairsFile = Annotated[Path | None, typer.Option(help="A list of verification pairs, in any form.")]
+Detector = Annotated[Path | None, typer.Option(help="The YuNet model file.")]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="A recognizer that chooses the person's face where a photo has several."
+    ),
+]
+Sheet = Annotated[
+    Path | None,
+    typer.Option(help="A PNG to draw photos and chosen faces in, those to check first."),
+]
 
 
 def _prepare_command(kind: FaceSource) -> Callable[..., None]:
@@ -107,7 +166,7 @@ def _prepare_command(kind: FaceSource) -> Callable[..., None]:
         sheet: Sheet = None,
         keep_duplicates: Annotated[
             bool,
-            typer.Option("--keep-duplicates", help="Count a photo under several names each time."),
+            typer.Option("--keep-duplicates", help="Keep a photo under each of its names."),
         ] = False,
     ) -> None:
         with long_job() as progress:

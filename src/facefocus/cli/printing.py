@@ -1,11 +1,11 @@
-"""What every command prints with: text, questions, notices, and the frame of a long job."""
+"""What every command prints with: text, columns, questions, notices, progress."""
 
 from __future__ import annotations
 
 import logging
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -17,7 +17,7 @@ from facefocus.core.text import visible
 
 
 def show(text: object, *, end: str = "\n", error: bool = False) -> None:
-    """Print a text; names in it, which come from anywhere, must not command the terminal."""
+    """Print a text; control characters of names in it, which come from anywhere, are escaped."""
     print(visible(str(text), lines=True), end=end, file=sys.stderr if error else sys.stdout)
 
 
@@ -26,12 +26,23 @@ def show_lines(lines: Iterable[str]) -> None:
     show("\n".join(lines))
 
 
+def columns(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> Iterator[str]:
+    """Rows of cells as lines with columns of equal width; those in `right` are flush right."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join(cells).rstrip()
+
+
 def agreed(question: str) -> bool:
-    """Ask; the end of the input is a no."""
+    """Whether the user answers a question with yes; the end of the input is a no."""
     try:
         return typer.confirm(question)
     except typer.Abort:
-        # Nobody there to ask is no consent.
         return False
 
 

@@ -1,4 +1,4 @@
-"""``facefocus report``, ``tables``, ``results`` and ``truth``: what runs found."""
+"""``facefocus report``: what runs found, as a page, tables or a document."""
 
 from __future__ import annotations
 
@@ -8,21 +8,96 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from facefocus.cli.options import Run
+from facefocus.cli.options import REPORTS, Runs, one_of
 from facefocus.cli.printing import show
+from facefocus.core.errors import UserError
 
-#: The commands of this file, for the program's own list.
 commands = typer.Typer()
 
+#: What ``--what`` can be, with the formats of each, the default one first.
+FORMATS = {
+    "page": ("html", "csv"),
+    "tables": ("text", "markdown", "latex", "csv", "html"),
+    "leaderboard": ("text", "markdown", "latex", "csv", "html"),
+    "questions": ("markdown",),
+    "truth": ("markdown",),
+}
 
-@commands.command()
+
+@commands.command(rich_help_panel=REPORTS)
 def report(
-    run: Run,
+    runs: Runs,
+    what: Annotated[
+        str,
+        one_of(
+            "--what",
+            FORMATS,
+            help="page: all of a run or study. tables: the paper's, with your numbers."
+            " leaderboard: methods in order. questions: the paper's, answered."
+            " truth: which methods find the planted part, of synthetic faces.",
+        ),
+    ] = "page",
+    form: Annotated[
+        str | None,
+        one_of(
+            "--format",
+            dict.fromkeys(name for names in FORMATS.values() for name in names),
+            help="html, markdown, latex, csv or text; the default depends on --what.",
+        ),
+    ] = None,
+    table: Annotated[str | None, typer.Option(help="One of the paper's tables: 2 to 15.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write, in place of printing.")
+    ] = None,
     with_faces: Annotated[
-        bool, typer.Option("--with-faces", help="Embed photographs in the page.")
+        bool, typer.Option("--with-faces", help="Show photographs on the page.")
     ] = False,
+    on_degenerate: Annotated[
+        str,
+        typer.Option(help="Rows of tables: none (exactly k pixels), or inclusive (as the paper)."),
+    ] = "none",
 ) -> None:
-    """Print the table of a run, or the leaderboards of a study, and write the page."""
+    """Report what runs found.
+
+    Takes run folders. Writes the page of each to RUN/report and prints its table; or prints tables
+    and documents, or writes them to a file.
+    """
+    what = "tables" if table and what == "page" else what
+    form = form or FORMATS[what][0]
+    page = (what, form) == ("page", "html")
+    unused = {
+        f"--format {form}": form not in FORMATS[what],
+        "--table": table is not None and what != "tables",
+        "--on-degenerate": on_degenerate != "none" and what != "tables",
+        "--with-faces": with_faces and not page,
+        "--out (it lies in RUN/report)": out is not None and page,
+    }
+    if any(unused.values()):
+        given = ", ".join(name for name, wrong in unused.items() if wrong)
+        raise UserError(
+            f"The report '--what {what}' takes no {given}. Its formats: {', '.join(FORMATS[what])}."
+        )
+    if what == "truth" and len(runs) > 1:
+        raise UserError(f"The report '--what truth' is of one run. Got {len(runs)}.")
+    if page:
+        for run in runs:
+            _page(run, with_faces)
+    elif what == "truth":
+        from facefocus.planted.truth_report import write_note
+
+        show(f"truth {write_note(runs[0], out or Path('results-truth.md'))}")
+    elif out is None:
+        show(_text(runs, what, form, table or "all", on_degenerate), end="")
+    else:
+        from facefocus.core.files import write_atomically
+
+        text = _text(runs, what, form, table or "all", on_degenerate)
+        write_atomically(out, lambda file: file.write(text.encode()))
+        show(f"{what} {out}")
+
+
+def _page(run: Path, with_faces: bool) -> None:
+    """Write the page of a run or study, and print its table or leaderboards."""
     from facefocus.paper.study_page import is_study, print_study, write_study_report
     from facefocus.report.html import write_report
     from facefocus.report.terminal_table import print_summary
@@ -33,44 +108,19 @@ def report(
     show(f"page {page}")
 
 
-@commands.command()
-def tables(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders of runs.")],
-    table: Annotated[str, typer.Option(help="2 to 15, all, or leaderboard.")] = "all",
-    form: Annotated[
-        str, typer.Option("--format", help="text, markdown, latex, csv or html.")
-    ] = "text",
-    on_degenerate: Annotated[
-        str, typer.Option(help="none: exactly k pixels; inclusive: the paper's rule.")
-    ] = "none",
-) -> None:
-    """The paper's tables with your numbers beside the printed ones."""
+def _text(runs: list[Path], what: str, form: str, table: str, policy: str) -> str:
     from facefocus.analysis.results import read_runs
+
+    if what == "questions":
+        from facefocus.paper.questions import results_document
+
+        return results_document(runs)
+    results = read_runs(runs)
+    if what == "page":
+        from facefocus.analysis.summary import summarize
+        from facefocus.report.tables import to_csv
+
+        return to_csv(summarize(results))
     from facefocus.paper.paper_formats import render
 
-    show(render(read_runs(runs), table, form, policy=on_degenerate), end="")
-
-
-@commands.command()
-def results(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders of runs.")],
-    out: Annotated[Path, typer.Option(help="The document (Markdown).")] = Path("results.md"),
-) -> None:
-    """The paper's questions answered from runs, as a document without a figure typed by hand."""
-    from facefocus.core.files import write_atomically
-    from facefocus.paper.questions import results_document
-
-    text = results_document(runs)
-    write_atomically(out, lambda file: file.write(text.encode()))
-    show(f"results {out}")
-
-
-@commands.command()
-def truth(
-    run: Run,
-    out: Annotated[Path, typer.Option(help="The Markdown file.")] = Path("results-truth.md"),
-) -> None:
-    """Which methods find the planted part: a note on a run on synthetic faces, with pictures."""
-    from facefocus.planted.truth_report import write_note
-
-    show(f"note {write_note(run, out)}")
+    return render(results, "leaderboard" if what == "leaderboard" else table, form, policy=policy)

@@ -1,107 +1,125 @@
-"""``facefocus run``, ``status``: experiments and studies."""
+"""``facefocus run``, ``status`` and ``list``: experiments, and what can be named in them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from facefocus.cli.options import Backend, Memory, Run, RunOut, StoreDir, folder_option
-from facefocus.cli.printing import long_job, show, show_lines
+from facefocus.cli.options import EXPERIMENTS, Backend, Memory, RunOut, StoreDir, one_of
+from facefocus.cli.printing import columns, long_job, show, show_lines
+from facefocus.core.errors import UserError
 
-#: The commands of this file, for the program's own list.
+if TYPE_CHECKING:
+    from facefocus.benchmark.cost import Estimate, Passes
+    from facefocus.paper.study import Wanted
+
 commands = typer.Typer()
 
 
-@commands.command()
+@commands.command(rich_help_panel=EXPERIMENTS)
 def run(
-    experiment: Annotated[Path, typer.Argument(help="An experiment file (TOML).")],
-    faces: Annotated[Path | None, typer.Option(help="A prepared face set.")] = None,
+    file: Annotated[Path, typer.Argument(help="An experiment or a study (TOML).")],
+    faces: Annotated[
+        list[str] | None,
+        typer.Option(help="A face set in place of the file's. In a study it may be repeated."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="In a study: a recognizer in place of the file's. May be repeated."),
+    ] = None,
+    identities: Annotated[
+        int | None, typer.Option(min=1, help="In a study: number of people of each run.")
+    ] = None,
+    limited: Annotated[
+        int | None,
+        typer.Option(min=1, help="In a study: number of people for methods of many passes."),
+    ] = None,
+    max_images: Annotated[
+        int | None, typer.Option(min=2, help="In a study: photos of a person, at most.")
+    ] = None,
     out: RunOut = None,
     backend: Backend = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     memory: Memory = None,
     store: StoreDir = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what it will cost: see 'plan'.")
+        bool, typer.Option("--dry-run", help="Print passes, time and disk, and write nothing.")
     ] = False,
 ) -> None:
-    """Run an experiment, or what is left of it, and print its table."""
-    if dry_run:
-        plan(experiment, faces, out, backend, workers, memory, store)
+    """Run an experiment, or a study: a file that lists several.
+
+    Takes a TOML file. Makes maps and masks, hides pixels, measures recognition, and writes
+    results.parquet to the run folder. Prints a table. Goes on where it was stopped.
+    """
+    from facefocus.paper.study import Wanted, is_study_file
+
+    wanted = Wanted(tuple(faces or ()), tuple(model or ()), identities, limited, max_images)
+    if is_study_file(file):
+        _refuse(file, "a study", {"--memory": memory is not None, "--dry-run": dry_run})
+        _run_study(file, wanted, out, backend, workers, store)
         return
+    _refuse(
+        file,
+        "an experiment",
+        {
+            "--model": wanted.models,
+            "--identities": identities,
+            "--limited": limited,
+            "--max-images": max_images,
+            "several --faces": len(wanted.faces) > 1,
+        },
+    )
+    folder = Path(wanted.faces[0]) if wanted.faces else None
+    if dry_run:
+        _show_cost(file, folder, out, backend, workers, memory, store)
+    else:
+        _run_experiment(file, folder, out, backend, workers, memory, store)
+
+
+def _refuse(file: Path, what: str, options: dict[str, object]) -> None:
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise UserError(f"'{file}' is {what}. Leave out {', '.join(given)}.")
+
+
+def _run_experiment(
+    file: Path,
+    faces: Path | None,
+    out: Path | None,
+    backend: str,
+    workers: int,
+    memory: int | None,
+    store: Path | None,
+) -> None:
     with long_job() as progress:
         from facefocus.benchmark.run import run_experiment
         from facefocus.core.locations import run_folders
-        from facefocus.models.memory import parse_size
         from facefocus.report.terminal_table import print_summary
 
         folder = run_experiment(
-            experiment,
+            file,
             faces=faces,
             out=out,
             store=store,
             backend=backend,
             workers=workers,
-            memory=None if memory is None else parse_size(memory),
+            memory=memory,
             progress=progress,
         )
     print_summary(folder, Console())
     show_lines(f"results {one / 'results.parquet'}" for one in run_folders(folder))
 
 
-@commands.command()
-def plan(
-    experiment: Annotated[Path, typer.Argument(help="An experiment file (TOML).")],
-    faces: Annotated[Path | None, typer.Option(help="A prepared face set.")] = None,
-    out: RunOut = None,
-    backend: Backend = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    memory: Memory = None,
-    store: StoreDir = None,
+def _run_study(
+    file: Path, wanted: Wanted, out: Path | None, backend: str, workers: int, store: Path | None
 ) -> None:
-    """What an experiment, or the rest of it, will cost: passes, time, disk; nothing is written."""
     with long_job() as progress:
-        from facefocus.benchmark.cost import estimate_lines
-        from facefocus.benchmark.run import open_sessions
-        from facefocus.models.memory import parse_size
+        from facefocus.paper.study import run_study
 
-        size = None if memory is None else parse_size(memory) // workers
-        folder, sessions = open_sessions(
-            experiment, faces, out, store, backend, size, progress=progress
-        )
-        lines = list(estimate_lines(sessions, folder, workers))
-    show_lines(lines)
-
-
-@commands.command()
-def study(
-    file: Annotated[Path, typer.Argument(help="A study, or one of its stages (TOML).")],
-    faces: Annotated[
-        list[str] | None, typer.Option(help="A prepared face set; may be given again.")
-    ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(help="A recognizer; may be given again.")
-    ] = None,
-    identities: Annotated[int | None, typer.Option(min=1, help="People of each run.")] = None,
-    limited: Annotated[
-        int | None, typer.Option(min=1, help="People of the methods that need many passes.")
-    ] = None,
-    max_images: Annotated[int | None, typer.Option(min=2, help="Photos of a person.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder; runs/STUDY by default.", callback=folder_option)
-    ] = None,
-    backend: Backend = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    store: StoreDir = None,
-) -> None:
-    """Run experiments that build on each other, or what is left of them: the paper's, for one."""
-    with long_job() as progress:
-        from facefocus.paper.study import Wanted, run_study
-
-        wanted = Wanted(tuple(faces or ()), tuple(model or ()), identities, limited, max_images)
         done = run_study(
             file,
             wanted,
@@ -112,13 +130,74 @@ def study(
             progress=progress,
         )
     left_out = [f"left out: {line}" for line in done.missing]
-    show_lines([*left_out, *(f"run {one}" for one in done.runs)])
+    show_lines([*left_out, *(f"run {folder}" for folder in done.runs)])
     show(f"Next: facefocus report {done.folder}")
 
 
-@commands.command()
-def status(run: Run) -> None:
-    """How far a run is."""
+def _show_cost(
+    file: Path,
+    faces: Path | None,
+    out: Path | None,
+    backend: str,
+    workers: int,
+    memory: int | None,
+    store: Path | None,
+) -> None:
+    with long_job() as progress:
+        from facefocus.benchmark.cost import Estimate, estimate
+        from facefocus.benchmark.run import open_sessions
+
+        size = None if memory is None else memory // workers
+        folder, sessions = open_sessions(file, faces, out, store, backend, size, progress=progress)
+        cost = sum(map(estimate, sessions.values()), Estimate({}, {}, 0))
+    show_lines(cost_lines(cost, folder, workers))
+
+
+def cost_lines(cost: Estimate, folder: Path, workers: int = 1) -> Iterator[str]:
+    """What is left of a run, as a table and a few lines.
+
+    Args:
+        cost: Of the run with all its variants.
+        folder: The run folder.
+        workers: Processes that will share the work.
+    """
+    from facefocus.benchmark.cost import Passes
+    from facefocus.benchmark.tasks import STAGES
+
+    if not cost.passes:
+        yield f"Nothing is left to do in {folder}."
+        return
+    seconds = sum(cost.seconds.values())
+    rows = [
+        (*key, *_passes(cost.passes[key]), _time(cost.seconds[key]))
+        for key in sorted(cost.passes, key=lambda key: list(STAGES).index(key[0]))
+    ]
+    whole = sum(cost.passes.values(), Passes())
+    head = ("stage", "recognizer", "forward", "backward", "one by one", "saved", "time")
+    rows = [head, *rows, ("all", "", *_passes(whole), _time(seconds))]
+    yield from columns(rows, right=range(2, len(head)))
+    if not whole.exact:
+        yield "At most: equal masks are embedded once, and are only known when they are made."
+    shared = f" of one process; {workers} share it" if workers > 1 else ""
+    yield f"time about {_time(seconds)}{shared}, by a measurement of moments ago"
+    yield f"disk about {cost.disk / 1e6:,.1f} MB in {folder}"
+
+
+def _passes(passes: Passes) -> tuple[str, ...]:
+    saved = f"{passes.alone / passes.all:.1f}x" if passes.all else "-"
+    forward = passes.inference + passes.forward
+    return f"{forward:,}", f"{passes.backward:,}", f"{passes.alone:,}", saved
+
+
+def _time(seconds: float) -> str:
+    minutes, whole = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{whole:02d}" if hours else f"{minutes}:{whole:02d}"
+
+
+@commands.command(rich_help_panel=EXPERIMENTS)
+def status(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Print how far a run is: for each stage, what is done and what there is to do."""
     from facefocus.benchmark.run import run_status
     from facefocus.core.locations import run_folders
 
@@ -126,3 +205,55 @@ def status(run: Run) -> None:
         show(f"{stage.stage} {stage.done}/{stage.total}")
     written = all((folder / "results.parquet").is_file() for folder in run_folders(run))
     show("results " + ("yes" if written else "not yet"))
+
+
+def _methods() -> Iterator[str]:
+    from facefocus.saliency.methods import METHODS
+
+    return (f"{name} ({METHODS[name].kind})" for name in METHODS)
+
+
+def _objectives() -> Iterator[str]:
+    from facefocus.saliency.objectives import OBJECTIVES
+
+    return iter(OBJECTIVES)
+
+
+def _fills() -> Iterator[str]:
+    from facefocus.occlusion.fills import FILLS
+
+    return iter(FILLS)
+
+
+def _controls() -> Iterator[str]:
+    from facefocus.occlusion.controls import CONTROLS, SHARED
+
+    return iter((*CONTROLS, *SHARED))
+
+
+def _faces() -> Iterator[str]:
+    from facefocus.core.locations import search_dirs
+    from facefocus.faces.sources.synthetic import WORLDS
+
+    roots = [root / "faces" for root in (Path(), *search_dirs())]
+    folders = [path.parent for root in roots for path in sorted(root.glob("*/manifest.json"))]
+    here = {folder.name: str(folder) for folder in reversed(folders)}
+    drawn = {f"synthetic-{world}": "drawn when an experiment names it" for world in WORLDS}
+    return columns((drawn | here).items())
+
+
+_LISTS = {
+    "methods": _methods,
+    "objectives": _objectives,
+    "fills": _fills,
+    "controls": _controls,
+    "faces": _faces,
+}
+
+
+@commands.command("list", rich_help_panel=EXPERIMENTS)
+def list_names(
+    kind: Annotated[str, one_of("KIND", _LISTS, help=f"One of {', '.join(_LISTS)}.")],
+) -> None:
+    """List what can be named in an experiment. Recognizers: 'facefocus models list'."""
+    show_lines(_LISTS[kind]())

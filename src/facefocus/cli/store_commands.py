@@ -1,43 +1,97 @@
-"""``facefocus doctor``, ``store`` and ``ls``: this machine, what is kept, what can be named."""
+"""``facefocus doctor`` and ``facefocus store``: this machine, and what is kept on it."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facefocus.cli.options import Reading, StoreDir, words_of
-from facefocus.cli.printing import agreed, show, show_lines
+from facefocus.cli.options import MAINTENANCE, Reading, StoreDir
+from facefocus.cli.printing import agreed, columns, show, show_lines
 
-#: The commands of this file, for the program's own list.
+if TYPE_CHECKING:
+    from facefocus.benchmark.doctor import Examination, Finding
+    from facefocus.core.store import Store
+
 commands = typer.Typer()
+store_app = typer.Typer(no_args_is_help=True)
+commands.add_typer(
+    store_app,
+    name="store",
+    rich_help_panel=MAINTENANCE,
+    help="Show or remove stored results, which later runs use again.",
+)
 
-store_app = typer.Typer(help="What was computed, kept for later runs.", no_args_is_help=True)
-commands.add_typer(store_app, name="store")
 
-
-@commands.command()
+@commands.command(rich_help_panel=MAINTENANCE)
 def doctor(
     model: Annotated[
-        str | None, typer.Option(help="Measure on this recognizer: see 'facefocus ls models'.")
+        str | None, typer.Option(help="Measure speed and exactness on this recognizer.")
     ] = None,
     preprocessing: Reading = None,
 ) -> None:
-    """What this machine has to run recognizers on, how fast each is, and which will be used."""
-    from facefocus.benchmark.doctor import examine, report_lines
+    """Show what can run recognizers on this machine.
 
-    show_lines(report_lines(examine(model, words_of(preprocessing))))
+    Prints a line for each backend: whether it is present and, with --model, its speed and its
+    agreement with torch. The last line says which backend runs by default.
+    """
+    from facefocus.benchmark.doctor import examine
+
+    show_lines(doctor_lines(examine(model, preprocessing)))
+
+
+def doctor_lines(found: Examination) -> Iterator[str]:
+    """The machine, a line for each backend, and which of them runs by default."""
+    import os
+
+    import torch
+
+    from facefocus.core.provenance import environment
+    from facefocus.models.memory import free_memory
+
+    yield (
+        f"{environment()['processor']}, {os.cpu_count()} cores, {torch.get_num_threads()} threads,"
+        f" {free_memory() / 2**30:.1f} GiB free; torch {torch.__version__}"
+    )
+    if found.model is not None:
+        yield f"{found.model}, batches as in a run, 16 drawn faces compared with torch:"
+    yield from columns((finding.backend, _verdict(finding)) for finding in found.findings)
+    yield f"used by default (auto): {found.chosen}" + _hint(found)
+
+
+def _verdict(found: Finding) -> str:
+    from importlib.metadata import version
+
+    from facefocus.models.backends import AGREEMENT, precision_of_backend
+
+    if found.problem is not None:
+        return found.problem
+    name = "OpenVINO " + version("openvino") if found.backend.startswith("openvino") else "present"
+    if found.speed is None:
+        return name
+    speed = f"{found.speed:8.1f} images/s"
+    if found.cosine is None:
+        return f"{speed}   the reference"
+    least = AGREEMENT[precision_of_backend(found.backend)]
+    return f"{speed}   least cosine {found.cosine:.6f} (at least {least}): accepted"
+
+
+def _hint(found: Examination) -> str:
+    """What would be faster than the default, if anything was measured and is."""
+    speeds = {one.backend: one.speed for one in found.findings if one.speed is not None}
+    best = max(speeds, key=lambda name: speeds[name], default=found.chosen)
+    if best in (found.chosen,) or found.chosen not in speeds:
+        return "" if found.model else "; measure with --model NAME"
+    factor = speeds[best] / speeds[found.chosen]
+    return f"; --backend {best} is {factor:.1f} times as fast"
 
 
 @store_app.command("size")
 def store_size(store: StoreDir = None) -> None:
-    """Where artefacts are kept, how many, and what they take."""
-    from facefocus.core.locations import store_dir
-    from facefocus.core.store import Store
-
-    kept = Store(store or store_dir())
-    count, size = kept.size()
-    show(f"{count} artefacts, {size / 1e6:,.1f} MB in {kept.root}")
+    """Print where results are stored, how many there are, and the space they take."""
+    show(_size(_opened(store)))
 
 
 @store_app.command("clear")
@@ -45,62 +99,23 @@ def store_clear(
     store: StoreDir = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Remove all artefacts; results, pages and galleries of runs stay as they are."""
-    from facefocus.core.locations import store_dir
-    from facefocus.core.store import Store
-
-    kept = Store(store or store_dir())
-    count, size = kept.size()
-    what = f"{count} artefacts, {size / 1e6:,.1f} MB in {kept.root}"
-    if count and not yes and not agreed(f"Remove {what}?"):
+    """Remove all stored results. Tables, pages and pictures of runs stay as they are."""
+    kept = _opened(store)
+    what = _size(kept)
+    if kept.size()[0] and not yes and not agreed(f"Remove {what}?"):
         show("Nothing was removed.")
         raise typer.Exit(1)
     kept.clear()
     show(f"removed {what}")
 
 
-ls_app = typer.Typer(help="List what can be named in an experiment.", no_args_is_help=True)
-commands.add_typer(ls_app, name="ls")
+def _opened(folder: Path | None) -> Store:
+    from facefocus.core.locations import store_dir
+    from facefocus.core.store import Store
+
+    return Store(folder or store_dir())
 
 
-@ls_app.command("models")
-def ls_models() -> None:
-    """Recognizers, and which of them are here."""
-    from facefocus.models.catalog import name_lines
-
-    show_lines(name_lines())
-
-
-@ls_app.command("methods")
-def ls_methods() -> None:
-    """Saliency methods and baselines."""
-    from facefocus.saliency.methods import METHODS
-
-    show_lines(f"{name} ({METHODS[name].kind})" for name in METHODS)
-
-
-@ls_app.command("objectives")
-def ls_objectives() -> None:
-    """What a gradient explains."""
-    from facefocus.saliency.objectives import OBJECTIVES
-
-    show_lines(OBJECTIVES)
-
-
-@ls_app.command("fills")
-def ls_fills() -> None:
-    """What a hidden pixel is replaced with."""
-    from facefocus.occlusion.fills import FILLS
-
-    show_lines(FILLS)
-
-
-@ls_app.command("layers")
-def ls_layers(
-    model: Annotated[str, typer.Argument(help="A recognizer.")],
-    preprocessing: Reading = None,
-) -> None:
-    """Convolution calls of a recognizer in execution order, with the names they answer to."""
-    from facefocus.models.catalog import layer_lines
-
-    show_lines(layer_lines(model, words_of(preprocessing)))
+def _size(store: Store) -> str:
+    count, size = store.size()
+    return f"{count} artefacts, {size / 1e6:,.1f} MB in {store.root}"

@@ -1,31 +1,49 @@
-"""Drawn faces whose identity lives in known parts, and recognizers trained on them."""
+"""``facefocus synthetic`` and ``demo``: drawn faces whose identity lives in known parts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from facefocus.cli.options import Backend, Known, Out, StoreDir, folder_option
-from facefocus.cli.prepare_commands import prepare_app
+from facefocus.cli.options import (
+    KNOWN_ANSWER,
+    Backend,
+    DemoOut,
+    Fill,
+    Known,
+    Out,
+    StoreDir,
+    TrainedOut,
+)
 from facefocus.cli.printing import long_job, show, show_lines
-from facefocus.report.terminal_table import for_tables
+from facefocus.core.text import number
 
-#: The commands of this file, for the program's own list.
+if TYPE_CHECKING:
+    from facefocus.planted.reliance import Planted
+
 commands = typer.Typer()
+synthetic = typer.Typer(no_args_is_help=True)
+commands.add_typer(
+    synthetic,
+    name="synthetic",
+    rich_help_panel=KNOWN_ANSWER,
+    help="Draw faces whose identity lies in known parts; train and check recognizers on them.",
+)
 
 
-@prepare_app.command("synthetic")
-def prepare_synthetic(
-    world: Annotated[str, typer.Option(help="Where identity lives: all, eyes, marks, ...")],
-    identities: Annotated[int, typer.Option(help="People.")] = 60,
-    photos: Annotated[int, typer.Option(help="Photos of each.")] = 6,
-    seed: Annotated[int, typer.Option(help="Of everybody and everything drawn.")] = 112,
+@synthetic.command("make")
+def synthetic_make(
+    world: Annotated[str, typer.Argument(help="Where identity lies: all, eyes, marks, ...")],
+    identities: Annotated[int, typer.Option(help="Number of people.")] = 60,
+    photos: Annotated[int, typer.Option(help="Photos of each person.")] = 6,
+    seed: Annotated[int, typer.Option(help="Another seed draws other people.")] = 112,
     out: Out = None,
 ) -> None:
-    """Drawn faces whose identity is known to live in known parts; nobody's photographs."""
+    """Draw a face set of nobody. Takes a world; writes a face set to faces/synthetic-WORLD."""
     with long_job() as progress:
         from facefocus.faces.sources.synthetic import make_faceset, planted
 
@@ -38,19 +56,21 @@ def prepare_synthetic(
     show(f"faces {folder}")
 
 
-@commands.command()
-def train(
+@synthetic.command("train")
+def synthetic_train(
     recipe: Annotated[
         str, typer.Argument(help="A recipe (TOML), a card, or the name of an embedded recognizer.")
     ],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder; trained/NAME by default.", callback=folder_option)
-    ] = None,
+    out: TrainedOut = None,
     faces: Annotated[
-        Path | None, typer.Option(help="The recipe's faces where they are prepared already.")
+        Path | None, typer.Option(help="The recipe's face set, where it is prepared already.")
     ] = None,
 ) -> None:
-    """Train a small recognizer on drawn faces or a face set of yours; goes on after a break."""
+    """Train a small recognizer on drawn faces, or on a face set of yours.
+
+    Takes a recipe. Writes weights and a card with the recipe, its results and their hashes. Can be
+    stopped at any moment, and goes on where it was.
+    """
     with long_job() as progress:
         from facefocus.planted.train.card import train_recognizer
 
@@ -61,38 +81,62 @@ def train(
     show(f"card {card}")
 
 
-@commands.command()
-def planted(
+@synthetic.command("check")
+def synthetic_check(
     model: Known,
-    fill: Annotated[str, typer.Option(help="What hides a pixel.")] = "black",
-    world: Annotated[str | None, typer.Option(help="The recognizer's own by default.")] = None,
+    fill: Fill = "black",
+    world: Annotated[
+        str | None, typer.Option(help="Where identity lies. Default: the recognizer's own world.")
+    ] = None,
 ) -> None:
-    """Whether a recognizer of a planted world reads that part; 1 if it does not."""
-    from facefocus.planted.reliance import check_planted, report_lines
+    """Check that a recognizer identifies people by the planted part, and by nothing else.
+
+    Hides the part, and as many pixels elsewhere, in photos of new people. Prints what is left of
+    recognition. Exit code 1: it does not rely on the part.
+    """
+    from facefocus.planted.reliance import check_planted
     from facefocus.planted.train.recipe import world_of
 
     with long_job() as progress:
         from facefocus.models.zoo import load
 
         found = check_planted(load(model), world or world_of(model), fill=fill, progress=progress)
-    show_lines(report_lines(found))
+    show_lines(planted_lines(found))
     raise typer.Exit(int(not found.passed))
 
 
-@commands.command()
+def planted_lines(found: Planted) -> Iterator[str]:
+    """One plain line a figure, the verdict last."""
+    from facefocus.planted.reliance import CHANCE, KEPT
+
+    yield f"world {found.world}, {found.people} unseen people, {found.photos} photos of each"
+    yield f"hidden {100 * found.area:.1f} % of the frame, {found.fill}; threshold: FMR 1e-2, clean"
+    yield f"clean tmr {number(found.clean_tmr, 4)}"
+    for name, hidden in (("planted part", found.part), ("elsewhere", found.elsewhere)):
+        yield (
+            f"{name} hidden: tmr {number(hidden.tmr, 4)}, fmr {number(hidden.fmr, 4)}, "
+            f"tmr at its own threshold {number(hidden.tmr_recomputed, 4)}"
+        )
+    yield f"kept elsewhere {number(found.kept, 4)}"
+    yield ("passed" if found.passed else "FAILED") + (
+        f": the part must leave at most {CHANCE}, elsewhere at least {KEPT} of the clean tmr"
+    )
+
+
+@commands.command(rich_help_panel=KNOWN_ANSWER)
 def demo(
-    out: Annotated[
-        Path, typer.Option(help="Folder for the runs and the page.", callback=folder_option)
-    ] = Path("runs/demo"),
-    backend: Backend = "auto",
-    store: StoreDir = None,
+    out: DemoOut = Path("runs/demo"), backend: Backend = "auto", store: StoreDir = None
 ) -> None:
-    """The main job on drawn faces and embedded recognizers: needs no data, and minutes."""
+    """Do the main job on drawn faces: needs no photos and no download, takes minutes.
+
+    Prints a table of methods and what it means, and writes a report page.
+    """
     with long_job() as progress:
         from facefocus.planted.demo import outcome, run_demo
+        from facefocus.report.terminal_table import for_tables
 
         page = run_demo(out, backend=backend, store=store, progress=progress)
         console = for_tables(Console())
-        found, lines = outcome(out, width=console.width)
-    console.print(*found)
+        tables, lines = outcome(out, width=console.width)
+    console.print(*tables)
     show_lines([*lines, f"page {page}"])

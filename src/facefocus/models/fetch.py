@@ -140,31 +140,6 @@ def fetch(
             yield _fetched(item, mirror, progress)
 
 
-def next_step(names: Sequence[str]) -> str:
-    """The command to go on with after `names` were fetched, which will work."""
-    for name in ("yunet", "lfw"):
-        if find_item(name).find() is None:
-            return f"facefocus fetch {name}"
-    prepared = next((root for root in _prepared() if (root / "manifest.json").is_file()), None)
-    if prepared is None:
-        return "facefocus prepare lfw"
-    models = [item.name for item in map(find_item, names) if item.name in zoo.entries()]
-    here = [name for name in models if zoo.describe(name).present()]
-    if not here:
-        return "facefocus fetch"
-    needs = zoo.describe(here[0]).needs()
-    return needs or f"facefocus verify --faces {prepared} --model {here[0]}"
-
-
-def table_lines() -> Iterator[str]:
-    """What can be fetched, one line each, and whether it is here."""
-    rows = [(name, "here" if item.find() else "-", item.title) for name, item in items().items()]
-    wide = max(len(name) for name, *_ in rows)
-    for name, state, title in rows:
-        yield f"{name:<{wide}}  {state:<4}  {title}"
-    yield "Next: facefocus fetch NAME... More recognizers: facefocus models list"
-
-
 def _fetched(item: Item, mirror: str | None, progress: Progress) -> Result:
     files = item.files if mirror is None else _mirrored(item, mirror)
     lines: list[str] = []
@@ -208,10 +183,6 @@ def _lfw_here() -> Path | None:
 def _first(relative: str) -> Path | None:
     candidates = [root / relative for root in locations.search_dirs()]
     return next((path for path in candidates if path.is_file()), None)
-
-
-def _prepared() -> list[Path]:
-    return [Path("faces") / "lfw", *(root / "faces" / "lfw" for root in locations.search_dirs())]
 
 
 def _recognizer(name: str) -> Item:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -86,15 +85,6 @@ class LayerTable:
     def names_of(self, index: int) -> list[str]:
         """Those of the nine names that mean the call `index`."""
         return [name for name in NAMES if self._position(name) == index]
-
-    def lines(self) -> Iterator[str]:
-        """One line a call: index, name, output, whether it is spatial, and the names it has."""
-        wide = max(len(call.name) for call in self.calls)
-        for call in self.calls:
-            shape = f"{call.channels}x{call.height}x{call.width}"
-            kind = "spatial" if call.spatial else "1x1, cannot localize"
-            names = " ".join(name for name in self.names_of(call.index) if not name.isdecimal())
-            yield f"{call.index:>4}  {call.name:<{wide}}  {shape:<12}  {kind}  {names}".rstrip()
 
     def _single(self, name: str) -> int:
         index = self._position(name)

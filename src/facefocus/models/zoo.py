@@ -280,7 +280,7 @@ def full_name(name: str, *, others: bool = False) -> str:
     every = [*known, *aliases, *(PLUGINS if others else ())]
     files = "; a file .onnx, .xml or .pt2, or FILE.py:FUNCTION, can be named as well"
     raise UserError(
-        f"No recognizer is called '{name}'.{_nearest(name, every)} 'facefocus ls models' lists "
+        f"No recognizer is called '{name}'.{_nearest(name, every)} 'facefocus models list' lists "
         f"them{files if others else ''}."
     )
 

@@ -80,8 +80,8 @@ def _head(results: pl.DataFrame, paths: Sequence[Path]) -> Iterator[str]:
         yield from (f"{name}: {GUESSING}", "")
     yield (
         f"The questions of {SOURCE}, asked of other recognizers: {', '.join(targets)}. Written by"
-        " `facefocus results`; the figures come from the runs and from the paper's tables as"
-        " shipped, none is typed."
+        " `facefocus report --what questions`; the figures come from the runs and from the paper's"
+        " tables as shipped, none is typed."
     )
     yield from ("", "| run | identities | rows | backend | software | finished |", "|" + "---|" * 6)
     for run in _finished(paths):

@@ -120,6 +120,15 @@ class StudyResult:
     missing: tuple[str, ...]
 
 
+def is_study_file(file: Path) -> bool:
+    """Whether a file is a study or a stage of one, and no experiment that runs by itself.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    return bool({"stages", *_STAGE} & read_toml(file, "experiment").keys())
+
+
 @any_path
 def run_study(
     file: Path,

@@ -11,7 +11,6 @@ Elsewhere: as many pixels, in blocks that do not touch any of these.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -20,7 +19,6 @@ from jaxtyping import Bool, Float
 from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress, silent
 from facefocus.core.seeds import generator
-from facefocus.core.text import number
 from facefocus.evaluation.verification import normalize, threshold
 from facefocus.faces.sources.synthetic import decoys, planted, render_many
 from facefocus.models.recognizer import Recognizer
@@ -177,24 +175,8 @@ def _scores(
     return cosines[same & ~np.eye(len(probes), dtype=bool)], cosines[~same]
 
 
-def report_lines(found: Planted) -> Iterator[str]:
-    """One plain line a figure, the verdict last."""
-    yield f"world {found.world}, {found.people} unseen people, {found.photos} photos of each"
-    yield f"hidden {100 * found.area:.1f} % of the frame, {found.fill}; threshold: FMR 1e-2, clean"
-    yield f"clean tmr {number(found.clean_tmr, 4)}"
-    for name, hidden in (("planted part", found.part), ("elsewhere", found.elsewhere)):
-        yield (
-            f"{name} hidden: tmr {number(hidden.tmr, 4)}, fmr {number(hidden.fmr, 4)}, "
-            f"tmr at its own threshold {number(hidden.tmr_recomputed, 4)}"
-        )
-    yield f"kept elsewhere {number(found.kept, 4)}"
-    yield ("passed" if found.passed else "FAILED") + (
-        f": the part must leave at most {CHANCE}, elsewhere at least {KEPT} of the clean tmr"
-    )
-
-
 def planted_record(found: Planted) -> dict[str, object]:
-    """The same for a card."""
+    """What `check_planted` found, for a card."""
     record: dict[str, object] = {}
     for name, value in asdict(found).items():
         if isinstance(value, dict):

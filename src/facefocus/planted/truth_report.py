@@ -1,4 +1,4 @@
-"""``facefocus truth``: which methods find the planted part, as a Markdown note.
+"""``facefocus report --what truth``: which methods find the planted part, as a Markdown note.
 
 Every figure and every sentence with a figure in it is computed here.
 """
@@ -192,7 +192,8 @@ def _head(run: Path, out: Path) -> list[str]:
     return [
         "# Which method finds the planted part?",
         "",
-        f"*Made by `facefocus truth {run} --out {out}`; no figure here is typed by hand.*",
+        f"*Made by `facefocus report {run} --what truth --out {out}`; no figure here is typed by"
+        " hand.*",
         "",
     ]
 

@@ -1,4 +1,4 @@
-"""From a recipe to a recognizer with its card: what ``facefocus train`` does.
+"""From a recipe to a recognizer with its card: what ``facefocus synthetic train`` does.
 
 A *card* is a TOML file beside the weights: the recipe, word for word, and what came of it. So a
 card is a recipe, too.
@@ -112,7 +112,7 @@ def _shipped(recipe: Recipe, weights: Path) -> TorchRecognizer:
 
 def _result(which: str, weights: Path, data: Split, trainee: Trainee) -> dict[str, Any]:
     return {
-        "command": f"facefocus train {which}",
+        "command": f"facefocus synthetic train {which}",
         "license": "Apache-2.0",
         "faces": data.faces.title,
         "faces_sha256": data.faces.hash,
@@ -150,7 +150,7 @@ def _validation(report: VerificationReport, data: Split) -> dict[str, Any]:
 
 def card_text(record: Mapping[str, Any]) -> str:
     """A card in TOML: plain values first, then one section for each mapping."""
-    lines = ["# Recipe and results of `facefocus train`; written by it."]
+    lines = ["# Recipe and results of `facefocus synthetic train`; written by it."]
     lines += [f"{key} = {_toml(value)}" for key, value in record.items() if not _table(value)]
     for key, value in record.items():
         if _table(value):
