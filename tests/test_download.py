@@ -80,7 +80,7 @@ def test_a_later_call_goes_on_where_an_earlier_one_stopped(
     site = serve(Site({"/x": DATA}, breaks=[300_000]))
     with monkeypatch.context() as patch:
         patch.setattr(download, "ATTEMPTS", 1)
-        with pytest.raises(UserError, match="What came so far is kept"):
+        with pytest.raises(UserError, match="The part that arrived is kept"):
             fetch_file(remote(site), tmp_path)
     assert (tmp_path / "x.tgz.part").read_bytes() == DATA[:300_000]
     assert not (tmp_path / "x.tgz").exists()
@@ -134,12 +134,12 @@ def test_a_hash_that_nobody_publishes_is_kept(serve: Serve, tmp_path: Path) -> N
     fetched = fetch_file(remote(site, pinned=False), tmp_path)
     assert fetched.line() == (
         f"file {tmp_path / 'x.tgz'} sha256 {sha256} "
-        "(nobody publishes it: kept in x.tgz.sha256, and checked from now on)"
+        "(the publisher states none: kept in x.tgz.sha256, and checked from now on)"
     )
     # As sha256sum writes and checks it.
     assert (tmp_path / "x.tgz.sha256").read_text() == f"{sha256}  x.tgz\n"
     again = fetch_file(remote(site, pinned=False), tmp_path)
-    assert again.trust == "as at its first download; nobody publishes it"
+    assert again.trust == "as at the first download; the publisher states none"
     assert len(site.asked) == 1
 
 
@@ -175,7 +175,7 @@ def test_without_a_hash_only_the_same_version_goes_on(
     monkeypatch.setattr(download, "ATTEMPTS", 1)
     weak = tag.startswith("W/")
     site = serve(Site({"/x": DATA}, breaks=[100_000], tag=tag if weak else '"v1"'))
-    with pytest.raises(UserError, match="What came so far is kept"):
+    with pytest.raises(UserError, match="The part that arrived is kept"):
         fetch_file(remote(site, pinned=False), tmp_path / "out")
     site.tag, site.files["/x"] = tag, DATA if tag == '"v1"' else new
     fetch_file(remote(site, pinned=False), tmp_path / "out")
@@ -186,7 +186,7 @@ def test_without_a_hash_only_the_same_version_goes_on(
 
 def test_a_login_page_is_not_the_file(serve: Serve, tmp_path: Path) -> None:
     site = serve(Site({"/x": b"\n<html>Please log in</html>"}))
-    with pytest.raises(UserError, match="what came is a web page, not the file"):
+    with pytest.raises(UserError, match="the answer is a web page, not the file"):
         fetch_file(remote(site, pinned=False), tmp_path)
     assert contents(tmp_path) == {}
 

@@ -322,12 +322,12 @@ def test_without_a_pin_the_first_hash_is_kept_unless_the_file_does_not_fit(
     assert "do not fit inception_resnet_v1" in bare("fetch", "FN_V", "--yes").err
     assert not [path for path in machine.cache.rglob("*") if path.is_file()]
     machine.site.files["/20180402-114759-vggface2.pt"] = good
-    assert "nobody publishes it: kept in" in bare("fetch", "FN_V", "--yes").out
+    assert "the publisher states none: kept in" in bare("fetch", "FN_V", "--yes").out
 
 
 def test_a_broken_download_goes_on(bare: Command, machine: Machine) -> None:
     machine.site.breaks = [1000, 0]
-    assert "What came so far is kept" in bare("fetch", "FN_V", "--yes").err
+    assert "The part that arrived is kept" in bare("fetch", "FN_V", "--yes").err
     assert bare("fetch", "FN_V", "--yes").code == 0
     assert [asked for _, asked, _ in machine.site.asked] == [None, "bytes=1000-", "bytes=1000-"]
     frames = np.zeros((1, 64, 64, 3), np.uint8)
@@ -356,7 +356,7 @@ def test_an_address_serves_what_has_no_link_of_its_own(
     monkeypatch.setattr(zoo, "packaged", lambda: known)
     machine.site.files["/share"] = weights(known["iresnet50-sface"])
     done = bare("fetch", "IR50_S", "--yes", "--url", f"{machine.site.url}/share")
-    assert done.code == 0 and "nobody publishes it: kept in" in done.out
+    assert done.code == 0 and "the publisher states none: kept in" in done.out
     assert zoo.load("IR50_S").embed(np.zeros((1, 112, 112, 3), np.uint8)).shape == (1, 4)
 
 

@@ -106,7 +106,7 @@ def test_of_several_fitting_mappings_the_first_is_taken_and_said(tmp_path: Path)
     others = {f"module.{key}": value + 1 for key, value in tensors.items()}
     torch.save({"state_dict": tensors, "state_dict_ema": others}, tmp_path / "w.pth")
     module, notes = load(tmp_path / "w.pth")
-    assert notes == ("'state_dict' was taken; 'state_dict_ema' would fit as well.",)
+    assert notes == ("'state_dict' was used; 'state_dict_ema' would fit as well.",)
     assert_loaded(module, tensors)
 
 
@@ -131,7 +131,7 @@ def test_integers_in_place_of_weights_are_refused(tmp_path: Path) -> None:
     tensors = state()
     tensors["0.weight"] = (tensors["0.weight"] * 40).to(torch.int8)
     torch.save(tensors, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"'0.weight' is int8: quantized weights are of no use"):
+    with pytest.raises(UserError, match=r"'0.weight' is int8: quantized weights cannot be used"):
         load(tmp_path / "w.pth")
 
 

@@ -1,7 +1,7 @@
 """What enters the keys of artefacts besides what was asked for (Protocol: keys).
 
 A key names everything that can change the bytes stored under it, so none of this is asked for. The
-number of threads changes none (`facefocus.models.steady`).
+number of threads changes none (`facefocus.models.reproducible`).
 """
 
 from __future__ import annotations

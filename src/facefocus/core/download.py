@@ -1,11 +1,11 @@
-"""A published file into a folder: from mirrors, resumed where broken off, verified by its hash.
+"""Download a published file: from mirrors, resumed after a break, verified by its hash.
 
 Pooch keeps the files: it knows what is there already, checks sha256 and moves a file to its place
 only when it is whole. It cannot resume, so the transfer itself is this module's: bytes that came
 stay in ``NAME.part``, and the next try asks the server for the rest (HTTP range requests,
 RFC 9110 section 14). Proxies are those of the environment.
 
-Of a file whose hash nobody publishes the one of the first download is kept beside it, in
+Where the publisher states no hash, that of the first download is kept beside the file, in
 ``NAME.sha256``, and every later download must have it: trust on first use.
 """
 
@@ -55,7 +55,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that is there now.
+    """A file that is on the disk now.
 
     Attributes:
         path: Where.
@@ -84,13 +84,13 @@ def fetch_file(file: RemoteFile, folder: Path, *, progress: Progress = silent) -
 
     Raises:
         UserError: No mirror can be reached, none has the right file, or the folder cannot be
-            written; what came is kept, and the next call goes on from there.
+            written; the part that arrived is kept, and the next call continues from there.
     """
     note = folder / f"{file.name}.sha256"
     pin, trust = file.sha256, f"as {file.pinned_by} has it" if file.pinned_by else "as published"
     if pin is None and note.is_file():
         pin = note.read_text(encoding="utf-8", errors="replace").partition(" ")[0]
-        trust = "as at its first download; nobody publishes it"
+        trust = "as at the first download; the publisher states none"
     failures = []
     for url in file.urls:
         transfer = _Transfer(file.name, pin, folder, progress)
@@ -111,7 +111,7 @@ def fetch_file(file: RemoteFile, folder: Path, *, progress: Progress = silent) -
             sha256 = pooch.file_hash(path)
             if pin is None:
                 _keep(note, sha256, file.name)
-                trust = f"nobody publishes it: kept in {note.name}, and checked from now on"
+                trust = f"the publisher states none: kept in {note.name}, and checked from now on"
             return Fetched(Path(path), sha256, trust)
     raise UserError(_all_failed(file, folder, failures, note if file.sha256 is None else None))
 
@@ -122,7 +122,7 @@ def _keep(note: Path, sha256: str, name: str) -> None:
 
 
 def _all_failed(file: RemoteFile, folder: Path, failures: Sequence[str], note: Path | None) -> str:
-    kept = " What came so far is kept; the next try goes on from there." * (
+    kept = " The part that arrived is kept; the next try continues from there." * (
         _part(folder, file.name).exists()
     )
     if note is not None and note.is_file():
@@ -157,7 +157,7 @@ def _part(folder: Path, name: str) -> Path:
 
 
 class _Transfer:
-    """A downloader for pooch that goes on where an earlier one stopped.
+    """A downloader for pooch that continues where an earlier one stopped.
 
     Args:
         name: Of the file.
@@ -194,14 +194,14 @@ class _Transfer:
         if self._sha256 is None and _is_page(self._part):
             # With nothing to verify it by, at least not the page of a login or an error.
             self._part.unlink()
-            raise _Broken("what came is a web page, not the file")
+            raise _Broken("the answer is a web page, not the file")
         self._part.replace(output_file)
 
     def _size(self) -> int:
         return self._part.stat().st_size if self._part.exists() else 0
 
     def _transfer(self, url: str) -> None:
-        """Write what is missing to the part, or everything where that cannot be had."""
+        """Write the missing bytes to the partial file, or all where the server sends no part."""
         start = self._size()
         headers = self._range(start)
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
@@ -214,7 +214,7 @@ class _Transfer:
             response.raise_for_status()
             resumed = response.status_code == requests.codes.partial_content
             if resumed and _content_range(response, "start") != start:
-                raise _Broken("the server sent another part than asked for")
+                raise _Broken("the server sent another part than requested")
             if not resumed:
                 start = 0
             self._keep_version(response)

@@ -58,7 +58,7 @@ def own_plugin(file: str) -> None:
 
 @contextmanager
 def blaming_own_code() -> Iterator[None]:
-    """What the user's own code raises, as a `UserError` of one line with file, line and message.
+    """Context that turns exceptions of the user's own code into a `UserError` of one line.
 
     For a recognizer's or a method's file, when it is imported, built or called in a pass.
     """

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever happens while they are written."""
+"""Writing files so that they are complete or absent, and reading a user's files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEPTH = 16
 
 
 def any_path(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: what is annotated as a path may be given as text, too, as in a notebook."""
+    """Decorator: arguments annotated as a path may be text, too, as in a notebook."""
     signature = inspect.signature(function)
     named = [
         name
@@ -83,7 +83,7 @@ def resolved(path: Path) -> Path:
 
 
 def check_folder(path: Path, option: str) -> Path:
-    """`path`, where a folder is or can be made.
+    """`path`, where a folder exists or can be made.
 
     Raises:
         UserError: It is a file, lies in one, or cannot be looked at: a loop of links, for one.
@@ -135,7 +135,7 @@ def atomic_file(path: Path, *, flush: bool = True) -> Iterator[BinaryIO]:
 def write_atomically(
     path: Path, write: Callable[[BinaryIO], object], *, flush: bool = True
 ) -> None:
-    """Write a file whole or not at all, in a folder that is made if need be.
+    """Write a file completely or not at all; its folder is made if need be.
 
     Args:
         path: Where it is to be.
@@ -192,7 +192,7 @@ def _lives(process: int) -> bool:
 
 
 def printable(name: str) -> str:
-    r"""A name that can be stored and shown as text, whatever bytes the disk has for it.
+    r"""A name as text that can be stored and shown, whatever its bytes on the disk.
 
     Bytes that are not UTF-8 are written as ``\xNN``; all other names stay as they are.
     """

@@ -1,4 +1,4 @@
-"""Where files that the package does not ship are looked for: faces, detectors, weights.
+"""Where the program searches for files that it does not ship: faces, detectors, weights.
 
 Order: ``$FACEFOCUS_DATA``; else a ``shared/data`` folder beside the working directory's project;
 then the user's cache. Nothing is created by looking.
@@ -99,14 +99,14 @@ def private(text: str, folder: str | None = None) -> str:
 
 
 def expanded(text: str) -> str:
-    """What `private` made `text` of, for the same user."""
+    """The inverse of `private`, for the same user."""
     home = str(Path.home())
     text = re.sub(r"^((?:\w+:)?)~(?=[/\\]|$)", lambda match: match[1] + home, text)
     return text.replace("$USER", _user() or "$USER")
 
 
 def relative(path: Path, base: Path) -> str:
-    """How a file in the folder `base` names `path`: by no absolute path and no user's name.
+    """How a file in the folder `base` names `path`: without an absolute path or a user's name.
 
     Both can be moved together. `located` is the way back.
     """
@@ -120,7 +120,7 @@ def relative(path: Path, base: Path) -> str:
 
 
 def located(text: str, base: Path) -> Path:
-    """The path that `relative` made `text` of."""
+    """The inverse of `relative`: the path."""
     return resolved(base / expanded(text))
 
 

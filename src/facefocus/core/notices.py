@@ -1,4 +1,4 @@
-"""What a user should know although nothing is wrong: one line on standard error, said once."""
+"""Notices for the user where nothing is wrong: one line on standard error, once per process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long work reports itself: the library calls back, the command line draws.
+"""Progress of long work: the library calls a function, the command line draws bars.
 
 The library prints nothing. Long functions take a `Progress` and call it after every step.
 """

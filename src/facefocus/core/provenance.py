@@ -1,4 +1,4 @@
-"""What a run was made with: enough to make it again, nothing that identifies its user."""
+"""Versions and machine of a run: enough to repeat it, nothing that identifies its user."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Names to objects of one kind, the lazy ones loaded when first asked for.
+    """Objects of one kind by name; lazy ones are imported at the first request.
 
     Args:
         kind: Singular noun for messages and the entry-point group, spaces as underscores:

@@ -1,4 +1,4 @@
-"""Content-addressed artefacts: what was computed once is never computed again.
+"""Content-addressed artefacts: nothing is computed twice.
 
 An artefact is a set of named arrays under a key: the sha256 of everything that determines it.
 Resuming, sharing a folder between machines and tabulating anew are the same look-up. A file is
@@ -31,7 +31,7 @@ def content_key(kind: str, /, **parts: Any) -> str:
 
 
 class Missing(KeyError):
-    """There is no artefact of `key`, or no longer: it has to be made."""
+    """No artefact is stored under `key`, or it was removed."""
 
     @property
     def key(self) -> str:

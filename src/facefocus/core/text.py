@@ -45,7 +45,7 @@ def with_bounds(
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """``31.7 %`` of a share; what is above zero never reads as zero, and nothing as ``-0 %``."""
+    """``31.7 %`` of a share; a share above zero is never shown as zero, none as ``-0 %``."""
     if share is None or not math.isfinite(share):
         return NOTHING
     rounded = round(100 * float(share), digits) + 0.0
@@ -69,7 +69,7 @@ def p_value(p: float | None) -> str:
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    r"""Text in which whatever a terminal would obey is written out: ``\x1b[31m``.
+    r"""Text with control characters written out: ``\x1b[31m``.
 
     Args:
         text: Any text.
@@ -112,5 +112,5 @@ _TEX = str.maketrans(
 
 
 def as_tex(text: str) -> str:
-    """Text with everything escaped that LaTeX would take for more than text."""
+    """Text escaped for LaTeX."""
     return visible(text).translate(_TEX)

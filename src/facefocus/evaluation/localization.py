@@ -51,7 +51,7 @@ def planted_share(
 
 
 def chance(planted: Float[np.ndarray, "h w"]) -> float:
-    """What pixels taken at random score, as share and in the pointing game: the planted area.
+    """The expected share and pointing score of random pixels: the planted area.
 
     By ROC AUC chance is 0.5.
     """
@@ -88,7 +88,7 @@ def best_shares(
 
 
 def roc_auc(saliency: Float[np.ndarray, "h w"], planted: Float[np.ndarray, "h w"]) -> float:
-    """How surely the map is larger at a planted pixel than at another one, over all photos.
+    """Probability that the map is larger at a planted pixel than at another, over all photos.
 
     The area under the ROC curve of the pixels of all photos: ties count half, so a flat map has
     0.5. The oracle is the planted share itself as a map, ``roc_auc(planted, planted)``: no map

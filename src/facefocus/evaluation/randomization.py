@@ -37,7 +37,7 @@ SHARES = (0.05, 0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True, eq=False)
 class RankCorrelations:
-    """How alike two sets of maps order their pixels.
+    """Rank correlation of two sets of maps.
 
     Attributes:
         values: Spearman's rho of each identity; NaN where a map is degenerate.
@@ -97,7 +97,7 @@ def weight_layers(recognizer: TorchRecognizer) -> list[tuple[str, ...]]:
 
 
 def randomized(recognizer: TorchRecognizer, share: float, *, seed: int) -> TorchRecognizer:
-    """A copy whose last layers have lost what they learned (Adebayo et al., 2018, cascading).
+    """A copy with permuted weights in its last layers (Adebayo et al., 2018, cascading).
 
     The entries of each weight and bias are permuted: their distribution stays, so activations keep
     their scale. Batch norms and activations stay as they are. A layer is permuted alike at every
@@ -140,7 +140,7 @@ def randomization_test(
     seed: int,
     progress: Progress = silent,
 ) -> list[Randomization]:
-    """Maps of networks destroyed ever deeper against those of the intact one.
+    """Maps of increasingly randomized networks against those of the intact one.
 
     Args:
         recognizer: The trained one.

@@ -65,7 +65,7 @@ def retention(
 
 
 def macro_average(values: Iterable[float]) -> float:
-    """Mean with every value counting once, rounded once: the order has no influence.
+    """Mean of values, rounded once: their order has no influence.
 
     Raises:
         ValueError: There are no values.

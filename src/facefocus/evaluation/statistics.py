@@ -115,7 +115,7 @@ class PairedTest:
 
 @dataclass(frozen=True, eq=False)
 class RankDistribution:
-    """How sure the order of methods is: their ranks over bootstrap samples of identities.
+    """Distribution of the methods' ranks over bootstrap samples of identities.
 
     Attributes:
         shares: Share of the samples in which method i has rank j + 1; tied methods divide the
@@ -201,7 +201,8 @@ def ratio_intervals(
 ) -> Intervals:
     """Ratio of the means of two paired rows, with Fieller's interval over identities (1954).
 
-    The interval holds every ratio r for which the mean of top - r bottom is not told from zero.
+    The interval holds every ratio r for which the mean of top - r bottom is not significantly
+    different from zero.
     A ratio means nothing where its divisor may be zero: rows whose bottom mean is not above zero,
     interval included (`mean_intervals`), give NaN, as do the bounds of fewer than `FEWEST` people.
 
@@ -223,7 +224,7 @@ def ratio_intervals(
 
 
 def deviation_factor(people: int, *, level: float = LEVEL) -> float:
-    """What to multiply a figure's bootstrap deviation over people with for half its interval.
+    """Factor from a figure's bootstrap deviation over people to half its interval.
 
     Student's quantile, times the root of n / (n - 1) by which a bootstrap sample of n people
     varies too little. NaN for fewer than `FEWEST` people.
@@ -529,7 +530,7 @@ def _student(n: int, level: float) -> float:
 def _fieller(
     top: Float[np.ndarray, "rows n"], bottom: Float[np.ndarray, "rows n"], level: float
 ) -> Float[np.ndarray, "2 rows"]:
-    """The two ratios at which the mean of top - ratio bottom is just told from zero."""
+    """The two ratios at which the mean of top - ratio bottom is just significantly above 0."""
     n = top.shape[1]
     means = [side.mean(axis=1) for side in (top, bottom)]
     moved = [side - mean[:, None] for side, mean in zip((top, bottom), means, strict=True)]

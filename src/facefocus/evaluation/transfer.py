@@ -1,4 +1,4 @@
-"""Do masks made on one recognizer work on another? (Protocol: transfer)."""
+"""Masks from one recognizer, tried on another (Protocol: transfer)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Transfer:
         drop: Clean rate minus that rate.
         relative: Drop as a share of the white-box drop, the one from the target's own maps;
             NaN where the target is no source, or its own maps do no harm (drop <= 0) or none
-            that is told from zero.
+            that is significantly above zero.
     """
 
     sources: tuple[str, ...]

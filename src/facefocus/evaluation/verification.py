@@ -164,7 +164,7 @@ class Rule:
 
     @property
     def shown(self) -> str:
-        """As text, with no more of a path than its last part: what files may say."""
+        """As text, with only the last part of a path: for files."""
         short = None if self.faces is None else Path(self.faces).name
         return str(replace(self, faces=short))
 
@@ -303,7 +303,7 @@ def eer(mated: Float[np.ndarray, " m"], non_mated: Float[np.ndarray, " k"]) -> f
 
 
 def tells_apart(rate: float) -> bool:
-    """Whether an equal error rate is that of a recognizer of any use: below `GUESSING_EER`.
+    """Whether a recognizer distinguishes people at all: equal error rate below `GUESSING_EER`.
 
     One that guesses stays at or above that bound in 98 of 100 lists of 100 + 100 pairs; equal
     embeddings for everybody have an equal error rate of exactly 0.5.
@@ -312,7 +312,7 @@ def tells_apart(rate: float) -> bool:
 
 
 def guessing_warning(name: str, rate: float) -> str:
-    """What to say of a recognizer that does not pass `tells_apart`; one line."""
+    """The warning for a recognizer that does not pass `tells_apart`; one line."""
     return (
         f"The recognizer '{name}' tells nobody apart on these faces: its equal error rate is "
         f"{rate:.3f}, and guessing has 0.5. Its figures mean nothing; check its weights and its "

@@ -28,7 +28,7 @@ MOST_OTHERS = 32
 
 @runtime_checkable
 class Judge(Protocol):
-    """What tells whose face it is: any recognizer."""
+    """Any recognizer: it decides whose face it is."""
 
     @property
     def name(self) -> str:
@@ -109,7 +109,7 @@ def settled(
 
 
 def _agreeing(photos: Sequence[Photo], parts: Parts, judge: Judge) -> Photo:
-    """The same for the usable photos of one person; nobody is embedded in vain."""
+    """The same for the usable photos of one person; only needed faces are embedded."""
     counts = [len(photo) for photo in photos]
     others = {i: others_of(counts, i) for i, count in enumerate(counts) if count > 1}
     compared = {i: rest for i, rest in others.items() if rest}

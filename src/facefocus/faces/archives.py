@@ -40,7 +40,7 @@ Choose = Callable[[Sequence[str]], Sequence[Entry]]
 
 
 def _ignored_path(path: Path, picture: str) -> tuple[str, str]:
-    """What a path of a folder is that is not used, and why; for `_ignored_notes`.
+    """The kind of an unused path of a folder, and why it is unused; for `_ignored_notes`.
 
     Args:
         path: A file or whatever else.
@@ -56,7 +56,7 @@ def _ignored_path(path: Path, picture: str) -> tuple[str, str]:
 
 
 def _ignored_file(name: str, picture: str) -> tuple[str, str]:
-    """What a file is that is not used, and why; arguments as those of `_ignored_path`."""
+    """The kind of an unused file, and why it is unused; arguments as those of `_ignored_path`."""
     suffix = PurePosixPath(name).suffix.lower()
     why = picture if suffix in suffixes() else kind_of_file(suffix)
     return suffix or "file without a suffix", why
@@ -269,7 +269,7 @@ def _ignored_member(member: _Member, picture: str) -> tuple[str, str]:
 def members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
     """The files of a zip or tar archive: path, size in bytes, and a function that reads one.
 
-    Read a file before going on to the next: a compressed archive knows no way back.
+    Read a file before the next one: a compressed archive can only be read forward.
 
     Raises:
         UserError: No archive, or an incomplete or protected one; from the functions too.

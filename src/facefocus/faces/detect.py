@@ -263,7 +263,7 @@ def turned_box(
 
 
 def ranks(faces: Sequence[Face], height: int, width: int) -> Float64[np.ndarray, " n"]:
-    """How much each face looks like the one a picture is of: large, sure and in the middle.
+    """A rank for each face: large, certain and central faces rank high.
 
     Side of the box (root of its area), times how far the score lies above the threshold, times
     1 - 0.7 d, with d the distance of the box's center from the picture's center as a share of half
@@ -279,13 +279,13 @@ def ranks(faces: Sequence[Face], height: int, width: int) -> Float64[np.ndarray,
 
 
 def rivals(faces: Sequence[Face], height: int, width: int, share: float) -> list[Face]:
-    """The leading ones of ranked faces: those with at least this share of the first one's rank."""
+    """The faces with at least this share of the first one's rank, of faces sorted by rank."""
     order = ranks(faces, height, width)
     return [face for face, rank in zip(faces, order, strict=True) if rank >= share * order[0]]
 
 
 def _weight(face: Face) -> float:
-    """Its rank in the middle of a picture."""
+    """The rank that the face would have in the middle of a picture."""
     sure = (face.score - SCORE_THRESHOLD) / (1.0 - SCORE_THRESHOLD)
     return _side(face) * max(sure, 0.0)
 
@@ -295,7 +295,7 @@ def _side(face: Face) -> float:
 
 
 def find_faces(image: UInt8[np.ndarray, "h w 3"], detector: FaceDetector) -> list[Face]:
-    """All faces of a picture by falling `ranks`: the first is the one it is of.
+    """All faces of a picture by falling `ranks`: the first is the main face.
 
     Where a look finds no face that is trusted, the next ones are taken: a small copy with a border,
     for faces that fill the picture; the picture turned by 90, 180 and 270 degrees; larger copies,
@@ -375,7 +375,7 @@ class _Search:
         return best if better else 0
 
     def confirmed(self) -> list[Face]:
-        """What is a face from near too; without any, what the upright looks gave at first sight."""
+        """The faces confirmed in a close look; without any, those of the first, upright looks."""
         candidates = _merged([face for faces in self.found.values() for face in faces])
         near = [self._from_near(face) for face in candidates[:_CANDIDATES]]
         sure = [face for face in near if face.score >= _CONFIRMED]
@@ -420,7 +420,7 @@ class _Search:
 
 
 def _merged(faces: Sequence[Face]) -> list[Face]:
-    """One of every face that was found more than once, the surest."""
+    """Each face once, with the highest score of its detections."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.score):
         if all(_shared(face, other) < _SAME_FACE for other in kept):
@@ -429,7 +429,7 @@ def _merged(faces: Sequence[Face]) -> list[Face]:
 
 
 def _shared(first: Face, second: Face) -> float:
-    """What two boxes share, as a share of what they cover together."""
+    """Intersection over union of two boxes."""
     low = np.maximum(first.box[:2], second.box[:2])
     high = np.minimum(first.box[:2] + first.box[2:], second.box[:2] + second.box[2:])
     width, height = np.maximum(high - low, 0.0)

@@ -1,4 +1,4 @@
-"""A face set: aligned crops of known people, in a folder that opens at once.
+"""A face set: aligned crops of known people, in a folder that is memory-mapped.
 
 The folder holds ``frames.npy`` (uint8 [n,H,W,3], read memory-mapped), ``index.parquet`` (one row
 for every source image, also for those that could not be used, with the reason),
@@ -125,7 +125,7 @@ class PairList:
 
 @dataclass(frozen=True)
 class IndexRow:
-    """What is known about one source image; a `reason` says why it has no frame.
+    """The index row of one source image; a `reason` says why it has no frame.
 
     Attributes:
         path: Where the image lies inside its source.

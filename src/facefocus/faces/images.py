@@ -1,4 +1,4 @@
-"""Any picture file to one kind of array: 8-bit RGB, upright, or one clear reason why not."""
+"""Decode any picture file to 8-bit RGB, upright, or give the reason why it cannot be."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def suffixes() -> frozenset[str]:
 
 
 def kind_of_file(suffix: str) -> str:
-    """What a file is that is no picture, by its suffix in any case: short, for a count."""
+    """The kind of a file that is no picture, by its suffix: short, for a count."""
     if suffix.lower() in _VIDEO_SUFFIXES:
         return _VIDEO
     return _RAW if suffix.lower() in _RAW_SUFFIXES else "no picture"
@@ -137,7 +137,7 @@ def decode_rgb(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _kind_of_data(data: bytes) -> str:
-    """Why bytes that no decoder knows are no picture."""
+    """Why no decoder can read some bytes."""
     brand = data[8:12] if data[4:8] == b"ftyp" else b""
     kind = _BRANDS.get(brand, "not a picture in a known format")
     return "damaged or incomplete" if kind == _HEIC and "HEIF" in formats() else kind

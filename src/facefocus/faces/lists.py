@@ -1,4 +1,4 @@
-"""Verification lists as people have them: one reader, which knows the form by the content.
+"""Verification lists in every common form: one reader, which recognizes the form.
 
 Fields are parted by tabs, commas, semicolons or spaces; a byte-order mark, a heading, empty lines
 and line ends of Windows make no difference. A line is one of
@@ -50,7 +50,7 @@ _MARKS = {
 
 @dataclass(frozen=True)
 class _Line:
-    """One line: its form, the images it names, and what it says of them, None for nothing.
+    """One line: its form, the images it names, and whether they are mated, None where unstated.
 
     The value is 1 or 0 for a pair, and the number behind the name for half a pair.
     """
@@ -313,7 +313,7 @@ class _Named:
 
     @property
     def fault(self) -> str | None:
-        """Why it cannot be right; None where it can."""
+        """The contradiction in this pair; None where there is none."""
         same = len(set(self.people.values())) == 1
         if self.first == self.second:
             return "an image against itself"
@@ -348,7 +348,7 @@ _AGAIN = "a pair that came before"
 
 
 def _without_faults(pairs: Sequence[_Named]) -> tuple[list[_Named], dict[str, list[_Named]]]:
-    """The pairs that can be right, each once; and the others by what is wrong with them."""
+    """The consistent pairs, each once; and the others by their fault."""
     kept: dict[frozenset[str], _Named] = {}
     wrong: dict[str, list[_Named]] = {}
     for pair in pairs:
@@ -362,7 +362,7 @@ def _without_faults(pairs: Sequence[_Named]) -> tuple[list[_Named], dict[str, li
 
 
 def _left_out(wrong: dict[str, list[_Named]], total: int, where: str) -> Iterator[str]:
-    """A sentence for each kind of fault; refuses a list where most pairs are false."""
+    """A sentence for each kind of fault; refuses a list with faults in most pairs."""
     name = PurePosixPath(where).name
     false = sum(len(pairs) for fault, pairs in wrong.items() if fault != _AGAIN)
     for fault, pairs in wrong.items():

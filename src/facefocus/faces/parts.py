@@ -1,4 +1,4 @@
-"""What is prepared of a face set so far, in chunks on the disk."""
+"""The finished chunks of an unfinished face set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from facefocus.faces.faceset import IndexRow
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """What became of one picture.
+    """The rows and frames of one picture.
 
     Attributes:
         rows: The faces that it may be of, the likeliest first; or one row with a reason.
@@ -58,7 +58,7 @@ class Parts:
         return next(chunk for chunk in count() if not self._file(chunk, "json").exists())
 
     def write(self, chunk: int, made: Sequence[Made]) -> None:
-        """Keep what became of the pictures of a chunk."""
+        """Write the rows and frames of a chunk."""
         with atomic_file(self._file(chunk, "frames")) as file:
             for frame in (frame for photo in made for frame in photo.frames):
                 file.write(np.ascontiguousarray(frame).data)

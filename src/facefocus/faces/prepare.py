@@ -1,4 +1,4 @@
-"""PictureSource pictures to a face set: parallel, with bounded memory, and resumable.
+"""From pictures to a face set: parallel, with bounded memory, and resumable.
 
 Pictures are taken in the order of their source. Every `CHUNK` of them is written under
 ``OUT/.parts/<key>`` as soon as it is done; a run that was killed goes on after the last chunk.
@@ -127,7 +127,7 @@ class PictureSource:
         name: str,
         notes: Callable[[Sequence[Entry]], Iterable[str]] = lambda _: (),
     ) -> PictureSource:
-        """With a refused row for every image that only a verification list has.
+        """This source with a refused row for every image that only a verification list names.
 
         Args:
             pairs: The list; None where none was found.
@@ -152,7 +152,7 @@ class PictureSource:
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What became of the pictures.
+    """The result of `prepare`: how many images, people and pairs, and what to check.
 
     Attributes:
         folder: The face set.
@@ -201,7 +201,7 @@ class PrepareReport:
 
 
 class Options(TypedDict, total=False):
-    """What the sources hand on to `prepare`, and what it means there."""
+    """The options that `prepare_faces` passes to `prepare`."""
 
     crop: str
     detector: Path | None
@@ -391,7 +391,7 @@ def _check_folder(out: Path) -> None:
 
 
 def _escaped(pictures: Pictures) -> Pictures:
-    """With names that can be stored as text, and a note on those that had to be changed."""
+    """The pictures with printable names, and a note on names that were changed."""
     entries = [
         replace(entry, identity=printable(entry.identity), name=printable(entry.name))
         for entry in pictures.entries
@@ -424,7 +424,7 @@ def _finished(
     settings: Sequence[dict[str, Any]],
     pairs: PairList | None,
 ) -> PrepareReport:
-    """The report of the set that is there, if it is the one that was asked for."""
+    """The report of an existing set, if it is the requested one."""
     manifest = read_manifest(out)
     made = manifest["record"]
     # Sets that were made before the record named the list have it with the pairs.
@@ -676,7 +676,7 @@ def _assembled(
 
 
 def _drawn(sheet: Path, source: PictureSource, out: Path, progress: Progress) -> tuple[Path, ...]:
-    """Draw the photos of a finished set, those to look at first, and give the pages."""
+    """Draw the photos of a finished set, doubtful ones first; the paths of the pages."""
     pictures = _escaped(source.load())
     frames = open_faceset(out).frames
     rows = [row for row in read_index(out) if row["row"] is not None or row["reason"] == NO_FACE]

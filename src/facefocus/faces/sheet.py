@@ -1,4 +1,4 @@
-"""Contact sheets: photos with the face that was chosen in them, and its crop."""
+"""Contact sheets: photos, each with its main face marked and the aligned crop beside it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _mark(
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The end of a text that is too wide, which for names of files tells more than its start."""
+    """The end of a text that is too wide; a file name's end is more informative than its start."""
     room = _TILE[0] - 2 * _GAP
     if font.getlength(text) <= room:
         return text

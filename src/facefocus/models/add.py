@@ -1,4 +1,4 @@
-"""Weights that the user brings: checked, and kept where they are found again."""
+"""Weights files of the user: checked, and copied into the cache."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _verify(name: str, entry: Entry, path: Path) -> tuple[str, ...]:
 
 
 def _same(entry: Entry, file: Path, other_file: Path) -> bool:
-    """Whether two files hold the same weights, whatever they are wrapped in."""
+    """Whether two files hold the same weights, in any file format."""
     if sha256(file) == sha256(other_file):
         return True
     if entry.black_box:

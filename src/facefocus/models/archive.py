@@ -1,4 +1,4 @@
-"""The archive of a ``.pt2`` program, rebuilt from what is known not to run code.
+"""Safe reading of a ``.pt2`` program: its archive is rebuilt from parts that run no code.
 
 ``torch.export.load`` trusts its file. Of an archive by somebody else torch 2.13
 
@@ -141,7 +141,7 @@ def _entries(path: Path) -> dict[str, bytes]:
 
 
 def _checked(name: str, data: bytes) -> bytes | None:
-    """What goes into the new archive for an entry; None for nothing."""
+    """The new archive's content for an entry; None where it is left out."""
     # Archives since torch 2.8 have one folder, called after the file, in which everything lies.
     inner = name if name.startswith(("serialized_", "extra_files/")) else name.partition("/")[2]
     inner = inner or name
@@ -197,7 +197,7 @@ def _index(index: Any) -> object:
 
 
 def _clean(value: Any, key: str = "") -> object:
-    """A copy of a part of the graph in which every text has the form of what it stands for.
+    """A copy of a part of the graph, every text of it checked for its form.
 
     Args:
         value: Anything that JSON holds.

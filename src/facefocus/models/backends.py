@@ -1,4 +1,4 @@
-"""What runs passes without gradients: plain torch, OpenVINO on a CPU, or a GPU.
+"""Backends for passes without gradients: torch, OpenVINO on a CPU, or a GPU.
 
 A backend is checked against torch on clean faces before its first result, and refused if they
 disagree.
@@ -126,7 +126,7 @@ def accelerate(
 
 
 def chosen_backend(backend: str) -> str:
-    """What `backend` comes to on this machine: ``auto`` is the fastest exact one that is here."""
+    """The backend that `backend` means on this machine: ``auto`` is the fastest exact one."""
     if backend != "auto":
         return backend
     return next(name for name in PREFERRED if absent(name) is None)

@@ -121,7 +121,7 @@ def as_found(network: Network) -> Iterator[None]:
 
 
 def _as_written() -> AbstractContextManager[object]:
-    """What is compiled runs as it was written, inside."""
+    """Context in which compiled modules run as they were written."""
     # The compiler takes seconds to import, and nothing is compiled before it is.
     if "torch._dynamo" not in sys.modules:
         return nullcontext()

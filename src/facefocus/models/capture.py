@@ -1,4 +1,4 @@
-"""One forward pass that answers many gradient questions about chosen convolution outputs.
+"""One forward pass whose graph serves many gradients at chosen convolution outputs.
 
 The first captured output begins the graph, so nothing before the earliest layer is recorded and
 every backward pass stops there by itself. No hook is set; the network is left as it was found,
@@ -26,7 +26,7 @@ from facefocus.models.calls import (
 )
 from facefocus.models.layers import LayerTable, trace
 from facefocus.models.replaced_operations import ReplacedOperations
-from facefocus.models.steady import steady
+from facefocus.models.reproducible import reproducible
 
 
 class Capture:
@@ -69,7 +69,7 @@ class Capture:
         padded = embeddings.new_zeros(embeddings.shape)
         padded[:count] = directions
         # A layer that the embedding does not depend on has gradient zero: a degenerate map.
-        with steady(embeddings.device):
+        with reproducible(embeddings.device):
             grads = torch.autograd.grad(
                 outputs=embeddings,
                 inputs=list(outputs.values()),
@@ -144,7 +144,7 @@ def capture(
         as_found(network),
         Convolutions(visit),
         ReplacedOperations(),
-        steady(padded.device),
+        reproducible(padded.device),
     ):
         embeddings = network(padded)
     _check_embeddings(embeddings, len(padded))
@@ -196,7 +196,7 @@ def _check_output(
     if len(outputs[index]) != count:
         raise UserError(
             f"The convolution call {index} ran on a batch of {len(outputs[index])} for "
-            f"{count} images, so its output cannot be told apart by image."
+            f"{count} images, so its output cannot be divided by image."
         )
     if outputs[index]._version != versions[index]:
         raise UserError(

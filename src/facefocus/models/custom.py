@@ -1,4 +1,4 @@
-"""Recognizers that the user brings: an exported program, or a function in a Python file."""
+"""Recognizers from the user's files: an exported program, or a function in a Python file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from facefocus.core.errors import UserError, did_you_mean, one_line
 from facefocus.core.notices import notice
 from facefocus.models.archive import load_archive
 from facefocus.models.calls import refuse_script
+from facefocus.models.foreign import ForeignRecognizer, foreign
 from facefocus.models.preprocessing import Preprocessing, own_reading, scale_doubt
 from facefocus.models.recognizer import CHUNK, TorchRecognizer, is_recognizer
 from facefocus.models.user_code import OwnCode, own_code, sha256
-from facefocus.models.whole import WholeRecognizer, whole
 
 #: What to tell a user whose recognizer does not say how it reads frames.
 NEEDED = "needs its preprocessing: size, mean and std, and crop and channels where they matter"
@@ -38,7 +38,7 @@ def load_program(path: Path, preprocessing: Preprocessing | None) -> TorchRecogn
 
 def load_factory(
     spec: str, preprocessing: Preprocessing | None
-) -> TorchRecognizer | WholeRecognizer:
+) -> TorchRecognizer | ForeignRecognizer:
     """A recognizer from ``file.py:function``; the file's code is run.
 
     The function takes no argument and returns a network, or a whole `Recognizer`. Preprocessing
@@ -72,14 +72,14 @@ def _recognizer(
     code: OwnCode,
     spec: str,
     preprocessing: Preprocessing | None,
-) -> TorchRecognizer | WholeRecognizer:
+) -> TorchRecognizer | ForeignRecognizer:
     if is_recognizer(made) and preprocessing is not None:
         raise UserError(f"The preprocessing of '{spec}' is its own and cannot be given.")
     if isinstance(made, TorchRecognizer):
         made.run_in(code.visible)
         return made
     if is_recognizer(made):
-        return whole(made, code.visible)
+        return foreign(made, code.visible)
     if not callable(made):
         raise UserError(f"'{spec}' must return a network. Got {type(made).__name__}.")
     own = getattr(made, "preprocessing", None) or getattr(make, "preprocessing", None)
@@ -99,7 +99,7 @@ def _recognizer(
 
 
 def required(preprocessing: Preprocessing | None, what: str) -> Preprocessing:
-    """The preprocessing, which only its user can know.
+    """The preprocessing, which the user must give.
 
     Raises:
         UserError: There is none.

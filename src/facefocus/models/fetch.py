@@ -1,4 +1,4 @@
-"""What ``facefocus fetch`` does: detector, faces and recognizers by name, to where they are used.
+"""``facefocus fetch``: download detector, faces and recognizers by name.
 
 Terms come first, then the files, each with its hash; files go to the user's cache.
 """
@@ -48,7 +48,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one item: whether it is here now, and lines to show."""
+    """The result for one item: whether it is here now, and lines to show."""
 
     here: bool
     lines: tuple[str, ...]
@@ -144,7 +144,7 @@ def _fetched(item: Item, mirror: str | None, progress: Progress) -> Result:
     files = item.files if mirror is None else _mirrored(item, mirror)
     lines: list[str] = []
     try:
-        # One by one: those that came are told where a later one fails.
+        # One by one: a failure does not hide the results before it.
         for file in files:
             fetched = fetch_file(file, item.folder, progress=progress)
             lines += [fetched.line()]

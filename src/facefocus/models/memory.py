@@ -1,4 +1,4 @@
-"""Work in a given memory: how many images fit, and halves of what did not."""
+"""Work within a memory budget: how many images fit, and halving where they do not."""
 
 from __future__ import annotations
 

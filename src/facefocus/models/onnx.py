@@ -247,7 +247,7 @@ def _failure(error: Exception, path: Path, count: int) -> str:
 
 
 def _input_of(session: Any, reader: Preprocessing, path: Path) -> _Input:
-    """The image input; what does not fit is named with the lines that mend it."""
+    """The image input; an error names what does not fit and the lines that correct it."""
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What networks of others return, and the embedding in it.
+"""Finding the embedding among a network's outputs.
 
 A network may return its embedding alone, as [n, d] or [n, d, 1, 1], or among other things in a
 tuple or a mapping: with its norm, with logits, with features.
@@ -26,7 +26,7 @@ def find_embedding(output: object, count: int, wanted: Key, what: str) -> Key:
     """Where the embedding is in what a network returned for `count` images.
 
     Taken is the output that the user named, else the only one of floats [n, d] with d of two and
-    more; which one that was is said once.
+    more; a notice names it, once.
 
     Args:
         output: A tensor, or a tuple, list or mapping of some.

@@ -1,4 +1,4 @@
-"""Pickles of ``torch.save`` without the code in them.
+"""Safe reading of ``torch.save`` files: tensors only, no code.
 
 Torch's restricted reader builds tensors, numbers, texts and containers and refuses every other
 name. What training scripts store beside weights and is plain data, as a NumPy number, is read as
@@ -21,7 +21,7 @@ Source = io.BytesIO | io.BufferedReader
 
 
 class _Ignored:
-    """Stands for a value that is no tensor; takes whatever a pickle does to it."""
+    """Placeholder for a value that is no tensor."""
 
     def __new__(cls, *_: object) -> _Ignored:
         return super().__new__(cls)

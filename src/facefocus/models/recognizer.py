@@ -1,4 +1,4 @@
-"""What the program needs of a recognizer, and the one that runs on torch.
+"""The recognizer protocols, and the recognizer that runs on torch.
 
 A black box only embeds. A white box also shows its convolutions, so gradients and activations of
 its layers can be had.
@@ -28,7 +28,7 @@ from facefocus.models.memory import TOO_LITTLE, out_of_memory
 from facefocus.models.outputs import Adapted, Around, embedding_in, find_embedding, not_finite
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.probe import probe_code, probe_frames
-from facefocus.models.steady import steady
+from facefocus.models.reproducible import reproducible
 
 #: Every forward pass without gradients runs on exactly this many images (on a GPU, on so many that
 #: it is busy), the last ones padded: embeddings are then bit-identical however frames are grouped.
@@ -200,7 +200,7 @@ class TorchRecognizer:
         self.__dict__.pop("fingerprint", None)
 
     def run_in(self, around: Around) -> None:
-        """Run each pass of the network in what `around` makes."""
+        """Run each pass of the network inside the context that `around` makes."""
         self._adapted.around = around
 
     def look(self) -> None:
@@ -213,7 +213,7 @@ class TorchRecognizer:
         frames, reader = probe_frames(), self.preprocessing
         with torch.inference_mode(False), torch.no_grad(), as_found(self.module):
             inputs = self._inputs(torch.from_numpy(frames))
-            with steady(inputs.device):
+            with reproducible(inputs.device):
                 output = self._adapted.outputs(inputs)
         key = find_embedding(output, len(frames), reader.output, self.name)
         embeddings = embedding_in(output, key)
@@ -296,13 +296,13 @@ class TorchRecognizer:
 
     def _inputs(self, frames: Tensor) -> Tensor:
         device, dtype = placement(self.module)
-        with steady(device):
+        with reproducible(device):
             inputs = self.preprocessing(frames.to(device)).to(dtype)
         return inputs.contiguous(memory_format=torch.channels_last)
 
     def _eager(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         for inputs in batches:
-            with as_found(self.module), steady(inputs.device):
+            with as_found(self.module), reproducible(inputs.device):
                 part = self.module(inputs)
             yield part
 

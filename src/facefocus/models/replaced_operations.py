@@ -5,7 +5,7 @@ measured here on IResNet18, 22 % of all the time that maps at nine layers take. 
 frozen statistics takes 2 to 10 times as long for its gradient as the two products that it is: 20 %
 of the time of MobileFaceNet's gradients. Their replacements give the same bits. `linear` adds in
 another order for fewer rows than a chunk has, so it is filled up: images then have the same
-embedding and gradients in any company, and a few images need not drag a whole chunk along.
+embedding and gradients whatever images are beside them, and a few images need no full chunk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LINEAR = (F.linear, torch.ops.aten.linear, torch.ops.aten.linear.default)
 
 
 class ReplacedOperations(TorchFunctionMode):
-    """Runs a frozen network on the replacements; whatever else it calls goes on as it is."""
+    """Runs a frozen network with the replacements; all other operations stay as they are."""
 
     def __torch_function__(
         self,
@@ -35,7 +35,7 @@ class ReplacedOperations(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run the call, or what stands for it.
+        """Run the call or its replacement.
 
         Keyword arguments are looked into where torch's own modules give some.
         """

@@ -1,4 +1,4 @@
-"""Code that the user brings: run with its folder on the path, and everything it reads is known.
+"""The user's Python files: run with their folder on the path, with a record of all files read.
 
 Two recognizers may have neighbours of the same name, so nobody sees the modules of another. What
 determines embeddings may lie in any file that is imported or read while a recognizer is loaded, so

@@ -49,7 +49,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Fit:
-    """How the tensors of a file meet the keys of an architecture.
+    """The tensors of a file, matched with an architecture's keys.
 
     Attributes:
         tensors: By the architecture's keys, those that fit; half precision as float32.
@@ -63,7 +63,7 @@ class Fit:
 
 
 def is_weights(path: Path) -> bool:
-    """Whether a file is called like one of weights, which alone are no recognizer."""
+    """Whether a file's name is that of a weights file, which alone is no recognizer."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -124,7 +124,7 @@ def fit(mappings: Mapping[str, Mapping[str, Tensor]], module: nn.Module) -> Fit:
             left.append(key)
     notes = [f"Left out, since the network has no such tensors: {_named(left)}."] if left else []
     if same and fitted:
-        notes.append(f"'{branch}' was taken; {_named(same)} would fit as well.")
+        notes.append(f"'{branch}' was used; {_named(same)} would fit as well.")
     half = [key for key, value in fitted.items() if _needs_widening(value)]
     if half:
         notes.append(f"{len(half)} tensors were converted to float32.")
@@ -178,7 +178,7 @@ def fitting(weights: Weights, catalog: Mapping[str, Callable[[], nn.Module]]) ->
 
 
 def _prefixes(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Counter[str]:
-    """What may stand before a network's keys, and how many keys and shapes it then has."""
+    """Possible prefixes of a network's keys, and how many keys and shapes each matches."""
     counts: Counter[str] = Counter()
     for key, value in tensors.items():
         parts = _plain(key).split(".")
@@ -204,7 +204,7 @@ def _problem(fitted: Mapping[str, Tensor], expected: Mapping[str, Tensor], extra
         if expected[key].is_floating_point() and not value.is_floating_point():
             kind = str(value.dtype).removeprefix("torch.")
             return (
-                f"'{key}' is {kind}: quantized weights are of no use without their scale. Get the "
+                f"'{key}' is {kind}: quantized weights cannot be used without their scale. Get the "
                 "file in float32 or float16"
             )
         if not value.isfinite().all():

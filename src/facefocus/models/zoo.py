@@ -1,4 +1,4 @@
-"""The recognizers known by name: what they are, how to get them, and how to load them.
+"""The recognizers known by name: description, source and loading.
 
 Every fact about them is in ``zoo.toml`` beside this file, checked on reading.
 """
@@ -21,6 +21,7 @@ from facefocus.core.download import RemoteFile
 from facefocus.core.errors import UserError, blaming_own_code, did_you_mean
 from facefocus.core.registry import Registry
 from facefocus.models.custom import load_factory, load_program
+from facefocus.models.foreign import foreign
 from facefocus.models.layers import LayerTable, trace_layers
 from facefocus.models.onnx import CONVERTED, OnnxRecognizer, load_converted
 from facefocus.models.openvino import OpenVinoRecognizer, missing_package
@@ -32,7 +33,6 @@ from facefocus.models.preprocessing import (
 )
 from facefocus.models.recognizer import Recognizer, TorchRecognizer, is_recognizer, white_box
 from facefocus.models.weights import fitting, is_weights, load_into, read_weights
-from facefocus.models.whole import whole
 
 #: Makers of networks, by name; other packages add theirs in ``facefocus.architectures``.
 ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry("architecture")
@@ -335,7 +335,7 @@ def load(
 
 
 def weights_alone(file: Path, name: str) -> UserError:
-    """What to do with weights of which nobody has said what network they belong to."""
+    """What to do with a weights file whose network is unknown."""
     fits = fitting(read_weights(file), catalog())
     if not fits:
         return UserError(
@@ -393,7 +393,7 @@ def _load_plugin(name: str) -> Recognizer:
     plugin: object = PLUGINS[name]
     with blaming_own_code():
         made = plugin if is_recognizer(plugin) else cast(Callable[[], Recognizer], plugin)()
-    recognizer = made if isinstance(made, TorchRecognizer) else whole(made)
+    recognizer = made if isinstance(made, TorchRecognizer) else foreign(made)
     recognizer.look()
     return recognizer
 

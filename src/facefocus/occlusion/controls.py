@@ -31,7 +31,7 @@ BLOCK_SIDE = 1 / 14
 
 @CONTROLS.register("shifted")
 def shifted(mask: Bool[np.ndarray, "h w"], rng: np.random.Generator) -> Bool[np.ndarray, "h w"]:
-    """The same mask moved on the torus: uniform over all shifts but none at all."""
+    """The same mask shifted on the torus: uniform over all shifts but the zero shift."""
     shift = int(rng.integers(1, mask.size)) if mask.size > 1 else 0
     return np.roll(mask, divmod(shift, mask.shape[1]), axis=(0, 1))
 
@@ -40,7 +40,7 @@ def shifted(mask: Bool[np.ndarray, "h w"], rng: np.random.Generator) -> Bool[np.
 def random_pixels(
     mask: Bool[np.ndarray, "h w"], rng: np.random.Generator
 ) -> Bool[np.ndarray, "h w"]:
-    """As many pixels as the mask has, each set of them equally likely."""
+    """As many random pixels as the mask has, each set of pixels equally likely."""
     control = np.zeros(mask.size, dtype=bool)
     control[rng.choice(mask.size, size=np.count_nonzero(mask), replace=False)] = True
     return control.reshape(mask.shape)
@@ -123,7 +123,7 @@ def partners(people: int, count: int, rng: np.random.Generator) -> Int[np.ndarra
 
 
 def run_sums(maps: Float[np.ndarray, "n h w"]) -> Float64[np.ndarray, "runs h w"]:
-    """Sums of runs of about sqrt(n) maps, which `mean_of_others` makes every mean from."""
+    """Sums of runs of about sqrt(n) maps: input of `mean_of_others`."""
     starts = np.arange(0, len(maps), max(1, math.isqrt(len(maps))))
     sums: np.ndarray = np.add.reduceat(maps, starts, axis=0, dtype=np.float64)
     return sums

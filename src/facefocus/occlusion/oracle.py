@@ -69,7 +69,7 @@ def search_masks(
     lookahead: int = LOOKAHEAD,
     rounds: int = ROUNDS,
 ) -> Oracle:
-    """The mask of each count of pixels that lowers a person's mean mated cosine most, as found.
+    """The best mask found for each count of pixels: lowest mean mated cosine of a person.
 
     The cosine is that of `evaluation.retention`: occluded probes against clean references, or
     occluded ones where both sides are hidden, over all ordered pairs. Greedy: the block whose
@@ -364,7 +364,7 @@ def _swapped(
     near: Int[np.ndarray, " pixels"],
     rng: np.random.Generator,
 ) -> _Start:
-    """Give up the pixels that matter least for those of the pool that matter most, if it helps.
+    """Swap the mask's least effective pixels for the pool's most effective ones, if it helps.
 
     Pixels go in units of near ones, 1/32 of the mask each; single effects of up to 32 units of
     either kind are measured, then swaps of several at once.

@@ -25,7 +25,7 @@ from facefocus.faces.faceset import Identity
 from facefocus.models.capture import Capture
 from facefocus.models.memory import in_halves
 from facefocus.models.recognizer import CHUNK, WhiteBox, check_finite
-from facefocus.models.steady import steady
+from facefocus.models.reproducible import reproducible
 from facefocus.saliency.streams import Cam, CamConfig, Goal, Stream, StreamPlan, plan_streams
 
 __all__ = [
@@ -111,7 +111,7 @@ def cam_identity_maps(
     """Identity maps of every configuration, in the order of `identities` (Protocol: identity-maps).
 
     The result of an identity does not depend on the others, their order or the number of threads,
-    bit for bit (`facefocus.models.steady`).
+    bit for bit (`facefocus.models.reproducible`).
     Memory beyond the result, for the recognizer's `graph_batch` of images: the activations of the
     layers asked for, the graph behind them and one set of gradients, plus one float64 map per
     stream (layer, method, objective) and image; the maps themselves are made in blocks of about
@@ -350,7 +350,7 @@ def _chunk_sums(
         for number in range(_rounds(chunk)):
             partners = [int(job.partners[number]) for job in chunk if number < len(job.partners)]
             for family in plan.work:
-                with steady(captured.embeddings.device):
+                with reproducible(captured.embeddings.device):
                     _add_family(sums, plan, family, captured, references.of(partners))
                 tick()
     return sums

@@ -18,7 +18,7 @@ from facefocus.models.calls import as_found
 from facefocus.models.layers import placement
 from facefocus.models.recognizer import CHUNK, WhiteBox
 from facefocus.models.replaced_operations import ReplacedOperations
-from facefocus.models.steady import steady
+from facefocus.models.reproducible import reproducible
 from facefocus.saliency.methods import (
     METHODS,
     FrameGradientMethod,
@@ -259,7 +259,7 @@ def _references(recognizer: WhiteBox, people: Sequence[np.ndarray]) -> list[Floa
         torch.inference_mode(False),
         torch.no_grad(),
         as_found(recognizer.module),
-        steady(device),
+        reproducible(device),
     ):
         for places in _chunks(recognizer, people):
             frames = torch.from_numpy(_stack(people, places)).to(device)
@@ -290,7 +290,7 @@ def _mean_maps(
         torch.enable_grad(),
         as_found(recognizer.module),
         ReplacedOperations(),
-        steady(placement(recognizer.module)[0]),
+        reproducible(placement(recognizer.module)[0]),
         np.errstate(invalid="ignore"),  # what is not finite is found in the sums
     ):
         for places in _chunks(recognizer, people):

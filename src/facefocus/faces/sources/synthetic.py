@@ -1,4 +1,4 @@
-"""Synthetic faces: drawn people whose identity is known to live in known parts.
+"""Drawn faces whose identity lives in known parts.
 
 They are the package's only faces, and the only faces with a ground truth (Protocol: planted-truth).
 A *world* says where identity lives. In world ``eyes`` a person is their eyes: everything else -
@@ -256,7 +256,7 @@ def _truth_last(
     out: Path,
     truth: dict[str, UInt8[np.ndarray, "n h b"]],
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """`frames`, then the truth they left behind: before the manifest that calls the set whole."""
+    """`frames`, then the truth, written before the manifest that marks the set complete."""
     yield from frames
     with atomic_file(out / TRUTH) as file:
         np.savez_compressed(file, allow_pickle=False, **truth)

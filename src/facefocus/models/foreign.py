@@ -1,4 +1,4 @@
-"""Whole recognizers that somebody else wrote: called as they are, checked and probed."""
+"""Recognizers that somebody else wrote: called as they are, checked and probed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from facefocus.models.recognizer import Recognizer, WhiteBox, check_finite, is_w
 from facefocus.models.user_code import digest_of, sources_of
 
 
-class WholeRecognizer:
-    """A recognizer of the user's, or of another package.
+class ForeignRecognizer:
+    """A recognizer of the user's or of another package, as given.
 
     Args:
         made: What embeds by itself.
@@ -91,8 +91,8 @@ class WholeRecognizer:
         return embeddings
 
 
-class WholeWhiteBox(WholeRecognizer):
-    """One that shows its layers, too."""
+class ForeignWhiteBox(ForeignRecognizer):
+    """A foreign recognizer that shows its layers, too."""
 
     _made: WhiteBox
 
@@ -125,6 +125,6 @@ class WholeWhiteBox(WholeRecognizer):
             return self._made.capture(frames, layers)
 
 
-def whole(made: Recognizer, around: Around = nullcontext) -> WholeRecognizer:
-    """Any recognizer as a `WholeRecognizer`; a white box stays one."""
-    return (WholeWhiteBox if is_white_box(made) else WholeRecognizer)(made, around)
+def foreign(made: Recognizer, around: Around = nullcontext) -> ForeignRecognizer:
+    """Any recognizer as a `ForeignRecognizer`; a white box stays a white box."""
+    return (ForeignWhiteBox if is_white_box(made) else ForeignRecognizer)(made, around)

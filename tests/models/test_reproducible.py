@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import TorchRecognizer
-from facefocus.models.steady import steady
+from facefocus.models.reproducible import reproducible
 
 THREADS = (1, 2, 4, 8, 16)
 #: Sizes that divide and that do not divide into the parts of threads and vectors.
@@ -72,7 +72,7 @@ def test_an_operation_gives_the_same_bits_on_any_number_of_threads(name: str) ->
             for count in THREADS:
                 torch.set_num_threads(count)
                 given = x.clone().contiguous(memory_format=format_).requires_grad_()
-                with steady():
+                with reproducible():
                     made = OPERATIONS[name](given)
                     (gradient,) = torch.autograd.grad(made, given, made.detach() * 0.3 + 0.1)
                 assert torch.get_num_threads() == count

@@ -49,8 +49,8 @@ _IMAGES = 256
 
 
 @contextmanager
-def steady(device: torch.device | None = None) -> Iterator[None]:
-    """Inside, results of torch do not depend on the number of threads of this process.
+def reproducible(device: torch.device | None = None) -> Iterator[None]:
+    """Context in which torch's results do not depend on this process's number of threads.
 
     Args:
         device: Where the work is done; nothing is changed on another device than a CPU.
