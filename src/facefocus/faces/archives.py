@@ -283,7 +283,8 @@ def _members(path: Path) -> Iterator[_Member]:
     """What an archive holds except folders."""
     with _readable(path):
         # A tar that holds a zip would pass for a zip, since those are known by their end.
-        if not tarfile.is_tarfile(path) and zipfile.is_zipfile(path):
+        is_tar = tarfile.is_tarfile(path)
+        if not is_tar and zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as zipped:
                 for info in zipped.infolist():
                     if not info.is_dir():
@@ -292,6 +293,8 @@ def _members(path: Path) -> Iterator[_Member]:
                         kind = "link" if link else _FILE
                         yield _Member(_plain(info.filename), info.file_size, read, kind)
             return
+        if not is_tar:
+            raise tarfile.ReadError("neither")
         with tarfile.open(path, "r:*") as archive:
             for member in archive:
                 if not member.isdir():
