@@ -49,6 +49,13 @@ def retention(
 
     Raises:
         ValueError: Fewer than two images, or an embedding is not finite.
+
+    Example:
+        >>> clean = np.array([[1.0, 0.0], [1.0, 0.1]])
+        >>> hidden = np.array([[0.0, 1.0], [1.0, 0.1]])
+        >>> kept = retention(clean, hidden, threshold=0.5)
+        >>> kept.clean_rate, kept.rate
+        (1.0, 0.5)
     """
     if len(clean) < 2:
         raise ValueError(f"A mated pair needs at least 2 images. Got {len(clean)}.")

@@ -143,6 +143,10 @@ def mean_interval(
 
     Raises:
         ValueError: There are no values or one is not finite.
+
+    Example:
+        >>> mean_interval(np.array([0.2, 0.3, 0.25, 0.35, 0.3, 0.28])).text()
+        '0.280 [0.226, 0.334]'
     """
     row = _sample(values)[None]
     return next(iter(mean_intervals(row, share=share, seed=seed, level=level, draws=draws)))
@@ -266,6 +270,11 @@ def compare_paired(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> Pa
 
     Raises:
         ValueError: There are no values or one is not finite.
+
+    Example:
+        >>> tested = compare_paired(np.array([0.9, 0.8, 0.95]), np.array([0.7, 0.5, 0.8]))
+        >>> round(tested.difference, 3), round(tested.t_p, 3)
+        (0.217, 0.039)
     """
     first, second = _sample(a), _sample(b)
     differences = np.round(first - second, _DECIMALS)
@@ -294,6 +303,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Raises:
         ValueError: A p-value is not in [0, 1].
+
+    Example:
+        >>> [round(p, 2) for p in holm([0.01, 0.04, 0.03])]
+        [0.03, 0.06, 0.06]
     """
     if not all(0 <= p <= 1 for p in p_values):
         raise ValueError(f"P-values must be in [0, 1]. Got {list(p_values)}.")

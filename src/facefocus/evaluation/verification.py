@@ -188,6 +188,13 @@ def threshold(
         UserError: The rule is unknown, or fewer than 1/x non-mated scores are given, so that an
             FMR of x cannot be measured.
         ValueError: There are no mated or no non-mated scores, or one is not finite.
+
+    Example:
+        >>> mated, non_mated = np.array([0.4, 0.7, 0.8]), np.array([-0.1, 0.1, 0.5])
+        >>> print(threshold(mated, non_mated, "eer"))
+        0.45
+        >>> threshold(mated, non_mated, "0.3")
+        0.3
     """
     rule = parse_rule(rule) if isinstance(rule, str) else rule
     if rule.kind == "given":
@@ -292,6 +299,10 @@ def eer(mated: Float[np.ndarray, " m"], non_mated: Float[np.ndarray, " k"]) -> f
 
     Raises:
         ValueError: As `error_rates`.
+
+    Example:
+        >>> round(eer(np.array([0.4, 0.7, 0.8]), np.array([-0.1, 0.1, 0.5])), 3)
+        0.333
     """
     rates = error_rates(mated, non_mated)
     gap = rates.fmr - rates.fnmr

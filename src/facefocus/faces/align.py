@@ -51,6 +51,12 @@ def similarity_transform(
 
     Raises:
         ValueError: All landmarks are one point, or a coordinate is not finite.
+
+    Example:
+        >>> twice = 2 * ARCFACE_TEMPLATE
+        >>> similarity_transform(twice, ARCFACE_TEMPLATE).round(6) + 0.0
+        array([[0.5, 0. , 0. ],
+               [0. , 0.5, 0. ]])
     """
     source = landmarks[:, 0].astype(np.float64) + 1j * landmarks[:, 1].astype(np.float64)
     target = template[:, 0].astype(np.float64) + 1j * template[:, 1].astype(np.float64)

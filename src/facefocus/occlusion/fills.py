@@ -34,7 +34,15 @@ def occlude(
     masks: Bool[np.ndarray, "h w"] | Bool[np.ndarray, "n h w"],
     content: UInt8[np.ndarray, "n h w 3"],
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """Frames with `content` where a mask is True; one mask for all frames or one for each."""
+    """Frames with `content` where a mask is True; one mask for all frames or one for each.
+
+    Example:
+        >>> frames = np.full((1, 2, 2, 3), 200, np.uint8)
+        >>> mask = np.array([[True, False], [False, False]])
+        >>> occlude(frames, mask, black(frames, []))[0, ..., 0]
+        array([[  0, 200],
+               [200, 200]], dtype=uint8)
+    """
     if masks.ndim == 3:
         return np.where(masks[..., None], content, frames)
     # A mask of few pixels: several times as fast as choosing for every channel of every pixel.

@@ -45,6 +45,10 @@ def pixel_count(budget: float, height: int, width: int) -> int:
 
     Raises:
         UserError: `budget` is outside [0, 1].
+
+    Example:
+        >>> pixel_count(0.01, 112, 112)
+        125
     """
     if not 0 <= budget <= 1:
         percent = f" Did you mean {budget / 100:g}?" if 1 < budget <= 100 else ""
@@ -76,6 +80,12 @@ def top_pixels(
 
     Raises:
         ValueError: The map holds a value that is not finite, or `k` is not in [0, h * w].
+
+    Example:
+        >>> saliency = np.array([[0.1, 0.9], [0.8, 0.2]])
+        >>> top_pixels(saliency, 2, np.random.default_rng(0))
+        array([[False,  True],
+               [ True, False]])
     """
     mask: np.ndarray = nested_masks(saliency, [k], rng)[0]
     return mask

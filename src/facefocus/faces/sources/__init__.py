@@ -103,6 +103,19 @@ def prepare_faces(
     Raises:
         UserError: No such source; no path; the photographs or the list cannot be read; or any
             reason `prepare` has.
+
+    Example:
+        >>> from PIL import Image
+        >>> from facefocus.faces.sources.synthetic import render
+        >>> for person in range(2):
+        ...     folder = Path("photos") / f"Person {person}"
+        ...     folder.mkdir(parents=True)
+        ...     for photo in range(2):
+        ...         frame = render("all", 1, person, photo).frame
+        ...         Image.fromarray(frame).save(folder / f"{photo}.png")
+        >>> report = prepare_faces("folder", "photos", align="none")
+        >>> str(report.folder), report.images, report.people
+        ('faces/photos', 4, 2)
     """
     kind = SOURCES[source] if isinstance(source, str) else source
     path = _located(kind, path)

@@ -132,6 +132,11 @@ def render(world: str, seed: int, identity: int, photo: int) -> Face:
 
     Raises:
         UserError: No such world.
+
+    Example:
+        >>> face = render("eyes", seed=1, identity=0, photo=0)
+        >>> face.frame.shape, sorted(face.parts)[:3]
+        ((112, 112, 3), ['brows', 'eyes', 'hair'])
     """
     genes, shot = _draw(planted(world), seed, identity, photo)
     canvas = _paint(genes, shot)
@@ -219,6 +224,13 @@ def make_faceset(
     Raises:
         UserError: No such world, or a number out of range.
         OSError: The folder cannot be written.
+
+    Example:
+        >>> from facefocus.faces.faceset import open_faceset
+        >>> make_faceset(Path("faces/drawn"), world="eyes", identities=2, photos=3, seed=1)
+        >>> faces = open_faceset(Path("faces/drawn"))
+        >>> faces.title, faces.frames.shape
+        ('synthetic-eyes', (6, 112, 112, 3))
     """
     parts = planted(world)
     for field, count in (("identities", identities), ("photos", photos)):
