@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import torch
+import typer
 from PIL import Image
 from safetensors.torch import save_file
+from typer.main import get_command
 
+from facefocus.cli.app import app
 from facefocus.faces.faceset import open_faceset
+from facefocus.faces.prepare import PrepareReport
 from facefocus.models import zoo
 from tests.conftest import Command
 from tests.small import PHOTOS, paint_faceset
@@ -323,12 +328,6 @@ def test_weights_of_the_users_are_added(command: Command, monkeypatch: pytest.Mo
 # Photographs --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Report:
-    def lines(self) -> list[str]:
-        return ["done"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -346,14 +345,20 @@ def test_photographs_are_prepared(
 ) -> None:
     seen: list[tuple[Any, ...]] = []
 
-    def record(*given: Any, **options: Any) -> Report:
+    def record(*given: Any, **options: Any) -> PrepareReport:
         options.pop("progress")("prepare", 1, 1)
         seen.append((given, options))
-        return Report()
+        return PrepareReport(
+            Path("there"), "t", 5, 3, 1, {"no face": 2}, {}, 9, 1, already_complete=True,
+            notes=("so",),
+        )  # fmt: skip
 
     monkeypatch.setattr("facefocus.faces.sources.prepare_faces", record)
     done = command(*arguments.split())
-    assert (done.code, done.out) == (0, "done\n")
+    assert done.code == 0 and done.out.splitlines() == [
+        "faces there (was there already)", "images 5 of 3 people, 1 with several faces",
+        "unusable 2 (no face)", "pairs 9 (1 missing)", "so",
+    ]  # fmt: skip
     given, options = seen[0]
     assert [given[0].name, str(given[1]), given[2]] == [*expected, None]
     align = "yunet" if expected[0] == "folder" else "auto"
@@ -575,3 +580,27 @@ def test_what_is_of_studies_or_experiments_alone_is_named(command: Command, fold
     done = command("run", f"{folder}/small.toml", "--model", "a", "--faces", "a", "--faces", "b")
     assert done.code == 2
     assert done.err.endswith("small.toml' is an experiment. Leave out --model, several --faces.\n")
+
+
+#: A command in an indented line or in backquotes, without a comment.
+NAMED = re.compile(r"^[# ]*    facefocus (.+?)(?:  +#.*)?$|`facefocus ([^`]+)`", re.MULTILINE)
+
+
+def test_every_command_that_a_text_names_exists() -> None:
+    """In the README, the documentation, the experiments and the code."""
+    root = Path(__file__).parents[1]
+    files = [root / "README.md", *(root / "docs").glob("*.md")]
+    files += [*(root / "experiments").glob("*.toml"), *(root / "src").rglob("*.py")]
+    wrong, known = [], get_command(app)
+    for file in files:
+        for match in NAMED.finditer(file.read_text(encoding="utf-8")):
+            words, command_ = shlex.split(match[1] or match[2]), known
+            context = typer.Context(command_)
+            while words and hasattr(command_, "get_command") and not words[0].startswith("-"):
+                command_ = command_.get_command(context, words.pop(0))
+            options = {name for one in getattr(command_, "params", ()) for name in one.opts}
+            asked = {word for word in words if word.startswith("--")}
+            if command_ is None or not asked <= options | {"--help"}:
+                wrong.append(f"{file.name}: {match[0].strip()}")
+    # That of the example of a face source, which is not installed.
+    assert wrong == ["extending.md: `facefocus prepare album --source album/`"]

@@ -221,7 +221,7 @@ def test_the_readmes_first_steps_work_on_a_bare_machine(
 
 def test_the_readmes_experiment_is_the_file() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = text.partition("An experiment is a TOML file:\n")[2].partition("Results are")[0]
+    block = text.partition("An experiment is a TOML file:\n")[2].partition("`facefocus list")[0]
     written = (ROOT / "experiments/facenet.toml").read_text(encoding="utf-8")
     shown = "\n".join(line.removeprefix("    ") for line in block.splitlines())
     assert tomllib.loads(shown) == {

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from facefocus.cli.prepare_commands import prepare_lines
 from facefocus.core.errors import UserError
 from facefocus.faces import detect, sheet
 from facefocus.faces import prepare as engine
@@ -205,7 +206,7 @@ def test_doubtful_photos_are_listed_and_counted(tmp_path: Path) -> None:
         ("Al/3.png", 0, 2),
         ("Al/4.png", 180, 2),
     ]
-    assert "look at these: " + str(tmp_path / "out" / "check.csv") in report.lines()
+    assert "look at these: " + str(tmp_path / "out" / "check.csv") in prepare_lines(report)
     again = run(tmp_path / "out", files, align="yunet")
     assert (again.already_complete, again.check) == (True, report.check)
 
@@ -278,7 +279,7 @@ def test_a_sheet_shows_doubtful_photos_first(
     report = run(tmp_path / "out", files, align="yunet", sheet=tmp_path / "sheet.png")
     # In 2 to 4 a doubt, in 5 no face; then the others. What is no picture cannot be drawn.
     assert shown == [f"{kind}.png" for kind in (2, 3, 4, 5, 1, 6)]
-    assert f"sheet {tmp_path / 'sheet.png'}" in report.lines()
+    assert f"sheet {tmp_path / 'sheet.png'}" in prepare_lines(report)
     monkeypatch.setattr(engine, "MOST_DRAWN", 2)
     shown.clear()
     again = run(tmp_path / "out", files, align="yunet", sheet=tmp_path / "sheet.png")

@@ -46,7 +46,7 @@ def pairs(
     preprocessing: Reading = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how well maps explain single pairs of photos.
+    """Measure how well maps explain single pairs of images.
 
     Takes a face set, a recognizer and saliency methods. Prints the area under each method's
     insertion and deletion curves on verification pairs.
@@ -97,7 +97,7 @@ def sanity(
     model: Model,
     method: Annotated[list[str], typer.Option(help="A gradient method. May be repeated.")],
     layer: Annotated[list[str], typer.Option(help="Layer or group of layers. May be repeated.")],
-    identities: Annotated[int, typer.Option(min=1, help="Number of people.")] = 10,
+    identities: Annotated[int, typer.Option(min=1, help="Number of identities.")] = 10,
     preprocessing: Reading = None,
 ) -> None:
     """Test whether maps depend on what the recognizer learned.

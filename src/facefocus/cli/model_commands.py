@@ -133,7 +133,7 @@ def models_add(
     """Add a weights file of yours.
 
     Checks that the file fits the network, and copies it to the user's cache. Prints its terms and
-    where the copy is.
+    where the copy is. --preprocessing says what differs from the network's own.
     """
     from facefocus.models.add import add_weights
 

@@ -97,7 +97,7 @@ Reading = Annotated[
         "--preprocessing",
         parser=_reading,
         metavar="<text>",
-        help="How a recognizer from a file reads images: 'size = [112, 112], mean = 127.5, ...'.",
+        help="How a recognizer reads an aligned crop: 'size = [112, 112], mean = 127.5, ...'.",
     ),
 ]
 Backend = Annotated[

@@ -15,6 +15,7 @@ from facefocus.cli.options import PHOTOGRAPHS, Out
 from facefocus.cli.printing import agreed, columns, long_job, show, show_lines
 
 if TYPE_CHECKING:
+    from facefocus.faces.prepare import PrepareReport
     from facefocus.faces.sources import FaceSource
     from facefocus.models.recognizer import Recognizer
 
@@ -145,12 +146,12 @@ Detector = Annotated[Path | None, typer.Option(help="The YuNet model file.")]
 Judge = Annotated[
     str | None,
     typer.Option(
-        "--model", help="A recognizer that chooses the person's face where a photo has several."
+        "--model", help="A recognizer that chooses the person's face where an image has several."
     ),
 ]
 Sheet = Annotated[
     Path | None,
-    typer.Option(help="A PNG to draw photos and chosen faces in, those to check first."),
+    typer.Option(help="A PNG to draw images and chosen faces in, those to check first."),
 ]
 
 
@@ -166,7 +167,7 @@ def _prepare_command(kind: FaceSource) -> Callable[..., None]:
         sheet: Sheet = None,
         keep_duplicates: Annotated[
             bool,
-            typer.Option("--keep-duplicates", help="Keep a photo under each of its names."),
+            typer.Option("--keep-duplicates", help="Keep an image under each of its names."),
         ] = False,
     ) -> None:
         with long_job() as progress:
@@ -185,6 +186,26 @@ def _prepare_command(kind: FaceSource) -> Callable[..., None]:
                 keep_duplicates=keep_duplicates,
                 progress=progress,
             )
-        show_lines(report.lines())
+        show_lines(prepare_lines(report))
 
     return prepare
+
+
+def prepare_lines(report: PrepareReport) -> Iterator[str]:
+    """What became of the photographs, one line a figure."""
+    from facefocus.faces.faceset import CHECK
+
+    state = " (was there already)" if report.already_complete else ""
+    yield f"faces {report.folder}{state}"
+    several = f", {report.several_faces} with several faces" if report.several_faces else ""
+    yield f"images {report.images} of {report.people} people{several}"
+    yield from (f"unusable {count} ({why})" for why, count in report.unusable.items())
+    if report.check:
+        yield f"look at these: {report.folder / CHECK}"
+        yield from (f"  {count} with {why}" for why, count in report.check.items())
+    if report.sheets:
+        more = f" and {len(report.sheets) - 1} more pages" if len(report.sheets) > 1 else ""
+        yield f"sheet {report.sheets[0]}{more}"
+    if report.pairs is not None:
+        yield f"pairs {report.pairs} ({report.pairs_missing} missing)"
+    yield from report.notes

@@ -32,14 +32,14 @@ def run(
         typer.Option(help="In a study: a recognizer in place of the file's. May be repeated."),
     ] = None,
     identities: Annotated[
-        int | None, typer.Option(min=1, help="In a study: number of people of each run.")
+        int | None, typer.Option(min=1, help="In a study: number of identities of each run.")
     ] = None,
     limited: Annotated[
         int | None,
-        typer.Option(min=1, help="In a study: number of people for methods of many passes."),
+        typer.Option(min=1, help="In a study: number of identities for methods of many passes."),
     ] = None,
     max_images: Annotated[
-        int | None, typer.Option(min=2, help="In a study: photos of a person, at most.")
+        int | None, typer.Option(min=2, help="In a study: images of an identity, at most.")
     ] = None,
     out: RunOut = None,
     backend: Backend = "auto",

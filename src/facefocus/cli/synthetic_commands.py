@@ -38,8 +38,8 @@ commands.add_typer(
 @synthetic.command("make")
 def synthetic_make(
     world: Annotated[str, typer.Argument(help="Where identity lies: all, eyes, marks, ...")],
-    identities: Annotated[int, typer.Option(help="Number of people.")] = 60,
-    photos: Annotated[int, typer.Option(help="Photos of each person.")] = 6,
+    identities: Annotated[int, typer.Option(help="Number of identities.")] = 60,
+    photos: Annotated[int, typer.Option(help="Images of each identity.")] = 6,
     seed: Annotated[int, typer.Option(help="Another seed draws other people.")] = 112,
     out: Out = None,
 ) -> None:
@@ -89,10 +89,10 @@ def synthetic_check(
         str | None, typer.Option(help="Where identity lies. Default: the recognizer's own world.")
     ] = None,
 ) -> None:
-    """Check that a recognizer identifies people by the planted part, and by nothing else.
+    """Check that a recognizer relies on the planted part, and on nothing else.
 
-    Hides the part, and as many pixels elsewhere, in photos of new people. Prints what is left of
-    recognition. Exit code 1: it does not rely on the part.
+    Hides the part, and as many pixels elsewhere, in images of new identities. Prints what is left
+    of recognition. Exit code 1: it does not rely on the part.
     """
     from facefocus.planted.reliance import check_planted
     from facefocus.planted.train.recipe import world_of
@@ -127,7 +127,7 @@ def planted_lines(found: Planted) -> Iterator[str]:
 def demo(
     out: DemoOut = Path("runs/demo"), backend: Backend = "auto", store: StoreDir = None
 ) -> None:
-    """Do the main job on drawn faces: needs no photos and no download, takes minutes.
+    """Do the main job on drawn faces: needs no photographs and no download, takes minutes.
 
     Prints a table of methods and what it means, and writes a report page.
     """

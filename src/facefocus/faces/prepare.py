@@ -182,23 +182,6 @@ class PrepareReport:
     notes: tuple[str, ...]
     sheets: tuple[Path, ...] = ()
 
-    def lines(self) -> Iterator[str]:
-        """The report as plain lines."""
-        state = " (was there already)" if self.already_complete else ""
-        yield f"faces {self.folder}{state}"
-        several = f", {self.several_faces} with several faces" if self.several_faces else ""
-        yield f"images {self.images} of {self.people} people{several}"
-        yield from (f"unusable {count} ({why})" for why, count in self.unusable.items())
-        if self.check:
-            yield f"look at these: {self.folder / CHECK}"
-            yield from (f"  {count} with {why}" for why, count in self.check.items())
-        if self.sheets:
-            more = f" and {len(self.sheets) - 1} more pages" if len(self.sheets) > 1 else ""
-            yield f"sheet {self.sheets[0]}{more}"
-        if self.pairs is not None:
-            yield f"pairs {self.pairs} ({self.pairs_missing} missing)"
-        yield from self.notes
-
 
 class Options(TypedDict, total=False):
     """The options that `prepare_faces` passes to `prepare`."""
