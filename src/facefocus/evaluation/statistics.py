@@ -28,6 +28,7 @@ from facefocus.core.text import with_bounds
 
 DRAWS = 10_000
 LEVEL = 0.95
+_PERCENTS = (50 * (1 - LEVEL), 50 * (1 + LEVEL))
 
 #: Numbers resampled at a time: bounds memory, changes no result.
 _CHUNK = 2_000_000
@@ -132,12 +133,7 @@ class RankDistribution:
 
 
 def mean_interval(
-    values: Float[np.ndarray, " n"],
-    *,
-    share: bool = False,
-    seed: int = 0,
-    level: float = LEVEL,
-    draws: int = DRAWS,
+    values: Float[np.ndarray, " n"], *, share: bool = False, seed: int = 0
 ) -> Interval:
     """`mean_intervals` of one row.
 
@@ -149,7 +145,7 @@ def mean_interval(
         '0.280 [0.226, 0.334]'
     """
     row = _sample(values)[None]
-    return next(iter(mean_intervals(row, share=share, seed=seed, level=level, draws=draws)))
+    return next(iter(mean_intervals(row, share=share, seed=seed)))
 
 
 def mean_intervals(
@@ -157,7 +153,6 @@ def mean_intervals(
     *,
     share: bool = False,
     seed: int = 0,
-    level: float = LEVEL,
     draws: int = DRAWS,
 ) -> Intervals:
     """Mean of every row with an interval for the mean over all people.
@@ -191,7 +186,7 @@ def mean_intervals(
         value[rows] = distinct.mean(axis=1)[index]
         if present.shape[1] >= FEWEST:
             weights = _weights(present.shape[1] + 1, seed=seed, draws=draws)
-            ends = _mean_ends(distinct, weights, share, level)
+            ends = _mean_ends(distinct, weights, share)
             low[rows], high[rows] = ends[:, index]
     return Intervals(value, low, high)
 
@@ -201,7 +196,6 @@ def ratio_intervals(
     bottom: Float[np.ndarray, "rows n"],
     *,
     seed: int = 0,
-    level: float = LEVEL,
 ) -> Intervals:
     """Ratio of the means of two paired rows, with Fieller's interval over identities (1954).
 
@@ -217,17 +211,17 @@ def ratio_intervals(
     Raises:
         ValueError: A value is infinite.
     """
-    divisor = mean_intervals(np.where(np.isnan(top), np.nan, bottom), seed=seed, level=level)
+    divisor = mean_intervals(np.where(np.isnan(top), np.nan, bottom), seed=seed)
     sure = (divisor.value > 0) & ~(divisor.low <= 0)
     value, low, high = (np.full(len(top), np.nan) for _ in range(3))
     for rows, (above, below) in _by_count(top, np.where(sure[:, None], bottom, np.nan)):
         value[rows] = above.mean(axis=1) / below.mean(axis=1)
         if above.shape[1] >= FEWEST:
-            low[rows], high[rows] = _fieller(above, below, level)
+            low[rows], high[rows] = _fieller(above, below)
     return Intervals(value, low, high)
 
 
-def deviation_factor(people: int, *, level: float = LEVEL) -> float:
+def deviation_factor(people: int) -> float:
     """Factor from a figure's bootstrap deviation over people to half its interval.
 
     Student's quantile, times the root of n / (n - 1) by which a bootstrap sample of n people
@@ -235,7 +229,7 @@ def deviation_factor(people: int, *, level: float = LEVEL) -> float:
     """
     if people < FEWEST:
         return math.nan
-    return _student(people, level) * math.sqrt(people / (people - 1))
+    return _student(people) * math.sqrt(people / (people - 1))
 
 
 def paired_p_values(differences: Float[np.ndarray, "rows n"]) -> PValues:
@@ -322,7 +316,6 @@ def rank_distribution(
     methods: Sequence[Float[np.ndarray, "_ n"]],
     *,
     seed: int,
-    level: float = LEVEL,
     draws: int = DRAWS,
 ) -> RankDistribution:
     """Ranks of methods by their mean over identities, over bootstrap samples of identities.
@@ -346,7 +339,7 @@ def rank_distribution(
         for rank in range(1, len(methods) + 1)
     ]
     ranks = (first + last) / 2
-    low, high = np.percentile(ranks, _percents(level), axis=0)
+    low, high = np.percentile(ranks, _PERCENTS, axis=0)
     return RankDistribution(
         shares=np.stack(shares, axis=1), mean=ranks.mean(axis=0), low=low, high=high
     )
@@ -382,7 +375,6 @@ def rank_agreement(
     *,
     kind: Literal["kendall", "spearman"] = "kendall",
     seed: int,
-    level: float = LEVEL,
     draws: int = DRAWS,
 ) -> Interval:
     """Whether two conditions rank methods alike: correlation of the methods' means.
@@ -407,7 +399,7 @@ def rank_agreement(
         for side in (first, second)
     )
     drawn = measure(*resampled)
-    low, high = np.percentile(drawn[~np.isnan(drawn)], _percents(level))
+    low, high = np.percentile(drawn[~np.isnan(drawn)], _PERCENTS)
     return Interval(value, float(low), float(high))
 
 
@@ -504,7 +496,6 @@ def _mean_ends(
     rows: Float[np.ndarray, "rows n"],
     weights: Float[np.ndarray, "n+1 draws"],
     share: bool,
-    level: float,
 ) -> Float[np.ndarray, "2 rows"]:
     """The bounds of `mean_intervals` for rows without gaps."""
     people = rows.shape[1]
@@ -514,7 +505,7 @@ def _mean_ends(
     limits = np.where(spread, np.stack([rows.min(axis=1), rows.max(axis=1)]), possible)
     ends = np.empty((2, len(rows)))
     draws = weights.shape[1]
-    below = int((1 - level) / 2 * (draws - 1))
+    below = int((1 - LEVEL) / 2 * (draws - 1))
     step = max(1, _CHUNK // draws)
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
@@ -524,7 +515,7 @@ def _mean_ends(
             drawn.partition(rank, axis=1)
             end[part] = drawn[:, rank]
     mean = rows.mean(axis=1)
-    half = _student(people, level) * rows.std(axis=1, ddof=1) / math.sqrt(people)
+    half = _student(people) * rows.std(axis=1, ddof=1) / math.sqrt(people)
     wider = np.stack([np.minimum(ends[0], mean - half), np.maximum(ends[1], mean + half)])
     held = np.clip(np.where(spread, wider, ends), *possible)
     return np.asarray(np.round(held, _DECIMALS))
@@ -536,12 +527,12 @@ def _possible(rows: Float[np.ndarray, "rows n"], share: bool) -> Float[np.ndarra
     return np.stack([np.minimum(rows.min(axis=1), low), np.maximum(rows.max(axis=1), high)])
 
 
-def _student(n: int, level: float) -> float:
-    return float(stats.t.ppf((1 + level) / 2, n - 1))
+def _student(n: int) -> float:
+    return float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
 
 
 def _fieller(
-    top: Float[np.ndarray, "rows n"], bottom: Float[np.ndarray, "rows n"], level: float
+    top: Float[np.ndarray, "rows n"], bottom: Float[np.ndarray, "rows n"]
 ) -> Float[np.ndarray, "2 rows"]:
     """The two ratios at which the mean of top - ratio bottom is just significantly above 0."""
     n = top.shape[1]
@@ -550,15 +541,11 @@ def _fieller(
 
     def left(a: int, b: int) -> np.ndarray:
         error = (moved[a] * moved[b]).sum(axis=1) / (n * (n - 1))
-        return np.asarray(means[a] * means[b] - _student(n, level) ** 2 * error)
+        return np.asarray(means[a] * means[b] - _student(n) ** 2 * error)
 
     square, mixed, constant = left(1, 1), left(0, 1), left(0, 0)
     root = np.sqrt(np.maximum(mixed**2 - square * constant, 0.0))
     return np.round(np.stack([(mixed - root) / square, (mixed + root) / square]), _DECIMALS)
-
-
-def _percents(level: float) -> list[float]:
-    return [50 * (1 - level), 50 * (1 + level)]
 
 
 def _variance(values: Float[np.ndarray, " n"]) -> float:

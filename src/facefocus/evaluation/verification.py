@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from facefocus.core.errors import UserError, did_you_mean
 from facefocus.core.seeds import generator
 from facefocus.faces.faceset import FaceSet, Pairs
+from facefocus.faces.lists import FOLDS
 
 #: Pairs scored at a time: bounds the memory of the gathered embeddings, changes no result.
 CHUNK = 4096
@@ -469,30 +470,27 @@ def verification_pairs(faces: FaceSet, listed: Pairs | None, seed: int) -> Pairs
     return sample_pairs(faces.identities, count=SAMPLED_PAIRS, seed=seed)
 
 
-def sample_pairs(
-    identities: Shaped[np.ndarray, " n"], *, count: int, seed: int, folds: int = 10
-) -> Pairs:
+def sample_pairs(identities: Shaped[np.ndarray, " n"], *, count: int, seed: int) -> Pairs:
     """A seeded list of `count` mated and `count` non-mated pairs for a face set without a list.
 
     No unordered pair comes twice. Mated pairs: every person gives equally many, as far as their
     images reach, and what is left over goes to people drawn at random. Non-mated pairs: two
     different people drawn uniformly, then an image of each. Where fewer pairs exist, all are
-    taken. Pairs are dealt out to `folds` in turn, each kind by itself, or to as many as there are
-    pairs of the rarer kind; a person's pairs may therefore lie in several folds, which LFW's View 2
-    avoids.
+    taken. Pairs are dealt out to ten folds in turn, each kind by itself, or to as many as there
+    are pairs of the rarer kind; a person's pairs may therefore lie in several folds, which
+    LFW's View 2 avoids.
 
     Args:
         identities: Identity of each image, str [n].
         count: Pairs of each kind.
         seed: Experiment seed.
-        folds: Number of folds.
     """
     people, owner = np.unique(identities, return_inverse=True)
     rows = [np.flatnonzero(owner == person) for person in range(len(people))]
     same = _mated_sample(people.tolist(), rows, count, seed)
     other = _non_mated_sample(owner, rows, count, generator(seed, "non-mated pairs"))
     pairs = np.concatenate([same, other])
-    folds = max(1, min(folds, len(same), len(other)))
+    folds = max(1, min(FOLDS, len(same), len(other)))
     return Pairs(
         first=pairs[:, 0],
         second=pairs[:, 1],

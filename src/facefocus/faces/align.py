@@ -114,9 +114,7 @@ def _shrunk(
 
 
 def box_crop(
-    image: UInt8[np.ndarray, "h w 3"],
-    box: Float64[np.ndarray, "4"],
-    size: int = CROP_SIDES["facenet160"],
+    image: UInt8[np.ndarray, "h w 3"], box: Float64[np.ndarray, "4"]
 ) -> UInt8[np.ndarray, "size size 3"]:
     """The box with its margin, cut off where the picture ends and resized to a square.
 
@@ -126,14 +124,14 @@ def box_crop(
     Args:
         image: The picture.
         box: x and y of the top left corner, width, height; may reach beyond the picture.
-        size: Side of the frame in pixels.
     """
+    side = CROP_SIDES["facenet160"]
     height, width = image.shape[:2]
     x, y, w, h = box
     left, right = _extended(float(x), float(w), width)
     top, bottom = _extended(float(y), float(h), height)
     resized = Image.fromarray(image).resize(
-        (size, size), Image.Resampling.BILINEAR, box=(left, top, right, bottom)
+        (side, side), Image.Resampling.BILINEAR, box=(left, top, right, bottom)
     )
     return np.asarray(resized, dtype=np.uint8)
 
