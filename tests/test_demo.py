@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 import re
 import sys
 import tomllib
@@ -14,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from rich.console import Console
 
 from facefocus.analysis.summary import summarize
 from facefocus.benchmark import run as workflow
@@ -28,7 +26,8 @@ from facefocus.faces.sources.synthetic import read_truth
 from facefocus.models import zoo
 from facefocus.planted import demo as demo_module
 from facefocus.planted.demo import outcome, run_demo
-from facefocus.report.truth import truth_summary
+from facefocus.planted.truth import truth_summary
+from facefocus.report.text_renderer import text_document
 from tests.small import tiny_recognizer
 
 SMALL = {"identities": 3, "photos": 3, "seed": 112}
@@ -121,10 +120,8 @@ def test_the_page_shows_both_worlds_and_the_drawn_faces(done: Path) -> None:
 
 
 def test_the_outcome_is_that_of_the_results(done: Path) -> None:
-    tables, lines = outcome(done, width=140)
-    said = io.StringIO()
-    Console(width=140, file=said).print(*tables)
-    shown = said.getvalue()
+    table, lines = outcome(done)
+    shown = text_document([table])
     results = pl.concat(
         [pl.read_parquet(done / world / "results.parquet") for world in ("eyes", "all")]
     )

@@ -12,7 +12,8 @@ import pytest
 from facefocus.analysis.results import default_slice
 from facefocus.analysis.summary import GUESSING, guessing, summarize, warnings
 from facefocus.evaluation.statistics import mean_interval
-from facefocus.report.answer import Check, answer, best, checks
+from facefocus.report.answer import answer, best, checks
+from facefocus.report.document import Check
 from tests.report.fabricated import row, table
 
 PEOPLE = tuple(f"Person_{number}" for number in range(8))

@@ -23,8 +23,12 @@ from facefocus.core.text import percent
 from facefocus.paper import paper_figures, paper_formats
 from facefocus.paper import paper_tables as paper
 from facefocus.paper.leaderboard import boards
+from facefocus.paper.paper_formats import table_block
 from facefocus.paper.paper_tables import PaperTable, TableRow, paper_table
 from facefocus.paper.published import MODELS, published
+from facefocus.report.html_renderer import html_document
+from facefocus.report.latex_renderer import latex_document, latex_lines
+from facefocus.report.markdown_renderer import markdown_document
 from facefocus.saliency.objectives import parse_objective
 from tests.report.paper_rows import (
     CAMS,
@@ -295,7 +299,9 @@ def test_csv_has_a_line_a_cell_with_full_precision(everything: list[PaperTable])
 
 def test_markdown_rows_have_as_many_cells_as_headings(everything: list[PaperTable]) -> None:
     for table in everything:
-        rows = [one for one in paper_formats.to_markdown(table).splitlines() if one[:1] == "|"]
+        rows = [
+            one for one in markdown_document([table_block(table)]).splitlines() if one[:1] == "|"
+        ]
         assert len({len(re.findall(r"(?<!\\)\|", one)) for one in rows}) == 1
         assert len(rows) == len(table.rows) + 2
 
@@ -303,16 +309,17 @@ def test_markdown_rows_have_as_many_cells_as_headings(everything: list[PaperTabl
 def test_names_cannot_break_html_or_latex(results: pl.DataFrame) -> None:
     evil = r"<script>alert(1)</script>&\input{x}_%$#"
     named = results.with_columns(pl.col("source", "target").replace({"mine": evil}))
-    page = paper_formats.to_html(paper_table(named, 2))
+    block = table_block(paper_table(named, 2))
+    page = html_document([block], "tables")
     assert "<script>" not in page
-    latex = paper_formats.to_latex(paper_table(named, 2))
+    latex = latex_document([block])
     assert r"\input" not in latex and r"\textbackslash{}input\{x\}\_\%\$\#" in latex
 
     class Balanced(HTMLParser):
         depth = 0
 
         def handle_starttag(self, tag: str, attrs: object) -> None:
-            self.depth += 1
+            self.depth += tag != "meta"
 
         def handle_endtag(self, tag: str) -> None:
             self.depth -= 1
@@ -324,7 +331,7 @@ def test_names_cannot_break_html_or_latex(results: pl.DataFrame) -> None:
 
 def test_latex_rows_have_as_many_cells_as_columns(everything: list[PaperTable]) -> None:
     for table in everything:
-        latex = paper_formats.to_latex(table)
+        latex = "\n".join(latex_lines(table_block(table)))
         columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", latex)
         assert columns is not None
         body = latex.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
@@ -337,7 +344,7 @@ def test_latex_rows_have_as_many_cells_as_columns(everything: list[PaperTable]) 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex here")
 def test_latex_compiles(everything: list[PaperTable], tmp_path: Path) -> None:
-    (tmp_path / "all.tex").write_text(paper_formats.latex_document(everything))
+    (tmp_path / "all.tex").write_text(latex_document([table_block(table) for table in everything]))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]

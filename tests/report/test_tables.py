@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from rich.console import Console
 
 from facefocus.analysis import labels
 from facefocus.analysis.results import default_slice
 from facefocus.analysis.summary import INCLUSIVE, OVER, SKIP, summarize
 from facefocus.core.errors import UserError
 from facefocus.core.text import NOTHING
-from facefocus.report import columns, tables, terminal_table
-from facefocus.report.terminal_table import WIDTH
+from facefocus.report import columns
+from facefocus.report.html_renderer import html_document
+from facefocus.report.summary_table import summary_table, to_csv
+from facefocus.report.terminal_table import summary_blocks
+from facefocus.report.text_renderer import WIDTH, text_document
 from tests.report.fabricated import large, realistic, row, table
 
 PEOPLE = ("Ada", "Bo", "Cy", "Di")
@@ -121,7 +124,7 @@ def test_method_without_any_score_has_no_numbers_but_an_audit() -> None:
     assert got["rate"].to_list() == [None]
     assert got["unaffected_share"].to_list() == [None]
     assert got["degenerate_share"].to_list() == [1.0]
-    assert NOTHING in tables.to_html(got)
+    assert NOTHING in as_page(got)
 
 
 def test_null_layers_and_sources_make_one_configuration() -> None:
@@ -133,7 +136,7 @@ def test_no_rows_make_an_empty_summary_with_the_same_columns(small: pl.DataFrame
     empty = summarize(table([]))
     assert empty.schema == small.schema
     with pytest.raises(UserError, match="at least one row"):
-        terminal_table.text(empty)
+        summary_blocks(empty)
 
 
 def test_missing_column_is_named() -> None:
@@ -152,16 +155,18 @@ def test_interval() -> None:
 
 
 def rendered(summary: pl.DataFrame, width: int = 110) -> str:
-    console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(terminal_table.text(summary, width=width))
-    return console.export_text()
+    return text_document(summary_blocks(summary), width)
+
+
+def as_page(summary: pl.DataFrame, **options: Any) -> str:
+    return html_document([summary_table(summary, **options)], "tables")
 
 
 def everywhere(summary: pl.DataFrame) -> dict[str, str]:
     return {
         "text": rendered(summary, 400),
-        "html": tables.to_html(summary),
-        "csv": tables.to_csv(summary),
+        "html": as_page(summary),
+        "csv": to_csv(summary),
     }
 
 
@@ -178,8 +183,8 @@ def test_every_rendering_has_the_audit(small: pl.DataFrame) -> None:
         and "25 %" in found["text"]
     )
     # What the caption says may be left out; the audit may not.
-    assert "Same scores" in tables.to_html(small, omit=("Same scores", "Fill"))
-    assert ">Fill<" not in tables.to_html(small, omit=("Same scores", "Fill"))
+    assert "Same scores" in as_page(small, omit=("Same scores", "Fill"))
+    assert ">Fill<" not in as_page(small, omit=("Same scores", "Fill"))
 
 
 def test_inclusive_is_warned_of_in_every_rendering() -> None:
@@ -207,12 +212,6 @@ def test_default_slice_falls_back_to_the_smallest_budget_and_first_fill() -> Non
     assert (shown.budget, shown.fill) == (0.05, "white")
 
 
-def test_asking_for_what_is_not_there() -> None:
-    summary = summarize(table([row()]))
-    with pytest.raises(UserError, match=r"The 'fill' must be one of \['black'\]. Got 'pink'"):
-        terminal_table.text(summary, fill="pink")
-
-
 def test_columns_appear_only_where_they_tell_rows_apart() -> None:
     plain = summarize(table([row(), row(method="s-rise", objective=None)]))
     assert labels.varying(plain) == []
@@ -223,14 +222,14 @@ def test_columns_appear_only_where_they_tell_rows_apart() -> None:
 
 
 def test_csv_has_full_precision(small: pl.DataFrame) -> None:
-    read = list(csv.DictReader(io.StringIO(tables.to_csv(small))))
+    read = list(csv.DictReader(io.StringIO(to_csv(small))))
     got = next(one for one in read if one["method"] == "grad-cam")
     assert float(got["maps_degenerate_share"]) == 11 / 40
     assert list(got)[-1] == "warning"
 
 
 def test_p_values_are_corrected_or_named_uncorrected(small: pl.DataFrame) -> None:
-    head = tables.to_csv(small).splitlines()[0].split(",")
+    head = to_csv(small).splitlines()[0].split(",")
     found = [name for name in head if "_t_p" in name or "wilcoxon_p" in name]
     assert found and all(name.endswith("_p_uncorrected") for name in found)
     titles = [one.title for one in columns.comparison_columns(["excess"]) if "p" in one.title]
@@ -239,7 +238,7 @@ def test_p_values_are_corrected_or_named_uncorrected(small: pl.DataFrame) -> Non
 
 def test_names_cannot_break_a_format() -> None:
     summary = summarize(table([row(method="<b>a|b</b>&_%", layer='"N"', target="\x1b[2J")]))
-    page = tables.to_html(summary)
+    page = as_page(summary)
     assert "<b>" not in page and "&lt;b&gt;a|b&lt;/b&gt;&amp;_%" in page
     for kind, text in everywhere(summary).items():
         assert "\x1b" not in text and r"\x1b[2J" in text, kind
@@ -261,7 +260,7 @@ def test_a_long_table_starts_with_baselines_and_the_largest_drops() -> None:
     assert few["method"].to_list().count("random") == 1
     assert sorted(few["layer"].drop_nulls().cast(pl.Int64)) == list(range(25, 40))
     assert "26 more with smaller drops are not shown" in rendered(summary)
-    assert tables.to_csv(summary).count("grad-cam") == 41  # files leave nothing out
+    assert to_csv(summary).count("grad-cam") == 41  # files leave nothing out
 
 
 def test_terminal_shows_excess_and_specificity_within_its_width() -> None:

@@ -17,19 +17,19 @@ from facefocus.analysis.summary import summarize
 from facefocus.benchmark.collect import SCHEMA, TRUTH_SCHEMA
 from facefocus.core.errors import UserError
 from facefocus.core.text import NOTHING
-from facefocus.planted.truth_report import _place, markdown, write_note
-from facefocus.report.html import write_report
-from facefocus.report.truth import (
+from facefocus.planted.truth import (
     agreement,
     best_of_methods,
     finds,
     sentence,
-    spread,
     truth_summary,
     worlds,
 )
+from facefocus.planted.truth_report import _place, markdown, write_note
+from facefocus.report.page import write_report
+from facefocus.report.report_data import spread
 from tests.report.fabricated import PROVENANCE, row, write_run
-from tests.report.test_html import Page
+from tests.report.test_page import Page
 
 PEOPLE = tuple(f"synthetic-{number:04}" for number in range(6))
 #: Share of the frame that is planted.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from facefocus.cli.options import (
     EXPERIMENTS,
@@ -146,6 +147,7 @@ def audit(
     lost the whole face, and whether recognition depends on the budget and the fill.
     """
     from facefocus.paper.published import shipped
-    from facefocus.report.audit_text import audit_lines
+    from facefocus.report.audit_blocks import audit_document
+    from facefocus.report.text_renderer import print_blocks
 
-    show_lines(audit_lines(run, matrix, shipped=shipped))
+    print_blocks(audit_document(run, matrix, shipped=shipped), Console())

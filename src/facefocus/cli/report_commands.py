@@ -99,7 +99,7 @@ def report(
 def _page(run: Path, with_faces: bool) -> None:
     """Write the page of a run or study, and print its table or leaderboards."""
     from facefocus.paper.study_page import is_study, print_study, write_study_report
-    from facefocus.report.html import write_report
+    from facefocus.report.page import write_report
     from facefocus.report.terminal_table import print_summary
 
     study = is_study(run)
@@ -118,7 +118,7 @@ def _text(runs: list[Path], what: str, form: str, table: str, policy: str) -> st
     results = read_runs(runs)
     if what == "page":
         from facefocus.analysis.summary import summarize
-        from facefocus.report.tables import to_csv
+        from facefocus.report.summary_table import to_csv
 
         return to_csv(summarize(results))
     from facefocus.paper.paper_formats import render

@@ -133,10 +133,9 @@ def demo(
     """
     with long_job() as progress:
         from facefocus.planted.demo import outcome, run_demo
-        from facefocus.report.terminal_table import for_tables
+        from facefocus.report.text_renderer import print_blocks
 
         page = run_demo(out, backend=backend, store=store, progress=progress)
-        console = for_tables(Console())
-        tables, lines = outcome(out, width=console.width)
-    console.print(*tables)
+        table, lines = outcome(out)
+    print_blocks([table], Console())
     show_lines([*lines, f"page {page}"])

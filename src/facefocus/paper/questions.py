@@ -21,8 +21,9 @@ from facefocus.paper import paper_formats
 from facefocus.paper.leaderboard import Board, board_table, boards, winner
 from facefocus.paper.paper_tables import CAMS, Cell, PaperTable, paper_table
 from facefocus.paper.published import MODELS, SOURCE, shipped
-from facefocus.report.audit_text import meaning
+from facefocus.report.audit_blocks import meaning
 from facefocus.report.columns import interval
+from facefocus.report.markdown_renderer import markdown_lines
 
 #: Methods whose maps of a pair depend on the gradient's direction only (Protocol: objectives).
 PARALLEL = {"LayerCAM", "Grad-CAM"}
@@ -481,6 +482,6 @@ def _is_paper(name: str, targets: Sequence[str]) -> bool:
 def _appendix(tables: dict[int, PaperTable], results: pl.DataFrame) -> Iterator[str]:
     yield from ("## Tables", "")
     for table in tables.values():
-        yield paper_formats.to_markdown(table)
+        yield "\n".join(markdown_lines(paper_formats.table_block(table))) + "\n"
     for board in boards(results):
-        yield paper_formats.to_markdown(board_table(board))
+        yield "\n".join(markdown_lines(paper_formats.table_block(board_table(board)))) + "\n"

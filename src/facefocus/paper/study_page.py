@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from markupsafe import Markup
 from rich.console import Console
 
 from facefocus.analysis.audit import exactness
@@ -21,14 +20,16 @@ from facefocus.analysis.results import STUDY, read_results, read_runs, unfinishe
 from facefocus.core.errors import UserError, one_line
 from facefocus.core.locations import run_folders
 from facefocus.core.text import NOTHING, number, percent, visible
-from facefocus.paper import paper_figures, paper_formats
+from facefocus.paper import paper_figures
 from facefocus.paper.leaderboard import Board, board_table, boards, winner
-from facefocus.paper.paper_tables import PaperTable, paper_table
+from facefocus.paper.paper_formats import LEADERBOARD, render, table_block
+from facefocus.paper.paper_tables import paper_table
 from facefocus.report import figures, sections
 from facefocus.report.answer import checks
 from facefocus.report.audit_blocks import audit_blocks
-from facefocus.report.html import render_page, write_page, write_report
-from facefocus.report.page import Checks, Details, Facts, Heading, Link, Report, Section, Table
+from facefocus.report.document import Checks, Details, Facts, Heading, Link, Section
+from facefocus.report.page import render_page, write_page, write_report
+from facefocus.report.report_data import Report
 
 #: Stages by name.
 RQ1, RQ2, RQ3, RQ4, CONTROLS = "rq1", "rq2", "rq3", "rq4", "controls"
@@ -96,7 +97,7 @@ def print_study(folder: Path, console: Console) -> None:
     Raises:
         UserError: No run is finished.
     """
-    text = paper_formats.render(read_runs([folder]), paper_formats.LEADERBOARD, "text")
+    text = render(read_runs([folder]), LEADERBOARD, "text")
     said = "\n".join([*unfinished_note(folder), text])
     console.print(visible(said, lines=True), markup=False, highlight=False, soft_wrap=True)
 
@@ -131,11 +132,7 @@ def _part(report: Report, stage: str, finished: Iterable[Path]) -> Report | None
 
 
 def _tables(report: Report, numbers: Iterable[int]) -> list[Any]:
-    return [_table(paper_table(report.results, one)) for one in numbers]
-
-
-def _table(table: PaperTable) -> Table:
-    return Table(Markup(paper_formats.to_html(table)), paper_formats.title(table))
+    return [table_block(paper_table(report.results, one)) for one in numbers]
 
 
 def _blocks(section: Section | None, stage: str) -> list[Any]:
@@ -167,7 +164,7 @@ def _winner(report: Report, finished: list[Path]) -> Section | None:
             caption="How often each method has each rank when identities are resampled.",
             kind="svg",
         )
-        shown = [_table(board_table(board)), picture]
+        shown = [table_block(board_table(board)), picture]
         fold = board.warning is not None
         blocks += [Details(f"With a warning: {board.title}", shown)] if fold else shown
     lead = "Ranks over resampled identities: a method is no winner where its rank is not sure."

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from rich.table import Table
 
 from facefocus.analysis.labels import place_label
 from facefocus.analysis.results import Slice, default_slice, read_results
@@ -22,11 +21,7 @@ from facefocus.benchmark.run import run_experiment
 from facefocus.core.files import any_path
 from facefocus.core.progress import Progress, silent
 from facefocus.core.text import number, percent
-from facefocus.report.answer import standing_of
-from facefocus.report.columns import interval
-from facefocus.report.html import write_report
-from facefocus.report.terminal_table import WIDTH, Grid
-from facefocus.report.truth import (
+from facefocus.planted.truth import (
     agreement,
     best_of_methods,
     blind,
@@ -34,6 +29,10 @@ from facefocus.report.truth import (
     truth_summary,
     worlds,
 )
+from facefocus.report.answer import standing_of
+from facefocus.report.columns import interval
+from facefocus.report.document import Table, plain_table
+from facefocus.report.page import write_report
 
 #: Said of the perturbation methods, whose masks the demo has fewer of than were published.
 FEWER = "s-rise and corr-rise have {masks} masks here (published: 1000 and 500): rougher maps."
@@ -78,12 +77,11 @@ def run_demo(
     return write_report(out, with_faces=True)
 
 
-def outcome(run: Path, *, width: int = WIDTH) -> tuple[list[Table], list[str]]:
+def outcome(run: Path) -> tuple[Table, list[str]]:
     """What the demo found: a small table, and what it means.
 
     Args:
         run: The demo's folder.
-        width: Of the terminal.
 
     Raises:
         UserError: It has no results yet.
@@ -94,38 +92,30 @@ def outcome(run: Path, *, width: int = WIDTH) -> tuple[list[Table], list[str]]:
     rows = shown.of(summary)
     (world, planted), *others = worlds(truth_summary(results, rows))
     best = best_of_methods(planted).to_dicts()
-    across = [rows.filter(pl.col("faces") == part["faces"][0]) for _, part in others]
-    first = best[0]
-    bounds = ["chance", "best possible"]
-    drops_of = [
-        (
-            f"Drop, world '{other}',\n{what}",
-            [*(_mean_drop(results, part, row, own) for row in best), "", ""],
-        )
-        for (other, _), part in zip(others, across, strict=True)
-        for what, own in zip(_WHOSE, (True, False), strict=True)
-    ]
-    grid = Grid(
-        f"Hiding {shown}",
-        "Method @ layer",
-        [*(place_label(row, []) for row in best), *bounds],
-        [
-            (
-                f"Finds the {world}:\nROC AUC",
-                [*(interval(row, "truth_auc") for row in best), number(0.5),
-                 number(first["truth_auc_best"])],
-            ),
-            (
-                f"Hidden in\nthe {world}",
-                [percent(share, 0) for share in (*(row["truth_share"] for row in best),
-                 first["truth_chance"], first["truth_share_best"])],
-            ),
-            (f"Drop,\nworld '{world}'", [*(number(row["drop"]) for row in best), "", ""]),
-            *drops_of,
+    columns = {
+        "Method @ layer": [*(place_label(row, []) for row in best), "chance", "best possible"],
+        f"Finds the {world}:\nROC AUC": [
+            *(interval(row, "truth_auc") for row in best),
+            number(0.5),
+            number(best[0]["truth_auc_best"]),
         ],
-        apart=frozenset({len(best) - 1}),
-    )  # fmt: skip
-    return grid.within(width), [*_notes(rows), meaning(results, world, planted, shown)]
+        f"Hidden in\nthe {world}": [
+            percent(share, 0)
+            for share in (
+                *(row["truth_share"] for row in best),
+                best[0]["truth_chance"],
+                best[0]["truth_share_best"],
+            )
+        ],
+        f"Drop,\nworld '{world}'": [*(number(row["drop"]) for row in best), "", ""],
+    }
+    for other, part in others:
+        across = rows.filter(pl.col("faces") == part["faces"][0])
+        for whose, own in zip(_WHOSE, (True, False), strict=True):
+            drops_of = (_mean_drop(results, across, row, own) for row in best)
+            columns[f"Drop, world '{other}',\n{whose}"] = [*drops_of, "", ""]
+    table = plain_table(columns, list(zip(*columns.values(), strict=True)), f"Hiding {shown}")
+    return table, [*_notes(rows), meaning(results, world, planted, shown)]
 
 
 def _mean_drop(results: pl.DataFrame, across: pl.DataFrame, row: Row, own: bool) -> str:

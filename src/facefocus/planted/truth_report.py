@@ -34,19 +34,19 @@ from facefocus.core.text import (
 )
 from facefocus.evaluation.statistics import Interval
 from facefocus.faces.faceset import FaceSet, open_faceset
-from facefocus.report import figures, truth_figures
-from facefocus.report.columns import interval
-from facefocus.report.page import read_gallery
-from facefocus.report.truth import (
+from facefocus.planted import truth_figures
+from facefocus.planted.truth import (
     SHOWN,
     agreement,
     finds,
     one_policy,
     sentence,
-    spread,
     truth_summary,
     worlds,
 )
+from facefocus.report import figures
+from facefocus.report.columns import interval
+from facefocus.report.report_data import read_gallery, spread
 
 #: Width of the pictures in inches.
 WIDTH = 7.5

@@ -14,6 +14,7 @@ from facefocus.benchmark.result_columns import ORACLE, RANDOM
 from facefocus.core.text import budget_text, number, percent
 from facefocus.evaluation.statistics import FEWEST, NO_INTERVAL, Interval, mean_interval
 from facefocus.report.columns import interval
+from facefocus.report.document import Check
 
 
 def best(rows: pl.DataFrame) -> Row | None:
@@ -285,21 +286,6 @@ def _random_sentence(top: Row) -> str:
     if high < 0:
         return f"{chance}, which is more: the method does worse than chance."
     return f"{chance}: the method is not told from chance ({interval(top, 'beyond_random')})."
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing to know before believing a number.
-
-    Attributes:
-        good: Nothing to see.
-        title: What was looked at.
-        detail: What was found, one sentence.
-    """
-
-    good: bool
-    title: str
-    detail: str
 
 
 def checks(summary: pl.DataFrame) -> list[Check]:

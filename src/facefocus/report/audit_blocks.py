@@ -1,14 +1,15 @@
-"""The audit of whole faces (`report.audit`) as blocks of a page."""
+"""The audit of whole faces: of a run, on its page and on the terminal, or of any matrix."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+import numpy as np
 import polars as pl
-from markupsafe import Markup
 
 from facefocus.analysis.audit import (
+    CLOSE,
     Dependence,
     Exactness,
     RunShares,
@@ -17,63 +18,222 @@ from facefocus.analysis.audit import (
     run_shares,
 )
 from facefocus.analysis.labels import place_label
+from facefocus.analysis.rate_matrix import RateMatrix, fit_matrix, read_matrix
+from facefocus.analysis.results import default_slice, read_runs
 from facefocus.analysis.summary import Row
-from facefocus.core.text import NOTHING, as_html, bounds, number, percent
-from facefocus.report.audit_text import meaning, verdict
-from facefocus.report.page import Details, Facts, Heading, Table
+from facefocus.analysis.whole_faces import HiddenFit
+from facefocus.core.errors import UserError
+from facefocus.core.text import NOTHING, bounds, number, p_value, percent
+from facefocus.report.document import (
+    Block,
+    Details,
+    Facts,
+    Heading,
+    Listing,
+    Paragraph,
+    Table,
+    plain_table,
+)
 
 #: Rows of a table that is shown at once; a longer one opens on a click.
 SHORT = 12
 
+#: The fit must also reproduce this share of the squared effect, and there must be such an effect.
+EXPLAINED, SMALL = 0.99, 0.05
 
-def audit_blocks(results: pl.DataFrame) -> list[Any]:
-    """What the results can say to the three questions; nothing for those they cannot answer."""
-    blocks: list[Any] = []
-    if exact := exactness(results):
-        blocks += [Heading("Exactly k pixels against the percentile, same maps"), _exact(exact)]
-    tests = dependence(results)
-    for kind, title in (("budget", "the budget"), ("fill", "the fill")):
-        if found := [one for one in tests if one.kind == kind]:
-            blocks += [Heading(f"Does recognition depend on {title}?"), _dependence(found, title)]
-    if shares := run_shares(results):
-        blocks.append(Heading("Does a transfer matrix look as if whole faces were hidden?"))
-        blocks += [_shares(shares), _meanings(shares)]
+#: With fewer numbers free, most matrices fit.
+FEW = 5
+
+#: A p-value below this shows that recognition depends on the budget, or on the fill.
+SIGNIFICANT = 0.05
+
+
+def audit_document(
+    run: Path | None, matrix: str | None, *, shipped: Callable[[str], str | None]
+) -> list[Block]:
+    """The audit of a run, or of a matrix.
+
+    Args:
+        run: A run folder, or a folder of runs.
+        matrix: A CSV file, or the name of a shipped one.
+        shipped: The text of the shipped matrix of a name; None if there is none.
+
+    Raises:
+        UserError: Neither or both are given, or what is given cannot be read.
+    """
+    if (run is None) == (matrix is None):
+        raise UserError(
+            "Name a run, or a matrix with --matrix FILE.csv; '--matrix table14.csv' is the paper's."
+        )
+    if matrix is not None:
+        return matrix_blocks(read_matrix(matrix, shipped(matrix)))
+    results = read_runs([run] if run is not None else [])
+    return [Paragraph(f"Shown: {default_slice(results)}."), *audit_blocks(results, absent=True)]
+
+
+def audit_blocks(results: pl.DataFrame, *, absent: bool = False) -> list[Block]:
+    """What the results can say to the three questions.
+
+    Args:
+        results: Result rows.
+        absent: Also say which of them they cannot answer, and why.
+    """
+    exact, tests, shares = exactness(results), dependence(results), run_shares(results)
+    by = {kind: [test for test in tests if test.kind == kind] for kind in ("budget", "fill")}
+    parts: list[tuple[str, list[Block], str]] = [
+        (
+            "Exactly k pixels against the percentile, same maps",
+            [_exact(exact)] if exact else [],
+            "Not tried: give on_degenerate = ['none', 'inclusive'] in [occlusion].",
+        ),
+        (
+            "Does recognition depend on the budget?",
+            [_dependence(by["budget"], "the budget")] if by["budget"] else [],
+            "Not tried: there is one budget.",
+        ),
+        (
+            "Does recognition depend on the fill?",
+            [_dependence(by["fill"], "the fill")] if by["fill"] else [],
+            "Not tried: there are fewer than three fills, blur aside.",
+        ),
+        (
+            "Does a transfer matrix look as if whole faces were hidden?",
+            [_shares(shares), _meanings(shares)] if shares else [],
+            "Not tried: no method was run from two recognizers on two, with anybody in all four.",
+        ),
+    ]
+    blocks: list[Block] = []
+    for title, found, missing in parts:
+        if found or absent:
+            blocks += [Heading(title), *(found or [Paragraph(missing)])]
     return blocks
 
 
-def grid_table(
-    headings: Mapping[str, str], rows: Iterable[Sequence[str]], caption: str, *, names: int = 1
-) -> Table:
-    """A plain table, escaped.
+# --- a matrix -------------------------------------------------------------------------------------
 
-    Args:
-        headings: What each column is called, and what it means.
-        rows: Texts of the cells.
-        caption: Of the table.
-        names: The first columns, which are texts; the others are numbers.
-    """
-    styles = ["" if place < names else ' class="num"' for place in range(len(headings))]
-    head = "".join(
-        f'<th scope="col"{style} title="{as_html(note)}">{as_html(text)}</th>'
-        for style, (text, note) in zip(styles, headings.items(), strict=True)
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{style}>{as_html(text)}</td>" for style, text in zip(styles, row, strict=True)
+
+def matrix_blocks(matrix: RateMatrix) -> list[Block]:
+    """The fit of a matrix: shares of hidden faces, what they mean, and the residuals."""
+    fit = fit_matrix(matrix)
+    shares = [
+        (name, number(share), bounds(low, high), number(most))
+        for name, share, low, high, most in zip(
+            matrix.sources, fit.share, fit.low, fit.high, fit.most, strict=True
         )
-        + "</tr>"
-        for row in rows
-    )
-    text = (
-        f"<table><caption><span>{as_html(caption)}</span></caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )
-    return Table(Markup(text), caption)
+    ]
+    residuals = [
+        (name, *(number(value, signed=True) for value in row))
+        for name, row in zip(matrix.sources, fit.residuals, strict=True)
+    ]
+    for name, rates, given in (
+        ("clean", fit.clean, matrix.clean),
+        ("hidden", fit.hidden, matrix.hidden),
+    ):
+        how = "fitted" if given is None else "given"
+        residuals.append((f"{name} ({how})", *map(number, rates)))
+    return [
+        plain_table(
+            ["Map from", "p", "95 % interval", "At most"],
+            shares,
+            "Share p of identities that would have to lose the whole face",
+        ),
+        Listing(list(meaning(matrix, fit))),
+        plain_table(
+            ["Map from", *matrix.targets],
+            residuals,
+            "Residuals of the fit, and rates with nothing and with the whole face hidden",
+        ),
+    ]
 
 
-def _folded(table: Table, rows: int) -> Any:
-    return table if rows <= SHORT else Details(f"{table.label} ({rows} rows)", [table])
+def meaning(matrix: RateMatrix, fit: HiddenFit) -> Iterator[str]:
+    """What a fit says, in sentences: what it would mean, and what it cannot tell."""
+    cells = int(np.isfinite(matrix.rates).sum())
+    worst = np.unravel_index(np.nanargmax(np.abs(fit.residuals)), fit.residuals.shape)
+    where = f"{matrix.sources[worst[0]]} on {matrix.targets[worst[1]]}"
+    size = f"root mean square {number(fit.rms)}, largest {number(fit.largest)} ({where})"
+    if fit.free < 1:
+        yield f"{cells} cells are no more than what is fitted: any matrix fits, and p says nothing."
+        return
+    effect = float(np.nanmax(np.abs(matrix.rates - fit.clean)))
+    if effect < SMALL:
+        yield f"Rates are at most {number(effect)} off the clean ones: too little to tell a form."
+        return
+    if fit.rms > CLOSE or fit.explained < EXPLAINED:
+        yield (
+            f"Does not fit: residuals {size}, {fit.free} free; {percent(fit.explained, 1)} of the"
+            " squared effect. The masks act differently on different recognizers, so p is no share"
+            " of identities."
+        )
+        return
+    little = "" if fit.free >= FEW else ", which with so few cells says little"
+    yield (
+        f"Fits{little}: residuals {size}, {fit.free} free; {percent(fit.explained, 3)} of the"
+        " squared effect. The matrix cannot be told from one in which, for each generating"
+        " recognizer, a share p of the identities lost the whole face and the others nothing."
+    )
+    yield from _of_own_maps(matrix, fit)
+    yield from _conventions(matrix, fit)
+
+
+def _of_own_maps(matrix: RateMatrix, fit: HiddenFit) -> Iterator[str]:
+    """Whether recognizers lose more to their own maps than the fit, which knows of none, says."""
+    own = [
+        float(fit.residuals[i, matrix.targets.index(name)])
+        for i, name in enumerate(matrix.sources)
+        if name in matrix.targets
+    ]
+    if not own:
+        return
+    off = float(np.nanmean(own))
+    said = (
+        "A recognizer's own maps take no more from it than from the others"
+        if off > -CLOSE
+        else "A recognizer's own maps take more from it than the fit says"
+    )
+    yield f"{said}: its own cells are {number(off, signed=True)} off the fit in the mean."
+
+
+def _conventions(matrix: RateMatrix, fit: HiddenFit) -> Iterator[str]:
+    """What was taken for given, and what that makes of p."""
+    if matrix.clean is None:
+        yield (
+            "Clean rates are not given: the generating recognizer that does least counts as hiding"
+            " nobody, so every p is at least what is shown."
+        )
+    if matrix.hidden is None:
+        yield (
+            "Rates with the whole face hidden are not given: the least of them counts as 0, the"
+            " smallest p there can be; 'at most' is the scale at which the largest p is 1."
+        )
+    if fit.share.max() > 1 + CLOSE:
+        yield "The largest p is above 1: whole faces alone cannot explain it."
+
+
+# --- a run ----------------------------------------------------------------------------------------
+
+
+def verdict(one: Dependence) -> str:
+    """What one test says, p-value included."""
+    p = f"p {p_value(one.p_holm)}, Holm-corrected"
+    if one.kind == "fill":
+        known = (
+            "depends on the fill" if one.p_holm < SIGNIFICANT else "not shown to depend on the fill"
+        )
+        return f"{known} ({p}, means differ by {number(one.difference.value)})"
+    if one.suspicious and one.early is not None:
+        return (
+            f"LOOK: {percent(min(one.early, 1.0), 0)} of the drop is there at {one.values[0]}:"
+            f" more pixels add {number(one.difference.value)} ({p})"
+        )
+    known = (
+        "depends on the budget" if one.p_holm < SIGNIFICANT else "not shown to depend on the budget"
+    )
+    return f"{known} ({p}, {one.difference.text()})"
+
+
+def _folded(table: Table, rows: int) -> Block:
+    return table if rows <= SHORT else Details(f"{table.title} ({rows} rows)", [table])
 
 
 _WHOSE = {
@@ -86,7 +246,7 @@ def _whose(row: Row) -> list[str]:
     return [place_label(row, ("objective", "options")), str(row["target"])]
 
 
-def _exact(found: Sequence[Exactness]) -> Any:
+def _exact(found: Sequence[Exactness]) -> Block:
     headings = {
         **_WHOSE,
         "Clean": "Recognition with nothing hidden.",
@@ -111,10 +271,10 @@ def _exact(found: Sequence[Exactness]) -> Any:
         for one in found
     ]
     caption = "Recognition with exactly k pixels hidden, and with every pixel >= the percentile"
-    return _folded(grid_table(headings, rows, caption, names=2), len(rows))
+    return _folded(plain_table(headings, rows, caption, names=2), len(rows))
 
 
-def _dependence(found: Sequence[Dependence], title: str) -> Any:
+def _dependence(found: Sequence[Dependence], title: str) -> Block:
     values = list(dict.fromkeys(value for one in found for value in one.values))
     headings = {
         **_WHOSE,
@@ -130,10 +290,10 @@ def _dependence(found: Sequence[Dependence], title: str) -> Any:
         cells = [rates.get(value, NOTHING) for value in values]
         policy = str(one.row["on_degenerate"])
         rows.append([*_whose(one.row), policy, number(one.clean), *cells, verdict(one)])
-    return _folded(grid_table(headings, rows, f"Recognition by {title}", names=3), len(rows))
+    return _folded(plain_table(headings, rows, f"Recognition by {title}", names=3), len(rows))
 
 
-def _shares(found: Sequence[RunShares]) -> Any:
+def _shares(found: Sequence[RunShares]) -> Block:
     headings = {
         "Method": _WHOSE["Method"],
         "Degenerate maps": "What a flat map means.",
@@ -155,15 +315,12 @@ def _shares(found: Sequence[RunShares]) -> Any:
         for place, name in enumerate(one.matrix.sources)
     ]
     caption = "Share of identities that would have to lose the whole face"
-    return _folded(grid_table(headings, rows, caption, names=3), len(rows))
+    return _folded(plain_table(headings, rows, caption, names=3), len(rows))
 
 
-def _meanings(found: Sequence[RunShares]) -> Facts:
-    return Facts(
-        {
-            f"{place_label(one.row, ('objective', 'options'))}, {one.row['on_degenerate']}": next(
-                iter(meaning(one.matrix, one.fit))
-            )
-            for one in found
-        }
-    )
+def _meanings(found: Sequence[RunShares]) -> Block:
+    sentences = {}
+    for one in found:
+        name = place_label(one.row, ("objective", "options"))
+        sentences[f"{name}, {one.row['on_degenerate']}"] = " ".join(meaning(one.matrix, one.fit))
+    return Facts(sentences)

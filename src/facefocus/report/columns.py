@@ -6,8 +6,7 @@ columns from `columns`, which always ends with the audit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from facefocus.analysis.summary import COMPETES, Row, competes
 from facefocus.benchmark.result_columns import HELDOUT_ORACLE, ORACLE
 from facefocus.core.text import NOTHING, budget_text, number, p_value, percent, with_bounds
 from facefocus.evaluation.statistics import holm
+from facefocus.report.document import Column
 
 # ---------------------------------------------------------------------------- numbers as text
 
@@ -34,27 +34,6 @@ def p_values(row: Row, name: str) -> str:
 
 
 # ---------------------------------------------------------------------------- columns and rows
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a rendered table.
-
-    Attributes:
-        title: Heading.
-        note: What it means, one sentence.
-        cell: The text of a summary row in it.
-        value: What it sorts by.
-        numeric: Aligned right.
-        audit: Part of the audit.
-    """
-
-    title: str
-    note: str
-    cell: Callable[[Row], str]
-    value: Callable[[Row], Any]
-    numeric: bool = True
-    audit: bool = False
 
 
 def _named(title: str, name: str, note: str) -> Column:

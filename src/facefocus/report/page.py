@@ -1,235 +1,166 @@
-"""What the page of a run is built of: kinds of blocks, and what the sections read."""
+"""The page of a run: one folder that opens from disk, without network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
-import polars as pl
-from markupsafe import Markup
-from matplotlib.figure import Figure
-
-from facefocus.analysis.results import Slice, default_slice
+from facefocus.analysis.results import read_results, unfinished_note
 from facefocus.analysis.summary import (
-    summarize,
+    warnings,
 )
-from facefocus.core.locations import run_folders
-from facefocus.faces.faceset import FaceSet
-from facefocus.report import figures
-from facefocus.report.answer import Check
-
-#: Widths in inches of the two versions of every figure: 96 CSS pixels each.
-WIDE, NARROW = 11.0, 3.6
-
-# Blocks: what a section is made of ---------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Link:
-    """A file beside the page."""
-
-    kind: ClassVar[str] = "link"
-    file: str
-    text: str
+from facefocus.core.errors import UserError, one_line
+from facefocus.core.files import any_path, writing
+from facefocus.core.locations import located, recorded_faces, run_folders
+from facefocus.faces.faceset import FaceSet, open_faceset
+from facefocus.report.answer import answer
+from facefocus.report.document import Section
+from facefocus.report.html_renderer import html_page
+from facefocus.report.report_data import Report
+from facefocus.report.section_registry import ordered_sections
 
 
-@dataclass(frozen=True)
-class Heading:
-    """A heading inside a section."""
+@any_path
+def write_report(run: Path, *, with_faces: bool = False, faces_dir: Path | None = None) -> Path:
+    """Write ``RUN/report/index.html`` with its pictures, replacing a report that is there.
 
-    kind: ClassVar[str] = "heading"
-    text: str
+    Args:
+        run: The run's folder.
+        with_faces: Show face pixels in the gallery. Without it no output holds any.
+        faces_dir: Where the face set lies, if not where the run found it.
 
+    Returns:
+        The path of the page.
 
-@dataclass(frozen=True)
-class Checks:
-    """The findings of the audit."""
-
-    kind: ClassVar[str] = "checks"
-    items: Sequence[Check]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table made by `tables.to_html` (escaped there) and the name its scroll region gets."""
-
-    kind: ClassVar[str] = "table"
-    html: Markup
-    label: str
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Names and values; a value may be facts itself."""
-
-    kind: ClassVar[str] = "facts"
-    items: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Code:
-    """Text as it is."""
-
-    kind: ClassVar[str] = "code"
-    text: str
-
-
-@dataclass(frozen=True)
-class Details:
-    """Blocks that open on a click."""
-
-    kind: ClassVar[str] = "details"
-    title: str
-    blocks: Sequence[Any]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure at two widths, each as address, width and height in CSS pixels."""
-
-    kind: ClassVar[str] = "picture"
-    wide: tuple[str, int, int]
-    narrow: tuple[str, int, int]
-    alt: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page under a question."""
-
-    key: str
-    title: str
-    lead: str
-    blocks: Sequence[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Gallery:
-    """Maps and masks of a few people of one run.
-
-    Attributes:
-        rows: One for each mask: whose, by which method, for which budget and fill (null: for every
-            fill); `map` is its map's place in `maps`, and `index` its own in `masks`.
-        maps: Maps [n, H, W].
-        masks: The masks [m, H, W] that were scored.
-        planted: By identity, the planted share [H, W]; empty where nobody knows it.
-        faces: The face set where faces may be shown.
+    Raises:
+        UserError: There are no results, a file cannot be read, or, with faces, the face set is not
+            the one the run used.
     """
-
-    rows: pl.DataFrame
-    maps: np.ndarray
-    masks: np.ndarray
-    planted: Mapping[str, np.ndarray]
-    faces: FaceSet | None
-
-    def at(self, budget: float, fill: str) -> pl.DataFrame:
-        """The rows of the budget nearest to `budget`, of maps that serve `fill`."""
-        distance = (pl.col("budget") - budget).abs()
-        rows = self.rows.filter(distance == distance.min())
-        return rows.filter(pl.col("fill").is_null() | (pl.col("fill") == fill))
+    results = read_results(run)
+    runs = run_folders(run)
+    records = {one: _read_provenance(one) for one in runs}
+    recorded = records[run] if run in records else _merged(records)
+    faces = {one: _open_faces(one, records[one], faces_dir) for one in runs} if with_faces else {}
+    toml = runs[0] / "experiment.toml"
+    text = toml.read_text(encoding="utf-8") if toml.is_file() else ""
+    return write_page(
+        run, lambda folder: _render(Report(run, results, recorded, text, folder, faces))
+    )
 
 
-def read_gallery(run: Path, faces: FaceSet | None = None) -> Gallery | None:
-    """The gallery of a run without variants; None where it has none, or an older form of it."""
-    if not (run / "gallery.parquet").is_file() or not (run / "gallery.npz").is_file():
-        return None
-    rows = pl.read_parquet((run / "gallery.parquet").read_bytes())
-    if "map" not in rows.columns:
-        return None
-    with np.load(run / "gallery.npz", allow_pickle=False) as arrays:
-        planted = arrays.get("planted", ())
-        people = rows["identity"].unique(maintain_order=True)
-        return Gallery(
-            rows=rows,
-            maps=arrays["maps"],
-            masks=arrays["masks"],
-            planted=dict(zip(people, planted, strict=False)),
-            faces=faces,
+def write_page(run: Path, render: Callable[[Path], str]) -> Path:
+    """Put a page and its pictures in ``RUN/report``, whole or not at all.
+
+    Args:
+        run: The run's folder.
+        render: Makes the page's text, and its pictures in the folder it is given.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UserError: The folder cannot be written or the disk is full; a page that is there stays.
+    """
+    folder = run / f".report-{os.getpid()}"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with writing(run / "report"):
+            folder.mkdir()
+            (folder / "index.html").write_text(render(folder), encoding="utf-8")
+            _replace(folder, run / "report")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return run / "report" / "index.html"
+
+
+def _read_provenance(run: Path) -> dict[str, Any]:
+    path = run / "provenance.json"
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"'{path}' cannot be read: {one_line(error)}.") from error
+
+
+def _merged(records: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
+    """The provenance of all variants, each under its name, and what is one for all."""
+    last = list(records.values())[-1]
+    shared = {name: last[name] for name in ("facefocus", "finished") if name in last}
+    return shared | {one.name: record for one, record in records.items()}
+
+
+def _open_faces(run: Path, recorded: Mapping[str, Any], faces_dir: Path | None) -> FaceSet:
+    used = recorded.get("faces")
+    if not isinstance(used, dict) or "hash" not in used:
+        raise UserError("Faces need a run that records its face set. Got none in provenance.json.")
+    if faces_dir is None and not used.get("path"):
+        raise UserError("The run does not record where its faces lie. Name their folder.")
+    folder = faces_dir or recorded_faces(run) or located(used["path"], run)
+    faces = open_faceset(folder)
+    if faces.hash != used["hash"]:
+        raise UserError(
+            f"The faces must be those of the run, with hash {used['hash']}. "
+            f"Got '{folder}' with {faces.hash}."
         )
+    return faces
 
 
-@dataclass(frozen=True)
-class Report:
-    """What the sections read, and the folder their pictures go to.
+def _render(report: Report) -> str:
+    rows = report.summary
+    if rows.is_empty():
+        return render_page(report, [], answer(report.results, rows, None), [])
+    registered = ordered_sections()
+    answers = [
+        *unfinished_note(report.run),
+        *(sentence for one in registered for sentence in one.answers(report)),
+        *answer(report.results, rows, report.shown),
+    ]
+    sections = [one.function(report) for one in registered]
+    return render_page(report, sections, answers, warnings(rows))
 
-    Attributes:
-        run: The run's folder; that of all variants where there are any.
-        results: Its result rows.
-        provenance: What made them; empty where not recorded.
-        experiment: The experiment file's text; empty where not recorded.
-        folder: Where the page is being built.
-        faces: The face set of each run folder, where faces may be shown; nothing shows no face
-            pixel anywhere.
+
+def render_page(
+    report: Report,
+    sections: Sequence[Section | None],
+    answers: Sequence[str],
+    warned: Sequence[str],
+    *,
+    title: str | None = None,
+) -> str:
+    """The text of a page.
+
+    Args:
+        report: What it is of.
+        sections: In order; those that have nothing to say are None.
+        answers: Paragraphs at the top.
+        warned: What must be known before any number is read.
+        title: Of the page; the report's own by default.
     """
+    return html_page(
+        title or report.title,
+        [section for section in sections if section is not None],
+        answer=answers,
+        warnings=warned,
+        with_faces=bool(report.faces) and not report.drawn,
+        version=report.provenance.get("facefocus", ""),
+        finished=report.provenance.get("finished", ""),
+    )
 
-    run: Path
-    results: pl.DataFrame
-    provenance: Mapping[str, Any]
-    experiment: str
-    folder: Path
-    faces: Mapping[Path, FaceSet] = field(default_factory=dict)
-    _names: list[str] = field(default_factory=list)
 
-    @cached_property
-    def summary(self) -> pl.DataFrame:
-        """One row per configuration of methods' own masks."""
-        return self.everything.filter(pl.col("control").is_null())
-
-    @cached_property
-    def everything(self) -> pl.DataFrame:
-        """One row per configuration, controls too."""
-        return summarize(self.results, controls=True)
-
-    @cached_property
-    def shown(self) -> Slice:
-        """The budget and fill of the first look."""
-        return default_slice(self.summary)
-
-    @cached_property
-    def galleries(self) -> list[Gallery]:
-        """The galleries of the run, one of each variant."""
-        found = [read_gallery(one, self.faces.get(one)) for one in run_folders(self.run)]
-        return [gallery for gallery in found if gallery is not None]
-
-    @property
-    def drawn(self) -> bool:
-        """Whether all faces are known to be nobody's: they come with their truth."""
-        return all(gallery.planted for gallery in self.galleries)
-
-    @property
-    def title(self) -> str:
-        """The experiment's name, or the folder's."""
-        if self.results.is_empty():
-            return self.run.resolve().name
-        return ", ".join(self.results["experiment"].unique(maintain_order=True).to_list())
-
-    def targets(self) -> Iterator[tuple[str, pl.DataFrame]]:
-        """Each attacked recognizer and its summary rows."""
-        for part in self.summary.partition_by("target", maintain_order=True):
-            yield part["target"][0], part
-
-    def heading(self, target: str) -> list[Heading]:
-        """The recognizer's name where there are several."""
-        return [Heading(target)] if self.summary["target"].n_unique() > 1 else []
-
-    def picture(
-        self, draw: Callable[[float], Figure], name: str, *, alt: str, caption: str, kind: str
-    ) -> Picture:
-        """Draw a figure at both widths and write it; `kind` is ``"svg"`` or ``"png"``."""
-        stem = f"{len(self._names) + 1:02}-{name}"
-        self._names.append(stem)
-        images = self.folder / "images"
-        images.mkdir(exist_ok=True)
-        written = []
-        for width, ending in ((WIDE, ""), (NARROW, "-narrow")):
-            figure = draw(width)
-            path = images / f"{stem}{ending}.{kind}"
-            figures.save(figure, path)
-            across, down = (96 * figure.get_size_inches()).round().astype(int).tolist()
-            written.append((f"images/{path.name}", across, down))
-        return Picture(written[0], written[1], alt, caption)
+def _replace(folder: Path, report: Path) -> None:
+    """Put `folder` in the place of `report`; what was there goes whole, older face pictures too."""
+    old = folder.with_name(folder.name + "-old")
+    if report.exists():
+        report.rename(old)
+    try:
+        folder.rename(report)
+    except OSError:
+        if old.exists():
+            old.rename(report)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,18 +1,13 @@
-"""The sections of a run's page, in the order in which a reader asks.
-
-A section returns blocks, and the template knows how to show each kind of block; a new section is
-one function here.
-"""
+"""The built-in sections of a run's page, in the order in which a reader asks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import UInt8
-from markupsafe import Markup
 
 from facefocus.analysis.labels import layer_depth, measured, place_label, told, varying
 from facefocus.analysis.summary import COMPETES, CONTROLS, Row, drops
@@ -29,7 +24,6 @@ from facefocus.report.columns import (
     COMPARISONS,
     HELDOUT_PEOPLE,
     RELATIVE,
-    Column,
     columns,
     comparison_columns,
     figure_columns,
@@ -38,21 +32,22 @@ from facefocus.report.columns import (
     share_column,
     with_holm,
 )
-from facefocus.report.page import (
+from facefocus.report.document import (
     Checks,
     Code,
+    Column,
     Details,
     Facts,
     Heading,
     Link,
     Picture,
-    Report,
     Section,
     Table,
 )
-from facefocus.report.tables import to_csv, to_html
+from facefocus.report.report_data import Report, spread
+from facefocus.report.section_registry import section
+from facefocus.report.summary_table import summary_table, to_csv
 from facefocus.report.terminal_table import slice_note
-from facefocus.report.truth import spread, truth
 
 #: How many of the people who lose most are named.
 LISTED = 5
@@ -67,6 +62,7 @@ PICTURES = 8
 LINES = 8
 
 
+@section("experiment", place=10)
 def experiment(report: Report) -> Section | None:
     """What was done, in a few facts."""
     rows = report.summary
@@ -109,6 +105,7 @@ def _layers(rows: pl.DataFrame) -> list[str]:
     return list(dict.fromkeys(row["layer"] for row in sorted(named, key=layer_depth)))
 
 
+@section("audit", place=30)
 def audit(report: Report) -> Section | None:
     """Whether the numbers can be trusted."""
     if report.summary.is_empty():
@@ -120,6 +117,7 @@ def audit(report: Report) -> Section | None:
     return Section("audit", "Can the numbers be trusted?", lead, blocks)
 
 
+@section("winner", place=40)
 def winner(report: Report) -> Section | None:
     """Which method lowers recognition most, at one budget and fill."""
     if report.summary.is_empty():
@@ -150,10 +148,9 @@ def _leading_table(
     """The leading rows of one recognizer, budget, fill and split."""
     few = leading(rows)
     left = f" (of {rows.height} rows the first {few.height})" if few.height < rows.height else ""
-    table = to_html(
+    return summary_table(
         few, caption=caption + left, omit=("Recognizer", "Budget", "Fill"), scores=scores
     )
-    return Table(Markup(table), caption)
 
 
 def _ranked(report: Report, part: pl.DataFrame) -> pl.DataFrame:
@@ -209,6 +206,7 @@ def _column_notes(summary: pl.DataFrame) -> Details:
     return Details("What the columns mean", [Facts(notes)])
 
 
+@section("effect", place=50)
 def effect(report: Report) -> Section | None:
     """How much: budgets and fills, beyond the controls, as a share of the oracle."""
     if report.summary.is_empty():
@@ -348,6 +346,7 @@ def _best_layers(rows: pl.DataFrame) -> pl.DataFrame:
     return largest.unique(others, keep="first", maintain_order=True)
 
 
+@section("heldout", place=60)
 def heldout(report: Report) -> Section | None:
     """Whether the effect holds on photos that the map never saw."""
     blocks: list[Any] = []
@@ -411,6 +410,7 @@ def _bounds(found: Interval) -> str:
     return found.text()
 
 
+@section("person", place=70)
 def person(report: Report) -> Section | None:
     """Whether a mask is its person's own."""
     blocks: list[Any] = []
@@ -445,6 +445,7 @@ def _person_picture(report: Report, target: str, rows: pl.DataFrame) -> Picture:
     )
 
 
+@section("transfer", place=80)
 def transfer(report: Report) -> Section | None:
     """Whether masks made on one recognizer work on another."""
     rows = report.shown.of(report.summary).filter(COMPETES & pl.col("rate").is_not_null())
@@ -461,7 +462,7 @@ def transfer(report: Report) -> Section | None:
     shown = _one_layer_each(parts)[:PANELS]
     found = {_transfer_title(part, shown): transfer_matrices(part) for part in shown}
     caption = f"{report.shown}; the {len(shown)} methods of largest drop, each at its best layer"
-    table = to_html(
+    table = summary_table(
         pl.concat([_relative(part) for part in shown]),
         caption=caption,
         omit=("Budget", "Fill", "Cosine", "Beyond random"),
@@ -486,7 +487,7 @@ def transfer(report: Report) -> Section | None:
         lead,
         [
             picture,
-            Table(Markup(table), caption),
+            table,
             Link("transfer.csv", f"All {len(parts)} methods and layers: transfer.csv"),
         ],
     )
@@ -522,6 +523,7 @@ def _relative(part: pl.DataFrame) -> pl.DataFrame:
     return part.with_columns(pl.Series("relative", relative, pl.Float64).fill_nan(None))
 
 
+@section("where", place=90)
 def where(report: Report) -> Section | None:
     """The maps and masks of a few people."""
     sources = [one.rows["source"].drop_nulls() for one in report.galleries]
@@ -619,6 +621,7 @@ def _frames(
     return frame, [occlude(frame[None], tile.mask, content)[0] for tile in tiles]
 
 
+@section("whom", place=100)
 def whom(report: Report) -> Section | None:
     """How the effect is spread over people."""
     if report.results["identity"].n_unique() < 2:
@@ -672,6 +675,7 @@ def _extremes(part: pl.DataFrame, top: Row) -> Facts:
     )
 
 
+@section("numbers", place=110)
 def everything(report: Report) -> Section | None:
     """Every configuration in one table."""
     if report.summary.is_empty():
@@ -681,38 +685,21 @@ def everything(report: Report) -> Section | None:
     count = f"{rows.height} configurations"
     if rows.height > ROWS:
         count = f"The first {ROWS} of {count}"
-    table = Table(Markup(to_html(rows.head(ROWS))), "Every configuration")
     return Section(
         "numbers",
         "All numbers",
         "Every budget, fill, method and layer, each with its audit.",
         [
             Link("summary.csv", "The same with full precision: summary.csv"),
-            Details(f"{count}; a click on a heading sorts", [table]),
+            Details(f"{count}; a click on a heading sorts", [summary_table(rows.head(ROWS))]),
         ],
     )
 
 
+@section("provenance", place=120)
 def provenance(report: Report) -> Section | None:
     """Versions, hashes, machine."""
     if not report.provenance:
         return None
     lead = "What made these numbers: the same inputs on the same kind of machine give them again."
     return Section("provenance", "Provenance", lead, [Facts(report.provenance)])
-
-
-#: The page, in the order in which a reader asks.
-SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
-    experiment,
-    truth,
-    audit,
-    winner,
-    effect,
-    heldout,
-    person,
-    transfer,
-    where,
-    whom,
-    everything,
-    provenance,
-)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from markupsafe import Markup
 
 from facefocus.analysis.labels import place_label, varying
 from facefocus.analysis.summary import COMPETES, Row, competes, drops, values
@@ -19,10 +18,12 @@ from facefocus.benchmark.result_columns import CONFIGURATION
 from facefocus.core.text import NOTHING, budget_text, number, percent
 from facefocus.evaluation.localization import COLUMNS
 from facefocus.evaluation.statistics import Interval, mean_interval, mean_intervals, rank_agreement
-from facefocus.report import truth_figures
-from facefocus.report.columns import LEADING, Column, figure_columns, interval
-from facefocus.report.page import Facts, Heading, Picture, Report, Section, Table
-from facefocus.report.tables import to_html
+from facefocus.planted import truth_figures
+from facefocus.report.columns import LEADING, figure_columns, interval
+from facefocus.report.document import Column, Facts, Heading, Picture, Section
+from facefocus.report.report_data import Report, spread
+from facefocus.report.section_registry import section
+from facefocus.report.summary_table import summary_table
 
 #: People whose maps are shown, of each world.
 SHOWN = 3
@@ -173,6 +174,7 @@ def agreement(
 # --- the section ----------------------------------------------------------------------------------
 
 
+@section("truth", place=20, answers=answer)
 def truth(report: Report) -> Section | None:
     """The first table of a run on synthetic faces: does the map find the planted part?"""
     found = worlds(_shown(report))
@@ -200,14 +202,14 @@ def _world(report: Report, name: str, rows: pl.DataFrame) -> list[Any]:
     few = pl.concat([rows.filter(~COMPETES), methods.head(LEADING)])
     left = f" (of {rows.height} rows the first {few.height})" if few.height < rows.height else ""
     caption = f"World '{name}': {report.shown}; largest ROC AUC first{left}"
-    table = to_html(
+    table = summary_table(
         few,
         caption=caption,
         omit=("Recognizer", "Budget", "Fill"),
         scores=truth_columns(rows),
         order=lambda row: (competes(row), -row["truth_auc"]),
     )
-    blocks: list[Any] = [Table(Markup(table), caption), _agreement_facts(report, rows)]
+    blocks: list[Any] = [table, _agreement_facts(report, rows)]
     picture = _maps(report, name, rows)
     return [*([picture] if picture else []), *blocks]
 
@@ -296,9 +298,3 @@ def _maps(report: Report, world: str, rows: pl.DataFrame) -> Picture | None:
         "else most often. Bright: what the method calls important, at its best layer.",
         kind="png",
     )
-
-
-def spread(items: Sequence[str], count: int) -> list[str]:
-    """`count` of the items, evenly spread."""
-    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return [items[place] for place in places]

@@ -22,9 +22,11 @@ from facefocus.analysis.results import unfinished_note
 from facefocus.core.errors import UserError
 from facefocus.faces.faceset import IndexRow, open_faceset, write_faceset
 from facefocus.paper.study_page import write_study_report
-from facefocus.report import html, sections
-from facefocus.report.html import write_report
-from facefocus.report.page import Report
+from facefocus.report import page as page_module
+from facefocus.report import sections
+from facefocus.report.page import write_report
+from facefocus.report.report_data import Report
+from facefocus.report.section_registry import PageSection
 from facefocus.report.terminal_table import print_summary
 from tests.report.fabricated import (
     NETS,
@@ -137,7 +139,7 @@ def test_pictures_have_alt_texts_and_sizes_and_tables_headings(page: Page) -> No
     assert all(len(image["alt"] or "") > 30 and image["width"] for image in images)
     # The audit's test of the budget, the leading methods, all numbers.
     assert len(page.all("table")) == len(page.all("caption")) == 3
-    assert all(head["scope"] == "col" for head in page.all("th"))
+    assert all(head["scope"] in ("col", "row") for head in page.all("th"))
     assert page.all("html")[0]["lang"] == "en"
 
 
@@ -190,7 +192,7 @@ def test_without_faces_the_face_set_is_not_even_opened(
         raise AssertionError("the face set was opened")
 
     run = with_face_set(tmp_path)
-    monkeypatch.setattr(html, "open_faceset", refuse)
+    monkeypatch.setattr(page_module, "open_faceset", refuse)
     page = Page(write_report(run))
     assert not shows_skin(run / "report")
     assert "no face is shown" in page.text and "This page shows faces" not in page.text
@@ -334,7 +336,7 @@ def test_failure_leaves_the_report_that_was_there(
     def fail(report: Report) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(html, "SECTIONS", (*sections.SECTIONS, fail))
+    monkeypatch.setattr(page_module, "ordered_sections", lambda: [PageSection(fail, 1)])
     with pytest.raises(MemoryError):
         write_report(run)
     assert (run / "report" / "index.html").read_bytes() == before

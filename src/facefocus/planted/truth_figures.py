@@ -25,7 +25,7 @@ from facefocus.report.figures import (
     looks,
     styled,
 )
-from facefocus.report.page import Gallery
+from facefocus.report.report_data import Gallery
 
 #: What is outlined: pixels that are planted in at least so many of a person's photos.
 OUTLINED = 0.5

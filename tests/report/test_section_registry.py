@@ -1,0 +1,31 @@
+"""A section of one's own stands on the page, in its place."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from facefocus.report.page import write_report
+from facefocus.report.section_registry import SECTIONS, ordered_sections
+from tests.report.fabricated import realistic, write_run
+
+
+def test_the_example_adds_a_section_to_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = list(SECTIONS)
+    monkeypatch.setattr(SECTIONS, "_entries", {name: SECTIONS[name] for name in before})
+    runpy.run_path("examples/my_block.py")
+    page = write_report(write_run(tmp_path / "run", realistic(3))).read_text(encoding="utf-8")
+    assert page.index('id="whom"') < page.index('id="hardest-people"') < page.index('id="numbers"')
+    assert "read their drops with care" in page
+
+
+def test_the_built_in_sections_come_in_the_order_in_which_a_reader_asks() -> None:
+    places = {id(one): name for name in SECTIONS for one in [SECTIONS[name]]}
+    assert [places[id(one)] for one in ordered_sections()] == [
+        "experiment", "truth", "audit", "winner", "effect", "heldout", "person", "transfer",
+        "where", "whom", "numbers", "provenance",
+    ]  # fmt: skip
