@@ -25,7 +25,7 @@ from facefocus.planted.truth import (
     truth_summary,
     worlds,
 )
-from facefocus.planted.truth_report import _place, markdown, write_note
+from facefocus.planted.truth_report import _place, write_note
 from facefocus.report.page import write_report
 from facefocus.report.report_data import spread
 from tests.report.fabricated import PROVENANCE, row, write_run
@@ -323,10 +323,6 @@ def test_a_method_with_several_options_is_told_apart_by_what_is_not_its_default(
     assert _place(cam) == "grad-cam++ @ N, l1, variant=epsilon"
     unknown = {"method": "elsewhere", "layer": "1", "objective": "cosine", "options": "a=1"}
     assert _place(unknown) == "elsewhere @ 1, a=1"
-
-
-def test_markdown_escapes_bars() -> None:
-    assert markdown(["a", "b"], [["x|y", "1"]]) == ["| a | b |", "| :--- | ---: |", "| x\\|y | 1 |"]
 
 
 def of_method(name: str) -> pl.Expr:

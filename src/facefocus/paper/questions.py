@@ -16,14 +16,15 @@ from facefocus.analysis.results import default_slice, read_runs, unfinished_note
 from facefocus.analysis.summary import COMPETES, CONTROLS, GUESSING, Row, guessing, summarize
 from facefocus.core.errors import UserError
 from facefocus.core.locations import run_folders
-from facefocus.core.text import as_markdown, number, percent, plain_markdown
-from facefocus.paper import paper_formats
+from facefocus.core.text import number, percent
 from facefocus.paper.leaderboard import Board, board_table, boards, winner
+from facefocus.paper.paper_formats import NOT_RUN, printed_text, table_block
 from facefocus.paper.paper_tables import CAMS, Cell, PaperTable, paper_table
 from facefocus.paper.published import MODELS, SOURCE, shipped
 from facefocus.report.audit_blocks import meaning
 from facefocus.report.columns import interval
-from facefocus.report.markdown_renderer import markdown_lines
+from facefocus.report.document import Block, Heading, Listing, Paragraph, plain_table
+from facefocus.report.markdown_renderer import markdown_document
 
 #: Methods whose maps of a pair depend on the gradient's direction only (Protocol: objectives).
 PARALLEL = {"LayerCAM", "Grad-CAM"}
@@ -52,13 +53,9 @@ def results_document(paths: Sequence[Path]) -> str:
         _published(),
         _limits(results),
     )
-    # Cells of tables are escaped where they are made.
-    lines = [
-        line if line.startswith("|") else plain_markdown(line)
-        for section in sections
-        for line in section
-    ]
-    return "\n".join([*lines, *_appendix(tables, results)]).rstrip() + "\n"
+    blocks = [block for section in sections for block in section]
+    appendix = [*tables.values(), *map(board_table, boards(results))]
+    return markdown_document([*blocks, Heading("Tables", 2), *map(table_block, appendix)])
 
 
 def _loose(results: pl.DataFrame) -> dict[int, PaperTable]:
@@ -71,32 +68,28 @@ def _loose(results: pl.DataFrame) -> dict[int, PaperTable]:
 # --- what was run ---------------------------------------------------------------------------------
 
 
-def _head(results: pl.DataFrame, paths: Sequence[Path]) -> Iterator[str]:
+def _head(results: pl.DataFrame, paths: Sequence[Path]) -> Iterator[Block]:
     faces = ", ".join(results["faces"].unique(maintain_order=True))
     targets = results["target"].unique(maintain_order=True)
-    yield from (f"# Results on {faces}", "")
-    for line in (one for path in paths for one in unfinished_note(path)):
-        yield from (line, "")
-    for name in guessing(results):
-        yield from (f"{name}: {GUESSING}", "")
-    yield (
+    yield Heading(f"Results on {faces}", 1)
+    yield from (Paragraph(line) for path in paths for line in unfinished_note(path))
+    yield from (Paragraph(f"{name}: {GUESSING}") for name in guessing(results))
+    yield Paragraph(
         f"The questions of {SOURCE}, asked of other recognizers: {', '.join(targets)}. Written by"
         " `facefocus report --what questions`; the figures come from the runs and from the paper's"
         " tables as shipped, none is typed."
     )
-    yield from ("", "| run | identities | rows | backend | software | finished |", "|" + "---|" * 6)
-    for run in _finished(paths):
-        yield _run_line(run)
+    headings = ("run", "identities", "rows", "backend", "software", "finished")
+    yield plain_table(headings, [_run_cells(run) for run in _finished(paths)], names=6)
     limits = results.select("target", "faces", "threshold", "threshold_rule").unique(
         maintain_order=True
     )
     said = [f"{r[0]} on {r[1]} {number(r[2])} ({r[3]})" for r in limits.rows()]
-    yield from ("", f"Thresholds, frozen before anything is hidden: {'; '.join(said)}.", "")
-    yield (
+    yield Paragraph(f"Thresholds, frozen before anything is hidden: {'; '.join(said)}.")
+    yield Paragraph(
         "A rate is the share of a person's mated pairs at or above the threshold, the hidden photo"
         " against clean ones; means are over identities, with 95 % intervals."
     )
-    yield ""
 
 
 def _finished(paths: Sequence[Path]) -> list[Path]:
@@ -104,7 +97,7 @@ def _finished(paths: Sequence[Path]) -> list[Path]:
     return [one for one in folders if (one / "results.parquet").is_file()]
 
 
-def _run_line(run: Path) -> str:
+def _run_cells(run: Path) -> list[str]:
     rows = pl.scan_parquet((run / "results.parquet").read_bytes())
     count, people = rows.select(pl.len(), pl.col("identity").n_unique()).collect().row(0)
     path = run / "provenance.json"
@@ -113,31 +106,29 @@ def _run_line(run: Path) -> str:
     except ValueError:
         raise UserError(f"'{path}' cannot be read.") from None
     made = [str(record.get(name, "")) for name in ("backend", "facefocus", "finished")]
-    cells = [run.name, str(people), str(count), made[0], f"facefocus {made[1]}", made[2]]
-    return f"| {' | '.join(map(as_markdown, cells))} |"
+    return [run.name, str(people), str(count), made[0], f"facefocus {made[1]}", made[2]]
 
 
 # --- the four questions ---------------------------------------------------------------------------
 
 
-def _rq1(results: pl.DataFrame, tables: dict[int, PaperTable]) -> Iterator[str]:
-    yield from ("## RQ1. How many hidden pixels lower recognition?", "")
+def _rq1(results: pl.DataFrame, tables: dict[int, PaperTable]) -> Iterator[Block]:
+    yield Heading("RQ1. How many hidden pixels lower recognition?", 2)
     tests = [one for one in dependence(results) if one.row["on_degenerate"] == "none"]
     budgets = [one for one in tests if one.kind == "budget"]
     if not budgets:
-        yield from ("Not asked by these runs.", "")
+        yield Paragraph("Not asked by these runs.")
         return
     kept = [one for one in budgets if one.suspicious]
     worst = max(budgets, key=lambda one: one.drop)
-    yield (
+    yield Paragraph(
         f"At {worst.values[-1]} the largest drop with own maps is {number(worst.drop)}"
         f" ({_where(worst.row)}: clean {number(worst.clean)}, {_rates(worst)}). Of"
         f" {len(budgets)} configurations {sum(one.p_holm < 0.05 for one in budgets)} depend on the"
         f" budget (Wilcoxon, Holm-corrected), and {len(kept)} have {percent(EARLY, 0)} or more of"
         f" their drop at {worst.values[0]} already."
     )
-    yield ""
-    yield (
+    yield Paragraph(
         "The paper's Grad-CAM has nearly all of its drop at the smallest budget (Table 2, FN_V:"
         f" {_printed(tables[2], 'FN_V', '0')} clean, {_printed(tables[2], 'FN_V', '0.5')} at 0.5 %,"
         f" {_printed(tables[2], 'FN_V', '5')} at 5 %). "
@@ -150,15 +141,13 @@ def _rq1(results: pl.DataFrame, tables: dict[int, PaperTable]) -> Iterator[str]:
     fills = [one for one in tests if one.kind == "fill"]
     if fills:
         widest = max(fills, key=lambda one: one.difference.value)
-        yield ""
-        yield (
+        yield Paragraph(
             f"Fills: {sum(one.p_holm < 0.05 for one in fills)} of {len(fills)} configurations"
             " depend on the fill, blur aside (Friedman, Holm-corrected); the means differ by up to"
             f" {number(widest.difference.value)} ({_where(widest.row)}: {_rates(widest)})."
             f" {_printed_fills(tables[4])}"
         )
-    yield ""
-    yield from (_whole_faces(results, "rq1"), "")
+    yield Paragraph(_whole_faces(results, "rq1"))
 
 
 def _printed_fills(table: PaperTable) -> str:
@@ -211,18 +200,18 @@ def _where(row: Row) -> str:
 
 def _printed(table: PaperTable, model: str, column: str) -> str:
     row = next(row for row in table.rows if row.labels[0] == model)
-    return paper_formats.printed_text(row.cells[table.columns.index(column)].printed)
+    return printed_text(row.cells[table.columns.index(column)].printed)
 
 
 def _rq2(
     results: pl.DataFrame, tables: dict[int, PaperTable], loose: dict[int, PaperTable]
-) -> Iterator[str]:
-    yield from ("## RQ2. Which layers?", "")
+) -> Iterator[Block]:
+    yield Heading("RQ2. Which layers?", 2)
     if not any(row.cells[1].word for row in tables[7].rows):
-        yield from ("Not asked by these runs.", "")
+        yield Paragraph("Not asked by these runs.")
         return
-    yield from _bests(tables[7], loose.get(7), "layer", "Layer")
-    yield from ("", _whole_faces(results, "rq2"), "")
+    yield Listing(list(_bests(tables[7], loose.get(7), "layer", "Layer")))
+    yield Paragraph(_whole_faces(results, "rq2"))
 
 
 def _bests(table: PaperTable, loose: PaperTable | None, what: str, label: str) -> Iterator[str]:
@@ -230,12 +219,12 @@ def _bests(table: PaperTable, loose: PaperTable | None, what: str, label: str) -
     for technique in CAMS:
         rate, word = _first(table, technique, label)
         if word.word is None:
-            yield f"- {technique}: not run."
+            yield f"{technique}: not run."
             continue
         same = "the same as" if word.word == word.printed else "not"
         yield (
-            f"- {technique}: {what} {word.word}, rate {_figure(rate)}; {same} the paper's"
-            f" {word.printed} ({paper_formats.printed_text(rate.printed)})."
+            f"{technique}: {what} {word.word}, rate {_figure(rate)}; {same} the paper's"
+            f" {word.printed} ({printed_text(rate.printed)})."
             + _by_percentile(loose, technique, label)
         )
 
@@ -258,22 +247,21 @@ def _by_percentile(table: PaperTable | None, technique: str, label: str) -> str:
 
 def _figure(cell: Cell) -> str:
     if cell.found is None:
-        return paper_formats.NOT_RUN
+        return NOT_RUN
     return cell.found.text()
 
 
 def _rq3(
     results: pl.DataFrame, tables: dict[int, PaperTable], loose: dict[int, PaperTable]
-) -> Iterator[str]:
-    yield from ("## RQ3. Which loss?", "")
+) -> Iterator[Block]:
+    yield Heading("RQ3. Which loss?", 2)
     spreads = list(_spreads(tables[9]))
     if not spreads:
-        yield from ("Not asked by these runs.", "")
+        yield Paragraph("Not asked by these runs.")
         return
-    yield from _bests(tables[10], loose.get(10), "loss", "Loss")
-    yield ""
-    yield from spreads
-    yield from ("", _whole_faces(results, "rq3"), "")
+    yield Listing(list(_bests(tables[10], loose.get(10), "loss", "Loss")))
+    yield Listing(spreads)
+    yield Paragraph(_whole_faces(results, "rq3"))
 
 
 def _spreads(table: PaperTable) -> Iterator[str]:
@@ -294,32 +282,30 @@ def _spreads(table: PaperTable) -> Iterator[str]:
                 else ", though it must not: these losses are functions of one angle"
             )
         yield (
-            f"- {technique}: cosine, L2 and the four ArcFace losses differ by"
+            f"{technique}: cosine, L2 and the four ArcFace losses differ by"
             f" {number(spread)}{note}; all seven by {number(whole)}."
         )
 
 
 def _rq4(
     results: pl.DataFrame, tables: dict[int, PaperTable], loose: dict[int, PaperTable]
-) -> Iterator[str]:
-    yield from ("## RQ4. Which method, and does it transfer?", "")
+) -> Iterator[Block]:
+    yield Heading("RQ4. Which method, and does it transfer?", 2)
     found = [one for one in boards(results) if one.warning is None]
     if not found:
-        yield from ("Not asked by these runs.", "")
+        yield Paragraph("Not asked by these runs.")
         return
-    for board in found:
-        yield f"- {_order(board)}"
+    yield Listing([_order(board) for board in found])
     order = _in_order(tables[12])
     printed = [row.labels[0] for row in tables[12].rows]
     if order:
         verdict = "the paper's order" if order == printed else "not the paper's order"
-        yield ""
-        yield (
+        yield Paragraph(
             f"Over own and other recognizers' maps (Table 12): {', '.join(order)}; {verdict}"
             f" ({', '.join(printed)}). Methods that need many passes have fewer identities."
             + (f" At the percentile: {', '.join(_in_order(loose[12]))}." if loose else "")
         )
-    yield from ("", _whole_faces(results, "rq4"), "")
+    yield Paragraph(_whole_faces(results, "rq4"))
 
 
 def _order(board: Board) -> str:
@@ -348,58 +334,59 @@ def _value(cell: Cell) -> float:
 # --- where the answers differ, and why ------------------------------------------------------------
 
 
-def _exact(results: pl.DataFrame) -> Iterator[str]:
-    yield from ("## Exactly k pixels against the percentile", "")
+def _exact(results: pl.DataFrame) -> Iterator[Block]:
+    yield Heading("Exactly k pixels against the percentile", 2)
     found = exactness(results)
     if not found:
-        yield from ("Not asked by these runs.", "")
+        yield Paragraph("Not asked by these runs.")
         return
     apart = [one for one in found if one.difference.low > 0]
-    yield (
+    yield Paragraph(
         f"{len(found)} configurations were cut both ways from the same maps: exactly k pixels, and"
         f" every pixel at or above the percentile, as is common. In {len(apart)} of them the second"
         " rule takes more, and its interval says so."
     )
-    yield ""
     worst = sorted(found, key=lambda one: -one.difference.value)[:5]
-    headings = ("clean", "exactly k", "percentile", "difference", "area", "whole face", "its drop")
-    yield f"| configuration | {' | '.join(headings)} |"
-    yield "|---|" + "---:|" * len(headings)
-    yield from map(_exact_line, worst)
-    yield ""
+    values = ("clean", "exactly k", "percentile", "difference", "area", "whole face", "its drop")
+    yield plain_table(("configuration", *values), list(map(_exact_cells, worst)))
     shares = [one for one in run_shares(results) if one.row["on_degenerate"] == "inclusive"]
     if not any(any(one.measured) for one in shares):
-        yield "No mask of the transfer runs hid a whole face, by either rule."
-    for one in shares:
-        if any(one.measured):
-            pairs = ", ".join(
-                f"{name} {number(share)} (in fact {number(whole)})"
-                for name, share, whole in zip(
-                    one.matrix.sources, one.fit.share, one.measured, strict=True
-                )
+        yield Paragraph("No mask of the transfer runs hid a whole face, by either rule.")
+    hidden = []
+    for one in (share for share in shares if any(share.measured)):
+        pairs = ", ".join(
+            f"{name} {number(share)} (in fact {number(whole)})"
+            for name, share, whole in zip(
+                one.matrix.sources, one.fit.share, one.measured, strict=True
             )
-            yield (
-                f"- {place_label(one.row, ('objective',))}, percentile: share of identities that"
-                f" would have to lose the whole face: {pairs}."
-            )
-    yield ""
+        )
+        hidden.append(
+            f"{place_label(one.row, ('objective',))}, percentile: share of identities that would"
+            f" have to lose the whole face: {pairs}."
+        )
+    if hidden:
+        yield Listing(hidden)
 
 
-def _exact_line(one: Exactness) -> str:
-    lost = percent(one.by_whole, 0) if one.whole else ""
-    return (
-        f"| {as_markdown(_where(one.row))} | {number(one.clean)} | {number(one.exact)} |"
-        f" {number(one.inclusive)} | {one.difference.text(signed=True)} |"
-        f" {percent(one.area, 2)} | {percent(one.whole)} | {lost} |"
-    )
+def _exact_cells(one: Exactness) -> list[str]:
+    return [
+        _where(one.row),
+        number(one.clean),
+        number(one.exact),
+        number(one.inclusive),
+        one.difference.text(signed=True),
+        percent(one.area, 2),
+        percent(one.whole),
+        percent(one.by_whole, 0) if one.whole else "",
+    ]
 
 
-def _beyond(results: pl.DataFrame) -> Iterator[str]:
+def _beyond(results: pl.DataFrame) -> Iterator[Block]:
     """Same photos against held-out ones, and methods against controls of their own shape."""
-    yield from ("## Held-out photos, and controls of the same shape", "")
+    yield Heading("Held-out photos, and controls of the same shape", 2)
     with_control = results.filter(pl.col("experiment").is_in(_controlled(results)))
     if with_control.is_empty():
-        yield from ("Not asked by these runs.", "")
+        yield Paragraph("Not asked by these runs.")
         return
     summary = summarize(with_control)
     rows = (
@@ -413,20 +400,20 @@ def _beyond(results: pl.DataFrame) -> Iterator[str]:
               "specificity": "beyond other people's masks",
               "half_drop": "maps from half the photos, on that half",
               "heldout_drop": "the same maps, on the other half"}  # fmt: skip
-    yield "| configuration | n | " + " | ".join(titles.get(n, n) for n in names) + " |"
-    yield "|---|---:|" + "---:|" * len(names)
-    for row in rows.sort("target", "drop", descending=[False, True]).iter_rows(named=True):
-        cells = " | ".join(interval(row, name, signed=True) for name in names)
-        yield f"| {as_markdown(_where(row))} | {row['scored']} | {cells} |"
+    yield plain_table(
+        ("configuration", "n", *(titles.get(name, name) for name in names)),
+        [
+            (_where(row), str(row["scored"]), *(interval(row, n, signed=True) for n in names))
+            for row in rows.sort("target", "drop", descending=[False, True]).iter_rows(named=True)
+        ],
+    )
     beats = [r for r in rows.iter_rows(named=True) if (r.get("excess_low") or -1) > 0]
     own = [r for r in rows.iter_rows(named=True) if (r.get("specificity_low") or -1) > 0]
-    yield ""
-    yield (
+    yield Paragraph(
         f"{len(beats)} of {rows.height} are shown to beat the same mask at a random place, and"
         f" {len(own)} to beat other people's masks, without which nothing shows that a mask is this"
         " person's own."
     )
-    yield ""
 
 
 def _controlled(results: pl.DataFrame) -> list[str]:
@@ -434,54 +421,44 @@ def _controlled(results: pl.DataFrame) -> list[str]:
     return controlled["experiment"].unique().to_list()
 
 
-def _published() -> Iterator[str]:
+def _published() -> Iterator[Block]:
     """What the paper's own Table 14 looks like to the same audit."""
     matrix = read_matrix("table14.csv", shipped("table14.csv"))
     fit = fit_matrix(matrix)
-    yield from ("## The paper's Table 14", "")
+    yield Heading("The paper's Table 14", 2)
     shares = ", ".join(
         f"{name} {number(share)}" for name, share in zip(matrix.sources, fit.share, strict=True)
     )
-    yield f"{' '.join(meaning(matrix, fit))} Shares: {shares}."
-    yield ""
+    yield Paragraph(f"{' '.join(meaning(matrix, fit))} Shares: {shares}.")
 
 
-def _limits(results: pl.DataFrame) -> Iterator[str]:
+def _limits(results: pl.DataFrame) -> Iterator[Block]:
     targets = results["target"].unique(maintain_order=True).to_list()
     absent = [name for name in MODELS if not _is_paper(name, targets)]
-    yield from ("## What these runs cannot show", "")
+    yield Heading("What these runs cannot show", 2)
+    limits = []
     if absent:
-        yield (
-            f"- The paper's {', '.join(absent)} were not run: their weights were not here. Nothing"
+        limits.append(
+            f"The paper's {', '.join(absent)} were not run: their weights were not here. Nothing"
             " above says what they do; a difference from the paper may be one of recognizers."
         )
     absent_sets = [n for n in ("lfw", "calfw", "cplfw") if n not in set(results["faces"])]
     if absent_sets:
-        yield f"- Nothing was run on {', '.join(absent_sets).upper()}."
+        limits.append(f"Nothing was run on {', '.join(absent_sets).upper()}.")
     people = results["identity"].n_unique()
-    yield f"- {people} identities; the paper has 1,680 of LFW, and 500 for S-RISE and CorrRISE."
-    yield (
-        "- The tables choose the best layer and loss on the identities they are then reported on,"
-        " as in the paper: their drops are a little flattered. The leaderboards choose on one half"
-        " of the identities and report on the other; but for maps of other recognizers a study"
-        " chooses settings beforehand, on own maps of the same people."
-    )
-    yield (
-        "- Whether the paper hid whole faces cannot be known from its tables: that Table 14 looks"
-        " like it is all that is shown."
-    )
-    yield ""
+    limits += [
+        f"{people} identities; the paper has 1,680 of LFW, and 500 for S-RISE and CorrRISE.",
+        "The tables choose the best layer and loss on the identities they are then reported on, as"
+        " in the paper: their drops are a little flattered. The leaderboards choose on one half of"
+        " the identities and report on the other; but for maps of other recognizers a study"
+        " chooses settings beforehand, on own maps of the same people.",
+        "Whether the paper hid whole faces cannot be known from its tables: that Table 14 looks"
+        " like it is all that is shown.",
+    ]
+    yield Listing(limits)
 
 
 def _is_paper(name: str, targets: Sequence[str]) -> bool:
     from facefocus.models import zoo
 
     return name in targets or zoo.full_name(name) in targets
-
-
-def _appendix(tables: dict[int, PaperTable], results: pl.DataFrame) -> Iterator[str]:
-    yield from ("## Tables", "")
-    for table in tables.values():
-        yield "\n".join(markdown_lines(paper_formats.table_block(table))) + "\n"
-    for board in boards(results):
-        yield "\n".join(markdown_lines(paper_formats.table_block(board_table(board)))) + "\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,15 +23,7 @@ from facefocus.analysis.summary import COMPETES, Row, summarize
 from facefocus.core.errors import UserError
 from facefocus.core.files import write_atomically, writing
 from facefocus.core.locations import recorded_faces, run_folders
-from facefocus.core.text import (
-    NOTHING,
-    as_markdown,
-    budget_text,
-    number,
-    percent,
-    plain_markdown,
-    visible,
-)
+from facefocus.core.text import NOTHING, budget_text, number, percent
 from facefocus.evaluation.statistics import Interval
 from facefocus.faces.faceset import FaceSet, open_faceset
 from facefocus.planted import truth_figures
@@ -46,6 +38,17 @@ from facefocus.planted.truth import (
 )
 from facefocus.report import figures
 from facefocus.report.columns import interval
+from facefocus.report.document import (
+    Block,
+    Facts,
+    Heading,
+    Listing,
+    Note,
+    Paragraph,
+    Picture,
+    plain_table,
+)
+from facefocus.report.markdown_renderer import markdown_document
 from facefocus.report.report_data import read_gallery, spread
 
 #: Width of the pictures in inches.
@@ -142,9 +145,18 @@ def write_note(run: Path, out: Path) -> Path:
     with writing(out):
         pictures = _pictures(run, material, out.parent / material.images)
     parts = (_opening, _short, _methods, _layers, _losses, _budgets, _degenerate, _hiding)
-    lines = [_line(line) for part in parts for line in (*part(material), "")]
-    text = "\n".join([*_head(run, out), *lines, *pictures, *_made(run)]).rstrip() + "\n"
-    write_atomically(out, lambda file: file.write(visible(text, lines=True).encode()))
+    blocks = [
+        Heading("Which method finds the planted part?", 1),
+        Note(
+            f"Made by `facefocus report {run} --what truth --out {out}`; no figure here is typed by"
+            " hand."
+        ),
+        *(block for part in parts for block in part(material)),
+        *pictures,
+        *_provenance(run),
+    ]
+    text = markdown_document(blocks)
+    write_atomically(out, lambda file: file.write(text.encode()))
     return out
 
 
@@ -162,22 +174,6 @@ def _fixed(found: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     }
 
 
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table: the first column to the left, all others to the right."""
-    lines = [headings, [":---", *["---:"] * (len(headings) - 1)], *rows]
-    return ["| " + " | ".join(map(_cell, line)) + " |" for line in lines]
-
-
-def _cell(text: str) -> str:
-    # Ours are emphasized: *chance*.
-    return text if re.fullmatch(r"\*[a-z ]+\*|:?-+:?", text) else as_markdown(text)
-
-
-def _line(line: str) -> str:
-    """A line of the note whose names, if any, are not escaped yet."""
-    return line if line.startswith(("|", "![", "*Made by")) else plain_markdown(line)
-
-
 def _place(row: Row) -> str:
     """``layer-cam @ N/2, l1``: method, layer, and what is not the default: objective, options."""
     layer = f" @ {row['layer']}" if row["layer"] else ""
@@ -188,17 +184,7 @@ def _place(row: Row) -> str:
 # --- what was done, and the short answer ----------------------------------------------------------
 
 
-def _head(run: Path, out: Path) -> list[str]:
-    return [
-        "# Which method finds the planted part?",
-        "",
-        f"*Made by `facefocus report {run} --what truth --out {out}`; no figure here is typed by"
-        " hand.*",
-        "",
-    ]
-
-
-def _opening(material: Material) -> Iterator[str]:
+def _opening(material: Material) -> Iterator[Block]:
     rows, results = material.all, material.results
     photos = results["images"].unique().sort().to_list()
     objectives = ", ".join(rows["objective"].drop_nulls().unique(maintain_order=True))
@@ -208,7 +194,7 @@ def _opening(material: Material) -> Iterator[str]:
         if row["options"] and row["layer"] is None
     }
     budgets = ", ".join(budget_text(one) for one in results["budget"].unique().sort())
-    yield (
+    yield Paragraph(
         "Drawn faces whose identity lives, by construction, in one part alone, and recognizers"
         " trained on nothing else: here it is known what a map has to show."
         f" Worlds: {', '.join(material.found)}; {max(rows['identities'].to_list())} people"
@@ -218,16 +204,19 @@ def _opening(material: Material) -> Iterator[str]:
         f" objectives {objectives}; budgets {budgets}; fill {material.shown.fill}."
         f" Without layer: {'; '.join(sorted(options))}."
     )
-    yield ""
-    yield (
-        "**ROC AUC**: how surely the map is larger at a planted pixel than at another, over all"
-        " photos of a person (chance 0.5). **Share**: how much of the hidden pixels lies in the"
-        " planted part. **Pointing**: whether the maximum does. Means over people with 95 %"
-        " intervals; a person without a map scores chance. The definitions are in"
-        " `evaluation/truth.py`."
+    yield Facts(
+        {
+            "ROC AUC": "how often the map is larger at a planted pixel than at another, over all"
+            " photos of a person (chance 0.5)",
+            "Share": "how much of the hidden pixels lies in the planted part",
+            "Pointing": "whether the map's maximum lies in the planted part",
+        }
     )
-    yield ""
-    yield from markdown(
+    yield Paragraph(
+        "Means over people with 95 % intervals; a person without a map scores chance. The"
+        " definitions are in docs/protocol.md, planted-truth."
+    )
+    yield plain_table(
         ["world", "recognizer", "clean recognition", "planted share of the frame"],
         [
             [
@@ -239,50 +228,42 @@ def _opening(material: Material) -> Iterator[str]:
             for world, part in material.found.items()
         ],
     )
-    yield ""
-    yield (
+    yield Paragraph(
         "Clean recognition: share of mated pairs at or above the threshold of equal error rate,"
         " nothing hidden. A recognizer that hardly knows its people has hardly anything to show."
     )
 
 
-def _short(material: Material) -> Iterator[str]:
-    yield "## In short"
-    yield ""
-    for world, rows in material.found.items():
-        yield f"- {sentence(world, rows, material.results)}"
-    hits = {
-        row["method"]: [
-            world
-            for world, rows in material.fixed.items()
-            if any(finds(one) and one["method"] == row["method"] for one in rows.to_dicts())
-        ]
-        for rows in material.fixed.values()
-        for row in rows.filter(COMPETES).to_dicts()
-    }
-    every = [method for method, found in hits.items() if len(found) == len(material.found)]
-    never = [method for method, found in hits.items() if not found]
-    yield (
-        f"- With one layer and objective for all worlds, above chance in every one of them:"
+def _short(material: Material) -> Iterator[Block]:
+    yield Heading("In short", 2)
+    found = [sentence(world, rows, material.results) for world, rows in material.found.items()]
+    above: dict[str, int] = {}
+    for rows in material.fixed.values():
+        for row in rows.filter(COMPETES).to_dicts():
+            above[row["method"]] = above.get(row["method"], 0) + finds(row)
+    every = [method for method, count in above.items() if count == len(material.found)]
+    never = [method for method, count in above.items() if not count]
+    found.append(
+        "With one layer and objective for all worlds, above chance in every one of them:"
         f" {', '.join(every) or 'no method'}; in none: {', '.join(never) or 'no method'}."
     )
-    for (score, cosine), found in material.agreements.items():
+    for (score, cosine), rhos in material.agreements.items():
         if cosine:
-            sure = sum(one.low > 0 for one in found)
-            yield (
-                f"- Hiding by loss of similarity orders methods as the {SCORES[score]} does in"
-                f" {sure} of {len(found)} worlds (Spearman's rho"
-                f" {', '.join(number(one.value) for one in found)})."
+            sure = sum(one.low > 0 for one in rhos)
+            found.append(
+                f"Hiding by loss of similarity orders methods as the {SCORES[score]} does in"
+                f" {sure} of {len(rhos)} worlds (Spearman's rho"
+                f" {', '.join(number(one.value) for one in rhos)})."
             )
+    yield Listing(found)
 
 
 # --- methods, layers, losses ----------------------------------------------------------------------
 
 
-def _methods(material: Material) -> Iterator[str]:
-    yield "## Methods"
-    yield ""
-    yield (
+def _methods(material: Material) -> Iterator[Block]:
+    yield Heading("Methods", 2)
+    yield Paragraph(
         "Each method with one layer and objective for all worlds: those of largest mean ROC AUC,"
         " chosen on these very people, and so a little flattered."
     )
@@ -291,12 +272,8 @@ def _methods(material: Material) -> Iterator[str]:
         ("truth_share", f"Share of the hidden pixels in the part, {material.shown}"),
         ("truth_pointing", "Pointing game"),
     ):
-        yield ""
-        yield f"**{title}**"
-        yield ""
-        yield from markdown(["", *material.fixed, "mean"], _method_rows(material, score))
-    yield ""
-    yield "![Methods by world](images/truth-methods.png)"
+        yield plain_table(["", *material.fixed, "mean"], _method_rows(material, score), title)
+    yield Picture(("images/truth-methods.png", 0, 0), "Methods by world")
 
 
 def _method_rows(material: Material, score: str) -> list[list[str]]:
@@ -316,7 +293,7 @@ def _method_rows(material: Material, score: str) -> list[list[str]]:
     first = {world: rows.row(0, named=True) for world, rows in material.fixed.items()}
     best = [row[f"{score}_best"] for row in first.values()]
     chance = [0.5 if score == "truth_auc" else row["truth_chance"] for row in first.values()]
-    for name, bound in (("*best possible*", best), ("*chance*", chance)):
+    for name, bound in (("best possible", best), ("chance", chance)):
         lines.append([name, *map(number, bound), number(float(np.mean(bound)))])
     return lines
 
@@ -325,19 +302,17 @@ def _mean(found: Mapping[str, Row], score: str) -> float:
     return float(np.mean([row[score] for row in found.values()]))
 
 
-def _layers(material: Material) -> Iterator[str]:
+def _layers(material: Material) -> Iterator[Block]:
     rows = material.all.filter(COMPETES & (pl.col("objective") == "cosine"))
-    yield "## Layers"
-    yield ""
+    yield Heading("Layers", 2)
     if rows.is_empty():
-        yield "No method with a layer was tried with the cosine."
+        yield Paragraph("No method with a layer was tried with the cosine.")
         return
     names = _by_depth(rows)
-    yield (
+    yield Paragraph(
         f"Mean ROC AUC over the worlds, objective cosine, and in brackets the share at"
         f" {budget_text(material.shown.budget)}."
     )
-    yield ""
     lines = []
     tops = []
     for part in rows.partition_by("method", maintain_order=True):
@@ -347,9 +322,8 @@ def _layers(material: Material) -> Iterator[str]:
         }
         lines.append([part["method"][0], *(_pair(means.get(layer)) for layer in names)])
         tops.append(f"{part['method'][0]} at {max(means, key=lambda one: means[one][0])}")
-    yield from markdown(["", *names], lines)
-    yield ""
-    yield f"Largest ROC AUC: {', '.join(tops)}."
+    yield plain_table(["", *names], lines)
+    yield Paragraph(f"Largest ROC AUC: {', '.join(tops)}.")
 
 
 def _by_depth(rows: pl.DataFrame) -> list[str]:
@@ -363,32 +337,29 @@ def _pair(found: tuple[float, float] | None) -> str:
     return NOTHING if found is None else f"{number(found[0])} ({number(found[1])})"
 
 
-def _losses(material: Material) -> Iterator[str]:
+def _losses(material: Material) -> Iterator[Block]:
     rows = material.all.filter(COMPETES & pl.col("objective").is_not_null())
-    yield "## Losses"
-    yield ""
+    yield Heading("Losses", 2)
     names = rows["objective"].unique(maintain_order=True).to_list()
     if len(names) < 2:
-        yield "One objective was tried."
+        yield Paragraph("One objective was tried.")
         return
     means = rows.group_by("method", "objective", maintain_order=True).agg(
         pl.col("truth_auc").mean(), pl.col("truth_share").mean()
     )
     cells = {(method, one): (auc, share) for method, one, auc, share in means.rows()}
-    yield (
+    yield Paragraph(
         "Mean over layers and worlds: ROC AUC, and in brackets the share at"
         f" {budget_text(material.shown.budget)}."
     )
-    yield ""
-    yield from markdown(
+    yield plain_table(
         ["", *names],
         [
             [method, *(_pair(cells.get((method, one))) for one in names)]
             for method in dict.fromkeys(key[0] for key in cells)
         ],
     )
-    yield ""
-    yield _parallel(rows)
+    yield Paragraph(_parallel(rows))
 
 
 def _parallel(rows: pl.DataFrame) -> str:
@@ -408,7 +379,7 @@ def _parallel(rows: pl.DataFrame) -> str:
 # --- budgets, degenerate maps, hiding -------------------------------------------------------------
 
 
-def _budgets(material: Material) -> Iterator[str]:
+def _budgets(material: Material) -> Iterator[Block]:
     settings = pl.concat(list(material.fixed.values())).select("faces", *_SETTING)
     slices = material.results.filter(
         pl.col("control").is_null(), fill=material.shown.fill, split=material.shown.split
@@ -432,29 +403,26 @@ def _budgets(material: Material) -> Iterator[str]:
         for row in table.to_dicts()
     }
     names = {(row["method"], row["options"]): row for row in table.to_dicts()}
-    yield "## Budgets"
-    yield ""
-    yield (
+    yield Heading("Budgets", 2)
+    yield Paragraph(
         "How much of the way from chance (0) to the best mask of that size (1) a method's mask"
         " goes, mean over worlds, and in brackets its share in the part."
     )
-    yield ""
     least = budgets[0]
     ranked = sorted(names, key=lambda name: -cells.get((*name, least), (-math.inf, 0.0))[0])
     lines = [
         [_place(names[name]), *(_pair(cells.get((*name, one))) for one in budgets)]
         for name in ranked
     ]
-    yield from markdown(["", *(budget_text(one) for one in budgets)], lines)
+    yield plain_table(["", *(budget_text(one) for one in budgets)], lines)
 
 
-def _degenerate(material: Material) -> Iterator[str]:
+def _degenerate(material: Material) -> Iterator[Block]:
     rows = _plain(material.all)
     flat = rows.filter((pl.col("degenerate_share") > 0) | (pl.col("maps_degenerate_share") > 0))
-    yield "## Degenerate maps"
-    yield ""
+    yield Heading("Degenerate maps", 2)
     nobody = rows.filter(pl.col("degenerate_share") > 0).height
-    yield (
+    yield Paragraph(
         f"Of {rows.height} configurations (objective cosine, or none) {flat.height} have pair maps"
         f" that are flat or not finite (left out of a person's mean map), and {nobody} leave people"
         " without any map, who score chance."
@@ -473,10 +441,8 @@ def _degenerate(material: Material) -> Iterator[str]:
         .sort("degenerate_share", "maps_degenerate_share", descending=True, maintain_order=True)
         .head(FLATTEST)
     )
-    yield ""
-    yield f"The {worst.height} with most:"
-    yield ""
-    yield from markdown(
+    yield Paragraph(f"The {worst.height} with most:")
+    yield plain_table(
         ["", "world", "flat pair maps", "people without map", "ROC AUC", "of those with a map"],
         [
             [
@@ -492,16 +458,14 @@ def _degenerate(material: Material) -> Iterator[str]:
     )
 
 
-def _hiding(material: Material) -> Iterator[str]:
-    yield "## Does hiding tell the same?"
-    yield ""
-    yield (
+def _hiding(material: Material) -> Iterator[Block]:
+    yield Heading("Does hiding tell the same?", 2)
+    yield Paragraph(
         "Spearman's rank correlation over configurations (objective cosine, or none) between how"
         " well they find the planted part and how much hiding their masks takes, with 95 %"
         f" intervals over people; {material.shown}. One where the experiment that needs"
         " no truth ranks methods as the truth does."
     )
-    yield ""
     told = material.agreements
     headings = [
         f"{SCORES[score]} / {'cosine' if cosine else 'recognition'}" for score, cosine in told
@@ -510,27 +474,28 @@ def _hiding(material: Material) -> Iterator[str]:
         [world, str(_plain(rows).height), *(found[place].text() for found in told.values())]
         for place, (world, rows) in enumerate(material.found.items())
     ]
-    yield from markdown(["world", "n", *headings], lines)
-    yield ""
+    yield plain_table(["world", "n", *headings], lines)
+    sentences = []
     for heading, found in zip(headings, told.values(), strict=True):
         sure = sum(one.low > 0 for one in found)
         against = sum(one.high < 0 for one in found)
-        yield (
-            f"- {heading}: agree in {sure} of {len(lines)} worlds (interval above 0), disagree in"
+        sentences.append(
+            f"{heading}: agree in {sure} of {len(lines)} worlds (interval above 0), disagree in"
             f" {against} (below 0)."
         )
+    yield Listing(sentences)
 
 
 # --- pictures and provenance ----------------------------------------------------------------------
 
 
-def _pictures(run: Path, material: Material, folder: Path) -> list[str]:
-    """Draw the pictures; returns the lines that show those of people."""
+def _pictures(run: Path, material: Material, folder: Path) -> list[Block]:
+    """Draw the pictures; returns the blocks that show those of people."""
     folder.mkdir(parents=True, exist_ok=True)
     figures.save(truth_figures.bars(material.fixed, width=WIDTH), folder / "truth-methods.png")
     named = [world for world in PICTURED if world in material.fixed]
     pictured = named or list(material.fixed)[:2]
-    lines = ["## Some maps", ""]
+    blocks: list[Block] = [Heading("Some maps", 2)]
     for one in run_folders(run):
         gallery = read_gallery(one, _faces(one))
         if gallery is None or not gallery.planted:
@@ -545,14 +510,14 @@ def _pictures(run: Path, material: Material, folder: Path) -> list[str]:
         )
         name = re.sub(r"[^\w.-]", "_", world)
         figures.save(drawn, folder / f"truth-maps-{name}.png")
-        lines += [
-            f"World '{as_markdown(world)}'. Outlined: the planted part. The faces are drawn; they"
-            " are nobody's.",
-            "",
-            f"![Maps in world {as_markdown(world)}](images/truth-maps-{name}.png)",
-            "",
+        blocks += [
+            Paragraph(
+                f"World '{world}'. Outlined: the planted part. The faces are drawn; they are"
+                " nobody's."
+            ),
+            Picture((f"images/truth-maps-{name}.png", 0, 0), f"Maps in world {world}"),
         ]
-    return lines if len(lines) > 2 else []
+    return blocks if len(blocks) > 1 else []
 
 
 def _faces(run: Path) -> FaceSet | None:
@@ -564,16 +529,16 @@ def _faces(run: Path) -> FaceSet | None:
         return None
 
 
-def _made(run: Path) -> list[str]:
+def _provenance(run: Path) -> list[Block]:
     """Versions, seeds, passes."""
-    lines = ["## Provenance", ""]
-    for one in run_folders(run):
-        path = one / "provenance.json"
+    records = []
+    for folder in run_folders(run):
+        path = folder / "provenance.json"
         if path.is_file():
             record = json.loads(path.read_bytes())
             faces, passes = record["faces"]["hash"][:16], sum(record["passes"].values())
-            lines.append(
-                f"- {as_markdown(one.name)}: facefocus {record['facefocus']}, faces {faces},"
+            records.append(
+                f"{folder.name}: facefocus {record['facefocus']}, faces {faces},"
                 f" {record['identities']} people, {passes} passes, finished {record['finished']}."
             )
-    return lines
+    return [Heading("Provenance", 2), Listing(records)]

@@ -223,10 +223,12 @@ def plain_table(
         caption: Of the table.
         names: How many of the first columns are names; the others are numbers.
     """
-    notes = headings if isinstance(headings, Mapping) else dict.fromkeys(headings, "")
+    noted = (
+        headings.items() if isinstance(headings, Mapping) else ((title, "") for title in headings)
+    )
     columns = [
         Column(title, note, lambda row, place=place: row[place], numeric=place >= names)  # type: ignore[misc]
-        for place, (title, note) in enumerate(notes.items())
+        for place, (title, note) in enumerate(noted)
     ]
     return Table(caption, columns, list(rows))
 
