@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from facefocus.core.text import NOTHING
 from facefocus.report.document import (
     Cell,
     Facts,
@@ -58,7 +59,7 @@ def test_two_columns_may_have_the_same_heading() -> None:
 def test_facts_and_pictures_in_markdown() -> None:
     blocks = [Facts({"a": None, "b": {"c": "1"}}), Picture(("images/x.png", 1, 1), "an image")]
     assert markdown_document(blocks).splitlines() == [
-        "- **a**: –", "- **b**:", "  - **c**: 1", "", "![an image](images/x.png)",
+        f"- **a**: {NOTHING}", "- **b**:", "  - **c**: 1", "", "![an image](images/x.png)",
     ]  # fmt: skip
 
 
