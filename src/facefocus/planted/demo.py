@@ -114,7 +114,7 @@ def outcome(run: Path) -> tuple[Table, list[str]]:
         for whose, own in zip(_WHOSE, (True, False), strict=True):
             drops_of = (_mean_drop(results, across, row, own) for row in best)
             columns[f"Drop, world '{other}',\n{whose}"] = [*drops_of, "", ""]
-    table = plain_table(columns, list(zip(*columns.values(), strict=True)), f"Hiding {shown}")
+    table = plain_table(list(columns), list(zip(*columns.values(), strict=True)), f"Hiding {shown}")
     return table, [*_notes(rows), meaning(results, world, planted, shown)]
 
 
