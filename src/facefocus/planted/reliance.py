@@ -175,12 +175,12 @@ def _scores(
     return cosines[same & ~np.eye(len(probes), dtype=bool)], cosines[~same]
 
 
-def planted_record(found: Planted) -> dict[str, object]:
+def planted_record(checked: Planted) -> dict[str, object]:
     """What `check_planted` found, for a card."""
     record: dict[str, object] = {}
-    for name, value in asdict(found).items():
+    for name, value in asdict(checked).items():
         if isinstance(value, dict):
-            record |= {f"{name}_{key}": round(one, 4) for key, one in value.items()}
+            record |= {f"{name}_{key}": round(part, 4) for key, part in value.items()}
         else:
             record[name] = round(value, 4) if isinstance(value, float) else value
-    return {**record, "kept": round(found.kept, 4), "passed": found.passed}
+    return {**record, "kept": round(checked.kept, 4), "passed": checked.passed}

@@ -121,8 +121,8 @@ def _result(which: str, weights: Path, data: Split, trainee: Trainee) -> dict[st
         "parameters": sum(value.numel() for value in trainee.module.parameters()),
         "weights_sha256": sha256(weights),
         "weights_bytes": weights.stat().st_size,
-        "loss_by_epoch": [round(one["loss"], 4) for one in trainee.history],
-        "eer_by_epoch": [round(one["eer"], 4) for one in trainee.history],
+        "loss_by_epoch": [round(epoch["loss"], 4) for epoch in trainee.history],
+        "eer_by_epoch": [round(epoch["eer"], 4) for epoch in trainee.history],
         "minutes": round(trainee.seconds / 60, 1),
         "facefocus": __version__,
         "torch": torch.__version__,
@@ -131,7 +131,7 @@ def _result(which: str, weights: Path, data: Split, trainee: Trainee) -> dict[st
 
 
 def _validation(report: VerificationReport, data: Split) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "people": len(data.unseen),
         "photos": len(data.unseen_rows),
         "mated": report.mated,
@@ -143,7 +143,7 @@ def _validation(report: VerificationReport, data: Split) -> dict[str, Any]:
     }
     return {
         name: round(value, 4) if isinstance(value, float) else value
-        for name, value in found.items()
+        for name, value in figures.items()
         if value is not None
     }
 
@@ -154,7 +154,7 @@ def card_text(record: Mapping[str, Any]) -> str:
     lines += [f"{key} = {_toml(value)}" for key, value in record.items() if not _table(value)]
     for key, value in record.items():
         if _table(value):
-            lines += ["", f"[{key}]", *(f"{name} = {_toml(one)}" for name, one in value.items())]
+            lines += ["", f"[{key}]", *(f"{name} = {_toml(item)}" for name, item in value.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -165,7 +165,7 @@ def _table(value: object) -> bool:
 def _toml(value: Any) -> str:
     """A value in one line of TOML."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, bool | str):

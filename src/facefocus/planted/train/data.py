@@ -38,7 +38,7 @@ class Split:
     @property
     def unseen_rows(self) -> Int64[np.ndarray, " m"]:
         """Frames of the unseen people, ascending."""
-        return np.sort(np.concatenate([one.rows for one in self.unseen]))
+        return np.sort(np.concatenate([person.rows for person in self.unseen]))
 
 
 def split(faces: FaceSet, recipe: Recipe) -> Split:
@@ -55,15 +55,15 @@ def split(faces: FaceSet, recipe: Recipe) -> Split:
             f"{len(everyone)} people of '{faces.title}' who have two images or more."
         )
     unseen = select_identities(faces, count=held, seed=recipe.seed)
-    names = {one.name for one in unseen}
-    trained = [one for one in everyone if one.name not in names]
-    rows = np.concatenate([one.rows for one in trained])
+    names = {person.name for person in unseen}
+    trained = [person for person in everyone if person.name not in names]
+    rows = np.concatenate([person.rows for person in trained])
     if len(rows) < recipe.training.batch:
         raise UserError(
             f"The 'batch' of [training] must be at most the {len(rows)} photos to train on. "
             f"Got {recipe.training.batch}."
         )
-    labels = np.repeat(np.arange(len(trained)), [len(one.rows) for one in trained])
+    labels = np.repeat(np.arange(len(trained)), [len(person.rows) for person in trained])
     return Split(faces, rows, labels, len(trained), unseen)
 
 
@@ -77,10 +77,10 @@ def batch(
 ) -> tuple[UInt8[np.ndarray, "b h w 3"], Int64[np.ndarray, " b"]]:
     """Frames, erased and mirrored as the recipe says, and labels of one step."""
     size = recipe.training.batch
-    epoch, place = divmod(step, steps_per_epoch(len(data.rows), recipe))
+    epoch, step_in_epoch = divmod(step, steps_per_epoch(len(data.rows), recipe))
     order = generator(recipe.seed, "order", epoch).permutation(len(data.rows))
     # Ascending, so that a file on the disk is read in one direction.
-    chosen = np.sort(order[place * size : (place + 1) * size])
+    chosen = np.sort(order[step_in_epoch * size : (step_in_epoch + 1) * size])
     frames = np.array(data.faces.frames[data.rows[chosen]])
     rng = generator(recipe.seed, "augmentation", step)
     if recipe.training.flip:

@@ -196,14 +196,14 @@ def _wrong(expected: str, got: object, hint: str) -> PydanticCustomError:
 def _line(detail: Any) -> str:
     """``The 'batch' of [training] must ...`` for one of pydantic's findings."""
     *sections, field = (str(part) for part in detail["loc"] or ("recipe",))
-    place = f" of [{'.'.join(sections)}]" if sections else ""
+    section = f" of [{'.'.join(sections)}]" if sections else ""
     kind, message = detail["type"], detail["msg"]
     if kind == "own":
         return str(message)
     if kind == "missing":
-        return f"The '{field}'{place or ' of the recipe'} is missing."
+        return f"The '{field}'{section or ' of the recipe'} is missing."
     if kind == "field":
-        return f"The '{field}'{place} {message}"
+        return f"The '{field}'{section} {message}"
     if kind == "extra_forbidden":
         models: dict[str, type[Section]] = {
             "network": Network, "faces": Faces, "training": Training,
@@ -214,4 +214,4 @@ def _line(detail: Any) -> str:
             field, known
         )
     must = message.replace("Input should be", "be").replace("String should ", "")
-    return f"The '{field}'{place} must {must}. Got {detail['input']!r}."
+    return f"The '{field}'{section} must {must}. Got {detail['input']!r}."
