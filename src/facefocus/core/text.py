@@ -86,11 +86,6 @@ def _written(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def as_html(text: str) -> str:
-    """Text as HTML."""
-    return html.escape(visible(text))
-
-
 def as_markdown(text: str) -> str:
     """A name in Markdown, in a table or outside: no link, no emphasis, no HTML."""
     escaped = re.sub(r"([\\`*|~])", r"\\\1", visible(text)).replace("](", "]\\(")
