@@ -215,6 +215,7 @@ def test_a_loop_of_links_is_named_wherever_it_is_met(
 
 
 def test_what_can_be_named_is_listed(command: Command) -> None:
+    assert "mobilefacenet-ms1m" in command("list", "models").out.splitlines()
     assert "grad-cam++ (gradient)" in command("list", "methods").out.splitlines()
     assert command("list", "fills").out.split() == ["black", "white", "mean", "random", "blur"]
     assert "arcface" in command("list", "objectives").out
@@ -225,7 +226,7 @@ def test_what_can_be_named_is_listed(command: Command) -> None:
     assert faces["synthetic-eyes"] == "drawn when an experiment names it"
     wrong = command("list", "fill")
     assert wrong.code == 2 and wrong.err == (
-        "The 'KIND' must be one of methods, objectives, fills, controls, faces. Got 'fill'."
+        "The 'KIND' must be one of models, methods, objectives, fills, controls, faces. Got 'fill'."
         " Did you mean 'fills'?\n"
     )
 
@@ -548,7 +549,7 @@ def test_a_shell_can_complete_commands_and_words(folder: Path) -> None:
     [
         (["--what", "truths"], "The '--what' must be one of page, tables, leaderboard, questions,"),
         (["--format", "html5"], "Did you mean 'html'?"),
-        (["--format", "latex"], "'--what page' takes no --format latex. Its formats: html, csv."),
+        (["--what", "truth", "--format", "csv"], "takes no --format csv. Its formats: markdown."),
         (["--out", "page.html"], "'--what page' takes no --out (it lies in RUN/report)."),
         (["--what", "questions", "--table", "2"], "takes no --table."),
         (["--what", "tables", "--with-faces"], "takes no --with-faces."),
@@ -571,6 +572,13 @@ def test_tables_are_printed_or_written(command: Command, run: Path) -> None:
     assert command(*call).out == "leaderboard b.md\n"
     assert Path("b.md").read_text(encoding="utf-8") == printed
     assert command("report", str(run), "--format", "csv").out.startswith("experiment,faces,")
+    for form, sign in (
+        ("markdown", "| layer-cam @ N |"),
+        ("latex", "layer-cam @ N &"),
+        ("text", ""),
+    ):
+        out = command("report", str(run), "--format", form).out
+        assert sign in out and "Recognition" in out and "layer-cam @ N" in out
 
 
 def test_what_is_of_studies_or_experiments_alone_is_named(command: Command, folder: Path) -> None:

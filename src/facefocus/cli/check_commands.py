@@ -72,7 +72,7 @@ def pairs(
 
 
 def pairs_lines(table: pl.DataFrame) -> Iterator[str]:
-    """One line a method: areas under its curves, and the audit."""
+    """A line for each method: areas under its curves, and the audit."""
     first = table.row(0, named=True)
     yield f"pairs {first['pairs']} ({first['mated']} mated)"
     yield f"threshold {number(first['threshold'], 4)} ({first['threshold_rule']})"
@@ -122,7 +122,7 @@ def sanity(
 
 
 def sanity_lines(results: Sequence[Randomization]) -> Iterator[str]:
-    """One line a method, layer and depth: near 0 is sane, near 1 ignores what was learned."""
+    """A line for each method, layer and depth; near 1, a map ignores what was learned."""
     for result in results:
         alike = result.correlations
         left_out = f", {alike.degenerate} without a map" if alike.degenerate else ""

@@ -58,11 +58,11 @@ def _lines(console: Console) -> Progress:
 
     def write(stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        begun = started.setdefault(stage, now)
-        if done < total and now - last.get(stage, begun) < LINE_EVERY:
+        start = started.setdefault(stage, now)
+        if done < total and now - last.get(stage, start) < LINE_EVERY:
             return
         last[stage] = now
-        left = (now - begun) * (total - done) / max(done, 1)
+        left = (now - start) * (total - done) / max(done, 1)
         console.print(
             f"{visible(stage)} {done}/{total}, about {int(left) // 60}:{int(left) % 60:02d} left",
             highlight=False,

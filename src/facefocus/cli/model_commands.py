@@ -69,7 +69,7 @@ def models_show(name: Known) -> None:
 
 
 def entry_lines(name: str) -> Iterator[str]:
-    """Every field of a recognizer, one a line, and how to get it where its file is absent.
+    """Every field of a recognizer, one per line, and how to get it where its file is absent.
 
     Raises:
         UserError: No such recognizer.
@@ -152,7 +152,9 @@ def models_layers(name: Known, preprocessing: Reading = None) -> None:
 def layer_lines(
     recognizer: str, preprocessing: Mapping[str, object] | None = None
 ) -> Iterator[str]:
-    """One line a convolution call, then one a group; the zoo's own need no weights for it.
+    """A line for each convolution call, then one for each group of layers.
+
+    Recognizers of the zoo need no weights for it.
 
     Raises:
         UserError: No such recognizer, or a black box.
@@ -209,7 +211,7 @@ def models_check(
 
 
 def check_lines(results: Sequence[CheckResult]) -> Iterator[str]:
-    """One line a check, and one on all of them."""
+    """A line for each check, and one on all of them."""
     yield from columns(
         (f"{'ok' if result.passed else 'FAILED':<6}", result.name, result.detail)
         for result in results
@@ -249,7 +251,7 @@ def verify(
 
 
 def verify_lines(verified: Verified) -> Iterator[str]:
-    """One plain line a figure, accuracy first."""
+    """A line for each figure, accuracy first."""
     report = verified.report
     if report.folds is not None:
         yield (

@@ -117,7 +117,7 @@ Memory = Annotated[
 StoreDir = Annotated[
     Path | None,
     typer.Option(
-        "--store", help="Folder of stored results. Default: $FACEFOCUS_STORE, or the user's cache."
+        "--store", help="Folder of artefacts. Default: $FACEFOCUS_STORE, or the user's cache."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

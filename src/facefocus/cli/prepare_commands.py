@@ -23,7 +23,7 @@ commands = typer.Typer()
 
 
 class FaceSources(TyperGroup):
-    """A command for every registered face source; the registry is read when one is asked for."""
+    """A command for every registered face source; reads the registry when a command is needed."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The sources, then what else is in the group."""
@@ -95,7 +95,7 @@ def _accepted(terms: Iterable[str], yes: bool) -> bool:
 
 
 def fetch_lines() -> Iterator[str]:
-    """What can be fetched, one line each, and whether it is here."""
+    """A line for each item that can be fetched, and whether it is here."""
     from facefocus.models.fetch import items
 
     yield from columns(
@@ -192,7 +192,7 @@ def _prepare_command(kind: FaceSource) -> Callable[..., None]:
 
 
 def prepare_lines(report: PrepareReport) -> Iterator[str]:
-    """What became of the photographs, one line a figure."""
+    """What became of the photographs, a line for each figure."""
     from facefocus.faces.faceset import CHECK
 
     state = " (was there already)" if report.already_complete else ""

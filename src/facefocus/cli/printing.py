@@ -32,8 +32,8 @@ def columns(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> Itera
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (
-            cell.rjust(width) if place in right else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         yield "  ".join(cells).rstrip()
 
@@ -50,7 +50,7 @@ class Notices(logging.Handler):
     """Notices and warnings on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one."""
+        """Print a notice."""
         show(self.format(record), error=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,11 +12,14 @@ from facefocus.cli.options import REPORTS, Runs, one_of
 from facefocus.cli.printing import show
 from facefocus.core.errors import UserError
 
+if TYPE_CHECKING:
+    import polars as pl
+
 commands = typer.Typer()
 
 #: What ``--what`` can be, with the formats of each, the default one first.
 FORMATS = {
-    "page": ("html", "csv"),
+    "page": ("html", "text", "markdown", "latex", "csv"),
     "tables": ("text", "markdown", "latex", "csv", "html"),
     "leaderboard": ("text", "markdown", "latex", "csv", "html"),
     "questions": ("markdown",),
@@ -42,7 +45,7 @@ def report(
         one_of(
             "--format",
             dict.fromkeys(name for names in FORMATS.values() for name in names),
-            help="html, markdown, latex, csv or text; the default depends on --what.",
+            help="html, markdown, latex, csv or text. The default depends on --what.",
         ),
     ] = None,
     table: Annotated[str | None, typer.Option(help="One of the paper's tables: 2 to 15.")] = None,
@@ -117,10 +120,23 @@ def _text(runs: list[Path], what: str, form: str, table: str, policy: str) -> st
         return results_document(runs)
     results = read_runs(runs)
     if what == "page":
-        from facefocus.analysis.summary import summarize
-        from facefocus.report.summary_table import to_csv
-
-        return to_csv(summarize(results))
+        return _summary(results, form)
     from facefocus.paper.paper_formats import render
 
     return render(results, "leaderboard" if what == "leaderboard" else table, form, policy=policy)
+
+
+def _summary(results: pl.DataFrame, form: str) -> str:
+    """The summary table of a page by itself; of CSV, all its rows and columns."""
+    from facefocus.analysis.summary import summarize
+    from facefocus.report.latex_renderer import latex_document
+    from facefocus.report.markdown_renderer import markdown_document
+    from facefocus.report.summary_table import to_csv
+    from facefocus.report.terminal_table import summary_blocks
+    from facefocus.report.text_renderer import text_document
+
+    summary = summarize(results)
+    if form == "csv":
+        return to_csv(summary)
+    render = {"text": text_document, "markdown": markdown_document, "latex": latex_document}[form]
+    return render(summary_blocks(summary))

@@ -111,7 +111,7 @@ def _run_experiment(
             progress=progress,
         )
     print_summary(folder, Console())
-    show_lines(f"results {one / 'results.parquet'}" for one in run_folders(folder))
+    show_lines(f"results {path / 'results.parquet'}" for path in run_folders(folder))
 
 
 def _run_study(
@@ -239,10 +239,17 @@ def _faces() -> Iterator[str]:
     folders = [path.parent for root in roots for path in sorted(root.glob("*/manifest.json"))]
     here = {folder.name: str(folder) for folder in reversed(folders)}
     drawn = {f"synthetic-{world}": "drawn when an experiment names it" for world in WORLDS}
-    return columns((drawn | here).items())
+    return columns((here | {name: drawn[name] for name in drawn if name not in here}).items())
+
+
+def _models() -> Iterator[str]:
+    from facefocus.models import zoo
+
+    return iter(zoo.entries())
 
 
 _LISTS = {
+    "models": _models,
     "methods": _methods,
     "objectives": _objectives,
     "fills": _fills,
@@ -255,5 +262,5 @@ _LISTS = {
 def list_names(
     kind: Annotated[str, one_of("KIND", _LISTS, help=f"One of {', '.join(_LISTS)}.")],
 ) -> None:
-    """List what can be named in an experiment. Recognizers: 'facefocus models list'."""
+    """List what an experiment can name. More on recognizers: 'facefocus models list'."""
     show_lines(_LISTS[kind]())

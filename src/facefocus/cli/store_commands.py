@@ -1,4 +1,4 @@
-"""``facefocus doctor`` and ``facefocus store``: this machine, and what is kept on it."""
+"""``facefocus doctor`` and ``facefocus store``: this machine, and what is stored on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ commands.add_typer(
     store_app,
     name="store",
     rich_help_panel=MAINTENANCE,
-    help="Show or remove stored results, which later runs use again.",
+    help="Show or remove artefacts: stored results of tasks, which later runs use again.",
 )
 
 
@@ -42,7 +42,7 @@ def doctor(
     show_lines(doctor_lines(examine(model, preprocessing)))
 
 
-def doctor_lines(found: Examination) -> Iterator[str]:
+def doctor_lines(machine: Examination) -> Iterator[str]:
     """The machine, a line for each backend, and which of them runs by default."""
     import os
 
@@ -55,42 +55,44 @@ def doctor_lines(found: Examination) -> Iterator[str]:
         f"{environment()['processor']}, {os.cpu_count()} cores, {torch.get_num_threads()} threads,"
         f" {free_memory() / 2**30:.1f} GiB free; torch {torch.__version__}"
     )
-    if found.model is not None:
-        yield f"{found.model}, batches as in a run, 16 drawn faces compared with torch:"
-    yield from columns((finding.backend, _verdict(finding)) for finding in found.findings)
-    yield f"used by default (auto): {found.chosen}" + _hint(found)
+    if machine.model is not None:
+        yield f"{machine.model}, batches as in a run, 16 drawn faces compared with torch:"
+    yield from columns((finding.backend, _verdict(finding)) for finding in machine.findings)
+    yield f"used by default (auto): {machine.chosen}" + _hint(machine)
 
 
-def _verdict(found: Finding) -> str:
+def _verdict(finding: Finding) -> str:
     from importlib.metadata import version
 
     from facefocus.models.backends import AGREEMENT, precision_of_backend
 
-    if found.problem is not None:
-        return found.problem
-    name = "OpenVINO " + version("openvino") if found.backend.startswith("openvino") else "present"
-    if found.speed is None:
+    if finding.problem is not None:
+        return finding.problem
+    name = (
+        "OpenVINO " + version("openvino") if finding.backend.startswith("openvino") else "present"
+    )
+    if finding.speed is None:
         return name
-    speed = f"{found.speed:8.1f} images/s"
-    if found.cosine is None:
+    speed = f"{finding.speed:8.1f} images/s"
+    if finding.cosine is None:
         return f"{speed}   the reference"
-    least = AGREEMENT[precision_of_backend(found.backend)]
-    return f"{speed}   least cosine {found.cosine:.6f} (at least {least}): accepted"
+    least = AGREEMENT[precision_of_backend(finding.backend)]
+    return f"{speed}   least cosine {finding.cosine:.6f} (at least {least}): accepted"
 
 
-def _hint(found: Examination) -> str:
+def _hint(machine: Examination) -> str:
     """What would be faster than the default, if anything was measured and is."""
-    speeds = {one.backend: one.speed for one in found.findings if one.speed is not None}
-    best = max(speeds, key=lambda name: speeds[name], default=found.chosen)
-    if best in (found.chosen,) or found.chosen not in speeds:
-        return "" if found.model else "; measure with --model NAME"
-    factor = speeds[best] / speeds[found.chosen]
+    speeds = {f.backend: f.speed for f in machine.findings if f.speed is not None}
+    best = max(speeds, key=lambda name: speeds[name], default=machine.chosen)
+    if best == machine.chosen or machine.chosen not in speeds:
+        return "" if machine.model else "; measure with --model NAME"
+    factor = speeds[best] / speeds[machine.chosen]
     return f"; --backend {best} is {factor:.1f} times as fast"
 
 
 @store_app.command("size")
 def store_size(store: StoreDir = None) -> None:
-    """Print where results are stored, how many there are, and the space they take."""
+    """Print where artefacts are stored, how many there are, and the space they take."""
     show(_size(_opened(store)))
 
 
@@ -99,13 +101,13 @@ def store_clear(
     store: StoreDir = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Remove all stored results. Tables, pages and pictures of runs stay as they are."""
-    kept = _opened(store)
-    what = _size(kept)
-    if kept.size()[0] and not yes and not agreed(f"Remove {what}?"):
+    """Remove all artefacts. Tables, pages and pictures of runs stay as they are."""
+    artefacts = _opened(store)
+    what = _size(artefacts)
+    if artefacts.size()[0] and not yes and not agreed(f"Remove {what}?"):
         show("Nothing was removed.")
         raise typer.Exit(1)
-    kept.clear()
+    artefacts.clear()
     show(f"removed {what}")
 
 

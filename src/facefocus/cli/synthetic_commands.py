@@ -100,25 +100,26 @@ def synthetic_check(
     with long_job() as progress:
         from facefocus.models.zoo import load
 
-        found = check_planted(load(model), world or world_of(model), fill=fill, progress=progress)
-    show_lines(planted_lines(found))
-    raise typer.Exit(int(not found.passed))
+        result = check_planted(load(model), world or world_of(model), fill=fill, progress=progress)
+    show_lines(planted_lines(result))
+    raise typer.Exit(int(not result.passed))
 
 
-def planted_lines(found: Planted) -> Iterator[str]:
-    """One plain line a figure, the verdict last."""
+def planted_lines(result: Planted) -> Iterator[str]:
+    """A line for each figure, the verdict last."""
     from facefocus.planted.reliance import CHANCE, KEPT
 
-    yield f"world {found.world}, {found.people} unseen people, {found.photos} photos of each"
-    yield f"hidden {100 * found.area:.1f} % of the frame, {found.fill}; threshold: FMR 1e-2, clean"
-    yield f"clean tmr {number(found.clean_tmr, 4)}"
-    for name, hidden in (("planted part", found.part), ("elsewhere", found.elsewhere)):
+    yield f"world {result.world}, {result.people} unseen people, {result.photos} photos of each"
+    area = f"{100 * result.area:.1f} %"
+    yield f"hidden {area} of the frame, {result.fill}; threshold: FMR 1e-2, clean"
+    yield f"clean tmr {number(result.clean_tmr, 4)}"
+    for name, hidden in (("planted part", result.part), ("elsewhere", result.elsewhere)):
         yield (
             f"{name} hidden: tmr {number(hidden.tmr, 4)}, fmr {number(hidden.fmr, 4)}, "
             f"tmr at its own threshold {number(hidden.tmr_recomputed, 4)}"
         )
-    yield f"kept elsewhere {number(found.kept, 4)}"
-    yield ("passed" if found.passed else "FAILED") + (
+    yield f"kept elsewhere {number(result.kept, 4)}"
+    yield ("passed" if result.passed else "FAILED") + (
         f": the part must leave at most {CHANCE}, elsewhere at least {KEPT} of the clean tmr"
     )
 
