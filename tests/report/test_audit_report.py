@@ -116,8 +116,8 @@ def test_a_drop_that_is_there_at_the_smallest_budget_is_pointed_out() -> None:
     one = next(test for test in tests if test.kind == "budget")
     assert one.values == ("0.5 %", "1 %", "5 %")
     assert one.early == pytest.approx(1, abs=0.01)
-    assert one.suspicious and verdict(one).startswith("LOOK: ")
-    assert "LOOK" in of_run(budgets(early=True))
+    assert one.suspicious and verdict(one).startswith("look: ")
+    assert "look: " in of_run(budgets(early=True))
 
 
 def test_a_drop_that_grows_is_not_and_the_tests_are_scipys() -> None:
@@ -190,14 +190,14 @@ def test_a_matrix_that_masks_made_is_not_fitted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "must name each evaluating recognizer once"),
-        ("m,a,a\nx,0.5,0.4\n", "must name each evaluating recognizer once"),
+        ("", "must name each target recognizer once"),
+        ("m,a,a\nx,0.5,0.4\n", "must name each target recognizer once"),
         ("m,a,b\nx,0.5\ny,0.2,0.3\n", "Line 'x' of .* must have 2 rates. Got 1."),
         ("m,a,b\nx,0.5,75.9\ny,0.2,0.3\n", r"column 'b' .* must be in \[0, 1\]. Got 75.9. Did you"),
         ("m,a,b\nx,0.5,much\ny,0.2,0.3\n", r"must be a number in \[0, 1\]. Got 'much'."),
         ("m,a,b\nx,0.5,nan\ny,0.2,0.3\n", r"must be in \[0, 1\]. Got nan."),
         ("m,a,b\nx,0.5,0.4\nx,0.2,0.3\n", "must name every line once. Got 'x'."),
-        ("m,a,b\nx,0.5,0.4\n", "at least 2 generating"),
+        ("m,a,b\nx,0.5,0.4\n", "at least 2 source"),
         ("m,a,b\nx,0.5,\ny,0.2,\n", "must have a rate for 'b'. Got none."),
         ("m,a,b\nhidden,0,0\nx,0.5,0.4\n", "needs a line 'clean'"),
         ("m,a,b\nclean,0.9,\nx,0.5,0.4\ny,0.2,0.3\n", "'clean' of .* must have a rate in every"),

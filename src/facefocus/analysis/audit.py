@@ -139,7 +139,7 @@ class Dependence:
         p: Two-sided: Wilcoxon's test of the two budgets; Friedman's of the fills.
         p_holm: Corrected over all tests of the kind.
         early: Share of the largest budget's drop that the smallest one has already; None for fills
-            and where no drop is told from none.
+            and where no drop is shown.
     """
 
     row: Row

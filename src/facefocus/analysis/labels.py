@@ -12,7 +12,7 @@ from facefocus.saliency.methods import METHODS, options_of
 
 #: Columns that say which run a number belongs to; shown only where they vary.
 DETAILS = {
-    "experiment": "Experiment", "faces": "Faces", "source": "Map from", "options": "Options",
+    "experiment": "Experiment", "faces": "Faces", "source": "Source", "options": "Options",
     "objective": "Objective", "evidence": "Evidence", "normalize": "Normalized",
     "arcface_scale": "ArcFace s", "max_pairs": "Pairs at most", "split": "Images",
     "on_degenerate": "Degenerate maps", "compare": "Compared", "threshold_rule": "Threshold rule",
@@ -26,7 +26,7 @@ _OWN_SETTINGS = ("options", "objective", "evidence", "normalize", "arcface_scale
 def varying(summary: pl.DataFrame) -> list[str]:
     """The names of `DETAILS` that tell these rows apart, baselines and oracle aside.
 
-    The map's recognizer counts where it is not the one that is attacked; options and objective
+    The map's recognizer counts where it is not the target recognizer; options and objective
     where one method has several, since each method has its own.
     """
     mapped = summary.filter(COMPETES)
@@ -70,7 +70,7 @@ def layer_depth(row: Row) -> tuple[bool, float]:
 def series_label(row: Row, names: Iterable[str]) -> str:
     """The method and whatever of `names` (from `varying`) tells this row from its neighbors.
 
-    The map's recognizer goes without saying where it is the one that is attacked.
+    The map's recognizer is left out where it is the target recognizer.
     """
     return ", ".join([row["method"], *told(row, names)])
 
@@ -83,13 +83,13 @@ def told(row: Row, names: Iterable[str]) -> list[str]:
     said = []
     for name, value in values.items():
         if name == "options":
-            said += told_options(row)
+            said += changed_options(row)
         elif value not in (None, ""):
             said.append(f"from {value.replace('+', ' + ')}" if name == "source" else str(value))
     return said
 
 
-def told_options(row: Row) -> list[str]:
+def changed_options(row: Row) -> list[str]:
     """The options of a row that are not its method's defaults: ``["steps=25"]``."""
     known = options_of(METHODS[row["method"]]) if row["method"] in METHODS else {}
     usual = {f"{name}={option.default}" for name, option in known.items()}

@@ -1,4 +1,4 @@
-"""Transfer matrices from anywhere: recognition rates, generating by evaluating recognizer."""
+"""Transfer matrices from anywhere: recognition rates, source by target recognizer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jaxtyping import Float
 from facefocus.analysis.whole_faces import HiddenFit, fit_hidden
 from facefocus.core.errors import UserError
 
-#: Rows of a matrix that hold no generating recognizer: nothing hidden, and the whole face hidden.
+#: Rows of a matrix that hold no source recognizer: nothing hidden, and the whole face hidden.
 CLEAN, HIDDEN = "clean", "hidden"
 
 
 @dataclass(frozen=True, eq=False)
 class RateMatrix:
-    """Recognition rates, generating by evaluating recognizer; NaN for an empty cell."""
+    """Recognition rates, source by target recognizer; NaN for an empty cell."""
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
@@ -32,9 +32,9 @@ class RateMatrix:
 def read_matrix(name: str, text: str | None = None) -> RateMatrix:
     """A matrix from the CSV file called `name`, or from `text` where there is no such file.
 
-    The first line names the evaluating recognizers, the first cell of every other line the
-    generating one. Lines called ``clean`` and ``hidden`` may give the rates with nothing and with
-    the whole face hidden.
+    The first line names the target recognizers, the first cell of every other line the
+    source recognizer. Lines called ``clean`` and ``hidden`` may give the rates with nothing and
+    with the whole face hidden.
 
     Raises:
         UserError: The file cannot be read or is no such matrix; says where.
@@ -59,7 +59,7 @@ def _matrix(name: str, lines: Sequence[Sequence[str]]) -> RateMatrix:
     targets = tuple(cell.strip() for cell in lines[0][1:]) if lines else ()
     if not targets or "" in targets or len(set(targets)) < len(targets):
         raise UserError(
-            f"The matrix '{name}' must name each evaluating recognizer once in its first line."
+            f"The matrix '{name}' must name each target recognizer once in its first line."
         )
     rows: dict[str, list[float]] = {}
     for line in lines[1:]:
@@ -99,7 +99,7 @@ def _usable(name: str, matrix: RateMatrix) -> RateMatrix:
     least = 2 if matrix.hidden is None else 1
     if min(matrix.rates.shape) < least:
         raise UserError(
-            f"The matrix '{name}' must have at least {least} generating and evaluating recognizers."
+            f"The matrix '{name}' must have at least {least} source and target recognizers."
             f" Got {matrix.rates.shape[0]} and {matrix.rates.shape[1]}."
         )
     for names, has in ((matrix.sources, known.any(axis=1)), (matrix.targets, known.any(axis=0))):

@@ -90,7 +90,7 @@ def unfinished_note(run: Path) -> list[str]:
         return []
     return [
         f"Not finished: {', '.join(left)} {'has' if len(left) == 1 else 'have'} no results yet."
-        " What is said below is of the others alone."
+        " All figures below leave it out."
     ]
 
 

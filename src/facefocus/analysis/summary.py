@@ -311,21 +311,22 @@ def values(
 
 INCLUSIVE = (
     "on_degenerate=inclusive takes every pixel >= the percentile: a flat map hides the whole face, "
-    "so these numbers do not keep to the budget."
+    "so these masks exceed the budget."
 )
 SKIP = (
-    "on_degenerate=skip leaves out the identities without a map: these means are over fewer people."
+    "on_degenerate=skip leaves out the identities without a map: these means are over fewer "
+    "identities."
 )
-ALONE = "A control made of other people's maps leaves out identities beside whom nobody has a map."
-OVER = "Some masks are larger than the budget: compare nothing with these numbers."
+ALONE = "A control of other people's maps leaves out an identity when no other identity has a map."
+OVER = "Some masks are larger than the budget: do not compare these numbers with others."
 
 GUESSING = (
-    f"the recognizer tells nobody apart: equal error rate, or FMR at its threshold, of "
-    f"{GUESSING_EER:g} or more, and guessing has 0.5. Its figures mean nothing; check its weights "
-    "and its preprocessing."
+    f"the recognizer does not tell identities apart: its equal error rate, or its FMR at the "
+    f"threshold, is {GUESSING_EER:g} or more (chance is 0.5). Its figures mean nothing; check its "
+    "weights and its preprocessing."
 )
 
-#: Rows of a recognizer that tells nobody apart.
+#: Rows of a recognizer that does not tell identities apart.
 GUESSES = pl.max_horizontal("eer", "clean_fmr").fill_null(0.0) >= GUESSING_EER
 
 

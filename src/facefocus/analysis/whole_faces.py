@@ -1,21 +1,22 @@
 """What a table of recognition rates would mean if some faces had been hidden whole.
 
 A flat map under the rule ``map >= percentile`` selects every pixel (Protocol: masks, audit). If
-that befalls a share p_i of the identities of generating recognizer i, and the masks of the others
-do nothing, evaluating recognizer j reads
+that befalls a share p_i of the identities of source recognizer i, and the masks of the others
+do nothing, target recognizer j reads
 
     rate(i, j) = (1 - p_i) clean_j + p_i hidden_j
 
 with `hidden_j` the rate at which j accepts a face of which nothing is left. The paper's Table 14
-has this form. A fit tells that a matrix *cannot be told from* such a one, not how it was made.
+has this form. A fit says that a matrix *cannot be distinguished from* such a one, not how it was
+made.
 
 What can be known. The form is ``clean_j + p_i d_j``: a column constant and a product. Adding to all
 p and scaling them is undone by `clean` and `hidden`, so two conventions are needed, each of which
 a measurement replaces:
 
-- *origin*: where `clean` is not given, the generating recognizer that does least hides nobody
+- *origin*: where `clean` is not given, the source recognizer that does least hides nobody
   (p = 0). With the true least share q, every true share is ``1 - (1 - p)(1 - q)``, at least p.
-- *scale*: where `hidden` is not given, the evaluating recognizer that is hardest to fool accepts
+- *scale*: where `hidden` is not given, the target recognizer that is hardest to fool accepts
   no face that is hidden whole: the least `hidden_j` is 0. No rate is below 0, so this is the
   smallest scale, and p is at least what is reported. The largest is the one at which the highest
   p is 1; it is reported as `most`.
@@ -46,15 +47,15 @@ FIT_DRAWS = 400
 
 @dataclass(frozen=True, eq=False)
 class HiddenFit:
-    """Rates read as a share of identities that are hidden whole, per generating recognizer.
+    """Rates read as a share of identities that are hidden whole, per source recognizer.
 
     Attributes:
-        share: p of each generating recognizer, in the conventions above; negative where masks
+        share: p of each source recognizer, in the conventions above; negative where masks
             raise recognition.
         low: Lower end of its 95 % interval; NaN where there is nothing to tell the spread from.
         high: Upper end.
         most: The largest p that the matrix allows; equal to `share` where `hidden` was given.
-        clean: Rate of each evaluating recognizer with nothing hidden: given or fitted.
+        clean: Rate of each target recognizer with nothing hidden: given or fitted.
         hidden: Rate with the whole face hidden: given or fitted; NaN where nothing has an effect.
         residuals: Matrix minus fit.
         free: Cells minus fitted numbers; with 0 every matrix fits.
@@ -95,7 +96,7 @@ def fit_hidden(
     """Least-squares fit of the form above, with intervals.
 
     Args:
-        rates: Recognition rates in [0, 1], generating by evaluating recognizer; NaN for no cell.
+        rates: Recognition rates in [0, 1], source by target recognizer; NaN for no cell.
         clean: Rates with nothing hidden; fitted where None.
         hidden: Rates with the whole face hidden; fitted where None. Needs `clean`.
         resampled: The matrix of other samples of identities, for the intervals; residuals are

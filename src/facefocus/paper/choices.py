@@ -78,7 +78,7 @@ def _best(rows: pl.DataFrame, method: str, field: str, shown: str) -> Choice:
     if own.is_empty():
         raise UserError(
             f"The {field} of '{method}' cannot be chosen: the results have no rows of this method"
-            f" with maps from the attacked recognizer ({shown})."
+            f" with maps from the target recognizer ({shown})."
         )
     each = own.group_by(field, "target", maintain_order=True).agg(pl.col("rate").mean())
     means = each.group_by(field, maintain_order=True).agg(pl.col("rate").mean())

@@ -150,7 +150,7 @@ def _warning(rows: pl.DataFrame, policy: str) -> str | None:
 
 
 def winner(board: Board) -> str:
-    """Who is first, in a sentence; nobody whose drop, or lead, is not told from none."""
+    """Who is first, in a sentence; nobody whose drop, or lead, has an interval that includes 0."""
     first, second = (
         f"{board.methods[place]} ({board.settings[place]})"
         if board.settings[place]
@@ -170,7 +170,9 @@ def winner(board: Board) -> str:
     if not drop.low > 0:
         said = f"no method is shown to lower recognition: at most, {first} takes {drop.text()}."
     elif not board.lead.low > 0:
-        said = f"no winner: {first} takes {drop.text()}, not told from {second} ({lead})."
+        said = (
+            f"no winner: {first} takes {drop.text()}, not shown to be more than {second} ({lead})."
+        )
     else:
         said = f"{first} lowers recognition most, by {drop.text()}, {lead} more than {second}."
     return f"{said}{beside}"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from facefocus.analysis.labels import told_options
+from facefocus.analysis.labels import changed_options
 from facefocus.analysis.summary import COMPETES, GUESSING, INCLUSIVE, guessing
 from facefocus.core.errors import UserError
 from facefocus.core.text import number as text_of
@@ -201,7 +201,7 @@ class _Material:
         return wanted if wanted in self.data_sets else self.data_sets[0]
 
     def others(self) -> tuple[str, ...]:
-        """Recognizers that were attacked and are none of the paper's, in order."""
+        """Target recognizers that are none of the paper's, in order."""
         found = self.rows["target"].unique(maintain_order=True).to_list()
         return tuple(name for name in found if name not in MODELS)
 
@@ -258,7 +258,7 @@ def setting(rows: pl.DataFrame) -> str:
     first = rows.row(0, named=True)
     said = [f"layer {first['layer']}"] if first["layer"] else []
     said += [str(first["objective"])] if first["objective"] else []
-    return ", ".join([*said, *told_options(first)])
+    return ", ".join([*said, *changed_options(first)])
 
 
 # --- the tables -----------------------------------------------------------------------------------
@@ -659,7 +659,7 @@ def _notes(material: _Material, drafts: Sequence[_Draft], number: int) -> Iterat
     used += [draft.rows for draft in drafts]
     rows = pl.concat([one for one in used if not one.is_empty()] or [material.rows.clear()])
     if rows.is_empty():
-        yield "The runs have none of these settings: not one figure of this table could be made."
+        yield "The runs have none of these settings: no figure of this table could be made."
         return
     yield "Ours, with 95 % intervals over identities; the paper's in brackets."
     wanted = _DATA_SET.get(number)

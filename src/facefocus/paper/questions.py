@@ -162,8 +162,8 @@ def _printed_fills(table: PaperTable) -> str:
         if row.labels[0] in ("Grad-CAM", "Grad-CAM++") and printed:
             told.append(f"{row.labels[0]} {number(min(printed))} to {number(max(printed))}")
     return (
-        f"The paper finds next to none (Table 4: {', '.join(told)}); a face hidden whole is gone in"
-        " any color."
+        f"The paper finds next to none (Table 4: {', '.join(told)}); a face that is hidden whole is"
+        " not recognized with any fill."
     )
 
 
@@ -277,9 +277,10 @@ def _spreads(table: PaperTable) -> Iterator[str]:
         if technique in PARALLEL:
             # Not to the last bit: a resize or a tie may fall the other way by a rounding.
             note = (
-                ", as it must: these losses are functions of one angle, and its maps know no scale"
+                ", as expected: these losses are functions of one angle, and its maps do not depend"
+                " on the scale of the gradient"
                 if spread < ALIKE
-                else ", though it must not: these losses are functions of one angle"
+                else ", which is not expected: these losses are functions of one angle"
             )
         yield (
             f"{technique}: cosine, L2 and the four ArcFace losses differ by"
@@ -449,7 +450,7 @@ def _limits(results: pl.DataFrame) -> Iterator[Block]:
     limits += [
         f"{people} identities; the paper has 1,680 of LFW, and 500 for S-RISE and CorrRISE.",
         "The tables choose the best layer and loss on the identities they are then reported on, as"
-        " in the paper: their drops are a little flattered. The leaderboards choose on one half of"
+        " in the paper: their drops are slightly too large. The leaderboards choose on one half of"
         " the identities and report on the other; but for maps of other recognizers a study"
         " chooses settings beforehand, on own maps of the same people.",
         "Whether the paper hid whole faces cannot be known from its tables: that Table 14 looks"

@@ -32,7 +32,7 @@ SHOWN = 3
 def truth_summary(results: pl.DataFrame, summary: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
     """The rows of `summary` that have a truth, once for each map, with the scores' means.
 
-    The truth of a map does not depend on the recognizer that is attacked: of the rows of several
+    The truth of a map does not depend on the target recognizer: of the rows of several
     targets the one on the map's own recognizer is kept, else the first; of several rules for
     degenerate maps that of exactly k pixels (`one_policy`). Each score has its mean
     over identities and the ends of its 95 % interval; ``*_best`` and ``truth_chance`` likewise.
@@ -79,7 +79,7 @@ def best_of_methods(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def finds(row: Row) -> bool:
-    """Whether a map is told from chance, by the whole of it or by its top.
+    """Whether a map is better than chance, by the whole of it or by its top.
 
     The interval of the AUC lies above 0.5, or that of the share above the planted area: a signed
     map may find the part with its largest values and order all others by noise.
@@ -89,7 +89,7 @@ def finds(row: Row) -> bool:
 
 
 def blind(rows: pl.DataFrame) -> list[str]:
-    """The methods that at no layer and objective of `rows` are told from chance."""
+    """The methods that at no layer and objective of `rows` are better than chance."""
     seen = {row["method"] for row in rows.filter(COMPETES).to_dicts() if finds(row)}
     methods = rows.filter(COMPETES)["method"].unique(maintain_order=True)
     return [method for method in methods if method not in seen]
@@ -122,9 +122,9 @@ def sentence(world: str, rows: pl.DataFrame, results: pl.DataFrame) -> str:
             f"{where} pixels, no method is shown to find them: at most, {_place(top, rows)} has a"
             f" ROC AUC of {interval(top, 'truth_auc')}, and chance has 0.5."
         )
-    others = f" Not told from chance at any layer tried: {', '.join(lost)}." if lost else ""
+    others = f" Not better than chance at any layer tried: {', '.join(lost)}." if lost else ""
     tied = rival(top, rows, results)
-    found = "finds them best" if tied is None else f"finds them, not told from {_place(tied, rows)}"
+    found = "finds them best" if tied is None else f"finds them, and so may {_place(tied, rows)}"
     return (
         f"{where} pixels, {_place(top, rows)} {found}: ROC AUC"
         f" {interval(top, 'truth_auc')} (chance 0.5, best possible {number(top['truth_auc_best'])})"
@@ -135,7 +135,7 @@ def sentence(world: str, rows: pl.DataFrame, results: pl.DataFrame) -> str:
 
 
 def rival(top: Row, rows: pl.DataFrame, results: pl.DataFrame) -> Row | None:
-    """The next method by ROC AUC, if its AUC is not told from that of `top`."""
+    """The next method by ROC AUC, if its AUC is not shown to be below that of `top`."""
     best = best_of_methods(rows.filter(COMPETES)).filter(pl.col("method") != top["method"])
     if best.is_empty():
         return None
@@ -205,7 +205,7 @@ def _world(report: Report, name: str, rows: pl.DataFrame) -> list[Any]:
     table = summary_table(
         few,
         caption=caption,
-        omit=("Recognizer", "Budget", "Fill"),
+        omit=("Target", "Budget", "Fill"),
         scores=truth_columns(rows),
         order=lambda row: (competes(row), -row["truth_auc"]),
     )
@@ -220,8 +220,8 @@ def truth_columns(rows: pl.DataFrame) -> list[Column]:
     inside = "Pixels inside the planted parts against all others; chance is 0.5."
     hit = f"Whether the map's maximum lies in {part}; ties at their mean."
     source = Column(
-        "Map from",
-        "The recognizer that the map was made on, and that the drop is of.",
+        "Source",
+        "The recognizer that the map was made on, and whose drop is shown.",
         lambda row: row["source"] or NOTHING,
         lambda row: row["source"],
         numeric=False,
@@ -274,9 +274,9 @@ def _bars(report: Report, found: Sequence[tuple[str, pl.DataFrame]]) -> Picture:
         alt="ROC AUC and share of the hidden pixels in the planted part, of every method in every "
         "world, with 95 % intervals, chance and the best possible. The tables below have the "
         "numbers.",
-        caption="Each method at its best layer and recognizer by ROC AUC, and so flattered; share "
-        f"at {budget_text(report.shown.budget)}. Bars begin at chance; the dashed line is the best "
-        "that any map could have.",
+        caption="Each method at its best layer and recognizer by ROC AUC, which makes these scores"
+        f" slightly too large; share at {budget_text(report.shown.budget)}. Bars begin at chance;"
+        " the dashed line is the best that any map could have.",
         kind="svg",
     )
 

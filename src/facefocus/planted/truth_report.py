@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from facefocus.analysis.labels import layer_order, told_options
+from facefocus.analysis.labels import changed_options, layer_order
 from facefocus.analysis.results import Slice, default_slice, read_results
 from facefocus.analysis.summary import COMPETES, Row, summarize
 from facefocus.core.errors import UserError
@@ -178,7 +178,7 @@ def _place(row: Row) -> str:
     """``layer-cam @ N/2, l1``: method, layer, and what is not the default: objective, options."""
     layer = f" @ {row['layer']}" if row["layer"] else ""
     other = [row["objective"]] if row["objective"] not in (None, "cosine") else []
-    return ", ".join([f"{row['method']}{layer}", *other, *told_options(row)])
+    return ", ".join([f"{row['method']}{layer}", *other, *changed_options(row)])
 
 
 # --- what was done, and the short answer ----------------------------------------------------------
@@ -265,7 +265,7 @@ def _methods(material: Material) -> Iterator[Block]:
     yield Heading("Methods", 2)
     yield Paragraph(
         "Each method with one layer and objective for all worlds: those of largest mean ROC AUC,"
-        " chosen on these very people, and so a little flattered."
+        " chosen on these very people, which makes it slightly too large."
     )
     for score, title in (
         ("truth_auc", "ROC AUC"),

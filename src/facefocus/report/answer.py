@@ -53,7 +53,7 @@ class Standing:
 
     @property
     def lowers(self) -> bool:
-        """Whether the largest drop is told from none, and above that by random pixels."""
+        """Whether the largest drop is above 0 for sure, and above that by random pixels."""
         low = self.top["drop_low"]
         return low is not None and low > 0 and not self.below_random
 
@@ -64,7 +64,7 @@ class Standing:
 
     @property
     def wins(self) -> bool:
-        """Whether a winner may be named: its drop, and its lead, are told from none."""
+        """Whether a winner may be named: the intervals of its drop and of its lead lie above 0."""
         return self.lowers and (self.lead is None or self.lead.low > 0)
 
 
@@ -130,7 +130,8 @@ def _answer(results: pl.DataFrame, part: pl.DataFrame, shown: Slice) -> str:
     rivals = rows.filter(COMPETES).height
     if rivals > 1:
         sentences.append(
-            f"Its drop is the largest of {rivals} configurations, and so a little flattered."
+            f"Its drop is the largest of {rivals} configurations, which makes it slightly too"
+            " large."
         )
     if top["degenerate_share"]:
         sentences.append(f"{percent(top['degenerate_share'])} of its identities had no map.")
@@ -193,7 +194,9 @@ def _lead_sentence(found: Standing) -> Iterator[str]:
     if found.wins:
         yield f"It is the largest drop; {second} comes next, and takes less by {lead}."
     else:
-        yield f"It is no winner: {second} comes next, and is not told from it ({lead})."
+        yield (
+            f"It is no winner: {second} comes next, and does not differ from it for sure ({lead})."
+        )
 
 
 def _from_to(row: Row) -> str:
@@ -235,7 +238,7 @@ def _heldout_sentence(top: Row) -> list[str]:
         return [f"{held}."]
     half = f"{number(top['half_drop'])} by the same maps on the photos that they came from"
     if low <= 0:
-        return [f"{held}, which is not told from none ({half}): it is not shown to hold there."]
+        return [f"{held}, whose interval includes 0 ({half}): it is not shown to hold there."]
     if top["heldout_loss_low"] > 0:
         lost = interval(top, "heldout_loss")
         return [f"{held}, less than the {half}: it holds, but for {lost}."]
@@ -267,7 +270,9 @@ def _oracle_sentence(top: Row, rows: pl.DataFrame) -> list[str]:
         ]
     if top["beyond_random"] is None or rows.filter(pl.col("method") == ORACLE).is_empty():
         return []
-    return ["The oracle is not told from random pixels: a share of it has no meaning."]
+    return [
+        "The oracle takes no more than random pixels for sure: a share of its drop has no meaning."
+    ]
 
 
 def _random_sentence(top: Row) -> str:
@@ -285,7 +290,8 @@ def _random_sentence(top: Row) -> str:
         return f"{chance}; the method takes {interval(top, 'beyond_random')} beyond that."
     if high < 0:
         return f"{chance}, which is more: the method does worse than chance."
-    return f"{chance}: the method is not told from chance ({interval(top, 'beyond_random')})."
+    both = interval(top, "beyond_random")
+    return f"{chance}: the method is not shown to differ from chance ({both})."
 
 
 def checks(summary: pl.DataFrame) -> list[Check]:
@@ -322,7 +328,7 @@ def _impostors(mapped: pl.DataFrame) -> list[Check]:
 
 _SHAPE = (
     "the same mask shifted to random places",
-    "what a hole of this shape does anywhere is not taken off.",
+    "the drop includes what a mask of this shape takes anywhere.",
 )
 _OTHERS = (
     "the masks of other people",
@@ -358,8 +364,8 @@ def _oracle(summary: pl.DataFrame) -> Check:
     return Check(
         False,
         title,
-        f"{without} of {competing.height} configurations have no share of the oracle: nothing to "
-        "relate them to, or the oracle is not told from random pixels.",
+        f"{without} of {competing.height} configurations have no share of the oracle: no oracle,"
+        " or an oracle that is not shown to take more than random pixels.",
     )
 
 
@@ -404,17 +410,19 @@ def _maps(mapped: pl.DataFrame) -> Check:
 
 
 def _stable(mapped: pl.DataFrame) -> Check:
-    title, name = "Maps can be made again elsewhere", "maps_ill_conditioned_share"
+    title, name = "Maps are the same on another machine", "maps_ill_conditioned_share"
     bad = mapped.filter(pl.col(name) > 0)
     if bad.is_empty():
-        return Check(True, title, "No map hangs on the last bits of its gradients.")
+        return Check(
+            True, title, "Rounding of gradients changes no map by more than 1 % of its range."
+        )
     worst = bad.sort(name, descending=True, maintain_order=True).row(0, named=True)
     return Check(
         False,
         title,
         f"Of the pair maps of {place(worst)}, {percent(worst[name])} may change by more than 1 % of"
-        " their range where gradients are off by a millionth (ill-conditioned): another machine"
-        " may make others.",
+        " their range where gradients are off by a millionth (ill-conditioned): they may"
+        " differ on another machine.",
     )
 
 

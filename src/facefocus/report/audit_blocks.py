@@ -133,13 +133,13 @@ def matrix_blocks(matrix: RateMatrix) -> list[Block]:
         residuals.append((f"{name} ({how})", *map(number, rates)))
     return [
         plain_table(
-            ["Map from", "p", "95 % interval", "At most"],
+            ["Source", "p", "95 % interval", "At most"],
             shares,
             "Share p of identities that would have to lose the whole face",
         ),
         Listing(list(meaning(matrix, fit))),
         plain_table(
-            ["Map from", *matrix.targets],
+            ["Source", *matrix.targets],
             residuals,
             "Residuals of the fit, and rates with nothing and with the whole face hidden",
         ),
@@ -157,7 +157,7 @@ def meaning(matrix: RateMatrix, fit: HiddenFit) -> Iterator[str]:
         return
     effect = float(np.nanmax(np.abs(matrix.rates - fit.clean)))
     if effect < SMALL:
-        yield f"Rates are at most {number(effect)} off the clean ones: too little to tell a form."
+        yield f"Rates are at most {number(effect)} off the clean ones: too little to fit anything."
         return
     if fit.rms > CLOSE or fit.explained < EXPLAINED:
         yield (
@@ -169,8 +169,8 @@ def meaning(matrix: RateMatrix, fit: HiddenFit) -> Iterator[str]:
     little = "" if fit.free >= FEW else ", which with so few cells says little"
     yield (
         f"Fits{little}: residuals {size}, {fit.free} free; {percent(fit.explained, 3)} of the"
-        " squared effect. The matrix cannot be told from one in which, for each generating"
-        " recognizer, a share p of the identities lost the whole face and the others nothing."
+        " squared effect. A matrix in which, for each source recognizer, a share p of the"
+        " identities lost the whole face and the others nothing looks the same."
     )
     yield from _of_own_maps(matrix, fit)
     yield from _conventions(matrix, fit)
@@ -198,7 +198,7 @@ def _conventions(matrix: RateMatrix, fit: HiddenFit) -> Iterator[str]:
     """What was taken for given, and what that makes of p."""
     if matrix.clean is None:
         yield (
-            "Clean rates are not given: the generating recognizer that does least counts as hiding"
+            "Clean rates are not given: the source recognizer of smallest effect counts as hiding"
             " nobody, so every p is at least what is shown."
         )
     if matrix.hidden is None:
@@ -223,7 +223,7 @@ def verdict(one: Dependence) -> str:
         return f"{known} ({p}, means differ by {number(one.difference.value)})"
     if one.suspicious and one.early is not None:
         return (
-            f"LOOK: {percent(min(one.early, 1.0), 0)} of the drop is there at {one.values[0]}:"
+            f"look: {percent(min(one.early, 1.0), 0)} of the drop is there at {one.values[0]}:"
             f" more pixels add {number(one.difference.value)} ({p})"
         )
     known = (
@@ -238,7 +238,7 @@ def _folded(table: Table, rows: int) -> Block:
 
 _WHOSE = {
     "Method": "Method, layer and objective.",
-    "Recognizer": "Whose maps, and which is attacked.",
+    "Recognizer": "The target recognizer, on its own maps.",
 }
 
 
@@ -297,7 +297,7 @@ def _shares(found: Sequence[RunShares]) -> Block:
     headings = {
         "Method": _WHOSE["Method"],
         "Degenerate maps": "What a flat map means.",
-        "Map from": "The generating recognizer.",
+        "Source": "The source recognizer.",
         "p": "Share of identities that would have to lose the whole face.",
         "95 % interval": "Over identities.",
         "Whole faces in fact": "Share of identities whose mask did hide the whole face.",

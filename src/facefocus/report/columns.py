@@ -69,7 +69,7 @@ _AUDIT_COLUMNS = (
         "Ill-conditioned",
         "maps_ill_conditioned_share",
         "Share of pair maps that may change by more than 1 % of their range where gradients are off"
-        " by a millionth (ill-conditioned): on another machine they may be others.",
+        " by a millionth (ill-conditioned): they may differ on another machine.",
     ),
     _share("Area mean", "area_mean", "Mean share of the frame that was hidden.", 2),
     _share("Area max", "area_max", "Largest share of the frame hidden of any identity.", 2),
@@ -149,7 +149,7 @@ _RANK_COLUMNS = (
 #: Of rows with the drop relative to the white-box drop.
 RELATIVE = Column(
     "Of white-box",
-    "Drop as a share of the drop by the attacked recognizer's own maps.",
+    "Drop as a share of the drop by the target recognizer's own maps.",
     lambda row: percent(row["relative"], 0),
     lambda row: row["relative"],
 )
@@ -183,7 +183,7 @@ def columns(summary: pl.DataFrame, scores: Sequence[Column] | None = None) -> li
         scores = [*_SCORE_COLUMNS, *more]
     details = [_named(DETAILS[name], name, f"The row's '{name}'.") for name in varying(summary)]
     return [
-        _named("Recognizer", "target", "The recognizer that is attacked."),
+        _named("Target", "target", "The target recognizer: it compares the hidden face."),
         Column(
             "Budget",
             "Share of the frame's pixels that may be hidden.",

@@ -420,8 +420,8 @@ def transfer_maps(found: Mapping[str, Transfer], *, width: float) -> Figure:
         axis.set_visible(False)
     for axis in axes[max(0, len(found) - across) : len(found)]:
         axis.tick_params(axis="x", labelbottom=True)
-    figure.supxlabel("attacked", fontsize=8.5)
-    figure.supylabel("map from", fontsize=8.5)
+    figure.supxlabel("target recognizer", fontsize=8.5)
+    figure.supylabel("source recognizer", fontsize=8.5)
     return figure
 
 

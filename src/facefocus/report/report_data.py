@@ -126,7 +126,7 @@ class Report:
         return ", ".join(self.results["experiment"].unique(maintain_order=True).to_list())
 
     def targets(self) -> Iterator[tuple[str, pl.DataFrame]]:
-        """Each attacked recognizer and its summary rows."""
+        """Each target recognizer and its summary rows."""
         for part in self.summary.partition_by("target", maintain_order=True):
             yield part["target"][0], part
 

@@ -72,8 +72,8 @@ def experiment(report: Report) -> Section | None:
     facts = {
         "Faces": _listed(rows["faces"]) + frames,
         "Identities": str(report.results["identity"].n_unique()),
-        "Recognizers attacked": _listed(rows["target"]),
-        "Maps from": _listed(rows["source"].drop_nulls()) or NOTHING,
+        "Target recognizers": _listed(rows["target"]),
+        "Source recognizers": _listed(rows["source"].drop_nulls()) or NOTHING,
         "Methods": _listed(rows["method"]),
         "Layers": ", ".join(_layers(rows)) or NOTHING,
         "Budgets": ", ".join(budget_text(one) for one in rows["budget"].unique().sort()),
@@ -149,7 +149,7 @@ def _leading_table(
     few = leading(rows)
     left = f" (of {rows.height} rows the first {few.height})" if few.height < rows.height else ""
     return summary_table(
-        few, caption=caption + left, omit=("Recognizer", "Budget", "Fill"), scores=scores
+        few, caption=caption + left, omit=("Target", "Budget", "Fill"), scores=scores
     )
 
 
@@ -313,7 +313,7 @@ def _curves(report: Report, target: str, rows: pl.DataFrame) -> Picture:
         "method, beside clean faces and random pixels. The numbers are in the last table.",
         caption=f"Recognition against the budget, fill {report.shown.fill}, of at most {LINES} "
         "configurations of largest drop. "
-        "What does not lie below random does no better than random pixels.",
+        "A line that is not below that of random pixels is no better than random pixels.",
         kind="svg",
     )
 
@@ -423,8 +423,8 @@ def person(report: Report) -> Section | None:
         tables = _measured_tables(tested, ["specificity"], f"{target}: own and other masks")
         blocks += [*report.heading(target), picture, *tables]
     lead = (
-        "A mask may hide where faces are recognized rather than what makes this person known. Then "
-        "the masks of other people do as well."
+        "A mask may cover what matters in every face and not what matters in this one. Then the "
+        "masks of other people take as much."
     )
     return Section("person", "Is it this person's mask?", lead, blocks) if blocks else None
 
@@ -474,13 +474,13 @@ def transfer(report: Report) -> Section | None:
     picture = report.picture(
         lambda width: figures.transfer_maps(found, width=width),
         "transfer",
-        alt="Heat maps of the drop of recognition by the recognizer the map comes from and the one "
-        "attacked, one per method. The table below has the numbers.",
-        caption=f"{caption}. Drop, and under it its share of the drop by the attacked recognizer's "
+        alt="Heat maps of the drop of recognition by source and target "
+        "recognizer, one per method. The table below has the numbers.",
+        caption=f"{caption}. Drop, and under it its share of the drop by the target recognizer's "
         "own maps (framed).",
         kind="svg",
     )
-    lead = "Maps from one recognizer, tried on another that may be unknown to whoever hides."
+    lead = "Maps of a source recognizer, tried on a target recognizer that may be unknown."
     return Section(
         "transfer",
         "Does it work on another recognizer?",
@@ -638,7 +638,7 @@ def whom(report: Report) -> Section | None:
         top = best(first)
         if top is not None:
             blocks.append(_extremes(part, top))
-    lead = "A mean hides people: some lose everything, some nothing."
+    lead = "A mean does not show people: some lose everything, some nothing."
     return Section("whom", "On whom?", lead, blocks) if blocks else None
 
 
