@@ -225,7 +225,7 @@ def test_tables_audit_and_results_from_the_command_line(
     code, out, _ = call("report", str(done), "--table", "14", "--format", "csv")
     assert code == 0 and "one.py:build" in out and ",0.051," in out
     code, out, _ = call("audit", str(done))
-    assert code == 0 and "whole faces hidden in fact" in out and "inclusive" in out
+    assert code == 0 and "Whole faces in fact" in out and "inclusive" in out
     code, out, _ = call(
         "report", str(done), "--what", "questions", "--out", str(tmp_path / "results.md")
     )

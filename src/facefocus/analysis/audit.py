@@ -189,7 +189,7 @@ def dependence(results: pl.DataFrame) -> list[Dependence]:
 
 
 def _holm(tests: Sequence[Dependence]) -> list[Dependence]:
-    corrected = holm([one.p for one in tests])
+    corrected = holm([test.p for test in tests])
     return [
         Dependence(**{**vars(one), "p_holm": p}) for one, p in zip(tests, corrected, strict=True)
     ]
@@ -220,7 +220,7 @@ def _by_budget(part: pl.DataFrame) -> Dependence | None:
     return Dependence(
         part.row(0, named=True),
         "budget",
-        tuple(budget_text(float(one)) for one in budgets),  # type: ignore[arg-type]
+        tuple(budget_text(float(budget)) for budget in budgets),  # type: ignore[arg-type]
         tuple(map(float, rates.mean(axis=1))),
         float(clean.mean()),
         mean_interval(small - large, seed=0),

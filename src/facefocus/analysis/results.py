@@ -66,7 +66,7 @@ def read_results(run: Path) -> pl.DataFrame:
     """
     left = unfinished(run)
     folders = run_folders(run)
-    done = [one for one in folders if one.name not in left]
+    done = [folder for folder in folders if folder.name not in left]
     return pl.concat([_read_results(one) for one in done or folders], how="diagonal")
 
 
@@ -115,7 +115,7 @@ def read_runs(paths: Sequence[Path]) -> pl.DataFrame:
     """
     tables = []
     for folders in map(run_folders, paths):
-        done = [one for one in folders if (one / "results.parquet").is_file()]
+        done = [folder for folder in folders if (folder / "results.parquet").is_file()]
         tables += [_read_results(one) for one in done or folders]
     rows = pl.concat(tables, how="diagonal")
     return rows.unique((*CONFIGURATION, "identity"), keep="first", maintain_order=True)

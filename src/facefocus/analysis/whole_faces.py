@@ -239,7 +239,7 @@ def _residual_interval(
     errors = residuals[known] * math.sqrt(known.sum() / free)
     draws = generator(seed, "residuals").choice(errors, size=(FIT_DRAWS, *fitted.shape))
     shares = [
-        _solve(np.where(known, fitted + one, np.nan), known, clean, hidden)[0] for one in draws
+        _solve(np.where(known, fitted + draw, np.nan), known, clean, hidden)[0] for draw in draws
     ]
     low, high = np.percentile(shares, [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0)
     return low, high

@@ -201,7 +201,7 @@ class _Tried:
     def scores(self, people: list[str], name: str) -> Float[np.ndarray, "settings people"]:
         """A score of each person under each setting."""
         means = [person_means(part, name) for part in self.settings]
-        return np.array([[one[person] for person in people] for one in means])
+        return np.array([[mean[person] for person in people] for mean in means])
 
     def label(self, picks: Float[np.ndarray, "settings people"]) -> str:
         """The setting that is picked most often."""

@@ -620,7 +620,9 @@ def _emphasized(
 ) -> list[TableRow]:
     """The rows with the rule applied to our figures, and to the printed ones."""
     labels = [row.labels for row in rows]
-    ours = np.array([[one.found.value if one.found else np.nan for one in r.cells] for r in rows])
+    ours = np.array(
+        [[cell.found.value if cell.found else np.nan for cell in r.cells] for r in rows]
+    )
     theirs = np.array(
         [[c.printed if isinstance(c.printed, float) else np.nan for c in r.cells] for r in rows]
     )

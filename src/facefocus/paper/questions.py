@@ -93,8 +93,8 @@ def _head(results: pl.DataFrame, paths: Sequence[Path]) -> Iterator[Block]:
 
 
 def _finished(paths: Sequence[Path]) -> list[Path]:
-    folders = [one for path in paths for one in run_folders(path)]
-    return [one for one in folders if (one / "results.parquet").is_file()]
+    folders = [run for path in paths for run in run_folders(path)]
+    return [folder for folder in folders if (folder / "results.parquet").is_file()]
 
 
 def _run_cells(run: Path) -> list[str]:
@@ -115,11 +115,11 @@ def _run_cells(run: Path) -> list[str]:
 def _rq1(results: pl.DataFrame, tables: dict[int, PaperTable]) -> Iterator[Block]:
     yield Heading("RQ1. How many hidden pixels lower recognition?", 2)
     tests = [one for one in dependence(results) if one.row["on_degenerate"] == "none"]
-    budgets = [one for one in tests if one.kind == "budget"]
+    budgets = [test for test in tests if test.kind == "budget"]
     if not budgets:
         yield Paragraph("Not asked by these runs.")
         return
-    kept = [one for one in budgets if one.suspicious]
+    kept = [budget for budget in budgets if budget.suspicious]
     worst = max(budgets, key=lambda one: one.drop)
     yield Paragraph(
         f"At {worst.values[-1]} the largest drop with own maps is {number(worst.drop)}"
@@ -138,7 +138,7 @@ def _rq1(results: pl.DataFrame, tables: dict[int, PaperTable]) -> Iterator[Block
             else f"Here these do so: {'; '.join(_where(one.row) for one in kept)}."
         )
     )
-    fills = [one for one in tests if one.kind == "fill"]
+    fills = [test for test in tests if test.kind == "fill"]
     if fills:
         widest = max(fills, key=lambda one: one.difference.value)
         yield Paragraph(
@@ -292,7 +292,7 @@ def _rq4(
     results: pl.DataFrame, tables: dict[int, PaperTable], loose: dict[int, PaperTable]
 ) -> Iterator[Block]:
     yield Heading("RQ4. Which method, and does it transfer?", 2)
-    found = [one for one in boards(results) if one.warning is None]
+    found = [board for board in boards(results) if board.warning is None]
     if not found:
         yield Paragraph("Not asked by these runs.")
         return
@@ -351,7 +351,7 @@ def _exact(results: pl.DataFrame) -> Iterator[Block]:
     values = ("clean", "exactly k", "percentile", "difference", "area", "whole face", "its drop")
     yield plain_table(("configuration", *values), list(map(_exact_cells, worst)))
     shares = [one for one in run_shares(results) if one.row["on_degenerate"] == "inclusive"]
-    if not any(any(one.measured) for one in shares):
+    if not any(any(share.measured) for share in shares):
         yield Paragraph("No mask of the transfer runs hid a whole face, by either rule.")
     hidden = []
     for one in (share for share in shares if any(share.measured)):

@@ -193,7 +193,7 @@ def _opening(material: Material) -> Iterator[Block]:
         for row in rows.iter_rows(named=True)
         if row["options"] and row["layer"] is None
     }
-    budgets = ", ".join(budget_text(one) for one in results["budget"].unique().sort())
+    budgets = ", ".join(budget_text(budget) for budget in results["budget"].unique().sort())
     yield Paragraph(
         "Drawn faces whose identity lives, by construction, in one part alone, and recognizers"
         " trained on nothing else: here it is known what a map has to show."
@@ -249,7 +249,7 @@ def _short(material: Material) -> Iterator[Block]:
     )
     for (score, cosine), rhos in material.agreements.items():
         if cosine:
-            sure = sum(one.low > 0 for one in rhos)
+            sure = sum(rho.low > 0 for rho in rhos)
             found.append(
                 f"Hiding by loss of similarity orders methods as the {SCORES[score]} does in"
                 f" {sure} of {len(rhos)} worlds (Spearman's rho"
@@ -355,7 +355,7 @@ def _losses(material: Material) -> Iterator[Block]:
     yield plain_table(
         ["", *names],
         [
-            [method, *(_pair(cells.get((method, one))) for one in names)]
+            [method, *(_pair(cells.get((method, name))) for name in names)]
             for method in dict.fromkeys(key[0] for key in cells)
         ],
     )
@@ -411,10 +411,10 @@ def _budgets(material: Material) -> Iterator[Block]:
     least = budgets[0]
     ranked = sorted(names, key=lambda name: -cells.get((*name, least), (-math.inf, 0.0))[0])
     lines = [
-        [_place(names[name]), *(_pair(cells.get((*name, one))) for one in budgets)]
+        [_place(names[name]), *(_pair(cells.get((*name, budget))) for budget in budgets)]
         for name in ranked
     ]
-    yield plain_table(["", *(budget_text(one) for one in budgets)], lines)
+    yield plain_table(["", *(budget_text(budget) for budget in budgets)], lines)
 
 
 def _degenerate(material: Material) -> Iterator[Block]:

@@ -60,8 +60,10 @@ def _table(table: Table) -> Iterator[str]:
         yield rf"{'&' * first}{span}&{audit} \\"
         rules = rf"\cmidrule(lr){{{first + 1}-{last}}}"
         yield rf"{rules}\cmidrule(lr){{{last + 1}-{len(columns)}}}"
-    yield from (" & ".join(as_tex(one.title) for one in columns) + r" \\", r"\midrule")
-    yield from (" & ".join(_cell(one.shown(row)) for one in columns) + r" \\" for row in table.rows)
+    yield from (" & ".join(as_tex(column.title) for column in columns) + r" \\", r"\midrule")
+    yield from (
+        " & ".join(_cell(column.shown(row)) for column in columns) + r" \\" for row in table.rows
+    )
     yield from (r"\bottomrule", r"\end{tabular}}")
     yield from (rf"\par\footnotesize {as_tex(note)}" for note in table.notes)
     yield r"\end{table*}"

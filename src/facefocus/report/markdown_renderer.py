@@ -64,10 +64,13 @@ def _table(table: Table) -> Iterator[str]:
     for line in table.warnings:
         yield from (f"> **Warning:** {as_markdown(line)}", "")
     yield _row([as_markdown(column.title) for column in table.columns])
-    yield "|" + "|".join("---:" if one.numeric else ":---" for one in table.columns) + "|"
+    yield "|" + "|".join("---:" if column.numeric else ":---" for column in table.columns) + "|"
     for row in table.rows:
         yield _row(
-            [one.shown(row).plain(lambda text: f"**{text}**", as_markdown) for one in table.columns]
+            [
+                column.shown(row).plain(lambda text: f"**{text}**", as_markdown)
+                for column in table.columns
+            ]
         )
     if table.notes:
         yield from ("", *(f"{as_markdown(note)}  " for note in table.notes))

@@ -110,7 +110,7 @@ class Report:
     @cached_property
     def galleries(self) -> list[Gallery]:
         """The galleries of the run, one of each variant."""
-        found = [read_gallery(one, self.faces.get(one)) for one in run_folders(self.run)]
+        found = [read_gallery(run, self.faces.get(run)) for run in run_folders(self.run)]
         return [gallery for gallery in found if gallery is not None]
 
     @property

@@ -76,7 +76,7 @@ def experiment(report: Report) -> Section | None:
         "Source recognizers": _listed(rows["source"].drop_nulls()) or NOTHING,
         "Methods": _listed(rows["method"]),
         "Layers": ", ".join(_layers(rows)) or NOTHING,
-        "Budgets": ", ".join(budget_text(one) for one in rows["budget"].unique().sort()),
+        "Budgets": ", ".join(budget_text(budget) for budget in rows["budget"].unique().sort()),
         "Fills": _listed(rows["fill"]),
         "Compared with": _listed(rows["compare"]),
         "Thresholds": "; ".join(
@@ -202,7 +202,7 @@ def _heatmap(report: Report, target: str, part: pl.DataFrame) -> Picture:
 
 
 def _column_notes(summary: pl.DataFrame) -> Details:
-    notes = {one.title: one.note for one in columns(summary)}
+    notes = {column.title: column.note for column in columns(summary)}
     return Details("What the columns mean", [Facts(notes)])
 
 
@@ -532,8 +532,8 @@ def where(report: Report) -> Section | None:
     people = max(1, PICTURES // max(1, len(set().union(*sources))))
     blocks: list[Any] = []
     budget = report.shown.budget
-    for one in report.galleries:
-        rows = one.at(report.shown.budget, report.shown.fill)
+    for gallery in report.galleries:
+        rows = gallery.at(report.shown.budget, report.shown.fill)
         if rows.is_empty():
             continue
         budget = rows["budget"][0]
@@ -546,13 +546,13 @@ def where(report: Report) -> Section | None:
             tiles = [
                 figures.Tile(
                     title,
-                    one.maps[row["map"]],
-                    one.masks[row["index"]],
+                    gallery.maps[row["map"]],
+                    gallery.masks[row["index"]],
                     row["degenerate"],
                 )
                 for title, row in tile_rows(part)
             ]
-            blocks.append(_gallery(report, one.faces, who, part, tiles, budget))
+            blocks.append(_gallery(report, gallery.faces, who, part, tiles, budget))
     shown = "the faces" if report.faces else "a drawn outline: no face is shown"
     lead = (
         f"Above, each method's map of a person (bright: important); below, what is hidden at "

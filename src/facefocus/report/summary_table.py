@@ -42,7 +42,7 @@ def summary_table(
     """
     return Table(
         caption,
-        [one for one in columns(summary, scores) if one.audit or one.title not in omit],
+        [column for column in columns(summary, scores) if column.audit or column.title not in omit],
         ordered(summary) if order is None else sorted(summary.to_dicts(), key=order),
         warnings=warnings(summary),
         mark=_mark,

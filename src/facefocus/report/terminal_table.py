@@ -22,7 +22,7 @@ CLEAN = "clean"
 
 def slice_note(summary: pl.DataFrame, shown: Slice) -> str:
     """What is shown, by which rule, and what else there is."""
-    budgets = ", ".join(budget_text(one) for one in summary["budget"].unique().sort())
+    budgets = ", ".join(budget_text(budget) for budget in summary["budget"].unique().sort())
     fills = ", ".join(summary["fill"].unique(maintain_order=True))
     splits = set(summary["split"])
     photos = {

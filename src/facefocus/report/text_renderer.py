@@ -87,7 +87,7 @@ def terminal_tables(table: Table, width: int) -> list[RichTable]:
     names = _cells(first, table)
     least = max((cell_len(word) for name in names for word in name.split()), default=1)
     wanted = max(map(cell_len, names))
-    taken = _total(0, [_width(one, table) for one in labels])
+    taken = _total(0, [_width(label, table) for label in labels])
     widths = [_width(column, table) for column in values]
     tables: list[RichTable] = []
     start = 0
