@@ -75,7 +75,11 @@ def _compare_masks(first: Session, second: Session) -> tuple[int, int, int]:
     masks = unlike = untied = 0
     budgets = first.experiment.occlusion.budget
     for block in first.plan.blocks:
-        pairs = zip(first.plan.maps[block.index], second.plan.maps[block.index], strict=True)
+        pairs = zip(
+            first.plan.planned["maps"][block.index],
+            second.plan.planned["maps"][block.index],
+            strict=True,
+        )
         for one, other in pairs:
             made = [first.store.load(one.key), second.store.load(other.key)]
             for person, who in enumerate(block.people):

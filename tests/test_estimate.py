@@ -18,15 +18,15 @@ from torch import Tensor
 from facefocus.benchmark import cost as estimate_module
 from facefocus.benchmark import execute as run_module
 from facefocus.benchmark import session as session_module
-from facefocus.benchmark.cost import Passes, estimate
+from facefocus.benchmark.cost import estimate
 from facefocus.benchmark.execute import execute
 from facefocus.benchmark.experiment import parse_experiment
 from facefocus.benchmark.session import Session, SessionSpec
-from facefocus.benchmark.tasks import stage_of
 from facefocus.cli import main
 from facefocus.cli.run_commands import cost_lines
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.zoo import load as zoo_load
+from facefocus.saliency.explainer import Passes
 from tests.small import PHOTOS, paint_faceset, tiny_recognizer
 
 PAIRS = sum(photos * (photos - 1) for photos in PHOTOS)
@@ -117,7 +117,7 @@ def test_what_is_counted_is_what_runs(
     work = run_module.run_task
 
     def running(session: Session, task: Any, *rest: Any) -> None:
-        counted.now = stage_of(task)
+        counted.now = task.stage
         work(session, task, *rest)
 
     monkeypatch.setattr(run_module, "run_task", running)
@@ -214,7 +214,7 @@ def test_time_is_measured_for_what_is_needed(
     found = estimate(session)
     embeds = found.passes["embed", "a"].inference
     assert found.seconds["embed", "a"] == pytest.approx(0.01 * embeds)
-    assert {stage_of(task) for task in session.plan.tasks} == {"embed", "maps", "scores"}
+    assert {task.stage for task in session.plan.tasks} == {"embed", "maps", "scores"}
     assert torch.is_grad_enabled()
 
 

@@ -22,7 +22,7 @@ from facefocus.benchmark.execute import execute
 from facefocus.benchmark.experiment import parse_experiment
 from facefocus.benchmark.run import run_status
 from facefocus.benchmark.session import Session, SessionSpec
-from facefocus.benchmark.tasks import STAGES, ScoreTask
+from facefocus.benchmark.stages.score import ScoreTask
 from facefocus.core.errors import UserError
 from facefocus.core.seeds import generator
 from facefocus.evaluation.retention import retention
@@ -194,7 +194,7 @@ def test_workers_say_how_far_they_are_inside_a_task(
         execute(session, pool, lambda stage, *at: said[stage].append(at), reports)
     assert set(said) == {"embed", "maps", "scores"}
     for stage, steps in said.items():
-        tasks = [task for task in session.plan.tasks if isinstance(task, STAGES[stage])]
+        tasks = [task for task in session.plan.tasks if task.stage == stage]
         total = sum(task.cost for task in tasks)
         assert steps == sorted(steps) and {of for _, of in steps} == {total}
         assert steps[-1][0] == total

@@ -16,7 +16,8 @@ from facefocus.benchmark.execute import execute
 from facefocus.benchmark.experiment import parse_experiment
 from facefocus.benchmark.result_columns import HELDOUT_ORACLE, ORACLE
 from facefocus.benchmark.session import Session, SessionSpec, is_degenerate
-from facefocus.benchmark.stages.score import bound, scored_masks
+from facefocus.benchmark.stages.oracle import bound
+from facefocus.benchmark.stages.score import scored_masks
 from facefocus.core.errors import UserError
 from facefocus.core.seeds import generator
 from facefocus.evaluation.retention import retention
@@ -113,7 +114,7 @@ def test_the_gallery_shows_whole_faces_where_they_were_hidden(
 def test_the_populations_mask_is_of_everybody_else(painted: Path, tmp_path: Path) -> None:
     session, table = do(painted, tmp_path, controls={"control": "population"})
     block = session.plan.blocks[0]
-    outputs = session.plan.scores["a", block.index]
+    outputs = session.plan.planned["scores"]["a", block.index]
     made = session.store.load(outputs[0].maps.key)["maps"].astype(np.float64)
     control = next(output for output in outputs if output.control == "population")
     worn = scored_masks(session, session.store.load(control.key))
@@ -159,8 +160,8 @@ def test_whoever_has_the_only_map_is_left_out_of_controls_of_others(
     def lonely(made: dict[str, np.ndarray], index: int) -> bool:
         return is_degenerate(made, index) or index > 0
 
-    for place in ("session", "scoring", "results"):
-        monkeypatch.setattr(f"facefocus.{place}.is_degenerate", lonely)
+    for place in ("session", "stages.score", "collect"):
+        monkeypatch.setattr(f"facefocus.benchmark.{place}.is_degenerate", lonely)
     session, table = do(painted, tmp_path, controls=controls)
     first = session.plan.blocks[0].people[0].name
     rows = table.filter(pl.col("control").is_in(["other", "population"]))
@@ -195,7 +196,7 @@ def test_half_rows_are_the_held_out_maps_on_their_own_photos(painted: Path, tmp_
     for block in plan.blocks:
         if block.split != "heldout":
             continue
-        output = plan.scores["a", block.index][0]
+        output = plan.planned["scores"]["a", block.index][0]
         assert output.control is None and output.maps.spec.method == "layer-cam"
         worn = scored_masks(session, session.store.load(output.key))[:, 1]
         for person, mask in zip(block.people, worn, strict=True):
@@ -348,14 +349,16 @@ def test_a_search_on_the_maps_photos_is_told_from_the_bound(painted: Path, tmp_p
     assert np.mean(list(cosines[ORACLE].values())) < np.mean(list(cosines[HELDOUT_ORACLE].values()))
     assert isinstance(clean, float) and np.mean(list(cosines[HELDOUT_ORACLE].values())) < clean
     # Its search may know masks of maps that saw the searched photos, and baselines; no others.
-    for (_, index), tasks in session.plan.oracles.items():
+    for (_, index), tasks in session.plan.planned["oracle"].items():
         block = session.plan.blocks[index]
         for task in tasks:
             starts = {one.key for one in task.rivals if one.starts}
             others = {one.key for one in task.rivals} - starts
             assert starts and bool(others) == (block.split == "heldout")
             own = [b for b in session.plan.blocks if b.split in ("same", "half")]
-            assert starts <= {o.key for b in own for o in session.plan.scores["a", b.index]}
+            assert starts <= {
+                o.key for b in own for o in session.plan.planned["scores"]["a", b.index]
+            }
 
 
 def test_each_measure_is_bounded_by_itself_and_by_smaller_masks() -> None:
@@ -381,8 +384,8 @@ def test_controls_of_people_without_a_map_are_never_their_own_random_pixels(
     def flat_first(made: dict[str, np.ndarray], index: int) -> bool:
         return is_degenerate(made, index) or index == 0
 
-    for place in ("session", "scoring", "results"):
-        monkeypatch.setattr(f"facefocus.{place}.is_degenerate", flat_first)
+    for place in ("session", "stages.score", "collect"):
+        monkeypatch.setattr(f"facefocus.benchmark.{place}.is_degenerate", flat_first)
     session, _ = do(
         painted,
         tmp_path,
@@ -391,10 +394,10 @@ def test_controls_of_people_without_a_map_are_never_their_own_random_pixels(
     )
     worn = {
         output.control: scored_masks(session, session.store.load(output.key))[:, 0]
-        for output in session.plan.scores["a", 0]
+        for output in session.plan.planned["scores"]["a", 0]
     }
     names = [person.name for person in session.plan.blocks[0].people]
-    made = session.store.load(session.plan.maps[0][0].key)["maps"]
+    made = session.store.load(session.plan.planned["maps"][0][0].key)["maps"]
     masks = [
         top_pixels(one, 51, generator(0, "ties", name))
         for one, name in zip(made, names, strict=True)

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from facefocus.benchmark import execute as run_module
 from facefocus.benchmark import keys as keys_module
 from facefocus.benchmark import session as session_module
 from facefocus.benchmark import verify as verify_module
@@ -91,8 +90,7 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         rows.extend(row for _, part in task.parts for row in part)
         plain(recognizer, faces, store, task, progress)
 
-    for module in (embedding_module, run_module):
-        monkeypatch.setattr(module, "embed", counting)
+    monkeypatch.setattr(embedding_module, "embed", counting)
     return rows
 
 
@@ -236,7 +234,7 @@ def test_where_memory_fails_the_run_goes_on_under_other_keys(
     assert artefacts(tmp_path / "four store") == made
     gradients = {
         output.key
-        for outputs in sessions[""].plan.maps.values()
+        for outputs in sessions[""].plan.planned["maps"].values()
         for output in outputs
         if output.spec.method != "s-rise"
     }
@@ -303,7 +301,8 @@ def test_versions_and_devices_are_in_the_keys_of_all_that_they_change(
         with monkeypatch.context() as patch:
             patch.setattr(place, name, value)
             if name == "libraries":
-                patch.setattr("facefocus.benchmark.plan.libraries", value)
+                for module in ("plan", "stages.perturb", "stages.explain"):
+                    patch.setattr(f"facefocus.benchmark.{module}.libraries", value)
             changed = keys()
         for stage in before:
             untouched = before[stage] & changed[stage]

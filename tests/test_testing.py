@@ -19,6 +19,7 @@ from facefocus.models.capture import Capture
 from facefocus.models.layers import LayerTable
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.occlusion.fills import FILLS
+from facefocus.saliency.explainer import Options
 from facefocus.saliency.methods import (
     METHODS,
     Baseline,
@@ -28,7 +29,6 @@ from facefocus.saliency.methods import (
     Masks,
     Method,
     OcclusionMap,
-    Options,
     PerturbationMethod,
     Preset,
 )

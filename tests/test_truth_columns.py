@@ -77,7 +77,7 @@ def test_a_row_is_what_a_plain_loop_over_the_definitions_gives(
     block = session.plan.blocks[0]
     output = next(
         out
-        for out in session.plan.scores["a", 0]
+        for out in session.plan.planned["scores"]["a", 0]
         if out.maps.spec.layer == "1" and out.control is None and out.fill == "black"
     )
     made = session.store.load(output.maps.key)
@@ -120,7 +120,9 @@ def test_heldout_masks_are_judged_on_the_photos_they_are_tried_on(
     for block in session.plan.blocks:
         if block.split != "heldout":
             continue
-        output = next(o for o in session.plan.scores["a", block.index] if o.maps.spec.layer == "N")
+        output = next(
+            o for o in session.plan.planned["scores"]["a", block.index] if o.maps.spec.layer == "N"
+        )
         worn = scored_masks(session, session.store.load(output.key))[:, 1]
         for person, mask in zip(block.people, worn, strict=True):
             inside = [masks[row][mask].mean() for row in person.tests]

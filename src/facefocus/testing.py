@@ -33,6 +33,7 @@ from facefocus.models.recognizer import (
 )
 from facefocus.models.zoo import load, uninitialized
 from facefocus.occlusion.fills import FILLS, Fill, fill_rng
+from facefocus.saliency.explainer import Options
 from facefocus.saliency.identity import minmax_normalize
 from facefocus.saliency.methods import (
     METHODS,
@@ -40,7 +41,6 @@ from facefocus.saliency.methods import (
     FrameGradientMethod,
     GradientMethod,
     OcclusionMap,
-    Options,
     PerturbationMethod,
     Preset,
 )

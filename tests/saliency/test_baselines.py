@@ -7,6 +7,7 @@ import pytest
 
 from facefocus.core import seeds
 from facefocus.saliency.baselines import baseline_map, center_gaussian
+from facefocus.saliency.explainer import Needs
 from facefocus.saliency.methods import METHODS, Baseline, Method
 
 
@@ -57,8 +58,5 @@ def test_the_registry_says_what_they_need() -> None:
     for name in ("random", "center-gaussian"):
         method = baseline(name)
         assert isinstance(method, Method)
-        assert (method.kind, method.needs_layer, method.needs_objective) == (
-            "baseline",
-            False,
-            False,
-        )
+        needs = Needs(draws=True, seed=True, sources="none", photos="none")
+        assert (method.kind, method.needs({})) == ("baseline", needs)

@@ -15,6 +15,7 @@ from facefocus.saliency.cam import (
     grad_cam_plus_plus,
     layer_cam,
 )
+from facefocus.saliency.explainer import Needs
 from facefocus.saliency.methods import METHODS, Choice, GradientMethod, Method
 
 # One image, two channels of 2x2. mean(g_0) = 0.032 / 4 = 0.008, mean(g_1) = 0; S = (7, 12).
@@ -302,7 +303,8 @@ def test_the_registry_holds_the_cams() -> None:
         method = METHODS[name]
         assert isinstance(method, GradientMethod) and isinstance(method, Method)
         assert (method.name, method.kind, method.scale_invariant) == (name, "gradient", invariant)
-        assert method.version >= 1 and method.needs_layer and method.needs_objective
+        assert isinstance(method.version, int) and method.version >= 1
+        assert method.needs({}) == Needs(layer=True, objective=True, pairs=True, gradients=True)
 
 
 def test_options_are_resolved_and_checked() -> None:

@@ -16,9 +16,9 @@ from facefocus.core.errors import UserError
 from facefocus.faces.faceset import Identity
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import CHUNK, TorchRecognizer
+from facefocus.saliency.explainer import MapArrays
 from facefocus.saliency.identity import (
     CamConfig,
-    IdentityMaps,
     cam_identity_maps,
     minmax_normalize,
     ordered_pairs,
@@ -295,7 +295,7 @@ MIXED = [
 ]
 
 
-def maps_of(found: dict[CamConfig, IdentityMaps], position: int) -> list[np.ndarray]:
+def maps_of(found: dict[CamConfig, MapArrays], position: int) -> list[np.ndarray]:
     return [found[config].maps[position] for config in MIXED]
 
 
@@ -308,7 +308,7 @@ def test_an_identity_does_not_depend_on_its_company_order_or_threads(
     model, whom = small(F.leaky_relu), people(4, 9, 2, 7, 3, 5, 11)
     frames = random_frames(41)
 
-    def run(chosen: Sequence[Identity]) -> dict[CamConfig, IdentityMaps]:
+    def run(chosen: Sequence[Identity]) -> dict[CamConfig, MapArrays]:
         return cam_identity_maps(model, frames, chosen, MIXED, max_pairs=max_pairs, seed=1)
 
     together = run(whom)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from facefocus.core.errors import UserError
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.occlusion.masks import top_pixels
+from facefocus.saliency.explainer import Needs
 from facefocus.saliency.methods import METHODS, FrameGradientMethod, Method, OcclusionMap
 from facefocus.saliency.occlusion_gradient import (
     combined,
@@ -446,10 +448,10 @@ def test_the_registered_method_runs_in_steps() -> None:
     method = METHODS["occlusion-gradient"]
     assert isinstance(method, FrameGradientMethod) and isinstance(method, Method)
     assert (method.kind, method.needs_fill, method.version) == ("frame-gradient", True, 1)
-    assert not method.needs_layer and not method.needs_objective
     default, many = method.resolve_options({}), method.resolve_options({"steps": "3"})
     assert default == {"steps": "1"} and many == {"steps": "3"}
-    assert not method.needs_budget(default) and method.needs_budget(many)
+    assert method.needs(default) == Needs(fill=True, seed=True, gradients=True, sources="several")
+    assert method.needs(many) == replace(method.needs(default), budget=True)
     recognizer, frames = smooth(), photos(3)
     content = np.zeros_like(frames)
     for options, steps in [(default, 1), (many, 3)]:
@@ -503,7 +505,7 @@ def test_gradient_times_input_is_taken_back_to_the_frame() -> None:
 def test_gradient_times_input_is_registered() -> None:
     method = METHODS["gradient-x-input"]
     assert isinstance(method, FrameGradientMethod)
-    assert not method.needs_fill and not method.needs_budget(method.resolve_options({}))
+    assert not method.needs_fill and not method.needs(method.resolve_options({})).budget
     recognizer, frames = smooth(), photos(3)
     (found,) = method.function([recognizer], [frames], [], pixels=0, rngs=[], options={})
     np.testing.assert_array_equal(found.map, gradient_x_input_maps([recognizer], [frames])[0].map)

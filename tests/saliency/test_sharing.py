@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
@@ -15,12 +16,13 @@ from torch import Tensor, nn
 from facefocus.faces.faceset import Identity
 from facefocus.models.calls import ENOUGH
 from facefocus.models.recognizer import TorchRecognizer
-from facefocus.saliency.identity import cam_identity_maps, cam_passes
+from facefocus.saliency.explainer import Images, MapSpec
+from facefocus.saliency.identity import CAMS, cam_identity_maps
 from facefocus.saliency.streams import CamConfig
 from tests.small import SIDE, TinyNet, tiny_recognizer
 
 FRAMES = np.random.default_rng(7).integers(0, 256, (40, SIDE, SIDE, 3), dtype=np.uint8)
-CAMS = ("grad-cam", "grad-cam++", "layer-cam")
+THREE = ("grad-cam", "grad-cam++", "layer-cam")
 SEVEN = ("cosine", "l1", "l2", "arcface(0)", "arcface(0.1)", "arcface(0.2)", "arcface(0.3)")
 
 
@@ -84,7 +86,7 @@ def run(
 def test_one_forward_serves_layers_methods_objectives_and_partners(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    configs = [CamConfig(cam, layer, loss) for cam in CAMS for layer in "123" for loss in SEVEN]
+    configs = [CamConfig(cam, layer, loss) for cam in THREE for layer in "123" for loss in SEVEN]
     counts = run(configs, people(6), monkeypatch)
     # 63 maps of 30 pairs: one batch with the references, and 5 rounds of the families cosine, l1.
     assert counts.forward == [ENOUGH]
@@ -143,7 +145,7 @@ def test_maps_are_averaged_at_layer_resolution_and_resized_once(
         return plain(self, maps, frame)
 
     monkeypatch.setattr(type(box.preprocessing), "to_frame", counting)
-    configs = [CamConfig(cam, "N") for cam in CAMS]
+    configs = [CamConfig(cam, "N") for cam in THREE]
     cam_identity_maps(box, FRAMES, people(6, 4), configs, max_pairs=None, seed=0)
     # 42 pairs, three maps each; per person one call for its three means.
     assert resized == [3, 3]
@@ -178,6 +180,11 @@ def test_what_a_plan_counts_is_what_runs(
     configs = [CamConfig("grad-cam", "2"), CamConfig("layer-cam", "2", "l1")]
     whom = people(*sizes)
     cam_identity_maps(box, FRAMES, whom, configs, max_pairs=max_pairs, seed=3)
-    planned = cam_passes(whom, 2, max_pairs=max_pairs, seed=3)
+    specs = [
+        MapSpec(one.method, one.method, (), one.layer, (2,), one.objective, max_pairs=max_pairs)
+        for one in configs
+    ]
+    mock = create_autospec(Images, seed=3)
+    planned = CAMS.passes(specs, specs, whom, cast(Any, mock))
     assert planned.forward == seen["capture"] + seen["reference"]
     assert planned.backward == seen["directions"]

@@ -8,7 +8,7 @@ import polars as pl
 
 from facefocus.analysis.summary import COMPETES, Row, competes
 from facefocus.core.text import NOTHING
-from facefocus.saliency.methods import METHODS, options_of
+from facefocus.saliency.methods import METHODS
 
 #: Columns that say which run a number belongs to; shown only where they vary.
 DETAILS = {
@@ -91,7 +91,8 @@ def told(row: Row, names: Iterable[str]) -> list[str]:
 
 def changed_options(row: Row) -> list[str]:
     """The options of a row that are not its method's defaults: ``["steps=25"]``."""
-    known = options_of(METHODS[row["method"]]) if row["method"] in METHODS else {}
+    # Those of a user's file are not looked at: a report runs no code.
+    known = METHODS[row["method"]].options if row["method"] in list(METHODS) else {}
     usual = {f"{name}={option.default}" for name, option in known.items()}
     return [text for text in (row["options"] or "").split() if text not in usual]
 

@@ -19,10 +19,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from facefocus.benchmark.people import Block, Person
 from facefocus.benchmark.result_columns import HELDOUT_ORACLE, MAP, ORACLE
 from facefocus.benchmark.session import Session, is_degenerate
-from facefocus.benchmark.stages.score import VALUES, false_matches, scored_masks
-from facefocus.benchmark.tasks import Block, MapOutput, OracleTask, Person, ScoreOutput
+from facefocus.benchmark.stages import STAGES, RowKey
+from facefocus.benchmark.stages.explain import MapOutput
+from facefocus.benchmark.stages.oracle import OracleTask
+from facefocus.benchmark.stages.score import VALUES, ScoreOutput, false_matches, scored_masks
 from facefocus.core.files import write_atomically
 from facefocus.core.store import Arrays
 from facefocus.evaluation.localization import (
@@ -97,6 +100,8 @@ def write_run(session: Session, run: Path, provenance: dict[str, Any], toml: str
     """
     table = collect(session)
     _write_gallery(session, run)
+    for stage in STAGES:
+        STAGES[stage].write(session, run)
     write_atomically(run / "experiment.toml", lambda file: file.write(toml.encode()))
     text = json.dumps(provenance, indent=2, sort_keys=True) + "\n"
     write_atomically(run / "provenance.json", lambda file: file.write(text.encode()))
@@ -108,22 +113,22 @@ def write_run(session: Session, run: Path, provenance: dict[str, Any], toml: str
 def collect(session: Session) -> pl.DataFrame:
     """The result table: a row per identity and configuration, in a fixed order."""
     rows: list[dict[str, Any]] = []
-    truths = None if session.planted is None else _Truths(session, session.planted)
     for target in session.experiment.recognizers.targets:
         for split in dict.fromkeys(block.split for block in session.plan.blocks):
-            blocks = [block for block in session.plan.blocks if block.split == split]
-            parts: dict[tuple[Any, ...], list[_Part]] = defaultdict(list)
-            for block in blocks:
-                _gather(session, target, block, parts, truths)
+            parts: dict[RowKey, list[Part]] = defaultdict(list)
+            for block in session.plan.blocks:
+                for stage in STAGES if block.split == split else ():
+                    for key, part in STAGES[stage].parts(session, target, block):
+                        parts[key].append(part)
             rows += [_row(session, target, split, key, found) for key, found in parts.items()]
     order = [name for name in SCHEMA if name not in ("cosine", "rate", "fmr")]
-    schema = SCHEMA if truths is None else SCHEMA | TRUTH_SCHEMA
+    schema = SCHEMA if session.truths is None else SCHEMA | TRUTH_SCHEMA
     table = pl.DataFrame(rows, schema=schema, orient="row")
     return table.sort(order, nulls_last=True, maintain_order=True)
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """One person under one configuration: one of its folds and draws."""
 
     person: Person
@@ -140,26 +145,20 @@ class _Part:
     truth: Mapping[str, float]
 
 
-def _gather(
-    session: Session,
-    target: str,
-    block: Block,
-    parts: dict[tuple[Any, ...], list[_Part]],
-    truths: _Truths | None,
-) -> None:
-    """Add what a block has to say to the parts of every person and configuration."""
+def score_parts(session: Session, target: str, block: Block) -> Iterator[tuple[RowKey, Part]]:
+    """What the scores of a block on a target say of every person and configuration."""
     clean = [_clean(session, target, person) for person in block.people]
     loaded: dict[str, Arrays] = {}
-    for output in session.plan.scores[target, block.index]:
+    for output in session.plan.planned["scores"][target, block.index]:
         scores = session.store.load(output.key)
         if output.maps.key not in loaded:
             loaded[output.maps.key] = session.store.load(output.maps.key)
         made = loaded[output.maps.key]
         columns = tuple(_score_columns(output).items())
-        truth = {} if truths is None else truths.of(block, output, made, scores)
+        truth = {} if session.truths is None else session.truths.of(block, output, made, scores)
         for index, person in enumerate(block.people):
             for place, budget in enumerate(output.budgets):
-                part = _Part(
+                part = Part(
                     person=person,
                     clean=clean[index][0],
                     clean_fmr=clean[index][1],
@@ -170,14 +169,18 @@ def _gather(
                     ill_conditioned=int(made["ill_conditioned"][index]),
                     truth={name: float(found[index, place]) for name, found in truth.items()},
                 )
-                parts[columns, budget, person.name].append(part)
-    for task in session.plan.oracles.get((target, block.index), ()):
-        _gather_oracle(session, task, block, parts)
+                yield (columns, budget, person.name), part
 
 
-def _gather_oracle(
-    session: Session, task: OracleTask, block: Block, parts: dict[tuple[Any, ...], list[_Part]]
-) -> None:
+def oracle_parts(session: Session, target: str, block: Block) -> Iterator[tuple[RowKey, Part]]:
+    """What the oracle says of every person of a block and budget."""
+    for task in session.plan.planned["oracle"].get((target, block.index), ()):
+        yield from _parts_of_oracle(session, task, block)
+
+
+def _parts_of_oracle(
+    session: Session, task: OracleTask, block: Block
+) -> Iterator[tuple[RowKey, Part]]:
     """The oracle as methods of its own, made on the target that it attacks.
 
     ``oracle`` is the bound: searched on the very photos that it is tried on, so no mask of a row of
@@ -196,7 +199,7 @@ def _gather_oracle(
         columns = {**dict.fromkeys(MAP), "method": method, "options": ""}
         columns |= {"source": task.recognizer, "fill": task.fill, "control": None}
         for policy, (place, budget) in product(exact or ["none"], enumerate(task.budgets)):
-            part = _Part(
+            part = Part(
                 person=tried,
                 clean=clean,
                 clean_fmr=false,
@@ -208,10 +211,10 @@ def _gather_oracle(
                 truth={},
             )
             key = tuple((columns | {"on_degenerate": policy}).items())
-            parts[key, budget, person.name].append(part)
+            yield (key, budget, person.name), part
 
 
-class _Truths:
+class TruthScores:
     """The truth scores of every mask and map: the same on all targets and under all fills."""
 
     def __init__(self, session: Session, planted: Mapping[str, np.ndarray]) -> None:
@@ -307,7 +310,7 @@ def _score_columns(output: ScoreOutput) -> dict[str, Any]:
 
 
 def _row(
-    session: Session, target: str, split: str, key: tuple[Any, ...], parts: Sequence[_Part]
+    session: Session, target: str, split: str, key: tuple[Any, ...], parts: Sequence[Part]
 ) -> dict[str, Any]:
     """One person under one configuration: the mean over folds and draws."""
     columns, budget, _ = key
@@ -427,7 +430,7 @@ def _gallery_scores(
             continue
         shown: dict[MapOutput, ScoreOutput] = {}
         for target in asked.recognizers.targets:
-            for output in session.plan.scores[target, block.index]:
+            for output in session.plan.planned["scores"][target, block.index]:
                 own = output.control is None and output.on_degenerate == policy
                 served = output.maps.spec.fill or fill
                 if own and not output.maps.spec.draw and output.fill == served:

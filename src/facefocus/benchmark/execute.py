@@ -15,17 +15,7 @@ from multiprocessing.queues import Queue
 from queue import Empty
 
 from facefocus.benchmark.session import Session, SessionSpec, open_session
-from facefocus.benchmark.stages.embed import embed
-from facefocus.benchmark.stages.explain import embed_masked, make_maps
-from facefocus.benchmark.stages.score import score, search_oracle
-from facefocus.benchmark.tasks import (
-    STAGES,
-    EmbedTask,
-    MapTask,
-    MaskedTask,
-    ScoreTask,
-    Task,
-)
+from facefocus.benchmark.stages import STAGES, Task
 from facefocus.core.errors import blaming_own_code
 from facefocus.core.progress import Progress, silent
 from facefocus.evaluation.verification import guessing_warning, tells_apart
@@ -63,8 +53,8 @@ def execute(
         Missing: An artefact was damaged, and removed; it is made when this is called again.
     """
     done = 0
-    for stage, kind in STAGES.items():
-        todo = [task for task in session.plan.tasks if isinstance(task, kind)]
+    for stage in STAGES:
+        todo = [task for task in session.plan.tasks if task.stage == stage]
         left = [rest for task in todo if (rest := left_of(session, task)) is not None]
         passed = _Passed(stage, left, progress)
         if executor is None:
@@ -202,22 +192,8 @@ def run_task(session: Session, task: Task, progress: Progress = silent) -> None:
         Missing: What it needs of the store is not there.
     """
     try:
-        _compute(session, task, progress)
+        STAGES[task.stage].run(session, task, progress)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         raise NeedsLess(session.with_less(task)) from None
-
-
-def _compute(session: Session, task: Task, progress: Progress) -> None:
-    if isinstance(task, EmbedTask):
-        recognizer = session.recognizers[task.recognizer]
-        embed(recognizer, session.faces_of(task), session.store, task, progress)
-    elif isinstance(task, MaskedTask):
-        embed_masked(session, task, progress)
-    elif isinstance(task, MapTask):
-        make_maps(session, task, progress)
-    elif isinstance(task, ScoreTask):
-        score(session, task, progress)
-    else:
-        search_oracle(session, task, progress)

@@ -160,7 +160,11 @@ class Saliency(Section):
     """``[saliency]``: the maps. May be given several times as ``[[saliency]]``.
 
     Attributes:
-        method: Several[str] of methods and baselines.
+        method: Names of methods and baselines, or ``file.py:NAME``.
+        maps: In place of a method, maps that were made elsewhere: an ``.npz`` file of arrays
+            [H, W] named by identity.
+        name: What these maps are called in the results; the file's name by default.
+        origin: The recognizer that they were made on, for the results.
         layer: ``1 2 3 N/4 N/2 3N/4 N-2 N-1 N``, an integer, or a
             group (Protocol: layers).
         objective: ``cosine``, ``l1``, ``l2``, ``arcface(m)`` (Protocol: objectives).
@@ -173,7 +177,10 @@ class Saliency(Section):
         draws: How many draws of a random baseline are averaged.
     """
 
-    method: Several[str]
+    method: Several[str] = ()
+    maps: str | None = None
+    name: str | None = None
+    origin: str | None = None
     layer: Several[str] = ("N",)
     objective: Several[str] = ("cosine",)
     evidence: Literal["positive", "negative"] = "positive"
@@ -202,12 +209,25 @@ class Saliency(Section):
         _known(METHODS, value)
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _method_or_maps(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        maps = value.get("maps")
+        if (maps is None) == (value.get("method") is None):
+            text = "The 'method' of [saliency] is missing."
+            if maps is not None:
+                text = "[saliency] must have a 'method' or 'maps'. Got both."
+            raise PydanticCustomError("own", "{text}", {"text": text})
+        return {"name": Path(maps).stem, **value} if isinstance(maps, str) else value
+
     @model_validator(mode="after")
     def _options(self) -> Saliency:
-        from facefocus.saliency.methods import METHODS, options_of, resolve_options
+        from facefocus.saliency.methods import METHODS, resolve_options
 
         methods = [METHODS[name] for name in self.method]
-        known = {name: option for method in methods for name, option in options_of(method).items()}
+        known = {name: option for method in methods for name, option in method.options.items()}
         given = {name: str(value) for name, value in self.options.items()}
         try:
             resolve_options("+".join(self.method), known, given)

@@ -27,7 +27,7 @@ from facefocus.benchmark.execute import NeedsLess, Said, execute, report_to
 from facefocus.benchmark.experiment import load_variants
 from facefocus.benchmark.keys import forward_of, gradients_of
 from facefocus.benchmark.session import Session, SessionSpec
-from facefocus.benchmark.tasks import STAGES, MapTask, stage_of
+from facefocus.benchmark.stages import STAGES
 from facefocus.core.errors import UserError
 from facefocus.core.files import any_path, resolved, sweep, write_atomically
 from facefocus.core.locations import (
@@ -310,7 +310,7 @@ def describe(session: Session) -> dict[str, Any]:
     targets = session.experiment.recognizers.targets
     costs: dict[str, int] = {}
     for task in session.plan.tasks:
-        costs[stage_of(task)] = costs.get(stage_of(task), 0) + task.cost
+        costs[task.stage] = costs.get(task.stage, 0) + task.cost
     return {
         **environment(),
         "backend": session.spec.backend,
@@ -334,7 +334,7 @@ def describe(session: Session) -> dict[str, Any]:
         "verification_pairs": len(session.plan.pairs.mated),
         "thresholds": {name: session.threshold(name) for name in targets},
         "passes": costs,
-        "map_artefacts": sum(len(t.outputs) for t in session.plan.tasks if isinstance(t, MapTask)),
+        "map_artefacts": len(session.plan.keys().get("maps", ())),
     }
 
 

@@ -9,14 +9,16 @@ import json
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from facefocus.benchmark.experiment import parse_experiment
+from facefocus.benchmark.people import Block
 from facefocus.benchmark.plan import Plan, make_plan
-from facefocus.benchmark.stages.embed import embedding_table
-from facefocus.benchmark.tasks import Block, EmbedTask, MapOutput, MapTask, Task
+from facefocus.benchmark.stages import Task
 from facefocus.core.errors import UserError
+from facefocus.core.locations import expanded
 from facefocus.core.store import Arrays, Store
 from facefocus.evaluation.randomization import impostor_pairs
 from facefocus.evaluation.verification import eer, pair_scores, threshold
@@ -27,6 +29,12 @@ from facefocus.models.memory import TOO_LITTLE
 from facefocus.models.recognizer import CHUNK, Recognizer, TorchRecognizer, hold_batches
 from facefocus.models.zoo import load
 from facefocus.occlusion.controls import mean_of_others, run_sums
+from facefocus.saliency.given import check_given, digest_of_maps, read_maps
+
+if TYPE_CHECKING:
+    from facefocus.benchmark.collect import TruthScores
+    from facefocus.benchmark.stages.embed import EmbedTask
+    from facefocus.benchmark.stages.explain import MapOutput
 
 #: Non-mated pairs of a person that are scored with and without occlusion, in the mean.
 IMPOSTORS = 50
@@ -171,8 +179,7 @@ class Session:
         Raises:
             UserError: They run a single image already, or none of their recognizers has batches.
         """
-        graph = isinstance(task, MapTask)
-        names = task.sources if isinstance(task, MapTask) else (task.recognizer,)
+        graph, names = task.graph, task.recognizers
         batches = {name: [batch, graph_batch] for name, batch, graph_batch in self.batches}
         known = [name for name in names if name in batches and batches[name][graph] > 1]
         if not known:
@@ -187,7 +194,31 @@ class Session:
         """The plan of this session's experiment."""
         pairs, other = read_pairs(self.spec.faces), self.spec.calibration
         calibration = None if other is None else (self.calibrating, read_pairs(other))
-        return make_plan(self.experiment, self.faces, pairs, self.recognizers, calibration)
+        return make_plan(
+            self.experiment, self.faces, pairs, self.recognizers, calibration, self.given
+        )
+
+    @cached_property
+    def given(self) -> dict[str, tuple[str, dict[str, np.ndarray]]]:
+        """Maps that were made elsewhere, by their names in the experiment: hash, and by identity.
+
+        Raises:
+            UserError: A file cannot be read, or holds maps of another size or of nobody here.
+        """
+        names = dict.fromkeys(one.maps for one in self.experiment.saliency if one.maps)
+        return {name: self._given(name) for name in names}
+
+    def _given(self, name: str) -> tuple[str, dict[str, np.ndarray]]:
+        maps = read_maps(Path(expanded(name)))
+        check_given(maps, name, self.frame, self.faces.identities)
+        return digest_of_maps(maps), maps
+
+    @cached_property
+    def truths(self) -> TruthScores | None:
+        """The truth scores of masks and maps, where it is known where identity is planted."""
+        from facefocus.benchmark.collect import TruthScores
+
+        return None if self.planted is None else TruthScores(self, self.planted)
 
     @cached_property
     def calibrating(self) -> FaceSet:
@@ -206,6 +237,8 @@ class Session:
         of the other face set that the threshold comes from.
         """
         if (recognizer, calibrate) not in self._embeddings:
+            from facefocus.benchmark.stages.embed import EmbedTask, embedding_table
+
             tasks = [task for task in self.plan.tasks if isinstance(task, EmbedTask)]
             wanted = [
                 one for one in tasks if (one.recognizer, one.calibrates) == (recognizer, calibrate)
@@ -241,13 +274,13 @@ class Session:
         return self._populations[output.key]
 
     def _everybody(self, block: Block, output: MapOutput) -> tuple[Population, list[str]]:
-        place = self.plan.maps[block.index].index(output)
+        place = self.plan.planned["maps"][block.index].index(output)
         maps: dict[str, np.ndarray] = {}
         keys = []
         for other in self.plan.blocks:
             if (other.split, other.fold) != (block.split, block.fold):
                 continue
-            keys.append(self.plan.maps[other.index][place].key)
+            keys.append(self.plan.planned["maps"][other.index][place].key)
             made = self.store.load(keys[-1])
             for index, person in enumerate(other.people):
                 if not is_degenerate(made, index):

@@ -14,8 +14,9 @@ from facefocus.cli.printing import columns, long_job, show, show_lines
 from facefocus.core.errors import UserError
 
 if TYPE_CHECKING:
-    from facefocus.benchmark.cost import Estimate, Passes
+    from facefocus.benchmark.cost import Estimate
     from facefocus.paper.study import Wanted
+    from facefocus.saliency.explainer import Passes
 
 commands = typer.Typer()
 
@@ -55,7 +56,8 @@ def run(
     Takes a TOML file. Makes maps and masks, hides pixels, measures recognition, and writes
     results.parquet to the run folder. Prints a table. Goes on where it was stopped.
     """
-    from facefocus.paper.study import Wanted, is_study_file
+    from facefocus.paper.study import Wanted
+    from facefocus.saliency.explainer import is_study_file
 
     wanted = Wanted(tuple(faces or ()), tuple(model or ()), identities, limited, max_images)
     if is_study_file(file):
@@ -161,8 +163,8 @@ def cost_lines(cost: Estimate, folder: Path, workers: int = 1) -> Iterator[str]:
         folder: The run folder.
         workers: Processes that will share the work.
     """
-    from facefocus.benchmark.cost import Passes
-    from facefocus.benchmark.tasks import STAGES
+    from facefocus.benchmark.stages import STAGES
+    from facefocus.saliency.explainer import Passes
 
     if not cost.passes:
         yield f"Nothing is left to do in {folder}."

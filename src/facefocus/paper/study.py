@@ -35,7 +35,7 @@ from facefocus.benchmark.experiment import (
     parse,
     parse_experiment,
 )
-from facefocus.benchmark.plan import HELDOUT_IMAGES, chosen_people, halves_of
+from facefocus.benchmark.people import HELDOUT_IMAGES, chosen_people, halves_of
 from facefocus.benchmark.run import find_faceset, run_experiment, store_of
 from facefocus.core.errors import UserError
 from facefocus.core.files import any_path, read_toml, write_atomically
@@ -301,8 +301,8 @@ def _by_people(
     shared = []
     for entry in _listed(stage.get("saliency", [])):
         own = {key: value for key, value in entry.items() if key != "identities"}
-        kinds = {METHODS[m].kind for m in _listed(entry.get("method")) if m in METHODS}
-        if kinds == {"baseline"}:
+        methods = [METHODS[m] for m in _listed(entry.get("method")) if m in METHODS]
+        if methods and all(m.needs(m.resolve_options({})).sources == "none" for m in methods):
             shared.append(own)
             continue
         limit = entry.get("identities")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float32
 
 from facefocus.core import seeds
+from facefocus.core.progress import Progress
+from facefocus.faces.faceset import Identity
+from facefocus.saliency.explainer import Images, MapArrays, MapSpec, Passes
 from facefocus.saliency.methods import METHODS, Baseline, BaselineFunction
 
 #: Standard deviation of the center-Gaussian as a share of each side. On a square frame the order
@@ -53,3 +56,45 @@ def baseline_map(
     """
     rng = seeds.generator(seed, f"baseline-{method.name}", identity, draw)
     return method.function(shape, rng)
+
+
+class _Baselines:
+    """The explainer of all baselines: see `facefocus.saliency.explainer.Explainer`."""
+
+    def maps(
+        self,
+        specs: Sequence[MapSpec],
+        sources: Sequence[str],
+        people: Sequence[Identity],
+        images: Images,
+        progress: Progress,
+    ) -> Iterator[tuple[MapSpec, MapArrays]]:
+        """A draw for each person."""
+        for spec in specs:
+            method = METHODS[spec.method]
+            assert isinstance(method, Baseline)
+            drawn = [
+                baseline_map(
+                    method,
+                    images.frame,
+                    seed=images.seed,
+                    identity=person.name,
+                    draw=spec.draw or 0,
+                )
+                for person in people
+            ]
+            yield spec, MapArrays.whole(np.stack(drawn), np.zeros(len(people)))
+
+    def passes(
+        self,
+        specs: Sequence[MapSpec],
+        every: Sequence[MapSpec],
+        people: Sequence[Identity],
+        images: Images,
+    ) -> Passes:
+        """None."""
+        return Passes()
+
+
+#: The explainer of all baselines.
+BASELINES = _Baselines()

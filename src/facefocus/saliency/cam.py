@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from facefocus.saliency.explainer import Options
 from facefocus.saliency.methods import (
     GRADIENT_ERROR,
     METHODS,
@@ -22,7 +23,6 @@ from facefocus.saliency.methods import (
     Choice,
     GradientMethod,
     Option,
-    Options,
     Preset,
 )
 

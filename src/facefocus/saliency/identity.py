@@ -24,13 +24,14 @@ from facefocus.core.progress import Progress, silent
 from facefocus.faces.faceset import Identity
 from facefocus.models.capture import Capture
 from facefocus.models.memory import in_halves
-from facefocus.models.recognizer import CHUNK, WhiteBox, check_finite
+from facefocus.models.recognizer import CHUNK, WhiteBox, check_finite, white_box
 from facefocus.models.reproducible import reproducible
+from facefocus.saliency.explainer import Images, MapArrays, MapSpec, Passes
+from facefocus.saliency.objectives import parse_objective
 from facefocus.saliency.streams import Cam, CamConfig, Goal, Stream, StreamPlan, plan_streams
 
 __all__ = [
     "CamConfig",
-    "IdentityMaps",
     "cam_identity_maps",
     "minmax_normalize",
     "ordered_pairs",
@@ -41,25 +42,6 @@ __all__ = [
 BLOCK = 2**19
 #: Frames embedded at once as references: 10 MB of them.
 EMBEDDED = 16 * CHUNK
-
-
-@dataclass(frozen=True)
-class IdentityMaps:
-    """Maps of identities in the frame and how many pair maps they rest on.
-
-    An identity is degenerate when all its pair maps are.
-
-    Attributes:
-        maps: Mean of the normalized pair maps; zeros where none is left; always finite.
-        total: Pair maps, over all layers of a group.
-        degenerate: Those of them that were left out of the average.
-        ill_conditioned: Those in the average that are hardly reproducible: see `BEARABLE`.
-    """
-
-    maps: Float32[np.ndarray, "i h w"]
-    total: Int[np.ndarray, " i"]
-    degenerate: Int[np.ndarray, " i"]
-    ill_conditioned: Int[np.ndarray, " i"]
 
 
 def minmax_normalize(
@@ -107,7 +89,7 @@ def cam_identity_maps(
     max_pairs: int | None,
     seed: int,
     progress: Progress = silent,
-) -> dict[CamConfig, IdentityMaps]:
+) -> dict[CamConfig, MapArrays]:
     """Identity maps of every configuration, in the order of `identities` (Protocol: identity-maps).
 
     The result of an identity does not depend on the others, their order or the number of threads,
@@ -156,26 +138,76 @@ def cam_identity_maps(
     return results.finished(_pairs_per_identity(jobs, len(identities)))
 
 
-@dataclass(frozen=True)
-class CamPasses:
-    """Images that pass through the network for some identity maps, fillers not counted.
+class _Cams:
+    """The explainer of all gradient methods: see `facefocus.saliency.explainer.Explainer`."""
 
-    Attributes:
-        forward: Forwards: each captured image, and references that are needed before.
-        backward: Backwards, of images that still have a partner.
-    """
+    def maps(
+        self,
+        specs: Sequence[MapSpec],
+        sources: Sequence[str],
+        people: Sequence[Identity],
+        images: Images,
+        progress: Progress,
+    ) -> Iterator[tuple[MapSpec, MapArrays]]:
+        """All maps from shared passes; pairs are capped alike within one call."""
+        recognizer = white_box(images.recognizer(sources[0]), "a gradient method")
+        by_cap: dict[int | None, list[MapSpec]] = defaultdict(list)
+        for spec in specs:
+            by_cap[spec.max_pairs].append(spec)
+        for max_pairs, capped in by_cap.items():
+            configs = {spec: _config(spec) for spec in capped}
+            made = cam_identity_maps(
+                recognizer,
+                images.frames,
+                people,
+                list(dict.fromkeys(configs.values())),
+                max_pairs=max_pairs,
+                seed=images.seed,
+                progress=progress,
+            )
+            yield from ((spec, made[config]) for spec, config in configs.items())
 
-    forward: int
-    backward: int
+    def passes(
+        self,
+        specs: Sequence[MapSpec],
+        every: Sequence[MapSpec],
+        people: Sequence[Identity],
+        images: Images,
+    ) -> Passes:
+        """A forward pass an image, a backward pass a pair and family of objectives."""
+        total = Passes()
+        for most in dict.fromkeys(spec.max_pairs for spec in specs):
+            families = {
+                parse_objective(spec.objective or "", normalize=spec.normalize).family
+                for spec in specs
+                if spec.max_pairs == most
+            }
+            jobs = _jobs(people, most, images.seed)
+            pairs = sum(len(job.partners) for job in jobs)
+            calls = sum(len(spec.calls) for spec in every if spec.max_pairs == most)
+            total += Passes(
+                forward=len(jobs) + len(_early(_chunks(jobs))),
+                backward=pairs * len(families),
+                alone=2 * calls * pairs,
+            )
+        return total
 
 
-def cam_passes(
-    identities: Sequence[Identity], families: int, *, max_pairs: int | None, seed: int
-) -> CamPasses:
-    """What `cam_identity_maps` will run for objectives of so many families."""
-    jobs = _jobs(identities, max_pairs, seed)
-    pairs = sum(len(job.partners) for job in jobs)
-    return CamPasses(len(jobs) + len(_early(_chunks(jobs))), pairs * families)
+#: The explainer of all gradient methods.
+CAMS = _Cams()
+
+
+def _config(spec: MapSpec) -> CamConfig:
+    assert spec.layer is not None and spec.objective is not None
+    return CamConfig(
+        method=spec.method,
+        layer=spec.layer,
+        objective=spec.objective,
+        options=spec.options,
+        evidence=spec.evidence,
+        normalize=spec.normalize,
+        arcface_scale=spec.arcface_scale,
+    )
 
 
 # The work -----------------------------------------------------------------------------------------
@@ -472,10 +504,10 @@ class _Results:
                     self.kept[config][identity] += sums.kept[stream][0]
                     self.ill[config][identity] += sums.ill[stream][0]
 
-    def finished(self, pairs: Int[np.ndarray, " i"]) -> dict[CamConfig, IdentityMaps]:
+    def finished(self, pairs: Int[np.ndarray, " i"]) -> dict[CamConfig, MapArrays]:
         """The results, given the number of pairs of each identity."""
         return {
-            config: IdentityMaps(
+            config: MapArrays(
                 maps=self.maps[config],
                 total=pairs * len(streams),
                 degenerate=pairs * len(streams) - self.kept[config],

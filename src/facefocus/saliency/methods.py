@@ -6,9 +6,12 @@ written at its class; what every method has in common is `Method`.
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,10 +21,9 @@ from torch import Tensor
 from facefocus.core.errors import UserError, did_you_mean
 from facefocus.core.progress import Progress, silent
 from facefocus.core.registry import Registry
-from facefocus.models.recognizer import WhiteBox
-
-Kind = Literal["gradient", "black-box", "frame-gradient", "baseline"]
-Options = Mapping[str, str]
+from facefocus.models.recognizer import Recognizer, WhiteBox
+from facefocus.models.user_code import own_code
+from facefocus.saliency.explainer import Explainer, Needs, Options
 
 
 @runtime_checkable
@@ -88,11 +90,20 @@ def resolve_options(method: str, options: Mapping[str, Option], given: Options) 
     return chosen
 
 
+class Fixed(NamedTuple):
+    """What a preset stands for: a method with a layer and an objective."""
+
+    method: str
+    layer: str
+    objective: str
+
+
 class _WithOptions:
     """What every kind of method with options does with them."""
 
     name: str
     options: Mapping[str, Option]
+    fixed: ClassVar[Fixed | None] = None
 
     def resolve_options(self, given: Options) -> dict[str, str]:
         """All options of the method, the defaults replaced by what is `given`.
@@ -112,24 +123,79 @@ class Method(Protocol):
         """Name in the registry."""
 
     @property
-    def version(self) -> int:
-        """Raised whenever the same input would give another map; part of artefact keys."""
+    def version(self) -> int | str:
+        """Another one whenever the same input would give another map; part of artefact keys."""
 
     @property
-    def kind(self) -> Kind:
-        """Which inputs the method's function takes."""
+    def kind(self) -> str:
+        """Which inputs the method's function takes, in a word for lists of methods."""
 
     @property
-    def needs_layer(self) -> bool:
-        """Whether its maps depend on a layer."""
+    def options(self) -> Mapping[str, Option]:
+        """Its options by name."""
 
     @property
-    def needs_objective(self) -> bool:
-        """Whether its maps depend on an objective."""
+    def fixed(self) -> Fixed | None:
+        """What it stands for, if it is a preset."""
+
+    @property
+    def explainer(self) -> Explainer:
+        """Who makes its maps, together with those of its family."""
+
+    def needs(self, options: Options) -> Needs:
+        """What its maps depend on with these options, all of them given."""
+
+    def resolve_options(self, given: Options) -> dict[str, str]:
+        """All its options, the defaults replaced by what is given."""
+
+
+class Methods(Registry[Method]):
+    """The methods by name; and as ``file.py:NAME`` what a Python file of the user's has.
+
+    There NAME is a method object, or a function from a person's images and a recognizer to a map.
+    """
+
+    def __getitem__(self, name: str) -> Method:
+        """See `Registry`; also: the file cannot be run, or NAME is no method."""
+        if name == GIVEN:
+            from facefocus.saliency.given import GivenMethod
+
+            return GivenMethod()
+        return _method_of_file(name) if _FILE.fullmatch(name) else super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        return bool(isinstance(name, str) and _FILE.fullmatch(name)) or super().__contains__(name)
+
+
+#: Stands for maps that were made elsewhere; no method that can be asked for.
+GIVEN = "given"
+_FILE = re.compile(r".+\.py:[A-Za-z_]\w*")
+
+
+def _method_of_file(name: str) -> Method:
+    file, _, attribute = name.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"The file of the method '{name}' does not exist: '{path}'.")
+    code = own_code(path, attribute)
+    made = getattr(code.namespace, attribute, None)
+    # The code is part of the version: results of other code are not taken for its own.
+    if isinstance(made, Method):
+        if not dataclasses.is_dataclass(made) or isinstance(made, Preset):
+            return made
+        version = f"{made.version} of {code.digest}"
+        return cast(Method, dataclasses.replace(made, name=name, version=version))
+    if callable(made) and not isinstance(made, type):
+        return FunctionMethod(name, made, code.digest)
+    known = [key for key, value in vars(code.namespace).items() if callable(value)]
+    raise UserError(
+        f"'{attribute}' in '{path}' must be a method or a function. Got"
+        f" {type(made).__name__}.{did_you_mean(attribute, known)}"
+    )
 
 
 #: Every saliency method; plug-ins through the entry-point group ``facefocus.methods``.
-METHODS: Registry[Method] = Registry(
+METHODS = Methods(
     "method",
     load=(
         "facefocus.saliency.cam",
@@ -167,14 +233,23 @@ class GradientMethod(_WithOptions):
 
     name: str
     function: CamFunction
-    version: int
+    version: int | str
     scale_invariant: bool
     options: Mapping[str, Option] = field(default_factory=dict)
     bounded: BoundedFunction | None = None
 
-    kind: ClassVar[Kind] = "gradient"
-    needs_layer: ClassVar[bool] = True
-    needs_objective: ClassVar[bool] = True
+    kind: ClassVar[str] = "gradient"
+
+    @property
+    def explainer(self) -> Explainer:
+        """See `Method`."""
+        from facefocus.saliency.identity import CAMS
+
+        return CAMS
+
+    def needs(self, options: Options) -> Needs:
+        """See `Method`."""
+        return Needs(layer=True, objective=True, pairs=True, gradients=True)
 
     def maps(self, activation: Tensor, gradient: Tensor, options: Options) -> tuple[Tensor, Tensor]:
         """Maps [n, h, w], and which of them are ill-conditioned [n]."""
@@ -227,13 +302,22 @@ class PerturbationMethod(_WithOptions):
     name: str
     draw: MaskFunction
     combine: CombineFunction
-    version: int
+    version: int | str
     options: Mapping[str, Option]
     shaping: tuple[str, ...] = ()
 
-    kind: ClassVar[Kind] = "black-box"
-    needs_layer: ClassVar[bool] = False
-    needs_objective: ClassVar[bool] = False
+    kind: ClassVar[str] = "black-box"
+
+    @property
+    def explainer(self) -> Explainer:
+        """See `Method`."""
+        from facefocus.saliency.perturbation import PERTURBATIONS
+
+        return PERTURBATIONS
+
+    def needs(self, options: Options) -> Needs:
+        """See `Method`."""
+        return Needs(pairs=True, seed=True, masks=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,17 +376,25 @@ class FrameGradientMethod(_WithOptions):
 
     name: str
     function: FrameFunction
-    version: int
+    version: int | str
     needs_fill: bool
     options: Mapping[str, Option] = field(default_factory=dict)
 
-    kind: ClassVar[Kind] = "frame-gradient"
-    needs_layer: ClassVar[bool] = False
-    needs_objective: ClassVar[bool] = False
+    kind: ClassVar[str] = "frame-gradient"
 
-    def needs_budget(self, options: Options) -> bool:
-        """Whether the map depends on how many pixels will be hidden: it is made in steps."""
-        return options.get("steps", "1") != "1"
+    @property
+    def explainer(self) -> Explainer:
+        """See `Method`."""
+        from facefocus.saliency.frame_gradients import FRAME_GRADIENTS
+
+        return FRAME_GRADIENTS
+
+    def needs(self, options: Options) -> Needs:
+        """See `Method`; made in steps, a map depends on how many pixels will be hidden."""
+        steps = options.get("steps", "1") != "1"
+        return Needs(
+            fill=self.needs_fill, budget=steps, seed=True, gradients=True, sources="several"
+        )
 
 
 @dataclass(frozen=True)
@@ -318,18 +410,38 @@ class Preset:
     layer: str
     objective: str
 
-    needs_layer: ClassVar[bool] = False
-    needs_objective: ClassVar[bool] = False
+    @property
+    def fixed(self) -> Fixed:
+        """See `Method`."""
+        return Fixed(self.method, self.layer, self.objective)
 
     @property
-    def version(self) -> int:
+    def version(self) -> int | str:
         """The method's."""
         return METHODS[self.method].version
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> str:
         """The method's."""
         return METHODS[self.method].kind
+
+    @property
+    def options(self) -> Mapping[str, Option]:
+        """The method's."""
+        return METHODS[self.method].options
+
+    @property
+    def explainer(self) -> Explainer:
+        """The method's."""
+        return METHODS[self.method].explainer
+
+    def needs(self, options: Options) -> Needs:
+        """The method's, but for the layer and the objective, which it brings."""
+        return replace(METHODS[self.method].needs(options), layer=False, objective=False)
+
+    def resolve_options(self, given: Options) -> dict[str, str]:
+        """The method's."""
+        return METHODS[self.method].resolve_options(given)
 
 
 #: (height, width), generator -> map [height, width]
@@ -337,7 +449,7 @@ BaselineFunction = Callable[[tuple[int, int], np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Baseline:
+class Baseline(_WithOptions):
     """A map that knows neither the face nor the recognizer.
 
     Attributes:
@@ -346,16 +458,52 @@ class Baseline:
 
     name: str
     function: BaselineFunction
-    version: int
+    version: int | str
+    options: Mapping[str, Option] = field(default_factory=dict)
 
-    kind: ClassVar[Kind] = "baseline"
-    needs_layer: ClassVar[bool] = False
-    needs_objective: ClassVar[bool] = False
+    kind: ClassVar[str] = "baseline"
+
+    @property
+    def explainer(self) -> Explainer:
+        """See `Method`."""
+        from facefocus.saliency.baselines import BASELINES
+
+        return BASELINES
+
+    def needs(self, options: Options) -> Needs:
+        """See `Method`."""
+        return Needs(draws=True, seed=True, sources="none", photos="none")
 
 
-def options_of(method: Method) -> Mapping[str, Option]:
-    """The options a method has, by name; a preset has those of its method."""
-    if isinstance(method, Preset):
-        return options_of(METHODS[method.method])
-    found: Mapping[str, Option] = getattr(method, "options", {})
-    return found
+#: uint8 images [m, H, W, 3] of one person, the recognizer -> map [H, W], larger: hide first
+PersonFunction = Callable[[np.ndarray, Recognizer], np.ndarray]
+
+
+@dataclass(frozen=True)
+class FunctionMethod(_WithOptions):
+    """Any function that makes a map of one person.
+
+    Attributes:
+        function: (images uint8 [m, H, W, 3] of the person, recognizer) -> map [H, W]; larger
+            values are hidden first. The same input must give the same map.
+        version: Another one whenever the function gives other maps; its code's hash, if it comes
+            from a file.
+    """
+
+    name: str
+    function: PersonFunction
+    version: int | str
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+    kind: ClassVar[str] = "function"
+
+    @property
+    def explainer(self) -> Explainer:
+        """See `Method`."""
+        from facefocus.saliency.functions import FUNCTIONS
+
+        return FUNCTIONS
+
+    def needs(self, options: Options) -> Needs:
+        """See `Method`."""
+        return Needs()

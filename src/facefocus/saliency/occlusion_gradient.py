@@ -19,11 +19,11 @@ from facefocus.models.layers import placement
 from facefocus.models.recognizer import CHUNK, WhiteBox
 from facefocus.models.replaced_operations import ReplacedOperations
 from facefocus.models.reproducible import reproducible
+from facefocus.saliency.explainer import Options
 from facefocus.saliency.methods import (
     METHODS,
     FrameGradientMethod,
     OcclusionMap,
-    Options,
     Whole,
 )
 from facefocus.saliency.objectives import RESOLUTION

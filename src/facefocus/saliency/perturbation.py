@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +23,11 @@ from jaxtyping import Float32, Float64, Int, UInt8
 
 from facefocus.core import seeds
 from facefocus.core.progress import Progress, silent
+from facefocus.faces.faceset import Identity
 from facefocus.models.recognizer import Recognizer
-from facefocus.saliency.identity import minmax_normalize
-from facefocus.saliency.methods import PerturbationMethod
+from facefocus.saliency.explainer import Images, MapArrays, MapSpec, Passes
+from facefocus.saliency.identity import minmax_normalize, ordered_pairs
+from facefocus.saliency.methods import METHODS, PerturbationMethod
 from facefocus.saliency.objectives import RESOLUTION
 
 #: Masks that share a generator and a call of `embed`: 10 MB of masked frames, full chunks of 16.
@@ -236,3 +239,89 @@ def perturbation_identity_map(
                 total += one
             kept += int(usable.sum())
     return (total / max(kept, 1)).astype(np.float32), len(pairs), len(pairs) - kept
+
+
+class _Masked(Sequence[np.ndarray]):
+    """The embeddings of a person's images under their masks, read one image at a time."""
+
+    def __init__(
+        self,
+        images: Images,
+        source: str,
+        rows: Sequence[int] | np.ndarray,
+        masks: Sequence[MaskSet],
+    ) -> None:
+        self._images, self._source, self._rows, self._masks = images, source, rows, masks
+        self._read: tuple[int, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if self._read is None or self._read[0] != index:
+            row, masks = int(self._rows[index]), self._masks[index]
+            self._read = (index, self._images.masked(self._source, row, masks))
+        return self._read[1]
+
+
+class _Perturbations:
+    """The explainer of all perturbation methods: see `facefocus.saliency.explainer.Explainer`."""
+
+    def maps(
+        self,
+        specs: Sequence[MapSpec],
+        sources: Sequence[str],
+        people: Sequence[Identity],
+        images: Images,
+        progress: Progress,
+    ) -> Iterator[tuple[MapSpec, MapArrays]]:
+        """From embeddings under masks, which are there image by image."""
+        clean = images.clean(sources[0])
+        for spec in specs:
+            made = []
+            for person in people:
+                rng = seeds.generator(images.seed, "pairs", person.name)
+                pairs = ordered_pairs(len(person.rows), spec.max_pairs, rng)
+                masks = [
+                    masks_of(spec.method, spec.options, images.frame, name, images.seed)
+                    for name in images.names(person.rows)
+                ]
+                masked = _Masked(images, sources[0], person.rows, masks)
+                made.append(perturbation_identity_map(masks, masked, clean[person.rows], pairs))
+            maps, total, degenerate = zip(*made, strict=True)
+            counts = np.array(total), np.array(degenerate), np.zeros(len(made), np.int64)
+            yield spec, MapArrays(np.stack(maps), *counts)
+
+    def passes(
+        self,
+        specs: Sequence[MapSpec],
+        every: Sequence[MapSpec],
+        people: Sequence[Identity],
+        images: Images,
+    ) -> Passes:
+        """None: the embeddings under masks are there."""
+        return Passes()
+
+
+#: The explainer of all perturbation methods.
+PERTURBATIONS = _Perturbations()
+
+
+def masks_of(
+    name: str,
+    options: Sequence[tuple[str, str]],
+    frame: tuple[int, int],
+    image: str,
+    seed: int,
+) -> MaskSet:
+    """The masks of an image under the perturbation method called `name`."""
+    method = METHODS[name]
+    assert isinstance(method, PerturbationMethod)
+    return mask_set(method, frame, image, seed=seed, options=dict(options))
+
+
+def masks_depend_on(name: str, options: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Those of a perturbation method's options that its masks depend on."""
+    method = METHODS[name]
+    assert isinstance(method, PerturbationMethod)
+    return {key: dict(options)[key] for key in ("masks", *method.shaping)}

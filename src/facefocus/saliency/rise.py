@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 from scipy.stats import rankdata
 
+from facefocus.saliency.explainer import Options
 from facefocus.saliency.methods import (
     METHODS,
     Choice,
     Masks,
-    Options,
     PerturbationMethod,
     Whole,
 )

@@ -7,23 +7,65 @@ are grouped apart from the others, which most runs need few of.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32, Int
 
 from facefocus.benchmark.keys import VERSIONS, forward_of
-from facefocus.benchmark.tasks import EmbedTask
+from facefocus.benchmark.stages import ARTEFACT, STAGES, Stage, Task
 from facefocus.core.progress import Progress, silent
 from facefocus.core.store import Missing, Store, content_key
 from facefocus.faces.faceset import FaceSet, Pairs
 from facefocus.models.memory import out_of_memory
 from facefocus.models.recognizer import Recognizer, halve, hold_batches
 
+if TYPE_CHECKING:
+    from facefocus.benchmark.plan import Inputs
+    from facefocus.benchmark.session import Session
+
 #: Rows of an artefact: few, since all are embedded where one is needed.
 GROUP = 8
 #: Rows of a task, and frames that are gathered before they are embedded: full batches, 10 MB.
 FRAMES_PER_STEP = 256
+
+
+@dataclass(frozen=True)
+class EmbedTask(Task):
+    """Embeddings of some rows by one recognizer.
+
+    Attributes:
+        parts: The key of each artefact, and its rows.
+        calibrates: The rows are of the other face set that the threshold comes from.
+    """
+
+    stage: ClassVar[str] = "embed"
+
+    recognizer: str
+    parts: tuple[tuple[str, tuple[int, ...]], ...]
+    calibrates: bool = False
+
+    @property
+    def cost(self) -> int:
+        """Forward passes."""
+        return sum(len(rows) for _, rows in self.parts)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of all it makes."""
+        return tuple(key for key, _ in self.parts)
+
+    def without(self, present: Collection[str]) -> EmbedTask | None:
+        """What is left of it when the keys in `present` exist."""
+        left = tuple(part for part in self.parts if part[0] not in present)
+        return replace(self, parts=left) if left else None
+
+    @property
+    def recognizers(self) -> tuple[str, ...]:
+        """The one."""
+        return (self.recognizer,)
 
 
 def embed_tasks(
@@ -148,3 +190,49 @@ def stored_embeddings(
             if not out_of_memory(error):
                 raise
             halve(recognizer)
+
+
+def rows_of(pairs: Pairs) -> Int[np.ndarray, " n"]:
+    """The rows of all images that some pairs name."""
+    return np.unique(np.concatenate([pairs.first, pairs.second]))
+
+
+def chosen_rows(inputs: Inputs) -> Int[np.ndarray, " n"]:
+    """The rows of all images of the chosen people."""
+    photos = [person.rows for block in inputs.blocks for person in block.people]
+    return np.unique(np.concatenate(photos))
+
+
+class EmbedStage(Stage):
+    """Embeddings of clean photos, per recognizer and chunk of rows."""
+
+    name = "embed"
+
+    def plan(self, inputs: Inputs, planned: Mapping[str, Any]) -> tuple[list[Task], None]:
+        """The chosen people and the verification pairs on every target."""
+        targets = inputs.experiment.recognizers.targets
+        rows = np.union1d(rows_of(inputs.pairs), chosen_rows(inputs))
+        tasks: list[Task] = []
+        for name in targets:
+            recognizer = inputs.recognizers[name]
+            tasks += embed_tasks(name, recognizer, inputs.faces, inputs.lists[0], rows)
+        if inputs.calibrating is inputs.faces:
+            return tasks, None
+        faces, listed = inputs.calibrating, inputs.lists[1]
+        setting = rows_of(inputs.calibration)
+        for name in targets:
+            recognizer = inputs.recognizers[name]
+            tasks += embed_tasks(name, recognizer, faces, listed, setting, calibrates=True)
+        return tasks, None
+
+    def run(self, session: Session, task: EmbedTask, progress: Progress) -> None:
+        """See `embed`."""
+        recognizer = session.recognizers[task.recognizer]
+        embed(recognizer, session.faces_of(task), session.store, task, progress)
+
+    def size(self, session: Session, task: EmbedTask, lengths: Mapping[str, int]) -> int:
+        """A vector an image."""
+        return len(task.parts) * ARTEFACT + 4 * task.cost * lengths[task.recognizer]
+
+
+STAGES.add("embed", EmbedStage())

@@ -1,210 +1,352 @@
-"""Embeddings and maps of one task, by the methods of every kind."""
+"""Identity maps, per sources and block of people: they share their passes."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
-from facefocus.benchmark.plan import masked_key
-from facefocus.benchmark.session import Session
-from facefocus.benchmark.tasks import MapOutput, MapTask, MaskedTask, Person
+from facefocus.benchmark.experiment import Experiment, Saliency
+from facefocus.benchmark.keys import VERSIONS, fill_of, forward_of, gradients_of, libraries
+from facefocus.benchmark.people import Block
+from facefocus.benchmark.stages import ARTEFACT, STAGES, Stage, Task
+from facefocus.benchmark.stages.embed import chosen_rows, embed_tasks
+from facefocus.benchmark.stages.perturb import masked_key, masked_tasks
+from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress
-from facefocus.core.seeds import generator
-from facefocus.models.recognizer import WhiteBox, white_box
+from facefocus.core.store import content_key
+from facefocus.models.recognizer import Recognizer, is_white_box, white_box
 from facefocus.occlusion.fills import FILLS, fill_rng
 from facefocus.occlusion.masks import pixel_count
-from facefocus.saliency.baselines import baseline_map
-from facefocus.saliency.identity import cam_identity_maps, ordered_pairs
-from facefocus.saliency.methods import METHODS, Baseline, FrameGradientMethod, PerturbationMethod
-from facefocus.saliency.perturbation import (
-    MaskSet,
-    mask_set,
-    masked_embeddings,
-    perturbation_identity_map,
-)
-from facefocus.saliency.streams import CamConfig
+from facefocus.saliency.explainer import Explainer, MapSpec, Passes
+from facefocus.saliency.methods import GIVEN, METHODS, Method
+from facefocus.saliency.perturbation import MaskSet
+
+if TYPE_CHECKING:
+    from facefocus.benchmark.plan import Inputs
+    from facefocus.benchmark.session import Session
 
 
-def embed_masked(session: Session, task: MaskedTask, progress: Progress) -> None:
-    """Embeddings of one photo under every mask of a perturbation method."""
-    masks = _mask_set(session, task.method, task.options, task.row)
-    frame = np.asarray(session.faces.frames[task.row])
-    recognizer = session.recognizers[task.recognizer]
-    embeddings = masked_embeddings(recognizer, frame, masks, progress=progress)
-    session.store.save(task.key, {"embeddings": embeddings})
+@dataclass(frozen=True)
+class MapOutput:
+    """One map artefact: the maps of a block under one spec.
+
+    Attributes:
+        sources: The recognizers that the maps are made on; none for a baseline.
+    """
+
+    key: str
+    sources: tuple[str, ...]
+    spec: MapSpec
+
+    @property
+    def source(self) -> str | None:
+        """The sources as one name, or what they were elsewhere; None for a baseline."""
+        return "+".join(self.sources) or self.spec.origin
 
 
-def _mask_set(
-    session: Session, name: str, options: tuple[tuple[str, str], ...], row: int
-) -> MaskSet:
-    method, image = METHODS[name], str(session.faces.names[row])
-    assert isinstance(method, PerturbationMethod)
-    seed = session.experiment.seed
-    return mask_set(method, session.frame, image, seed=seed, options=dict(options))
+@dataclass(frozen=True)
+class MapTask(Task):
+    """All maps of a block that are made on the same recognizers."""
+
+    stage: ClassVar[str] = "maps"
+    graph: ClassVar[bool] = True
+
+    sources: tuple[str, ...]
+    block: Block
+    outputs: tuple[MapOutput, ...]
+
+    @property
+    def cost(self) -> int:
+        """Roughly, in passes: one per photo, one per ordered pair and objective."""
+        graded = {(out.spec.objective, out.spec.max_pairs) for out in self.outputs}
+        pairs = sum(self.block.pairs(most) for objective, most in graded if objective)
+        steps = sum(int(dict(out.spec.options).get("steps", "0")) for out in self.outputs)
+        return self.block.images * (1 + 2 * steps * len(self.sources)) + pairs
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of all it makes."""
+        return tuple(output.key for output in self.outputs)
+
+    def without(self, present: Collection[str]) -> MapTask | None:
+        """What is left of it when the keys in `present` exist."""
+        left = tuple(output for output in self.outputs if output.key not in present)
+        return replace(self, outputs=left) if left else None
+
+    @property
+    def recognizers(self) -> tuple[str, ...]:
+        """The sources."""
+        return self.sources
 
 
-def make_maps(session: Session, task: MapTask, progress: Progress) -> None:
-    """All maps of a block on the same sources."""
-    by_kind: dict[str, list[MapOutput]] = defaultdict(list)
-    for output in task.outputs:
-        by_kind[METHODS[output.spec.method].kind].append(output)
-    for kind, outputs in by_kind.items():
-        _MAKERS[kind](session, task, outputs, progress)
+T = TypeVar("T")
 
 
-def _save(
-    session: Session,
-    output: MapOutput,
-    maps: np.ndarray,
-    total: np.ndarray,
-    degenerate: np.ndarray,
-    ill_conditioned: np.ndarray | None = None,
-) -> None:
-    """Keep the maps [i, H, W] of a block, and of each person the numbers of pair maps [i]."""
-    ill = np.zeros_like(total) if ill_conditioned is None else ill_conditioned
-    counts = {"total": total, "degenerate": degenerate, "ill_conditioned": ill}
-    session.store.save(output.key, {"maps": maps, **counts})
+def unique(outputs: Sequence[T]) -> tuple[T, ...]:
+    """One output per key: specs that come to the same thing are computed once."""
+    return tuple({getattr(output, "key"): output for output in outputs}.values())  # noqa: B009
 
 
-def _gradient_maps(
-    session: Session, task: MapTask, outputs: Sequence[MapOutput], progress: Progress
-) -> None:
-    """All CAMs of a block from shared passes; pairs are capped alike within one call."""
-    recognizer = _white_box(session, task.sources[0])
-    by_cap: dict[int | None, list[MapOutput]] = defaultdict(list)
+class ExplainStage(Stage):
+    """The maps of a block of people: all layers, methods and objectives on the same sources."""
+
+    name = "maps"
+
+    def plan(
+        self, inputs: Inputs, planned: Mapping[str, Any]
+    ) -> tuple[list[Task], Mapping[int, tuple[MapOutput, ...]]]:
+        """The maps, and the embeddings that they need; second, the maps of each block."""
+        maps = _maps(inputs)
+        tasks: list[Task] = [*_needed_tasks(inputs, maps), *_map_tasks(inputs, maps)]
+        return tasks, maps
+
+    def run(self, session: Session, task: MapTask, progress: Progress) -> None:
+        """Each family of methods makes its maps together."""
+        images = SessionImages(session)
+        people = [person.identity for person in task.block.people]
+        for explainer, specs in _families(task.outputs).items():
+            keys: dict[MapSpec, list[str]] = defaultdict(list)
+            for output in specs:
+                keys[output.spec].append(output.key)
+            for spec, made in explainer.maps(list(keys), task.sources, people, images, progress):
+                for key in keys[spec]:
+                    session.store.save(key, asdict(made))
+
+    def passes(self, session: Session, task: MapTask) -> dict[str, Passes]:
+        """What each family of methods says."""
+        people, total = [person.identity for person in task.block.people], Passes()
+        wanted = [
+            output
+            for output in session.plan.planned["maps"][task.block.index]
+            if output.sources == task.sources
+        ]
+        every = _families(wanted)
+        for explainer, outputs in _families(task.outputs).items():
+            specs, all_specs = (
+                [output.spec for output in part] for part in (outputs, every[explainer])
+            )
+            total += explainer.passes(specs, all_specs, people, SessionImages(session))
+        return dict.fromkeys(task.sources or ("-",), total)
+
+    def size(self, session: Session, task: MapTask, lengths: Mapping[str, int]) -> int:
+        """A map for each person and output."""
+        height, width = session.frame
+        return len(task.outputs) * (ARTEFACT + 4 * height * width * len(task.block.people))
+
+
+def _families(outputs: Sequence[MapOutput]) -> dict[Explainer, list[MapOutput]]:
+    families: dict[Explainer, list[MapOutput]] = defaultdict(list)
     for output in outputs:
-        by_cap[output.spec.max_pairs].append(output)
-    for max_pairs, found in by_cap.items():
-        configs = {output: _cam_config(output) for output in found}
-        maps = cam_identity_maps(
-            recognizer,
-            session.faces.frames,
-            [person.identity for person in task.block.people],
-            list(dict.fromkeys(configs.values())),
-            max_pairs=max_pairs,
-            seed=session.experiment.seed,
-            progress=progress,
+        families[METHODS[output.spec.method].explainer].append(output)
+    return families
+
+
+class SessionImages:
+    """The photos and recognizers of a session: see `facefocus.saliency.explainer.Images`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.seed, self.frame = session.experiment.seed, session.frame
+        self.frames = session.faces.frames
+
+    def names(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """See `Images`."""
+        return [str(self._session.faces.names[row]) for row in rows]
+
+    def content(self, rows: np.ndarray, fill: str) -> np.ndarray:
+        """See `Images`."""
+        rngs = [fill_rng(self.seed, name) for name in self.names(rows)]
+        return FILLS[fill](np.asarray(self.frames[rows]), rngs)
+
+    def pixels(self, budget: float) -> int:
+        """See `Images`."""
+        return pixel_count(budget, *self.frame)
+
+    def recognizer(self, name: str) -> Recognizer:
+        """See `Images`."""
+        return self._session.recognizers[name]
+
+    def clean(self, name: str) -> np.ndarray:
+        """See `Images`."""
+        return self._session.embeddings(name)
+
+    def masked(self, name: str, row: int, masks: object) -> np.ndarray:
+        """See `Images`."""
+        assert isinstance(masks, MaskSet)
+        key = masked_key(self.recognizer(name), self._session.faces, row, masks.determined_by)
+        return self._session.store.load(key)["embeddings"]
+
+    def given(self, digest: str) -> Mapping[str, np.ndarray]:
+        """See `Images`."""
+        return next(m for d, m in self._session.given.values() if d.startswith(digest))
+
+
+# --- planning -------------------------------------------------------------------------------------
+
+
+def _maps(inputs: Inputs) -> dict[int, tuple[MapOutput, ...]]:
+    """The wanted maps of every block."""
+    specs = dict.fromkeys(_all_specs(inputs))
+    return {
+        block.index: tuple(
+            MapOutput(_map_key(inputs, sources, spec, block), sources, spec)
+            for sources, spec in specs
+            if block.split in _splits(spec)
         )
-        for output, config in configs.items():
-            made = maps[config]
-            counts = made.total, made.degenerate, made.ill_conditioned
-            _save(session, output, made.maps, *counts)
+        for block in inputs.blocks
+    }
 
 
-def _white_box(session: Session, name: str) -> WhiteBox:
-    return white_box(session.recognizers[name], "a gradient method")
+def _all_specs(inputs: Inputs) -> Iterator[tuple[tuple[str, ...], MapSpec]]:
+    for saliency in inputs.experiment.saliency:
+        if saliency.maps is not None:
+            yield (), _given_spec(inputs, saliency)
+        for label in saliency.method:
+            for sources in _sources(inputs.experiment, saliency, METHODS[label]):
+                for spec in _specs(inputs, saliency, label, sources):
+                    yield sources, spec
 
 
-def _cam_config(output: MapOutput) -> CamConfig:
-    spec = output.spec
-    assert spec.layer is not None and spec.objective is not None
-    return CamConfig(
-        method=spec.method,
-        layer=spec.layer,
-        objective=spec.objective,
-        options=spec.options,
-        evidence=spec.evidence,
-        normalize=spec.normalize,
-        arcface_scale=spec.arcface_scale,
+def _sources(experiment: Experiment, saliency: Saliency, method: Method) -> list[tuple[str, ...]]:
+    """On which recognizers a method's maps are made: each source, all together, or none."""
+    needs = method.needs(_options(saliency, method))
+    if needs.sources == "none":
+        return [()]
+    if saliency.sources is None:
+        return [(name,) for name in experiment.recognizers.source]
+    if needs.sources != "several":
+        raise UserError(
+            f"The 'sources' of [saliency] are for methods that can combine recognizers"
+            f" (occlusion-gradient). Got '{method.name}'."
+        )
+    return [saliency.sources]
+
+
+def _specs(
+    inputs: Inputs, saliency: Saliency, label: str, sources: tuple[str, ...]
+) -> Iterator[MapSpec]:
+    """All maps of one method on some sources."""
+    method = METHODS[label]
+    options = _options(saliency, method)
+    needs = method.needs(options)
+    for source in sources:
+        if needs.gradients:
+            white_box(inputs.recognizers[source], f"the method '{label}'")
+    layers: Sequence[str | None] = saliency.layer if needs.layer else [None]
+    objectives: Sequence[str | None] = saliency.objective if needs.objective else [None]
+    if method.fixed is not None:
+        layers, objectives = [method.fixed.layer], [method.fixed.objective]
+    for layer, objective, fill, budget, draw in product(
+        layers,
+        objectives,
+        inputs.experiment.occlusion.fill if needs.fill else [None],
+        inputs.experiment.occlusion.budget if needs.budget else [None],
+        range(saliency.draws) if needs.draws else [None],
+    ):
+        family = (objective or "").partition("(")[0]
+        yield MapSpec(
+            label=label,
+            method=label if method.fixed is None else method.fixed.method,
+            options=tuple(sorted(options.items())),
+            layer=layer,
+            calls=() if layer is None else _calls(inputs.recognizers[sources[0]], layer),
+            objective=objective,
+            evidence=saliency.evidence if objective else "positive",
+            # What an objective does not read is not part of its key.
+            normalize=saliency.normalize or family in ("", "cosine", "arcface"),
+            arcface_scale=1.0 if family in ("", "cosine", "l1", "l2") else saliency.arcface_scale,
+            max_pairs=saliency.max_pairs if needs.pairs else None,
+            fill=fill,
+            budget=budget,
+            draw=draw,
+        )
+
+
+def _options(saliency: Saliency, method: Method) -> dict[str, str]:
+    """All options of a method, of those that its table gives to several."""
+    given = {name: str(value) for name, value in saliency.options.items()}
+    return method.resolve_options({k: v for k, v in given.items() if k in method.options})
+
+
+def _given_spec(inputs: Inputs, saliency: Saliency) -> MapSpec:
+    """Maps that were made elsewhere, under the name that the experiment gives them."""
+    digest, _ = inputs.given[saliency.maps or ""]
+    name = saliency.name or "maps"
+    origin = saliency.origin or name
+    return MapSpec(label=name, method=GIVEN, options=(("maps", digest[:12]),), origin=origin)
+
+
+def _splits(spec: MapSpec) -> tuple[str, ...]:
+    """Where the maps of a spec can be judged."""
+    photos = METHODS[spec.method].needs(dict(spec.options)).photos
+    if photos == "any":  # made elsewhere: nothing says from which photos
+        return ("same",)
+    # A baseline has seen no photo, so it has nothing to lose on others.
+    return ("same", "heldout") if photos == "none" else ("same", "heldout", "half")
+
+
+def _calls(recognizer: Recognizer, layer: str) -> tuple[int, ...]:
+    assert is_white_box(recognizer)
+    return recognizer.layers().resolve(layer)
+
+
+def _map_key(inputs: Inputs, sources: tuple[str, ...], spec: MapSpec, block: Block) -> str:
+    method = METHODS[spec.method]
+    determined = asdict(spec)
+    # The method and the calls say it, whatever they are called here.
+    del determined["label"], determined["layer"], determined["origin"]
+    recognizers = [inputs.recognizers[name] for name in sources]
+    needs = method.needs(dict(spec.options))
+    passes = gradients_of if needs.gradients else forward_of
+    drawn = spec.max_pairs is not None or needs.seed
+    return content_key(
+        "maps",
+        version=[VERSIONS["maps"], method.version],
+        recognizers=[recognizer.fingerprint for recognizer in recognizers],
+        passes=[passes(recognizer) for recognizer in recognizers],
+        libraries=libraries(),
+        faces=inputs.faces.hash,
+        people=block.mapped,
+        spec=determined,
+        fill=None if spec.fill is None else fill_of(spec.fill),
+        seed=inputs.experiment.seed if drawn else None,
     )
 
 
-def _perturbation_maps(
-    session: Session, task: MapTask, outputs: Sequence[MapOutput], progress: Progress
-) -> None:
-    """Maps from embeddings under masks, which the store holds photo by photo."""
-    name = task.sources[0]
-    clean, seed = session.embeddings(name), session.experiment.seed
-    for output in outputs:
-        spec, made = output.spec, []
-        for person in task.block.people:
-            rng = generator(seed, "pairs", person.name)
-            pairs = ordered_pairs(len(person.rows), spec.max_pairs, rng)
-            masks = [_mask_set(session, spec.method, spec.options, int(r)) for r in person.rows]
-            masked = _Masked(session, name, masks, person)
-            made.append(perturbation_identity_map(masks, masked, clean[person.rows], pairs))
-        maps, total, degenerate = zip(*made, strict=True)
-        _save(session, output, np.stack(maps), np.array(total), np.array(degenerate))
+def _map_tasks(inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> Iterator[Task]:
+    """Maps of one block on the same sources share a task, and with it their passes."""
+    for block in inputs.blocks:
+        if block.split == "half":
+            continue
+        by_sources: dict[tuple[str, ...], list[MapOutput]] = defaultdict(list)
+        for output in maps[block.index]:
+            by_sources[output.sources].append(output)
+        for names, found in by_sources.items():
+            yield MapTask(names, block, unique(found))
 
 
-class _Masked(Sequence[Any]):
-    """The masked embeddings of a person's photos, read one photo at a time."""
-
-    def __init__(
-        self, session: Session, name: str, masks: Sequence[MaskSet], person: Person
-    ) -> None:
-        recognizer = session.recognizers[name]
-        self._store = session.store
-        self._keys = [
-            masked_key(recognizer, session.faces, int(row), own.determined_by)
-            for row, own in zip(person.rows, masks, strict=True)
-        ]
-        self._read: tuple[int, np.ndarray] | None = None
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __getitem__(self, index: Any) -> Any:
-        if self._read is None or self._read[0] != index:
-            self._read = (index, self._store.load(self._keys[index])["embeddings"])
-        return self._read[1]
+def _needed_tasks(inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> list[Task]:
+    """The embeddings of photos, clean and under masks, that perturbation methods need."""
+    tasks: dict[tuple[str, ...], Task] = {}
+    asked: set[tuple[Any, ...]] = set()
+    for output in (output for outputs in maps.values() for output in outputs):
+        spec = output.spec
+        wanted = (output.sources, spec.method, spec.options)
+        if wanted in asked or not METHODS[spec.method].needs(dict(spec.options)).masks:
+            continue
+        asked.add(wanted)
+        (source,) = output.sources
+        found: list[Task] = [*masked_tasks(inputs, source, spec.method, spec.options)]
+        if source not in inputs.experiment.recognizers.targets:
+            recognizer, rows = inputs.recognizers[source], chosen_rows(inputs)
+            found += embed_tasks(source, recognizer, inputs.faces, inputs.lists[0], rows)
+        tasks |= {task.keys: task for task in found}
+    return list(tasks.values())
 
 
-def _frame_maps(
-    session: Session, task: MapTask, outputs: Sequence[MapOutput], progress: Progress
-) -> None:
-    """Maps from gradients in the frame, one call for the whole block."""
-    recognizers = [_white_box(session, name) for name in task.sources]
-    people = task.block.people
-    frames = [np.asarray(session.faces.frames[person.rows]) for person in people]
-    seed = session.experiment.seed
-    for output in outputs:
-        method, spec = METHODS[output.spec.method], output.spec
-        assert isinstance(method, FrameGradientMethod)
-        made = method.function(
-            recognizers,
-            frames,
-            [] if spec.fill is None else list(_contents(session, people, frames, spec.fill)),
-            pixels=0 if spec.budget is None else pixel_count(spec.budget, *session.frame),
-            rngs=[generator(seed, "ties", person.name) for person in people],
-            options=dict(spec.options),
-            progress=progress,
-        )
-        degenerate = np.array([one.degenerate for one in made], np.int64)
-        maps, total = np.stack([one.map for one in made]), np.ones(len(people), np.int64)
-        _save(session, output, maps, total, degenerate)
-
-
-def _contents(
-    session: Session, people: Sequence[Person], frames: Sequence[np.ndarray], fill: str
-) -> Iterator[np.ndarray]:
-    for person, photos in zip(people, frames, strict=True):
-        names = [str(session.faces.names[row]) for row in person.rows]
-        yield FILLS[fill](photos, [fill_rng(session.experiment.seed, name) for name in names])
-
-
-def _baseline_maps(
-    session: Session, task: MapTask, outputs: Sequence[MapOutput], progress: Progress
-) -> None:
-    people, seed = task.block.people, session.experiment.seed
-    for output in outputs:
-        method, draw = METHODS[output.spec.method], output.spec.draw or 0
-        assert isinstance(method, Baseline)
-        maps = [
-            baseline_map(method, session.frame, seed=seed, identity=one.name, draw=draw)
-            for one in people
-        ]
-        counts = np.ones(len(people), np.int64)
-        _save(session, output, np.stack(maps), counts, np.zeros_like(counts))
-
-
-_Maker = Callable[[Session, MapTask, Sequence[MapOutput], Progress], None]
-_MAKERS: dict[str, _Maker] = {
-    "gradient": _gradient_maps,
-    "black-box": _perturbation_maps,
-    "frame-gradient": _frame_maps,
-    "baseline": _baseline_maps,
-}
+STAGES.add("maps", ExplainStage())

@@ -1,31 +1,142 @@
-"""What hiding does: masks and controls of one task, tried on a target."""
+"""What hiding does: the masks of a block and its controls, tried on a target under one fill."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool
+from scipy.stats import entropy
 
+from facefocus.benchmark.experiment import Experiment
+from facefocus.benchmark.keys import fill_of
+from facefocus.benchmark.people import Block, Person
+from facefocus.benchmark.plan import scored_on
 from facefocus.benchmark.session import Session, is_degenerate
+from facefocus.benchmark.stages import ARTEFACT, STAGES, RowKey, Stage, Task
 from facefocus.benchmark.stages.embed import FRAMES_PER_STEP
-from facefocus.benchmark.tasks import Block, OracleTask, Person, Scored, ScoreOutput, ScoreTask
+from facefocus.benchmark.stages.explain import MapOutput, unique
+from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress
 from facefocus.core.seeds import generator
-from facefocus.core.store import Arrays
+from facefocus.core.store import Arrays, content_key
 from facefocus.evaluation.retention import retention
 from facefocus.evaluation.verification import normalize
 from facefocus.models.recognizer import Recognizer
-from facefocus.occlusion.controls import CONTROLS, draw, partners
+from facefocus.occlusion.controls import CONTROLS, SHARED, draw, partners
 from facefocus.occlusion.fills import FILLS, fill_rng, occlude
-from facefocus.occlusion.masks import Masks, mask_of, pack, pixel_count, unpack
-from facefocus.occlusion.oracle import search_masks
+from facefocus.occlusion.masks import Masks, mask_of, pack, unpack
+from facefocus.saliency.explainer import Passes
+
+if TYPE_CHECKING:
+    from facefocus.benchmark.collect import Part
+    from facefocus.benchmark.plan import Inputs
 
 #: What a score artefact holds of each person and budget, NaN for who is left out; besides the
 #: masks themselves (`scored_masks`).
 VALUES = ("cosine", "rate", "fmr", "area")
+
+
+@dataclass(frozen=True)
+class ScoreOutput:
+    """One score artefact: the masks of a map artefact, tried on one target.
+
+    Attributes:
+        control: None for the maps' own masks, else the control that takes their place.
+        draw: Number of the control's draw.
+    """
+
+    key: str
+    maps: MapOutput
+    fill: str
+    on_degenerate: str
+    control: str | None
+    draw: int
+    budgets: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ScoreTask(Task):
+    """All scores of a block on one target under one fill."""
+
+    stage: ClassVar[str] = "scores"
+
+    recognizer: str
+    block: Block
+    fill: str
+    outputs: tuple[ScoreOutput, ...]
+
+    @property
+    def cost(self) -> int:
+        """Forward passes, if no two masks were equal."""
+        return self.block.tests * sum(len(output.budgets) for output in self.outputs)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of all it makes."""
+        return tuple(output.key for output in self.outputs)
+
+    def without(self, present: Collection[str]) -> ScoreTask | None:
+        """What is left of it when the keys in `present` exist."""
+        left = tuple(output for output in self.outputs if output.key not in present)
+        return replace(self, outputs=left) if left else None
+
+    @property
+    def recognizers(self) -> tuple[str, ...]:
+        """The target."""
+        return (self.recognizer,)
+
+
+class ScoreStage(Stage):
+    """The masks of every map and control of a block, tried on one target under one fill."""
+
+    name = "scores"
+
+    def plan(
+        self, inputs: Inputs, planned: Mapping[str, Any]
+    ) -> tuple[list[ScoreTask], Mapping[tuple[str, int], tuple[ScoreOutput, ...]]]:
+        """The tasks, and the wanted scores of each (target, block index)."""
+        _check_controls(inputs)
+        scores = _scores(inputs, planned["maps"])
+        return _score_tasks(inputs, scores), scores
+
+    def run(self, session: Session, task: ScoreTask, progress: Progress) -> None:
+        """See `score`."""
+        score(session, task, progress)
+
+    def parts(self, session: Session, target: str, block: Block) -> Iterator[tuple[RowKey, Part]]:
+        """A part for every person, output and budget."""
+        from facefocus.benchmark.collect import score_parts
+
+        yield from score_parts(session, target, block)
+
+    def passes(self, session: Session, task: ScoreTask) -> dict[str, Passes]:
+        """At most: equal masks are embedded once, and are only known when they are made."""
+        wanted = [
+            output
+            for output in session.plan.planned["scores"][task.recognizer, task.block.index]
+            if output.fill == task.fill
+        ]
+        alone = replace(task, outputs=tuple(wanted)).cost
+        return {task.recognizer: Passes(inference=task.cost, alone=alone, exact=False)}
+
+    def size(self, session: Session, task: ScoreTask, lengths: Mapping[str, int]) -> int:
+        """Four figures and a packed mask for each person and budget."""
+        people, pixels = len(task.block.people), session.frame[0] * session.frame[1]
+        return sum(
+            ARTEFACT + people * sum(4 * 8 + _mask_bytes(budget, pixels) for budget in budgets)
+            for budgets in (output.budgets for output in task.outputs)
+        )
+
+
+def _mask_bytes(budget: float, pixels: int) -> int:
+    """Size of a stored mask: what scattered pixels take; coherent ones take half of it."""
+    information = float(entropy([budget, 1 - budget], base=2))
+    return round(pixels / 8 * min(1.0, 1.4 * information))
 
 
 def score(session: Session, task: ScoreTask, progress: Progress) -> None:
@@ -216,135 +327,127 @@ class _Photos:
         if not bits.any():
             return None
         if self._kept is None or self._kept[0] != person:
-            found = _photos(self._session, self._people[person].tests, self._fill)
+            found = photos_of(self._session, self._people[person].tests, self._fill)
             self._kept = (person, *found)
         _, frames, content = self._kept
         return occlude(frames, bits.reshape(height, width).astype(bool), content)
 
 
-def _photos(session: Session, rows: np.ndarray, fill: str) -> tuple[np.ndarray, np.ndarray]:
+def photos_of(session: Session, rows: np.ndarray, fill: str) -> tuple[np.ndarray, np.ndarray]:
     """Some photos, and a fill's content for them."""
     frames = np.asarray(session.faces.frames[rows])
     rngs = [fill_rng(session.experiment.seed, str(session.faces.names[row])) for row in rows]
     return frames, FILLS[fill](frames, rngs)
 
 
-# --- oracle ---------------------------------------------------------------------------------------
+# --- planning -------------------------------------------------------------------------------------
 
 
-#: Masks that the search starts from, the best ones for each budget.
-SEEDS = 4
+def _scores(
+    inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]]
+) -> dict[tuple[str, int], tuple[ScoreOutput, ...]]:
+    shared = {
+        (block.split, block.fold, place): _population(inputs, maps, block, place)
+        for block in inputs.blocks
+        for place in range(len(maps[block.index]))
+    }
+    scores = {}
+    for target in inputs.experiment.recognizers.targets:
+        common = scored_on(inputs, target)
+        for block in inputs.blocks:
+            scores[target, block.index] = tuple(
+                _score_output(common, block, output, fill, policy, control, number, population)
+                for place, output in enumerate(maps[block.index])
+                if _is_tried(inputs.experiment, output, target)
+                for population in (shared[block.split, block.fold, place],)
+                for fill in inputs.experiment.occlusion.fill
+                if output.spec.fill in (None, fill)
+                for policy in inputs.experiment.occlusion.on_degenerate
+                for control, number in _controls(inputs.experiment, block, output, policy)
+            )
+    return scores
 
-#: A mask that was scored: its task's entry, and its place among the entry's budgets.
-_Place = tuple[Scored, int]
+
+def _is_tried(experiment: Experiment, output: MapOutput, target: str) -> bool:
+    """Whether the masks of a map are tried on a target; those of baselines always are."""
+    return experiment.recognizers.transfer or not output.sources or target in output.sources
 
 
-def search_oracle(session: Session, task: OracleTask, progress: Progress) -> None:
-    """The bound for one person on the photos that it is searched on, for every budget.
+def _population(
+    inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]], block: Block, place: int
+) -> str:
+    """Hash of the maps of everybody in a fold: what shared controls depend on."""
+    keys = [
+        maps[other.index][place].key
+        for other in inputs.blocks
+        if (other.split, other.fold) == (block.split, block.fold)
+    ]
+    return hashlib.sha256("".join(keys).encode()).hexdigest()
 
-    Stored are `VALUES` of the bound, and as ``heldout_*`` those of the mask that the search found,
-    tried on the person's other photos, where these are others.
-    """
-    search = session.experiment.oracle
-    assert search is not None  # the plan has oracle tasks only where it is asked for
-    person = task.person
-    counts = [pixel_count(budget, *session.frame) for budget in task.budgets]
-    places, rivals = _rivals(session, task)
-    frames, content = _photos(session, person.rows, task.fill)
-    found = search_masks(
-        session.recognizers[task.recognizer].embed,
-        frames,
-        content,
-        session.embeddings(task.recognizer)[person.rows],
-        counts=counts,
-        rng=generator(session.experiment.seed, "oracle", person.name),
-        seeds=_seeds(session, places, rivals, counts),
-        both=session.experiment.evaluation.compare == "both",
-        block=search.block,
-        candidates=search.candidates,
+
+def _check_controls(inputs: Inputs) -> None:
+    """Refuse controls that are made of other people's maps where there are no other people."""
+    wanted = inputs.experiment.controls
+    shared = [] if wanted is None else [one for one in wanted.control if one in SHARED]
+    counts: dict[tuple[str, int], int] = defaultdict(int)
+    for block in inputs.blocks:
+        counts[block.split, block.fold] += len(block.people)
+    for (split, _), count in counts.items():
+        if shared and count < 2:
+            held = " whose photos can be held out" if split != "same" else ""
+            raise UserError(
+                f"The 'control' of [controls] can be {' and '.join(shared)} only with 2 or more"
+                f" people{held}: their maps make it. Got {count}. Choose more people, or leave it"
+                " out."
+            )
+
+
+def _controls(
+    experiment: Experiment, block: Block, output: MapOutput, policy: str
+) -> Iterator[tuple[str | None, int]]:
+    """The maps' own masks, then every draw of every control that fits them."""
+    yield None, 0
+    wanted = experiment.controls
+    # Controls have equal areas by definition; a baseline is a control itself.
+    if wanted is None or policy == "inclusive" or output.source is None or block.split == "half":
+        return
+    for control in wanted.control:
+        for number in range(1 if control == "population" else wanted.draws):
+            yield control, number
+
+
+def _score_output(
+    common: Mapping[str, Any],
+    block: Block,
+    output: MapOutput,
+    fill: str,
+    policy: str,
+    control: str | None,
+    draw: int,
+    population: str,
+) -> ScoreOutput:
+    budgets = common["budgets"] if output.spec.budget is None else (output.spec.budget,)
+    key = content_key(
+        "scores",
+        **{**common, "budgets": budgets},
+        maps=output.key,
+        tested=block.tested,
+        fill=fill_of(fill),
+        on_degenerate=policy,
+        control=[control, draw, population if control in SHARED else None],
     )
-    arrays = bound(_left(session, task, person.rows, found.masks), rivals, counts)
-    if not np.array_equal(person.rows, person.tests):
-        heldout = _left(session, task, person.tests, found.masks)
-        arrays |= {f"heldout_{name}": heldout[name] for name in VALUES}
-    session.store.save(task.key, {**arrays, "embeddings": np.array(found.embeddings)})
-    progress("oracle", 1, 1)
+    return ScoreOutput(key, output, fill, policy, control, draw, budgets)
 
 
-def _left(
-    session: Session, task: OracleTask, rows: np.ndarray, masks: Bool[np.ndarray, "b h w"]
-) -> dict[str, np.ndarray]:
-    """`VALUES` of some photos of the person under each mask."""
-    frames, content = _photos(session, rows, task.fill)
-    clean = session.embeddings(task.recognizer)[rows]
-    level, compare = session.threshold(task.recognizer), session.experiment.evaluation.compare
-    values = []
-    for mask in masks:
-        hidden = session.recognizers[task.recognizer].embed(occlude(frames, mask, content))
-        left = retention(clean, hidden, level, compare=compare)
-        fmr = false_matches(session, task.recognizer, task.person.name, rows, hidden)
-        values.append((left.cosine, left.rate, fmr, float(mask.sum())))
-    return dict(zip(VALUES, np.reshape(values, (-1, len(VALUES))).T, strict=True))
+def _score_tasks(
+    inputs: Inputs, scores: Mapping[tuple[str, int], Sequence[ScoreOutput]]
+) -> list[ScoreTask]:
+    return [
+        ScoreTask(target, inputs.blocks[index], fill, unique(of_fill))
+        for (target, index), found in scores.items()
+        for fill in inputs.experiment.occlusion.fill
+        if (of_fill := [output for output in found if output.fill == fill])
+    ]
 
 
-def _rivals(session: Session, task: OracleTask) -> tuple[list[_Place], dict[str, np.ndarray]]:
-    """Every mask that was scored on the photos of the search, and its `VALUES`."""
-    places: list[_Place] = []
-    values: list[np.ndarray] = []
-    for scored in task.rivals:
-        arrays = session.store.load(scored.key)
-        table = np.stack([arrays[name][scored.row] for name in VALUES], axis=1)
-        kept = np.flatnonzero(np.isfinite(table[:, 0]))
-        places += [(scored, int(place)) for place in kept]
-        values += list(table[kept])
-    return places, dict(zip(VALUES, np.reshape(values, (-1, len(VALUES))).T, strict=True))
-
-
-def bound(
-    found: Mapping[str, np.ndarray], rivals: Mapping[str, np.ndarray], counts: Sequence[int]
-) -> dict[str, np.ndarray]:
-    """What no mask of at most each count of pixels beats, as far as is known.
-
-    The cosine, with its FMR and area, is that of the mask that leaves least cosine, of all that
-    were found for this or a smaller count or were scored; the rate is the least of any of these,
-    which may be another mask: each measure is bounded by itself.
-
-    Args:
-        found: `VALUES` of the masks that a search found, one for each count.
-        rivals: `VALUES` of the masks that were scored on the same photos.
-        counts: Pixels to hide.
-    """
-    every = {name: np.concatenate([found[name], rivals[name]]) for name in VALUES}
-    made: dict[str, list[float]] = {name: [] for name in VALUES}
-    for count in counts:
-        fits = np.flatnonzero(every["area"] <= count)
-        best = fits[np.argmin(every["cosine"][fits])]
-        for name in VALUES:
-            made[name].append(float(every[name][best]))
-        made["rate"][-1] = float(every["rate"][fits].min())
-        beaten = rivals["area"] <= count
-        for name in ("cosine", "rate"):
-            if (rivals[name][beaten] < made[name][-1]).any():
-                raise AssertionError(f"A mask of {count} pixels beats the oracle in {name}.")
-    return {name: np.array(values) for name, values in made.items()}
-
-
-def _seeds(
-    session: Session,
-    places: Sequence[_Place],
-    rivals: Mapping[str, np.ndarray],
-    counts: Sequence[int],
-) -> np.ndarray:
-    """For each count the `SEEDS` masks that left least similarity [b, s, h, w], empty where fewer.
-
-    Of equal figures one mask, which as a rule is the same; none whose map saw other photos.
-    """
-    masks = np.zeros((len(counts), SEEDS, *session.frame), bool)
-    blind = np.array([scored.starts for scored, _ in places], bool)
-    for own, count in zip(masks, counts, strict=True):
-        fits = np.flatnonzero(blind & (rivals["area"] <= count))
-        _, first = np.unique(rivals["cosine"][fits], return_index=True)
-        for seed, best in zip(own, fits[first], strict=False):
-            scored, place = places[best]
-            seed[...] = scored_masks(session, session.store.load(scored.key))[scored.row, place]
-    return masks
+STAGES.add("scores", ScoreStage())

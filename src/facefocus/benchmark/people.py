@@ -1,0 +1,181 @@
+"""Who is explained, from which photos, and tried on which; a few people at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from facefocus.benchmark.experiment import Experiment, Faces
+from facefocus.core.errors import UserError
+from facefocus.core.seeds import generator
+from facefocus.faces.faceset import FaceSet, Identity, select_identities
+from facefocus.faces.halves import LEAST, halves, near_equal
+from facefocus.faces.sources.lfw import errata_names
+
+#: People per block: few enough that a killed process loses seconds, enough for full chunks.
+PEOPLE_PER_BLOCK = 16
+
+#: Fewest photos of a person that can be held out.
+HELDOUT_IMAGES = 2 * LEAST
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """Who is explained.
+
+    Attributes:
+        rows: Photos that the map comes from.
+        tests: Photos on which hiding is tried: the same ones, or those held out.
+    """
+
+    name: str
+    rows: np.ndarray
+    tests: np.ndarray
+
+    @property
+    def identity(self) -> Identity:
+        """The person as the saliency methods take them."""
+        return Identity(self.name, self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A few people who are computed together.
+
+    Attributes:
+        index: Number of the block in its plan.
+        split: ``same``: maps and effects on the same photos; ``heldout``: on two halves; ``half``:
+            maps from the halves of ``heldout``, effects on the same half.
+        fold: Which half the maps come from; 0 where there is one fold only.
+    """
+
+    index: int
+    split: str
+    fold: int
+    people: tuple[Person, ...]
+
+    @cached_property
+    def mapped(self) -> str:
+        """Hash of whose maps come from which photos."""
+        return photos_hash((person.name, person.rows) for person in self.people)
+
+    @cached_property
+    def tested(self) -> str:
+        """Hash of on which photos hiding is tried."""
+        return photos_hash((person.name, person.tests) for person in self.people)
+
+    @property
+    def images(self) -> int:
+        """Photos that maps come from."""
+        return sum(len(person.rows) for person in self.people)
+
+    @property
+    def tests(self) -> int:
+        """Photos on which hiding is tried."""
+        return sum(len(person.tests) for person in self.people)
+
+    def pairs(self, most: int | None) -> int:
+        """Ordered mated pairs that maps come from, at most `most` of a person."""
+        counts = [len(person.rows) * (len(person.rows) - 1) for person in self.people]
+        return sum(count if most is None else min(count, most) for count in counts)
+
+
+def photos_hash(parts: Iterable[tuple[str, np.ndarray]]) -> str:
+    """Hash of names and rows."""
+    digest = hashlib.sha256()
+    for name, rows in parts:
+        digest.update(f"{name}\0{rows.tolist()}\0".encode())
+    return digest.hexdigest()
+
+
+def make_blocks(experiment: Experiment, faces: FaceSet) -> tuple[Block, ...]:
+    """The people of an experiment in blocks, those of the held-out folds after the others.
+
+    Raises:
+        UserError: Too few people, or nobody whose photos can be held out.
+    """
+    chosen = _people(experiment, faces)
+    blocks: list[Block] = []
+    for (split, fold), people in _folds(experiment, faces, chosen).items():
+        if not people:
+            raise UserError(
+                "The 'split' of [evaluation] can be heldout only for people with"
+                f" {HELDOUT_IMAGES} or more photos that make two halves without near-equal photos"
+                " across them. None of those chosen has as many."
+            )
+        # People with equally many photos share a block, so that chunks of a backward pass are full.
+        people.sort(key=lambda person: (len(person.rows), person.name))
+        for start in range(0, len(people), PEOPLE_PER_BLOCK):
+            part = tuple(people[start : start + PEOPLE_PER_BLOCK])
+            blocks.append(Block(len(blocks), split, fold, part))
+    return tuple(blocks)
+
+
+def _people(experiment: Experiment, faces: FaceSet) -> list[Person]:
+    chosen = chosen_people(experiment.faces, faces, experiment.seed)
+    return [Person(one.name, one.rows, one.rows) for one in chosen]
+
+
+def chosen_people(wanted: Faces, faces: FaceSet, seed: int) -> list[Identity]:
+    """The people of a face set whom an experiment is about, sorted by name.
+
+    Raises:
+        UserError: A name is unknown, or there are fewer people than asked for.
+    """
+    errata = set(errata_names()) & set(faces.names.tolist()) if wanted.exclude_errata else set()
+    return select_identities(
+        faces,
+        people=wanted.people,
+        count=wanted.identities,
+        images=wanted.images,
+        max_images=wanted.max_images,
+        exclude=errata,
+        seed=seed,
+    )
+
+
+def _folds(
+    experiment: Experiment, faces: FaceSet, chosen: Sequence[Person]
+) -> dict[tuple[str, int], list[Person]]:
+    """The people of each (split, fold).
+
+    Held-out photos have a reference: the same maps, tried on the very photos they came from.
+    """
+    found: dict[tuple[str, int], list[Person]] = {}
+    for split in experiment.evaluation.split:
+        if split == "same":
+            found[split, 0] = list(chosen)
+            continue
+        named = (
+            (person.name, halves_of(faces, person.identity, experiment.seed)) for person in chosen
+        )
+        both = [(name, *cut) for name, cut in named if cut is not None]
+        found["heldout", 0] = [Person(name, first, second) for name, first, second in both]
+        found["heldout", 1] = [Person(name, second, first) for name, first, second in both]
+        found["half", 0] = [Person(name, first, first) for name, first, _ in both]
+        found["half", 1] = [Person(name, second, second) for name, _, second in both]
+    return found
+
+
+def halves_of(faces: FaceSet, person: Identity, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Rows of the two halves of a person's photos; None for whom they cannot be held out."""
+    rows = person.rows
+    if len(rows) < HELDOUT_IMAGES:
+        return None
+    groups = near_equal(np.asarray(faces.frames[rows]))
+    cut = halves(groups, generator(seed, "halves", person.name))
+    return None if cut is None else (rows[cut[0]], rows[cut[1]])
+
+
+def everybody(blocks: Sequence[Block]) -> tuple[Person, ...]:
+    """All chosen people with all photos that are used of them, sorted by name."""
+    rows: dict[str, list[np.ndarray]] = defaultdict(list)
+    for person in (person for block in blocks for person in block.people):
+        rows[person.name] += [person.rows, person.tests]
+    known = {name: np.unique(np.concatenate(parts)) for name, parts in sorted(rows.items())}
+    return tuple(Person(name, own, own) for name, own in known.items())

@@ -1,0 +1,129 @@
+"""Embeddings of every photo under the masks of a perturbation method: its maps need no more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from facefocus.benchmark.keys import VERSIONS, forward_of, libraries
+from facefocus.benchmark.stages import ARTEFACT, STAGES, Stage, Task
+from facefocus.core.progress import Progress
+from facefocus.core.seeds import generator
+from facefocus.core.store import content_key
+from facefocus.faces.faceset import FaceSet
+from facefocus.models.recognizer import Recognizer
+from facefocus.saliency.explainer import Passes
+from facefocus.saliency.identity import ordered_pairs
+from facefocus.saliency.perturbation import masked_embeddings, masks_depend_on, masks_of
+
+if TYPE_CHECKING:
+    from facefocus.benchmark.plan import Inputs
+    from facefocus.benchmark.session import Session
+
+
+@dataclass(frozen=True)
+class MaskedTask(Task):
+    """Embeddings of one photo under every mask of a perturbation method."""
+
+    stage: ClassVar[str] = "masked"
+
+    key: str
+    recognizer: str
+    row: int
+    method: str
+    options: tuple[tuple[str, str], ...]
+
+    @property
+    def cost(self) -> int:
+        """Forward passes."""
+        return int(dict(self.options)["masks"])
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of all it makes."""
+        return (self.key,)
+
+    @property
+    def recognizers(self) -> tuple[str, ...]:
+        """The one."""
+        return (self.recognizer,)
+
+
+def masked_key(
+    recognizer: Recognizer, faces: FaceSet, row: int, determined: Mapping[str, Any]
+) -> str:
+    """Key of the embeddings of one photo under a mask set (`MaskSet.determined_by`)."""
+    return content_key(
+        "masked",
+        version=VERSIONS["masked"],
+        recognizer=recognizer.fingerprint,
+        forward=forward_of(recognizer),
+        libraries=libraries(),
+        faces=faces.hash,
+        row=row,
+        masks=determined,
+    )
+
+
+class PerturbStage(Stage):
+    """Embeddings of a photo under the masks of a perturbation method, per photo."""
+
+    name = "masked"
+
+    def plan(self, inputs: Inputs, planned: Mapping[str, Any]) -> tuple[list[Task], None]:
+        """None of its own: maps ask for what they need (`masked_tasks`)."""
+        return [], None
+
+    def run(self, session: Session, task: MaskedTask, progress: Progress) -> None:
+        """See `masked_embeddings`."""
+        image, seed = str(session.faces.names[task.row]), session.experiment.seed
+        masks = masks_of(task.method, task.options, session.frame, image, seed)
+        frame = np.asarray(session.faces.frames[task.row])
+        recognizer = session.recognizers[task.recognizer]
+        embeddings = masked_embeddings(recognizer, frame, masks, progress=progress)
+        session.store.save(task.key, {"embeddings": embeddings})
+
+    def passes(self, session: Session, task: MaskedTask) -> dict[str, Passes]:
+        """Without sharing, a photo would be masked anew for each of its pair maps."""
+        return {
+            task.recognizer: Passes(
+                inference=task.cost, alone=task.cost * _pair_maps(session, task)
+            )
+        }
+
+    def size(self, session: Session, task: MaskedTask, lengths: Mapping[str, int]) -> int:
+        """A vector a mask."""
+        return ARTEFACT + 4 * task.cost * lengths[task.recognizer]
+
+
+def masked_tasks(
+    inputs: Inputs, source: str, method: str, options: tuple[tuple[str, str], ...]
+) -> list[MaskedTask]:
+    """The tasks for the maps of a perturbation method on one source, a photo each."""
+    tasks = []
+    for row in dict.fromkeys(int(r) for b in inputs.blocks for p in b.people for r in p.rows):
+        image, seed = str(inputs.faces.names[row]), inputs.experiment.seed
+        masks = masks_of(method, options, inputs.frame, image, seed)
+        key = masked_key(inputs.recognizers[source], inputs.faces, row, masks.determined_by)
+        tasks.append(MaskedTask(key, source, row, method, options))
+    return tasks
+
+
+def _pair_maps(session: Session, task: MaskedTask) -> int:
+    """The number of pair maps that are made of a masked photo."""
+    drawn, count = masks_depend_on(task.method, task.options), 0
+    for block, person in session.plan.explained[task.row]:
+        for output in session.plan.planned["maps"][block.index]:
+            spec = output.spec
+            same = (output.sources, spec.method) == ((task.recognizer,), task.method)
+            if same and masks_depend_on(spec.method, spec.options) == drawn:
+                rng = generator(session.experiment.seed, "pairs", person.name)
+                pairs = ordered_pairs(len(person.rows), spec.max_pairs, rng)
+                count += int((pairs[:, 0] == person.rows.tolist().index(task.row)).sum())
+    return count
+
+
+STAGES.add("masked", PerturbStage())

@@ -1,0 +1,70 @@
+"""The explainer of methods that take gradients in the frame itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from facefocus.core.progress import Progress
+from facefocus.core.seeds import generator
+from facefocus.faces.faceset import Identity
+from facefocus.models.recognizer import white_box
+from facefocus.saliency.explainer import Images, MapArrays, MapSpec, Passes
+from facefocus.saliency.methods import METHODS, FrameGradientMethod
+from facefocus.saliency.occlusion_gradient import step_sizes
+
+
+class _FrameGradients:
+    """See `facefocus.saliency.explainer.Explainer`."""
+
+    def maps(
+        self,
+        specs: Sequence[MapSpec],
+        sources: Sequence[str],
+        people: Sequence[Identity],
+        images: Images,
+        progress: Progress,
+    ) -> Iterator[tuple[MapSpec, MapArrays]]:
+        """One call of the method for all people."""
+        recognizers = [white_box(images.recognizer(name), "a gradient method") for name in sources]
+        frames = [np.asarray(images.frames[person.rows]) for person in people]
+        for spec in specs:
+            method = METHODS[spec.method]
+            assert isinstance(method, FrameGradientMethod)
+            fill = spec.fill
+            made = method.function(
+                recognizers,
+                frames,
+                [] if fill is None else [images.content(person.rows, fill) for person in people],
+                pixels=0 if spec.budget is None else images.pixels(spec.budget),
+                rngs=[generator(images.seed, "ties", person.name) for person in people],
+                options=dict(spec.options),
+                progress=progress,
+            )
+            degenerate = np.array([result.degenerate for result in made])
+            yield spec, MapArrays.whole(np.stack([result.map for result in made]), degenerate)
+
+    def passes(
+        self,
+        specs: Sequence[MapSpec],
+        every: Sequence[MapSpec],
+        people: Sequence[Identity],
+        images: Images,
+    ) -> Passes:
+        """A forward and a backward pass an image and step, and one forward pass of references."""
+        count = sum(len(person.rows) for person in people)
+        pairs = sum(len(person.rows) * (len(person.rows) - 1) for person in people)
+        total = Passes()
+        for spec in specs:
+            steps = int(dict(spec.options).get("steps", "1"))
+            if spec.budget is not None:
+                steps = len(step_sizes(images.pixels(spec.budget), steps))
+            total += Passes(
+                forward=(1 + steps) * count, backward=steps * count, alone=2 * steps * pairs
+            )
+        return total
+
+
+#: The explainer of all methods that take gradients in the frame.
+FRAME_GRADIENTS = _FrameGradients()
