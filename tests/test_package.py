@@ -20,22 +20,23 @@ SOURCE = Path(facefocus.__file__).parent
 
 #: The public names. Adding one is a decision; removing one breaks somebody's code.
 PUBLIC = {
-    "METHODS",
     "Experiment",
     "FaceSet",
-    "Identity",
+    "IdentityMaps",
+    "Preprocessing",
     "Recognizer",
+    "Results",
     "UserError",
     "WhiteBox",
     "__version__",
-    "cam_identity_maps",
-    "load_experiment",
+    "compare",
+    "evaluate",
+    "explain",
+    "load_faces",
     "load_recognizer",
-    "open_faceset",
-    "run_experiment",
-    "run_status",
-    "select_identities",
-    "top_pixels",
+    "open_run",
+    "run",
+    "verify",
 }
 
 

@@ -9,61 +9,62 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from facefocus.benchmark.experiment import Experiment, load_experiment
-    from facefocus.benchmark.run import run_experiment, run_status
+    from facefocus.api import (
+        compare,
+        evaluate,
+        explain,
+        load_faces,
+        load_recognizer,
+        open_run,
+        run,
+        verify,
+    )
+    from facefocus.benchmark.experiment import Experiment
     from facefocus.core.errors import UserError
-    from facefocus.faces.faceset import FaceSet, Identity, open_faceset, select_identities
+    from facefocus.faces.faceset import FaceSet
+    from facefocus.models.preprocessing import Preprocessing
     from facefocus.models.recognizer import Recognizer, WhiteBox
-    from facefocus.models.zoo import load as load_recognizer
-    from facefocus.occlusion.masks import top_pixels
-    from facefocus.saliency.identity import cam_identity_maps
-    from facefocus.saliency.methods import METHODS
+    from facefocus.report.run_result import Results
+    from facefocus.saliency.identity_maps import IdentityMaps
 
 __version__ = "0.1.0"
 
-_WHERE = {
-    "Experiment": "facefocus.benchmark.experiment:Experiment",
-    "FaceSet": "facefocus.faces.faceset:FaceSet",
-    "Identity": "facefocus.faces.faceset:Identity",
-    "METHODS": "facefocus.saliency.methods:METHODS",
-    "Recognizer": "facefocus.models.recognizer:Recognizer",
-    "UserError": "facefocus.core.errors:UserError",
-    "WhiteBox": "facefocus.models.recognizer:WhiteBox",
-    "cam_identity_maps": "facefocus.saliency.identity:cam_identity_maps",
-    "load_experiment": "facefocus.benchmark.experiment:load_experiment",
-    "load_recognizer": "facefocus.models.zoo:load",
-    "open_faceset": "facefocus.faces.faceset:open_faceset",
-    "run_experiment": "facefocus.benchmark.run:run_experiment",
-    "run_status": "facefocus.benchmark.run:run_status",
-    "select_identities": "facefocus.faces.faceset:select_identities",
-    "top_pixels": "facefocus.occlusion.masks:top_pixels",
+_MODULES = {
+    "Experiment": "facefocus.benchmark.experiment",
+    "FaceSet": "facefocus.faces.faceset",
+    "IdentityMaps": "facefocus.saliency.identity_maps",
+    "Preprocessing": "facefocus.models.preprocessing",
+    "Recognizer": "facefocus.models.recognizer",
+    "Results": "facefocus.report.run_result",
+    "UserError": "facefocus.core.errors",
+    "WhiteBox": "facefocus.models.recognizer",
 }
 
 __all__ = [
-    "METHODS",
     "Experiment",
     "FaceSet",
-    "Identity",
+    "IdentityMaps",
+    "Preprocessing",
     "Recognizer",
+    "Results",
     "UserError",
     "WhiteBox",
     "__version__",
-    "cam_identity_maps",
-    "load_experiment",
+    "compare",
+    "evaluate",
+    "explain",
+    "load_faces",
     "load_recognizer",
-    "open_faceset",
-    "run_experiment",
-    "run_status",
-    "select_identities",
-    "top_pixels",
+    "open_run",
+    "run",
+    "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in __all__:
         raise AttributeError(f"module 'facefocus' has no attribute '{name}'")
-    module, _, attribute = _WHERE[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return getattr(importlib.import_module(_MODULES.get(name, "facefocus.api")), name)
 
 
 def __dir__() -> list[str]:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from facefocus.evaluation.retention import retention
-from facefocus.occlusion import oracle
+from facefocus.occlusion import mask_search as oracle
 from facefocus.occlusion.fills import occlude
-from facefocus.occlusion.oracle import Embed, Oracle, search_masks
+from facefocus.occlusion.mask_search import Embed, Oracle, search_masks
 from tests.small import tiny_recognizer
 
 #: What hiding a set of pixels takes away: hidden [n, h, w] bool -> [n], within [0, 1].

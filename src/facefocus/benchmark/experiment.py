@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
+import tomli_w
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -177,7 +178,7 @@ class Saliency(Section):
         draws: How many draws of a random baseline are averaged.
     """
 
-    method: Several[str] = ()
+    method: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), AfterValidator(_distinct)] = ()
     maps: str | None = None
     name: str | None = None
     origin: str | None = None
@@ -215,7 +216,7 @@ class Saliency(Section):
         if not isinstance(value, Mapping):
             return value
         maps = value.get("maps")
-        if (maps is None) == (value.get("method") is None):
+        if (maps is None) == (not value.get("method")):
             text = "The 'method' of [saliency] is missing."
             if maps is not None:
                 text = "[saliency] must have a 'method' or 'maps'. Got both."
@@ -400,6 +401,13 @@ def load_variants(path: Path) -> tuple[str, dict[str, Experiment]]:
             merged["name"] = f"{data['name']}-{name}"
         found[name] = parse_experiment(merged)
     return str(data["name"]), found
+
+
+def toml_of(experiment: Path | Experiment) -> str:
+    """An experiment as the text of a TOML file: of a file its own."""
+    if not isinstance(experiment, Experiment):
+        return experiment.read_text(encoding="utf-8")
+    return tomli_w.dumps(experiment.model_dump(exclude_none=True, exclude_defaults=True))
 
 
 def _over(common: Any, own: Any) -> Any:

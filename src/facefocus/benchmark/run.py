@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from facefocus.benchmark.collect import write_run
 from facefocus.benchmark.execute import NeedsLess, Said, execute, report_to
-from facefocus.benchmark.experiment import load_variants
+from facefocus.benchmark.experiment import Experiment, load_variants, toml_of
 from facefocus.benchmark.keys import forward_of, gradients_of
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.benchmark.stages import STAGES
@@ -107,7 +107,7 @@ def open_or_make_faceset(
 
 @any_path
 def run_experiment(
-    file: Path,
+    file: Path | Experiment,
     *,
     faces: Path | None = None,
     out: Path | None = None,
@@ -121,7 +121,7 @@ def run_experiment(
     """Run an experiment with all its variants, or the rest of it; returns the run folder.
 
     Args:
-        file: The experiment (TOML).
+        file: The experiment: a TOML file, or an object.
         faces: A prepared face set; the one that the experiment names by default.
         out: The run folder; ``runs/<name in the file>`` by default.
         store: Folder of the artefacts, which runs share: see `store_of` for the default.
@@ -138,13 +138,13 @@ def run_experiment(
     each = None if memory is None else memory // max(workers, 1)
     run, sessions = open_sessions(file, faces, out, store, backend, each, made, progress)
     for variant, session in sessions.items():
-        _run(session, run / variant, workers, file, _named(progress, variant))
+        _run(session, run / variant, workers, toml_of(file), _named(progress, variant))
     return run
 
 
 @any_path
 def open_sessions(
-    file: Path,
+    file: Path | Experiment,
     faces: Path | None = None,
     out: Path | None = None,
     store: Path | None = None,
@@ -154,7 +154,10 @@ def open_sessions(
     progress: Progress = silent,
 ) -> tuple[Path, dict[str, Session]]:
     """The run folder of an experiment and the session of each variant; see `run_experiment`."""
-    name, experiments = load_variants(file)
+    if isinstance(file, Experiment):
+        name, experiments = file.name, {"": file}
+    else:
+        name, experiments = load_variants(file)
     if faces is not None and len({one.faces.set for one in experiments.values()}) > 1:
         raise UserError(
             f"The '--faces' must be left out where variants have faces of their own. Got '{faces}'."
@@ -185,39 +188,54 @@ def calibration_faces(rule: Rule, made: Path, progress: Progress = silent) -> Pa
     return resolved(open_or_make_faceset(rule.faces, made, progress, otherwise))
 
 
-def _run(session: Session, run: Path, workers: int, file: Path, progress: Progress) -> None:
+def _run(session: Session, run: Path, workers: int, toml: str, progress: Progress) -> None:
     started, done = now(), 0
-    repaired: set[str] = set()
     session.store.sweep()
     with _executor(workers) as (executor, reports):
-        while True:
+
+        def work(session: Session) -> None:
+            nonlocal done
             _write_request(run, session)
             sweep(run)
-            try:
-                done += execute(session, executor, progress, reports)
-                provenance = {
-                    **describe(session),
-                    "started": started,
-                    "finished": now(),
-                    "tasks_done": done,
-                }
-                toml = _private(file.read_text(encoding="utf-8"), session)
-                write_run(session, run, provenance, toml)
-                return
-            except NeedsLess as less:
-                session = Session(less.spec)
-                notice(
-                    "Memory did not suffice: passes go on with half as many images. What depends on"
-                    " their last bits is made anew."
-                )
-            except Missing as missing:
-                if missing.key in repaired:
-                    raise UserError(
-                        f"What is written to the store '{session.spec.store}' cannot be read back."
-                        " Name a folder on another disk with --store."
-                    ) from None
-                repaired.add(missing.key)
-                notice("An artefact of the store was damaged or removed. It is made again.")
+            done += execute(session, executor, progress, reports)
+            provenance = {
+                **describe(session),
+                "started": started,
+                "finished": now(),
+                "tasks_done": done,
+            }
+            write_run(session, run, provenance, _private(toml, session))
+
+        persist(session, work)
+
+
+T = TypeVar("T")
+
+
+def persist(session: Session, work: Callable[[Session], T]) -> T:
+    """The result of some work, begun again with less memory or where an artefact was damaged.
+
+    Raises:
+        UserError: Memory does not suffice for one image, or the store cannot be read back.
+    """
+    repaired: set[str] = set()
+    while True:
+        try:
+            return work(session)
+        except NeedsLess as less:
+            session = Session(less.spec, session.held)
+            notice(
+                "Memory did not suffice: passes go on with half as many images. What depends on"
+                " their last bits is made anew."
+            )
+        except Missing as missing:
+            if missing.key in repaired:
+                raise UserError(
+                    f"What is written to the store '{session.spec.store}' cannot be read back."
+                    " Name a folder on another disk with --store."
+                ) from None
+            repaired.add(missing.key)
+            notice("An artefact of the store was damaged or removed. It is made again.")
 
 
 def _named(progress: Progress, variant: str) -> Progress:

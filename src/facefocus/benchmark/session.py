@@ -6,6 +6,7 @@ State lives here, at the rim; `making` and `scoring` only read it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -63,6 +64,21 @@ class SessionSpec:
     batches: tuple[tuple[str, int, int], ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Objects that a session takes as they are, instead of opening them by name.
+
+    Attributes:
+        faces: The face set.
+        recognizers: By the names that the experiment gives them.
+        maps: Maps that were made elsewhere, by the names that the experiment gives them.
+    """
+
+    faces: FaceSet
+    recognizers: Mapping[str, Recognizer]
+    maps: Mapping[str, Mapping[str, np.ndarray]]
+
+
 @dataclass(frozen=True)
 class OperatingPoint:
     """Where a recognizer decides, and its equal error rate on the verification pairs.
@@ -105,10 +121,10 @@ class Session:
         UserError: The face set or a recognizer cannot be loaded.
     """
 
-    def __init__(self, spec: SessionSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: SessionSpec, held: Held | None = None) -> None:
+        self.spec, self.held = spec, held
         self.experiment = parse_experiment(json.loads(spec.experiment))
-        self.faces: FaceSet = open_faceset(spec.faces)
+        self.faces: FaceSet = open_faceset(spec.faces) if held is None else held.faces
         self.store = Store(spec.store)
         self._embeddings: dict[tuple[str, bool], np.ndarray] = {}
         self._operating: dict[str, OperatingPoint] = {}
@@ -134,12 +150,13 @@ class Session:
         Raises:
             UserError: There is a truth, but it cannot be read or is not of these faces.
         """
-        if not (self.spec.faces / TRUTH).is_file():
+        folder = self.faces.folder
+        if folder is None or not (folder / TRUTH).is_file():
             return None
-        parts = read_truth(self.spec.faces)
+        parts = read_truth(folder)
         if any(masks.shape != self.faces.frames.shape[:3] for masks in parts.values()):
             raise UserError(
-                f"'{self.spec.faces / TRUTH}' must be of the frames beside it. Got another number"
+                f"'{folder / TRUTH}' must be of the frames beside it. Got another number"
                 " or size. Make the faces again."
             )
         return parts
@@ -153,8 +170,14 @@ class Session:
         reading = wanted.preprocessing
         # A resumed run may embed masked faces first, so clean ones are named for the check.
         backend, memory, clean = self.spec.backend, self.spec.memory, self.faces.frames[:CHUNK]
+        held = {} if self.held is None else self.held.recognizers
         found = {
-            name: accelerate(load(name, reading.get(name)), backend, memory, clean)
+            name: accelerate(
+                held[name] if name in held else load(name, reading.get(name)),
+                backend,
+                memory,
+                clean,
+            )
             for name in names
         }
         for name, batch, graph_batch in self.spec.batches:
@@ -192,7 +215,8 @@ class Session:
     @cached_property
     def plan(self) -> Plan:
         """The plan of this session's experiment."""
-        pairs, other = read_pairs(self.spec.faces), self.spec.calibration
+        folder, other = self.faces.folder, self.spec.calibration
+        pairs = None if folder is None else read_pairs(folder)
         calibration = None if other is None else (self.calibrating, read_pairs(other))
         return make_plan(
             self.experiment, self.faces, pairs, self.recognizers, calibration, self.given
@@ -209,7 +233,8 @@ class Session:
         return {name: self._given(name) for name in names}
 
     def _given(self, name: str) -> tuple[str, dict[str, np.ndarray]]:
-        maps = read_maps(Path(expanded(name)))
+        held = {} if self.held is None else self.held.maps
+        maps = dict(held[name]) if name in held else read_maps(Path(expanded(name)))
         check_given(maps, name, self.frame, self.faces.identities)
         return digest_of_maps(maps), maps
 

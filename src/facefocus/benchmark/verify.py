@@ -84,8 +84,37 @@ def verify_recognizer(
         UserError: A face set or the recognizer cannot be loaded, the rule is unknown, or there are
             too few pairs for it.
     """
-    wanted = parse_rule(rule)
-    faces, listed = open_faceset(folder), read_pairs(folder)
+    recognizer = load(model, preprocessing)
+    return verify_faces(
+        open_faceset(folder),
+        recognizer,
+        rule=rule,
+        seed=seed,
+        backend=backend,
+        store=store,
+        name=model,
+        progress=progress,
+    )
+
+
+def verify_faces(
+    faces: FaceSet,
+    recognizer: Recognizer,
+    *,
+    rule: str = "eer",
+    seed: int = 0,
+    backend: str = "auto",
+    store: Path | None = None,
+    name: str | None = None,
+    progress: Progress = silent,
+) -> Verified:
+    """`verify_recognizer` of objects.
+
+    Args:
+        name: What the recognizer is called in the report; its own name by default.
+    """
+    wanted, model = parse_rule(rule), name or recognizer.name
+    listed = None if faces.folder is None else read_pairs(faces.folder)
     pairs = verification_pairs(faces, listed, seed)
     other = calibration_faces(wanted, Path("faces"), progress)
     setting, deciding = faces, pairs
@@ -99,7 +128,7 @@ def verify_recognizer(
         )
     mated = int(deciding.mated.sum())
     check_rule(wanted, mated, len(deciding.mated) - mated, setting.title)
-    recognizer = accelerate(load(model, preprocessing), backend)
+    recognizer = accelerate(recognizer, backend)
     kept = Store(store or store_dir())
     scores, level = _scores(recognizer, faces, listed, pairs, kept, progress), None
     if wanted.kind == "given":

@@ -68,6 +68,7 @@ class FaceSet:
         names: Unique name of each image, e.g. ``"Abel_Pacheco_0001"``.
         title: What the set is called, e.g. ``"lfw"``.
         hash: sha256 over frames, identities and names, hexadecimal.
+        folder: Where it comes from; None for a set in memory.
     """
 
     frames: UInt8[np.ndarray, "n h w 3"]
@@ -75,6 +76,12 @@ class FaceSet:
     names: Shaped[np.ndarray, " n"]
     title: str
     hash: str
+    folder: Path | None = None
+
+    def __repr__(self) -> str:
+        count, height, width, _ = self.frames.shape
+        people = len(np.unique(self.identities))
+        return f"FaceSet '{self.title}': {count} images of {people} people, {height}x{width}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -399,6 +406,7 @@ def open_faceset(folder: Path) -> FaceSet:
         names=np.array(used["name"].to_list(), dtype=np.str_),
         title=str(manifest["title"]),
         hash=str(manifest["hash"]),
+        folder=folder,
     )
 
 

@@ -10,10 +10,11 @@ import polars as pl
 from jaxtyping import UInt8
 
 from facefocus.analysis.labels import layer_depth, measured, place_label, told, varying
+from facefocus.analysis.ranking import ranked
 from facefocus.analysis.summary import COMPETES, CONTROLS, Row, drops
 from facefocus.benchmark.result_columns import CONFIGURATION, MAP
 from facefocus.core.text import NOTHING, budget_text, number
-from facefocus.evaluation.statistics import FEWEST, Interval, rank_agreement, rank_distribution
+from facefocus.evaluation.statistics import Interval, rank_agreement
 from facefocus.evaluation.transfer import transfer as transfer_matrices
 from facefocus.faces.faceset import FaceSet
 from facefocus.occlusion.fills import FILLS, fill_rng, occlude
@@ -125,12 +126,12 @@ def winner(report: Report) -> Section | None:
     blocks: list[Any] = []
     for target, rows in report.targets():
         part = report.shown.of(rows)
-        ranked = _ranked(report, part)
-        scores = leaderboard_columns(ranked)
+        board = ranked(report.results, part)
+        scores = leaderboard_columns(board)
         caption = f"{target}: {report.shown}; baselines first, then largest drop"
-        blocks += [*report.heading(target), _leading_table(ranked, caption, scores)]
-        if measured(ranked, "rank"):
-            blocks.append(_ranks(report, target, leading(ranked)))
+        blocks += [*report.heading(target), _leading_table(board, caption, scores)]
+        if measured(board, "rank"):
+            blocks.append(_ranks(report, target, leading(board)))
         if part["layer"].drop_nulls().len():
             blocks.append(_heatmap(report, target, part))
     blocks.append(_column_notes(report.summary))
@@ -151,25 +152,6 @@ def _leading_table(
     return summary_table(
         few, caption=caption + left, omit=("Target", "Budget", "Fill"), scores=scores
     )
-
-
-def _ranked(report: Report, part: pl.DataFrame) -> pl.DataFrame:
-    """`part` with each method's rank over bootstrap samples of the people whom all have scores of.
-
-    Without two methods and five such people, the ranks are null.
-    """
-    methods = part.filter(COMPETES)
-    values = drops(report.results, methods)
-    values = values[:, ~np.isnan(values).any(axis=0)]
-    names = ("rank", "rank_low", "rank_high", "first_share")
-    if len(values) < 2 or values.shape[1] < FEWEST:
-        return part.with_columns(pl.lit(None, pl.Float64).alias(name) for name in names)
-    found = rank_distribution(list(values[:, None]), seed=0)
-    figures_found = zip(names, (found.mean, found.low, found.high, found.shares[:, 0]), strict=True)
-    ranks = methods.select(
-        *CONFIGURATION, *(pl.Series(name, value) for name, value in figures_found)
-    )
-    return part.join(ranks, on=CONFIGURATION, how="left", nulls_equal=True, maintain_order="left")
 
 
 def _ranks(report: Report, target: str, rows: pl.DataFrame) -> Picture:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol, cast, runtime_checkable
@@ -162,6 +163,18 @@ class Methods(Registry[Method]):
 
             return GivenMethod()
         return _method_of_file(name) if _FILE.fullmatch(name) else super().__getitem__(name)
+
+    @contextmanager
+    def holding(self, method: Method) -> Iterator[None]:
+        """Know one more method inside, under its own name."""
+        before = self._entries.get(method.name)
+        self._entries[method.name] = method
+        try:
+            yield
+        finally:
+            del self._entries[method.name]
+            if before is not None:
+                self._entries[method.name] = before
 
     def __contains__(self, name: object) -> bool:
         return bool(isinstance(name, str) and _FILE.fullmatch(name)) or super().__contains__(name)

@@ -208,7 +208,8 @@ def _all_specs(inputs: Inputs) -> Iterator[tuple[tuple[str, ...], MapSpec]]:
             yield (), _given_spec(inputs, saliency)
         for label in saliency.method:
             for sources in _sources(inputs.experiment, saliency, METHODS[label]):
-                for spec in _specs(inputs, saliency, label, sources):
+                experiment, recognizers = inputs.experiment, inputs.recognizers
+                for spec in specs_of(experiment, recognizers, saliency, label, sources):
                     yield sources, spec
 
 
@@ -227,16 +228,24 @@ def _sources(experiment: Experiment, saliency: Saliency, method: Method) -> list
     return [saliency.sources]
 
 
-def _specs(
-    inputs: Inputs, saliency: Saliency, label: str, sources: tuple[str, ...]
+def specs_of(
+    experiment: Experiment,
+    recognizers: Mapping[str, Recognizer],
+    saliency: Saliency,
+    label: str,
+    sources: tuple[str, ...],
 ) -> Iterator[MapSpec]:
-    """All maps of one method on some sources."""
+    """All maps of one method on some sources.
+
+    Raises:
+        UserError: An option is wrong, a layer is unknown, or the method needs a white box.
+    """
     method = METHODS[label]
     options = _options(saliency, method)
     needs = method.needs(options)
     for source in sources:
         if needs.gradients:
-            white_box(inputs.recognizers[source], f"the method '{label}'")
+            white_box(recognizers[source], f"the method '{label}'")
     layers: Sequence[str | None] = saliency.layer if needs.layer else [None]
     objectives: Sequence[str | None] = saliency.objective if needs.objective else [None]
     if method.fixed is not None:
@@ -244,8 +253,8 @@ def _specs(
     for layer, objective, fill, budget, draw in product(
         layers,
         objectives,
-        inputs.experiment.occlusion.fill if needs.fill else [None],
-        inputs.experiment.occlusion.budget if needs.budget else [None],
+        experiment.occlusion.fill if needs.fill else [None],
+        experiment.occlusion.budget if needs.budget else [None],
         range(saliency.draws) if needs.draws else [None],
     ):
         family = (objective or "").partition("(")[0]
@@ -254,7 +263,7 @@ def _specs(
             method=label if method.fixed is None else method.fixed.method,
             options=tuple(sorted(options.items())),
             layer=layer,
-            calls=() if layer is None else _calls(inputs.recognizers[sources[0]], layer),
+            calls=() if layer is None else _calls(recognizers[sources[0]], layer),
             objective=objective,
             evidence=saliency.evidence if objective else "positive",
             # What an objective does not read is not part of its key.

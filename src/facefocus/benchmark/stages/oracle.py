@@ -28,8 +28,8 @@ from facefocus.core.seeds import generator
 from facefocus.core.store import content_key
 from facefocus.evaluation.retention import retention
 from facefocus.occlusion.fills import occlude
+from facefocus.occlusion.mask_search import search_masks
 from facefocus.occlusion.masks import pixel_count
-from facefocus.occlusion.oracle import search_masks
 from facefocus.saliency.explainer import Passes
 
 if TYPE_CHECKING:

@@ -1,0 +1,196 @@
+"""The results of a run as an object: tables, pictures and files of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from facefocus.analysis.labels import place_label, varying
+from facefocus.analysis.ranking import RANKS, ranked
+from facefocus.analysis.results import Slice, default_slice, read_results
+from facefocus.analysis.summary import COMPETES, summarize
+from facefocus.benchmark.collect import write_run
+from facefocus.benchmark.experiment import toml_of
+from facefocus.benchmark.run import describe
+from facefocus.benchmark.session import Session
+from facefocus.core.errors import UserError
+from facefocus.core.files import write_atomically
+from facefocus.core.provenance import now
+from facefocus.core.text import as_html, with_bounds
+from facefocus.report import figures
+from facefocus.report.html import write_report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Columns of a table that is read, in a document or a notebook.
+_SHOWN = ("target", "method", "layer", "budget", "fill", "clean_rate", "rate", "drop")
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What hiding did.
+
+    Attributes:
+        rows: A row for each identity and configuration: the columns of ``results.parquet``.
+        folder: The run folder that they come from; None where they were made in memory.
+        session: The session that made them in memory.
+
+    Example:
+        >>> import facefocus as ff
+        >>> faces = ff.load_faces("synthetic-eyes", people=2)
+        >>> maps = ff.explain("iresnet-mini-eyes", faces, "layer-cam", layer="1")
+        >>> results = ff.evaluate(maps, "iresnet-mini-eyes", faces, budget=0.05)
+        >>> results
+        Results: 2 identities, 2 configurations on iresnet-mini-eyes
+        >>> sorted(results.table["method"])
+        ['layer-cam', 'random']
+    """
+
+    rows: pl.DataFrame
+    folder: Path | None = None
+    session: Session | None = None
+
+    @classmethod
+    def of_run(cls, folder: Path) -> Results:
+        """The results of a run folder.
+
+        Raises:
+            UserError: It is no run folder, or is not finished.
+        """
+        return cls(read_results(folder), folder)
+
+    @cached_property
+    def table(self) -> pl.DataFrame:
+        """A row for each configuration: means, intervals, comparisons with controls, audit."""
+        return summarize(self.rows)
+
+    @cached_property
+    def ranking(self) -> pl.DataFrame:
+        """The methods by their drop of recognition, with ranks over resampled people.
+
+        Of the first target, at one budget and fill (`shown`). ``first_share`` is the share of
+        resamplings in which a method comes first; ``rank_low`` and ``rank_high`` hold 95 % of its
+        ranks. Null where there are too few people.
+
+        Raises:
+            UserError: No method competes.
+        """
+        rows = self._first().filter(COMPETES, pl.col("drop").is_not_null())
+        if rows.is_empty():
+            raise UserError("There is no method to rank: no map has a score.")
+        names = varying(rows)
+        labels = pl.Series("name", [place_label(row, names) for row in rows.to_dicts()])
+        table = ranked(self.rows, rows).insert_column(0, labels).sort("drop", descending=True)
+        return table.select("name", "drop", "drop_low", "drop_high", *RANKS)
+
+    @property
+    def shown(self) -> Slice:
+        """The budget and the fill of which pictures and rankings are: 1 % and black, if there."""
+        return default_slice(self.table)
+
+    def plot(self, *, width: float = 8.0) -> Figure:
+        """The drop of recognition of every configuration on the first target, with intervals.
+
+        Args:
+            width: In inches.
+        """
+        panel = figures.Panel("Drop of the recognition rate", (("drop", "drop"),))
+        return figures.intervals(self._first(), [panel], width=width)
+
+    def report(self, folder: str | Path | None = None, *, with_faces: bool = False) -> Path:
+        """Write the report page; returns its path.
+
+        Args:
+            folder: Where the run goes that the page is of; of no effect for a run folder's results.
+            with_faces: Show face pixels; without it no file holds any.
+
+        Raises:
+            UserError: A folder is needed and none is named, or it cannot be written.
+        """
+        if self.folder is not None:
+            return write_report(self.folder, with_faces=with_faces)
+        if folder is None or self.session is None:
+            raise UserError("These results are in memory. Name a folder: report('page/').")
+        run = Path(folder)
+        provenance = {**describe(self.session), "started": now(), "finished": now()}
+        write_run(self.session, run, provenance, toml_of(self.session.experiment))
+        return write_report(run, with_faces=with_faces)
+
+    def to_parquet(self, path: str | Path) -> Path:
+        """Write `rows`."""
+        return _written(path, lambda file: self.rows.write_parquet(file))
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write `table` with full precision."""
+        return _written(path, lambda file: self.table.write_csv(file))
+
+    def to_markdown(self) -> str:
+        """`table` as a Markdown table: means with intervals."""
+        heads, lines = self._cells()
+        rows = [heads, ["---"] * len(heads), *([as_html(cell) for cell in line] for line in lines)]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+    def to_latex(self) -> str:
+        """`table` as a LaTeX tabular: means with intervals."""
+        heads, lines = self._cells()
+        body = [" & ".join(map(_latex, row)) + r" \\" for row in (heads, *lines)]
+        columns = "l" * len(heads)
+        return "\n".join(
+            [rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline", *body[1:],
+             r"\hline", r"\end{tabular}", ""]
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Results: {self._text()}"
+
+    def _repr_html_(self) -> str:
+        heads, lines = self._cells()
+        head = "".join(f"<th>{as_html(text)}</th>" for text in heads)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{as_html(cell)}</td>" for cell in line) + "</tr>"
+            for line in lines
+        )
+        return f"<p>{as_html(self._text())}</p><table><tr>{head}</tr>{body}</table>"
+
+    def _text(self) -> str:
+        targets = ", ".join(self.table["target"].unique(maintain_order=True))
+        people = self.rows["identity"].n_unique()
+        return f"{people} identities, {len(self.table)} configurations on {targets}"
+
+    def _first(self) -> pl.DataFrame:
+        rows = self.shown.of(self.table)
+        return rows.filter(pl.col("target") == rows["target"][0])
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        heads = [name.replace("_", " ") for name in _SHOWN]
+        return heads, [[_cell(row, name) for name in _SHOWN] for row in self.table.to_dicts()]
+
+
+def _written(path: str | Path, write: object) -> Path:
+    target = Path(path)
+    write_atomically(target, write)  # type: ignore[arg-type]
+    return target
+
+
+def _cell(row: dict[str, object], name: str) -> str:
+    value = row[name]
+    if value is None:
+        return "-"
+    if isinstance(value, float) and f"{name}_low" in row:
+        low, high = row[f"{name}_low"], row[f"{name}_high"]
+        assert low is None or isinstance(low, float)
+        assert high is None or isinstance(high, float)
+        return with_bounds(value, low, high)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _latex(text: str) -> str:
+    text = text.replace("\\", r"\textbackslash ")
+    for character in "&%$#_{}":
+        text = text.replace(character, f"\\{character}")
+    return text
