@@ -122,7 +122,8 @@ def test_methods_and_maps_come_from_files(
     names = np.unique(faces.identities)[:4].tolist()
     height, width = faces.frames.shape[1:3]
     other = np.arange(height * width, 0, -1, dtype=np.float32).reshape(height, width)
-    np.savez("maps.npz", **dict.fromkeys(names[:3], other), **{"nobody": other})
+    given: dict[str, Any] = dict.fromkeys([*names[:3], "nobody"], other)
+    np.savez("maps.npz", **given)
     experiment = {
         "name": "files",
         "faces": {"people": names},
@@ -136,9 +137,9 @@ def test_methods_and_maps_come_from_files(
     assert set(same["method"]) == {"own.py:ramp", "maps"}
     # A map that was made elsewhere is tried on no held-out photos: nobody knows which it saw.
     assert set(first.filter(split="heldout")["method"]) == {"own.py:ramp"}
-    given = same.filter(method="maps").sort("identity")
-    assert given["degenerate"].to_list() == [False, False, False, True]
-    assert given["masked_pixels"].to_list() == [round(0.25 * height * width)] * 3 + [0]
+    brought = same.filter(method="maps").sort("identity")
+    assert brought["degenerate"].to_list() == [False, False, False, True]
+    assert brought["masked_pixels"].to_list() == [round(0.25 * height * width)] * 3 + [0]
     # Other code is another method: its results are not taken for those of the old one.
     Path("own.py").write_text(code.format(ramp.replace("size, ", "size, 0, -1, ")))
     second = ff.run(parse_experiment(experiment), "run", faces=faces.folder, backend="torch").rows

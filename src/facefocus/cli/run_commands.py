@@ -56,8 +56,7 @@ def run(
     Takes a TOML file. Makes maps and masks, hides pixels, measures recognition, and writes
     results.parquet to the run folder. Prints a table. Goes on where it was stopped.
     """
-    from facefocus.paper.study import Wanted
-    from facefocus.saliency.explainer import is_study_file
+    from facefocus.paper.study import Wanted, is_study_file
 
     wanted = Wanted(tuple(faces or ()), tuple(model or ()), identities, limited, max_images)
     if is_study_file(file):

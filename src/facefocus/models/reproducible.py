@@ -5,8 +5,8 @@ formula: exp-like operations (sigmoid, softplus, gelu, ...) then differ in their
 products and sums over everything add in another order for another number of threads. Such
 operations run on one thread here. Those that take the time - convolutions, frozen normalizations,
 piecewise linear activations, pooling, plain arithmetic - keep all threads: the tests compare them,
-forward and backward, on 1, 2, 4, 8 and 16 (tests/models/test_reproducible.py). Convolutions take a power
-of two: on three threads, two share an image, and their gradients add in another order.
+forward and backward, on 1, 2, 4, 8 and 16. Convolutions take a power of two: on three threads, two
+share an image, and their gradients add in another order.
 
 OpenVINO's programs and onnxruntime's are not seen here: the former give the same bits on any number
 of threads, measured on the same networks; the latter run on one thread.
