@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,12 @@ from facefocus.benchmark.session import Session
 from facefocus.core.errors import UserError
 from facefocus.core.files import write_atomically
 from facefocus.core.provenance import now
-from facefocus.core.text import as_html, with_bounds
+from facefocus.core.text import with_bounds
 from facefocus.report import figures
-from facefocus.report.html import write_report
+from facefocus.report.document import Table, plain_table
+from facefocus.report.latex_renderer import latex_document
+from facefocus.report.markdown_renderer import markdown_document
+from facefocus.report.page import write_report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,31 +135,23 @@ class Results:
 
     def to_markdown(self) -> str:
         """`table` as a Markdown table: means with intervals."""
-        heads, lines = self._cells()
-        rows = [heads, ["---"] * len(heads), *([as_html(cell) for cell in line] for line in lines)]
-        return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+        return markdown_document([self._document()])
 
     def to_latex(self) -> str:
-        """`table` as a LaTeX tabular: means with intervals."""
-        heads, lines = self._cells()
-        body = [" & ".join(map(_latex, row)) + r" \\" for row in (heads, *lines)]
-        columns = "l" * len(heads)
-        return "\n".join(
-            [rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline", *body[1:],
-             r"\hline", r"\end{tabular}", ""]
-        )  # fmt: skip
+        """`table` as a LaTeX table: means with intervals."""
+        return latex_document([self._document()])
 
     def __repr__(self) -> str:
         return f"Results: {self._text()}"
 
     def _repr_html_(self) -> str:
-        heads, lines = self._cells()
-        head = "".join(f"<th>{as_html(text)}</th>" for text in heads)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{as_html(cell)}</td>" for cell in line) + "</tr>"
-            for line in lines
+        table = self._document()
+        head = "".join(f"<th>{escape(column.title)}</th>" for column in table.columns)
+        lines = (
+            "".join(f"<td>{escape(cell)}</td>" for cell in row) for row in map(list, table.rows)
         )
-        return f"<p>{as_html(self._text())}</p><table><tr>{head}</tr>{body}</table>"
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<p>{escape(self._text())}</p><table><tr>{head}</tr>{body}</table>"
 
     def _text(self) -> str:
         targets = ", ".join(self.table["target"].unique(maintain_order=True))
@@ -166,9 +162,11 @@ class Results:
         rows = self.shown.of(self.table)
         return rows.filter(pl.col("target") == rows["target"][0])
 
-    def _cells(self) -> tuple[list[str], list[list[str]]]:
-        heads = [name.replace("_", " ") for name in _SHOWN]
-        return heads, [[_cell(row, name) for name in _SHOWN] for row in self.table.to_dicts()]
+    def _document(self) -> Table:
+        """The table for readers."""
+        rows = [[_cell(row, name) for name in _SHOWN] for row in self.table.to_dicts()]
+        names = [name.replace("_", " ") for name in _SHOWN]
+        return plain_table(names, rows, "Means over identities with 95 % intervals", names=5)
 
 
 def _written(path: str | Path, write: object) -> Path:
@@ -187,10 +185,3 @@ def _cell(row: dict[str, object], name: str) -> str:
         assert high is None or isinstance(high, float)
         return with_bounds(value, low, high)
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _latex(text: str) -> str:
-    text = text.replace("\\", r"\textbackslash ")
-    for character in "&%$#_{}":
-        text = text.replace(character, f"\\{character}")
-    return text

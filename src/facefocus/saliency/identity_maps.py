@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from jaxtyping import Float32
 
 from facefocus.core.errors import UserError
 from facefocus.core.files import write_atomically
-from facefocus.core.text import as_html, percent
+from facefocus.core.text import percent
 from facefocus.saliency.functions import checked_map
 from facefocus.saliency.given import digest_of_maps, read_maps
 
@@ -134,7 +135,7 @@ class IdentityMaps(Mapping[str, np.ndarray]):
         return f"IdentityMaps '{self.name}': {self._text()}"
 
     def _repr_html_(self) -> str:
-        return f"<b>{as_html(self.name)}</b>: {as_html(self._text())}"
+        return f"<b>{escape(self.name)}</b>: {escape(self._text())}"
 
     def _text(self) -> str:
         height, width = next(iter(self.maps.values())).shape
