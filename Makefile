@@ -26,7 +26,7 @@ demo-lfw: $(READY)
 	$(BIN)/facefocus report runs/quick
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
