@@ -94,3 +94,16 @@ def test_examples_in_docstrings_run(
         optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE, verbose=False
     )
     assert runner.run(test, out=lines.append).failed == 0, "".join(lines)
+
+
+def test_the_architecture_names_files_that_exist_and_every_folder() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    package = ROOT / "src" / "facefocus"
+    named = re.findall(r"`((?:\w+/)*\w+\.py)`", text)
+    missing = [one for one in named if not ((package / one).exists() or (ROOT / one).exists())]
+    assert missing == []
+    table = dict(re.findall(r"^\| `(\w+)/` \| (.+) \|$", text, re.MULTILINE))
+    assert set(table) == {file.parent.name for file in package.glob("*/__init__.py")}
+    for folder, files in table.items():
+        modules = {path.stem for path in (package / folder).rglob("*")}
+        assert set(re.findall(r"`(\w+)`", files)) <= modules, folder
