@@ -107,3 +107,41 @@ def test_the_architecture_names_files_that_exist_and_every_folder() -> None:
     for folder, files in table.items():
         modules = {path.stem for path in (package / folder).rglob("*")}
         assert set(re.findall(r"`(\w+)`", files)) <= modules, folder
+
+
+#: Idioms that messages gave up, and what to say in their place.
+BANNED = {
+    r"\btold (from|apart)\b": "significantly different from; distinguish",
+    r"\bknows? no\b": "does not depend on",
+    r"\bas it must\b": "by definition",
+    r"\bof no use\b": "cannot be used",
+    r"\bin vain\b": "without result",
+    r"\bsay nothing\b": "show nothing",
+}
+
+
+def messages(path: Path) -> list[str]:
+    """All texts of a module but its docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Constant | ast.Expr)]
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    return [
+        node.value
+        for node in nodes
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in docstrings
+    ]
+
+
+def test_messages_use_no_idiom_that_was_given_up() -> None:
+    files = sorted((ROOT / "src").rglob("*.py"))
+    texts = [(path, text) for path in files for text in messages(path)]
+    texts += [(path, path.read_text(encoding="utf-8")) for path in (ROOT / "src").rglob("*.toml")]
+    wrong = [
+        f"{path.name}: {text!r}: say {better}"
+        for path, text in texts
+        for idiom, better in BANNED.items()
+        if re.search(idiom, text)
+    ]
+    assert wrong == []
