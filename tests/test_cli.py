@@ -578,7 +578,7 @@ def test_tables_are_printed_or_written(command: Command, run: Path) -> None:
         ("text", ""),
     ):
         out = command("report", str(run), "--format", form).out
-        assert sign in out and "Recognition" in out and "layer-cam @ N" in out
+        assert sign in out and "x0a" not in out and "layer-cam @ N" in out
 
 
 def test_what_is_of_studies_or_experiments_alone_is_named(command: Command, folder: Path) -> None:

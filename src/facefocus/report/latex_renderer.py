@@ -60,7 +60,10 @@ def _table(table: Table) -> Iterator[str]:
         yield rf"{'&' * first}{span}&{audit} \\"
         rules = rf"\cmidrule(lr){{{first + 1}-{last}}}"
         yield rf"{rules}\cmidrule(lr){{{last + 1}-{len(columns)}}}"
-    yield from (" & ".join(as_tex(column.title) for column in columns) + r" \\", r"\midrule")
+    yield from (
+        " & ".join(as_tex(" ".join(column.title.split())) for column in columns) + r" \\",
+        r"\midrule",
+    )
     yield from (
         " & ".join(_cell(column.shown(row)) for column in columns) + r" \\" for row in table.rows
     )

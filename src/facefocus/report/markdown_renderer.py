@@ -63,7 +63,7 @@ def _table(table: Table) -> Iterator[str]:
         yield from (f"**{as_markdown(table.title)}**", "")
     for line in table.warnings:
         yield from (f"> **Warning:** {as_markdown(line)}", "")
-    yield _row([as_markdown(column.title) for column in table.columns])
+    yield _row([as_markdown(" ".join(column.title.split())) for column in table.columns])
     yield "|" + "|".join("---:" if column.numeric else ":---" for column in table.columns) + "|"
     for row in table.rows:
         yield _row(
