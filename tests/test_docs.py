@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import ast
-import doctest
-import importlib
 import re
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -59,41 +55,6 @@ def test_the_glossary_is_sorted_and_has_each_term_once() -> None:
     terms = re.findall(r"^\| ([^|]+?) \| [^|]+ \|$", text, re.MULTILINE)[1:]
     assert len(terms) > 50
     assert [term.lower() for term in terms] == sorted({term.lower() for term in terms})
-
-
-def examples() -> list[tuple[str, str, str]]:
-    """Module, function and text of every docstring of the package with an example in it."""
-    found = []
-    for path in sorted((ROOT / "src").rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        if ">>>" in text:
-            parts = path.relative_to(ROOT / "src").with_suffix("").parts
-            module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            for node in ast.walk(ast.parse(text)):
-                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                    docstring = ast.get_docstring(node) or ""
-                    if ">>>" in docstring:
-                        found.append((module, getattr(node, "name", ""), docstring))
-    return found
-
-
-@pytest.mark.parametrize(
-    ("module", "name", "docstring"),
-    [pytest.param(*one, id=f"{one[0]}.{one[1]}") for one in examples()],
-)
-def test_examples_in_docstrings_run(
-    module: str, name: str, docstring: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each in an empty folder, as a reader runs it; types and shapes are checked meanwhile."""
-    monkeypatch.chdir(tmp_path)
-    # Not doctest's own finder: it passes over functions whose types are checked.
-    names = dict(vars(importlib.import_module(module)))
-    test = doctest.DocTestParser().get_doctest(docstring, names, name, module, 0)
-    lines: list[str] = []
-    runner = doctest.DocTestRunner(
-        optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE, verbose=False
-    )
-    assert runner.run(test, out=lines.append).failed == 0, "".join(lines)
 
 
 def test_the_architecture_names_files_that_exist_and_every_folder() -> None:

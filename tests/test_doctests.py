@@ -13,7 +13,7 @@ import facefocus
 
 SOURCE = Path(facefocus.__file__).parent
 MODULES = [
-    ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts)
+    ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
     for file in sorted(SOURCE.rglob("*.py"))
     if ">>> " in file.read_text(encoding="utf-8")
 ]
@@ -30,6 +30,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_the_examples_of(module: str) -> None:
+def test_the_examples_of(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     result = doctest.testmod(importlib.import_module(module))
     assert result.attempted and not result.failed

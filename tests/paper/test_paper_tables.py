@@ -30,7 +30,7 @@ from facefocus.report.html_renderer import html_document
 from facefocus.report.latex_renderer import latex_document, latex_lines
 from facefocus.report.markdown_renderer import markdown_document
 from facefocus.saliency.objectives import parse_objective
-from tests.report.paper_rows import (
+from tests.paper.paper_rows import (
     CAMS,
     CLEAN,
     LAYERS,

@@ -100,7 +100,7 @@ def test_a_recognizer_of_one_world_is_lost_in_another() -> None:
 
 
 def test_the_note_shows_the_cards() -> None:
-    note = Path(__file__).parents[1] / "docs" / "embedded.md"
+    note = Path(__file__).parents[2] / "docs" / "embedded.md"
     text = note.read_text(encoding="utf-8")
     begin, end = "<!-- facefocus models cards -->\n", "<!-- end -->"
     shown = text.partition(begin)[2].partition(end)[0].strip().splitlines()

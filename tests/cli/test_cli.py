@@ -596,7 +596,7 @@ NAMED = re.compile(r"^[# ]*    facefocus (.+?)(?:  +#.*)?$|`facefocus ([^`]+)`",
 
 def test_every_command_that_a_text_names_exists() -> None:
     """In the README, the documentation, the experiments and the code."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     files = [root / "README.md", *(root / "docs").glob("*.md")]
     files += [*(root / "experiments").glob("*.toml"), *(root / "src").rglob("*.py")]
     wrong, known = [], get_command(app)

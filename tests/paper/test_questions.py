@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from facefocus.paper.questions import results_document
-from tests.report.paper_rows import NETS, PEOPLE, stages
+from tests.paper.paper_rows import NETS, PEOPLE, stages
 
 #: Grad-CAM++'s last layer has no map for half of the people.
 FLAT = (

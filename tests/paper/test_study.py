@@ -21,10 +21,10 @@ from facefocus.core.locations import run_folders
 from facefocus.paper.choices import choose
 from facefocus.paper.study import Wanted, run_study, to_toml
 from facefocus.paper.study_page import write_study_report
-from tests.report.paper_rows import LAYERS, LOSSES, stages
+from tests.paper.paper_rows import LAYERS, LOSSES, stages
 from tests.small import paint_faceset
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 MODEL = """
 import sys
