@@ -57,6 +57,7 @@ from facefocus.occlusion.fills import FILLS, fill_rng
 from facefocus.occlusion.masks import pixel_count
 from facefocus.report.run_result import Results
 from facefocus.saliency.explainer import MapArrays
+from facefocus.saliency.given import ELSEWHERE
 from facefocus.saliency.identity_maps import IdentityMaps
 from facefocus.saliency.methods import METHODS, FunctionMethod, Method
 from facefocus.saliency.perturbation import MaskSet, masked_embeddings
@@ -454,7 +455,7 @@ def evaluate(
     targets = {one.name: one for one in map(load_recognizer, models)}
     held = Held(faces, targets, {one.name: one.maps for one in listed})
     saliency: list[dict[str, Any]] = [
-        {"maps": one.name, "name": one.name, "origin": one.source or one.name} for one in listed
+        {"maps": one.name, "name": one.name, "origin": one.source or ELSEWHERE} for one in listed
     ]
     if random:
         saliency.append({"method": "random", "draws": random})

@@ -459,7 +459,7 @@ def _random(summary: pl.DataFrame) -> Check:
     return Check(
         True,
         title,
-        f"Every configuration has a control of the same number of random pixels ({draws} draws). "
+        f"Every configuration has a control of the same number of random pixels (draws: {draws}). "
         "It matches the area, not the shape.",
     )
 

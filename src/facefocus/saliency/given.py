@@ -25,6 +25,9 @@ from facefocus.saliency.explainer import (
 from facefocus.saliency.functions import checked_map
 from facefocus.saliency.methods import GIVEN, Option
 
+#: The source of maps of which nobody says on what they were made.
+ELSEWHERE = "elsewhere"
+
 
 def read_maps(path: Path) -> dict[str, np.ndarray]:
     """The maps of an ``.npz`` file, by identity; other arrays of it are left out.

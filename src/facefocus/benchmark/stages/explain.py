@@ -23,6 +23,7 @@ from facefocus.models.recognizer import Recognizer, is_white_box, white_box
 from facefocus.occlusion.fills import FILLS, fill_rng
 from facefocus.occlusion.masks import pixel_count
 from facefocus.saliency.explainer import Explainer, MapSpec, Passes
+from facefocus.saliency.given import ELSEWHERE
 from facefocus.saliency.methods import GIVEN, METHODS, Method
 from facefocus.saliency.perturbation import MaskSet
 
@@ -286,8 +287,8 @@ def _given_spec(inputs: Inputs, saliency: Saliency) -> MapSpec:
     """Maps that were made elsewhere, under the name that the experiment gives them."""
     digest, _ = inputs.given[saliency.maps or ""]
     name = saliency.name or "maps"
-    origin = saliency.origin or name
-    return MapSpec(label=name, method=GIVEN, options=(("maps", digest[:12]),), origin=origin)
+    origin, options = saliency.origin or ELSEWHERE, (("maps", digest[:12]),)
+    return MapSpec(label=name, method=GIVEN, options=options, origin=origin)
 
 
 def _splits(spec: MapSpec) -> tuple[str, ...]:
