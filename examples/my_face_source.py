@@ -42,5 +42,5 @@ ALBUM = FaceSource(
 SOURCES.add("album", ALBUM)
 
 if __name__ == "__main__":
-    for line in prepare_faces("album", *sys.argv[1:]).lines():
-        print(line)
+    report = prepare_faces("album", *sys.argv[1:])
+    print(f"{report.folder}: {report.images} images of {report.people} people")
