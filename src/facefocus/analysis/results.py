@@ -64,20 +64,18 @@ def read_results(run: Path) -> pl.DataFrame:
     Raises:
         UserError: None is finished yet, or a table cannot be read.
     """
-    left = unfinished(run)
-    folders = run_folders(run)
-    done = [folder for folder in folders if folder.name not in left]
-    return pl.concat([_read_results(one) for one in done or folders], how="diagonal")
+    return pl.concat(_read_finished(run), how="diagonal")
 
 
-def unfinished(run: Path) -> list[str]:
-    """The folders of a run's variants, or of a study's runs, that have no results yet."""
-    return [one.name for one in run_folders(run) if not (one / "results.parquet").is_file()]
+def finished_runs(folder: Path) -> list[Path]:
+    """The run folders that have results: of a run's variants, or of a study's runs."""
+    return [run for run in run_folders(folder) if (run / "results.parquet").is_file()]
 
 
 def unfinished_note(run: Path) -> list[str]:
     """What must be said first of a run or study that is not finished; nothing of one that is."""
-    left = unfinished(run)
+    finished = finished_runs(run)
+    left = [folder.name for folder in run_folders(run) if folder not in finished]
     path = run / STUDY
     if path.is_file():
         try:
@@ -90,8 +88,12 @@ def unfinished_note(run: Path) -> list[str]:
         return []
     return [
         f"Not finished: {', '.join(left)} {'has' if len(left) == 1 else 'have'} no results yet."
-        " All figures below leave it out."
+        " The figures below are of the others."
     ]
+
+
+def _read_finished(folder: Path) -> list[pl.DataFrame]:
+    return [_read_results(run) for run in finished_runs(folder) or run_folders(folder)]
 
 
 def _read_results(run: Path) -> pl.DataFrame:
@@ -113,9 +115,6 @@ def read_runs(paths: Sequence[Path]) -> pl.DataFrame:
     Raises:
         UserError: One has none at all yet, or it cannot be read.
     """
-    tables = []
-    for folders in map(run_folders, paths):
-        done = [folder for folder in folders if (folder / "results.parquet").is_file()]
-        tables += [_read_results(one) for one in done or folders]
+    tables = [table for path in paths for table in _read_finished(path)]
     rows = pl.concat(tables, how="diagonal")
     return rows.unique((*CONFIGURATION, "identity"), keep="first", maintain_order=True)

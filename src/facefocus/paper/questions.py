@@ -12,10 +12,9 @@ import polars as pl
 from facefocus.analysis.audit import EARLY, Dependence, Exactness, dependence, exactness, run_shares
 from facefocus.analysis.labels import place_label
 from facefocus.analysis.rate_matrix import fit_matrix, read_matrix
-from facefocus.analysis.results import default_slice, read_runs, unfinished_note
+from facefocus.analysis.results import default_slice, finished_runs, read_runs, unfinished_note
 from facefocus.analysis.summary import COMPETES, CONTROLS, GUESSING, Row, guessing, summarize
 from facefocus.core.errors import UserError
-from facefocus.core.locations import run_folders
 from facefocus.core.text import number, percent
 from facefocus.paper.leaderboard import Board, board_table, boards, winner
 from facefocus.paper.paper_formats import NOT_RUN, printed_text, table_block
@@ -80,7 +79,8 @@ def _head(results: pl.DataFrame, paths: Sequence[Path]) -> Iterator[Block]:
         " tables as shipped, none is typed."
     )
     headings = ("run", "identities", "rows", "backend", "software", "finished")
-    yield plain_table(headings, [_run_cells(run) for run in _finished(paths)], names=6)
+    runs = [run for path in paths for run in finished_runs(path)]
+    yield plain_table(headings, list(map(_run_cells, runs)), names=6)
     limits = results.select("target", "faces", "threshold", "threshold_rule").unique(
         maintain_order=True
     )
@@ -90,11 +90,6 @@ def _head(results: pl.DataFrame, paths: Sequence[Path]) -> Iterator[Block]:
         "A rate is the share of a person's mated pairs at or above the threshold, the hidden photo"
         " against clean ones; means are over identities, with 95 % intervals."
     )
-
-
-def _finished(paths: Sequence[Path]) -> list[Path]:
-    folders = [run for path in paths for run in run_folders(path)]
-    return [folder for folder in folders if (folder / "results.parquet").is_file()]
 
 
 def _run_cells(run: Path) -> list[str]:

@@ -16,12 +16,19 @@ import polars as pl
 from rich.console import Console
 
 from facefocus.analysis.audit import exactness
-from facefocus.analysis.results import STUDY, read_results, read_runs, unfinished_note
+from facefocus.analysis.results import (
+    STUDY,
+    finished_runs,
+    read_results,
+    read_runs,
+    unfinished_note,
+)
 from facefocus.core.errors import UserError, one_line
 from facefocus.core.locations import run_folders
 from facefocus.core.text import NOTHING, number, percent, visible
 from facefocus.paper import paper_figures
-from facefocus.paper.leaderboard import Board, board_table, boards, winner
+from facefocus.paper.leaderboard import Board, board_table, boards
+from facefocus.paper.leaderboard import winner as winner_of
 from facefocus.paper.paper_formats import LEADERBOARD, render, table_block
 from facefocus.paper.paper_tables import paper_table
 from facefocus.report import figures, sections
@@ -30,6 +37,7 @@ from facefocus.report.audit_blocks import audit_blocks
 from facefocus.report.document import Checks, Details, Facts, Heading, Link, Section
 from facefocus.report.page import render_page, write_page, write_report
 from facefocus.report.report_data import Report
+from facefocus.report.section_registry import ordered_sections, section
 
 #: Stages by name.
 RQ1, RQ2, RQ3, RQ4, CONTROLS = "rq1", "rq2", "rq3", "rq4", "controls"
@@ -53,18 +61,18 @@ def write_study_report(folder: Path, *, with_faces: bool = False) -> Path:
     Raises:
         UserError: No run is finished, or a file cannot be read.
     """
-    finished = [one for one in run_folders(folder) if (one / "results.parquet").is_file()]
+    finished = finished_runs(folder)
     if not finished:
         raise UserError(f"No run of the study '{folder}' is finished yet.")
     for run in finished:
         write_report(run, with_faces=with_faces)
     results = read_runs([folder])
-    return write_page(folder, lambda place: _render(folder, finished, results, place))
+    return write_page(folder, lambda place: _render(folder, results, place))
 
 
-def _render(folder: Path, finished: list[Path], results: pl.DataFrame, place: Path) -> str:
+def _render(folder: Path, results: pl.DataFrame, place: Path) -> str:
     report = Report(folder, results, {}, "", place)
-    made = [build(report, finished) for build in _SECTIONS]
+    made = [one.function(report) for one in ordered_sections("study")]
     inclusive = (results["on_degenerate"] == "inclusive").any()
     warned = (
         ["Some rows of these runs were cut by the rule that hides a whole face where a map is flat"
@@ -109,7 +117,7 @@ def _answers(results: pl.DataFrame) -> Iterator[str]:
     """What the study found, a paragraph a question."""
     for board in boards(results):
         if board.warning is None:
-            yield f"{board.title}: {winner(board)}"
+            yield f"{board.title}: {winner_of(board)}"
     worst = max(exactness(results), key=lambda one: one.difference.value, default=None)
     if worst is not None and worst.difference.low > 0:
         yield (
@@ -124,10 +132,10 @@ def _answers(results: pl.DataFrame) -> Iterator[str]:
 # --- sections -------------------------------------------------------------------------------------
 
 
-def _part(report: Report, stage: str, finished: Iterable[Path]) -> Report | None:
+def _part(report: Report, stage: str) -> Report | None:
     """The report of one stage: its rows of exactly k pixels, and its first run's gallery."""
     rows = report.results.filter(pl.col("experiment") == stage, pl.col("on_degenerate") == "none")
-    runs = [one for one in finished if one.name.startswith(f"{stage}-")]
+    runs = [one for one in finished_runs(report.run) if one.name.startswith(f"{stage}-")]
     return replace(report, results=rows, run=runs[0]) if rows.height and runs else None
 
 
@@ -139,10 +147,12 @@ def _blocks(section: Section | None, stage: str) -> list[Any]:
     return [] if section is None else [Heading(f"{stage}: {section.title}"), *section.blocks]
 
 
-def _trust(report: Report, finished: list[Path]) -> Section | None:
+@section("study-trust", place=10, page="study")
+def trust(report: Report) -> Section | None:
+    """Whether the numbers can be trusted."""
     blocks: list[Any] = []
     # The controls have the methods of RQ4, and more to say of them.
-    if part := _part(report, CONTROLS, finished) or _part(report, RQ4, finished):
+    if part := _part(report, CONTROLS) or _part(report, RQ4):
         blocks.append(Checks(checks(part.summary)))
     blocks += audit_blocks(report.results)
     lead = (
@@ -152,7 +162,9 @@ def _trust(report: Report, finished: list[Path]) -> Section | None:
     return Section("trust", "Can I trust it?", lead, blocks)
 
 
-def _winner(report: Report, finished: list[Path]) -> Section | None:
+@section("study-winner", place=20, page="study")
+def winner(report: Report) -> Section | None:
+    """The leaderboards."""
     blocks: list[Any] = []
     for board in boards(report.results):
         draw = _ranks(board)
@@ -175,12 +187,14 @@ def _ranks(board: Board) -> Callable[[float], Any]:
     return lambda width: paper_figures.rank_shares(board, width=width)
 
 
-def _effect(report: Report, finished: list[Path]) -> Section | None:
+@section("study-effect", place=30, page="study")
+def effect(report: Report) -> Section | None:
+    """How much is lost, by budget, fill and loss."""
     blocks = _tables(report, (2, 3, 4))
-    if part := _part(report, RQ1, finished):
+    if part := _part(report, RQ1):
         blocks += _blocks(sections.effect(part), RQ1)
     blocks += _tables(report, (9, 10, 11, 15))
-    if _part(report, RQ3, finished):
+    if _part(report, RQ3):
         table = paper_table(report.results, 9)
         blocks.append(
             report.picture(
@@ -192,20 +206,22 @@ def _effect(report: Report, finished: list[Path]) -> Section | None:
                 kind="svg",
             )
         )
-    if part := _part(report, CONTROLS, finished):
+    if part := _part(report, CONTROLS):
         for build in (sections.effect, sections.heldout, sections.person):
             blocks += _blocks(build(part), CONTROLS)
     lead = "The paper's figures in brackets, where it has them; intervals are over identities."
     return Section("effect", "By how much?", lead, blocks)
 
 
-def _where(report: Report, finished: list[Path]) -> Section | None:
+@section("study-where", place=40, page="study")
+def where(report: Report) -> Section | None:
+    """Which layers, and some maps."""
     blocks = _tables(report, (7, 8))
-    if part := _part(report, RQ2, finished):
+    if part := _part(report, RQ2):
         for target, rows in part.targets():
             blocks += [*part.heading(target), _layers(part, target, rows)]
     blocks += [Details("Tables 5 and 6: cosine by layer and group", _tables(report, (5, 6)))]
-    if part := _part(report, RQ4, finished):
+    if part := _part(report, RQ4):
         blocks += _blocks(sections.where(part), RQ4)
     return Section("where", "Where?", "Layers first, then maps and masks of a few people.", blocks)
 
@@ -221,17 +237,22 @@ def _layers(part: Report, target: str, rows: pl.DataFrame) -> Any:
     )
 
 
-def _whom(report: Report, finished: list[Path]) -> Section | None:
+@section("study-whom", place=50, page="study")
+def whom(report: Report) -> Section | None:
+    """On which recognizers, and on which people."""
     blocks: list[Any] = _tables(report, (14,))
-    if part := _part(report, RQ4, finished):
+    if part := _part(report, RQ4):
         blocks += _blocks(sections.transfer(part), RQ4)
         blocks += _blocks(sections.whom(part), RQ4)
     lead = "On which recognizers, and on which people."
     return Section("whom", "On whom?", lead, blocks)
 
 
-def _runs(report: Report, finished: list[Path]) -> Section | None:
+@section("study-runs", place=60, page="study")
+def runs(report: Report) -> Section | None:
+    """The runs, with links to their pages."""
     blocks: list[Any] = []
+    finished = finished_runs(report.run)
     for run in finished:
         rows = read_results(run)
         people = rows["identity"].n_unique()
@@ -254,14 +275,3 @@ def _chosen(record: dict[str, Any]) -> dict[str, str]:
         for field, found in record.items()
         for method, one in found.items()
     }
-
-
-#: The page, in the order in which a reader asks.
-_SECTIONS: tuple[Callable[[Report, list[Path]], Section | None], ...] = (
-    _trust,
-    _winner,
-    _effect,
-    _where,
-    _whom,
-    _runs,
-)

@@ -1,4 +1,4 @@
-"""The sections of a run's page: a new one is a function, registered under a name and a place.
+"""The sections of pages: a new one is a function, registered under a name and a place.
 
     @section("slowest", place=75)
     def slowest(report: Report) -> Section | None:
@@ -19,36 +19,44 @@ from facefocus.report.report_data import Report
 
 @dataclass(frozen=True)
 class PageSection:
-    """A section of a run's page.
+    """A section of a page.
 
     Attributes:
         function: Makes the section; None where the run has nothing for it.
         place: Sections come in the order of their places: 10, 20, ... are the built-in ones.
         answers: Sentences that it adds at the top of the page.
+        page: ``"run"`` or ``"study"``.
     """
 
     function: Callable[[Report], Section | None]
     place: int
     answers: Callable[[Report], Sequence[str]] = lambda report: ()
+    page: str = "run"
 
 
 SECTIONS: Registry[PageSection] = Registry(
-    "report section", load=("facefocus.report.sections", "facefocus.planted.truth")
+    "report section",
+    load=("facefocus.report.sections", "facefocus.planted.truth", "facefocus.paper.study_page"),
 )
 
 
 def section(
-    name: str, *, place: int, answers: Callable[[Report], Sequence[str]] = lambda report: ()
+    name: str,
+    *,
+    place: int,
+    answers: Callable[[Report], Sequence[str]] = lambda report: (),
+    page: str = "run",
 ) -> Callable[[Callable[[Report], Section | None]], Callable[[Report], Section | None]]:
-    """Decorator that adds a section to every page of a run; see `PageSection`."""
+    """Decorator that adds a section to every page of a run, or of a study; see `PageSection`."""
 
     def add(function: Callable[[Report], Section | None]) -> Callable[[Report], Section | None]:
-        SECTIONS.add(name, PageSection(function, place, answers))
+        SECTIONS.add(name, PageSection(function, place, answers, page))
         return function
 
     return add
 
 
-def ordered_sections() -> list[PageSection]:
-    """All sections, in the order of their places."""
-    return sorted((SECTIONS[name] for name in SECTIONS), key=lambda one: one.place)
+def ordered_sections(page: str = "run") -> list[PageSection]:
+    """All sections of a kind of page, in the order of their places."""
+    registered = [SECTIONS[name] for name in SECTIONS]
+    return sorted((one for one in registered if one.page == page), key=lambda one: one.place)
