@@ -77,7 +77,7 @@ def test_the_shares_that_were_hidden_whole_are_found_and_counted(both: pl.DataFr
     assert "Fits" in next(iter(meaning(inclusive.matrix, inclusive.fit)))
     assert exact.measured == (0, 0, 0)
     assert exact.fit.share == pytest.approx([0, 0, 0])
-    assert "too little to tell" in next(iter(meaning(exact.matrix, exact.fit)))
+    assert "too little to fit" in next(iter(meaning(exact.matrix, exact.fit)))
 
 
 def test_the_same_maps_cut_both_ways_by_hand(both: pl.DataFrame) -> None:

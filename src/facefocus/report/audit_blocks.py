@@ -10,6 +10,7 @@ import polars as pl
 
 from facefocus.analysis.audit import (
     CLOSE,
+    EARLY,
     Dependence,
     Exactness,
     RunShares,
@@ -214,22 +215,11 @@ def _conventions(matrix: RateMatrix, fit: HiddenFit) -> Iterator[str]:
 
 
 def verdict(one: Dependence) -> str:
-    """What one test says, p-value included."""
-    p = f"p {p_value(one.p_holm)}, Holm-corrected"
-    if one.kind == "fill":
-        known = (
-            "depends on the fill" if one.p_holm < SIGNIFICANT else "not shown to depend on the fill"
-        )
-        return f"{known} ({p}, means differ by {number(one.difference.value)})"
+    """What one test says."""
     if one.suspicious and one.early is not None:
-        return (
-            f"look: {percent(min(one.early, 1.0), 0)} of the drop is there at {one.values[0]}:"
-            f" more pixels add {number(one.difference.value)} ({p})"
-        )
-    known = (
-        "depends on the budget" if one.p_holm < SIGNIFICANT else "not shown to depend on the budget"
-    )
-    return f"{known} ({p}, {one.difference.text()})"
+        return f"look: {percent(min(one.early, 1.0), 0)} of the drop is there at {one.values[0]}"
+    shown = "depends on" if one.p_holm < SIGNIFICANT else "not shown to depend on"
+    return f"{shown} the {one.kind}"
 
 
 def _folded(table: Table, rows: int) -> Block:
@@ -281,15 +271,18 @@ def _dependence(found: Sequence[Dependence], title: str) -> Block:
         "Degenerate maps": "What a flat map means: none, or inclusive, which hides the whole face.",
         "Clean": "Recognition with nothing hidden.",
         **{value: f"Recognition at {value}." for value in values},
-        "What it says": "Budget: Wilcoxon's test of smallest and largest; fills: Friedman's test, "
-        "blur aside. Holm-corrected.",
+        "p (Holm)": "Budget: Wilcoxon's test of smallest and largest; fills: Friedman's test, blur "
+        "aside. Corrected over all of the kind.",
+        "Difference": "Budget: smallest minus largest; fills: largest difference of two means.",
+        "Verdict": f"look: the smallest budget has {percent(EARLY, 0)} or more of the drop.",
     }
     rows = []
     for one in sorted(found, key=lambda one: not one.suspicious):
         rates = dict(zip(one.values, map(number, one.rates), strict=True))
         cells = [rates.get(value, NOTHING) for value in values]
         policy = str(one.row["on_degenerate"])
-        rows.append([*_whose(one.row), policy, number(one.clean), *cells, verdict(one)])
+        test = [p_value(one.p_holm), one.difference.text(), verdict(one)]
+        rows.append([*_whose(one.row), policy, number(one.clean), *cells, *test])
     return _folded(plain_table(headings, rows, f"Recognition by {title}", names=3), len(rows))
 
 

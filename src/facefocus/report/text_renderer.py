@@ -110,7 +110,10 @@ def terminal_tables(table: Table, width: int) -> list[RichTable]:
         shown = [*labels, *values[start:end]]
         for column in shown:
             part.add_column(
-                Text(column.title), justify="right" if column.numeric else "left", no_wrap=True
+                Text(column.title),
+                justify="right" if column.numeric else "left",
+                no_wrap=column.numeric,
+                overflow="fold",
             )
         for row in table.rows:
             cells = (_cell(column, row) for column in (first, *shown))
