@@ -25,7 +25,7 @@ from facefocus.planted.truth import (
     truth_summary,
     worlds,
 )
-from facefocus.planted.truth_report import _place, write_note
+from facefocus.planted.truth_report import _label, write_note
 from facefocus.report.page import write_report
 from facefocus.report.report_data import spread
 from tests.report.fabricated import PROVENANCE, row, write_run
@@ -317,12 +317,12 @@ def test_a_world_with_maps_from_several_recognizers_has_no_note(tmp_path: Path) 
 
 def test_a_method_with_several_options_is_told_apart_by_what_is_not_its_default() -> None:
     row = {"method": "occlusion-gradient", "layer": None, "objective": None}
-    assert _place({**row, "options": "steps=1"}) == "occlusion-gradient"
-    assert _place({**row, "options": "steps=25"}) == "occlusion-gradient, steps=25"
+    assert _label({**row, "options": "steps=1"}) == "occlusion-gradient"
+    assert _label({**row, "options": "steps=25"}) == "occlusion-gradient, steps=25"
     cam = {"method": "grad-cam++", "layer": "N", "objective": "l1", "options": "variant=epsilon"}
-    assert _place(cam) == "grad-cam++ @ N, l1, variant=epsilon"
+    assert _label(cam) == "grad-cam++ @ N, l1, variant=epsilon"
     unknown = {"method": "elsewhere", "layer": "1", "objective": "cosine", "options": "a=1"}
-    assert _place(unknown) == "elsewhere @ 1, a=1"
+    assert _label(unknown) == "elsewhere @ 1, a=1"
 
 
 def of_method(name: str) -> pl.Expr:

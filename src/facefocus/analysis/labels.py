@@ -72,21 +72,21 @@ def series_label(row: Row, names: Iterable[str]) -> str:
 
     The map's recognizer is left out where it is the target recognizer.
     """
-    return ", ".join([row["method"], *told(row, names)])
+    return ", ".join([row["method"], *settings_in_words(row, names)])
 
 
-def told(row: Row, names: Iterable[str]) -> list[str]:
+def settings_in_words(row: Row, names: Iterable[str]) -> list[str]:
     """The values of `names` in words; the map's recognizer only where it is another."""
     values = {name: row[name] for name in names}
     if "source" in values and (not competes(row) or row["source"] == row["target"]):
         del values["source"]
-    said = []
+    words = []
     for name, value in values.items():
         if name == "options":
-            said += changed_options(row)
+            words += changed_options(row)
         elif value not in (None, ""):
-            said.append(f"from {value.replace('+', ' + ')}" if name == "source" else str(value))
-    return said
+            words.append(f"from {value.replace('+', ' + ')}" if name == "source" else str(value))
+    return words
 
 
 def changed_options(row: Row) -> list[str]:
@@ -102,4 +102,4 @@ def changed_options(row: Row) -> list[str]:
 def place_label(row: Row, names: Iterable[str]) -> str:
     """The series and its layer: ``layer-cam @ N/2``."""
     layer = f" @ {row['layer']}" if row["layer"] else ""
-    return ", ".join([f"{row['method']}{layer}", *told(row, names)])
+    return ", ".join([f"{row['method']}{layer}", *settings_in_words(row, names)])

@@ -168,14 +168,14 @@ def winner(board: Board) -> str:
     beside += "" if random is None else f" As many random pixels take {random.text()}."
     lead = board.lead.text(signed=True)
     if not drop.low > 0:
-        said = f"no method is shown to lower recognition: at most, {first} takes {drop.text()}."
+        words = f"no method is shown to lower recognition: at most, {first} takes {drop.text()}."
     elif not board.lead.low > 0:
-        said = (
+        words = (
             f"no winner: {first} takes {drop.text()}, not shown to be more than {second} ({lead})."
         )
     else:
-        said = f"{first} lowers recognition most, by {drop.text()}, {lead} more than {second}."
-    return f"{said}{beside}"
+        words = f"{first} lowers recognition most, by {drop.text()}, {lead} more than {second}."
+    return f"{words}{beside}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,10 +207,10 @@ class _Tried:
         """The setting that is picked most often."""
         shares = picks.mean(axis=1)
         most = int(np.argmax(shares))
-        said = setting(self.settings[most])
+        words = setting(self.settings[most])
         if len(shares) == 1:
-            return said
-        return f"{said} ({PICKED} {percent(float(shares[most]), 0)}, of {len(shares)})".lstrip()
+            return words
+        return f"{words} ({PICKED} {percent(float(shares[most]), 0)}, of {len(shares)})".lstrip()
 
     def picked(
         self, picks: Float[np.ndarray, "settings people"], people: list[str]

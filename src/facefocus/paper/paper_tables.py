@@ -227,7 +227,7 @@ class _Draft:
 
     labels: tuple[str, ...]
     asks: tuple[_Ask, ...]
-    said: str = ""
+    setting_note: str = ""
     rows: pl.DataFrame = field(default_factory=pl.DataFrame)
 
 
@@ -256,9 +256,9 @@ def setting(rows: pl.DataFrame) -> str:
     if rows.is_empty():
         return ""
     first = rows.row(0, named=True)
-    said = [f"layer {first['layer']}"] if first["layer"] else []
-    said += [str(first["objective"])] if first["objective"] else []
-    return ", ".join([*said, *changed_options(first)])
+    setting_note = [f"layer {first['layer']}"] if first["layer"] else []
+    setting_note += [str(first["objective"])] if first["objective"] else []
+    return ", ".join([*setting_note, *changed_options(first)])
 
 
 # --- the tables -----------------------------------------------------------------------------------
@@ -372,12 +372,12 @@ def _table_9(material: _Material, table: Published) -> Iterator[_Draft]:
     for labels in table.rows:
         own = rows.filter(pl.col("objective") == LOSSES[labels[0], labels[1]])
         parts = [own.filter(_method(technique)) for technique in table.columns]
-        said = "; ".join(
+        setting_note = "; ".join(
             f"{name} at layer {part['layer'][0]}"
             for name, part in zip(table.columns, parts, strict=True)
             if part.height
         )
-        yield _Draft(labels, tuple(map(_Ask, parts)), said)
+        yield _Draft(labels, tuple(map(_Ask, parts)), setting_note)
 
 
 def _table_11(material: _Material, table: Published) -> Iterator[_Draft]:
@@ -414,20 +414,20 @@ def _transferred(material: _Material, data_set: str, technique: str, *which: pl.
 def _table_12(material: _Material, table: Published) -> Iterator[_Draft]:
     for (technique,) in table.rows:
         parts = [_transferred(material, name, technique, _BLACK) for name in table.columns]
-        said = "; ".join(
+        setting_note = "; ".join(
             f"{technique} on {name}: {setting(part)}"
             for name, part in zip(table.columns, parts, strict=True)
             if setting(part)
         )
-        yield _Draft((technique,), tuple(map(_Ask, parts)), said)
+        yield _Draft((technique,), tuple(map(_Ask, parts)), setting_note)
 
 
 def _table_13(material: _Material, table: Published) -> Iterator[_Draft]:
     data_set = material.data_set("LFW")
     for (technique,) in table.rows:
         rows = _transferred(material, data_set, technique, _BLACK)
-        said = f"{technique}: {setting(rows)}" if setting(rows) else ""
-        yield _Draft((technique,), (), said, rows)
+        setting_note = f"{technique}: {setting(rows)}" if setting(rows) else ""
+        yield _Draft((technique,), (), setting_note, rows)
 
 
 def _table_14(material: _Material, table: Published) -> Iterator[_Draft]:
@@ -443,8 +443,8 @@ def _table_15(material: _Material, table: Published) -> Iterator[_Draft]:
     for (technique,) in table.rows:
         rows = _transferred(material, data_set, technique)
         asks = [_Ask(rows.filter(pl.col("fill") == fill.lower())) for fill in table.columns]
-        said = f"{technique}: {setting(rows)}" if setting(rows) else ""
-        yield _Draft((technique,), tuple(asks), said)
+        setting_note = f"{technique}: {setting(rows)}" if setting(rows) else ""
+        yield _Draft((technique,), tuple(asks), setting_note)
 
 
 #: Tables whose columns are recognizers: the user's own are further columns.
@@ -677,9 +677,9 @@ def _notes(material: _Material, drafts: Sequence[_Draft], number: int) -> Iterat
         yield _AVERAGED[number].format(count, ", ".join(targets))
     elif missing := [name for name in MODELS if name not in targets]:
         yield f"Not run: {', '.join(missing)}."
-    said = [draft.said for draft in drafts if draft.said]
-    if said:
-        yield "; ".join(dict.fromkeys(said)) + "."
+    setting_note = [draft.setting_note for draft in drafts if draft.setting_note]
+    if setting_note:
+        yield "; ".join(dict.fromkeys(setting_note)) + "."
     if number == 13:
         yield (
             "Paired per identity; 'p-value' of the t test and 'Wilcoxon p' corrected by Holm over "

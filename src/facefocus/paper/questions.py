@@ -84,8 +84,8 @@ def _head(results: pl.DataFrame, paths: Sequence[Path]) -> Iterator[Block]:
     limits = results.select("target", "faces", "threshold", "threshold_rule").unique(
         maintain_order=True
     )
-    said = [f"{r[0]} on {r[1]} {number(r[2])} ({r[3]})" for r in limits.rows()]
-    yield Paragraph(f"Thresholds, frozen before anything is hidden: {'; '.join(said)}.")
+    words = [f"{r[0]} on {r[1]} {number(r[2])} ({r[3]})" for r in limits.rows()]
+    yield Paragraph(f"Thresholds, frozen before anything is hidden: {'; '.join(words)}.")
     yield Paragraph(
         "A rate is the share of a person's mated pairs at or above the threshold, the hidden photo"
         " against clean ones; means are over identities, with 95 % intervals."
@@ -147,7 +147,7 @@ def _rq1(results: pl.DataFrame, tables: dict[int, PaperTable]) -> Iterator[Block
 
 def _printed_fills(table: PaperTable) -> str:
     """How far the fills of the paper's Table 4 are apart for the techniques that drop most."""
-    told = []
+    parts = []
     for row in table.rows:
         printed = [
             cell.printed
@@ -155,10 +155,10 @@ def _printed_fills(table: PaperTable) -> str:
             if name != "Blur" and isinstance(cell.printed, float)
         ]
         if row.labels[0] in ("Grad-CAM", "Grad-CAM++") and printed:
-            told.append(f"{row.labels[0]} {number(min(printed))} to {number(max(printed))}")
+            parts.append(f"{row.labels[0]} {number(min(printed))} to {number(max(printed))}")
     return (
-        f"The paper finds next to none (Table 4: {', '.join(told)}); a face that is hidden whole is"
-        " not recognized with any fill."
+        f"The paper finds next to none (Table 4: {', '.join(parts)}); a face that is hidden whole"
+        " is not recognized with any fill."
     )
 
 
@@ -308,9 +308,10 @@ def _order(board: Board) -> str:
     standing = "; ".join(
         f"{method} {drop.text()}" for method, drop in zip(board.methods, board.drop, strict=True)
     )
-    said = winner(board)
+    words = winner(board)
     return (
-        f"{board.title} ({board.people} identities), drops: {standing}. {said[0].upper()}{said[1:]}"
+        f"{board.title} ({board.people} identities), drops: {standing}. {words[0].upper()}"
+        f"{words[1:]}"
     )
 
 

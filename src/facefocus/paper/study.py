@@ -405,8 +405,8 @@ def _prepare(folder: Path, run: _Run) -> None:
     saliency = [one for entry in run.data["saliency"] for one in _filled(entry, choices)]
     place = folder / run.name
     parse_experiment(data := {**run.data, "saliency": saliency})
-    said = "".join(f"# {line}\n" for line in _said(choices))
-    text = private(said + to_toml(data), str(run.faces))
+    words = "".join(f"# {line}\n" for line in _said(choices))
+    text = private(words + to_toml(data), str(run.faces))
     write_atomically(place / "experiment.toml", lambda file: file.write(text.encode()))
     if choices:
         record = {

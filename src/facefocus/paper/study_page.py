@@ -106,8 +106,8 @@ def print_study(folder: Path, console: Console) -> None:
         UserError: No run is finished.
     """
     text = render(read_runs([folder]), LEADERBOARD, "text")
-    said = "\n".join([*unfinished_note(folder), text])
-    console.print(visible(said, lines=True), markup=False, highlight=False, soft_wrap=True)
+    words = "\n".join([*unfinished_note(folder), text])
+    console.print(visible(words, lines=True), markup=False, highlight=False, soft_wrap=True)
 
 
 # --- answers --------------------------------------------------------------------------------------

@@ -119,14 +119,14 @@ def sentence(world: str, rows: pl.DataFrame, results: pl.DataFrame) -> str:
     where = f"In world '{world}', where identity lives in {percent(top['truth_chance'], 1)} of the"
     if len(lost) == len({row["method"] for row in methods}):
         return (
-            f"{where} pixels, no method is shown to find them: at most, {_place(top, rows)} has a"
+            f"{where} pixels, no method is shown to find them: at most, {_label(top, rows)} has a"
             f" ROC AUC of {interval(top, 'truth_auc')}, and chance has 0.5."
         )
     others = f" Not better than chance at any layer tried: {', '.join(lost)}." if lost else ""
     tied = rival(top, rows, results)
-    found = "finds them best" if tied is None else f"finds them, and so may {_place(tied, rows)}"
+    found = "finds them best" if tied is None else f"finds them, and so may {_label(tied, rows)}"
     return (
-        f"{where} pixels, {_place(top, rows)} {found}: ROC AUC"
+        f"{where} pixels, {_label(top, rows)} {found}: ROC AUC"
         f" {interval(top, 'truth_auc')} (chance 0.5, best possible {number(top['truth_auc_best'])})"
         f"; of the {budget_text(top['budget'])} that it ranks highest"
         f" {percent(top['truth_share'], 0)} lie in them (chance {percent(top['truth_chance'], 0)},"
@@ -147,7 +147,7 @@ def rival(top: Row, rows: pl.DataFrame, results: pl.DataFrame) -> Row | None:
     return best.row(0, named=True)
 
 
-def _place(row: Row, rows: pl.DataFrame) -> str:
+def _label(row: Row, rows: pl.DataFrame) -> str:
     """Method and layer, and the map's recognizer where there are several."""
     several = rows["source"].drop_nulls().n_unique() > 1
     return place_label(row, varying(rows)) + (f" on {row['source']}" if several else "")

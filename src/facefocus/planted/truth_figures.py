@@ -159,8 +159,8 @@ def maps(lines: Sequence[Line], *, width: float) -> Figure:
 
 
 def _title(axis: Axes, title: str) -> None:
-    said = "\n".join(textwrap.shorten(part, 20, placeholder="...") for part in title.split("\n"))
-    axis.set_title(said, fontsize=8, fontweight="normal", loc="center", pad=3)
+    words = "\n".join(textwrap.shorten(part, 20, placeholder="...") for part in title.split("\n"))
+    axis.set_title(words, fontsize=8, fontweight="normal", loc="center", pad=3)
 
 
 def _draw(axis: Axes, one: Line, saliency: np.ndarray | None, *, first: bool) -> None:

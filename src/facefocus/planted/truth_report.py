@@ -174,7 +174,7 @@ def _fixed(found: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     }
 
 
-def _place(row: Row) -> str:
+def _label(row: Row) -> str:
     """``layer-cam @ N/2, l1``: method, layer, and what is not the default: objective, options."""
     layer = f" @ {row['layer']}" if row["layer"] else ""
     other = [row["objective"]] if row["objective"] not in (None, "cosine") else []
@@ -284,7 +284,7 @@ def _method_rows(material: Material, score: str) -> list[list[str]]:
     ranked = sorted(by_method.values(), key=lambda found: -_mean(found, score))
     lines = [
         [
-            _place(next(iter(found.values()))),
+            _label(next(iter(found.values()))),
             *(interval(found[world], score) if world in found else "" for world in material.fixed),
             number(_mean(found, score)),
         ]
@@ -369,10 +369,10 @@ def _parallel(rows: pl.DataFrame) -> str:
         gap=pl.col("truth_auc").max() - pl.col("truth_auc").min()
     )
     gaps = spread_.group_by("method", maintain_order=True).agg(pl.col("gap").max()).sort("method")
-    said = ", ".join(f"{row['method']} {number(row['gap'], 4)}" for row in gaps.to_dicts())
+    words = ", ".join(f"{row['method']} {number(row['gap'], 4)}" for row in gaps.to_dicts())
     return (
         "Cosine, l2 and ArcFace are functions of the same angle, so their gradients are parallel;"
-        f" the largest difference in ROC AUC between them, at any layer of any world: {said}."
+        f" the largest difference in ROC AUC between them, at any layer of any world: {words}."
     )
 
 
@@ -411,7 +411,7 @@ def _budgets(material: Material) -> Iterator[Block]:
     least = budgets[0]
     ranked = sorted(names, key=lambda name: -cells.get((*name, least), (-math.inf, 0.0))[0])
     lines = [
-        [_place(names[name]), *(_pair(cells.get((*name, budget))) for budget in budgets)]
+        [_label(names[name]), *(_pair(cells.get((*name, budget))) for budget in budgets)]
         for name in ranked
     ]
     yield plain_table(["", *(budget_text(budget) for budget in budgets)], lines)
@@ -446,7 +446,7 @@ def _degenerate(material: Material) -> Iterator[Block]:
         ["", "world", "flat pair maps", "people without map", "ROC AUC", "of those with a map"],
         [
             [
-                _place(row),
+                _label(row),
                 row["faces"].removeprefix("synthetic-"),
                 percent(row["maps_degenerate_share"]),
                 percent(row["degenerate_share"]),

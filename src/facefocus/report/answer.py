@@ -146,9 +146,9 @@ def _answer(results: pl.DataFrame, part: pl.DataFrame, shown: Slice) -> str:
 
 def place(row: Row) -> str:
     """``layer-cam (layer 1)``, with its options and, if another recognizer made the map, which."""
-    said = [f"layer {row['layer']}"] if row["layer"] else []
-    said += [row["options"]] if row["options"] else []
-    inside = f" ({', '.join(said)})" if said else ""
+    words = [f"layer {row['layer']}"] if row["layer"] else []
+    words += [row["options"]] if row["options"] else []
+    inside = f" ({', '.join(words)})" if words else ""
     both = row["source"].replace("+", " and ")
     source = f" with maps from {both}" if row["source"] != row["target"] else ""
     return f"{row['method']}{inside}{source}"
@@ -336,9 +336,9 @@ _OTHERS = (
 )
 
 
-def _control(mapped: pl.DataFrame, name: str, title: str, said: tuple[str, str]) -> Check:
+def _control(mapped: pl.DataFrame, name: str, title: str, words: tuple[str, str]) -> Check:
     """Whether every configuration has a control; `said`: what it is and what lacks without it."""
-    control, unknown = said
+    control, unknown = words
     without = mapped.filter(pl.col(name).is_null()).height
     if not without:
         return Check(True, title, f"Every configuration has a control: {control}.")
@@ -399,13 +399,13 @@ def _maps(mapped: pl.DataFrame) -> Check:
         "random": "random pixels are hidden instead",
         "inclusive": "their whole face is hidden",
     }
-    said = [handled.get(kind, kind) for kind in bad["on_degenerate"].unique(maintain_order=True)]
+    words = [handled.get(kind, kind) for kind in bad["on_degenerate"].unique(maintain_order=True)]
     places = len({place(row) for row in bad.iter_rows(named=True)})
     return Check(
         False,
         title,
         f"Maps of {places} method-and-layer choices are flat or invalid for some people, most for "
-        f"{place(worst)}: {percent(worst['degenerate_share'])} of identities; {'; '.join(said)}.",
+        f"{place(worst)}: {percent(worst['degenerate_share'])} of identities; {'; '.join(words)}.",
     )
 
 
@@ -473,10 +473,10 @@ def _images(mapped: pl.DataFrame) -> Check:
         without = mapped.filter(
             (pl.col("split") == "same") & pl.col("heldout_drop").is_null()
         ).height
-        said = f", but for {without}" if without else ""
+        words = f", but for {without}" if without else ""
         return Check(
             not without,
             title,
-            f"Every configuration was also tried on photos that its map never saw{said}.",
+            f"Every configuration was also tried on photos that its map never saw{words}.",
         )
     return Check(False, title, "Maps and effects come from the same images, as in the paper.")

@@ -187,12 +187,12 @@ def _of_own_maps(matrix: RateMatrix, fit: HiddenFit) -> Iterator[str]:
     if not own:
         return
     off = float(np.nanmean(own))
-    said = (
+    words = (
         "A recognizer's own maps take no more from it than from the others"
         if off > -CLOSE
         else "A recognizer's own maps take more from it than the fit says"
     )
-    yield f"{said}: its own cells are {number(off, signed=True)} off the fit in the mean."
+    yield f"{words}: its own cells are {number(off, signed=True)} off the fit in the mean."
 
 
 def _conventions(matrix: RateMatrix, fit: HiddenFit) -> Iterator[str]:

@@ -153,8 +153,8 @@ def _layer_title(rows: pl.DataFrame) -> str:
     if layer is None:
         return "whole network"
     calls = set(rows["layer_calls"]) - {None, layer}
-    said = f" ({calls.pop().replace(',', ', ')})" if len(calls) == 1 else ""
-    return f"layer {layer}{said}"
+    words = f" ({calls.pop().replace(',', ', ')})" if len(calls) == 1 else ""
+    return f"layer {layer}{words}"
 
 
 def _curves(
@@ -293,9 +293,9 @@ def _drop(row: Row | None) -> float:
 def _cell_text(row: Row | None) -> str:
     if row is None:
         return ""
-    said = "no score" if row["drop"] is None else number(row["drop"], signed=True)
+    words = "no score" if row["drop"] is None else number(row["drop"], signed=True)
     none = row["degenerate_share"]
-    return f"{said}\n{percent(none, 0)} no map" if none else said
+    return f"{words}\n{percent(none, 0)} no map" if none else words
 
 
 def folded(label: str, limit: int, *, lines: int = 3) -> str:
@@ -377,7 +377,7 @@ def _interval_marks(axis: Axes, row: Row, panel: Panel, y: float, color: str) ->
 
 
 def _hollow_legend(panels: Sequence[Panel]) -> dict[str, Line2D]:
-    said = {
+    words = {
         (index, text)
         for panel in panels
         if len(panel.figures) > 1
@@ -386,7 +386,7 @@ def _hollow_legend(panels: Sequence[Panel]) -> dict[str, Line2D]:
     return {
         text: Line2D([], [], color=INK, marker="o", markersize=5.5, linewidth=1.5,
                      markerfacecolor=PAPER if index else INK)
-        for index, text in sorted(said)
+        for index, text in sorted(words)
     }  # fmt: skip
 
 
@@ -439,9 +439,9 @@ def _transfer_panel(
         y, x = sources.index(one.sources[i]), targets.index(one.targets[j])
         drops[y, x] = drop
         relative = float(one.relative[i, j])
-        said = "" if np.isnan(drop) else number(drop, signed=True)
-        said += "" if np.isnan(relative) else f"\n{percent(relative, 0)}"
-        axis.text(x, y, said, ha="center", va="center", linespacing=1.25,
+        words = "" if np.isnan(drop) else number(drop, signed=True)
+        words += "" if np.isnan(relative) else f"\n{percent(relative, 0)}"
+        axis.text(x, y, words, ha="center", va="center", linespacing=1.25,
                   fontsize=6.5 if tight else 8.5,
                   color=PAPER if drop > 0.55 * top else INK)  # fmt: skip
         if one.sources[i] == one.targets[j]:
@@ -656,13 +656,13 @@ def _draw_mask(axis: Axes, tile: Tile, hidden: UInt8[np.ndarray, "h w 3"] | None
         draw_outline(axis, height, width, color="#94a3b8")
 
 
-def _draw_nothing(axis: Axes, height: int, width: int, said: str) -> None:
+def _draw_nothing(axis: Axes, height: int, width: int, words: str) -> None:
     axis.add_patch(
         Rectangle((0, 0), width, height, facecolor="#f3f4f6", edgecolor="#c4c9d1", hatch="////",
                   linewidth=0.6)
     )  # fmt: skip
     axis.text(
-        width / 2, height / 2, said, ha="center", va="center", fontsize=8, color=INK,
+        width / 2, height / 2, words, ha="center", va="center", fontsize=8, color=INK,
         bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 2.5},
     )  # fmt: skip
     axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")

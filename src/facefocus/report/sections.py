@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import UInt8
 
-from facefocus.analysis.labels import layer_depth, measured, place_label, told, varying
+from facefocus.analysis.labels import layer_depth, measured, place_label, settings_in_words, varying
 from facefocus.analysis.ranking import ranked
 from facefocus.analysis.summary import COMPETES, CONTROLS, Row, drops
 from facefocus.benchmark.result_columns import CONFIGURATION, MAP
@@ -172,11 +172,11 @@ def _ranks(report: Report, target: str, rows: pl.DataFrame) -> Picture:
 
 def _heatmap(report: Report, target: str, part: pl.DataFrame) -> Picture:
     top = best(part)
-    said = f" Largest: {place(top)}, {number(top['drop'], signed=True)}." if top else ""
+    words = f" Largest: {place(top)}, {number(top['drop'], signed=True)}." if top else ""
     return report.picture(
         lambda width: figures.layer_heatmap(part, width=width),
         "layers",
-        alt=f"Heat map of the drop of recognition of {target} by layer and method.{said} "
+        alt=f"Heat map of the drop of recognition of {target} by layer and method.{words} "
         "The table above has the numbers.",
         caption=f"Drop of the recognition rate, {report.shown}. Darker is larger.",
         kind="svg",
@@ -562,9 +562,9 @@ def tile_rows(part: pl.DataFrame) -> list[tuple[str, Row]]:
     ]
     titled = []
     for row in rows.iter_rows(named=True):
-        said = [f"layer {row['layer']}"] if row["layer"] else []
-        said += told(row, varies)
-        titled.append(("\n".join(filter(None, (row["method"], ", ".join(said)))), row))
+        words = [f"layer {row['layer']}"] if row["layer"] else []
+        words += settings_in_words(row, varies)
+        titled.append(("\n".join(filter(None, (row["method"], ", ".join(words)))), row))
     return titled
 
 

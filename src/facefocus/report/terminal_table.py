@@ -69,18 +69,18 @@ def print_summary(run: Path, console: Console) -> None:
 
 
 def _legend(rows: pl.DataFrame) -> str:
-    said = ["Means over identities with 95 % intervals.", "Recognition: with the pixels hidden."]
+    words = ["Means over identities with 95 % intervals.", "Recognition: with the pixels hidden."]
     if measured(rows, "excess"):
-        said.append("Excess: drop beyond the same mask shifted at random.")
+        words.append("Excess: drop beyond the same mask shifted at random.")
     else:
-        said.append("Beyond random: drop beyond random pixels of the same number.")
+        words.append("Beyond random: drop beyond random pixels of the same number.")
     if measured(rows, "specificity"):
-        said.append("Specificity: drop beyond other people's masks.")
-    said.append(
+        words.append("Specificity: drop beyond other people's masks.")
+    words.append(
         "Audit: identities without a map, mean and largest hidden area, identities over budget"
         + ("." if measured(rows, "specificity") else ", identities whose scores did not change.")
     )
-    return " ".join(said)
+    return " ".join(words)
 
 
 def _value_columns(rows: pl.DataFrame) -> list[Column]:
