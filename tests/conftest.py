@@ -21,9 +21,13 @@ if os.environ.get("FACEFOCUS_DATA"):
 # The store that runs share: never the user's.
 os.environ["FACEFOCUS_STORE"] = tempfile.mkdtemp(prefix="facefocus-store-")
 
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 install_import_hook("facefocus", "beartype.beartype")
+# A busy machine is no fault of the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 atexit.register(shutil.rmtree, os.environ["FACEFOCUS_STORE"], ignore_errors=True)
 
 

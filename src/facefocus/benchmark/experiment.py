@@ -140,7 +140,7 @@ class Recognizers(Section):
     """``[recognizers]``: on which the maps are made, and on which the masks are tried.
 
     Attributes:
-        source: Several[str], files or ``file.py:build``; every map is made on each.
+        source: Names, files or ``file.py:build``; every map is made on each.
         target: The same; every mask is tried on each. The sources by default.
         transfer: Whether a mask is tried on targets that had no part in its map, too.
         preprocessing: How a recognizer of your own reads a frame, by its name.
@@ -252,7 +252,7 @@ class Occlusion(Section):
 
     Attributes:
         budget: Shares of the frame in (0, 1]; 0.01 is 1 %.
-        fill: Several[str] of fills (Protocol: fills).
+        fill: Names of fills (Protocol: fills).
         on_degenerate: What becomes of an identity without a map (Protocol: masks).
     """
 
