@@ -26,7 +26,7 @@ from tests.faces.pictures import archive, encoded
 from tests.server import Site, serving
 
 PEOPLE = 6
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 #: A network of the same family as each recognizer's, so small that a run takes seconds.
 SMALL = {
     "options": {"width": 8, "embedding": 8, "repeats": [1, 1, 1], "aligned": True},
