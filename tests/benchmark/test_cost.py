@@ -260,7 +260,7 @@ def test_a_dry_run_and_a_run_within_a_budget(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(session_module, "load", zoo_load)
-    (tmp_path / "own.py").write_text(MODEL.format(root=str(Path(__file__).parent.parent)))
+    (tmp_path / "own.py").write_text(MODEL.format(root=str(Path(__file__).parents[2])))
     file = tmp_path / "small.toml"
     file.write_text(EXPERIMENT.format(folder=tmp_path))
     given = [str(file), "--faces", str(painted), "--backend", "torch"]
