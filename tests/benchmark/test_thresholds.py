@@ -254,7 +254,7 @@ def test_a_study_leaves_out_errata(
     painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """p00 has two photos: without one of them there are 17 people, not 18."""
-    monkeypatch.setattr("facefocus.benchmark.plan.errata_names", lambda: ("p00_1",))
+    monkeypatch.setattr("facefocus.benchmark.people.errata_names", lambda: ("p00_1",))
     monkeypatch.setattr("facefocus.paper.study.load", load)
     asked: list[Path] = []
 

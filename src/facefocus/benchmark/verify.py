@@ -84,36 +84,31 @@ def verify_recognizer(
         UserError: A face set or the recognizer cannot be loaded, the rule is unknown, or there are
             too few pairs for it.
     """
-    recognizer = load(model, preprocessing)
     return verify_faces(
         open_faceset(folder),
-        recognizer,
+        model,
         rule=rule,
         seed=seed,
         backend=backend,
         store=store,
-        name=model,
+        preprocessing=preprocessing,
         progress=progress,
     )
 
 
 def verify_faces(
     faces: FaceSet,
-    recognizer: Recognizer,
+    model: str | Recognizer,
     *,
     rule: str = "eer",
     seed: int = 0,
     backend: str = "auto",
     store: Path | None = None,
-    name: str | None = None,
+    preprocessing: Mapping[str, object] | None = None,
     progress: Progress = silent,
 ) -> Verified:
-    """`verify_recognizer` of objects.
-
-    Args:
-        name: What the recognizer is called in the report; its own name by default.
-    """
-    wanted, model = parse_rule(rule), name or recognizer.name
+    """`verify_recognizer` of a face set and a recognizer as objects."""
+    wanted = parse_rule(rule)
     listed = None if faces.folder is None else read_pairs(faces.folder)
     pairs = verification_pairs(faces, listed, seed)
     other = calibration_faces(wanted, Path("faces"), progress)
@@ -128,6 +123,9 @@ def verify_faces(
         )
     mated = int(deciding.mated.sum())
     check_rule(wanted, mated, len(deciding.mated) - mated, setting.title)
+    # After all that may be wrong with the rule: to load a recognizer takes time.
+    recognizer = load(model, preprocessing) if isinstance(model, str) else model
+    name = model if isinstance(model, str) else model.name
     recognizer = accelerate(recognizer, backend)
     kept = Store(store or store_dir())
     scores, level = _scores(recognizer, faces, listed, pairs, kept, progress), None
@@ -137,9 +135,9 @@ def verify_faces(
         found = _scores(recognizer, setting, other_list, deciding, kept, progress)
         level = threshold(found[deciding.mated], found[~deciding.mated], wanted)
     report = verify(scores, pairs.mated, pairs.fold, rule=wanted.shown, level=level)
-    for warning in _warnings(model, report):
+    for warning in _warnings(name, report):
         log.warning(warning)
-    return Verified(model, faces.title, listed is not None, pairs.missing, report)
+    return Verified(name, faces.title, listed is not None, pairs.missing, report)
 
 
 def _scores(
