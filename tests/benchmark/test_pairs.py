@@ -20,6 +20,7 @@ from facefocus.core.errors import UserError
 from facefocus.faces.faceset import IndexRow, PairList, write_faceset
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import Recognizer, TorchRecognizer
+from facefocus.saliency import pair_level as pair_level_module
 from facefocus.saliency.identity import minmax_normalize
 from facefocus.saliency.methods import METHODS, GradientMethod, PerturbationMethod, Preset
 from facefocus.saliency.objectives import parse_objective
@@ -202,10 +203,10 @@ def test_mistakes_show_before_anything_is_computed(
 
 
 @pytest.fixture(scope="module")
-def some() -> pairwise.PairFrames:
+def some() -> pair_level_module.PairFrames:
     frames = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3)).astype(np.uint8)
     first = np.array([i % 6 for i in range(19)])
-    return pairwise.PairFrames(
+    return pair_level_module.PairFrames(
         frames=frames,
         names=np.array([f"n{i}" for i in range(6)]),
         first=first,
@@ -216,17 +217,17 @@ def some() -> pairwise.PairFrames:
 
 @pytest.mark.parametrize("name", ["grad-cam", "grad-cam++"])
 def test_a_map_is_the_mean_over_layers_of_one_ordered_pair(
-    name: str, some: pairwise.PairFrames, monkeypatch: pytest.MonkeyPatch
+    name: str, some: pair_level_module.PairFrames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By plain autograd on one pair at a time, at layers 2 and 3 of the tiny network."""
     recognizer, method = tiny_recognizer(), METHODS[name]
     assert isinstance(method, GradientMethod)
-    made = pairwise.cam_pair_maps(
+    made = pair_level_module.cam_pair_maps(
         recognizer, method, some, layer="output", objective=parse_objective("cosine")
     )
     assert made.degenerate == 0
     monkeypatch.setattr("facefocus.saliency.methods.BEARABLE", 0.0)
-    shaky = pairwise.cam_pair_maps(
+    shaky = pair_level_module.cam_pair_maps(
         recognizer, method, some, layer="output", objective=parse_objective("cosine")
     )
     assert shaky.ill_conditioned == (19 if name == "grad-cam++" else 0)
@@ -252,25 +253,29 @@ def test_a_map_is_the_mean_over_layers_of_one_ordered_pair(
         np.testing.assert_allclose(made.maps[place], expected[0].numpy(), atol=2e-4)
 
 
-def test_a_pairs_map_does_not_depend_on_the_other_pairs(some: pairwise.PairFrames) -> None:
+def test_a_pairs_map_does_not_depend_on_the_other_pairs(some: pair_level_module.PairFrames) -> None:
     recognizer, method = tiny_recognizer(), METHODS["layer-cam"]
     assert isinstance(method, GradientMethod)
     objective = parse_objective("cosine")
-    whole = pairwise.cam_pair_maps(recognizer, method, some, layer="N", objective=objective)
-    last = pairwise.PairFrames(
+    whole = pair_level_module.cam_pair_maps(
+        recognizer, method, some, layer="N", objective=objective
+    )
+    last = pair_level_module.PairFrames(
         some.frames, some.names, some.first[-2:], some.second[-2:], some.mated[-2:]
     )
-    alone = pairwise.cam_pair_maps(recognizer, method, last, layer="N", objective=objective)
+    alone = pair_level_module.cam_pair_maps(
+        recognizer, method, last, layer="N", objective=objective
+    )
     np.testing.assert_array_equal(alone.maps, whole.maps[-2:])
 
 
-def test_black_box_maps_are_those_of_an_experiment(some: pairwise.PairFrames) -> None:
+def test_black_box_maps_are_those_of_an_experiment(some: pair_level_module.PairFrames) -> None:
     recognizer, method = tiny_recognizer(), METHODS["corr-rise"]
     assert isinstance(method, PerturbationMethod)
-    three = pairwise.PairFrames(
+    three = pair_level_module.PairFrames(
         some.frames, some.names, some.first[:3], some.second[:3], some.mated[:3]
     )
-    made = pairwise.masked_pair_maps(recognizer, method, three, seed=5)
+    made = pair_level_module.masked_pair_maps(recognizer, method, three, seed=5)
     for place in range(3):
         masks = mask_set(method, (32, 32), str(some.names[some.first[place]]), seed=5)
         masked = masked_embeddings(recognizer, some.frames[some.first[place]], masks)

@@ -1,0 +1,203 @@
+"""Maps of verification pairs: the first image of each explained against the second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int, UInt8
+
+from facefocus.core.errors import UserError
+from facefocus.core.progress import Progress, silent
+from facefocus.models.recognizer import CHUNK, Recognizer, WhiteBox, white_box
+from facefocus.saliency.baselines import baseline_map
+from facefocus.saliency.identity import minmax_normalize
+from facefocus.saliency.methods import (
+    METHODS,
+    Baseline,
+    GradientMethod,
+    Method,
+    PerturbationMethod,
+)
+from facefocus.saliency.objectives import Objective, parse_objective
+from facefocus.saliency.perturbation import mask_set, masked_embeddings, pair_maps
+
+
+@dataclass(frozen=True, eq=False)
+class PairFrames:
+    """Verification pairs with all that is needed of the face set.
+
+    Attributes:
+        frames: The frames that any pair uses.
+        names: Their names.
+        first: Row in `frames` of each pair's probe, the explained image.
+        second: Row of its reference.
+        mated: Which pairs are mated.
+    """
+
+    frames: UInt8[np.ndarray, "n h w 3"]
+    names: np.ndarray
+    first: Int[np.ndarray, " p"]
+    second: Int[np.ndarray, " p"]
+    mated: Bool[np.ndarray, " p"]
+
+
+@dataclass(frozen=True, eq=False)
+class PairMaps:
+    """Maps of pairs in the frame.
+
+    Attributes:
+        maps: In [0, 1]; zeros where degenerate, that is pixels in random order.
+        degenerate: How many carry no ranking.
+        ill_conditioned: How many of the others are hardly reproducible, at any of their layers.
+    """
+
+    maps: Float32[np.ndarray, "p h w"]
+    degenerate: int
+    ill_conditioned: int = 0
+
+
+@dataclass(frozen=True)
+class PairMethod:
+    """A method with its layer and objective; None where it has no use for one."""
+
+    name: str
+    method: Method
+    layer: str | None
+    objective: str | None
+
+
+def pair_method(name: str, layer: str) -> PairMethod:
+    """A method as it explains pairs.
+
+    Args:
+        name: Of a gradient or perturbation method, a preset or a baseline.
+        layer: Of a gradient method.
+
+    Raises:
+        UserError: It explains people, not pairs.
+    """
+    method = METHODS[name]
+    if method.fixed is not None:
+        fixed = method.fixed
+        return PairMethod(name, METHODS[fixed.method], fixed.layer, fixed.objective)
+    if not isinstance(method, GradientMethod | PerturbationMethod | Baseline):
+        raise UserError(
+            f"The method '{name}' explains a person, not a pair. Known for pairs: "
+            f"{', '.join(one for one in METHODS if METHODS[one].kind != 'frame-gradient')}."
+        )
+    graded = isinstance(method, GradientMethod)
+    return PairMethod(name, method, layer if graded else None, "cosine" if graded else None)
+
+
+def check_layer(choice: PairMethod, recognizer: Recognizer) -> None:
+    """Refuse a layer that a recognizer does not have, before anything is computed.
+
+    Raises:
+        UserError: There is no such layer, or it is a black box.
+    """
+    if choice.layer is not None:
+        white_box(recognizer, f"the method '{choice.name}'").layers().resolve(choice.layer)
+
+
+def pair_level_maps(
+    choice: PairMethod, recognizer: Recognizer, pairs: PairFrames, seed: int, progress: Progress
+) -> PairMaps:
+    """The maps of one method, of the first image of each pair against the second."""
+    stage = f"{choice.name} maps"
+    if isinstance(choice.method, Baseline):
+        return baseline_pair_maps(choice.method, pairs, seed=seed)
+    if isinstance(choice.method, PerturbationMethod):
+        return masked_pair_maps(
+            recognizer, choice.method, pairs, seed=seed, progress=_renamed(progress, stage)
+        )
+    assert isinstance(choice.method, GradientMethod) and choice.layer and choice.objective
+    return cam_pair_maps(
+        white_box(recognizer, f"the method '{choice.name}'"),
+        choice.method,
+        pairs,
+        layer=choice.layer,
+        objective=parse_objective(choice.objective),
+        progress=_renamed(progress, stage),
+    )
+
+
+def _renamed(progress: Progress, stage: str) -> Progress:
+    return lambda _, done, total: progress(stage, done, total)
+
+
+def baseline_pair_maps(method: Baseline, pairs: PairFrames, *, seed: int) -> PairMaps:
+    """Maps that look at nothing, each pair its own."""
+    shape = (pairs.frames.shape[1], pairs.frames.shape[2])
+    maps = [
+        baseline_map(method, shape, seed=seed, identity=f"{pairs.names[a]}\x1f{pairs.names[b]}")
+        for a, b in zip(pairs.first, pairs.second, strict=True)
+    ]
+    return _collected(torch.from_numpy(np.stack(maps)))
+
+
+def cam_pair_maps(
+    recognizer: WhiteBox,
+    method: GradientMethod,
+    pairs: PairFrames,
+    *,
+    layer: str,
+    objective: Objective,
+    progress: Progress = silent,
+) -> PairMaps:
+    """Maps of the first image of each pair against the second (Protocol: class-activation-maps).
+
+    One forward and one backward pass for 16 pairs. The maps of a group of layers are averaged,
+    each normalized and in the frame; layers without a ranking are left out.
+    """
+    frame = (pairs.frames.shape[1], pairs.frames.shape[2])
+    layers, options = recognizer.layers().resolve(layer), method.resolve_options({})
+    parts, shaky = [], []
+    for start in range(0, len(pairs.first), CHUNK):
+        # Always full: what an image's map is must not depend on how many are in its company.
+        places = np.minimum(np.arange(start, start + CHUNK), len(pairs.first) - 1)
+        references = torch.from_numpy(recognizer.embed(pairs.frames[pairs.second[places]]))
+        with recognizer.capture(pairs.frames[pairs.first[places]], layers) as captured:
+            e_a = captured.embeddings
+            e_b = references.to(e_a)
+            scale = objective.scale(e_a, e_b)[:, None, None, None]
+            gradients = captured.gradients(objective.direction(e_a, e_b))
+            total, ill = torch.zeros(CHUNK, *frame), torch.zeros(CHUNK, dtype=torch.bool)
+            for index in layers:
+                made = method.maps(captured.activations[index], gradients[index] * scale, options)
+                normalized, usable = minmax_normalize(made[0])
+                ill |= (usable & made[1]).cpu()
+                total += recognizer.preprocessing.to_frame(normalized.float().cpu(), frame)
+        parts.append(total[: len(pairs.first) - start])
+        shaky.append(ill[: len(pairs.first) - start])
+        progress("maps", min(start + CHUNK, len(pairs.first)), len(pairs.first))
+    return _collected(torch.cat(parts), torch.cat(shaky))
+
+
+def masked_pair_maps(
+    recognizer: Recognizer,
+    method: PerturbationMethod,
+    pairs: PairFrames,
+    *,
+    seed: int,
+    progress: Progress = silent,
+) -> PairMaps:
+    """Maps of the first image of each pair from its similarity to the second under masks.
+
+    Every pair costs a forward pass for each mask; an image's masks are those of an experiment.
+    """
+    shape = (pairs.frames.shape[1], pairs.frames.shape[2])
+    references, parts = recognizer.embed(pairs.frames[pairs.second]), []
+    for place, row in enumerate(pairs.first):
+        masks = mask_set(method, shape, str(pairs.names[row]), seed=seed)
+        masked = masked_embeddings(recognizer, pairs.frames[row], masks)
+        parts.append(pair_maps(masks, masked, references[place : place + 1]))
+        progress("maps", place + 1, len(pairs.first))
+    return _collected(torch.from_numpy(np.concatenate(parts)))
+
+
+def _collected(maps: torch.Tensor, ill: torch.Tensor | None = None) -> PairMaps:
+    normalized, usable = minmax_normalize(maps)
+    shaky = 0 if ill is None else int((usable & ill).sum())
+    return PairMaps(normalized.float().cpu().numpy(), int((~usable).sum()), shaky)
