@@ -254,7 +254,7 @@ def test_table_13_is_scipys_tests_and_statsmodels_correction(results: pl.DataFra
 def test_a_table_that_no_run_can_fill_says_so(results: pl.DataFrame) -> None:
     table = paper_table(results.filter(pl.col("method") == "s-rise"), 9)
     assert all(cell.missing for row in table.rows for cell in row.cells)
-    assert "not one figure" in " ".join(table.notes)
+    assert "no figure of this table" in " ".join(table.notes)
 
 
 def test_audit_of_a_row_is_that_of_its_cells(results: pl.DataFrame) -> None:

@@ -215,11 +215,18 @@ class Saliency(Section):
     def _method_or_maps(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        maps = value.get("maps")
-        if (maps is None) == (not value.get("method")):
+        maps, method = value.get("maps"), value.get("method")
+        text = None
+        if maps is None and method is None:
             text = "The 'method' of [saliency] is missing."
-            if maps is not None:
-                text = "[saliency] must have a 'method' or 'maps'. Got both."
+        elif maps is None and method in ([], ()):
+            text = (
+                "The 'method' of [saliency] must be a list with at least one entry."
+                f" Got {method!r}."
+            )
+        elif maps is not None and method:
+            text = "[saliency] must have a 'method' or 'maps'. Got both."
+        if text is not None:
             raise PydanticCustomError("own", "{text}", {"text": text})
         return {"name": Path(maps).stem, **value} if isinstance(maps, str) else value
 
