@@ -88,7 +88,8 @@ def load_faces(
             uint8 RGB crops [n, H, W, 3] that are aligned already.
         labels: Of crops, who each shows.
         names: Of crops, a name each; made of labels and numbers by default.
-        people: Only these people, or so many of them.
+        people: Only these people, or so many of them. The verification list of a prepared set is
+            that of all people, and is left behind: thresholds then come from a sample of pairs.
         title: Of crops, what the set is called.
         progress: Called with a stage, and images done and in total.
 
@@ -459,8 +460,9 @@ def evaluate(
     ]
     if random:
         saliency.append({"method": "random", "draws": random})
-    known = set(faces.identities.tolist())
-    people = sorted({name for one in listed for name in one} & known)
+    mapped = {name for one in listed for name in one}
+    counts = zip(*np.unique(faces.identities, return_counts=True), strict=True)
+    people = [str(name) for name, images in counts if images > 1 and name in mapped]
     more: dict[str, Any] = {
         "evaluation": Evaluation(threshold=threshold).model_dump(),
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import polars as pl
 
@@ -169,9 +170,9 @@ class Results:
         return plain_table(names, rows, "Means over identities with 95 % intervals", names=5)
 
 
-def _written(path: str | Path, write: object) -> Path:
+def _written(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
     target = Path(path)
-    write_atomically(target, write)  # type: ignore[arg-type]
+    write_atomically(target, write)
     return target
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from facefocus.core import seeds
 from facefocus.core.progress import Progress
 from facefocus.faces.faceset import Identity
-from facefocus.saliency.explainer import Images, MapArrays, MapSpec, Passes
+from facefocus.saliency.explainer import Explainer, Images, MapArrays, MapSpec
 from facefocus.saliency.methods import METHODS, Baseline, BaselineFunction
 
 #: Standard deviation of the center-Gaussian as a share of each side. On a square frame the order
@@ -58,7 +58,7 @@ def baseline_map(
     return method.function(shape, rng)
 
 
-class _Baselines:
+class _Baselines(Explainer):
     """The explainer of all baselines: see `facefocus.saliency.explainer.Explainer`."""
 
     def maps(
@@ -84,16 +84,6 @@ class _Baselines:
                 for person in people
             ]
             yield spec, MapArrays.whole(np.stack(drawn), np.zeros(len(people)))
-
-    def passes(
-        self,
-        specs: Sequence[MapSpec],
-        every: Sequence[MapSpec],
-        people: Sequence[Identity],
-        images: Images,
-    ) -> Passes:
-        """None."""
-        return Passes()
 
 
 #: The explainer of all baselines.

@@ -6,6 +6,7 @@ so that they share their passes. Nothing outside of this folder asks which famil
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -180,10 +181,10 @@ class Passes:
         return self.inference + self.forward + self.backward
 
 
-@runtime_checkable
-class Explainer(Protocol):
+class Explainer(ABC):
     """One family of methods."""
 
+    @abstractmethod
     def maps(
         self,
         specs: Sequence[MapSpec],
@@ -209,9 +210,10 @@ class Explainer(Protocol):
         people: Sequence[Identity],
         images: Images,
     ) -> Passes:
-        """What `maps` runs on each source.
+        """What `maps` runs on each source; nothing by default.
 
         Args:
             every: All specs of this family on the same sources that are wanted, made or not: what
                 a loop without sharing would run for.
         """
+        return Passes()

@@ -10,12 +10,12 @@ from facefocus.core.progress import Progress
 from facefocus.core.seeds import generator
 from facefocus.faces.faceset import Identity
 from facefocus.models.recognizer import white_box
-from facefocus.saliency.explainer import Images, MapArrays, MapSpec, Passes
+from facefocus.saliency.explainer import Explainer, Images, MapArrays, MapSpec, Passes
 from facefocus.saliency.methods import METHODS, FrameGradientMethod
 from facefocus.saliency.occlusion_gradient import step_sizes
 
 
-class _FrameGradients:
+class _FrameGradients(Explainer):
     """See `facefocus.saliency.explainer.Explainer`."""
 
     def maps(

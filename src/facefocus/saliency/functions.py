@@ -9,7 +9,7 @@ import numpy as np
 from facefocus.core.errors import UserError, blaming_own_code
 from facefocus.core.progress import Progress
 from facefocus.faces.faceset import Identity
-from facefocus.saliency.explainer import Images, MapArrays, MapSpec, Passes
+from facefocus.saliency.explainer import Explainer, Images, MapArrays, MapSpec, Passes
 from facefocus.saliency.methods import METHODS, FunctionMethod
 
 
@@ -35,7 +35,7 @@ def checked_map(values: object, frame: tuple[int, int], name: str) -> tuple[np.n
     return saliency, False
 
 
-class _Functions:
+class _Functions(Explainer):
     """See `facefocus.saliency.explainer.Explainer`."""
 
     def maps(

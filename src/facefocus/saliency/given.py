@@ -20,7 +20,6 @@ from facefocus.saliency.explainer import (
     MapSpec,
     Needs,
     Options,
-    Passes,
 )
 from facefocus.saliency.functions import checked_map
 from facefocus.saliency.methods import GIVEN, Option
@@ -95,7 +94,7 @@ class GivenMethod:
     @property
     def explainer(self) -> Explainer:
         """See `facefocus.saliency.methods.Method`."""
-        return _Given()
+        return GIVEN_MAPS
 
     def needs(self, options: Options) -> Needs:
         """See `facefocus.saliency.methods.Method`."""
@@ -106,7 +105,7 @@ class GivenMethod:
         return dict(given)
 
 
-class _Given:
+class _Given(Explainer):
     """See `facefocus.saliency.explainer.Explainer`."""
 
     def maps(
@@ -130,12 +129,6 @@ class _Given:
             maps, degenerate = zip(*made, strict=True)
             yield spec, MapArrays.whole(np.stack(maps), np.array(degenerate))
 
-    def passes(
-        self,
-        specs: Sequence[MapSpec],
-        every: Sequence[MapSpec],
-        people: Sequence[Identity],
-        images: Images,
-    ) -> Passes:
-        """None."""
-        return Passes()
+
+#: The explainer of all maps that were made elsewhere.
+GIVEN_MAPS = _Given()

@@ -26,7 +26,7 @@ from facefocus.models.capture import Capture
 from facefocus.models.memory import in_halves
 from facefocus.models.recognizer import CHUNK, WhiteBox, check_finite, white_box
 from facefocus.models.reproducible import reproducible
-from facefocus.saliency.explainer import Images, MapArrays, MapSpec, Passes
+from facefocus.saliency.explainer import Explainer, Images, MapArrays, MapSpec, Passes
 from facefocus.saliency.objectives import parse_objective
 from facefocus.saliency.streams import Cam, CamConfig, Goal, Stream, StreamPlan, plan_streams
 
@@ -138,7 +138,7 @@ def cam_identity_maps(
     return results.finished(_pairs_per_identity(jobs, len(identities)))
 
 
-class _Cams:
+class _Cams(Explainer):
     """The explainer of all gradient methods: see `facefocus.saliency.explainer.Explainer`."""
 
     def maps(

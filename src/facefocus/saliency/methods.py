@@ -199,7 +199,12 @@ def _method_of_file(name: str) -> Method:
         version = f"{made.version} of {code.digest}"
         return cast(Method, dataclasses.replace(made, name=name, version=version))
     if callable(made) and not isinstance(made, type):
-        return FunctionMethod(name, made, code.digest)
+
+        def with_neighbours(images: np.ndarray, recognizer: Recognizer) -> np.ndarray:
+            with code.visible():
+                return cast(np.ndarray, made(images, recognizer))
+
+        return FunctionMethod(name, with_neighbours, code.digest)
     known = [key for key, value in vars(code.namespace).items() if callable(value)]
     raise UserError(
         f"'{attribute}' in '{path}' must be a method or a function. Got"

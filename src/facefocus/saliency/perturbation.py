@@ -25,7 +25,7 @@ from facefocus.core import seeds
 from facefocus.core.progress import Progress, silent
 from facefocus.faces.faceset import Identity
 from facefocus.models.recognizer import Recognizer
-from facefocus.saliency.explainer import Images, MapArrays, MapSpec, Passes
+from facefocus.saliency.explainer import Explainer, Images, MapArrays, MapSpec
 from facefocus.saliency.identity import minmax_normalize, ordered_pairs
 from facefocus.saliency.methods import METHODS, PerturbationMethod
 from facefocus.saliency.objectives import RESOLUTION
@@ -264,7 +264,7 @@ class _Masked(Sequence[np.ndarray]):
         return self._read[1]
 
 
-class _Perturbations:
+class _Perturbations(Explainer):
     """The explainer of all perturbation methods: see `facefocus.saliency.explainer.Explainer`."""
 
     def maps(
@@ -291,16 +291,6 @@ class _Perturbations:
             maps, total, degenerate = zip(*made, strict=True)
             counts = np.array(total), np.array(degenerate), np.zeros(len(made), np.int64)
             yield spec, MapArrays(np.stack(maps), *counts)
-
-    def passes(
-        self,
-        specs: Sequence[MapSpec],
-        every: Sequence[MapSpec],
-        people: Sequence[Identity],
-        images: Images,
-    ) -> Passes:
-        """None: the embeddings under masks are there."""
-        return Passes()
 
 
 #: The explainer of all perturbation methods.

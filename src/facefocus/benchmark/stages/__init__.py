@@ -6,6 +6,7 @@ A new stage is a `Stage` and its registration; other packages add one through th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ ARTEFACT = 1024
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(ABC):
     """A piece of work: plain data that can be sent to another process.
 
     Attributes:
@@ -38,19 +39,19 @@ class Task:
     graph: ClassVar[bool] = False
 
     @property
+    @abstractmethod
     def keys(self) -> tuple[str, ...]:
         """Keys of all artefacts that it makes."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def cost(self) -> int:
         """Roughly, its passes: the unit of progress."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def recognizers(self) -> tuple[str, ...]:
         """The recognizers that it runs."""
-        raise NotImplementedError
 
     def without(self, present: Collection[str]) -> Task | None:
         """What is left of it when the keys in `present` exist."""
@@ -61,11 +62,12 @@ class Task:
 RowKey = tuple[Any, ...]
 
 
-class Stage:
+class Stage(ABC):
     """What a stage does. `plan` and `run` are its own; the other defaults suit most."""
 
     name: ClassVar[str]
 
+    @abstractmethod
     def plan(self, inputs: Inputs, planned: Mapping[str, Any]) -> tuple[Sequence[Task], Any]:
         """Its tasks, with those of earlier stages that only it needs; and what later ones may use.
 
@@ -73,17 +75,16 @@ class Stage:
             inputs: The experiment, the faces, the recognizers, the people in blocks.
             planned: What the plans of earlier stages gave as second, by their names.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, session: Session, task: Any, progress: Progress) -> None:
         """Compute a task and store every one of its artefacts."""
-        raise NotImplementedError
 
     def parts(self, session: Session, target: str, block: Block) -> Iterator[tuple[RowKey, Part]]:
         """What it has to say in the result table; nothing by default."""
         return iter(())
 
-    def write(self, session: Session, run: Path) -> None:
+    def write(self, session: Session, run: Path) -> None:  # noqa: B027 - a default, not abstract
         """Write files of its own into the folder of a finished run; none by default."""
 
     def passes(self, session: Session, task: Any) -> dict[str, Passes]:

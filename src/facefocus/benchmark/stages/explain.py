@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -85,12 +85,18 @@ class MapTask(Task):
         return self.sources
 
 
-T = TypeVar("T")
+@runtime_checkable
+class _Keyed(Protocol):
+    @property
+    def key(self) -> str: ...
 
 
-def unique(outputs: Sequence[T]) -> tuple[T, ...]:
+Output = TypeVar("Output", bound=_Keyed)
+
+
+def unique(outputs: Sequence[Output]) -> tuple[Output, ...]:
     """One output per key: specs that come to the same thing are computed once."""
-    return tuple({getattr(output, "key"): output for output in outputs}.values())  # noqa: B009
+    return tuple({output.key: output for output in outputs}.values())
 
 
 class ExplainStage(Stage):
