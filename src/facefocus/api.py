@@ -291,7 +291,8 @@ def explain(
         needs = METHODS[asked].needs({})
         names = () if needs.sources == "none" else tuple(sources)
         (spec,) = specs_of(experiment, sources, experiment.saliency[0], asked, names)
-        images = _MemoryImages(faces, sources, seed)
+        rows = np.concatenate([person.rows for person in chosen])
+        images = _MemoryImages(faces, sources, seed, rows)
         explainer, parts = METHODS[spec.method].explainer, []
         for start in range(0, len(chosen), PEOPLE_PER_BLOCK):
             block = chosen[start : start + PEOPLE_PER_BLOCK]
@@ -341,6 +342,7 @@ class _MemoryImages:
     faces: FaceSet
     sources: Mapping[str, Recognizer]
     seed: int
+    rows: np.ndarray
 
     def __post_init__(self) -> None:
         height, width = self.faces.frames.shape[1:3]
@@ -362,7 +364,10 @@ class _MemoryImages:
 
     def clean(self, name: str) -> np.ndarray:
         if name not in self._clean:
-            self._clean[name] = self.sources[name].embed(np.asarray(self.frames))
+            embeddings = self.sources[name].embed(np.asarray(self.frames[self.rows]))
+            table = np.full((len(self.frames), embeddings.shape[1]), np.nan, np.float32)
+            table[self.rows] = embeddings
+            self._clean[name] = table
         return self._clean[name]
 
     def masked(self, name: str, row: int, masks: object) -> np.ndarray:
