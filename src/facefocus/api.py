@@ -22,7 +22,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from torch import nn
 from facefocus.benchmark.collect import collect
 from facefocus.benchmark.execute import execute
 from facefocus.benchmark.experiment import Controls, Evaluation, Experiment, parse_experiment
+from facefocus.benchmark.explained_images import MemoryImages
 from facefocus.benchmark.people import PEOPLE_PER_BLOCK
 from facefocus.benchmark.run import open_or_make_faceset, persist, run_experiment
 from facefocus.benchmark.session import Held, Session, SessionSpec
@@ -53,14 +53,11 @@ from facefocus.models.recognizer import (
     is_recognizer,
 )
 from facefocus.models.zoo import load
-from facefocus.occlusion.fills import FILLS, fill_rng
-from facefocus.occlusion.masks import pixel_count
 from facefocus.report.run_result import Results
 from facefocus.saliency.explainer import MapArrays
 from facefocus.saliency.given import ELSEWHERE
 from facefocus.saliency.identity_maps import IdentityMaps
 from facefocus.saliency.methods import METHODS, FunctionMethod, Method
-from facefocus.saliency.perturbation import MaskSet, masked_embeddings
 
 Model = str | nn.Module | Recognizer
 Faces = str | Path | FaceSet
@@ -292,7 +289,7 @@ def explain(
         names = () if needs.sources == "none" else tuple(sources)
         (spec,) = specs_of(experiment, sources, experiment.saliency[0], asked, names)
         rows = np.concatenate([person.rows for person in chosen])
-        images = _MemoryImages(faces, sources, seed, rows)
+        images = MemoryImages(faces, sources, seed, rows)
         explainer, parts = METHODS[spec.method].explainer, []
         for start in range(0, len(chosen), PEOPLE_PER_BLOCK):
             block = chosen[start : start + PEOPLE_PER_BLOCK]
@@ -333,49 +330,6 @@ def _as_method(method: AnyMethod) -> tuple[str, Any]:
         name = getattr(method, "__name__", "function").strip("<>")
         method = FunctionMethod(name, method, 1)
     return method.name, METHODS.holding(method)
-
-
-@dataclass
-class _MemoryImages:
-    """The images and recognizers of one call: see `facefocus.saliency.explainer.Images`."""
-
-    faces: FaceSet
-    sources: Mapping[str, Recognizer]
-    seed: int
-    rows: np.ndarray
-
-    def __post_init__(self) -> None:
-        height, width = self.faces.frames.shape[1:3]
-        self.frame, self.frames = (height, width), self.faces.frames
-        self._clean: dict[str, np.ndarray] = {}
-
-    def names(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        return [str(self.faces.names[row]) for row in rows]
-
-    def content(self, rows: np.ndarray, fill: str) -> np.ndarray:
-        rngs = [fill_rng(self.seed, name) for name in self.names(rows)]
-        return FILLS[fill](np.asarray(self.frames[rows]), rngs)
-
-    def pixels(self, budget: float) -> int:
-        return pixel_count(budget, *self.frame)
-
-    def recognizer(self, name: str) -> Recognizer:
-        return self.sources[name]
-
-    def clean(self, name: str) -> np.ndarray:
-        if name not in self._clean:
-            embeddings = self.sources[name].embed(np.asarray(self.frames[self.rows]))
-            table = np.full((len(self.frames), embeddings.shape[1]), np.nan, np.float32)
-            table[self.rows] = embeddings
-            self._clean[name] = table
-        return self._clean[name]
-
-    def masked(self, name: str, row: int, masks: object) -> np.ndarray:
-        assert isinstance(masks, MaskSet)
-        return masked_embeddings(self.sources[name], np.asarray(self.frames[row]), masks)
-
-    def given(self, digest: str) -> Mapping[str, np.ndarray]:
-        raise KeyError(digest)
 
 
 def _experiment(

@@ -12,14 +12,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from facefocus.benchmark.explained_images import MemoryImages
 from facefocus.core.errors import UserError, located
+from facefocus.core.progress import silent
 from facefocus.core.seeds import generator
-from facefocus.faces.faceset import check_files
+from facefocus.faces.faceset import check_files, make_faceset, select_identities
 from facefocus.faces.sources.synthetic import render
 from facefocus.models.layers import LayerTable, trace_layers
 from facefocus.models.preprocessing import Preprocessing, scale_doubt
@@ -33,18 +36,11 @@ from facefocus.models.recognizer import (
 )
 from facefocus.models.zoo import load, uninitialized
 from facefocus.occlusion.fills import FILLS, Fill, fill_rng
-from facefocus.saliency.explainer import Options
-from facefocus.saliency.identity import minmax_normalize
-from facefocus.saliency.methods import (
-    METHODS,
-    Baseline,
-    FrameGradientMethod,
-    GradientMethod,
-    OcclusionMap,
-    PerturbationMethod,
-    Preset,
-)
+from facefocus.saliency.explainer import Explainer, MapArrays, MapSpec, Options
+from facefocus.saliency.identity import CAMS, minmax_normalize
+from facefocus.saliency.methods import METHODS, Fixed, GradientMethod, Method, PerturbationMethod
 from facefocus.saliency.objectives import parse_objective
+from facefocus.saliency.perturbation import PERTURBATIONS
 
 #: Largest difference, relative to the size of what is compared, that grouping may make.
 TOLERANCE = 1e-5
@@ -119,14 +115,9 @@ def check_method(method: object) -> list[CheckResult]:
     checks: dict[str, _Check] = {}
     if not first.passed:
         return [first]
-    if isinstance(tried, GradientMethod):
-        checks = _GradientTrial(tried).checks()
-    elif isinstance(tried, PerturbationMethod):
-        checks = _PerturbationTrial(tried).checks()
-    elif isinstance(tried, FrameGradientMethod):
-        checks = _FrameTrial(tried).checks()
-    elif isinstance(tried, Baseline):
-        checks = _baseline_checks(tried)
+    method = cast(Method, tried)
+    if method.fixed is None:
+        checks = _TRIALS.get(method.explainer, _MapTrial)(method).checks()
     return [first, *_results(checks)]
 
 
@@ -498,28 +489,36 @@ def _compare(before: dict[str, object], after: dict[str, object], when: str) -> 
 
 
 def _description(given: object, method: object) -> str:
-    kinds = (GradientMethod, PerturbationMethod, FrameGradientMethod, Preset, Baseline)
-    known = ", ".join(kind.__name__ for kind in kinds)
-    _need(isinstance(method, kinds), f"it must be one of {known}; got {type(method).__name__}")
-    assert isinstance(method, kinds)
+    parts = ("name", "version", "kind", "options", "explainer", "needs", "resolve_options")
+    # The class first: a property of a preset may raise.
+    lacking = [
+        part for part in parts if not hasattr(type(method), part) and not hasattr(method, part)
+    ]
+    _need(not lacking, f"it is no method: it lacks {', '.join(lacking)}")
+    method = cast(Method, method)
     if isinstance(given, str):
         _need(method.name == given, f"it is registered as '{given}' but named '{method.name}'")
-    if isinstance(method, Preset):
-        _preset(method)
-    _need(type(method.version) is int and method.version > 0, "its version must be 1 or more")
-    for name, option in getattr(method, "options", {}).items():
+    if method.fixed is not None:
+        _fixed(method.fixed)
+    version = method.version
+    # A text is the version of a method from a file: its code's hash.
+    right = isinstance(version, str) or (type(version) is int and version > 0)
+    _need(right, "its version must be 1 or more")
+    for name, option in method.options.items():
         problem = option.problem(option.default)
         _need(problem is None, f"the default of '{name}' {problem}")
-    return f"{method.kind}, version {method.version}"
+    return f"{method.kind}, version {version}"
 
 
-def _preset(preset: Preset) -> None:
-    _need(preset.method in METHODS, f"there is no method '{preset.method}'")
-    _need(METHODS[preset.method].kind == "gradient", f"'{preset.method}' is no gradient method")
-    parse_objective(preset.objective)
+def _fixed(fixed: Fixed) -> None:
+    """What a preset stands for."""
+    _need(fixed.method in METHODS, f"there is no method '{fixed.method}'")
+    needs = METHODS[fixed.method].needs(METHODS[fixed.method].resolve_options({}))
+    _need(needs.layer and needs.objective, f"'{fixed.method}' is no gradient method")
+    parse_objective(fixed.objective)
 
 
-def _variants(method: GradientMethod | PerturbationMethod, given: Options) -> list[dict[str, str]]:
+def _variants(method: Method, given: Options) -> list[dict[str, str]]:
     """The default options, and every other word of each option that is a choice."""
     chosen = [dict(given)]
     for name, option in method.options.items():
@@ -698,52 +697,68 @@ class _PerturbationTrial:
         return "its input stays as it was"
 
 
-class _FrameTrial:
-    """Checks of a method on gradients in the frame, with a small network of fixed weights."""
+class _MapTrial:
+    """Checks of any method by the maps that its explainer makes, with a small network."""
 
-    def __init__(self, method: FrameGradientMethod) -> None:
+    def __init__(self, method: Method) -> None:
         self.method = method
+        frames = generator(0, "check", "people").integers(0, 256, (5, 24, 20, 3), dtype=np.uint8)
+        people = ["a", "a", "a", "b", "b"]
+        self.faces = make_faceset(frames, people, [f"image {row}" for row in range(5)], "check")
+        self.people = select_identities(self.faces)
         self.box = _small_white_box()
-        rng = generator(0, "check", "people")
-        self.people = [rng.integers(0, 256, (m, 24, 20, 3), dtype=np.uint8) for m in (3, 2)]
 
     def checks(self) -> dict[str, _Check]:
-        return {
+        checks = {
             "map": self.shape,
-            "deterministic": lambda: _repeats(lambda: np.stack(self.maps([0, 1]))),
+            "deterministic": lambda options: _repeats(lambda: self.maps(options).maps),
             "each on its own": self.alone,
             "pure": self.pure,
         }
+        variants = _variants(self.method, {})
+        return {name: _each(variants, check) for name, check in checks.items()}
 
-    def found(self, people: Sequence[np.ndarray], rows: Sequence[int]) -> list[OcclusionMap]:
-        return self.method.function(
-            [self.box],
-            people,
-            [np.zeros_like(frames) for frames in people],
-            pixels=30,
-            rngs=[generator(0, "check", "ties", row) for row in rows],
-            options=self.method.resolve_options({}),
-        )
+    def made(self, options: Options, rows: slice, labels: Sequence[str]) -> list[MapArrays]:
+        needs = self.method.needs(options)
+        layer = self.box.layers().spatial[-1]
+        specs = [
+            MapSpec(
+                label=label,
+                method=self.method.name,
+                options=tuple(sorted(options.items())),
+                layer=str(layer) if needs.layer else None,
+                calls=(layer,) if needs.layer else (),
+                objective="cosine" if needs.objective else None,
+                fill="black" if needs.fill else None,
+                budget=1 / 16 if needs.budget else None,
+                draw=0 if needs.draws else None,
+            )
+            for label in labels
+        ]
+        sources = [] if needs.sources == "none" else [self.box.name]
+        images = MemoryImages(self.faces, {self.box.name: self.box}, 0, np.arange(5))
+        with METHODS.holding(self.method):
+            made = self.method.explainer.maps(specs, sources, self.people[rows], images, silent)
+            return [arrays for _, arrays in made]
 
-    def maps(self, rows: list[int]) -> list[np.ndarray]:
-        return [one.map for one in self.found([self.people[row].copy() for row in rows], rows)]
+    def maps(self, options: Options, rows: slice = slice(None)) -> MapArrays:
+        return self.made(options, rows, ["map"])[0]
 
-    def shape(self) -> str:
-        found = self.found([frames.copy() for frames in self.people], [0, 1])
-        _need(len(found) == 2, f"there must be 1 map for each of 2 people, got {len(found)}")
-        for one in found:
-            _need_array(one.map, np.float32, self.people[0].shape[1:3], "map")
-            _need(np.isfinite(one.map).all(), "a map is not finite")
-        return "float32 [h, w], finite"
+    def shape(self, options: Options) -> str:
+        maps = self.maps(options).maps
+        count = len(maps) if isinstance(maps, np.ndarray) else 0
+        _need(count == 2, f"there must be 1 map for each of 2 people, got {count}")
+        _need_array(maps, np.float32, (2, *self.faces.frames.shape[1:3]), "maps")
+        _need(np.isfinite(maps).all(), "a map is not finite")
+        return "float32 [people, h, w], finite"
 
-    def alone(self) -> str:
-        return _close({"one alone": (np.stack(self.maps([1])), np.stack(self.maps([0, 1])[1:]))})
+    def alone(self, options: Options) -> str:
+        whole, single = self.maps(options).maps, self.maps(options, slice(1, 2)).maps
+        return _close({"one alone": (single, whole[1:])})
 
-    def pure(self) -> str:
-        given = [frames.copy() for frames in self.people]
-        self.found(given, [0, 1])
-        for found, wanted in zip(given, self.people, strict=True):
-            _need_equal(found, wanted, "the frames were changed")
+    def pure(self, options: Options) -> str:
+        first, second = self.made(options, slice(None), ["map", "again"])
+        _need_equal(second.maps, first.maps, "the frames were changed: a second map differs")
         return "the frames stay as they were"
 
 
@@ -767,18 +782,11 @@ def _small_white_box() -> TorchRecognizer:
     return TorchRecognizer("small", module, reading, identity="small")
 
 
-def _baseline_checks(baseline: Baseline) -> dict[str, _Check]:
-    def made(shape: tuple[int, int]) -> np.ndarray:
-        return baseline.function(shape, generator(0, "check", "baseline"))
-
-    def shape() -> str:
-        for frame in ((112, 112), _SMALL):
-            found = made(frame)
-            _need_array(found, np.float32, frame, "map")
-            _need(np.isfinite(found).all(), "the map is not finite")
-        return "float32 [h, w], finite"
-
-    return {"map": shape, "deterministic": lambda: _repeats(lambda: made((112, 112)))}
+#: Explainers whose methods are functions that can be tried by themselves, in every detail.
+_TRIALS: dict[Explainer, Callable[[Any], _GradientTrial | _PerturbationTrial | _MapTrial]] = {
+    CAMS: _GradientTrial,
+    PERTURBATIONS: _PerturbationTrial,
+}
 
 
 def check_named(

@@ -12,7 +12,7 @@ from facefocus.evaluation.randomization import SHARES, Randomization, randomizat
 from facefocus.faces.faceset import open_faceset, select_identities
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.zoo import load
-from facefocus.saliency.methods import METHODS, GradientMethod
+from facefocus.saliency.methods import METHODS
 from facefocus.saliency.streams import CamConfig
 
 
@@ -46,7 +46,7 @@ def randomized_maps(
         UserError: The face set, the recognizer or a name is wrong.
     """
     for name in methods:
-        if not isinstance(METHODS[name], GradientMethod):
+        if not METHODS[name].needs(METHODS[name].resolve_options({})).layer:
             raise UserError(
                 f"The method '{name}' has no layer, so weights cannot be shuffled to it."
             )

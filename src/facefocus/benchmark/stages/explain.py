@@ -8,24 +8,20 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
-
 from facefocus.benchmark.experiment import Experiment, Saliency
+from facefocus.benchmark.explained_images import SessionImages
 from facefocus.benchmark.keys import VERSIONS, fill_of, forward_of, gradients_of, libraries
 from facefocus.benchmark.people import Block
 from facefocus.benchmark.stages import ARTEFACT, STAGES, Stage, Task
 from facefocus.benchmark.stages.embed import chosen_rows, embed_tasks
-from facefocus.benchmark.stages.perturb import masked_key, masked_tasks
+from facefocus.benchmark.stages.perturb import masked_tasks
 from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress
 from facefocus.core.store import content_key
 from facefocus.models.recognizer import Recognizer, is_white_box, white_box
-from facefocus.occlusion.fills import FILLS, fill_rng
-from facefocus.occlusion.masks import pixel_count
 from facefocus.saliency.explainer import Explainer, MapSpec, Passes
 from facefocus.saliency.given import ELSEWHERE
 from facefocus.saliency.methods import GIVEN, METHODS, Method
-from facefocus.saliency.perturbation import MaskSet
 
 if TYPE_CHECKING:
     from facefocus.benchmark.plan import Inputs
@@ -151,46 +147,6 @@ def _families(outputs: Sequence[MapOutput]) -> dict[Explainer, list[MapOutput]]:
     for output in outputs:
         families[METHODS[output.spec.method].explainer].append(output)
     return families
-
-
-class SessionImages:
-    """The photos and recognizers of a session: see `facefocus.saliency.explainer.Images`."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self.seed, self.frame = session.experiment.seed, session.frame
-        self.frames = session.faces.frames
-
-    def names(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """See `Images`."""
-        return [str(self._session.faces.names[row]) for row in rows]
-
-    def content(self, rows: np.ndarray, fill: str) -> np.ndarray:
-        """See `Images`."""
-        rngs = [fill_rng(self.seed, name) for name in self.names(rows)]
-        return FILLS[fill](np.asarray(self.frames[rows]), rngs)
-
-    def pixels(self, budget: float) -> int:
-        """See `Images`."""
-        return pixel_count(budget, *self.frame)
-
-    def recognizer(self, name: str) -> Recognizer:
-        """See `Images`."""
-        return self._session.recognizers[name]
-
-    def clean(self, name: str) -> np.ndarray:
-        """See `Images`."""
-        return self._session.embeddings(name)
-
-    def masked(self, name: str, row: int, masks: object) -> np.ndarray:
-        """See `Images`."""
-        assert isinstance(masks, MaskSet)
-        key = masked_key(self.recognizer(name), self._session.faces, row, masks.determined_by)
-        return self._session.store.load(key)["embeddings"]
-
-    def given(self, digest: str) -> Mapping[str, np.ndarray]:
-        """See `Images`."""
-        return next(m for d, m in self._session.given.values() if d.startswith(digest))
 
 
 # --- planning -------------------------------------------------------------------------------------
