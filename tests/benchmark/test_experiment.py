@@ -9,12 +9,12 @@ import pytest
 
 from facefocus.benchmark.experiment import (
     Experiment,
-    _sections,
     load_experiment,
     load_variants,
     parse_experiment,
 )
 from facefocus.core.errors import UserError
+from facefocus.core.specs import tables
 from facefocus.models.preprocessing import read_beside
 from facefocus.paper.study import run_study
 from facefocus.planted.train.recipe import load_recipe
@@ -209,7 +209,7 @@ def test_a_wrong_field_is_named_with_what_was_expected(data: dict[str, Any], exp
 WRONG_VALUES = [True, 3.7, [], [1], [[1]], {"a": 1}, float("nan"), float("inf"), -1, [{"a": 1}]]
 FIELDS = [
     (section, field)
-    for section, model in _sections(Experiment).items()
+    for section, model in tables(Experiment).items()
     for field in model.model_fields
 ]
 

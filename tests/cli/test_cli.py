@@ -581,10 +581,7 @@ def test_tables_are_printed_or_written(command: Command, run: Path) -> None:
         assert sign in out and "x0a" not in out and "layer-cam @ N" in out
 
 
-def test_what_is_of_studies_or_experiments_alone_is_named(command: Command, folder: Path) -> None:
-    Path("study.toml").write_text('name = "s"\nstages = ["a.toml"]\n')
-    done = command("run", "study.toml", "--dry-run", "--memory", "1GiB")
-    assert done.err == "'study.toml' is a study. Leave out --memory, --dry-run.\n"
+def test_what_is_of_studies_alone_is_named(command: Command, folder: Path) -> None:
     done = command("run", f"{folder}/small.toml", "--model", "a", "--faces", "a", "--faces", "b")
     assert done.code == 2
     assert done.err.endswith("small.toml' is an experiment. Leave out --model, several --faces.\n")

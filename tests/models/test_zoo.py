@@ -144,5 +144,5 @@ def test_unknown_and_missing_are_told_apart(folder: Path) -> None:
 )
 def test_wrong_entries_are_named(old: str, new: str, field: str) -> None:
     assert list(zoo.read_entries(VALID)) == ["x"]
-    with pytest.raises(UserError, match=f"The '({field})' of recognizer 'x'"):
+    with pytest.raises(UserError, match=f"'({field})'.* recognizer 'x'"):
         zoo.read_entries(VALID.replace(old, new))

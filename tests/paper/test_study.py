@@ -18,8 +18,9 @@ from facefocus.benchmark.experiment import load_experiment, parse_experiment
 from facefocus.cli import main
 from facefocus.core.errors import UserError
 from facefocus.core.locations import run_folders
+from facefocus.core.specs import to_toml
 from facefocus.paper.choices import choose
-from facefocus.paper.study import Wanted, run_study, to_toml
+from facefocus.paper.study import Wanted, run_study, study_cost
 from facefocus.paper.study_page import write_study_report
 from tests.paper.paper_rows import LAYERS, LOSSES, stages
 from tests.small import paint_faceset
@@ -114,6 +115,47 @@ def done(folder: Path) -> Path:
     missing = "\n".join(result.missing)
     assert "recognizer IR100: " in missing and "faces nowhere: " in missing
     return folder / "runs" / "small"
+
+
+def test_a_dry_run_counts_every_run_and_writes_nothing(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("FACEFOCUS_DATA", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    out = tmp_path / "out"
+    call = f"facefocus run study.toml --dry-run --memory 1GiB --out {out}"
+    monkeypatch.setattr(sys, "argv", call.split())
+    with pytest.raises(SystemExit) as ended:
+        main()
+    lines = capsys.readouterr().out.splitlines()
+    assert not ended.value.code and not out.exists()
+    assert [line for line in lines if line.startswith("run ")] == [
+        "run rq2-painted",
+        "run rq4-painted",
+        "run rq4-painted-3",
+    ]
+    assert "The layer that 'rq2' will choose is counted as the default." in lines
+    cost = study_cost(Path("study.toml"), out=out, store=tmp_path / "store")
+    first, second, few = cost.runs
+    assert first.notes == few.notes == () and second.notes
+    # Layers, methods and losses of one direction share the backward pass of a pair.
+    backward = [sum(p.backward for p in run.cost.passes.values()) for run in cost.runs]
+    assert backward[0] > 0 and backward[1] == backward[0] and backward[2] == 0
+    assert not out.exists() and not (tmp_path / "store").exists()
+
+
+def test_a_dry_run_knows_what_earlier_runs_chose(
+    done: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("FACEFOCUS_DATA", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    cost = study_cost(Path("study.toml"))
+    assert all(not run.notes and not run.cost.passes for run in cost.runs)
 
 
 def test_every_run_is_an_ordinary_one_with_everything_filled_in(done: Path) -> None:

@@ -29,7 +29,7 @@ VALID: dict[str, Any] = {
             {"training": {"marjin": 1}},
             r"\[training\] has no field 'marjin'\. .* Did you mean 'margin'\?",
         ),
-        ({"seeed": 1}, r"A recipe has no field 'seeed'\. .* Did you mean 'seed'\?"),
+        ({"seeed": 1}, r"The recipe has no field 'seeed'\. .* Did you mean 'seed'\?"),
         ({"faces": {"world": "eye"}}, r"The 'world' of \[faces\] .* Did you mean 'eyes'\?"),
         ({"faces": {}}, r"\[faces\] must name either a 'world' or a 'set'\."),
         (
@@ -44,7 +44,7 @@ VALID: dict[str, Any] = {
             {"network": {"architecture": "iresnet", "preprocessing": {"size": [112, 112]}}},
             "preprocessing|mean",
         ),
-        ({"name": "../x"}, r"The 'name' must match pattern"),
+        ({"name": "../x"}, r"The 'name' of the recipe must be letters, digits"),
     ],
 )
 def test_mistakes_are_one_line_each(change: dict[str, Any], message: str) -> None:

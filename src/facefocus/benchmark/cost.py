@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -31,9 +31,9 @@ class Estimate:
         disk: Bytes of the artefacts.
     """
 
-    passes: Mapping[tuple[str, str], Passes]
-    seconds: Mapping[tuple[str, str], float]
-    disk: int
+    passes: Mapping[tuple[str, str], Passes] = field(default_factory=dict)
+    seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    disk: int = 0
 
     def __add__(self, other: Estimate) -> Estimate:
         """Of both runs together."""

@@ -3,74 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tomli_w
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from facefocus.core.errors import UserError, did_you_mean
+from facefocus.core.errors import UserError
 from facefocus.core.files import read_toml
 from facefocus.core.locations import private
-from facefocus.core.registry import Registry
+from facefocus.core.specs import (
+    NAME,
+    AnyNumber,
+    Name,
+    Number,
+    Several,
+    Spec,
+    Whole,
+    as_tuple,
+    check_known,
+    distinct,
+    parse,
+    to_toml,
+    user_errors,
+    whole_message,
+    wrong,
+)
 
 if TYPE_CHECKING:
     from facefocus.evaluation.verification import Rule
 
-T = TypeVar("T")
-S = TypeVar("S", bound="Section")
-
-#: What experiments and variants can be called: their runs are folders of that name.
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-
 #: Most draws of a random map or control; their mean is known to 3 % of one draw's spread.
 DRAWS = 1000
 
-
-def _as_tuple(value: Any) -> Any:
-    """A list as a tuple, anything else as a tuple of one: every field may be given either way."""
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    """Each value once however often it is given: the second time would only repeat its rows."""
-    return tuple(one for place, one in enumerate(values) if one not in values[:place])
-
-
-Several = Annotated[
-    tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1), AfterValidator(_distinct)
-]
-
 #: A recognizer's name, as it stands in every result: without the user's.
 RecognizerName = Annotated[str, AfterValidator(private)]
-
-
-def _number(value: Any) -> Any:
-    """A number as it is; true, false and texts, which pydantic would convert, are refused."""
-    if not isinstance(value, bool | str):
-        return value
-    hint = f" Did you mean {value}?" if re.fullmatch(r"-?\d+(\.\d+)?", str(value)) else ""
-    raise _wrong("a number", value, hint)
-
-
-Whole = Annotated[int, BeforeValidator(_number)]
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-
-
-def _wrong(expected: str, got: object, suggestion: str = "") -> PydanticCustomError:
-    """A field error that `_message` turns into ``The 'x' of [y] must be ... Got ....``."""
-    return PydanticCustomError("field", "{text}", {"text": f"{expected}. Got {got!r}.{suggestion}"})
 
 
 def _is_range(value: Any) -> bool:
@@ -93,20 +60,7 @@ def option_text(value: bool | int | str) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _known(registry: Registry[Any], names: Iterable[str]) -> None:
-    for name in names:
-        if name not in registry:
-            expected = f"one of {', '.join(registry)}"
-            raise _wrong(expected, name, did_you_mean(name, registry))
-
-
-class Section(BaseModel):
-    """Frozen, and strict about names: a misspelt key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-
-class Faces(Section):
+class Faces(Spec):
     """``[faces]``: which face set and whom of it.
 
     Attributes:
@@ -130,13 +84,13 @@ class Faces(Section):
     def _range(cls, value: Any) -> Any:
         expected = "[least, most] with 2 <= least <= most"
         if type(value) is int and value >= 2:
-            raise _wrong(expected, value, f" Did you mean [{value}, {value}]?")
+            raise wrong(expected, value, f" Did you mean [{value}, {value}]?")
         if value is not None and not _is_range(value):
-            raise _wrong(expected, list(value) if isinstance(value, tuple) else value)
+            raise wrong(expected, list(value) if isinstance(value, tuple) else value)
         return value
 
 
-class Recognizers(Section):
+class Recognizers(Spec):
     """``[recognizers]``: on which the maps are made, and on which the masks are tried.
 
     Attributes:
@@ -149,7 +103,7 @@ class Recognizers(Section):
     source: Several[RecognizerName]
     target: Several[RecognizerName] | None = None
     transfer: bool = True
-    preprocessing: dict[RecognizerName, dict[str, Any]] = {}
+    preprocessing: dict[RecognizerName, dict[str, Any]] = Field(default_factory=dict)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -157,7 +111,7 @@ class Recognizers(Section):
         return self.target if self.target is not None else self.source
 
 
-class Saliency(Section):
+class Saliency(Spec):
     """``[saliency]``: the maps. May be given several times as ``[[saliency]]``.
 
     Attributes:
@@ -178,7 +132,7 @@ class Saliency(Section):
         draws: How many draws of a random baseline are averaged.
     """
 
-    method: Annotated[tuple[str, ...], BeforeValidator(_as_tuple), AfterValidator(_distinct)] = ()
+    method: AnyNumber[str] = ()
     maps: str | None = None
     name: str | None = None
     origin: str | None = None
@@ -187,7 +141,7 @@ class Saliency(Section):
     evidence: Literal["positive", "negative"] = "positive"
     normalize: bool = True
     arcface_scale: Annotated[Number, Field(gt=0)] = 1.0
-    options: dict[str, bool | int | str] = {}
+    options: dict[str, bool | int | str] = Field(default_factory=dict)
     sources: Several[RecognizerName] | None = None
     max_pairs: Annotated[Whole, Field(ge=1)] | None = None
     draws: Annotated[Whole, Field(ge=1, le=DRAWS)] = 5
@@ -195,7 +149,7 @@ class Saliency(Section):
     @field_validator("layer", mode="before")
     @classmethod
     def _layer_text(cls, value: Any) -> Any:
-        return tuple(_layer_name(layer) for layer in _as_tuple(value))
+        return tuple(_layer_name(layer) for layer in as_tuple(value))
 
     @field_validator("options")
     @classmethod
@@ -207,7 +161,7 @@ class Saliency(Section):
     def _method(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         from facefocus.saliency.methods import METHODS
 
-        _known(METHODS, value)
+        check_known(value, METHODS)
         return value
 
     @model_validator(mode="before")
@@ -227,7 +181,7 @@ class Saliency(Section):
         elif maps is not None and method:
             text = "[saliency] must have a 'method' or 'maps'. Got both."
         if text is not None:
-            raise PydanticCustomError("own", "{text}", {"text": text})
+            raise whole_message(text)
         return {"name": Path(maps).stem, **value} if isinstance(maps, str) else value
 
     @model_validator(mode="after")
@@ -237,10 +191,8 @@ class Saliency(Section):
         methods = [METHODS[name] for name in self.method]
         known = {name: option for method in methods for name, option in method.options.items()}
         given = {name: str(value) for name, value in self.options.items()}
-        try:
+        with user_errors():
             resolve_options("+".join(self.method), known, given)
-        except UserError as error:
-            raise PydanticCustomError("own", "{text}", {"text": str(error)}) from None
         return self
 
     @field_validator("objective")
@@ -248,13 +200,11 @@ class Saliency(Section):
     def _objective(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         from facefocus.saliency.objectives import parse_objective
 
-        try:
-            return _distinct(tuple(parse_objective(text).name for text in value))
-        except UserError as error:
-            raise PydanticCustomError("own", "{text}", {"text": str(error)}) from None
+        with user_errors():
+            return distinct(tuple(parse_objective(text).name for text in value))
 
 
-class Occlusion(Section):
+class Occlusion(Spec):
     """``[occlusion]``: how much is hidden, with what, and what a flat map means.
 
     Attributes:
@@ -274,7 +224,7 @@ class Occlusion(Section):
             if not 0 < share <= 1:
                 percent = f"{share / 100:.2f}" if share % 1 == 0 else f"{share / 100:g}"
                 hint = f" Did you mean {percent}?" if 1 < share <= 100 else ""
-                raise _wrong("in (0, 1]", int(share) if share % 1 == 0 else share, hint)
+                raise wrong("in (0, 1]", int(share) if share % 1 == 0 else share, hint)
         return tuple(sorted(set(value)))
 
     @field_validator("fill")
@@ -282,11 +232,11 @@ class Occlusion(Section):
     def _fill(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         from facefocus.occlusion.fills import FILLS
 
-        _known(FILLS, value)
+        check_known(value, FILLS)
         return value
 
 
-class Controls(Section):
+class Controls(Spec):
     """``[controls]``: masks of equal area that know nothing of the person (Protocol: controls).
 
     Attributes:
@@ -303,14 +253,11 @@ class Controls(Section):
     def _control(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         from facefocus.occlusion.controls import CONTROLS, SHARED
 
-        known = (*CONTROLS, *SHARED)
-        for name in value:
-            if name not in known:
-                raise _wrong(f"one of {', '.join(known)}", name, did_you_mean(name, known))
+        check_known(value, (*CONTROLS, *SHARED))
         return value
 
 
-class Oracle(Section):
+class Oracle(Spec):
     """``[oracle]``: the bound that no mask of a run passes (Protocol: oracle).
 
     Attributes:
@@ -322,7 +269,7 @@ class Oracle(Section):
     candidates: Annotated[Whole, Field(ge=1)] | None = None
 
 
-class Evaluation(Section):
+class Evaluation(Spec):
     """``[evaluation]``: thresholds and what is compared (Protocol: thresholds, held-out-photos).
 
     Attributes:
@@ -344,10 +291,8 @@ class Evaluation(Section):
 
         if type(value) not in (str, int, float):
             return value
-        try:
+        with user_errors():
             return str(parse_rule(str(value)))
-        except UserError as error:
-            raise PydanticCustomError("own", "{text}", {"text": str(error)}) from None
 
     @property
     def rule(self) -> Rule:
@@ -357,10 +302,10 @@ class Evaluation(Section):
         return parse_rule(self.threshold)
 
 
-class Experiment(Section):
+class Experiment(Spec):
     """A whole experiment file."""
 
-    name: Annotated[str, Field(pattern=f"^{NAME}$")]
+    name: Name
     seed: Annotated[Whole, Field(ge=0)] = 0
     faces: Faces = Faces()
     recognizers: Recognizers
@@ -414,7 +359,7 @@ def toml_of(experiment: Path | Experiment) -> str:
     """An experiment as the text of a TOML file: of a file its own."""
     if not isinstance(experiment, Experiment):
         return experiment.read_text(encoding="utf-8")
-    return tomli_w.dumps(experiment.model_dump(exclude_none=True, exclude_defaults=True))
+    return to_toml(experiment)
 
 
 def _over(common: Any, own: Any) -> Any:
@@ -431,86 +376,3 @@ def parse_experiment(data: Mapping[str, Any]) -> Experiment:
     if "stages" in data or "study" in data:
         raise UserError("This is a study or a stage of one. Run it with: facefocus run FILE.")
     return parse(Experiment, data, "experiment")
-
-
-def parse(model: type[S], data: Mapping[str, Any], title: str) -> S:
-    """A specification from plain data.
-
-    Args:
-        model: The specification; fields that are sections are tables of the file.
-        data: What the file says.
-        title: What to call the file in a message.
-
-    Raises:
-        UserError: A field is wrong; one line per field.
-    """
-    try:
-        return model.model_validate(dict(data))
-    except ValidationError as error:
-        lines = dict.fromkeys(_message(detail, model, title) for detail in error.errors())
-        raise UserError("\n".join(lines)) from None
-
-
-def _sections(model: type[Section]) -> dict[str, type[Section]]:
-    """The fields of a specification that are sections, with the section of each."""
-
-    def inside(annotation: Any) -> Iterator[type[Section]]:
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            yield annotation
-        for part in get_args(annotation):
-            yield from inside(part)
-
-    fields = model.model_fields.items()
-    return {name: part for name, field in fields for part in inside(field.annotation)}
-
-
-#: Expectations behind pydantic's error types, in the words of our messages.
-_EXPECTED = {
-    "int_parsing": "a whole number",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
-    "string_type": "a text in quotes",
-    "tuple_type": "a list",
-    "dict_type": "a table of fields",
-    "finite_number": "a finite number",
-    "too_short": "a list with at least one entry",
-    "greater_than": "greater than {gt:g}",
-    "greater_than_equal": "at least {ge}",
-    "less_than_equal": "at most {le}",
-    "literal_error": "one of {expected}",
-    "string_pattern_mismatch": "letters, digits, '.', '_' and '-'",
-    "model_type": "a table of fields",
-    "model_attributes_type": "a table of fields",
-}
-
-
-def _message(detail: ErrorDetails, model: type[Section], title: str) -> str:
-    """One line for one of pydantic's findings."""
-    sections = _sections(model)
-    words = [part for part in detail["loc"] if isinstance(part, str)]
-    section = words[0] if words and words[0] in sections else None
-    field = words[1] if section and len(words) > 1 else words[0] if words else title
-    place = f" of [{section}]" if section and len(words) > 1 else f" of the {title}"
-    kind, context = detail["type"], detail.get("ctx", {})
-    if kind == "extra_forbidden":
-        known = sections[section].model_fields if section else model.model_fields
-        where = f"[{section}]" if section else f"The {title}"
-        return f"{where} has no field '{field}'. Known: {', '.join(known)}." + did_you_mean(
-            field, known
-        )
-    if kind == "missing":
-        return f"The '{field}'{place} is missing."
-    if kind == "own":
-        return str(context["text"])
-    if kind == "field":
-        return f"The '{field}'{place} must be {context['text']}"
-    plain = detail["msg"].removeprefix("Input should be ")
-    expected = _EXPECTED.get(kind, "{plain}").format(plain=plain, **context)
-    got = detail["input"]
-    options = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
-    hint = did_you_mean(got, options) if kind == "literal_error" and isinstance(got, str) else ""
-    return f"The '{field}'{place} must be {expected}. Got {got!r}.{hint}"

@@ -15,7 +15,7 @@ from facefocus.core.errors import UserError
 
 if TYPE_CHECKING:
     from facefocus.benchmark.cost import Estimate
-    from facefocus.paper.study import Wanted
+    from facefocus.paper.study import StudyCost, Wanted
     from facefocus.saliency.explainer import Passes
 
 commands = typer.Typer()
@@ -60,31 +60,22 @@ def run(
 
     wanted = Wanted(tuple(faces or ()), tuple(model or ()), identities, limited, max_images)
     if is_study_file(file):
-        _refuse(file, "a study", {"--memory": memory is not None, "--dry-run": dry_run})
-        _run_study(file, wanted, out, backend, workers, store)
+        (_show_study_cost if dry_run else _run_study)(
+            file, wanted, out, backend, workers, memory, store
+        )
         return
-    _refuse(
-        file,
-        "an experiment",
-        {
-            "--model": wanted.models,
-            "--identities": identities,
-            "--limited": limited,
-            "--max-images": max_images,
-            "several --faces": len(wanted.faces) > 1,
-        },
-    )
-    folder = Path(wanted.faces[0]) if wanted.faces else None
-    if dry_run:
-        _show_cost(file, folder, out, backend, workers, memory, store)
-    else:
-        _run_experiment(file, folder, out, backend, workers, memory, store)
-
-
-def _refuse(file: Path, what: str, options: dict[str, object]) -> None:
-    given = [name for name, value in options.items() if value]
+    of_studies = {
+        "--model": wanted.models,
+        "--identities": identities,
+        "--limited": limited,
+        "--max-images": max_images,
+        "several --faces": len(wanted.faces) > 1,
+    }
+    given = [name for name, value in of_studies.items() if value]
     if given:
-        raise UserError(f"'{file}' is {what}. Leave out {', '.join(given)}.")
+        raise UserError(f"'{file}' is an experiment. Leave out {', '.join(given)}.")
+    folder = Path(wanted.faces[0]) if wanted.faces else None
+    (_show_cost if dry_run else _run_experiment)(file, folder, out, backend, workers, memory, store)
 
 
 def _run_experiment(
@@ -116,7 +107,13 @@ def _run_experiment(
 
 
 def _run_study(
-    file: Path, wanted: Wanted, out: Path | None, backend: str, workers: int, store: Path | None
+    file: Path,
+    wanted: Wanted,
+    out: Path | None,
+    backend: str,
+    workers: int,
+    memory: int | None,
+    store: Path | None,
 ) -> None:
     with long_job() as progress:
         from facefocus.paper.study import run_study
@@ -128,11 +125,51 @@ def _run_study(
             store=store,
             backend=backend,
             workers=workers,
+            memory=memory,
             progress=progress,
         )
     left_out = [f"left out: {line}" for line in done.missing]
     show_lines([*left_out, *(f"run {folder}" for folder in done.runs)])
     show(f"Next: facefocus report {done.folder}")
+
+
+def _show_study_cost(
+    file: Path,
+    wanted: Wanted,
+    out: Path | None,
+    backend: str,
+    workers: int,
+    memory: int | None,
+    store: Path | None,
+) -> None:
+    with long_job() as progress:
+        from facefocus.paper.study import study_cost
+
+        study = study_cost(
+            file,
+            wanted,
+            out=out,
+            store=store,
+            backend=backend,
+            memory=None if memory is None else memory // workers,
+            progress=progress,
+        )
+    show_lines(study_cost_lines(study, workers))
+
+
+def study_cost_lines(study: StudyCost, workers: int = 1) -> Iterator[str]:
+    """What is left of a study: of each run, and of all together."""
+    from facefocus.benchmark.cost import Estimate
+
+    yield from (f"left out: {line}" for line in study.missing)
+    for run in study.runs:
+        yield f"run {run.name}"
+        yield from run.notes
+        yield from cost_lines(run.cost, study.folder / run.name, workers)
+        yield ""
+    yield f"all {len(study.runs)} runs; what two of them share is counted for both"
+    whole = sum((run.cost for run in study.runs), Estimate())
+    yield from cost_lines(whole, study.folder, workers)
 
 
 def _show_cost(
@@ -150,7 +187,7 @@ def _show_cost(
 
         size = None if memory is None else memory // workers
         folder, sessions = open_sessions(file, faces, out, store, backend, size, progress=progress)
-        cost = sum(map(estimate, sessions.values()), Estimate({}, {}, 0))
+        cost = sum(map(estimate, sessions.values()), Estimate())
     show_lines(cost_lines(cost, folder, workers))
 
 

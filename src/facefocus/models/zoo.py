@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, Field
 from torch import nn
 
 from facefocus.core import locations
 from facefocus.core.download import RemoteFile
 from facefocus.core.errors import UserError, blaming_own_code, did_you_mean
 from facefocus.core.registry import Registry
+from facefocus.core.specs import Spec, parse
 from facefocus.models.custom import load_factory, load_program
 from facefocus.models.foreign import foreign
 from facefocus.models.layers import LayerTable, trace_layers
@@ -71,17 +72,17 @@ OWN = "own"
 Option = bool | int | float | str | list[int]
 
 
-class Part(BaseModel):
+class Part(Spec):
     """A file that a recognizer needs besides its own: its name there, its link and its sha256."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     file: str
     url: str
     sha256: str
 
 
-class Entry(BaseModel):
+class Entry(Spec):
     """One recognizer of the zoo.
 
     Attributes:
@@ -105,7 +106,7 @@ class Entry(BaseModel):
         page: Page to get the file from by hand, where there is no direct link.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     title: str
     architecture: str
@@ -119,9 +120,9 @@ class Entry(BaseModel):
     file: str
     sha256: str | None = None
     pinned_by: str = ""
-    parts: list[Part] = []
+    parts: list[Part] = Field(default_factory=list)
     accuracy: str = ""
-    aliases: list[str] = []
+    aliases: list[str] = Field(default_factory=list)
     url: str | None = None
     page: str | None = None
 
@@ -224,15 +225,10 @@ def read_entries(text: str) -> dict[str, Entry]:
     Raises:
         UserError: A field is missing, unknown or wrong; names the entry.
     """
-    known = {}
-    for name, values in tomllib.loads(text).items():
-        try:
-            known[name] = Entry.model_validate(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            raise UserError(f"The '{field}' of recognizer '{name}': {first['msg']}.") from error
-    return known
+    return {
+        name: parse(Entry, values, f"recognizer '{name}'")
+        for name, values in tomllib.loads(text).items()
+    }
 
 
 def names() -> list[str]:

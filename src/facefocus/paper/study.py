@@ -26,21 +26,15 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from facefocus.analysis.results import STUDY, read_results
-from facefocus.benchmark.experiment import (
-    NAME,
-    Faces,
-    Section,
-    Several,
-    Whole,
-    parse,
-    parse_experiment,
-)
+from facefocus.benchmark.cost import Estimate, estimate
+from facefocus.benchmark.experiment import Faces, parse_experiment
 from facefocus.benchmark.people import HELDOUT_IMAGES, chosen_people, halves_of
-from facefocus.benchmark.run import find_faceset, run_experiment, store_of
+from facefocus.benchmark.run import find_faceset, open_sessions, run_experiment, store_of
 from facefocus.core.errors import UserError
 from facefocus.core.files import any_path, read_toml, write_atomically
 from facefocus.core.locations import private
 from facefocus.core.progress import Progress, silent
+from facefocus.core.specs import Name, Several, Spec, Whole, parse, to_toml
 from facefocus.faces.faceset import FaceSet, open_faceset
 from facefocus.models.zoo import load
 from facefocus.occlusion.controls import SHARED
@@ -55,7 +49,7 @@ CHOSEN = ("layer", "objective")
 _STAGE = ("study", "choose")
 
 
-class StudyFaces(Section):
+class StudyFaces(Spec):
     """``[faces]`` of a study: in place of what its stages say.
 
     Attributes:
@@ -71,16 +65,16 @@ class StudyFaces(Section):
     max_images: Annotated[Whole, Field(ge=2)] | None = None
 
 
-class StudyRecognizers(Section):
+class StudyRecognizers(Spec):
     """``[recognizers]`` of a study: in place of what its stages say."""
 
     source: Several[str] | None = None
 
 
-class StudyFile(Section):
+class StudyFile(Spec):
     """A whole study file."""
 
-    name: Annotated[str, Field(pattern=f"^{NAME}$")]
+    name: Name
     stages: Several[str]
     faces: StudyFaces = StudyFaces()
     recognizers: StudyRecognizers = StudyRecognizers()
@@ -138,6 +132,7 @@ def run_study(
     store: Path | None = None,
     backend: str = "auto",
     workers: int = 1,
+    memory: int | None = None,
     progress: Progress = silent,
 ) -> StudyResult:
     """Run the stages of a study, or one stage; what is done already is not done again.
@@ -149,44 +144,98 @@ def run_study(
         store: Folder of the artefacts; the study's own where it has one, else the shared one.
         backend: See `facefocus.models.backends`.
         workers: Processes; the results do not depend on it.
+        memory: Bytes that the passes may take in all; see `run_experiment`.
         progress: Called with run and stage, and done and total in passes.
 
     Raises:
         UserError: A field is wrong, nothing that is named is here, or a stage needs the results of
             one that has not been run.
     """
-    data = read_toml(file, "study")
-    name = data.get("study", data.get("name"))
-    if "stages" in data:
-        study = parse(StudyFile, data, "study")
-        data_of_stages = [read_toml(file.parent / stage, "study") for stage in study.stages]
-        wanted, name = _merged(study, wanted), study.name
-    else:
-        data_of_stages = [data]
-    for stage in data_of_stages:
-        _check(stage)
-    folder = out if out is not None else Path("runs") / str(name)
-    missing: dict[str, None] = {}
-    planned = [one for stage in data_of_stages for one in _runs(stage, wanted, missing)]
-    if len({one.name for one in planned}) < len(planned):
-        raise UserError("The face sets must have titles of their own. Two have the same.")
-    runs = [one.name for one in planned]
-    _write(folder / STUDY, {"name": name, "missing": list(missing), "runs": runs})
+    plan = _plan(file, wanted, out)
+    names = [run.name for run in plan.runs]
+    _write(plan.folder / STUDY, {"name": plan.name, "missing": list(plan.missing), "runs": names})
     done = []
-    for number, one in enumerate(planned, start=1):
-        label = f"{number}/{len(planned)} {one.name}"
-        _prepare(folder, one)
-        run = run_experiment(
-            folder / one.name / "experiment.toml",
-            faces=one.faces,
-            out=folder / one.name,
-            store=store or store_of(folder),
+    for label, run in plan.labelled():
+        _prepare(plan.folder, run)
+        folder = run_experiment(
+            plan.folder / run.name / "experiment.toml",
+            faces=run.faces,
+            out=plan.folder / run.name,
+            store=store or store_of(plan.folder),
             backend=backend,
             workers=workers,
+            memory=memory,
             progress=_named(progress, label),
         )
-        done.append(run)
-    return StudyResult(folder, tuple(done), tuple(missing))
+        done.append(folder)
+    return StudyResult(plan.folder, tuple(done), plan.missing)
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What one run of a study will cost.
+
+    Attributes:
+        name: Of the run.
+        cost: What is left of it.
+        notes: What is not known yet and was counted as something else, a line each.
+    """
+
+    name: str
+    cost: Estimate
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StudyCost:
+    """What a study will cost: its folder, its runs, and what is left out and why."""
+
+    folder: Path
+    runs: tuple[RunCost, ...]
+    missing: tuple[str, ...]
+
+
+@any_path
+def study_cost(
+    file: Path,
+    wanted: Wanted = Wanted(),
+    *,
+    out: Path | None = None,
+    store: Path | None = None,
+    backend: str = "auto",
+    memory: int | None = None,
+    progress: Progress = silent,
+) -> StudyCost:
+    """What each run of a study will cost; writes nothing. The arguments are those of `run_study`.
+
+    A setting that an earlier stage has yet to choose is counted as its default. What two runs
+    share is counted for both.
+
+    Args:
+        memory: Bytes that the passes of one process may take.
+
+    Raises:
+        UserError: As `run_study`.
+    """
+    plan, costs = _plan(file, wanted, out), []
+    for label, run in plan.labelled():
+        choices, unknown = _known_choices(plan, run)
+        experiment = parse_experiment(_chosen(run, choices))
+        _, sessions = open_sessions(
+            experiment,
+            run.faces,
+            plan.folder / run.name,
+            store or store_of(plan.folder),
+            backend,
+            memory,
+            progress=_named(progress, label),
+        )
+        notes = tuple(
+            f"The {field} that '{stage}' will choose is counted as the default."
+            for field, stage in unknown.items()
+        )
+        costs.append(RunCost(run.name, sum(map(estimate, sessions.values()), Estimate()), notes))
+    return StudyCost(plan.folder, tuple(costs), plan.missing)
 
 
 def _named(progress: Progress, label: str) -> Progress:
@@ -211,6 +260,24 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
+def _plan(file: Path, wanted: Wanted, out: Path | None) -> _Plan:
+    """The runs of a study or of one stage, after every mistake in the files was looked for."""
+    data = read_toml(file, "study")
+    name = str(data.get("study", data.get("name")))
+    stages = [data]
+    if "stages" in data:
+        study = parse(StudyFile, data, "study")
+        stages = [read_toml(file.parent / stage, "study") for stage in study.stages]
+        wanted, name = _merged(study, wanted), study.name
+    for stage in stages:
+        _check(stage)
+    missing: dict[str, None] = {}
+    runs = [run for stage in stages for run in _runs(stage, wanted, missing)]
+    if len({run.name for run in runs}) < len(runs):
+        raise UserError("The face sets must have titles of their own. Two have the same.")
+    return _Plan(name, out if out is not None else Path("runs") / name, runs, tuple(missing))
+
+
 # --- runs -----------------------------------------------------------------------------------------
 
 
@@ -231,6 +298,21 @@ class _Run:
     title: str
     data: dict[str, Any]
     choose: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A study's name, its folder, its runs, and what is left out and why."""
+
+    name: str
+    folder: Path
+    runs: Sequence[_Run]
+    missing: tuple[str, ...]
+
+    def labelled(self) -> Iterator[tuple[str, _Run]]:
+        """Each run, and what progress calls it."""
+        for number, run in enumerate(self.runs, start=1):
+            yield f"{number}/{len(self.runs)} {run.name}", run
 
 
 def _runs(stage: Mapping[str, Any], wanted: Wanted, missing: dict[str, None]) -> Iterator[_Run]:
@@ -398,22 +480,64 @@ def _plain_entry(entry: Any, choose: Mapping[str, str]) -> Any:
 def _prepare(folder: Path, run: _Run) -> None:
     """Write the run's experiment with every choice made, and the choices beside it."""
     choices = {
-        field: _choices(folder, run, field, stage)
-        for field, stage in run.choose.items()
-        if any(entry.get(field) == BEST for entry in run.data["saliency"])
+        field: _choices(folder, run, field, stage) for field, stage in _open_settings(run).items()
     }
-    saliency = [one for entry in run.data["saliency"] for one in _filled(entry, choices)]
-    place = folder / run.name
-    parse_experiment(data := {**run.data, "saliency": saliency})
-    words = "".join(f"# {line}\n" for line in _said(choices))
-    text = private(words + to_toml(data), str(run.faces))
-    write_atomically(place / "experiment.toml", lambda file: file.write(text.encode()))
+    data = _chosen(run, choices)
+    parse_experiment(data)
+    comments = [
+        f"{field} of {method}: {choice}"
+        for field, chosen in choices.items()
+        for method, choice in chosen.items()
+    ]
+    text = private(to_toml(data, comments), str(run.faces))
+    target = folder / run.name
+    write_atomically(target / "experiment.toml", lambda file: file.write(text.encode()))
     if choices:
         record = {
-            field: {method: one.as_json() for method, one in found.items()}
-            for field, found in choices.items()
+            field: {method: choice.as_json() for method, choice in chosen.items()}
+            for field, chosen in choices.items()
         }
-        _write(place / "choices.json", record)
+        _write(target / "choices.json", record)
+
+
+def _open_settings(run: _Run) -> dict[str, str]:
+    """The settings that are still ``best``, and the stage that chooses each."""
+    entries = run.data["saliency"]
+    return {
+        field: stage
+        for field, stage in run.choose.items()
+        if any(entry.get(field) == BEST for entry in entries)
+    }
+
+
+def _chosen(run: _Run, choices: Mapping[str, Mapping[str, Choice]]) -> dict[str, Any]:
+    """The experiment of a run with its choices; what is not chosen is left at its default."""
+    entries = [
+        {key: value for key, value in filled.items() if key not in CHOSEN or value != BEST}
+        for entry in run.data["saliency"]
+        for filled in _filled(entry, choices)
+    ]
+    return {**run.data, "saliency": entries}
+
+
+def _known_choices(
+    plan: _Plan, run: _Run
+) -> tuple[dict[str, Mapping[str, Choice]], dict[str, str]]:
+    """The choices that can be made today, and the settings whose stage of this study comes first.
+
+    Raises:
+        UserError: A setting is chosen from a stage that is neither planned nor finished.
+    """
+    choices: dict[str, Mapping[str, Choice]] = {}
+    unknown = {}
+    for field, stage in _open_settings(run).items():
+        earlier = f"{stage}-{run.title}"
+        finished = (plan.folder / earlier / "results.parquet").is_file()
+        if not finished and earlier in {planned.name for planned in plan.runs}:
+            unknown[field] = stage
+        else:
+            choices[field] = _choices(plan.folder, run, field, stage)
+    return choices, unknown
 
 
 def _write(path: Path, data: object) -> None:
@@ -453,39 +577,3 @@ def _filled(
     for method in _listed(entry["method"]):
         chosen = {field: choices[field][method].value for field in open_fields}
         yield {**entry, "method": method, **chosen}
-
-
-def _said(choices: Mapping[str, Mapping[str, Choice]]) -> Iterator[str]:
-    for field, found in choices.items():
-        for method, one in found.items():
-            yield f"{field} of {method}: {one}"
-
-
-def to_toml(data: Mapping[str, Any]) -> str:
-    """Plain data of an experiment as TOML: JSON's texts, numbers and lists are TOML's."""
-
-    def value(one: Any) -> str:
-        if isinstance(one, Mapping):
-            return "{ " + ", ".join(f"{json.dumps(k)} = {value(v)}" for k, v in one.items()) + " }"
-        if isinstance(one, list | tuple):
-            return f"[{', '.join(map(value, one))}]"
-        return json.dumps(one, ensure_ascii=False)
-
-    def fields(section: Mapping[str, Any]) -> str:
-        return "".join(f"{name} = {value(one)}\n" for name, one in section.items())
-
-    tables = {name: one for name, one in data.items() if isinstance(one, Mapping)}
-    lists = {name: one for name, one in data.items() if _is_tables(one)}
-    head = {name: one for name, one in data.items() if name not in tables and name not in lists}
-    parts = [fields(head)]
-    parts += [f"[{name}]\n{fields(one)}" for name, one in tables.items()]
-    parts += [f"[[{name}]]\n{fields(one)}" for name, several in lists.items() for one in several]
-    return "\n".join(parts)
-
-
-def _is_tables(value: Any) -> bool:
-    return (
-        isinstance(value, Sequence)
-        and bool(value)
-        and all(isinstance(one, Mapping) for one in value)
-    )

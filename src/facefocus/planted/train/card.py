@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import nn
@@ -22,6 +21,7 @@ from facefocus.core.errors import UserError
 from facefocus.core.files import write_atomically
 from facefocus.core.locations import expanded, private
 from facefocus.core.progress import Progress, silent
+from facefocus.core.specs import to_toml
 from facefocus.evaluation.verification import VerificationReport
 from facefocus.faces.faceset import MANIFEST, FaceSet, open_faceset, read_manifest
 from facefocus.faces.sources.synthetic import make_faceset, planted
@@ -150,24 +150,5 @@ def _validation(report: VerificationReport, data: Split) -> dict[str, Any]:
 
 def card_text(record: Mapping[str, Any]) -> str:
     """A card in TOML: plain values first, then one section for each mapping."""
-    lines = ["# Recipe and results of `facefocus synthetic train`; written by it."]
-    lines += [f"{key} = {_toml(value)}" for key, value in record.items() if not _table(value)]
-    for key, value in record.items():
-        if _table(value):
-            lines += ["", f"[{key}]", *(f"{name} = {_toml(item)}" for name, item in value.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _table(value: object) -> bool:
-    return isinstance(value, Mapping)
-
-
-def _toml(value: Any) -> str:
-    """A value in one line of TOML."""
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, bool | str):
-        return json.dumps(value, ensure_ascii=False)
-    return repr(value.item() if isinstance(value, np.generic) else value)
+    plain = json.loads(json.dumps(record, default=lambda value: value.item()))
+    return to_toml(plain, ["Recipe and results of `facefocus synthetic train`; written by it."])

@@ -9,12 +9,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, field_validator, model_validator
 
-from facefocus.benchmark.experiment import NAME, Section
 from facefocus.core.errors import UserError, did_you_mean
 from facefocus.core.files import read_toml
+from facefocus.core.specs import (
+    Name,
+    Number,
+    Spec,
+    Whole,
+    check_known,
+    parse,
+    user_errors,
+    whole_message,
+)
 from facefocus.faces.sources.synthetic import WORLDS
 from facefocus.models import zoo
 from facefocus.models.preprocessing import Preprocessing, from_mapping
@@ -29,7 +37,7 @@ RESULTS = ("result", "validation", "planted")
 READER = {"size": [112, 112], "mean": 127.5, "std": 127.5}
 
 
-class Network(Section):
+class Network(Spec):
     """``[network]``: what is trained.
 
     Attributes:
@@ -45,18 +53,14 @@ class Network(Section):
     @field_validator("architecture")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in ARCHITECTURES:
-            expected = f"one of {', '.join(ARCHITECTURES)}"
-            raise _wrong(f"be {expected}", value, did_you_mean(value, ARCHITECTURES))
+        check_known([value], ARCHITECTURES)
         return value
 
     @field_validator("preprocessing")
     @classmethod
     def _readable(cls, value: dict[str, Any]) -> dict[str, Any]:
-        try:
+        with user_errors():
             from_mapping(value)
-        except UserError as error:
-            raise PydanticCustomError("own", "{text}", {"text": str(error)}) from None
         return value
 
     def reader(self) -> Preprocessing:
@@ -64,7 +68,7 @@ class Network(Section):
         return from_mapping(self.preprocessing)
 
 
-class Faces(Section):
+class Faces(Spec):
     """``[faces]``: a world of synthetic faces to be drawn, or a prepared face set.
 
     Attributes:
@@ -77,28 +81,26 @@ class Faces(Section):
     """
 
     world: str | None = None
-    identities: Annotated[int, Field(ge=3, le=10_000)] = 600
-    photos: Annotated[int, Field(ge=2, le=10_000)] = 16
-    seed: Annotated[int, Field(ge=0)] = 0
+    identities: Annotated[Whole, Field(ge=3, le=10_000)] = 600
+    photos: Annotated[Whole, Field(ge=2, le=10_000)] = 16
+    seed: Annotated[Whole, Field(ge=0)] = 0
     set: str | None = None
-    unseen: Annotated[int, Field(ge=2)] = 100
+    unseen: Annotated[Whole, Field(ge=2)] = 100
 
     @field_validator("world")
     @classmethod
     def _known(cls, value: str | None) -> str | None:
-        if value is not None and value not in WORLDS:
-            raise _wrong(f"be one of {', '.join(WORLDS)}", value, did_you_mean(value, WORLDS))
+        check_known([] if value is None else [value], WORLDS)
         return value
 
     @model_validator(mode="after")
     def _one(self) -> Faces:
         if (self.world is None) == (self.set is None):
-            text = "[faces] must name either a 'world' or a 'set'."
-            raise PydanticCustomError("own", "{text}", {"text": text})
+            raise whole_message("[faces] must name either a 'world' or a 'set'.")
         return self
 
 
-class Training(Section):
+class Training(Spec):
     """``[training]``: how.
 
     Attributes:
@@ -117,30 +119,29 @@ class Training(Section):
     """
 
     head: Literal["cosface", "arcface"] = "cosface"
-    margin: Annotated[float, Field(ge=0, lt=1.5)] = 0.2
-    scale: Annotated[float, Field(gt=0)] = 12.0
-    growth: Annotated[float, Field(ge=0, le=1)] = 0.7
-    epochs: Annotated[int, Field(ge=1)] = 5
-    batch: Annotated[int, Field(ge=2)] = 32
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    erase: Annotated[float, Field(ge=0, le=1)] = 0.5
+    margin: Annotated[Number, Field(ge=0, lt=1.5)] = 0.2
+    scale: Annotated[Number, Field(gt=0)] = 12.0
+    growth: Annotated[Number, Field(ge=0, le=1)] = 0.7
+    epochs: Annotated[Whole, Field(ge=1)] = 5
+    batch: Annotated[Whole, Field(ge=2)] = 32
+    learning_rate: Annotated[Number, Field(gt=0)] = 2e-3
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.05
+    warmup: Annotated[Number, Field(ge=0, lt=1)] = 0.1
+    erase: Annotated[Number, Field(ge=0, le=1)] = 0.5
     flip: bool = False
 
     @field_validator("head", mode="before")
     @classmethod
     def _known(cls, value: Any) -> Any:
-        if value not in HEADS:
-            raise _wrong(f"be one of {', '.join(HEADS)}", value, did_you_mean(str(value), HEADS))
+        check_known([value], HEADS)
         return value
 
 
-class Recipe(Section):
+class Recipe(Spec):
     """A whole recipe."""
 
-    name: Annotated[str, Field(pattern=f"^{NAME}$")]
-    seed: Annotated[int, Field(ge=0)] = 0
+    name: Name
+    seed: Annotated[Whole, Field(ge=0)] = 0
     network: Network
     faces: Faces
     training: Training = Training()
@@ -182,36 +183,4 @@ def parse_recipe(data: dict[str, Any]) -> Recipe:
     Raises:
         UserError: A field is wrong; one line per field.
     """
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        lines = dict.fromkeys(_line(detail) for detail in error.errors())
-        raise UserError("\n".join(lines)) from None
-
-
-def _wrong(expected: str, got: object, hint: str) -> PydanticCustomError:
-    return PydanticCustomError("field", "{text}", {"text": f"must {expected}. Got {got!r}.{hint}"})
-
-
-def _line(detail: Any) -> str:
-    """``The 'batch' of [training] must ...`` for one of pydantic's findings."""
-    *sections, field = (str(part) for part in detail["loc"] or ("recipe",))
-    section = f" of [{'.'.join(sections)}]" if sections else ""
-    kind, message = detail["type"], detail["msg"]
-    if kind == "own":
-        return str(message)
-    if kind == "missing":
-        return f"The '{field}'{section or ' of the recipe'} is missing."
-    if kind == "field":
-        return f"The '{field}'{section} {message}"
-    if kind == "extra_forbidden":
-        models: dict[str, type[Section]] = {
-            "network": Network, "faces": Faces, "training": Training,
-        }  # fmt: skip
-        known = models.get(sections[0] if sections else "", Recipe).model_fields
-        where = f"[{sections[0]}]" if sections else "A recipe"
-        return f"{where} has no field '{field}'. Known: {', '.join(known)}." + did_you_mean(
-            field, known
-        )
-    must = message.replace("Input should be", "be").replace("String should ", "")
-    return f"The '{field}'{section} must {must}. Got {detail['input']!r}."
+    return parse(Recipe, data, "recipe")
