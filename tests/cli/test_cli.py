@@ -587,6 +587,26 @@ def test_what_is_of_studies_alone_is_named(command: Command, folder: Path) -> No
     assert done.err.endswith("small.toml' is an experiment. Leave out --model, several --faces.\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("modles", "The word after 'facefocus' must be one of .* Did you mean 'models'"),
+        ("models lst", "The word after 'facefocus models' .* Did you mean 'list'"),
+        ("prepare flw", "must be one of lfw, .* Got 'flw'. Did you mean 'lfw'"),
+        ("report x --format htm", "The '--format' must be one of .* Did you mean 'html'"),
+        ("report x --what tabels", "The '--what' must be one of .* Did you mean 'tables'"),
+        ("run --faes x", "no option '--faes'. Did you mean '--faces'. See: facefocus run --help"),
+        ("run", "Missing argument 'file'. See: facefocus run --help"),
+    ],
+)
+def test_a_misspelt_word_is_one_line_with_the_nearest(
+    command: Command, words: str, message: str
+) -> None:
+    done = command(*words.split())
+    assert done.code == 2 and done.out == "" and len(done.err.splitlines()) == 1
+    assert re.search(message, done.err), done.err
+
+
 #: A command in an indented line or in backquotes, without a comment.
 NAMED = re.compile(r"^[# ]*    facefocus (.+?)(?:  +#.*)?$|`facefocus ([^`]+)`", re.MULTILINE)
 

@@ -20,9 +20,11 @@ from facefocus.cli import (
     synthetic_commands,
 )
 from facefocus.cli.printing import Notices, show
+from facefocus.cli.usage import CommandGroup, UsageError, usage_message
 from facefocus.core.errors import UserError, blaming_own_code
 
 app = typer.Typer(
+    cls=CommandGroup,
     help="Which regions of a face make a recognizer know this person - proven by hiding them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -51,13 +53,21 @@ def main() -> None:
     arguments = [word for word in sys.argv[1:] if word != "--traceback"]
     try:
         with blaming_own_code():
-            app(arguments)
+            code = app(arguments, standalone_mode=False)
+    except UsageError as error:
+        # A group without a word after it shows its help.
+        no_word = type(error).__name__ == "NoArgsIsHelpError"
+        show(error if no_word else usage_message(error), error=True)
+        raise SystemExit(2) from None
+    except typer.Abort:
+        raise SystemExit(1) from None
     except UserError as error:
         if "--traceback" in sys.argv:
             traceback.print_exception(error)
         else:
             show(error, error=True)
         raise SystemExit(2) from None
+    raise SystemExit(code or 0)
 
 
 @app.callback(invoke_without_command=True)

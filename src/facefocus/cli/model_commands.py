@@ -22,6 +22,7 @@ from facefocus.cli.options import (
     StoreDir,
 )
 from facefocus.cli.printing import columns, long_job, show_lines
+from facefocus.cli.usage import CommandGroup
 from facefocus.core.errors import UserError
 from facefocus.core.text import number
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from facefocus.testing import CheckResult
 
 commands = typer.Typer()
-models = typer.Typer(no_args_is_help=True)
+models = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 commands.add_typer(
     models,
     name="models",

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from facefocus.cli.options import PHOTOGRAPHS, Out
 from facefocus.cli.printing import agreed, columns, long_job, show, show_lines
+from facefocus.cli.usage import CommandGroup
 
 if TYPE_CHECKING:
     from facefocus.faces.prepare import PrepareReport
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 
-class FaceSources(TyperGroup):
+class FaceSources(CommandGroup):
     """A command for every registered face source; reads the registry when a command is needed."""
 
     def list_commands(self, ctx: Any) -> list[str]:

@@ -10,13 +10,14 @@ import typer
 
 from facefocus.cli.options import MAINTENANCE, Reading, StoreDir
 from facefocus.cli.printing import agreed, columns, show, show_lines
+from facefocus.cli.usage import CommandGroup
 
 if TYPE_CHECKING:
     from facefocus.benchmark.doctor import Examination, Finding
     from facefocus.core.store import Store
 
 commands = typer.Typer()
-store_app = typer.Typer(no_args_is_help=True)
+store_app = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 commands.add_typer(
     store_app,
     name="store",

@@ -20,13 +20,14 @@ from facefocus.cli.options import (
     TrainedOut,
 )
 from facefocus.cli.printing import long_job, show, show_lines
+from facefocus.cli.usage import CommandGroup
 from facefocus.core.text import number
 
 if TYPE_CHECKING:
     from facefocus.planted.reliance import Planted
 
 commands = typer.Typer()
-synthetic = typer.Typer(no_args_is_help=True)
+synthetic = typer.Typer(cls=CommandGroup, no_args_is_help=True)
 commands.add_typer(
     synthetic,
     name="synthetic",
