@@ -16,9 +16,9 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from facefocus.analysis.results import unfinished_note
+from facefocus.cli.console import print_summary
 from facefocus.core.errors import UserError
 from facefocus.faces.faceset import IndexRow, open_faceset, write_faceset
 from facefocus.paper.study_page import write_study_report
@@ -27,7 +27,6 @@ from facefocus.report import sections
 from facefocus.report.page import write_report
 from facefocus.report.report_data import Report
 from facefocus.report.section_registry import PageSection
-from facefocus.report.terminal_table import print_summary
 from tests.report.fabricated import (
     NETS,
     PROVENANCE,
@@ -296,7 +295,7 @@ def test_a_run_that_is_not_finished_says_so_first(
     said = "Not finished: two has no results yet."
     assert said in page.text
     assert page.text.index(said) < page.text.index("of pixels that layer-cam")
-    print_summary(tmp_path / "run", Console(width=200))
+    print_summary(tmp_path / "run")
     assert capsys.readouterr().out.startswith(said)
     shutil.copy(done / "results.parquet", tmp_path / "run" / "two")
     assert unfinished_note(tmp_path / "run") == [] and unfinished_note(run) == []

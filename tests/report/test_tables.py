@@ -17,8 +17,8 @@ from facefocus.core.errors import UserError
 from facefocus.core.text import NOTHING
 from facefocus.report import columns
 from facefocus.report.html_renderer import html_document
+from facefocus.report.summary_blocks import summary_blocks
 from facefocus.report.summary_table import summary_table, to_csv
-from facefocus.report.terminal_table import summary_blocks
 from facefocus.report.text_renderer import WIDTH, text_document
 from tests.report.fabricated import large, realistic, row, table
 

@@ -7,8 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
+from facefocus.cli.console import for_tables
 from facefocus.report.document import plain_table
-from facefocus.report.text_renderer import for_tables, terminal_tables
+from facefocus.report.text_renderer import terminal_tables
 
 NAMES = (
     "clean",

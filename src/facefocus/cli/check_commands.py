@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
+from facefocus.cli.console import print_blocks
 from facefocus.cli.options import (
     EXPERIMENTS,
     REPORTS,
@@ -148,6 +148,5 @@ def audit(
     """
     from facefocus.paper.published import shipped
     from facefocus.report.audit_blocks import audit_document
-    from facefocus.report.text_renderer import print_blocks
 
-    print_blocks(audit_document(run, matrix, shipped=shipped), Console())
+    print_blocks(audit_document(run, matrix, shipped=shipped))

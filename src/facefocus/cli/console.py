@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -19,6 +21,9 @@ from rich.progress import Progress as RichProgress
 
 from facefocus.core.progress import Progress
 from facefocus.core.text import visible
+
+if TYPE_CHECKING:
+    from facefocus.report.document import Block
 
 #: Seconds between two lines of progress in a log file.
 LINE_EVERY = 15.0
@@ -70,3 +75,48 @@ def _lines(console: Console) -> Progress:
         )
 
     return write
+
+
+def for_tables(console: Console) -> Console:
+    """The console, or a wide one to the same file where it is a file or a pipe."""
+    from facefocus.report.text_renderer import WIDTH
+
+    return console if console.is_terminal else Console(file=console.file, width=WIDTH)
+
+
+def print_blocks(blocks: Sequence[Block]) -> None:
+    """Print blocks in the width of the terminal."""
+    from facefocus.report.text_renderer import renderables
+
+    console = for_tables(Console())
+    for block in blocks:
+        console.print(*renderables(block, console.width), sep="\n")
+
+
+def print_summary(run: Path) -> None:
+    """Print the table of a run folder.
+
+    Raises:
+        UserError: The run has no results yet.
+    """
+    from facefocus.analysis.results import read_results, unfinished_note
+    from facefocus.analysis.summary import summarize
+    from facefocus.report.document import Paragraph
+    from facefocus.report.summary_blocks import summary_blocks
+
+    unfinished = map(Paragraph, unfinished_note(run))
+    print_blocks([*unfinished, *summary_blocks(summarize(read_results(run)))])
+
+
+def print_study(folder: Path) -> None:
+    """Print the leaderboards of a study.
+
+    Raises:
+        UserError: No run is finished.
+    """
+    from facefocus.analysis.results import read_runs, unfinished_note
+    from facefocus.paper.paper_formats import LEADERBOARD, render
+
+    text = render(read_runs([folder]), LEADERBOARD, "text")
+    words = "\n".join([*unfinished_note(folder), text])
+    Console().print(visible(words, lines=True), markup=False, highlight=False, soft_wrap=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from facefocus.cli.console import print_study, print_summary
 from facefocus.cli.options import REPORTS, Runs, one_of
 from facefocus.cli.printing import show
 from facefocus.core.errors import UserError
@@ -101,13 +101,12 @@ def report(
 
 def _page(run: Path, with_faces: bool) -> None:
     """Write the page of a run or study, and print its table or leaderboards."""
-    from facefocus.paper.study_page import is_study, print_study, write_study_report
+    from facefocus.paper.study_page import is_study, write_study_report
     from facefocus.report.page import write_report
-    from facefocus.report.terminal_table import print_summary
 
     study = is_study(run)
     page = (write_study_report if study else write_report)(run, with_faces=with_faces)
-    (print_study if study else print_summary)(run, Console())
+    (print_study if study else print_summary)(run)
     show(f"page {page}")
 
 
@@ -131,8 +130,8 @@ def _summary(results: pl.DataFrame, form: str) -> str:
     from facefocus.analysis.summary import summarize
     from facefocus.report.latex_renderer import latex_document
     from facefocus.report.markdown_renderer import markdown_document
+    from facefocus.report.summary_blocks import summary_blocks
     from facefocus.report.summary_table import to_csv
-    from facefocus.report.terminal_table import summary_blocks
     from facefocus.report.text_renderer import text_document
 
     summary = summarize(results)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from facefocus.cli.console import print_summary
 from facefocus.cli.options import EXPERIMENTS, Backend, Memory, RunOut, StoreDir, one_of
 from facefocus.cli.printing import columns, long_job, show, show_lines
 from facefocus.core.errors import UserError
@@ -90,7 +90,6 @@ def _run_experiment(
     with long_job() as progress:
         from facefocus.benchmark.run import run_experiment
         from facefocus.core.locations import run_folders
-        from facefocus.report.terminal_table import print_summary
 
         folder = run_experiment(
             file,
@@ -102,7 +101,7 @@ def _run_experiment(
             memory=memory,
             progress=progress,
         )
-    print_summary(folder, Console())
+    print_summary(folder)
     show_lines(f"results {path / 'results.parquet'}" for path in run_folders(folder))
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from facefocus.cli.console import print_blocks
 from facefocus.cli.options import (
     KNOWN_ANSWER,
     Backend,
@@ -135,9 +135,8 @@ def demo(
     """
     with long_job() as progress:
         from facefocus.planted.demo import outcome, run_demo
-        from facefocus.report.text_renderer import print_blocks
 
         page = run_demo(out, backend=backend, store=store, progress=progress)
         table, lines = outcome(out)
-    print_blocks([table], Console())
+    print_blocks([table])
     show_lines([*lines, f"page {page}"])

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich.console import Console
 
 from facefocus.analysis.audit import exactness
 from facefocus.analysis.results import (
@@ -25,11 +24,11 @@ from facefocus.analysis.results import (
 )
 from facefocus.core.errors import UserError, one_line
 from facefocus.core.locations import run_folders
-from facefocus.core.text import NOTHING, number, percent, visible
+from facefocus.core.text import NOTHING, number, percent
 from facefocus.paper import paper_figures
 from facefocus.paper.leaderboard import Board, board_table, boards
 from facefocus.paper.leaderboard import winner as winner_of
-from facefocus.paper.paper_formats import LEADERBOARD, render, table_block
+from facefocus.paper.paper_formats import table_block
 from facefocus.paper.paper_tables import paper_table
 from facefocus.report import figures, sections
 from facefocus.report.answer import checks
@@ -97,17 +96,6 @@ def _record(folder: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"'{path}' cannot be read: {one_line(error)}.") from error
-
-
-def print_study(folder: Path, console: Console) -> None:
-    """Print the leaderboards of a study.
-
-    Raises:
-        UserError: No run is finished.
-    """
-    text = render(read_runs([folder]), LEADERBOARD, "text")
-    words = "\n".join([*unfinished_note(folder), text])
-    console.print(visible(words, lines=True), markup=False, highlight=False, soft_wrap=True)
 
 
 # --- answers --------------------------------------------------------------------------------------

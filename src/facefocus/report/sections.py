@@ -47,8 +47,8 @@ from facefocus.report.document import (
 )
 from facefocus.report.report_data import Report, spread
 from facefocus.report.section_registry import section
+from facefocus.report.summary_blocks import slice_note
 from facefocus.report.summary_table import summary_table, to_csv
-from facefocus.report.terminal_table import slice_note
 
 #: How many of the people who lose most are named.
 LISTED = 5

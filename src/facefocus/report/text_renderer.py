@@ -22,28 +22,17 @@ WIDTH = 120
 _NAMES = 40
 
 
-def for_tables(console: Console) -> Console:
-    """The console, or a wide one to the same file where it is a file or a pipe."""
-    return console if console.is_terminal else Console(file=console.file, width=WIDTH)
-
-
-def print_blocks(blocks: Sequence[Block], console: Console) -> None:
-    """Print blocks in the width of a console."""
-    console = for_tables(console)
-    for block in blocks:
-        console.print(*_renderables(block, console.width), sep="\n")
-
-
 def text_document(blocks: Sequence[Block], width: int = 10_000) -> str:
     """Blocks as text of a width, by default as wide as they need; ``*`` marks what is bold."""
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, color_system=None)
     for block in blocks:
-        console.print(*_renderables(block, width), sep="\n")
+        console.print(*renderables(block, width), sep="\n")
     return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().splitlines()) + "\n"
 
 
-def _renderables(block: Any, width: int) -> Iterator[RenderableType]:
+def renderables(block: Any, width: int) -> Iterator[RenderableType]:
+    """What rich prints of a block in lines of `width` characters."""
     match block.kind:
         case "heading":
             yield _text(f"\n{block.text}" if block.level > 2 else block.text, "bold")
@@ -60,7 +49,7 @@ def _renderables(block: Any, width: int) -> Iterator[RenderableType]:
             yield from map(_text, _facts(block.items))
         case "details":
             for inner in block.blocks:
-                yield from _renderables(inner, width)
+                yield from renderables(inner, width)
         case "table":
             yield from (_text(f"Warning: {line}", "bold yellow") for line in block.warnings)
             yield from terminal_tables(block, width)

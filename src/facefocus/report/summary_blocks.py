@@ -1,20 +1,17 @@
-"""What the terminal shows of a run: one budget and fill of every recognizer."""
+"""A run in short, as a terminal shows it: one budget and fill of every recognizer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import polars as pl
-from rich.console import Console
 
 from facefocus.analysis.labels import measured, place_label, varying
-from facefocus.analysis.results import Slice, default_slice, read_results, unfinished_note
-from facefocus.analysis.summary import Row, competes, summarize, warnings
+from facefocus.analysis.results import Slice, default_slice
+from facefocus.analysis.summary import Row, competes, warnings
 from facefocus.core.text import NOTHING, budget_text, number, percent
 from facefocus.report.columns import LEADING, interval, leading, ordered
 from facefocus.report.document import Block, Column, Note, Paragraph, Table
-from facefocus.report.text_renderer import print_blocks
 
 #: The name of a row of clean faces, and the key that marks it.
 CLEAN = "clean"
@@ -56,16 +53,6 @@ def summary_blocks(summary: pl.DataFrame) -> list[Block]:
             Paragraph(f"{rows.height - few.height} more with smaller drops are not shown.")
         )
     return [*blocks, Note(slice_note(summary, shown)), Note(_legend(rows))]
-
-
-def print_summary(run: Path, console: Console) -> None:
-    """Print the table of a run folder.
-
-    Raises:
-        UserError: The run has no results yet.
-    """
-    unfinished = map(Paragraph, unfinished_note(run))
-    print_blocks([*unfinished, *summary_blocks(summarize(read_results(run)))], console)
 
 
 def _legend(rows: pl.DataFrame) -> str:
