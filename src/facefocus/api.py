@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from torch import nn
 
 from facefocus.benchmark.collect import collect
 from facefocus.benchmark.execute import execute
-from facefocus.benchmark.experiment import Controls, Evaluation, Experiment, parse_experiment
+from facefocus.benchmark.experiment import Experiment, parse_experiment
 from facefocus.benchmark.explained_images import MemoryImages
 from facefocus.benchmark.people import PEOPLE_PER_BLOCK
 from facefocus.benchmark.run import open_or_make_faceset, persist, run_experiment
@@ -54,7 +54,7 @@ from facefocus.models.recognizer import (
 )
 from facefocus.models.zoo import load
 from facefocus.report.run_result import Results
-from facefocus.saliency.explainer import MapArrays
+from facefocus.saliency.explainer import MapArrays, MapSpec
 from facefocus.saliency.given import ELSEWHERE
 from facefocus.saliency.identity_maps import IdentityMaps
 from facefocus.saliency.methods import METHODS, FunctionMethod, Method
@@ -261,10 +261,8 @@ def explain(
         >>> ff.explain("iresnet-mini-eyes", faces, "grad-cam", layer="1")
         IdentityMaps 'grad-cam': 2 identities, 112x112, made on iresnet-mini-eyes, 0 % without a map
     """
-    models = list(model) if isinstance(model, Sequence) and not isinstance(model, str) else [model]
-    loaded = [load_recognizer(one) for one in models]
-    faces = load_faces(faces)
-    sources = {one.name: _ready(one, backend, faces) for one in loaded}
+    loaded, faces = _recognizers(model), load_faces(faces)
+    sources = {name: _ready(recognizer, backend, faces) for name, recognizer in loaded.items()}
     asked, known = _as_method(method)
     saliency: dict[str, Any] = {
         "method": asked,
@@ -277,7 +275,8 @@ def explain(
     if len(sources) > 1:
         saliency["sources"] = list(sources)
     with known:
-        experiment = _experiment(list(sources), [saliency], (budget,), (fill,), people, seed)
+        occlusion = {"budget": budget, "fill": fill}
+        experiment = _experiment(list(sources), [saliency], occlusion, people, seed)
         chosen = select_identities(
             faces,
             people=experiment.faces.people,
@@ -290,14 +289,25 @@ def explain(
         (spec,) = specs_of(experiment, sources, experiment.saliency[0], asked, names)
         rows = np.concatenate([person.rows for person in chosen])
         images = MemoryImages(faces, sources, seed, rows)
-        explainer, parts = METHODS[spec.method].explainer, []
-        for start in range(0, len(chosen), PEOPLE_PER_BLOCK):
-            block = chosen[start : start + PEOPLE_PER_BLOCK]
-            with blaming_own_code():
-                for _, made in explainer.maps([spec], names, block, images, silent):
-                    parts.append((block, made))
-            progress("maps", min(start + PEOPLE_PER_BLOCK, len(chosen)), len(chosen))
+        parts = list(_map_blocks(spec, names, chosen, images, progress))
     return _collected(spec.label, "+".join(names) or None, parts)
+
+
+def _map_blocks(
+    spec: MapSpec,
+    sources: Sequence[str],
+    people: Sequence[Identity],
+    images: MemoryImages,
+    progress: Progress,
+) -> Iterator[tuple[Sequence[Identity], MapArrays]]:
+    """The maps of a few people at a time, as in an experiment."""
+    explainer = METHODS[spec.method].explainer
+    for start in range(0, len(people), PEOPLE_PER_BLOCK):
+        block = people[start : start + PEOPLE_PER_BLOCK]
+        with blaming_own_code():
+            for _, made in explainer.maps([spec], sources, block, images, silent):
+                yield block, made
+        progress("maps", start + len(block), len(people))
 
 
 def _collected(
@@ -314,6 +324,12 @@ def _collected(
             if total == degenerate:
                 flat.add(person.name)
     return IdentityMaps(name, maps, source, frozenset(flat), counts)
+
+
+def _recognizers(model: Model | Sequence[Model]) -> dict[str, Recognizer]:
+    """One or several recognizers, by name."""
+    models = list(model) if isinstance(model, Sequence) and not isinstance(model, str) else [model]
+    return {recognizer.name: recognizer for recognizer in map(load_recognizer, models)}
 
 
 def _ready(recognizer: Recognizer, backend: str, faces: FaceSet) -> Recognizer:
@@ -335,8 +351,7 @@ def _as_method(method: AnyMethod) -> tuple[str, Any]:
 def _experiment(
     sources: Sequence[str],
     saliency: Sequence[Mapping[str, Any]],
-    budget: Sequence[float],
-    fill: Sequence[str],
+    occlusion: Mapping[str, Any],
     people: int | Sequence[str] | None,
     seed: int,
     **more: Any,
@@ -352,7 +367,7 @@ def _experiment(
             "faces": faces,
             "recognizers": {"source": list(sources)},
             "saliency": list(saliency),
-            "occlusion": {"budget": list(budget), "fill": list(fill)},
+            "occlusion": occlusion,
             **more,
         }
     )
@@ -409,42 +424,42 @@ def evaluate(
         Traceback (most recent call last):
         facefocus.core.errors.UserError: The maps 'maps' must be named by identities ...
     """
-    listed = _all_maps(maps)
-    faces = load_faces(faces)
-    models = list(model) if isinstance(model, Sequence) and not isinstance(model, str) else [model]
-    targets = {one.name: one for one in map(load_recognizer, models)}
-    held = Held(faces, targets, {one.name: one.maps for one in listed})
+    listed, faces, targets = _all_maps(maps), load_faces(faces), _recognizers(model)
     saliency: list[dict[str, Any]] = [
-        {"maps": one.name, "name": one.name, "origin": one.source or ELSEWHERE} for one in listed
+        {"maps": each.name, "name": each.name, "origin": each.source or ELSEWHERE}
+        for each in listed
     ]
     if random:
         saliency.append({"method": "random", "draws": random})
-    mapped = {name for one in listed for name in one}
-    counts = zip(*np.unique(faces.identities, return_counts=True), strict=True)
-    people = [str(name) for name, images in counts if images > 1 and name in mapped]
-    more: dict[str, Any] = {
-        "evaluation": Evaluation(threshold=threshold).model_dump(),
-    }
-    if controls:
-        more["controls"] = Controls(control=tuple(controls)).model_dump()
     experiment = _experiment(
-        list(targets), saliency, _several(budget), _several(fill), people or None, seed, **more
+        list(targets),
+        saliency,
+        {"budget": budget, "fill": fill, "on_degenerate": on_degenerate},
+        _mapped_people(listed, faces) or None,
+        seed,
+        evaluation={"threshold": threshold},
+        **({"controls": {"control": list(controls)}} if controls else {}),
     )
-    occlusion = experiment.occlusion.model_copy(update={"on_degenerate": (on_degenerate,)})
-    experiment = experiment.model_copy(update={"occlusion": occlusion})
     spec = SessionSpec(
         experiment.model_dump_json(),
         faces.folder or Path("in-memory"),
         resolved(Path(store)) if store is not None else store_dir(),
         backend,
     )
-    session = Session(spec, held)
 
     def work(session: Session) -> Results:
         execute(session, progress=progress)
         return Results(collect(session), session=session)
 
-    return persist(session, work)
+    held = Held(faces, targets, {each.name: each.maps for each in listed})
+    return persist(Session(spec, held), work)
+
+
+def _mapped_people(maps: Sequence[IdentityMaps], faces: FaceSet) -> list[str]:
+    """Who has a map and two images."""
+    mapped = {name for each in maps for name in each}
+    counts = zip(*np.unique(faces.identities, return_counts=True), strict=True)
+    return [str(name) for name, images in counts if images > 1 and name in mapped]
 
 
 def _all_maps(maps: Maps | Sequence[Maps]) -> list[IdentityMaps]:
@@ -465,10 +480,6 @@ def _as_maps(maps: Any, number: int) -> IdentityMaps:
     if isinstance(maps, str | Path):
         return IdentityMaps.from_npz(maps)
     return IdentityMaps.from_arrays(maps, name="maps" if not number else f"maps-{number + 1}")
-
-
-def _several(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 def compare(

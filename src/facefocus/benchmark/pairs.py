@@ -99,24 +99,23 @@ def pair_level(
         store=store,
         progress=progress,
     )
-    level = verified.report.threshold
     content = content_of(chosen.frames, [fill_rng(seed, str(name)) for name in chosen.names])
+    threshold = verified.report.threshold
     rows = [
-        _table(choice, *_tried(choice, recognizer, chosen, content, level, seed, progress))
+        _table(choice, *_tried(choice, recognizer, chosen, content, threshold, seed, progress))
         for choice in choices
     ]
-    common = {
-        "faces": faces.title,
-        "model": model,
-        "fill": fill,
-        "seed": seed,
-        "threshold_rule": verified.report.rule,
-        "threshold": level,
-        "pairs": len(chosen.first),
-        "mated": int(chosen.mated.sum()),
-    }
-    columns = [pl.lit(value).alias(name) for name, value in common.items()]
-    return pl.concat(rows).select(*columns, pl.all())
+    return pl.concat(rows).select(
+        pl.lit(faces.title).alias("faces"),
+        pl.lit(model).alias("model"),
+        pl.lit(fill).alias("fill"),
+        pl.lit(seed).alias("seed"),
+        pl.lit(verified.report.rule).alias("threshold_rule"),
+        pl.lit(threshold).alias("threshold"),
+        pl.lit(len(chosen.first)).alias("pairs"),
+        pl.lit(int(chosen.mated.sum())).alias("mated"),
+        pl.all(),
+    )
 
 
 def _tried(

@@ -68,35 +68,44 @@ def report(
     what = "tables" if table and what == "page" else what
     form = form or FORMATS[what][0]
     page = (what, form) == ("page", "html")
-    unused = {
-        f"--format {form}": form not in FORMATS[what],
-        "--table": table is not None and what != "tables",
-        "--on-degenerate": on_degenerate != "none" and what != "tables",
-        "--with-faces": with_faces and not page,
-        "--out (it lies in RUN/report)": out is not None and page,
-    }
-    if any(unused.values()):
-        given = ", ".join(name for name, wrong in unused.items() if wrong)
-        raise UserError(
-            f"The report '--what {what}' takes no {given}. Its formats: {', '.join(FORMATS[what])}."
-        )
+    _refuse_unused(
+        what,
+        {
+            f"--format {form}": form not in FORMATS[what],
+            "--table": table is not None and what != "tables",
+            "--on-degenerate": on_degenerate != "none" and what != "tables",
+            "--with-faces": with_faces and not page,
+            "--out (it lies in RUN/report)": out is not None and page,
+        },
+    )
     if what == "truth" and len(runs) > 1:
         raise UserError(f"The report '--what truth' is of one run. Got {len(runs)}.")
     if page:
         for run in runs:
             _page(run, with_faces)
-    elif what == "truth":
+        return
+    if what == "truth":
         from facefocus.planted.truth_report import write_note
 
         show(f"truth {write_note(runs[0], out or Path('results-truth.md'))}")
-    elif out is None:
-        show(_text(runs, what, form, table or "all", on_degenerate), end="")
+        return
+    text = _text(runs, what, form, table or "all", on_degenerate)
+    if out is None:
+        show(text, end="")
     else:
         from facefocus.core.files import write_atomically
 
-        text = _text(runs, what, form, table or "all", on_degenerate)
         write_atomically(out, lambda file: file.write(text.encode()))
         show(f"{what} {out}")
+
+
+def _refuse_unused(what: str, unused: dict[str, bool]) -> None:
+    """Refuse options that a report has no use for: those that are true of `unused`."""
+    if any(unused.values()):
+        given = ", ".join(name for name, wrong in unused.items() if wrong)
+        raise UserError(
+            f"The report '--what {what}' takes no {given}. Its formats: {', '.join(FORMATS[what])}."
+        )
 
 
 def _page(run: Path, with_faces: bool) -> None:
