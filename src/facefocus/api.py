@@ -54,7 +54,7 @@ from facefocus.models.recognizer import (
 )
 from facefocus.models.zoo import load
 from facefocus.report.run_result import Results
-from facefocus.saliency.explainer import MapArrays, MapSpec
+from facefocus.saliency.explainer import MapArrays, MapRequest, MapSpec
 from facefocus.saliency.given import ELSEWHERE
 from facefocus.saliency.identity_maps import IdentityMaps
 from facefocus.saliency.methods import METHODS, FunctionMethod, Method
@@ -305,7 +305,7 @@ def _map_blocks(
     for start in range(0, len(people), PEOPLE_PER_BLOCK):
         block = people[start : start + PEOPLE_PER_BLOCK]
         with blaming_own_code():
-            for _, made in explainer.maps([spec], sources, block, images, silent):
+            for _, made in explainer.maps(MapRequest([spec], sources, block, images), silent):
                 yield block, made
         progress("maps", start + len(block), len(people))
 

@@ -36,7 +36,7 @@ from facefocus.models.recognizer import (
 )
 from facefocus.models.zoo import load, uninitialized
 from facefocus.occlusion.fills import FILLS, Fill, fill_rng
-from facefocus.saliency.explainer import Explainer, MapArrays, MapSpec, Options
+from facefocus.saliency.explainer import Explainer, MapArrays, MapRequest, MapSpec, Options
 from facefocus.saliency.identity import CAMS, minmax_normalize
 from facefocus.saliency.methods import METHODS, Fixed, GradientMethod, Method, PerturbationMethod
 from facefocus.saliency.objectives import parse_objective
@@ -738,8 +738,8 @@ class _MapTrial:
         sources = [] if needs.sources == "none" else [self.box.name]
         images = MemoryImages(self.faces, {self.box.name: self.box}, 0, np.arange(5))
         with METHODS.holding(self.method):
-            made = self.method.explainer.maps(specs, sources, self.people[rows], images, silent)
-            return [arrays for _, arrays in made]
+            request = MapRequest(specs, sources, self.people[rows], images)
+            return [arrays for _, arrays in self.method.explainer.maps(request, silent)]
 
     def maps(self, options: Options, rows: slice = slice(None)) -> MapArrays:
         return self.made(options, rows, ["map"])[0]

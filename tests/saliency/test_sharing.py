@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from facefocus.faces.faceset import Identity
 from facefocus.models.calls import ENOUGH
 from facefocus.models.recognizer import TorchRecognizer
-from facefocus.saliency.explainer import Images, MapSpec
+from facefocus.saliency.explainer import Images, MapRequest, MapSpec
 from facefocus.saliency.identity import CAMS, cam_identity_maps
 from facefocus.saliency.streams import CamConfig
 from tests.small import SIDE, TinyNet, tiny_recognizer
@@ -185,6 +185,6 @@ def test_what_a_plan_counts_is_what_runs(
         for one in configs
     ]
     mock = create_autospec(Images, seed=3)
-    planned = CAMS.passes(specs, specs, whom, cast(Any, mock))
+    planned = CAMS.passes(MapRequest(specs, [], whom, cast(Any, mock)), specs)
     assert planned.forward == seen["capture"] + seen["reference"]
     assert planned.backward == seen["directions"]

@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from facefocus.benchmark.execute import left_of
+from facefocus.benchmark.experiment import Experiment
+from facefocus.benchmark.run import open_sessions
 from facefocus.benchmark.session import Session
 from facefocus.benchmark.stages import STAGES, Task
 from facefocus.benchmark.stages.explain import MapTask
+from facefocus.core.progress import Progress, silent
 from facefocus.models.recognizer import CHUNK, Recognizer, is_white_box
 from facefocus.saliency.explainer import Passes
 from facefocus.saliency.methods import METHODS
@@ -43,6 +47,26 @@ class Estimate:
             {k: self.seconds.get(k, 0.0) + other.seconds.get(k, 0.0) for k in keys},
             self.disk + other.disk,
         )
+
+
+def experiment_cost(
+    file: Path | Experiment,
+    *,
+    faces: Path | None = None,
+    out: Path | None = None,
+    store: Path | None = None,
+    backend: str = "auto",
+    workers: int = 1,
+    memory: int | None = None,
+    progress: Progress = silent,
+) -> tuple[Path, Estimate]:
+    """The run folder of an experiment, and what is left of it with all its variants.
+
+    Writes nothing; the arguments, and what is raised, are those of `run_experiment`.
+    """
+    each = None if memory is None else memory // workers
+    folder, sessions = open_sessions(file, faces, out, store, backend, each, progress=progress)
+    return folder, sum(map(estimate, sessions.values()), Estimate())
 
 
 def estimate(session: Session) -> Estimate:

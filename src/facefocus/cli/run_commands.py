@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -59,10 +59,15 @@ def run(
     from facefocus.paper.study import Wanted, is_study_file
 
     wanted = Wanted(tuple(faces or ()), tuple(model or ()), identities, limited, max_images)
+    settings: Settings = {
+        "out": out,
+        "store": store,
+        "backend": backend,
+        "workers": workers,
+        "memory": memory,
+    }
     if is_study_file(file):
-        (_show_study_cost if dry_run else _run_study)(
-            file, wanted, out, backend, workers, memory, store
-        )
+        (_show_study_cost if dry_run else _run_study)(file, wanted, settings)
         return
     of_studies = {
         "--model": wanted.models,
@@ -75,85 +80,45 @@ def run(
     if given:
         raise UserError(f"'{file}' is an experiment. Leave out {', '.join(given)}.")
     folder = Path(wanted.faces[0]) if wanted.faces else None
-    (_show_cost if dry_run else _run_experiment)(file, folder, out, backend, workers, memory, store)
+    (_show_cost if dry_run else _run_experiment)(file, folder, settings)
 
 
-def _run_experiment(
-    file: Path,
-    faces: Path | None,
-    out: Path | None,
-    backend: str,
-    workers: int,
-    memory: int | None,
-    store: Path | None,
-) -> None:
+class Settings(TypedDict):
+    """How an experiment or a study is run."""
+
+    out: Path | None
+    store: Path | None
+    backend: str
+    workers: int
+    memory: int | None
+
+
+def _run_experiment(file: Path, faces: Path | None, settings: Settings) -> None:
     with long_job() as progress:
         from facefocus.benchmark.run import run_experiment
         from facefocus.core.locations import run_folders
 
-        folder = run_experiment(
-            file,
-            faces=faces,
-            out=out,
-            store=store,
-            backend=backend,
-            workers=workers,
-            memory=memory,
-            progress=progress,
-        )
+        folder = run_experiment(file, faces=faces, progress=progress, **settings)
     print_summary(folder)
     show_lines(f"results {path / 'results.parquet'}" for path in run_folders(folder))
 
 
-def _run_study(
-    file: Path,
-    wanted: Wanted,
-    out: Path | None,
-    backend: str,
-    workers: int,
-    memory: int | None,
-    store: Path | None,
-) -> None:
+def _run_study(file: Path, wanted: Wanted, settings: Settings) -> None:
     with long_job() as progress:
         from facefocus.paper.study import run_study
 
-        done = run_study(
-            file,
-            wanted,
-            out=out,
-            store=store,
-            backend=backend,
-            workers=workers,
-            memory=memory,
-            progress=progress,
-        )
+        done = run_study(file, wanted, progress=progress, **settings)
     left_out = [f"left out: {line}" for line in done.missing]
     show_lines([*left_out, *(f"run {folder}" for folder in done.runs)])
     show(f"Next: facefocus report {done.folder}")
 
 
-def _show_study_cost(
-    file: Path,
-    wanted: Wanted,
-    out: Path | None,
-    backend: str,
-    workers: int,
-    memory: int | None,
-    store: Path | None,
-) -> None:
+def _show_study_cost(file: Path, wanted: Wanted, settings: Settings) -> None:
     with long_job() as progress:
         from facefocus.paper.study import study_cost
 
-        study = study_cost(
-            file,
-            wanted,
-            out=out,
-            store=store,
-            backend=backend,
-            memory=None if memory is None else memory // workers,
-            progress=progress,
-        )
-    show_lines(study_cost_lines(study, workers))
+        study = study_cost(file, wanted, progress=progress, **settings)
+    show_lines(study_cost_lines(study, settings["workers"]))
 
 
 def study_cost_lines(study: StudyCost, workers: int = 1) -> Iterator[str]:
@@ -171,23 +136,12 @@ def study_cost_lines(study: StudyCost, workers: int = 1) -> Iterator[str]:
     yield from cost_lines(whole, study.folder, workers)
 
 
-def _show_cost(
-    file: Path,
-    faces: Path | None,
-    out: Path | None,
-    backend: str,
-    workers: int,
-    memory: int | None,
-    store: Path | None,
-) -> None:
+def _show_cost(file: Path, faces: Path | None, settings: Settings) -> None:
     with long_job() as progress:
-        from facefocus.benchmark.cost import Estimate, estimate
-        from facefocus.benchmark.run import open_sessions
+        from facefocus.benchmark.cost import experiment_cost
 
-        size = None if memory is None else memory // workers
-        folder, sessions = open_sessions(file, faces, out, store, backend, size, progress=progress)
-        cost = sum(map(estimate, sessions.values()), Estimate())
-    show_lines(cost_lines(cost, folder, workers))
+        folder, cost = experiment_cost(file, faces=faces, progress=progress, **settings)
+    show_lines(cost_lines(cost, folder, settings["workers"]))
 
 
 def cost_lines(cost: Estimate, folder: Path, workers: int = 1) -> Iterator[str]:

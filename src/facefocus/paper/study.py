@@ -26,10 +26,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from facefocus.analysis.results import STUDY, read_results
-from facefocus.benchmark.cost import Estimate, estimate
+from facefocus.benchmark.cost import Estimate, experiment_cost
 from facefocus.benchmark.experiment import Faces, parse_experiment
 from facefocus.benchmark.people import HELDOUT_IMAGES, chosen_people, halves_of
-from facefocus.benchmark.run import find_faceset, open_sessions, run_experiment, store_of
+from facefocus.benchmark.run import find_faceset, run_experiment, store_of
 from facefocus.core.errors import UserError
 from facefocus.core.files import any_path, read_toml, write_atomically
 from facefocus.core.locations import private
@@ -203,6 +203,7 @@ def study_cost(
     out: Path | None = None,
     store: Path | None = None,
     backend: str = "auto",
+    workers: int = 1,
     memory: int | None = None,
     progress: Progress = silent,
 ) -> StudyCost:
@@ -211,30 +212,27 @@ def study_cost(
     A setting that an earlier stage has yet to choose is counted as its default. What two runs
     share is counted for both.
 
-    Args:
-        memory: Bytes that the passes of one process may take.
-
     Raises:
         UserError: As `run_study`.
     """
     plan, costs = _plan(file, wanted, out), []
     for label, run in plan.labelled():
         choices, unknown = _known_choices(plan, run)
-        experiment = parse_experiment(_chosen(run, choices))
-        _, sessions = open_sessions(
-            experiment,
-            run.faces,
-            plan.folder / run.name,
-            store or store_of(plan.folder),
-            backend,
-            memory,
+        _, cost = experiment_cost(
+            parse_experiment(_chosen(run, choices)),
+            faces=run.faces,
+            out=plan.folder / run.name,
+            store=store or store_of(plan.folder),
+            backend=backend,
+            workers=workers,
+            memory=memory,
             progress=_named(progress, label),
         )
         notes = tuple(
             f"The {field} that '{stage}' will choose is counted as the default."
             for field, stage in unknown.items()
         )
-        costs.append(RunCost(run.name, sum(map(estimate, sessions.values()), Estimate()), notes))
+        costs.append(RunCost(run.name, cost, notes))
     return StudyCost(plan.folder, tuple(costs), plan.missing)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float32
 
 from facefocus.core import seeds
 from facefocus.core.progress import Progress
-from facefocus.faces.faceset import Identity
-from facefocus.saliency.explainer import Explainer, Images, MapArrays, MapSpec
+from facefocus.saliency.explainer import Explainer, MapArrays, MapRequest, Maps
 from facefocus.saliency.methods import METHODS, Baseline, BaselineFunction
 
 #: Standard deviation of the center-Gaussian as a share of each side. On a square frame the order
@@ -61,16 +60,10 @@ def baseline_map(
 class _Baselines(Explainer):
     """The explainer of all baselines: see `facefocus.saliency.explainer.Explainer`."""
 
-    def maps(
-        self,
-        specs: Sequence[MapSpec],
-        sources: Sequence[str],
-        people: Sequence[Identity],
-        images: Images,
-        progress: Progress,
-    ) -> Iterator[tuple[MapSpec, MapArrays]]:
+    def maps(self, request: MapRequest, progress: Progress) -> Maps:
         """A draw for each person."""
-        for spec in specs:
+        images, people = request.images, request.people
+        for spec in request.specs:
             method = METHODS[spec.method]
             assert isinstance(method, Baseline)
             drawn = [

@@ -181,38 +181,44 @@ class Passes:
         return self.inference + self.forward + self.backward
 
 
+@dataclass(frozen=True)
+class MapRequest:
+    """Which maps an `Explainer` is asked for.
+
+    Attributes:
+        specs: Of methods of one family.
+        sources: The recognizers that each map is made on; none for a baseline.
+        people: Who is explained, and the rows of their images.
+        images: The photos and recognizers.
+    """
+
+    specs: Sequence[MapSpec]
+    sources: Sequence[str]
+    people: Sequence[Identity]
+    images: Images
+
+
+#: Each spec with the maps of all people.
+Maps = Iterator[tuple[MapSpec, MapArrays]]
+
+
 class Explainer(ABC):
     """One family of methods."""
 
     @abstractmethod
-    def maps(
-        self,
-        specs: Sequence[MapSpec],
-        sources: Sequence[str],
-        people: Sequence[Identity],
-        images: Images,
-        progress: Progress,
-    ) -> Iterator[tuple[MapSpec, MapArrays]]:
+    def maps(self, request: MapRequest, progress: Progress) -> Maps:
         """The maps of some people under each spec, in any order.
 
         Args:
-            specs: Of methods of this family.
-            sources: The recognizers that each map is made on; none for a baseline.
-            people: Who is explained, and the rows of their images.
-            images: The photos and recognizers.
+            request: Specs, recognizers and people.
             progress: Called with passes done and in total.
         """
 
-    def passes(
-        self,
-        specs: Sequence[MapSpec],
-        every: Sequence[MapSpec],
-        people: Sequence[Identity],
-        images: Images,
-    ) -> Passes:
+    def passes(self, request: MapRequest, every: Sequence[MapSpec]) -> Passes:
         """What `maps` runs on each source; nothing by default.
 
         Args:
+            request: As for `maps`.
             every: All specs of this family on the same sources that are wanted, made or not: what
                 a loop without sharing would run for.
         """

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from facefocus.core.progress import Progress
 from facefocus.core.seeds import generator
-from facefocus.faces.faceset import Identity
 from facefocus.models.recognizer import white_box
-from facefocus.saliency.explainer import Explainer, Images, MapArrays, MapSpec, Passes
+from facefocus.saliency.explainer import Explainer, MapArrays, MapRequest, Maps, MapSpec, Passes
 from facefocus.saliency.methods import METHODS, FrameGradientMethod
 from facefocus.saliency.occlusion_gradient import step_sizes
 
@@ -18,18 +17,14 @@ from facefocus.saliency.occlusion_gradient import step_sizes
 class _FrameGradients(Explainer):
     """See `facefocus.saliency.explainer.Explainer`."""
 
-    def maps(
-        self,
-        specs: Sequence[MapSpec],
-        sources: Sequence[str],
-        people: Sequence[Identity],
-        images: Images,
-        progress: Progress,
-    ) -> Iterator[tuple[MapSpec, MapArrays]]:
+    def maps(self, request: MapRequest, progress: Progress) -> Maps:
         """One call of the method for all people."""
-        recognizers = [white_box(images.recognizer(name), "a gradient method") for name in sources]
+        images, people = request.images, request.people
+        recognizers = [
+            white_box(images.recognizer(name), "a gradient method") for name in request.sources
+        ]
         frames = [np.asarray(images.frames[person.rows]) for person in people]
-        for spec in specs:
+        for spec in request.specs:
             method = METHODS[spec.method]
             assert isinstance(method, FrameGradientMethod)
             fill = spec.fill
@@ -45,21 +40,15 @@ class _FrameGradients(Explainer):
             degenerate = np.array([result.degenerate for result in made])
             yield spec, MapArrays.whole(np.stack([result.map for result in made]), degenerate)
 
-    def passes(
-        self,
-        specs: Sequence[MapSpec],
-        every: Sequence[MapSpec],
-        people: Sequence[Identity],
-        images: Images,
-    ) -> Passes:
+    def passes(self, request: MapRequest, every: Sequence[MapSpec]) -> Passes:
         """A forward and a backward pass an image and step, and one forward pass of references."""
-        count = sum(len(person.rows) for person in people)
-        pairs = sum(len(person.rows) * (len(person.rows) - 1) for person in people)
+        count = sum(len(person.rows) for person in request.people)
+        pairs = sum(len(person.rows) * (len(person.rows) - 1) for person in request.people)
         total = Passes()
-        for spec in specs:
+        for spec in request.specs:
             steps = int(dict(spec.options).get("steps", "1"))
             if spec.budget is not None:
-                steps = len(step_sizes(images.pixels(spec.budget), steps))
+                steps = len(step_sizes(request.images.pixels(spec.budget), steps))
             total += Passes(
                 forward=(1 + steps) * count, backward=steps * count, alone=2 * steps * pairs
             )

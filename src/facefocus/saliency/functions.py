@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from facefocus.core.errors import UserError, blaming_own_code
 from facefocus.core.progress import Progress
-from facefocus.faces.faceset import Identity
-from facefocus.saliency.explainer import Explainer, Images, MapArrays, MapSpec, Passes
+from facefocus.saliency.explainer import Explainer, MapArrays, MapRequest, Maps, MapSpec, Passes
 from facefocus.saliency.methods import METHODS, FunctionMethod
 
 
@@ -38,17 +37,11 @@ def checked_map(values: object, frame: tuple[int, int], name: str) -> tuple[np.n
 class _Functions(Explainer):
     """See `facefocus.saliency.explainer.Explainer`."""
 
-    def maps(
-        self,
-        specs: Sequence[MapSpec],
-        sources: Sequence[str],
-        people: Sequence[Identity],
-        images: Images,
-        progress: Progress,
-    ) -> Iterator[tuple[MapSpec, MapArrays]]:
+    def maps(self, request: MapRequest, progress: Progress) -> Maps:
         """A call for each person."""
-        recognizer = images.recognizer(sources[0])
-        for spec in specs:
+        images, people = request.images, request.people
+        recognizer = images.recognizer(request.sources[0])
+        for spec in request.specs:
             method = METHODS[spec.method]
             assert isinstance(method, FunctionMethod)
             made = []
@@ -60,15 +53,9 @@ class _Functions(Explainer):
             maps, degenerate = zip(*made, strict=True)
             yield spec, MapArrays.whole(np.stack(maps), np.array(degenerate))
 
-    def passes(
-        self,
-        specs: Sequence[MapSpec],
-        every: Sequence[MapSpec],
-        people: Sequence[Identity],
-        images: Images,
-    ) -> Passes:
+    def passes(self, request: MapRequest, every: Sequence[MapSpec]) -> Passes:
         """Nobody knows what a function runs: at least a pass an image."""
-        count = len(specs) * sum(len(person.rows) for person in people)
+        count = len(request.specs) * sum(len(person.rows) for person in request.people)
         return Passes(inference=count, alone=count, exact=False)
 
 

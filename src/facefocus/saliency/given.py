@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -12,15 +12,7 @@ import numpy as np
 
 from facefocus.core.errors import UserError, one_line
 from facefocus.core.progress import Progress
-from facefocus.faces.faceset import Identity
-from facefocus.saliency.explainer import (
-    Explainer,
-    Images,
-    MapArrays,
-    MapSpec,
-    Needs,
-    Options,
-)
+from facefocus.saliency.explainer import Explainer, MapArrays, MapRequest, Maps, Needs, Options
 from facefocus.saliency.functions import checked_map
 from facefocus.saliency.methods import GIVEN, Option
 
@@ -108,23 +100,16 @@ class GivenMethod:
 class _Given(Explainer):
     """See `facefocus.saliency.explainer.Explainer`."""
 
-    def maps(
-        self,
-        specs: Sequence[MapSpec],
-        sources: Sequence[str],
-        people: Sequence[Identity],
-        images: Images,
-        progress: Progress,
-    ) -> Iterator[tuple[MapSpec, MapArrays]]:
+    def maps(self, request: MapRequest, progress: Progress) -> Maps:
         """The maps that are there; who has none is degenerate."""
-        for spec in specs:
-            given = images.given(dict(spec.options)["maps"])
-            flat = np.zeros(images.frame, np.float32)
+        for spec in request.specs:
+            given = request.images.given(dict(spec.options)["maps"])
+            flat = np.zeros(request.images.frame, np.float32)
             made = [
-                checked_map(given[person.name], images.frame, spec.label)
+                checked_map(given[person.name], request.images.frame, spec.label)
                 if person.name in given
                 else (flat, True)
-                for person in people
+                for person in request.people
             ]
             maps, degenerate = zip(*made, strict=True)
             yield spec, MapArrays.whole(np.stack(maps), np.array(degenerate))

@@ -26,7 +26,7 @@ from facefocus.models.capture import Capture
 from facefocus.models.memory import in_halves
 from facefocus.models.recognizer import CHUNK, WhiteBox, check_finite, white_box
 from facefocus.models.reproducible import reproducible
-from facefocus.saliency.explainer import Explainer, Images, MapArrays, MapSpec, Passes
+from facefocus.saliency.explainer import Explainer, MapArrays, MapRequest, Maps, MapSpec, Passes
 from facefocus.saliency.objectives import parse_objective
 from facefocus.saliency.streams import Cam, CamConfig, Goal, Stream, StreamPlan, plan_streams
 
@@ -141,48 +141,35 @@ def cam_identity_maps(
 class _Cams(Explainer):
     """The explainer of all gradient methods: see `facefocus.saliency.explainer.Explainer`."""
 
-    def maps(
-        self,
-        specs: Sequence[MapSpec],
-        sources: Sequence[str],
-        people: Sequence[Identity],
-        images: Images,
-        progress: Progress,
-    ) -> Iterator[tuple[MapSpec, MapArrays]]:
+    def maps(self, request: MapRequest, progress: Progress) -> Maps:
         """All maps from shared passes; pairs are capped alike within one call."""
-        recognizer = white_box(images.recognizer(sources[0]), "a gradient method")
+        recognizer = white_box(request.images.recognizer(request.sources[0]), "a gradient method")
         by_cap: dict[int | None, list[MapSpec]] = defaultdict(list)
-        for spec in specs:
+        for spec in request.specs:
             by_cap[spec.max_pairs].append(spec)
         for max_pairs, capped in by_cap.items():
             configs = {spec: _config(spec) for spec in capped}
             made = cam_identity_maps(
                 recognizer,
-                images.frames,
-                people,
+                request.images.frames,
+                request.people,
                 list(dict.fromkeys(configs.values())),
                 max_pairs=max_pairs,
-                seed=images.seed,
+                seed=request.images.seed,
                 progress=progress,
             )
             yield from ((spec, made[config]) for spec, config in configs.items())
 
-    def passes(
-        self,
-        specs: Sequence[MapSpec],
-        every: Sequence[MapSpec],
-        people: Sequence[Identity],
-        images: Images,
-    ) -> Passes:
+    def passes(self, request: MapRequest, every: Sequence[MapSpec]) -> Passes:
         """A forward pass an image, a backward pass a pair and family of objectives."""
         total = Passes()
-        for most in dict.fromkeys(spec.max_pairs for spec in specs):
+        for most in dict.fromkeys(spec.max_pairs for spec in request.specs):
             families = {
                 parse_objective(spec.objective or "", normalize=spec.normalize).family
-                for spec in specs
+                for spec in request.specs
                 if spec.max_pairs == most
             }
-            jobs = _jobs(people, most, images.seed)
+            jobs = _jobs(request.people, most, request.images.seed)
             pairs = sum(len(job.partners) for job in jobs)
             calls = sum(len(spec.calls) for spec in every if spec.max_pairs == most)
             total += Passes(

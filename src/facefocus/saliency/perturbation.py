@@ -23,9 +23,8 @@ from jaxtyping import Float32, Float64, Int, UInt8
 
 from facefocus.core import seeds
 from facefocus.core.progress import Progress, silent
-from facefocus.faces.faceset import Identity
 from facefocus.models.recognizer import Recognizer
-from facefocus.saliency.explainer import Explainer, Images, MapArrays, MapSpec
+from facefocus.saliency.explainer import Explainer, Images, MapArrays, MapRequest, Maps
 from facefocus.saliency.identity import minmax_normalize, ordered_pairs
 from facefocus.saliency.methods import METHODS, PerturbationMethod
 from facefocus.saliency.objectives import RESOLUTION
@@ -267,17 +266,11 @@ class _Masked(Sequence[np.ndarray]):
 class _Perturbations(Explainer):
     """The explainer of all perturbation methods: see `facefocus.saliency.explainer.Explainer`."""
 
-    def maps(
-        self,
-        specs: Sequence[MapSpec],
-        sources: Sequence[str],
-        people: Sequence[Identity],
-        images: Images,
-        progress: Progress,
-    ) -> Iterator[tuple[MapSpec, MapArrays]]:
+    def maps(self, request: MapRequest, progress: Progress) -> Maps:
         """From embeddings under masks, which are there image by image."""
-        clean = images.clean(sources[0])
-        for spec in specs:
+        images, people = request.images, request.people
+        clean = images.clean(request.sources[0])
+        for spec in request.specs:
             made = []
             for person in people:
                 rng = seeds.generator(images.seed, "pairs", person.name)
@@ -286,7 +279,7 @@ class _Perturbations(Explainer):
                     masks_of(spec.method, spec.options, images.frame, name, images.seed)
                     for name in images.names(person.rows)
                 ]
-                masked = _Masked(images, sources[0], person.rows, masks)
+                masked = _Masked(images, request.sources[0], person.rows, masks)
                 made.append(perturbation_identity_map(masks, masked, clean[person.rows], pairs))
             maps, total, degenerate = zip(*made, strict=True)
             counts = np.array(total), np.array(degenerate), np.zeros(len(made), np.int64)

@@ -19,7 +19,7 @@ from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress
 from facefocus.core.store import content_key
 from facefocus.models.recognizer import Recognizer, is_white_box, white_box
-from facefocus.saliency.explainer import Explainer, MapSpec, Passes
+from facefocus.saliency.explainer import Explainer, MapRequest, MapSpec, Passes
 from facefocus.saliency.given import ELSEWHERE
 from facefocus.saliency.methods import GIVEN, METHODS, Method
 
@@ -110,19 +110,18 @@ class ExplainStage(Stage):
 
     def run(self, session: Session, task: MapTask, progress: Progress) -> None:
         """Each family of methods makes its maps together."""
-        images = SessionImages(session)
-        people = [person.identity for person in task.block.people]
+        request = _request(session, task)
         for explainer, specs in _families(task.outputs).items():
             keys: dict[MapSpec, list[str]] = defaultdict(list)
             for output in specs:
                 keys[output.spec].append(output.key)
-            for spec, made in explainer.maps(list(keys), task.sources, people, images, progress):
+            for spec, made in explainer.maps(replace(request, specs=list(keys)), progress):
                 for key in keys[spec]:
                     session.store.save(key, asdict(made))
 
     def passes(self, session: Session, task: MapTask) -> dict[str, Passes]:
         """What each family of methods says."""
-        people, total = [person.identity for person in task.block.people], Passes()
+        request, total = _request(session, task), Passes()
         wanted = [
             output
             for output in session.plan.planned["maps"][task.block.index]
@@ -133,13 +132,19 @@ class ExplainStage(Stage):
             specs, all_specs = (
                 [output.spec for output in part] for part in (outputs, every[explainer])
             )
-            total += explainer.passes(specs, all_specs, people, SessionImages(session))
+            total += explainer.passes(replace(request, specs=specs), all_specs)
         return dict.fromkeys(task.sources or ("-",), total)
 
     def size(self, session: Session, task: MapTask, lengths: Mapping[str, int]) -> int:
         """A map for each person and output."""
         height, width = session.frame
         return len(task.outputs) * (ARTEFACT + 4 * height * width * len(task.block.people))
+
+
+def _request(session: Session, task: MapTask) -> MapRequest:
+    """What a task asks of any family of methods; the specs are still to be filled in."""
+    people = [person.identity for person in task.block.people]
+    return MapRequest((), task.sources, people, SessionImages(session))
 
 
 def _families(outputs: Sequence[MapOutput]) -> dict[Explainer, list[MapOutput]]:
