@@ -36,7 +36,7 @@ from facefocus.benchmark.people import PEOPLE_PER_BLOCK
 from facefocus.benchmark.run import open_or_make_faceset, persist, run_experiment
 from facefocus.benchmark.session import Held, Session, SessionSpec
 from facefocus.benchmark.stages.explain import specs_of
-from facefocus.benchmark.verify import Verified, verify_faces
+from facefocus.benchmark.verify import Verified, verify_recognizer
 from facefocus.core.errors import UserError, blaming_own_code
 from facefocus.core.files import resolved
 from facefocus.core.locations import cache_dir, store_dir
@@ -543,7 +543,7 @@ def verify(
         90
     """
     recognizer, opened = load_recognizer(model), load_faces(faces)
-    return verify_faces(opened, recognizer, rule=threshold, seed=seed, backend=backend)
+    return verify_recognizer(opened, recognizer, rule=threshold, seed=seed, backend=backend)
 
 
 def run(

@@ -58,8 +58,8 @@ class Verified:
 
 @any_path
 def verify_recognizer(
-    folder: Path,
-    model: str,
+    faces: Path | FaceSet,
+    model: str | Recognizer,
     *,
     rule: str = "eer",
     seed: int = 0,
@@ -71,8 +71,8 @@ def verify_recognizer(
     """Embed the images of the verification list and score its pairs.
 
     Args:
-        folder: A prepared face set.
-        model: A recognizer.
+        faces: A face set, or the folder of a prepared one.
+        model: A recognizer, or its name.
         rule: Where the threshold comes from, see `parse_rule`.
         seed: Of the pairs that are drawn where a face set has no list.
         backend: What runs the passes.
@@ -84,30 +84,7 @@ def verify_recognizer(
         UserError: A face set or the recognizer cannot be loaded, the rule is unknown, or there are
             too few pairs for it.
     """
-    return verify_faces(
-        open_faceset(folder),
-        model,
-        rule=rule,
-        seed=seed,
-        backend=backend,
-        store=store,
-        preprocessing=preprocessing,
-        progress=progress,
-    )
-
-
-def verify_faces(
-    faces: FaceSet,
-    model: str | Recognizer,
-    *,
-    rule: str = "eer",
-    seed: int = 0,
-    backend: str = "auto",
-    store: Path | None = None,
-    preprocessing: Mapping[str, object] | None = None,
-    progress: Progress = silent,
-) -> Verified:
-    """`verify_recognizer` of a face set and a recognizer as objects."""
+    faces = faces if isinstance(faces, FaceSet) else open_faceset(faces)
     wanted = parse_rule(rule)
     listed = None if faces.folder is None else read_pairs(faces.folder)
     pairs = verification_pairs(faces, listed, seed)

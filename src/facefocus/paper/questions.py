@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from facefocus.analysis.audit import EARLY, Dependence, Exactness, dependence, exactness, run_shares
+from facefocus.analysis.audit import EARLY, Dependence, dependence, exactness, run_shares
 from facefocus.analysis.labels import place_label
 from facefocus.analysis.rate_matrix import fit_matrix, read_matrix
 from facefocus.analysis.results import default_slice, finished_runs, read_runs, unfinished_note
@@ -20,7 +20,7 @@ from facefocus.paper.leaderboard import Board, board_table, boards, winner
 from facefocus.paper.paper_formats import NOT_RUN, printed_text, table_block
 from facefocus.paper.paper_tables import CAMS, Cell, PaperTable, paper_table
 from facefocus.paper.published import MODELS, SOURCE, shipped
-from facefocus.report.audit_blocks import meaning
+from facefocus.report.audit_blocks import exactness_cells, meaning
 from facefocus.report.columns import interval
 from facefocus.report.document import Block, Heading, Listing, Paragraph, plain_table
 from facefocus.report.markdown_renderer import markdown_document
@@ -345,7 +345,9 @@ def _exact(results: pl.DataFrame) -> Iterator[Block]:
     )
     worst = sorted(found, key=lambda one: -one.difference.value)[:5]
     values = ("clean", "exactly k", "percentile", "difference", "area", "whole face", "its drop")
-    yield plain_table(("configuration", *values), list(map(_exact_cells, worst)))
+    yield plain_table(
+        ("configuration", *values), [[_where(one.row), *exactness_cells(one, "")] for one in worst]
+    )
     shares = [one for one in run_shares(results) if one.row["on_degenerate"] == "inclusive"]
     if not any(any(share.measured) for share in shares):
         yield Paragraph("No mask of the transfer runs hid a whole face, by either rule.")
@@ -363,19 +365,6 @@ def _exact(results: pl.DataFrame) -> Iterator[Block]:
         )
     if hidden:
         yield Listing(hidden)
-
-
-def _exact_cells(one: Exactness) -> list[str]:
-    return [
-        _where(one.row),
-        number(one.clean),
-        number(one.exact),
-        number(one.inclusive),
-        one.difference.text(signed=True),
-        percent(one.area, 2),
-        percent(one.whole),
-        percent(one.by_whole, 0) if one.whole else "",
-    ]
 
 
 def _beyond(results: pl.DataFrame) -> Iterator[Block]:

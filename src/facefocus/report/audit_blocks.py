@@ -236,6 +236,19 @@ def _whose(row: Row) -> list[str]:
     return [place_label(row, ("objective", "options")), str(row["target"])]
 
 
+def exactness_cells(one: Exactness, nothing: str) -> list[str]:
+    """The figures of a comparison of exactly k pixels with the inclusive rule."""
+    return [
+        number(one.clean),
+        number(one.exact),
+        number(one.inclusive),
+        one.difference.text(signed=True),
+        percent(one.area, 2),
+        percent(one.whole),
+        percent(one.by_whole, 0) if one.whole else nothing,
+    ]
+
+
 def _exact(found: Sequence[Exactness]) -> Block:
     headings = {
         **_WHOSE,
@@ -250,13 +263,7 @@ def _exact(found: Sequence[Exactness]) -> Block:
     rows = [
         [
             *_whose(one.row),
-            number(one.clean),
-            number(one.exact),
-            number(one.inclusive),
-            one.difference.text(signed=True),
-            percent(one.area, 2),
-            percent(one.whole),
-            percent(one.by_whole, 0) if one.whole else NOTHING,
+            *exactness_cells(one, NOTHING),
         ]
         for one in found
     ]

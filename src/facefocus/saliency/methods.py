@@ -7,6 +7,7 @@ written at its class; what every method has in common is `Method`.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -99,12 +100,23 @@ class Fixed(NamedTuple):
     objective: str
 
 
-class _WithOptions:
-    """What every kind of method with options does with them."""
+class _MethodBase:
+    """What every kind of method has in common.
+
+    Attributes:
+        made_by: Module and name of its explainer, which imports this module.
+    """
 
     name: str
     options: Mapping[str, Option]
     fixed: ClassVar[Fixed | None] = None
+    made_by: ClassVar[str]
+
+    @property
+    def explainer(self) -> Explainer:
+        """See `Method`."""
+        module, _, name = self.made_by.partition(":")
+        return cast(Explainer, getattr(importlib.import_module(module), name))
 
     def resolve_options(self, given: Options) -> dict[str, str]:
         """All options of the method, the defaults replaced by what is `given`.
@@ -237,7 +249,7 @@ BEARABLE = 0.01
 
 
 @dataclass(frozen=True)
-class GradientMethod(_WithOptions):
+class GradientMethod(_MethodBase):
     """A map from a layer's activation and the objective's gradient there.
 
     Attributes:
@@ -257,13 +269,7 @@ class GradientMethod(_WithOptions):
     bounded: BoundedFunction | None = None
 
     kind: ClassVar[str] = "gradient"
-
-    @property
-    def explainer(self) -> Explainer:
-        """See `Method`."""
-        from facefocus.saliency.identity import CAMS
-
-        return CAMS
+    made_by: ClassVar[str] = "facefocus.saliency.identity:CAMS"
 
     def needs(self, options: Options) -> Needs:
         """See `Method`."""
@@ -305,7 +311,7 @@ CombineFunction = Callable[[np.ndarray, Masks], np.ndarray]
 
 
 @dataclass(frozen=True)
-class PerturbationMethod(_WithOptions):
+class PerturbationMethod(_MethodBase):
     """A map from how similar an image stays to its reference under many masks.
 
     Attributes:
@@ -325,13 +331,7 @@ class PerturbationMethod(_WithOptions):
     shaping: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "black-box"
-
-    @property
-    def explainer(self) -> Explainer:
-        """See `Method`."""
-        from facefocus.saliency.perturbation import PERTURBATIONS
-
-        return PERTURBATIONS
+    made_by: ClassVar[str] = "facefocus.saliency.perturbation:PERTURBATIONS"
 
     def needs(self, options: Options) -> Needs:
         """See `Method`."""
@@ -381,7 +381,7 @@ class FrameFunction(Protocol):
 
 
 @dataclass(frozen=True)
-class FrameGradientMethod(_WithOptions):
+class FrameGradientMethod(_MethodBase):
     """A map from the gradient of a person's similarity with respect to the frames' own pixels.
 
     The objective is the mean cosine to the person's other images; there is no layer.
@@ -399,13 +399,7 @@ class FrameGradientMethod(_WithOptions):
     options: Mapping[str, Option] = field(default_factory=dict)
 
     kind: ClassVar[str] = "frame-gradient"
-
-    @property
-    def explainer(self) -> Explainer:
-        """See `Method`."""
-        from facefocus.saliency.frame_gradients import FRAME_GRADIENTS
-
-        return FRAME_GRADIENTS
+    made_by: ClassVar[str] = "facefocus.saliency.frame_gradients:FRAME_GRADIENTS"
 
     def needs(self, options: Options) -> Needs:
         """See `Method`; made in steps, a map depends on how many pixels will be hidden."""
@@ -467,7 +461,7 @@ BaselineFunction = Callable[[tuple[int, int], np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Baseline(_WithOptions):
+class Baseline(_MethodBase):
     """A map that knows neither the face nor the recognizer.
 
     Attributes:
@@ -480,13 +474,7 @@ class Baseline(_WithOptions):
     options: Mapping[str, Option] = field(default_factory=dict)
 
     kind: ClassVar[str] = "baseline"
-
-    @property
-    def explainer(self) -> Explainer:
-        """See `Method`."""
-        from facefocus.saliency.baselines import BASELINES
-
-        return BASELINES
+    made_by: ClassVar[str] = "facefocus.saliency.baselines:BASELINES"
 
     def needs(self, options: Options) -> Needs:
         """See `Method`."""
@@ -498,7 +486,7 @@ PersonFunction = Callable[[np.ndarray, Recognizer], np.ndarray]
 
 
 @dataclass(frozen=True)
-class FunctionMethod(_WithOptions):
+class FunctionMethod(_MethodBase):
     """Any function that makes a map of one person.
 
     Attributes:
@@ -514,13 +502,7 @@ class FunctionMethod(_WithOptions):
     options: Mapping[str, Option] = field(default_factory=dict)
 
     kind: ClassVar[str] = "function"
-
-    @property
-    def explainer(self) -> Explainer:
-        """See `Method`."""
-        from facefocus.saliency.functions import FUNCTIONS
-
-        return FUNCTIONS
+    made_by: ClassVar[str] = "facefocus.saliency.functions:FUNCTIONS"
 
     def needs(self, options: Options) -> Needs:
         """See `Method`."""
