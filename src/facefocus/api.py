@@ -464,8 +464,8 @@ def _mapped_people(maps: Sequence[IdentityMaps], faces: FaceSet) -> list[str]:
 
 def _all_maps(maps: Maps | Sequence[Maps]) -> list[IdentityMaps]:
     several = list(maps) if isinstance(maps, list | tuple) else [maps]
-    listed = [_as_maps(one, number) for number, one in enumerate(several)]
-    names = [one.name for one in listed]
+    listed = [_as_maps(given, number) for number, given in enumerate(several)]
+    names = [item.name for item in listed]
     if len(set(names)) < len(names):
         raise UserError(
             f"All maps must have different names. Got {', '.join(names)}. Name them with"
@@ -507,13 +507,13 @@ def compare(
         raise UserError("Nobody has a map of every method: there is nothing to compare.")
     shared = [
         IdentityMaps(
-            one.name,
-            {name: one[name] for name in sorted(common)},
-            one.source,
-            one.degenerate & common,
-            {name: count for name, count in one.pair_maps.items() if name in common},
+            item.name,
+            {name: item[name] for name in sorted(common)},
+            item.source,
+            item.degenerate & common,
+            {name: count for name, count in item.pair_maps.items() if name in common},
         )
-        for one in listed
+        for item in listed
     ]
     return evaluate(shared, model, faces, **options)
 

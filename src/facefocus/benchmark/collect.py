@@ -193,7 +193,9 @@ def _parts_of_oracle(
     # The half that was searched is the one that the other fold is tried on.
     found = [(ORACLE, "", 1 - block.fold if heldout else block.fold, bounded)]
     found += [(HELDOUT_ORACLE, "heldout_", block.fold, person)] if heldout else []
-    exact = [one for one in session.experiment.occlusion.on_degenerate if one != "inclusive"]
+    exact = [
+        policy for policy in session.experiment.occlusion.on_degenerate if policy != "inclusive"
+    ]
     for method, front, fold, tried in found:
         clean, false = _clean(session, task.recognizer, tried)
         columns = {**dict.fromkeys(MAP), "method": method, "options": ""}
@@ -391,7 +393,7 @@ def _write_gallery(session: Session, run: Path) -> None:
         "masks": np.reshape(masks, (-1, *session.frame)),
     }
     if session.planted is not None:
-        photos = {one.name: one.rows for one in people}
+        photos = {person.name: person.rows for person in people}
         shown = dict.fromkeys(row["identity"] for row in rows)
         arrays["planted"] = np.stack([planted_share(session.planted, photos[n]) for n in shown])
     table = pl.DataFrame(rows, schema=_GALLERY_SCHEMA, orient="row")
@@ -425,7 +427,7 @@ def _gallery_scores(
     policies, fill = asked.occlusion.on_degenerate, asked.occlusion.fill[0]
     policy = "none" if "none" in policies else policies[0]
     for block in session.plan.blocks:
-        wanted = [i for i, one in enumerate(block.people) if one.name in chosen]
+        wanted = [i for i, person in enumerate(block.people) if person.name in chosen]
         if block.split != asked.evaluation.split[0] or block.fold or not wanted:
             continue
         shown: dict[MapOutput, ScoreOutput] = {}

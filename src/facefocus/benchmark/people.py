@@ -118,7 +118,7 @@ def make_blocks(experiment: Experiment, faces: FaceSet) -> tuple[Block, ...]:
 
 def _people(experiment: Experiment, faces: FaceSet) -> list[Person]:
     chosen = chosen_people(experiment.faces, faces, experiment.seed)
-    return [Person(one.name, one.rows, one.rows) for one in chosen]
+    return [Person(person.name, person.rows, person.rows) for person in chosen]
 
 
 def chosen_people(wanted: Faces, faces: FaceSet, seed: int) -> list[Identity]:

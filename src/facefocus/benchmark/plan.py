@@ -165,7 +165,7 @@ def scored_on(inputs: Inputs, target: str) -> dict[str, Any]:
     evaluation = inputs.experiment.evaluation
     return {
         # Impostors are drawn from everybody who was chosen.
-        "chosen": photos_hash((one.name, one.rows) for one in everybody(inputs.blocks)),
+        "chosen": photos_hash((person.name, person.rows) for person in everybody(inputs.blocks)),
         "version": VERSIONS["scores"],
         "target": recognizer.fingerprint,
         "forward": forward_of(recognizer),

@@ -158,7 +158,7 @@ def open_sessions(
         name, experiments = file.name, {"": file}
     else:
         name, experiments = load_variants(file)
-    if faces is not None and len({one.faces.set for one in experiments.values()}) > 1:
+    if faces is not None and len({experiment.faces.set for experiment in experiments.values()}) > 1:
         raise UserError(
             f"The '--faces' must be left out where variants have faces of their own. Got '{faces}'."
         )
@@ -334,12 +334,12 @@ def describe(session: Session) -> dict[str, Any]:
         "backend": session.spec.backend,
         "recognizers": {
             name: {
-                "fingerprint": one.fingerprint,
-                "precision": getattr(one, "precision", "float32"),
-                "forward": forward_of(one),
-                "gradients": gradients_of(one) if is_white_box(one) else None,
+                "fingerprint": recognizer.fingerprint,
+                "precision": getattr(recognizer, "precision", "float32"),
+                "forward": forward_of(recognizer),
+                "gradients": gradients_of(recognizer) if is_white_box(recognizer) else None,
             }
-            for name, one in session.recognizers.items()
+            for name, recognizer in session.recognizers.items()
         },
         "faces": {
             "title": session.faces.title,
@@ -404,7 +404,7 @@ def open_run(run: Path) -> Session:
             located_store(asked.get("store", "store"), run),
             asked["backend"],
             calibration=located(asked["calibration"], run) if asked.get("calibration") else None,
-            batches=tuple(tuple(one) for one in asked.get("batches", ())),
+            batches=tuple(tuple(batch) for batch in asked.get("batches", ())),
         )
     except OSError as error:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)

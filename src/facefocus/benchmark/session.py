@@ -135,7 +135,7 @@ class Session:
         """Non-mated pairs [p, 2] of every chosen person: own photo, another person's photo."""
         people = [person.identity for person in self.plan.people]
         pairs = impostor_pairs(people, IMPOSTORS * len(people), seed=self.experiment.seed)
-        return {one.name: pairs[np.isin(pairs[:, 0], one.rows)] for one in people}
+        return {person.name: pairs[np.isin(pairs[:, 0], person.rows)] for person in people}
 
     @property
     def frame(self) -> tuple[int, int]:
@@ -165,7 +165,9 @@ class Session:
     def recognizers(self) -> dict[str, Recognizer]:
         """Every source and target, by the name the experiment uses."""
         wanted = self.experiment.recognizers
-        together = [name for one in self.experiment.saliency for name in one.sources or ()]
+        together = [
+            name for saliency in self.experiment.saliency for name in saliency.sources or ()
+        ]
         names = dict.fromkeys((*wanted.source, *wanted.targets, *together))
         reading = wanted.preprocessing
         # A resumed run may embed masked faces first, so clean ones are named for the check.
@@ -181,8 +183,8 @@ class Session:
             for name in names
         }
         for name, batch, graph_batch in self.spec.batches:
-            if isinstance(one := found.get(name), TorchRecognizer):
-                one.batch, one.graph_batch = batch, graph_batch
+            if isinstance(recognizer := found.get(name), TorchRecognizer):
+                recognizer.batch, recognizer.graph_batch = batch, graph_batch
         for recognizer in found.values():
             hold_batches(recognizer)
         return found
@@ -191,9 +193,9 @@ class Session:
     def batches(self) -> tuple[tuple[str, int, int], ...]:
         """The batches of all recognizers that have any: see `SessionSpec`."""
         return tuple(
-            (name, one.batch, one.graph_batch)
-            for name, one in self.recognizers.items()
-            if isinstance(one, TorchRecognizer)
+            (name, recognizer.batch, recognizer.graph_batch)
+            for name, recognizer in self.recognizers.items()
+            if isinstance(recognizer, TorchRecognizer)
         )
 
     def with_less(self, task: Task) -> SessionSpec:
@@ -229,7 +231,9 @@ class Session:
         Raises:
             UserError: A file cannot be read, or holds maps of another size or of nobody here.
         """
-        names = dict.fromkeys(one.maps for one in self.experiment.saliency if one.maps)
+        names = dict.fromkeys(
+            saliency.maps for saliency in self.experiment.saliency if saliency.maps
+        )
         return {name: self._given(name) for name in names}
 
     def _given(self, name: str) -> tuple[str, dict[str, np.ndarray]]:
@@ -266,7 +270,9 @@ class Session:
 
             tasks = [task for task in self.plan.tasks if isinstance(task, EmbedTask)]
             wanted = [
-                one for one in tasks if (one.recognizer, one.calibrates) == (recognizer, calibrate)
+                task
+                for task in tasks
+                if (task.recognizer, task.calibrates) == (recognizer, calibrate)
             ]
             count = len((self.calibrating if calibrate else self.faces).frames)
             table = embedding_table(self.store, wanted, count)

@@ -113,15 +113,17 @@ def _title(asked: Row, own: bool, shown: Slice) -> str:
 
 def _board(part: pl.DataFrame, *, own: bool, title: str, policy: str) -> Board | None:
     competing = part.filter(COMPETES, _OWN if own else ~_OWN)
-    tried = [_Tried.of(one) for one in competing.partition_by("method", maintain_order=True)]
-    common = sorted(frozenset.intersection(*(one.people for one in tried))) if tried else []
+    tried = [_Tried.of(part) for part in competing.partition_by("method", maintain_order=True)]
+    common = sorted(frozenset.intersection(*(method.people for method in tried))) if tried else []
     if len(tried) < 2 or len(common) < FEWEST:
         return None
-    rates, cleans = ([one.scores(common, name) for one in tried] for name in ("rate", "clean_rate"))
+    rates, cleans = (
+        [method.scores(common, name) for method in tried] for name in ("rate", "clean_rate")
+    )
     drops = [clean - rate for clean, rate in zip(cleans, rates, strict=True)]
     ranks = rank_distribution(drops, seed=0)
     order = np.argsort(ranks.mean, kind="stable")
-    picks = [pick_shares(one, seed=0) for one in drops]
+    picks = [pick_shares(drop, seed=0) for drop in drops]
     rate, drop = (
         np.stack([(picks[place] * values[place]).sum(axis=0) for place in order])
         for values in (rates, drops)
@@ -243,7 +245,7 @@ def board_table(board: Board) -> PaperTable:
         f"{board.people} identities that all have. Rank 1 is the largest drop: mean and 95 % "
         "interval of its rank when identities are resampled; 'First' is how often it is the first.",
     ]
-    if any(f"({PICKED} " in one for one in board.settings):
+    if any(f"({PICKED} " in setting for setting in board.settings):
         notes.append(
             "A method with several settings stands, on each half of the people, with the setting"
             " that is best on the other half."

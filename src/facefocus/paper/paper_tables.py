@@ -501,11 +501,14 @@ def _values(ask: _Ask) -> dict[str, float]:
 
 def _intervals(values: Sequence[dict[str, float]], *, share: bool = True) -> list[Interval | None]:
     """Mean and interval over the identities of each; None for none."""
-    people = sorted({name for one in values for name in one})
+    people = sorted({name for value in values for name in value})
     if not people:
         return [None] * len(values)
-    grid = np.array([[one.get(name, np.nan) for name in people] for one in values])
-    return [one if np.isfinite(one.value) else None for one in mean_intervals(grid, share=share)]
+    grid = np.array([[value.get(name, np.nan) for name in people] for value in values])
+    return [
+        interval if np.isfinite(interval.value) else None
+        for interval in mean_intervals(grid, share=share)
+    ]
 
 
 def _printed(table: Published, labels: tuple[str, ...], column: str) -> Printed | None:
@@ -538,11 +541,11 @@ def _tests(drafts: Sequence[_Draft], table: Published) -> list[TableRow]:
         people = sorted(hidden)
         both = [np.array([side[name] for name in people]) for side in (clean, hidden)]
         tests.append(compare_paired(*both) if people else None)
-    known = [one for one in tests if one is not None]
+    known = [test for test in tests if test is not None]
     corrected = {
-        id(one): pair
-        for one, *pair in zip(
-            known, holm([one.t_p for one in known]), holm([one.wilcoxon_p for one in known]),
+        id(test): pair
+        for test, *pair in zip(
+            known, holm([test.t_p for test in known]), holm([test.wilcoxon_p for test in known]),
             strict=True,
         )
     }  # fmt: skip
@@ -587,7 +590,7 @@ def _lowest_of_model(grid: _Grid, labels: _Labels) -> np.ndarray:
     bold = np.zeros(grid.shape, bool)
     models = [label[0] for label in labels]
     for model in set(models):
-        own = np.array([one == model for one in models])
+        own = np.array([name == model for name in models])
         bold[own] = _lowest_of_column(grid[own], labels)
     bold[:, 0] = False
     return bold
@@ -659,7 +662,7 @@ _AVERAGED = {
 def _notes(material: _Material, drafts: Sequence[_Draft], number: int) -> Iterator[str]:
     used = [ask.rows for draft in drafts for ask in draft.asks if ask.rows is not None]
     used += [draft.rows for draft in drafts]
-    rows = pl.concat([one for one in used if not one.is_empty()] or [material.rows.clear()])
+    rows = pl.concat([part for part in used if not part.is_empty()] or [material.rows.clear()])
     if rows.is_empty():
         yield "The runs have none of these settings: no figure of this table could be made."
         return

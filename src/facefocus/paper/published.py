@@ -70,7 +70,7 @@ def published() -> dict[int, Published]:
 
 def shipped(name: str) -> str | None:
     """The text of a shipped file such as ``table14.csv``; None if there is none of this name."""
-    known = {one.name: one for one in (files(__package__) / "published_tables").iterdir()}
+    known = {file.name: file for file in (files(__package__) / "published_tables").iterdir()}
     return known[name].read_text("utf-8") if name in known and name.endswith(".csv") else None
 
 

@@ -109,19 +109,19 @@ def _run_cells(run: Path) -> list[str]:
 
 def _rq1(results: pl.DataFrame, tables: dict[int, PaperTable]) -> Iterator[Block]:
     yield Heading("RQ1. How many hidden pixels lower recognition?", 2)
-    tests = [one for one in dependence(results) if one.row["on_degenerate"] == "none"]
+    tests = [test for test in dependence(results) if test.row["on_degenerate"] == "none"]
     budgets = [test for test in tests if test.kind == "budget"]
     if not budgets:
         yield Paragraph("Not asked by these runs.")
         return
     kept = [budget for budget in budgets if budget.suspicious]
-    worst = max(budgets, key=lambda one: one.drop)
+    worst = max(budgets, key=lambda test: test.drop)
     yield Paragraph(
         f"At {worst.values[-1]} the largest drop with own maps is {number(worst.drop)}"
         f" ({_where(worst.row)}: clean {number(worst.clean)}, {_rates(worst)}). Of"
-        f" {len(budgets)} configurations {sum(one.p_holm < 0.05 for one in budgets)} depend on the"
-        f" budget (Wilcoxon, Holm-corrected), and {len(kept)} have {percent(EARLY, 0)} or more of"
-        f" their drop at {worst.values[0]} already."
+        f" {len(budgets)} configurations {sum(test.p_holm < 0.05 for test in budgets)} depend on"
+        f" the budget (Wilcoxon, Holm-corrected), and {len(kept)} have {percent(EARLY, 0)} or more"
+        f" of their drop at {worst.values[0]} already."
     )
     yield Paragraph(
         "The paper's Grad-CAM has nearly all of its drop at the smallest budget (Table 2, FN_V:"
@@ -130,14 +130,14 @@ def _rq1(results: pl.DataFrame, tables: dict[int, PaperTable]) -> Iterator[Block
         + (
             "With exactly k pixels no configuration here does so."
             if not kept
-            else f"Here these do so: {'; '.join(_where(one.row) for one in kept)}."
+            else f"Here these do so: {'; '.join(_where(test.row) for test in kept)}."
         )
     )
     fills = [test for test in tests if test.kind == "fill"]
     if fills:
-        widest = max(fills, key=lambda one: one.difference.value)
+        widest = max(fills, key=lambda test: test.difference.value)
         yield Paragraph(
-            f"Fills: {sum(one.p_holm < 0.05 for one in fills)} of {len(fills)} configurations"
+            f"Fills: {sum(fill.p_holm < 0.05 for fill in fills)} of {len(fills)} configurations"
             " depend on the fill, blur aside (Friedman, Holm-corrected); the means differ by up to"
             f" {number(widest.difference.value)} ({_where(widest.row)}: {_rates(widest)})."
             f" {_printed_fills(tables[4])}"
@@ -168,14 +168,14 @@ def _whole_faces(results: pl.DataFrame, stage: str) -> str:
     found = [] if rows.is_empty() else exactness(rows)
     if not found:
         return "Not asked: whether these maps, cut at the percentile, hide whole faces."
-    hidden = [one for one in found if one.whole]
+    hidden = [result for result in found if result.whole]
     if not hidden:
         return (
             f"Cut at the percentile, none of these {len(found)} sets of maps hides anybody's whole"
             " face. The paper's largest drops look like whole faces (see its Table 14 below); here"
             " there are none for such drops to come from."
         )
-    most = max(hidden, key=lambda one: one.whole)
+    most = max(hidden, key=lambda result: result.whole)
     return (
         f"Cut at the percentile, {len(hidden)} of these {len(found)} sets of maps"
         f" {'hides whole faces,' if len(hidden) == 1 else 'hide whole faces, most'}"
@@ -185,8 +185,8 @@ def _whole_faces(results: pl.DataFrame, stage: str) -> str:
     )
 
 
-def _rates(one: Dependence) -> str:
-    return ", ".join(f"{v} {number(r)}" for v, r in zip(one.values, one.rates, strict=True))
+def _rates(test: Dependence) -> str:
+    return ", ".join(f"{v} {number(r)}" for v, r in zip(test.values, test.rates, strict=True))
 
 
 def _where(row: Row) -> str:
@@ -320,7 +320,9 @@ def _in_order(table: PaperTable) -> list[str]:
     for place in range(len(table.columns)):
         rows = [row for row in table.rows if row.cells[place].found is not None]
         if rows:
-            return [row.labels[0] for row in sorted(rows, key=lambda one: _value(one.cells[place]))]
+            return [
+                row.labels[0] for row in sorted(rows, key=lambda line: _value(line.cells[place]))
+            ]
     return []
 
 
@@ -337,30 +339,33 @@ def _exact(results: pl.DataFrame) -> Iterator[Block]:
     if not found:
         yield Paragraph("Not asked by these runs.")
         return
-    apart = [one for one in found if one.difference.low > 0]
+    apart = [pair for pair in found if pair.difference.low > 0]
     yield Paragraph(
         f"{len(found)} configurations were cut both ways from the same maps: exactly k pixels, and"
         f" every pixel at or above the percentile, as is common. In {len(apart)} of them the second"
         " rule takes more, and its interval says so."
     )
-    worst = sorted(found, key=lambda one: -one.difference.value)[:5]
+    worst = sorted(found, key=lambda pair: -pair.difference.value)[:5]
     values = ("clean", "exactly k", "percentile", "difference", "area", "whole face", "its drop")
     yield plain_table(
-        ("configuration", *values), [[_where(one.row), *exactness_cells(one, "")] for one in worst]
+        ("configuration", *values),
+        [[_where(pair.row), *exactness_cells(pair, "")] for pair in worst],
     )
-    shares = [one for one in run_shares(results) if one.row["on_degenerate"] == "inclusive"]
+    shares = [
+        hiding for hiding in run_shares(results) if hiding.row["on_degenerate"] == "inclusive"
+    ]
     if not any(any(share.measured) for share in shares):
         yield Paragraph("No mask of the transfer runs hid a whole face, by either rule.")
     hidden = []
-    for one in (share for share in shares if any(share.measured)):
+    for hiding in (share for share in shares if any(share.measured)):
         pairs = ", ".join(
             f"{name} {number(share)} (in fact {number(whole)})"
             for name, share, whole in zip(
-                one.matrix.sources, one.fit.share, one.measured, strict=True
+                hiding.matrix.sources, hiding.fit.share, hiding.measured, strict=True
             )
         )
         hidden.append(
-            f"{place_label(one.row, ('objective',))}, percentile: share of identities that would"
+            f"{place_label(hiding.row, ('objective',))}, percentile: share of identities that would"
             f" have to lose the whole face: {pairs}."
         )
     if hidden:

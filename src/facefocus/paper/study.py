@@ -346,7 +346,7 @@ def _drop_impossible(
     """Leave out what too few people allow: held-out photos, and controls of other people's maps."""
     evaluation, controls = _section(data, "evaluation"), _section(data, "controls")
     splits = _listed(evaluation.get("split", "same"))
-    own = [one for one in _listed(controls.get("control", [])) if one not in SHARED]
+    own = [control for control in _listed(controls.get("control", [])) if control not in SHARED]
     shared = len(own) < len(_listed(controls.get("control", [])))
     if "heldout" not in splits and not shared:
         return
@@ -358,7 +358,7 @@ def _drop_impossible(
         data |= {"controls": {**controls, "control": own}} if own else {}
         shared = False
     needed = 2 if shared else 1
-    able = (one for one in chosen if halves_of(faces, one, data.get("seed", 0)))
+    able = (person for person in chosen if halves_of(faces, person, data.get("seed", 0)))
     if "heldout" in splits and len(list(islice(able, needed))) < needed:
         few = "nobody has" if needed == 1 else "fewer than 2 people have"
         why = f"{few} {HELDOUT_IMAGES} photos that make two halves"
@@ -559,8 +559,8 @@ def _choices(folder: Path, run: _Run, field: str, stage: str) -> dict[str, Choic
             f" none in '{place}'. Run that stage first, with the same --out."
         )
     return {
-        method: replace(one, source=earlier)
-        for method, one in choose(read_results(place), methods, field).items()
+        method: replace(choice, source=earlier)
+        for method, choice in choose(read_results(place), methods, field).items()
     }
 
 

@@ -71,7 +71,7 @@ def write_study_report(folder: Path, *, with_faces: bool = False) -> Path:
 
 def _render(folder: Path, results: pl.DataFrame, place: Path) -> str:
     report = Report(folder, results, {}, "", place)
-    made = [one.function(report) for one in ordered_sections("study")]
+    made = [registered.function(report) for registered in ordered_sections("study")]
     inclusive = (results["on_degenerate"] == "inclusive").any()
     warned = (
         ["Some rows of these runs were cut by the rule that hides a whole face where a map is flat"
@@ -106,7 +106,7 @@ def _answers(results: pl.DataFrame) -> Iterator[str]:
     for board in boards(results):
         if board.warning is None:
             yield f"{board.title}: {winner_of(board)}"
-    worst = max(exactness(results), key=lambda one: one.difference.value, default=None)
+    worst = max(exactness(results), key=lambda pair: pair.difference.value, default=None)
     if worst is not None and worst.difference.low > 0:
         yield (
             f"With every pixel at or above the percentile hidden, as is common, recognition under"
@@ -123,12 +123,12 @@ def _answers(results: pl.DataFrame) -> Iterator[str]:
 def _part(report: Report, stage: str) -> Report | None:
     """The report of one stage: its rows of exactly k pixels, and its first run's gallery."""
     rows = report.results.filter(pl.col("experiment") == stage, pl.col("on_degenerate") == "none")
-    runs = [one for one in finished_runs(report.run) if one.name.startswith(f"{stage}-")]
+    runs = [run for run in finished_runs(report.run) if run.name.startswith(f"{stage}-")]
     return replace(report, results=rows, run=runs[0]) if rows.height and runs else None
 
 
 def _tables(report: Report, numbers: Iterable[int]) -> list[Any]:
-    return [table_block(paper_table(report.results, one)) for one in numbers]
+    return [table_block(paper_table(report.results, number)) for number in numbers]
 
 
 def _blocks(section: Section | None, stage: str) -> list[Any]:
@@ -249,7 +249,7 @@ def runs(report: Report) -> Section | None:
         path = run / "choices.json"
         if path.is_file():
             blocks.append(Facts(_chosen(json.loads(path.read_text(encoding="utf-8")))))
-    unfinished = [one.name for one in run_folders(report.run) if one not in finished]
+    unfinished = [folder.name for folder in run_folders(report.run) if folder not in finished]
     facts = {
         "Not finished": ", ".join(unfinished) or NOTHING,
         "Left out": "; ".join(_record(report.run).get("missing", ())) or NOTHING,
@@ -259,7 +259,7 @@ def runs(report: Report) -> Section | None:
 
 def _chosen(record: dict[str, Any]) -> dict[str, str]:
     return {
-        f"{field} of {method}": f"{one['chosen']}, from {one['from']}"
+        f"{field} of {method}": f"{choice['chosen']}, from {choice['from']}"
         for field, found in record.items()
-        for method, one in found.items()
+        for method, choice in found.items()
     }

@@ -45,10 +45,10 @@ def truth_summary(results: pl.DataFrame, summary: pl.DataFrame, *, seed: int = 0
     if "truth_share" not in results.columns:
         return summary.clear()
     summary = one_policy(summary)
-    one = [name for name in CONFIGURATION if name not in ("target", "threshold")]
+    columns = [name for name in CONFIGURATION if name not in ("target", "threshold")]
     own = (pl.col("source") == pl.col("target")).fill_null(False)
     rows = summary.sort(own, descending=True, maintain_order=True)
-    rows = rows.unique(one, keep="first", maintain_order=True)
+    rows = rows.unique(columns, keep="first", maintain_order=True)
     found: dict[str, np.ndarray] = {}
     for name in COLUMNS:
         ends = mean_intervals(values(results, rows, name), share=True, seed=seed)
@@ -69,7 +69,7 @@ def worlds(table: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
     """Each world's name and rows; the smallest planted part first, the hardest to hit by chance."""
     parts = table.partition_by("faces", maintain_order=True)
     named = [(part["faces"][0].removeprefix("synthetic-"), part) for part in parts]
-    return sorted(named, key=lambda one: (min(one[1]["truth_chance"].to_list()), one[0]))
+    return sorted(named, key=lambda item: (min(item[1]["truth_chance"].to_list()), item[0]))
 
 
 def best_of_methods(table: pl.DataFrame) -> pl.DataFrame:
@@ -140,7 +140,7 @@ def rival(top: Row, rows: pl.DataFrame, results: pl.DataFrame) -> Row | None:
     if best.is_empty():
         return None
     own = rows.filter(*(pl.col(name).eq_missing(pl.lit(top[name])) for name in CONFIGURATION))
-    first, second = (values(results, one[:1], "truth_auc")[0] for one in (own, best))
+    first, second = (values(results, part[:1], "truth_auc")[0] for part in (own, best))
     both = np.isfinite(first) & np.isfinite(second)
     if both.any() and mean_interval(first[both] - second[both]).low > 0:
         return None
@@ -283,8 +283,10 @@ def _bars(report: Report, found: Sequence[tuple[str, pl.DataFrame]]) -> Picture:
 
 def _maps(report: Report, world: str, rows: pl.DataFrame) -> Picture | None:
     """Maps of a few people under the outline of what is planted, each method at its best layer."""
-    known = (one for one in report.galleries if one.planted)
-    gallery = next((one for one in known if one.rows["faces"][0] == rows["faces"][0]), None)
+    known = (gallery for gallery in report.galleries if gallery.planted)
+    gallery = next(
+        (gallery for gallery in known if gallery.rows["faces"][0] == rows["faces"][0]), None
+    )
     if gallery is None:
         return None
     best = best_of_methods(rows.filter(COMPETES))

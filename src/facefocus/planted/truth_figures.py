@@ -51,9 +51,9 @@ def bars(found: Mapping[str, pl.DataFrame], *, width: float) -> Figure:
     axes = figure.subplots(*shape, squeeze=False).ravel()
     for line, (world, rows) in enumerate(found.items()):
         left, right = axes[2 * line], axes[2 * line + 1]
-        one = rows.row(0, named=True)
-        _bars(left, rows, "truth_auc", 0.5, one["truth_auc_best"], look)
-        _bars(right, rows, "truth_share", one["truth_chance"], one["truth_share_best"], look)
+        first = rows.row(0, named=True)
+        _bars(left, rows, "truth_auc", 0.5, first["truth_auc_best"], look)
+        _bars(right, rows, "truth_share", first["truth_chance"], first["truth_share_best"], look)
         left.set_title(f"World '{world}': ROC AUC")
         right.set_title(f"World '{world}': share in the part")
         right.tick_params(axis="y", labelleft=not wide)
@@ -143,8 +143,8 @@ def maps(lines: Sequence[Line], *, width: float) -> Figure:
     figure = Figure(figsize=((step + 1) * (side + GAP) + GAP, high))
     wide = figure.get_figwidth()
     for turn in range(turns):
-        for number, one in enumerate(lines):
-            shown = one.tiles[turn * step : (turn + 1) * step]
+        for number, line in enumerate(lines):
+            shown = line.tiles[turn * step : (turn + 1) * step]
             for column, tile in enumerate([("planted", None), *shown]):
                 left = GAP + column * (side + GAP)
                 top = turn * down + TITLE + number * (side + GAP)
@@ -152,7 +152,7 @@ def maps(lines: Sequence[Line], *, width: float) -> Figure:
                     (left / wide, 1 - (top + side) / high, side / wide, side / high)
                 )
                 axis.set_axis_off()
-                _draw(axis, one, tile[1], first=column == 0)
+                _draw(axis, line, tile[1], first=column == 0)
                 if number == 0:
                     _title(axis, tile[0])
     return figure
@@ -163,11 +163,11 @@ def _title(axis: Axes, title: str) -> None:
     axis.set_title(words, fontsize=8, fontweight="normal", loc="center", pad=3)
 
 
-def _draw(axis: Axes, one: Line, saliency: np.ndarray | None, *, first: bool) -> None:
+def _draw(axis: Axes, line: Line, saliency: np.ndarray | None, *, first: bool) -> None:
     """The face or a drawn outline, or a map; over it where identity is planted."""
-    height, width = one.planted.shape
-    if first and one.face is not None:
-        axis.imshow(one.face)
+    height, width = line.planted.shape
+    if first and line.face is not None:
+        axis.imshow(line.face)
     elif first or saliency is None:
         axis.imshow(np.full((height, width, 3), 244, np.uint8))
         draw_outline(axis, height, width, color="#94a3b8")
@@ -177,7 +177,7 @@ def _draw(axis: Axes, one: Line, saliency: np.ndarray | None, *, first: bool) ->
         axis.text(width / 2, height / 2, "no map", ha="center", va="center", fontsize=8, color=INK,
                   bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 2.5})  # fmt: skip
     # A part that moves from photo to photo may be in no pixel of half of them.
-    level = min(OUTLINED, 0.5 * float(one.planted.max()))
+    level = min(OUTLINED, 0.5 * float(line.planted.max()))
     if level > 0:
         for color, thick in ((_HALO, 2.2), (_OUTLINE, 1.0)):
-            axis.contour(one.planted, levels=[level - 1e-9], colors=color, linewidths=thick)
+            axis.contour(line.planted, levels=[level - 1e-9], colors=color, linewidths=thick)

@@ -253,7 +253,7 @@ def _short(material: Material) -> Iterator[Block]:
             found.append(
                 f"Hiding by loss of similarity orders methods as the {SCORES[score]} does in"
                 f" {sure} of {len(rhos)} worlds (Spearman's rho"
-                f" {', '.join(number(one.value) for one in rhos)})."
+                f" {', '.join(number(rho.value) for rho in rhos)})."
             )
     yield Listing(found)
 
@@ -321,7 +321,7 @@ def _layers(material: Material) -> Iterator[Block]:
             for (layer,), own in part.group_by("layer", maintain_order=True)
         }
         lines.append([part["method"][0], *(_pair(means.get(layer)) for layer in names)])
-        tops.append(f"{part['method'][0]} at {max(means, key=lambda one: means[one][0])}")
+        tops.append(f"{part['method'][0]} at {max(means, key=lambda layer: means[layer][0])}")
     yield plain_table(["", *names], lines)
     yield Paragraph(f"Largest ROC AUC: {', '.join(tops)}.")
 
@@ -347,7 +347,7 @@ def _losses(material: Material) -> Iterator[Block]:
     means = rows.group_by("method", "objective", maintain_order=True).agg(
         pl.col("truth_auc").mean(), pl.col("truth_share").mean()
     )
-    cells = {(method, one): (auc, share) for method, one, auc, share in means.rows()}
+    cells = {(method, name): (auc, share) for method, name, auc, share in means.rows()}
     yield Paragraph(
         "Mean over layers and worlds: ROC AUC, and in brackets the share at"
         f" {budget_text(material.shown.budget)}."
@@ -477,8 +477,8 @@ def _hiding(material: Material) -> Iterator[Block]:
     yield plain_table(["world", "n", *headings], lines)
     sentences = []
     for heading, found in zip(headings, told.values(), strict=True):
-        sure = sum(one.low > 0 for one in found)
-        against = sum(one.high < 0 for one in found)
+        sure = sum(rho.low > 0 for rho in found)
+        against = sum(rho.high < 0 for rho in found)
         sentences.append(
             f"{heading}: agree in {sure} of {len(lines)} worlds (interval above 0), disagree in"
             f" {against} (below 0)."
@@ -496,8 +496,8 @@ def _pictures(run: Path, material: Material, folder: Path) -> list[Block]:
     named = [world for world in PICTURED if world in material.fixed]
     pictured = named or list(material.fixed)[:2]
     blocks: list[Block] = [Heading("Some maps", 2)]
-    for one in run_folders(run):
-        gallery = read_gallery(one, _faces(one))
+    for run_folder in run_folders(run):
+        gallery = read_gallery(run_folder, _faces(run_folder))
         if gallery is None or not gallery.planted:
             continue
         world = str(gallery.rows["faces"][0]).removeprefix("synthetic-")

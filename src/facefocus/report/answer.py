@@ -82,7 +82,7 @@ def standing_of(rows: pl.DataFrame, results: pl.DataFrame) -> Standing | None:
     others = ranked.filter(pl.col("method") != top["method"][0])[:1]
     lead = None
     if others.height:
-        first, second = (drops(results, one)[0] for one in (top, others))
+        first, second = (drops(results, part)[0] for part in (top, others))
         both = np.isfinite(first) & np.isfinite(second)
         lead = mean_interval(first[both] - second[both]) if both.any() else None
     random = rows.filter((pl.col("method") == RANDOM) & pl.col("drop").is_not_null())

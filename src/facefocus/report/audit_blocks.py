@@ -214,12 +214,12 @@ def _conventions(matrix: RateMatrix, fit: HiddenFit) -> Iterator[str]:
 # --- a run ----------------------------------------------------------------------------------------
 
 
-def verdict(one: Dependence) -> str:
+def verdict(test: Dependence) -> str:
     """What one test says."""
-    if one.suspicious and one.early is not None:
-        return f"look: {percent(min(one.early, 1.0), 0)} of the drop is there at {one.values[0]}"
-    shown = "depends on" if one.p_holm < SIGNIFICANT else "not shown to depend on"
-    return f"{shown} the {one.kind}"
+    if test.suspicious and test.early is not None:
+        return f"look: {percent(min(test.early, 1.0), 0)} of the drop is there at {test.values[0]}"
+    shown = "depends on" if test.p_holm < SIGNIFICANT else "not shown to depend on"
+    return f"{shown} the {test.kind}"
 
 
 def _folded(table: Table, rows: int) -> Block:
@@ -236,16 +236,16 @@ def _whose(row: Row) -> list[str]:
     return [place_label(row, ("objective", "options")), str(row["target"])]
 
 
-def exactness_cells(one: Exactness, nothing: str) -> list[str]:
+def exactness_cells(exact: Exactness, nothing: str) -> list[str]:
     """The figures of a comparison of exactly k pixels with the inclusive rule."""
     return [
-        number(one.clean),
-        number(one.exact),
-        number(one.inclusive),
-        one.difference.text(signed=True),
-        percent(one.area, 2),
-        percent(one.whole),
-        percent(one.by_whole, 0) if one.whole else nothing,
+        number(exact.clean),
+        number(exact.exact),
+        number(exact.inclusive),
+        exact.difference.text(signed=True),
+        percent(exact.area, 2),
+        percent(exact.whole),
+        percent(exact.by_whole, 0) if exact.whole else nothing,
     ]
 
 
@@ -262,17 +262,17 @@ def _exact(found: Sequence[Exactness]) -> Block:
     }
     rows = [
         [
-            *_whose(one.row),
-            *exactness_cells(one, NOTHING),
+            *_whose(exact.row),
+            *exactness_cells(exact, NOTHING),
         ]
-        for one in found
+        for exact in found
     ]
     caption = "Recognition with exactly k pixels hidden, and with every pixel >= the percentile"
     return _folded(plain_table(headings, rows, caption, names=2), len(rows))
 
 
 def _dependence(found: Sequence[Dependence], title: str) -> Block:
-    values = list(dict.fromkeys(value for one in found for value in one.values))
+    values = list(dict.fromkeys(value for test in found for value in test.values))
     headings = {
         **_WHOSE,
         "Degenerate maps": "What a flat map means: none, or inclusive, which hides the whole face.",
@@ -284,12 +284,12 @@ def _dependence(found: Sequence[Dependence], title: str) -> Block:
         "Verdict": f"look: the smallest budget has {percent(EARLY, 0)} or more of the drop.",
     }
     rows = []
-    for one in sorted(found, key=lambda one: not one.suspicious):
-        rates = dict(zip(one.values, map(number, one.rates), strict=True))
+    for test in sorted(found, key=lambda test: not test.suspicious):
+        rates = dict(zip(test.values, map(number, test.rates), strict=True))
         cells = [rates.get(value, NOTHING) for value in values]
-        policy = str(one.row["on_degenerate"])
-        test = [p_value(one.p_holm), one.difference.text(), verdict(one)]
-        rows.append([*_whose(one.row), policy, number(one.clean), *cells, *test])
+        policy = str(test.row["on_degenerate"])
+        judged = [p_value(test.p_holm), test.difference.text(), verdict(test)]
+        rows.append([*_whose(test.row), policy, number(test.clean), *cells, *judged])
     return _folded(plain_table(headings, rows, f"Recognition by {title}", names=3), len(rows))
 
 
@@ -304,15 +304,15 @@ def _shares(found: Sequence[RunShares]) -> Block:
     }
     rows = [
         [
-            place_label(one.row, ("objective", "options")),
-            str(one.row["on_degenerate"]),
+            place_label(share.row, ("objective", "options")),
+            str(share.row["on_degenerate"]),
             name,
-            number(one.fit.share[place]),
-            bounds(one.fit.low[place], one.fit.high[place]) or NOTHING,
-            percent(one.measured[place]),
+            number(share.fit.share[place]),
+            bounds(share.fit.low[place], share.fit.high[place]) or NOTHING,
+            percent(share.measured[place]),
         ]
-        for one in found
-        for place, name in enumerate(one.matrix.sources)
+        for share in found
+        for place, name in enumerate(share.matrix.sources)
     ]
     caption = "Share of identities that would have to lose the whole face"
     return _folded(plain_table(headings, rows, caption, names=3), len(rows))
@@ -320,7 +320,9 @@ def _shares(found: Sequence[RunShares]) -> Block:
 
 def _meanings(found: Sequence[RunShares]) -> Block:
     sentences = {}
-    for one in found:
-        name = place_label(one.row, ("objective", "options"))
-        sentences[f"{name}, {one.row['on_degenerate']}"] = " ".join(meaning(one.matrix, one.fit))
+    for share in found:
+        name = place_label(share.row, ("objective", "options"))
+        sentences[f"{name}, {share.row['on_degenerate']}"] = " ".join(
+            meaning(share.matrix, share.fit)
+        )
     return Facts(sentences)

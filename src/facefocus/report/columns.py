@@ -179,7 +179,7 @@ def columns(summary: pl.DataFrame, scores: Sequence[Column] | None = None) -> li
         scores: The scores; by default recognition, drop, cosine and every comparison there is.
     """
     if scores is None:
-        more = [one for name, one in _MEASURED_COLUMNS.items() if measured(summary, name)]
+        more = [column for name, column in _MEASURED_COLUMNS.items() if measured(summary, name)]
         scores = [*_SCORE_COLUMNS, *more]
     details = [_named(DETAILS[name], name, f"The row's '{name}'.") for name in varying(summary)]
     return [

@@ -402,7 +402,7 @@ def transfer_maps(found: Mapping[str, Transfer], *, width: float) -> Figure:
         width: In inches.
     """
     sources, targets = (
-        list(dict.fromkeys(name for one in found.values() for name in getattr(one, side)))
+        list(dict.fromkeys(name for transfer in found.values() for name in getattr(transfer, side)))
         for side in ("sources", "targets")
     )
     room = max(1, int((width - 1.7) / (1.05 * len(targets) + 0.15)))
@@ -411,10 +411,12 @@ def transfer_maps(found: Mapping[str, Transfer], *, width: float) -> Figure:
     size = min(width, 1.7 + across * max(2.3, 1.05 * len(targets) + 0.15))
     figure = Figure(figsize=(size, 0.2 + down * (0.75 + 0.5 * len(sources))), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
-    top = max((float(np.nanmax(one.drop, initial=1e-3)) for one in found.values()), default=1e-3)
+    top = max(
+        (float(np.nanmax(transfer.drop, initial=1e-3)) for transfer in found.values()), default=1e-3
+    )
     tight = (size - 1.7) / across < 0.75 * len(targets)
-    for axis, (title, one) in zip(axes, found.items(), strict=False):
-        _transfer_panel(axis, one, sources, targets, top, tight=tight)
+    for axis, (title, transfer) in zip(axes, found.items(), strict=False):
+        _transfer_panel(axis, transfer, sources, targets, top, tight=tight)
         axis.set_title(folded(title, 18 if width < 6 else max(18, 13 * len(targets))), pad=6)
     for axis in axes[len(found) :]:
         axis.set_visible(False)
@@ -427,7 +429,7 @@ def transfer_maps(found: Mapping[str, Transfer], *, width: float) -> Figure:
 
 def _transfer_panel(
     axis: Axes,
-    one: Transfer,
+    transfer: Transfer,
     sources: Sequence[str],
     targets: Sequence[str],
     top: float,
@@ -435,16 +437,16 @@ def _transfer_panel(
     tight: bool,
 ) -> None:
     drops = np.full((len(sources), len(targets)), np.nan)
-    for (i, j), drop in np.ndenumerate(one.drop):
-        y, x = sources.index(one.sources[i]), targets.index(one.targets[j])
+    for (i, j), drop in np.ndenumerate(transfer.drop):
+        y, x = sources.index(transfer.sources[i]), targets.index(transfer.targets[j])
         drops[y, x] = drop
-        relative = float(one.relative[i, j])
+        relative = float(transfer.relative[i, j])
         words = "" if np.isnan(drop) else number(drop, signed=True)
         words += "" if np.isnan(relative) else f"\n{percent(relative, 0)}"
         axis.text(x, y, words, ha="center", va="center", linespacing=1.25,
                   fontsize=6.5 if tight else 8.5,
                   color=PAPER if drop > 0.55 * top else INK)  # fmt: skip
-        if one.sources[i] == one.targets[j]:
+        if transfer.sources[i] == transfer.targets[j]:
             axis.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, fill=False, edgecolor=INK,
                                      linewidth=1.2))  # fmt: skip
     axis.imshow(drops, cmap="Blues", vmin=0.0, vmax=top, aspect="auto")
@@ -482,7 +484,7 @@ def fills(summary: pl.DataFrame, *, width: float) -> Figure:
         color, marker = look[rows[0]["method"]]
         used[marker] = used.get(marker, 0) + 1
         face = color if used[marker] % 2 else PAPER  # series of one method: filled, hollow, ...
-        for row in (one for one in rows if one["rate"] is not None):
+        for row in (candidate for candidate in rows if candidate["rate"] is not None):
             y = kinds.index(row["fill"]) + shift
             axis.plot([_end(row, "low"), _end(row, "high")], [y, y], color=color, linewidth=1.4)
             axis.plot(

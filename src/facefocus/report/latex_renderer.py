@@ -45,8 +45,8 @@ def latex_lines(block: Any) -> Iterator[str]:
 def _table(table: Table) -> Iterator[str]:
     r"""A ``table*`` with a ``tabular``, scaled to the width of the page."""
     columns = table.columns
-    first = next((i for i, one in enumerate(columns) if one.numeric), len(columns))
-    last = next((i for i, one in enumerate(columns) if one.audit), len(columns))
+    first = next((i for i, column in enumerate(columns) if column.numeric), len(columns))
+    last = next((i for i, column in enumerate(columns) if column.audit), len(columns))
     spec = "l" * first + "r" * (len(columns) - first)
     yield from (r"\begin{table*}", r"\centering")
     if table.number:

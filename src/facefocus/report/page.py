@@ -42,9 +42,13 @@ def write_report(run: Path, *, with_faces: bool = False, faces_dir: Path | None 
     """
     results = read_results(run)
     runs = run_folders(run)
-    records = {one: _read_provenance(one) for one in runs}
+    records = {folder: _read_provenance(folder) for folder in runs}
     recorded = records[run] if run in records else _merged(records)
-    faces = {one: _open_faces(one, records[one], faces_dir) for one in runs} if with_faces else {}
+    faces = (
+        {folder: _open_faces(folder, records[folder], faces_dir) for folder in runs}
+        if with_faces
+        else {}
+    )
     toml = runs[0] / "experiment.toml"
     text = toml.read_text(encoding="utf-8") if toml.is_file() else ""
     return write_page(
@@ -91,7 +95,7 @@ def _merged(records: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
     """The provenance of all variants, each under its name, and what is one for all."""
     last = list(records.values())[-1]
     shared = {name: last[name] for name in ("facefocus", "finished") if name in last}
-    return shared | {one.name: record for one, record in records.items()}
+    return shared | {folder.name: record for folder, record in records.items()}
 
 
 def _open_faces(run: Path, recorded: Mapping[str, Any], faces_dir: Path | None) -> FaceSet:
@@ -117,10 +121,10 @@ def _render(report: Report) -> str:
     registered = ordered_sections()
     answers = [
         *unfinished_note(report.run),
-        *(sentence for one in registered for sentence in one.answers(report)),
+        *(sentence for entry in registered for sentence in entry.answers(report)),
         *answer(report.results, rows, report.shown),
     ]
-    sections = [one.function(report) for one in registered]
+    sections = [entry.function(report) for entry in registered]
     return render_page(report, sections, answers, warnings(rows))
 
 

@@ -59,4 +59,6 @@ def section(
 def ordered_sections(page: str = "run") -> list[PageSection]:
     """All sections of a kind of page, in the order of their places."""
     registered = [SECTIONS[name] for name in SECTIONS]
-    return sorted((one for one in registered if one.page == page), key=lambda one: one.place)
+    return sorted(
+        (entry for entry in registered if entry.page == page), key=lambda entry: entry.place
+    )

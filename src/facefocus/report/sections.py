@@ -508,7 +508,7 @@ def _relative(part: pl.DataFrame) -> pl.DataFrame:
 @section("where", place=90)
 def where(report: Report) -> Section | None:
     """The maps and masks of a few people."""
-    sources = [one.rows["source"].drop_nulls() for one in report.galleries]
+    sources = [gallery.rows["source"].drop_nulls() for gallery in report.galleries]
     several = len(set().union(*sources)) > 1
     # Of many recognizers a few people each: dozens of pictures are looked at by nobody.
     people = max(1, PICTURES // max(1, len(set().union(*sources))))
@@ -558,7 +558,7 @@ def tile_rows(part: pl.DataFrame) -> list[tuple[str, Row]]:
         name
         for name in MAP
         if name not in ("source", "layer", "layer_calls")
-        and any(one[name].n_unique() > 1 for one in rows.partition_by("method"))
+        and any(part[name].n_unique() > 1 for part in rows.partition_by("method"))
     ]
     titled = []
     for row in rows.iter_rows(named=True):
@@ -638,8 +638,10 @@ def _spread(report: Report, target: str, part: pl.DataFrame) -> Picture:
 
 def _extremes(part: pl.DataFrame, top: Row) -> Facts:
     keys = [*_SERIES, "layer_calls"]
-    one = pl.DataFrame([{key: top[key] for key in keys}], schema={k: part.schema[k] for k in keys})
-    rows = part.join(one, on=keys, how="semi", nulls_equal=True, maintain_order="left")
+    best_row = pl.DataFrame(
+        [{key: top[key] for key in keys}], schema={k: part.schema[k] for k in keys}
+    )
+    rows = part.join(best_row, on=keys, how="semi", nulls_equal=True, maintain_order="left")
     drops = (
         rows.filter(pl.col("rate").is_not_null())
         .with_columns(drop=pl.col("clean_rate") - pl.col("rate"))

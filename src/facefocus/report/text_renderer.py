@@ -70,7 +70,7 @@ def terminal_tables(table: Table, width: int) -> list[RichTable]:
 
     The columns that no longer fit, the last first, fold into tables of their own below.
     """
-    count = max(1, next((i for i, one in enumerate(table.columns) if one.numeric), 1))
+    count = max(1, next((i for i, column in enumerate(table.columns) if column.numeric), 1))
     first, *labels = table.columns[:count]
     values = table.columns[count:]
     names = _cells(first, table)

@@ -127,7 +127,7 @@ def cam_identity_maps(
         return part, _chunk_sums(recognizer, frames, part, references, plan, tick)
 
     halves = getattr(recognizer, "halves", True)
-    made = (in_halves(sums_of, one) if halves else [sums_of(one)] for one in chunks)
+    made = (in_halves(sums_of, chunk) if halves else [sums_of(chunk)] for chunk in chunks)
     for part, sums in chain.from_iterable(made):
         for slot, job in enumerate(part):
             running[job.identity].add_slot(sums, slot)
@@ -341,10 +341,10 @@ class _Sums:
 
     def add_slot(self, other: _Sums, slot: int) -> None:
         """Add one slot of `other`, an image's sums, to the only slot of these, an identity's."""
-        one = slice(slot, slot + 1)
+        only = slice(slot, slot + 1)
         for stream in other.maps:
-            counts = other.kept[stream][one], other.ill[stream][one]
-            self.add(stream, slice(0, 1), other.maps[stream][one], *counts)
+            counts = other.kept[stream][only], other.ill[stream][only]
+            self.add(stream, slice(0, 1), other.maps[stream][only], *counts)
 
 
 def _chunk_sums(
@@ -397,7 +397,9 @@ def _add_family(
                 factors = {goal: scales[goal][part] for goal in goals}
                 maps = _pair_maps(plan, cam, activation[part], gradient[part], factors)
                 for goal, made in maps:
-                    sums.add(Stream(layer, cam, goal), part, *(one.cpu().numpy() for one in made))
+                    sums.add(
+                        Stream(layer, cam, goal), part, *(values.cpu().numpy() for values in made)
+                    )
 
 
 def _blocks(images: int, floats: int) -> Iterator[slice]:
@@ -439,7 +441,7 @@ def _pair_maps(
             if sign not in by_sign:
                 by_sign[sign] = maps(gradient if sign > 0 else -gradient)
             normalized, *counted = by_sign[sign]
-            usable, ill = (one & chosen for one in counted)
+            usable, ill = (flags & chosen for flags in counted)
             yield goal, (normalized.where(chosen[:, None, None], 0.0), usable, ill)
 
 

@@ -85,7 +85,7 @@ def pair_method(name: str, layer: str) -> PairMethod:
     if not isinstance(method, GradientMethod | PerturbationMethod | Baseline):
         raise UserError(
             f"The method '{name}' explains a person, not a pair. Known for pairs: "
-            f"{', '.join(one for one in METHODS if METHODS[one].kind != 'frame-gradient')}."
+            f"{', '.join(known for known in METHODS if METHODS[known].kind != 'frame-gradient')}."
         )
     graded = isinstance(method, GradientMethod)
     return PairMethod(name, method, layer if graded else None, "cosine" if graded else None)

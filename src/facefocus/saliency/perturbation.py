@@ -234,8 +234,8 @@ def perturbation_identity_map(
             maps = torch.from_numpy(pair_maps(masks[explained], masked[explained], part))
             normalized, usable = minmax_normalize(maps)
             # One by one, so that the order of additions is that of the pairs for any block.
-            for one in normalized[usable].numpy():
-                total += one
+            for scaled in normalized[usable].numpy():
+                total += scaled
             kept += int(usable.sum())
     return (total / max(kept, 1)).astype(np.float32), len(pairs), len(pairs) - kept
 
