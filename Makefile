@@ -8,6 +8,9 @@ ifeq ($(strip $(FACEFOCUS_DATA)),)
 unexport FACEFOCUS_DATA
 endif
 
+# Tests start many processes: without bytecode, each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo demo-lfw test check lint types bench clean
 
 $(READY): pyproject.toml constraints.txt
@@ -25,8 +28,9 @@ demo-lfw: $(READY)
 	$(BIN)/facefocus run experiments/quick.toml --faces faces/lfw --out runs/quick
 	$(BIN)/facefocus report runs/quick
 
+# Files in their order: sorted by their number of tests, a few slow ones would come last.
 test: $(READY)
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check .

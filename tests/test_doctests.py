@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import facefocus
+from facefocus.benchmark import run as workflow
 
 SOURCE = Path(facefocus.__file__).parent
 MODULES = [
@@ -21,11 +22,12 @@ MODULES = [
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Faces that examples draw are drawn once."""
+    """Faces that examples draw are drawn once, of few people."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("doctests")
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("FACEFOCUS_STORE", str(folder / "store"))
+        patch.setattr(workflow, "SYNTHETIC", {**workflow.SYNTHETIC, "identities": 8})
         yield
 
 

@@ -147,7 +147,6 @@ def test_holm_by_hand() -> None:
         holm([0.1, math.nan])
 
 
-# Few examples: statsmodels collects garbage in every call.
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.sampled_from([0.0, 1e-9, 0.01, 0.02, 0.04, 0.3, 1.0]) | st.floats(0, 1), min_size=1)
@@ -221,7 +220,8 @@ def test_infinite_values_are_refused_in_rows() -> None:
 @pytest.mark.parametrize("people", [1, 2, 9, 13, 14, 50, 51])
 @pytest.mark.parametrize("ties", [True, False])
 def test_many_p_values_are_those_of_one(people: int, ties: bool) -> None:
-    values = np.random.default_rng(people).normal(0.1, 0.3, (12, people))
+    # Few rows: scipy's exact test of ties goes through every pattern of signs.
+    values = np.random.default_rng(people).normal(0.1, 0.3, (6, people))
     values = np.round(values, 1) if ties else values
     values[0], values[1] = 0.0, 0.25
     values[2, : people // 2] = np.nan

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.figure import Figure
 
 from facefocus.analysis.summary import summarize
 from facefocus.benchmark import run as workflow
@@ -27,6 +28,7 @@ from facefocus.models import zoo
 from facefocus.planted import demo as demo_module
 from facefocus.planted.demo import outcome, run_demo
 from facefocus.planted.truth import truth_summary
+from facefocus.report import figures
 from facefocus.report.text_renderer import text_document
 from tests.small import tiny_recognizer
 
@@ -35,8 +37,14 @@ SMALL = {"identities": 3, "photos": 3, "seed": 112}
 
 @pytest.fixture(scope="module", autouse=True)
 def small() -> Iterator[None]:
-    """Few people, and a tiny network in the place of every recognizer."""
+    """Few people, a tiny network in the place of every recognizer, and empty curves."""
+    save = figures.save
+
+    def photographs_alone(figure: Figure, path: Path) -> None:
+        save(figure, path) if path.suffix == ".png" else path.touch()
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save", photographs_alone)
         patch.setattr(session_module, "load", lambda name, _: tiny_recognizer(name, len(name)))
         patch.setattr(workflow, "SYNTHETIC", SMALL)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from facefocus.cli.model_commands import card_lines
 from facefocus.evaluation.verification import pair_scores, sample_pairs, tmr_at_fmr
-from facefocus.faces.sources.synthetic import WORLDS, render_many
+from facefocus.faces.sources.synthetic import WORLDS, Rendered, render_many
 from facefocus.models import zoo
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.user_code import sha256
@@ -19,6 +20,11 @@ from facefocus.planted.reliance import CHANCE, KEPT
 from facefocus.planted.train.recipe import load_recipe
 
 NAMES = zoo.embedded()
+
+
+@functools.cache
+def drawn_faces(world: str) -> Rendered:
+    return render_many(world, 77, range(20), 4)
 
 
 def card(name: str) -> dict[str, Any]:
@@ -79,7 +85,7 @@ def test_they_keep_what_is_asked_of_them(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_other_unseen_people_are_recognized_as_the_card_says(name: str) -> None:
     """20 people, 4 photos: 120 mated pairs, so three standard errors are 0.14 at most."""
-    drawn = render_many(name.rpartition("-")[2], 77, range(20), 4)
+    drawn = drawn_faces(name.rpartition("-")[2])
     assert load_recipe(name).faces.seed != 77
     pairs = sample_pairs(drawn.identities, count=2000, seed=0)
     scores = pair_scores(zoo.load(name).embed(drawn.frames), pairs.first, pairs.second)
