@@ -507,7 +507,7 @@ def _description(given: object, method: object) -> str:
     for name, option in method.options.items():
         problem = option.problem(option.default)
         _need(problem is None, f"the default of '{name}' {problem}")
-    return f"{method.kind}, version {version}"
+    return f"{method.kind}, version {str(version)[:12]}"
 
 
 def _fixed(fixed: Fixed) -> None:

@@ -24,20 +24,20 @@ from facefocus.models.memory import out_of_memory
 #: Its warnings go to standard error where the program that calls says nothing else.
 log = logging.getLogger(__name__)
 
-#: What a worker says of the task it is at: its number, and done and total in the task's own unit.
-Said = tuple[int, int, int]
+#: How far a worker is with a task: its number, and done and total in the task's own unit.
+WorkerReport = tuple[int, int, int]
 #: Seconds between two reports of a worker, and between two looks at them.
 PAUSE = 0.5
 
-#: Where this process, a worker, says how far it is; None where nobody listens.
-_reports: Queue[Said] | None = None
+#: Where this process, a worker, reports to; None where nobody reads it.
+_reports: Queue[WorkerReport] | None = None
 
 
 def execute(
     session: Session,
     executor: Executor | None = None,
     progress: Progress = silent,
-    reports: Queue[Said] | None = None,
+    reports: Queue[WorkerReport] | None = None,
 ) -> int:
     """Do every task whose artefacts are missing; returns how many tasks were done.
 
@@ -77,10 +77,10 @@ def _warn_of_guessing(session: Session) -> None:
             log.warning(guessing_warning(name, rate))
 
 
-def report_to(reports: Queue[Said]) -> None:
-    """Say to `reports` how far this process, a worker, is with each task."""
+def report_to(reports: Queue[WorkerReport]) -> None:
+    """Report to `reports` how far this process, a worker, is with each task."""
     global _reports
-    # Nobody need hear the last words of a worker that is told to stop.
+    # A worker that is stopped does not wait until its last reports are read.
     reports.cancel_join_thread()
     _reports = reports
 
@@ -103,9 +103,9 @@ class _Passed:
         """Progress inside one task, in the task's own unit."""
         return lambda _, done, of: self._set(number, self._costs[number] * done // max(of, 1))
 
-    def hear(self, said: Said) -> None:
+    def take(self, report: WorkerReport) -> None:
         """Take over what a worker reports."""
-        number, done, of = said
+        number, done, of = report
         # Late news of a task that is finished would take it back.
         if self._parts[number] < self._costs[number]:
             self.of(number)("", done, of)
@@ -125,7 +125,7 @@ def _run_all(
     tasks: Sequence[Task],
     executor: Executor,
     passed: _Passed,
-    reports: Queue[Said] | None,
+    reports: Queue[WorkerReport] | None,
 ) -> None:
     """Run tasks that do not depend on each other."""
     futures = {
@@ -136,8 +136,8 @@ def _run_all(
     try:
         while left:
             done, left = wait(left, PAUSE, FIRST_COMPLETED)
-            for said in _said(reports):
-                passed.hear(said)
+            for report in _new_reports(reports):
+                passed.take(report)
             for future in done:
                 future.result()
                 passed.finish(futures[future])
@@ -146,8 +146,8 @@ def _run_all(
             future.cancel()
 
 
-def _said(reports: Queue[Said] | None) -> Iterator[Said]:
-    """All that workers have said since the last look."""
+def _new_reports(reports: Queue[WorkerReport] | None) -> Iterator[WorkerReport]:
+    """What workers reported since the last look."""
     while reports is not None:
         try:
             yield reports.get_nowait()

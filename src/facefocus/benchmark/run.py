@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from facefocus.benchmark.collect import write_run
-from facefocus.benchmark.execute import NeedsLess, Said, execute, report_to
+from facefocus.benchmark.execute import NeedsLess, WorkerReport, execute, report_to
 from facefocus.benchmark.experiment import Experiment, load_variants, toml_of
 from facefocus.benchmark.keys import forward_of, gradients_of
 from facefocus.benchmark.session import Session, SessionSpec
@@ -265,14 +265,14 @@ def _private(text: str, session: Session) -> str:
 
 
 @contextmanager
-def _executor(workers: int) -> Iterator[tuple[Executor | None, Queue[Said] | None]]:
+def _executor(workers: int) -> Iterator[tuple[Executor | None, Queue[WorkerReport] | None]]:
     """Processes that share the cores, and what they report to; none for this process."""
     if workers <= 1:
         yield None, None
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = get_context("spawn")
-    reports: Queue[Said] = context.Queue()
+    reports: Queue[WorkerReport] = context.Queue()
     others = active_children()
     with (
         _importable_main(),
@@ -314,7 +314,7 @@ def _importable_main() -> Iterator[None]:
         main.__file__ = file
 
 
-def _prepare(threads: int, reports: Queue[Said]) -> None:
+def _prepare(threads: int, reports: Queue[WorkerReport]) -> None:
     import torch
 
     torch.set_num_threads(threads)

@@ -104,10 +104,12 @@ _USUAL = {"on_degenerate": "none", "compare": "clean", "threshold_rule": "eer", 
 def _title(asked: Row, own: bool, shown: Slice) -> str:
     maps = "own maps" if own else "maps of other recognizers"
     photos = "photos the map came from" if asked["split"] == "same" else "held-out photos"
-    told = [f", {name} = {asked[name]}" for name, usual in _USUAL.items() if asked[name] != usual]
+    settings = [
+        f", {name} = {asked[name]}" for name, usual in _USUAL.items() if asked[name] != usual
+    ]
     return (
         f"{asked['faces']}, {maps}, {photos}, {budget_text(shown.budget)} {shown.fill}"
-        + "".join(told)
+        + "".join(settings)
     )
 
 

@@ -223,7 +223,7 @@ class _Ask:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A row before anything is computed; `said` goes to the notes."""
+    """A row before anything is computed; `setting_note` goes to the notes."""
 
     labels: tuple[str, ...]
     asks: tuple[_Ask, ...]

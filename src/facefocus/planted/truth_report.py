@@ -459,24 +459,24 @@ def _degenerate(material: Material) -> Iterator[Block]:
 
 
 def _hiding(material: Material) -> Iterator[Block]:
-    yield Heading("Does hiding tell the same?", 2)
+    yield Heading("Does hiding rank methods in the same order?", 2)
     yield Paragraph(
         "Spearman's rank correlation over configurations (objective cosine, or none) between how"
         " well they find the planted part and how much hiding their masks takes, with 95 %"
-        f" intervals over people; {material.shown}. One where the experiment that needs"
-        " no truth ranks methods as the truth does."
+        f" intervals over people; {material.shown}. A value of 1 means that hiding"
+        " ranks the methods as the planted part does."
     )
-    told = material.agreements
+    agreements = material.agreements
     headings = [
-        f"{SCORES[score]} / {'cosine' if cosine else 'recognition'}" for score, cosine in told
+        f"{SCORES[score]} / {'cosine' if cosine else 'recognition'}" for score, cosine in agreements
     ]
     lines = [
-        [world, str(_plain(rows).height), *(found[place].text() for found in told.values())]
+        [world, str(_plain(rows).height), *(found[place].text() for found in agreements.values())]
         for place, (world, rows) in enumerate(material.found.items())
     ]
     yield plain_table(["world", "n", *headings], lines)
     sentences = []
-    for heading, found in zip(headings, told.values(), strict=True):
+    for heading, found in zip(headings, agreements.values(), strict=True):
         sure = sum(rho.low > 0 for rho in found)
         against = sum(rho.high < 0 for rho in found)
         sentences.append(

@@ -337,7 +337,7 @@ _OTHERS = (
 
 
 def _control(mapped: pl.DataFrame, name: str, title: str, words: tuple[str, str]) -> Check:
-    """Whether every configuration has a control; `said`: what it is and what lacks without it."""
+    """Whether every configuration has a control; `words`: what it is, what lacks without it."""
     control, unknown = words
     without = mapped.filter(pl.col(name).is_null()).height
     if not without:
