@@ -44,6 +44,9 @@ def build():
 build.preprocessing = tiny_recognizer().preprocessing
 """
 
+#: The store of commands in a process of their own.
+STORE = os.environ["FACEFOCUS_STORE"]
+
 EXPERIMENT = """
 name = "small"
 [recognizers]
@@ -96,7 +99,10 @@ def test_a_run_leaves_its_results_and_what_they_were_made_with(run: Path) -> Non
     assert (run / "experiment.toml").read_text() == (run.parent / "small.toml").read_text()
 
 
-def test_status_counts_what_is_there(command: Command, run: Path) -> None:
+def test_status_counts_what_is_there(
+    command: Command, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACEFOCUS_STORE", STORE)
     done = command("status", str(run))
     lines = dict(line.split(" ", 1) for line in done.out.splitlines())
     assert lines["results"] == "yes"
