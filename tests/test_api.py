@@ -36,6 +36,8 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACEFOCUS_STORE", str(tmp_path / "kept"))
+    # Rendering pictures is most of the time of a page, and tested with the figures.
+    monkeypatch.setattr("facefocus.report.figures.save", lambda figure, path: path.touch())
     monkeypatch.chdir(tmp_path)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from facefocus.analysis.results import unfinished_note
@@ -22,8 +23,8 @@ from facefocus.cli.console import print_summary
 from facefocus.core.errors import UserError
 from facefocus.faces.faceset import IndexRow, open_faceset, write_faceset
 from facefocus.paper.study_page import write_study_report
+from facefocus.report import figures, sections
 from facefocus.report import page as page_module
-from facefocus.report import sections
 from facefocus.report.page import write_report
 from facefocus.report.report_data import Report
 from facefocus.report.section_registry import PageSection
@@ -39,6 +40,7 @@ from tests.report.fabricated import (
 )
 
 PEOPLE = ("Ada", "Bo", "Cy", "Di", "Ed", "Fe")
+SAVE = figures.save
 #: A color no color map, font or outline makes.
 SKIN = (255, 0, 200)
 
@@ -96,8 +98,31 @@ def with_face_set(tmp_path: Path, **changes: Any) -> Path:
     return run
 
 
+@pytest.fixture(autouse=True)
+def blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty pictures: figures have tests of their own, and most of a page's time goes to them."""
+    monkeypatch.setattr(figures, "save", lambda figure, path: path.touch())
+
+
+@pytest.fixture
+def rendered(blank: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real pictures again."""
+    monkeypatch.setattr(figures, "save", SAVE)
+
+
+@pytest.fixture
+def photographed(blank: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real PNGs, in which faces would be."""
+
+    def save(figure: Figure, path: Path) -> None:
+        SAVE(figure, path) if path.suffix == ".png" else path.touch()
+
+    monkeypatch.setattr(figures, "save", save)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with its page; module fixtures are made before `blank`, so its pictures are real."""
     folder = write_run(tmp_path_factory.mktemp("runs") / "run", small())
     add_gallery(folder, PEOPLE[:1])
     write_report(folder)
@@ -161,6 +186,7 @@ def test_provenance_and_experiment_are_there(page: Page) -> None:
     assert 'title = "made-up"' in page.text
 
 
+@pytest.mark.usefixtures("rendered")
 def test_same_run_same_bytes(run: Path, tmp_path: Path) -> None:
     again = write_run(tmp_path / "run", small())
     add_gallery(again, PEOPLE[:1])
@@ -184,6 +210,7 @@ def shows_skin(folder: Path) -> bool:
     return found
 
 
+@pytest.mark.usefixtures("photographed")
 def test_without_faces_the_face_set_is_not_even_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +224,7 @@ def test_without_faces_the_face_set_is_not_even_opened(
     assert "no face is shown" in page.text and "This page shows faces" not in page.text
 
 
+@pytest.mark.usefixtures("photographed")
 def test_with_faces_they_are_shown_and_a_later_page_without_removes_them(tmp_path: Path) -> None:
     run = with_face_set(tmp_path)
     page = Page(write_report(run, with_faces=True))
@@ -216,6 +244,7 @@ def test_other_faces_than_the_runs_are_refused(tmp_path: Path) -> None:
     assert not (run / "report").exists()
 
 
+@pytest.mark.usefixtures("photographed")
 def test_face_set_that_moved_is_found_where_it_is_named(tmp_path: Path) -> None:
     run = with_face_set(tmp_path, path="/nowhere")
     with pytest.raises(UserError, match=r"must be a folder\. Got '/nowhere'"):
@@ -348,10 +377,11 @@ def test_a_full_disk_is_one_line_and_leaves_the_report_that_was_there(
 ) -> None:
     """Files may not grow over a limit, as on a disk that is full: at the table, at a picture."""
     run = write_run(tmp_path / "run", small())
-    write_report(run)
-    before = (run / "report" / "index.html").read_bytes()
+    (run / "report").mkdir()
+    (run / "report" / "index.html").write_bytes(before := b"an older page")
     program = (
-        "import resource, sys; from facefocus.cli import main;"
+        # Bytecode that the limit cuts off would be read again by whoever comes next.
+        "import resource, sys; sys.dont_write_bytecode = True; from facefocus.cli import main;"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
         f"sys.argv = ['facefocus', 'report', {str(run)!r}]; main()"
     )
