@@ -19,7 +19,7 @@ from facefocus.core.registry import Registry
 from facefocus.models.capture import Capture
 from facefocus.models.layers import LayerTable
 from facefocus.models.recognizer import TorchRecognizer
-from facefocus.occlusion.fills import FILLS
+from facefocus.occlusion.fills import FILLS, GapFill
 from facefocus.saliency.explainer import Options
 from facefocus.saliency.methods import (
     METHODS,
@@ -536,22 +536,22 @@ def test_a_broken_perturbation_method_fails_its_check(
 
 
 def frame_maps(
-    recognizers: Any, people: Sequence[np.ndarray], contents: Any, **_: Any
+    recognizers: Any, people: Sequence[np.ndarray], hiders: Any, **_: Any
 ) -> list[OcclusionMap]:
     return [OcclusionMap(one.mean((0, 3)).astype(np.float32), False) for one in people]
 
 
-def frame_counting(recognizers: Any, people: Any, contents: Any, **_: Any) -> list[OcclusionMap]:
+def frame_counting(recognizers: Any, people: Any, hiders: Any, **_: Any) -> list[OcclusionMap]:
     shift = np.float32(1e-4 * (next(CALLS) % 2))
     return [OcclusionMap(one.map + shift, False) for one in frame_maps(None, people, None)]
 
 
-def frame_mixing(recognizers: Any, people: Any, contents: Any, **_: Any) -> list[OcclusionMap]:
+def frame_mixing(recognizers: Any, people: Any, hiders: Any, **_: Any) -> list[OcclusionMap]:
     whole = np.concatenate(list(people))
     return [OcclusionMap(whole.mean((0, 3)).astype(np.float32), False) for _ in people]
 
 
-def frame_writing(recognizers: Any, people: Any, contents: Any, **_: Any) -> list[OcclusionMap]:
+def frame_writing(recognizers: Any, people: Any, hiders: Any, **_: Any) -> list[OcclusionMap]:
     found = frame_maps(None, people, None)
     people[0][:] = 0
     return found
@@ -622,6 +622,24 @@ def test_a_broken_fill_fails_its_check(function: Any, check: str, words: str) ->
     assert words in detail(results, check)
     if check in ("content", "pure"):
         assert failed(results) == {check}
+
+
+def gap_of(values: Any) -> GapFill:
+    """A fill that sees the mask: ``values(frames, mask)`` are the occluded frames."""
+    return GapFill(lambda frames, rngs: lambda mask: values(frames, mask))
+
+
+@pytest.mark.parametrize(
+    ("values", "check"),
+    [
+        (lambda frames, mask: np.where(mask[..., None], frames // 2, frames), "hidden pixels"),
+        (lambda frames, mask: np.where(mask[..., None], 0, frames // 2 * 2), "visible pixels"),
+        (lambda frames, mask: np.where(mask[..., None], mask.mean() * 9, frames), "each mask"),
+    ],
+)
+def test_a_broken_fill_that_sees_the_mask_fails_its_check(values: Any, check: str) -> None:
+    made = gap_of(lambda frames, mask: np.asarray(values(frames, mask)).astype(np.uint8))
+    assert check in failed(check_fill(made))
 
 
 def test_everything_built_in_passes() -> None:

@@ -35,7 +35,7 @@ from facefocus.models.recognizer import (
     white_box,
 )
 from facefocus.models.zoo import load, uninitialized
-from facefocus.occlusion.fills import FILLS, Fill, fill_rng
+from facefocus.occlusion.fills import FILLS, Fill, GapFill, fill_rng, hider
 from facefocus.saliency.explainer import Explainer, MapArrays, MapRequest, MapSpec, Options
 from facefocus.saliency.identity import CAMS, minmax_normalize
 from facefocus.saliency.methods import METHODS, Fixed, GradientMethod, Method, PerturbationMethod
@@ -122,17 +122,24 @@ def check_method(method: object) -> list[CheckResult]:
 
 
 def check_fill(fill: str | Fill) -> list[CheckResult]:
-    """Try a fill, by name or as a function.
+    """Try a fill, by name, as a function or as a `GapFill`.
 
     Raises:
         UserError: No fill has this name.
     """
-    function = FILLS[fill] if isinstance(fill, str) else fill
+    tried = FILLS[fill] if isinstance(fill, str) else fill
     frames = generator(0, "check", "fill").integers(0, 256, (4, 20, 16, 3), dtype=np.uint8)
+    mask = generator(0, "check", "mask").random((20, 16)) < 0.3
+    mask[5:12, 4:10] = True
+
+    def called(given: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+        rngs = [fill_rng(0, f"image {row}") for row in rows]
+        if isinstance(tried, GapFill):
+            return np.asarray(tried.prepare(given, rngs)(mask))
+        return np.asarray(tried(given, rngs))
 
     def made(rows: Sequence[int], given: np.ndarray = frames) -> np.ndarray:
-        rngs = [fill_rng(0, f"image {row}") for row in rows]
-        return np.asarray(function(given[list(rows)].copy(), rngs))
+        return called(given[list(rows)].copy(), rows)
 
     def content() -> str:
         _need_array(made(range(4)), np.uint8, frames.shape, "content")
@@ -148,18 +155,37 @@ def check_fill(fill: str | Fill) -> list[CheckResult]:
 
     def pure() -> str:
         given = frames.copy()
-        function(given, [fill_rng(0, "image")] * len(given))
+        called(given, range(4))
         _need_equal(given, frames, "the frames were changed")
         return "the frames stay as they were"
 
-    return _results(
-        {
-            "content": content,
-            "deterministic": lambda: _repeats(lambda: made(range(4))),
-            "each on its own": alone,
-            "pure": pure,
-        }
-    )
+    def gap_only() -> str:
+        _need_equal(made(range(4))[:, ~mask], frames[:, ~mask], "a visible pixel was changed")
+        return "visible pixels stay as they were"
+
+    def blind() -> str:
+        others = np.where(mask[..., None], 255 - frames, frames)
+        _need_equal(made(range(4), others), made(range(4)), "content depends on hidden pixels")
+        return "content depends on no pixel that the mask hides"
+
+    def each_mask() -> str:
+        masks = np.stack([np.roll(mask, shift, axis=1) for shift in range(4)])
+        masks[3] = True
+        hide = hider(tried, frames.copy(), [fill_rng(0, f"image {row}") for row in range(4)])
+        together = hide(masks)
+        for row, own in enumerate(masks):
+            _need_equal(hide(own)[row], together[row], "a mask of one image is filled otherwise")
+        return "one mask for all images or one for each; also all of an image"
+
+    checks: dict[str, _Check] = {
+        "content": content,
+        "deterministic": lambda: _repeats(lambda: made(range(4))),
+        "each on its own": alone,
+        "pure": pure,
+    }
+    if isinstance(tried, GapFill):
+        checks |= {"visible pixels": gap_only, "hidden pixels": blind, "each mask": each_mask}
+    return _results(checks)
 
 
 # What all checks share ----------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from facefocus.core.errors import UserError
 from facefocus.core.seeds import generator
 from facefocus.evaluation.retention import retention
 from facefocus.faces.faceset import FaceSet, IndexRow, write_faceset
-from facefocus.occlusion.fills import FILLS, fill_rng, occlude
+from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.occlusion.masks import top_pixels
 from tests.small import SIDE, TinyNet, paint_faceset, tiny_recognizer
 
@@ -57,8 +57,8 @@ def left_under(
 ) -> float:
     """Mean mated cosine of some photos under a mask, by hand."""
     frames, recognizer = np.asarray(faces.frames[rows]), tiny_recognizer()
-    content = FILLS[fill](frames, [fill_rng(0, str(faces.names[row])) for row in rows])
-    hidden = recognizer.embed(occlude(frames, mask, content))
+    rngs = [fill_rng(0, str(faces.names[row])) for row in rows]
+    hidden = recognizer.embed(hider(fill, frames, rngs)(mask))
     return retention(recognizer.embed(frames), hidden, 0.5, compare=compare).cosine
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from facefocus.evaluation import insertion_deletion as pairwise
 from facefocus.evaluation.insertion_deletion import PairCurves, pair_curves
+from facefocus.occlusion.fills import hider
 
 #: 2 x 5 pixels: one pixel for each step of 10 %.
 SHAPE = (2, 5)
@@ -39,7 +40,7 @@ def curves(first: list[int], second: list[int], mated: list[bool], ranks: list[i
         np.array(second),
         np.array(mated),
         maps=np.stack([map_with_rank(rank) for rank in ranks]),
-        content=np.zeros_like(frames),
+        hider=lambda rows: hider("black", frames[rows], []),
         threshold=0.9,  # (1, 1) . (0, 1) is 0.707
         rngs=[np.random.default_rng(i) for i in range(len(first))],
     )
@@ -79,7 +80,7 @@ def test_the_grouping_has_no_influence(chunk: int, monkeypatch: pytest.MonkeyPat
     np.testing.assert_array_equal(result.insertion, expected.insertion)
 
 
-def test_what_hides_a_pixel_is_the_content() -> None:
+def test_what_hides_a_pixel_is_the_fill() -> None:
     frames = frames_of(255, 255)
     result = pair_curves(
         embed,
@@ -88,7 +89,7 @@ def test_what_hides_a_pixel_is_the_content() -> None:
         np.array([1]),
         np.array([True]),
         maps=map_with_rank(1)[None],
-        content=frames,
+        hider=lambda rows: lambda masks: frames[rows],
         threshold=0.9,
         rngs=[np.random.default_rng(0)],
         steps=3,

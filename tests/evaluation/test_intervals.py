@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -142,7 +144,7 @@ def test_fewer_than_five_people_have_no_interval() -> None:
         assert ratio.value[0] == 0.5 and np.isnan(ratio.low[0])
         assert np.isnan(deviation_factor(count))
     sides = np.random.default_rng(0).normal(size=(2, 3, FEWEST - 1))
-    agreed = rank_agreement(*sides, seed=0)
+    agreed = rank_agreement(*sides)
     assert np.isfinite(agreed.value) and np.isnan(agreed.low)
 
 
@@ -183,6 +185,30 @@ def test_ratios_leave_out_people_who_lack_one_side_and_divisors_that_may_be_zero
     found = ratio_intervals(top, bottom)
     assert found.value[0] == pytest.approx(15 / 12)
     assert np.isnan([found.value[1], found.low[1], found.high[1]]).all()
+
+
+# --- the order of methods -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [6, 20, 60])
+@pytest.mark.parametrize("kind", ["kendall", "spearman"])
+def test_intervals_of_rank_correlations_hold(
+    kind: Literal["kendall", "spearman"], count: int
+) -> None:
+    """Also of methods so close that resampled means never come in the order of the true ones."""
+    draw = np.random.default_rng(12)
+    held, width = [], []
+    for spread, shared in ((0.02, 1.0), (0.02, 0.5), (0.1, 1.0), (0.1, 0.7), (0.1, 0.0)):
+        for _ in range(40):
+            worth = draw.normal(0, spread, (2, 8))
+            worth[1] = shared * worth[0] + math.sqrt(1 - shared**2) * worth[1]
+            drops = worth[..., None] + draw.normal(0, 0.12, (2, 8, count))
+            theirs = stats.kendalltau if kind == "kendall" else stats.spearmanr
+            agreed = rank_agreement(*drops, kind=kind)
+            held.append(agreed.low <= theirs(*worth).statistic + 1e-9 <= agreed.high + 2e-9)
+            width.append(agreed.high - agreed.low)
+    assert np.mean(held) >= LEAST
+    assert count < 60 or np.mean(width) < 1.75  # it says something where people are many
 
 
 # --- picking settings -----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from facefocus.evaluation.retention import retention
 from facefocus.occlusion import mask_search as oracle
-from facefocus.occlusion.fills import occlude
+from facefocus.occlusion.fills import hider, occlude
 from facefocus.occlusion.mask_search import Embed, Oracle, search_masks
 from tests.small import tiny_recognizer
 
@@ -38,11 +38,10 @@ def additive(weights: np.ndarray) -> Loss:
 
 def search(loss: Loss, shape: tuple[int, int], **options: Any) -> Oracle:
     frames = np.full((2, *shape, 3), 255, np.uint8)
+    hide = hider("black", frames, [])
     clean = np.array([[1.0, 0.0], [1.0, 0.0]])
     arguments: dict[str, Any] = {"rng": np.random.default_rng(0), "rounds": 0, "block": 2}
-    return search_masks(
-        embed_by(loss), frames, np.zeros_like(frames), clean, **{**arguments, **options}
-    )
+    return search_masks(embed_by(loss), hide, clean, shape=shape, **{**arguments, **options})
 
 
 def random_weights(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -225,8 +224,8 @@ def test_the_best_of_all_masks_of_one_block_for_either_comparison(both: bool) ->
                          compare="both" if both else "clean")  # fmt: skip
         scores.append(left.cosine)
     found = search_masks(
-        embed, frames, content, clean, counts=[4], rng=np.random.default_rng(0), block=2, rounds=0,
-        both=both,
+        embed, lambda mask: occlude(frames, mask, content), clean, shape=(4, 4), counts=[4],
+        rng=np.random.default_rng(0), block=2, rounds=0, both=both,
     )  # fmt: skip
     best = int(np.argmin(scores))
     assert best == (2 if both else 3)
@@ -271,9 +270,9 @@ def search_tiny() -> tuple[Oracle, list[int]]:
 
     found = search_masks(
         embed,
-        frames,
-        np.zeros_like(frames),
+        hider("black", frames, []),
         recognizer.embed(frames),
+        shape=(32, 32),
         counts=[10, 103],
         rng=np.random.default_rng(1),
         rounds=2,
@@ -321,5 +320,6 @@ def test_wrong_arguments() -> None:
     one = np.zeros((1, 4, 4, 3), np.uint8)
     with pytest.raises(ValueError, match="at least 2"):
         search_masks(
-            embed_by(loss), one, one, np.ones((1, 2)), counts=[1], rng=np.random.default_rng(0)
-        )
+            embed_by(loss), hider("black", one, []), np.ones((1, 2)), shape=(4, 4), counts=[1],
+            rng=np.random.default_rng(0),
+        )  # fmt: skip

@@ -12,6 +12,7 @@ from facefocus.core.errors import UserError
 from facefocus.faces.sources.synthetic import decoys, render, render_many
 from facefocus.faces.sources.synthetic import planted as parts_of
 from facefocus.planted import reliance as planted
+from facefocus.saliency.explainer import Hide
 
 
 @dataclass
@@ -83,14 +84,17 @@ def test_rates_are_counted_over_all_pairs_at_the_clean_threshold() -> None:
 def test_the_hidden_region_holds_the_part_and_elsewhere_avoids_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The masks that reach `occlude`, against the renderer's own."""
+    """The masks that are hidden, against the renderer's own."""
     seen: list[np.ndarray] = []
 
-    def spy(frames: np.ndarray, masks: np.ndarray, content: np.ndarray) -> np.ndarray:
-        seen.append(masks)
-        return np.where(masks[..., None], content, frames)
+    def spy(fill: str, frames: np.ndarray, rngs: object) -> Hide:
+        def hide(masks: np.ndarray) -> np.ndarray:
+            seen.append(masks)
+            return np.where(masks[..., None], 0, frames).astype(np.uint8)
 
-    monkeypatch.setattr(planted, "occlude", spy)
+        return hide
+
+    monkeypatch.setattr(planted, "hider", spy)
     region = np.zeros((112, 112), dtype=bool)
     region[::4, ::4] = True
     planted.check_planted(Reader(region), "eyes", people=8, photos=2)

@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from facefocus.core.errors import UserError
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import TorchRecognizer
+from facefocus.occlusion.fills import hider, occlude
 from facefocus.occlusion.masks import top_pixels
-from facefocus.saliency.explainer import Needs
+from facefocus.saliency.explainer import Hide, Needs
 from facefocus.saliency.methods import METHODS, FrameGradientMethod, Method, OcclusionMap
 from facefocus.saliency.occlusion_gradient import (
+    block_means,
     combined,
+    content_of_blocks,
     gradient_x_input_maps,
     occlusion_gradient_map,
     occlusion_gradient_maps,
@@ -94,6 +97,11 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def shown(frames: np.ndarray, content: np.ndarray) -> Hide:
+    """What puts `content` in the place of hidden pixels."""
+    return lambda masks: occlude(frames, masks, content)
+
+
 def one(
     recognizers: Sequence[TorchRecognizer],
     frames: np.ndarray,
@@ -104,7 +112,7 @@ def one(
     seed: int = 0,
 ) -> OcclusionMap:
     return occlusion_gradient_map(
-        recognizers, frames, content, steps=steps, pixels=pixels, rng=rng(seed)
+        recognizers, frames, shown(frames, content), steps=steps, pixels=pixels, rng=rng(seed)
     )
 
 
@@ -369,7 +377,7 @@ def test_company_order_and_threads_change_no_bit(steps: int) -> None:
         made = occlusion_gradient_maps(
             recognizers,
             [people[i] for i in which],
-            [contents[i] for i in which],
+            [shown(people[i], contents[i]) for i in which],
             steps=steps,
             pixels=40,
             rngs=[rng(i) for i in which],
@@ -418,7 +426,7 @@ def test_progress_counts_backward_passes() -> None:
     occlusion_gradient_maps(
         [tiny_recognizer(), tiny_recognizer("other", 1)],
         people,
-        [np.zeros_like(p) for p in people],
+        [hider("black", p, []) for p in people],
         steps=2,
         pixels=4,
         rngs=[rng(), rng()],
@@ -435,10 +443,52 @@ def test_wrong_arguments_are_refused() -> None:
         one([recognizer], frames, content, steps=0)
     with pytest.raises(ValueError, match=r"in 0\.\.1024\. Got 1025"):
         one([recognizer], frames, content, pixels=1025)
-    with pytest.raises(ValueError, match="frames' shape"):
-        occlusion_gradient_maps(
-            [recognizer], [frames], [content[:1]], steps=1, pixels=0, rngs=[rng()]
+    with pytest.raises(ValueError, match=r"block must be at least 1\. Got 0"):
+        occlusion_gradient_map(
+            [recognizer], frames, shown(frames, content), steps=1, pixels=0, rng=rng(), block=0
         )
+
+
+# Blocks -------------------------------------------------------------------------------------------
+
+
+def test_blocks_have_the_mean_of_their_pixels() -> None:
+    values = rng().random((5, 7))
+    means = block_means(values, 3)
+    assert means[0, 0] == means[2, 2] == pytest.approx(values[:3, :3].mean())
+    assert means[4, 6] == pytest.approx(values[3:, 6:].mean())
+    np.testing.assert_array_equal(block_means(values, 1), values)
+
+
+@pytest.mark.parametrize("fill", ["inpaint", "linear"])
+def test_the_content_of_a_block_is_what_the_fill_puts_there_alone(fill: str) -> None:
+    frames = photos(2, side=16)
+    hidden = np.zeros((16, 16), bool)
+    hidden[2:4, 9:13] = True
+    hide = hider(fill, frames, [rng(1), rng(2)])
+    content = content_of_blocks(hide, hidden, 4)
+    far = np.zeros((16, 16), bool)
+    far[12:, :4] = True  # no other block of its quarter and nothing hidden is near
+    np.testing.assert_array_equal(content[:, 12:, :4], hide(far)[:, 12:, :4])
+
+
+def test_under_a_fill_that_sees_the_mask_effects_are_those_of_whole_blocks() -> None:
+    """A map of 4 x 4 blocks: to first order, what filling each in takes from the similarity."""
+    recognizer, frames = smooth(), photos(3, seed=4)
+    hide = hider("linear", frames, [np.random.default_rng(0) for _ in frames])
+    made = occlusion_gradient_map(
+        [recognizer], frames, hide, steps=1, pixels=0, rng=rng(), block=4
+    ).map
+    clean = torch.from_numpy(frames).float()
+    for top, left in [(0, 0), (4, 8), (12, 12)]:
+        mask = np.zeros((16, 16), bool)
+        mask[top : top + 4, left : left + 4] = True
+        filled = torch.from_numpy(hide(mask)).float()
+        with torch.no_grad():
+            before = similarities(recognizer, clean, clean)
+            step = clean + 1e-4 * (filled - clean)  # first order
+            lost = 1e4 * (before - similarities(recognizer, step, clean))
+        assert 16 * made[top, left] == pytest.approx(float(lost.mean()), rel=1e-2, abs=1e-5)
 
 
 # Registry -----------------------------------------------------------------------------------------
@@ -449,14 +499,19 @@ def test_the_registered_method_runs_in_steps() -> None:
     assert isinstance(method, FrameGradientMethod) and isinstance(method, Method)
     assert (method.kind, method.needs_fill, method.version) == ("frame-gradient", True, 1)
     default, many = method.resolve_options({}), method.resolve_options({"steps": "3"})
-    assert default == {"steps": "1"} and many == {"steps": "3"}
+    assert default == {"steps": "1", "block": "1"} and many == {"steps": "3", "block": "1"}
     assert method.needs(default) == Needs(fill=True, seed=True, gradients=True, sources="several")
     assert method.needs(many) == replace(method.needs(default), budget=True)
     recognizer, frames = smooth(), photos(3)
     content = np.zeros_like(frames)
     for options, steps in [(default, 1), (many, 3)]:
         (found,) = method.function(
-            [recognizer], [frames], [content], pixels=9, rngs=[rng()], options=options
+            [recognizer],
+            [frames],
+            [shown(frames, content)],
+            pixels=9,
+            rngs=[rng()],
+            options=options,
         )
         expected = one([recognizer], frames, content, steps=steps, pixels=9).map
         np.testing.assert_array_equal(found.map, expected)

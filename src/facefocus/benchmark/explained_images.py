@@ -10,8 +10,9 @@ import numpy as np
 from facefocus.benchmark.stages.perturb import masked_key
 from facefocus.faces.faceset import FaceSet
 from facefocus.models.recognizer import Recognizer
-from facefocus.occlusion.fills import FILLS, fill_rng
+from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.occlusion.masks import pixel_count
+from facefocus.saliency.explainer import Hide
 from facefocus.saliency.perturbation import MaskSet, masked_embeddings
 
 if TYPE_CHECKING:
@@ -42,10 +43,10 @@ class MemoryImages:
         """See `Images`."""
         return [str(self._faces.names[row]) for row in rows]
 
-    def content(self, rows: np.ndarray, fill: str) -> np.ndarray:
+    def hider(self, rows: np.ndarray, fill: str) -> Hide:
         """See `Images`."""
         rngs = [fill_rng(self.seed, name) for name in self.names(rows)]
-        return FILLS[fill](np.asarray(self.frames[rows]), rngs)
+        return hider(fill, np.asarray(self.frames[rows]), rngs)
 
     def pixels(self, budget: float) -> int:
         """See `Images`."""

@@ -17,7 +17,7 @@ import torch
 
 from facefocus.models.layers import placement
 from facefocus.models.recognizer import Recognizer
-from facefocus.occlusion.fills import FILLS
+from facefocus.occlusion.fills import FILLS, GapFill
 
 #: Raise when a stage's arithmetic changes, so that old artefacts are not taken for new ones.
 VERSIONS = {"embed": 2, "masked": 2, "maps": 3, "scores": 5, "oracle": 4}
@@ -59,7 +59,8 @@ def libraries() -> tuple[str, ...]:
 
 def fill_of(name: str) -> str:
     """A fill, with its code where another package or a notebook brings it."""
-    fill = FILLS[name]
+    found = FILLS[name]
+    fill = found.prepare if isinstance(found, GapFill) else found
     if fill.__module__.startswith("facefocus."):
         return name
     try:

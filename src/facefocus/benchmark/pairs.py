@@ -23,7 +23,8 @@ from facefocus.faces.faceset import FaceSet, Pairs, open_faceset, read_pairs
 from facefocus.models.backends import accelerate
 from facefocus.models.recognizer import Recognizer
 from facefocus.models.zoo import load
-from facefocus.occlusion.fills import FILLS, fill_rng
+from facefocus.occlusion.fills import FILLS, fill_rng, hider
+from facefocus.saliency.explainer import Hide
 from facefocus.saliency.pair_level import (
     PairFrames,
     PairMaps,
@@ -83,7 +84,8 @@ def pair_level(
     Raises:
         UserError: The face set, the recognizer or a name is wrong, or a method works on people.
     """
-    choices, content_of = _choices(methods, layer), FILLS[fill]
+    FILLS[fill]  # a wrong name is said before the work
+    choices = _choices(methods, layer)
     recognizer = accelerate(load(model, preprocessing), backend)
     for choice in choices:
         check_layer(choice, recognizer)
@@ -99,10 +101,14 @@ def pair_level(
         store=store,
         progress=progress,
     )
-    content = content_of(chosen.frames, [fill_rng(seed, str(name)) for name in chosen.names])
+
+    def hides(rows: np.ndarray) -> Hide:
+        rngs = [fill_rng(seed, str(name)) for name in chosen.names[rows]]
+        return hider(fill, chosen.frames[rows], rngs)
+
     threshold = verified.report.threshold
     rows = [
-        _table(choice, *_tried(choice, recognizer, chosen, content, threshold, seed, progress))
+        _table(choice, *_tried(choice, recognizer, chosen, hides, threshold, seed, progress))
         for choice in choices
     ]
     return pl.concat(rows).select(
@@ -122,7 +128,7 @@ def _tried(
     choice: PairMethod,
     recognizer: Recognizer,
     pairs: PairFrames,
-    content: np.ndarray,
+    hides: Callable[[np.ndarray], Hide],
     threshold: float,
     seed: int,
     progress: Progress,
@@ -136,7 +142,7 @@ def _tried(
         pairs.second,
         pairs.mated,
         maps=made.maps,
-        content=content,
+        hider=hides,
         threshold=threshold,
         rngs=_rngs("ties", pairs, seed),
         steps=STEPS,

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from facefocus.evaluation.verification import normalize
-from facefocus.occlusion.fills import occlude
 from facefocus.occlusion.masks import cut, pixel_count, ranking
+from facefocus.saliency.explainer import Hide
 
 #: ``embed(frames [n,h,w,3] uint8) -> raw embeddings [n,d]``.
 Embed = Callable[[np.ndarray], np.ndarray]
@@ -51,7 +51,7 @@ def pair_curves(
     mated: Bool[np.ndarray, " p"],
     *,
     maps: Float[np.ndarray, "p h w"],
-    content: UInt8[np.ndarray, "n h w 3"],
+    hider: Callable[[np.ndarray], Hide],
     threshold: float,
     rngs: Sequence[np.random.Generator],
     steps: int = 11,
@@ -68,7 +68,7 @@ def pair_curves(
         second: Row of each pair's reference.
         mated: Which pairs are mated.
         maps: Saliency of each pair's probe; equal values are taken in random order.
-        content: What hides a pixel: a fill's content for every frame.
+        hider: Rows of `frames` -> what hides masks on them by a fill.
         threshold: The recognizer's clean threshold, by the rule `eer` (Protocol: thresholds).
         rngs: One generator for each pair, for the random order of ties.
         steps: Points of a curve, evenly spaced from 0 to 100 %.
@@ -82,13 +82,13 @@ def pair_curves(
     right = np.zeros((2, steps), dtype=np.int64)
     for start in range(0, len(first), CHUNK):
         part = slice(start, start + CHUNK)
-        probes, hidden = frames[first[part]], content[first[part]]
+        hide = hider(first[part])
         references = normalize(embed(frames[second[part]]))
         orders = [ranking(m, rng) for m, rng in zip(maps[part], rngs[part], strict=True)]
         for step, count in enumerate(counts):
             masks = np.concatenate([cut(order, [count], (height, width)) for order in orders])
             for curve, mask in enumerate((masks, ~masks)):
-                scores = (normalize(embed(occlude(probes, mask, hidden))) * references).sum(axis=1)
+                scores = (normalize(embed(hide(mask))) * references).sum(axis=1)
                 right[curve, step] += np.count_nonzero((scores >= threshold) == mated[part])
     deletion, insertion = right / len(first)
     return PairCurves(

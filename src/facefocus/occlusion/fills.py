@@ -1,12 +1,18 @@
 """What a hidden pixel is replaced with (Protocol: fills).
 
-A fill makes the content of whole frames and never sees a mask, so that one content serves every
-mask of an image. Other packages add fills through the entry-point group ``facefocus.fills``.
+There are two kinds, and two readings of what hiding shows. A content fill makes the content of
+whole frames and never sees a mask: a constant, noise, a blur. A network may be upset by it whether
+or not anything was known from the pixels behind it (reading ``artefact``). A `GapFill` sees the
+mask and fills the gap from its surroundings: what is then lost was known from the hidden pixels
+(reading ``information``). Other packages add fills through the entry-point group
+``facefocus.fills``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -14,11 +20,31 @@ from jaxtyping import Bool, UInt8
 
 from facefocus.core.registry import Registry
 from facefocus.core.seeds import generator
+from facefocus.saliency.explainer import Hide
 
 #: ``fill(frames [n,h,w,3] uint8, one generator per frame) -> content [n,h,w,3] uint8``.
-Fill = Callable[[np.ndarray, Sequence[np.random.Generator]], np.ndarray]
+ContentFill = Callable[[np.ndarray, Sequence[np.random.Generator]], np.ndarray]
 
-FILLS: Registry[Fill] = Registry("fill")
+
+@dataclass(frozen=True)
+class GapFill:
+    """A fill that sees the mask: each gap is filled from its surroundings.
+
+    Attributes:
+        prepare: (frames [n,h,w,3] uint8, one generator per frame) -> `Hide`. It hides any mask on
+            these frames; what it puts there depends on no pixel that the mask hides.
+    """
+
+    prepare: Callable[[np.ndarray, Sequence[np.random.Generator]], Hide]
+
+
+Fill = ContentFill | GapFill
+
+FILLS: Registry[Fill] = Registry("fill", load=("facefocus.occlusion.gap_fills",))
+
+#: What a drop under a fill shows.
+Reading = Literal["artefact", "information"]
+READINGS: tuple[Reading, ...] = get_args(Reading)
 
 #: Standard deviation of the blur as a share of the frame's shorter side.
 BLUR_SIGMA = 0.04
@@ -27,6 +53,50 @@ BLUR_SIGMA = 0.04
 def fill_rng(seed: int, image_name: str) -> np.random.Generator:
     """The generator for the fill of one image: depends on the run's seed and the name alone."""
     return generator(seed, "fill", image_name)
+
+
+def reading(fill: str | Fill) -> Reading:
+    """Whether a drop under a fill is read as an artefact or as lost information.
+
+    Raises:
+        UserError: No fill has this name.
+
+    Example:
+        >>> reading("black"), reading("inpaint")
+        ('artefact', 'information')
+    """
+    found = FILLS[fill] if isinstance(fill, str) else fill
+    return "information" if isinstance(found, GapFill) else "artefact"
+
+
+def hider(
+    fill: str | Fill,
+    frames: UInt8[np.ndarray, "n h w 3"],
+    rngs: Sequence[np.random.Generator],
+) -> Hide:
+    """What hides masks on `frames` by a fill: a function of one mask for all or one for each.
+
+    Args:
+        fill: A fill or its name.
+        frames: RGB.
+        rngs: `fill_rng` of each frame.
+
+    Raises:
+        UserError: No fill has this name.
+
+    Example:
+        >>> frames = np.full((1, 3, 3, 3), 200, np.uint8)
+        >>> mask = np.zeros((3, 3), bool)
+        >>> mask[1, 1] = True
+        >>> hide = hider("inpaint", frames, [fill_rng(0, "Ada_0001")])
+        >>> hide(mask)[0, 1, 1].tolist()
+        [200, 200, 200]
+    """
+    found = FILLS[fill] if isinstance(fill, str) else fill
+    if isinstance(found, GapFill):
+        return found.prepare(frames, rngs)
+    content = found(frames, rngs)
+    return lambda masks: occlude(frames, masks, content)
 
 
 def occlude(

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
+
+from facefocus.saliency.explainer import Hide
 
 #: ``embed(frames [n,h,w,3] uint8) -> raw embeddings [n,d]``.
 Embed = Callable[[np.ndarray], np.ndarray]
@@ -56,10 +58,10 @@ class Oracle:
 
 def search_masks(
     embed: Embed,
-    frames: UInt8[np.ndarray, "m h w 3"],
-    content: UInt8[np.ndarray, "m h w 3"],
+    hide: Hide,
     clean: Float[np.ndarray, "m d"],
     *,
+    shape: tuple[int, int],
     counts: Sequence[int],
     rng: np.random.Generator,
     seeds: Bool[np.ndarray, "b s h w"] | None = None,
@@ -80,9 +82,9 @@ def search_masks(
 
     Args:
         embed: Raw embeddings of frames.
-        frames: All frames of the person.
-        content: What a fill puts in their place.
-        clean: Raw embeddings of `frames`.
+        hide: Hides masks on the person's frames.
+        clean: Raw embeddings of these frames.
+        shape: Height and width of the frames.
         counts: Pixels to hide.
         rng: For ties, and for which pixels are tried in a swap.
         seeds: Masks to start from, s for each count, of at most as many pixels; those without a
@@ -99,8 +101,8 @@ def search_masks(
         ValueError: Fewer than two frames, a count outside the frame, a seed of more pixels than its
             count, or an embedding that is not finite.
     """
-    _check(frames, counts, seeds)
-    person = _Person(embed, frames, content, clean, both)
+    _check(clean, shape, counts, seeds)
+    person = _Person(embed, hide, clean, shape, both)
     grid = _grid(person.shape, block, rng)
     blocks = _greedy_order(person, grid, max(counts, default=0), candidates, lookahead)
     starts = _cut(person, blocks, counts)
@@ -121,11 +123,14 @@ def search_masks(
 
 
 def _check(
-    frames: np.ndarray, counts: Sequence[int], seeds: Bool[np.ndarray, "b s h w"] | None
+    clean: np.ndarray,
+    shape: tuple[int, int],
+    counts: Sequence[int],
+    seeds: Bool[np.ndarray, "b s h w"] | None,
 ) -> None:
-    pixels = frames.shape[1] * frames.shape[2]
-    if len(frames) < 2:
-        raise ValueError(f"A mated pair needs at least 2 images. Got {len(frames)}.")
+    pixels = shape[0] * shape[1]
+    if len(clean) < 2:
+        raise ValueError(f"A mated pair needs at least 2 images. Got {len(clean)}.")
     for count in counts:
         if not 0 <= count <= pixels:
             raise ValueError(f"A count must be in [0, {pixels}]. Got {count}.")
@@ -143,15 +148,14 @@ class _Person:
     def __init__(
         self,
         embed: Embed,
-        frames: np.ndarray,
-        content: np.ndarray,
+        hide: Hide,
         clean: np.ndarray,
+        shape: tuple[int, int],
         both: bool,
     ) -> None:
-        self._embed, self._frames, self._content = embed, frames, content
-        self._both = both
+        self._embed, self._hide, self._both = embed, hide, both
         self._clean = _units_of(clean)
-        self.shape: tuple[int, int] = (frames.shape[1], frames.shape[2])
+        self.shape = shape
         self.clean = float(self._mated(self._clean[None])[0])
         self.embeddings = 0
 
@@ -165,14 +169,14 @@ class _Person:
 
     def cosines(self, masks: Iterable[np.ndarray]) -> Float[np.ndarray, " c"]:
         """The objective under each of the flat masks, in batches of about `FRAMES` frames."""
-        step = max(1, FRAMES // len(self._frames))
+        photos = len(self._clean)
+        step = max(1, FRAMES // photos)
         waiting, parts = iter(masks), [np.empty(0)]
         while group := list(islice(waiting, step)):
-            hidden = np.stack(group).reshape(-1, 1, *self.shape, 1)
-            frames = np.where(hidden, self._content, self._frames)
-            embeddings = self._embed(frames.reshape(-1, *self._frames.shape[1:]))
+            frames = np.concatenate([self._hide(mask.reshape(self.shape)) for mask in group])
+            embeddings = self._embed(frames)
             self.embeddings += len(embeddings)
-            parts.append(self._mated(_units_of(embeddings).reshape(*frames.shape[:2], -1)))
+            parts.append(self._mated(_units_of(embeddings).reshape(len(group), photos, -1)))
         return np.concatenate(parts)
 
 

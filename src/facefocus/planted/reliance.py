@@ -23,7 +23,7 @@ from facefocus.evaluation.verification import normalize, threshold
 from facefocus.faces.sources.synthetic import decoys, planted, render_many
 from facefocus.models.recognizer import Recognizer
 from facefocus.occlusion.controls import blocks_within
-from facefocus.occlusion.fills import FILLS, fill_rng, occlude
+from facefocus.occlusion.fills import fill_rng, hider
 
 #: Other people whose part is hidden together with a person's own.
 DECOYS = 2
@@ -117,13 +117,14 @@ def check_planted(
             ~masks[row], int(masks[row].sum()), generator(SEED, "elsewhere", name)
         )
         progress("planted", row + 1, len(masks))
-    content = FILLS[fill](drawn.frames, [fill_rng(SEED, name) for name in drawn.names.tolist()])
+    rngs = [fill_rng(SEED, name) for name in drawn.names.tolist()]
+    hide = hider(fill, drawn.frames, rngs)
     clean, part, elsewhere = (
         normalize(recognizer.embed(frames))
         for frames in (
             drawn.frames,
-            occlude(drawn.frames, masks, content),
-            occlude(drawn.frames, away, content),
+            hide(masks),
+            hide(away),
         )
     )
     return _judged(world, fill, masks, clean, part, elsewhere, photos)

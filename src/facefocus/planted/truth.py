@@ -158,8 +158,8 @@ def agreement(
 ) -> Interval:
     """Whether methods that find the truth are those that hurt: Spearman's rho of their means.
 
-    Over the configurations `rows` of one world, budget, fill and split; the interval is over
-    people, resampled alike on both sides. NaN where fewer than two rows or people have both.
+    Over the configurations `rows` of one world, budget, fill and split. NaN where fewer than two
+    rows or people have both.
     """
     found = values(results, rows, score)
     lost = drops(results, rows, cosine=cosine)
@@ -168,7 +168,7 @@ def agreement(
     found, lost = found[:, people], lost[:, people]
     if min(found.shape) < 2 or np.isnan(found + lost).any():
         return Interval(np.nan, np.nan, np.nan)
-    return rank_agreement(found, lost, kind="spearman", seed=0)
+    return rank_agreement(found, lost, kind="spearman")
 
 
 # --- the section ----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from facefocus.core.text import NOTHING, budget_text, number
 from facefocus.evaluation.statistics import Interval, rank_agreement
 from facefocus.evaluation.transfer import transfer as transfer_matrices
 from facefocus.faces.faceset import FaceSet
-from facefocus.occlusion.fills import FILLS, fill_rng, occlude
+from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.report import figures
 from facefocus.report.answer import best, checks, place
 from facefocus.report.audit_blocks import audit_blocks
@@ -379,8 +379,8 @@ def _agreement(report: Report, part: pl.DataFrame) -> list[Facts]:
         whole = ~np.isnan(same + other).any(axis=0)
         if part.height < 2 or whole.sum() < 2:
             return []
-        tau = rank_agreement(same[:, whole], other[:, whole], kind="kendall", seed=0)
-        rho = rank_agreement(same[:, whole], other[:, whole], kind="spearman", seed=0)
+        tau = rank_agreement(same[:, whole], other[:, whole], kind="kendall")
+        rho = rank_agreement(same[:, whole], other[:, whole], kind="spearman")
         facts[f"Same order of methods, by drop of {measure}"] = (
             f"Kendall's tau {_bounds(tau)}, Spearman's rho {_bounds(rho)} "
             f"({part.height} configurations, {whole.sum()} identities)"
@@ -599,8 +599,8 @@ def _frames(
     frame = np.asarray(faces.frames[image])
     seed = int(report.results["seed"][0]) if report.results.height else 0
     rng = fill_rng(seed, str(faces.names[image]))
-    content = FILLS[report.shown.fill](frame[None], [rng])
-    return frame, [occlude(frame[None], tile.mask, content)[0] for tile in tiles]
+    hide = hider(report.shown.fill, frame[None], [rng])
+    return frame, [hide(tile.mask)[0] for tile in tiles]
 
 
 @section("whom", place=100)

@@ -7,7 +7,7 @@ so that they share their passes. Nothing outside of this folder asks which famil
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -20,6 +20,8 @@ from facefocus.models.recognizer import Recognizer
 from facefocus.saliency.objectives import Evidence
 
 Options = Mapping[str, str]
+#: ``hide(masks [h,w] or [n,h,w] bool) -> occluded frames [n,h,w,3] uint8``: a fill on some frames.
+Hide = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,8 @@ class Images(Protocol):
     def names(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """The names of some images."""
 
-    def content(self, rows: np.ndarray, fill: str) -> UInt8[np.ndarray, "m h w 3"]:
-        """What a fill puts in place of some images."""
+    def hider(self, rows: np.ndarray, fill: str) -> Hide:
+        """What hides masks on some images by a fill."""
 
     def pixels(self, budget: float) -> int:
         """The number of pixels that a budget hides."""

@@ -31,7 +31,7 @@ class _FrameGradients(Explainer):
             made = method.function(
                 recognizers,
                 frames,
-                [] if fill is None else [images.content(person.rows, fill) for person in people],
+                [] if fill is None else [images.hider(person.rows, fill) for person in people],
                 pixels=0 if spec.budget is None else images.pixels(spec.budget),
                 rngs=[generator(images.seed, "ties", person.name) for person in people],
                 options=dict(spec.options),

@@ -25,7 +25,7 @@ from facefocus.core.progress import Progress, silent
 from facefocus.core.registry import Registry
 from facefocus.models.recognizer import Recognizer, WhiteBox
 from facefocus.models.user_code import own_code
-from facefocus.saliency.explainer import Explainer, Needs, Options
+from facefocus.saliency.explainer import Explainer, Hide, Needs, Options
 
 
 @runtime_checkable
@@ -359,7 +359,7 @@ class FrameFunction(Protocol):
         self,
         recognizers: Sequence[WhiteBox],
         people: Sequence[np.ndarray],
-        contents: Sequence[np.ndarray],
+        hiders: Sequence[Hide],
         *,
         pixels: int,
         rngs: Sequence[np.random.Generator],
@@ -371,7 +371,7 @@ class FrameFunction(Protocol):
         Args:
             recognizers: The sources; their maps are combined into one.
             people: All frames of each person, uint8 [m, H, W, 3].
-            contents: What the fill puts in their place, the same shapes; empty for a method
+            hiders: What hides masks on each person's frames by the fill; empty for a method
                 that needs no fill.
             pixels: The budget; of no effect where `FrameGradientMethod.needs_budget` is False.
             rngs: One generator per person, for ties.

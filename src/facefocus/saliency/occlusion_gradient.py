@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from facefocus.core.progress import Progress, silent
@@ -19,7 +19,7 @@ from facefocus.models.layers import placement
 from facefocus.models.recognizer import CHUNK, WhiteBox
 from facefocus.models.replaced_operations import ReplacedOperations
 from facefocus.models.reproducible import reproducible
-from facefocus.saliency.explainer import Options
+from facefocus.saliency.explainer import Hide, Options
 from facefocus.saliency.methods import (
     METHODS,
     FrameGradientMethod,
@@ -44,15 +44,16 @@ _ImageMaps = Callable[[np.ndarray, Tensor, Sequence[_Place]], np.ndarray]
 def occlusion_gradient_map(
     recognizers: Sequence[WhiteBox],
     frames: UInt8[np.ndarray, "m h w 3"],
-    content: UInt8[np.ndarray, "m h w 3"],
+    hide: Hide,
     *,
     steps: int,
     pixels: int,
     rng: np.random.Generator,
+    block: int = 1,
 ) -> OcclusionMap:
     """The map of one person; see `occlusion_gradient_maps`."""
     (made,) = occlusion_gradient_maps(
-        recognizers, [frames], [content], steps=steps, pixels=pixels, rngs=[rng]
+        recognizers, [frames], [hide], steps=steps, pixels=pixels, rngs=[rng], block=block
     )
     return made
 
@@ -60,11 +61,12 @@ def occlusion_gradient_map(
 def occlusion_gradient_maps(
     recognizers: Sequence[WhiteBox],
     people: Sequence[UInt8[np.ndarray, "_ h w 3"]],
-    contents: Sequence[UInt8[np.ndarray, "_ h w 3"]],
+    hiders: Sequence[Hide],
     *,
     steps: int,
     pixels: int,
     rngs: Sequence[np.random.Generator],
+    block: int = 1,
     progress: Progress = silent,
 ) -> list[OcclusionMap]:
     """How much hiding each pixel lowers a person's mean mated similarity, to first order.
@@ -72,6 +74,11 @@ def occlusion_gradient_maps(
     s_p = mean over images of sum_c g_pc (x_pc - content_pc), with g the gradient of the image's
     mean cosine to all other clean images with respect to its frame in 0-255. Hiding a set of
     pixels changes the mean similarity by minus the sum of their s_p, to first order.
+
+    The frame is divided into square blocks, of one pixel by default; every pixel of a block has
+    the mean s_p of the block. Content is what the fill puts in a block where the block and what
+    is hidden by now are hidden: under a fill that sees the mask, a block is filled from beyond
+    it, and the larger it is the less of it is left.
 
     With one step the map is s itself, whatever `pixels`. With more, each step hides its share of
     `pixels` and takes the gradient on the occluded frames. The map then holds ranks, H * W down
@@ -85,17 +92,17 @@ def occlusion_gradient_maps(
             every step; a degenerate one is left out.
         people: All frames of each person, RGB; a person with a single image has no similarity,
             and so a degenerate map.
-        contents: What the fill puts in their place.
+        hiders: What hides masks on each person's frames by the fill.
         steps: How often the gradient is taken, at least 1.
         pixels: How many pixels will be hidden.
         rngs: One generator per person, for ties.
+        block: Side of a block in pixels.
         progress: Called per backward pass, each for one batch of images.
 
     Raises:
-        ValueError: Content of another shape than its frames, `steps` below 1, or more `pixels`
-            than the frame has.
+        ValueError: `steps` or `block` below 1, or more `pixels` than the frame has.
     """
-    _check(people, contents, steps, pixels)
+    _check(people, steps, pixels, block)
     if not people:
         return []
     references = [_references(recognizer, people) for recognizer in recognizers]
@@ -103,22 +110,61 @@ def occlusion_gradient_maps(
         _Ranking(frames.shape[1] * frames.shape[2], rng)
         for frames, rng in zip(people, rngs, strict=True)
     ]
-    occluded = [frames.copy() for frames in people]
+    occluded = list(people)
     sizes = step_sizes(pixels, steps)
     rounds = sum(len(_chunks(recognizer, people)) for recognizer in recognizers)
     tick = _counter(progress, len(sizes) * rounds)
     for size in sizes:
+        contents = [
+            content_of_blocks(hide, ranking.hidden(frames.shape[1:3]), block)
+            for hide, ranking, frames in zip(hiders, rankings, people, strict=True)
+        ]
         effects = [
             _mean_maps(recognizer, occluded, found, _effects(recognizer, contents), tick)
             for recognizer, found in zip(recognizers, references, strict=True)
         ]
         for person, ranking in enumerate(rankings):
-            taken = ranking.take(combined([maps[person] for maps in effects]), size)
-            _hide(occluded[person], contents[person], taken)
+            scores = combined([maps[person] for maps in effects])
+            ranking.take(scores if scores is None else block_means(scores, block), size)
+            occluded[person] = hiders[person](ranking.hidden(people[person].shape[1:3]))
     return [
         ranking.result(frames.shape[1:3], as_ranks=steps > 1)
         for ranking, frames in zip(rankings, people, strict=True)
     ]
+
+
+def content_of_blocks(
+    hide: Hide, hidden: Bool[np.ndarray, "h w"], block: int
+) -> UInt8[np.ndarray, "m h w 3"]:
+    """What a fill puts in each block of a grid where that block and `hidden` are hidden.
+
+    Four times a quarter of the blocks is hidden, none beside another: under a fill that sees the
+    mask, each is filled from the pixels around it.
+
+    Args:
+        hide: Hides masks on m frames.
+        hidden: What is hidden besides.
+        block: Side of a block in pixels; those at the right and lower border may be narrower.
+    """
+    rows, columns = (np.arange(side) // block % 2 for side in hidden.shape)
+    content = hide(hidden)
+    for row in (0, 1):
+        for column in (0, 1):
+            quarter = np.logical_and.outer(rows == row, columns == column)
+            content[:, quarter] = hide(hidden | quarter)[:, quarter]
+    return content
+
+
+def block_means(values: Float[np.ndarray, "h w"], block: int) -> Float[np.ndarray, "h w"]:
+    """The mean of each block of a grid, in all its pixels."""
+    if block == 1:
+        return values
+    starts = [np.arange(0, side, block) for side in values.shape]
+    sums = np.add.reduceat(np.add.reduceat(values, starts[0], axis=0), starts[1], axis=1)
+    sizes = [np.diff(start, append=side) for start, side in zip(starts, values.shape, strict=True)]
+    means = sums / np.outer(*sizes)
+    spread: np.ndarray = means.repeat(sizes[0], axis=0).repeat(sizes[1], axis=1)
+    return spread
 
 
 def step_sizes(pixels: int, steps: int) -> list[int]:
@@ -157,19 +203,20 @@ class _Ranking:
         self._scores: np.ndarray | None = None
         self._degenerate = False
 
-    def take(
-        self, scores: Float[np.ndarray, "h w"] | None, count: int
-    ) -> Int[np.ndarray, " taken"]:
-        """The `count` best of the pixels left, flat; none once the person is degenerate."""
+    def hidden(self, shape: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+        """The pixels taken by now."""
+        return ~self._free.reshape(shape)
+
+    def take(self, scores: Float[np.ndarray, "h w"] | None, count: int) -> None:
+        """Take the `count` best of the pixels left; none once the person is degenerate."""
         if scores is not None and (self._scores is None or _ranks(scores.ravel()[self._free])):
             self._scores = scores.ravel()
         self._degenerate |= self._scores is None
         if self._degenerate:
-            return np.empty(0, np.int64)
+            return
         taken = self._left()[:count]
         self._free[taken] = False
         self._chosen.append(taken)
-        return taken
 
     def _left(self) -> Int[np.ndarray, " left"]:
         """The pixels left, best first, ties in random order."""
@@ -192,12 +239,6 @@ def _as_map(values: np.ndarray | None, shape: tuple[int, int]) -> OcclusionMap:
     if values is None:
         return OcclusionMap(np.zeros(shape, np.float32), degenerate=True)
     return OcclusionMap(values.reshape(shape).astype(np.float32), degenerate=False)
-
-
-def _hide(frames: np.ndarray, content: np.ndarray, taken: np.ndarray) -> None:
-    """Put the content of the flat pixels `taken` into all frames, in place."""
-    rows, columns = np.unravel_index(taken, frames.shape[1:3])
-    frames[:, rows, columns] = content[:, rows, columns]
 
 
 # Gradients ----------------------------------------------------------------------------------------
@@ -335,19 +376,14 @@ def _counter(progress: Progress, total: int) -> Callable[[], None]:
     return tick
 
 
-def _check(
-    people: Sequence[np.ndarray], contents: Sequence[np.ndarray], steps: int, pixels: int
-) -> None:
-    for frames, content in zip(people, contents, strict=True):
-        if frames.shape != content.shape:
-            raise ValueError(
-                f"The content must have its frames' shape {frames.shape}. Got {content.shape}."
-            )
+def _check(people: Sequence[np.ndarray], steps: int, pixels: int, block: int) -> None:
+    for frames in people:
         limit = frames.shape[1] * frames.shape[2]
         if not 0 <= pixels <= limit:
             raise ValueError(f"The pixels to hide must be in 0..{limit}. Got {pixels}.")
-    if steps < 1:
-        raise ValueError(f"The steps must be at least 1. Got {steps}.")
+    for name, value in (("steps", steps), ("block", block)):
+        if value < 1:
+            raise ValueError(f"The {name} must be at least 1. Got {value}.")
 
 
 # Methods ------------------------------------------------------------------------------------------
@@ -402,23 +438,29 @@ def _products(recognizer: WhiteBox) -> _ImageMaps:
 def _occlusion_gradient(
     recognizers: Sequence[WhiteBox],
     people: Sequence[np.ndarray],
-    contents: Sequence[np.ndarray],
+    hiders: Sequence[Hide],
     *,
     pixels: int,
     rngs: Sequence[np.random.Generator],
     options: Options,
     progress: Progress = silent,
 ) -> list[OcclusionMap]:
-    steps = int(options["steps"])
     return occlusion_gradient_maps(
-        recognizers, people, contents, steps=steps, pixels=pixels, rngs=rngs, progress=progress
+        recognizers,
+        people,
+        hiders,
+        steps=int(options["steps"]),
+        block=int(options["block"]),
+        pixels=pixels,
+        rngs=rngs,
+        progress=progress,
     )
 
 
 def _gradient_x_input(
     recognizers: Sequence[WhiteBox],
     people: Sequence[np.ndarray],
-    contents: Sequence[np.ndarray],
+    hiders: Sequence[Hide],
     *,
     pixels: int,
     rngs: Sequence[np.random.Generator],
@@ -434,7 +476,7 @@ for _method in (
         _occlusion_gradient,
         version=1,
         needs_fill=True,
-        options={"steps": Whole("1", 1)},
+        options={"steps": Whole("1", 1), "block": Whole("1", 1)},
     ),
     FrameGradientMethod("gradient-x-input", _gradient_x_input, version=1, needs_fill=False),
 ):

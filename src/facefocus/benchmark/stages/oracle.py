@@ -20,14 +20,13 @@ from facefocus.benchmark.stages.score import (
     VALUES,
     ScoreOutput,
     false_matches,
-    photos_of,
+    hider_of,
     scored_masks,
 )
 from facefocus.core.progress import Progress
 from facefocus.core.seeds import generator
 from facefocus.core.store import content_key
 from facefocus.evaluation.retention import retention
-from facefocus.occlusion.fills import occlude
 from facefocus.occlusion.mask_search import search_masks
 from facefocus.occlusion.masks import pixel_count
 from facefocus.saliency.explainer import Passes
@@ -136,12 +135,11 @@ def search_oracle(session: Session, task: OracleTask, progress: Progress) -> Non
     person = task.person
     counts = [pixel_count(budget, *session.frame) for budget in task.budgets]
     places, rivals = _rivals(session, task)
-    frames, content = photos_of(session, person.rows, task.fill)
     found = search_masks(
         session.recognizers[task.recognizer].embed,
-        frames,
-        content,
+        hider_of(session, person.rows, task.fill),
         session.embeddings(task.recognizer)[person.rows],
+        shape=session.frame,
         counts=counts,
         rng=generator(session.experiment.seed, "oracle", person.name),
         seeds=_seeds(session, places, rivals, counts),
@@ -161,12 +159,12 @@ def _left(
     session: Session, task: OracleTask, rows: np.ndarray, masks: Bool[np.ndarray, "b h w"]
 ) -> dict[str, np.ndarray]:
     """`VALUES` of some photos of the person under each mask."""
-    frames, content = photos_of(session, rows, task.fill)
+    hide = hider_of(session, rows, task.fill)
     clean = session.embeddings(task.recognizer)[rows]
     level, compare = session.threshold(task.recognizer), session.experiment.evaluation.compare
     values = []
     for mask in masks:
-        hidden = session.recognizers[task.recognizer].embed(occlude(frames, mask, content))
+        hidden = session.recognizers[task.recognizer].embed(hide(mask))
         left = retention(clean, hidden, level, compare=compare)
         fmr = false_matches(session, task.recognizer, task.person.name, rows, hidden)
         values.append((left.cosine, left.rate, fmr, float(mask.sum())))

@@ -28,9 +28,9 @@ from facefocus.evaluation.retention import retention
 from facefocus.evaluation.verification import normalize
 from facefocus.models.recognizer import Recognizer
 from facefocus.occlusion.controls import CONTROLS, SHARED, draw, partners
-from facefocus.occlusion.fills import FILLS, fill_rng, occlude
+from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.occlusion.masks import Masks, mask_of, pack, unpack
-from facefocus.saliency.explainer import Passes
+from facefocus.saliency.explainer import Hide, Passes
 
 if TYPE_CHECKING:
     from facefocus.benchmark.collect import Part
@@ -311,14 +311,14 @@ def _embed_jobs(
 
 
 class _Photos:
-    """The photos on which hiding is tried, and what a fill puts in their place.
+    """The photos on which hiding is tried under a fill.
 
-    Jobs come person by person, so the frames and the content of one person are kept.
+    Jobs come person by person, so what hides masks on one person's photos is kept.
     """
 
     def __init__(self, session: Session, people: Sequence[Person], fill: str) -> None:
         self._session, self._people, self._fill = session, people, fill
-        self._kept: tuple[int, np.ndarray, np.ndarray] | None = None
+        self._kept: tuple[int, Hide] | None = None
 
     def occluded(self, person: int, packed: bytes) -> np.ndarray | None:
         """All photos of a person under a packed mask, or None where it hides nothing."""
@@ -327,17 +327,15 @@ class _Photos:
         if not bits.any():
             return None
         if self._kept is None or self._kept[0] != person:
-            found = photos_of(self._session, self._people[person].tests, self._fill)
-            self._kept = (person, *found)
-        _, frames, content = self._kept
-        return occlude(frames, bits.reshape(height, width).astype(bool), content)
+            self._kept = (person, hider_of(self._session, self._people[person].tests, self._fill))
+        return self._kept[1](bits.reshape(height, width).astype(bool))
 
 
-def photos_of(session: Session, rows: np.ndarray, fill: str) -> tuple[np.ndarray, np.ndarray]:
-    """Some photos, and a fill's content for them."""
+def hider_of(session: Session, rows: np.ndarray, fill: str) -> Hide:
+    """What hides masks on some photos by a fill."""
     frames = np.asarray(session.faces.frames[rows])
     rngs = [fill_rng(session.experiment.seed, str(session.faces.names[row])) for row in rows]
-    return frames, FILLS[fill](frames, rngs)
+    return hider(fill, frames, rngs)
 
 
 # --- planning -------------------------------------------------------------------------------------
