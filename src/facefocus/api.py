@@ -244,7 +244,8 @@ def explain(
         people: Only these people, or so many of them; everybody with two images by default.
         max_images: At most so many images of a person.
         max_pairs: At most so many ordered pairs of a person's images.
-        fill: What hides pixels, for methods whose maps depend on it.
+        fill: What hides pixels, for methods whose maps depend on it. `evaluate` tries the maps
+            under any fill.
         budget: The share of pixels that will be hidden, likewise.
         options: The method's own options, such as ``{"steps": 25}``.
         seed: Of everything that is drawn.

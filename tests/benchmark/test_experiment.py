@@ -119,6 +119,16 @@ def test_budgets_are_sorted_and_distinct() -> None:
             "The 'budget' of [occlusion] must be in (0, 1]. Got 30. Did you mean 0.30?",
         ),
         (
+            changed("saliency", fill="blur"),
+            "The 'fill' of [saliency] is for methods whose maps depend on the fill"
+            " (occlusion-gradient). Got 'grad-cam'. Name fills to try maps under in [occlusion].",
+        ),
+        (
+            changed("saliency", method=["occlusion-gradient", "random"], fill="blur"),
+            "The 'fill' of [saliency] is for methods whose maps depend on the fill"
+            " (occlusion-gradient). Got 'random'. Name fills to try maps under in [occlusion].",
+        ),
+        (
             changed("occlusion", budget=[0.01, 2.5]),
             "The 'budget' of [occlusion] must be in (0, 1]. Got 2.5. Did you mean 0.025?",
         ),

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from facefocus.analysis.labels import series_label, varying
 from facefocus.analysis.summary import COMPETES, summarize
 from facefocus.benchmark import session as session_module
 from facefocus.benchmark.collect import write_run
@@ -90,6 +91,42 @@ def test_the_gallery_shows_the_masks_that_were_scored(painted: Path, tmp_path: P
     one = rows.filter(pl.col("method") == "layer-cam", pl.col("budget") == 0.05).row(0, named=True)
     expected = top_pixels(arrays["maps"][one["map"]], 51, generator(0, "ties", one["identity"]))
     np.testing.assert_array_equal(arrays["masks"][one["index"]], expected)
+
+
+def test_maps_made_for_one_fill_are_tried_under_every_fill(painted: Path, tmp_path: Path) -> None:
+    asked = {"method": "occlusion-gradient", "options": {"steps": 3}}
+    session, table = do(
+        painted,
+        tmp_path,
+        saliency=[asked, asked | {"fill": "mean"}],
+        occlusion={"budget": 0.05, "fill": ["mean", "black"]},
+    )
+    options = {"own": "block=1 steps=3", "made": "block=1 steps=3 made_for=mean"}
+    found = {
+        (name, fill): table.filter(pl.col("options") == text, pl.col("fill") == fill)
+        for name, text in options.items()
+        for fill in ("mean", "black")
+    }
+    assert table.height == 20 and {part.height for part in found.values()} == {5}
+    # Under its own fill it is the very map that is made by default, and made once.
+    assert found["own", "mean"].drop("options").equals(found["made", "mean"].drop("options"))
+    assert not found["own", "black"]["cosine"].equals(found["made", "black"]["cosine"])
+    gallery = pl.read_parquet(tmp_path / "gallery.parquet")
+    made = gallery.filter(pl.col("options") == options["made"])
+    assert made["fill"].to_list() == [None] * 5
+    masks = np.load(tmp_path / "gallery.npz")["masks"]
+    people = {person.name: person.rows for person in session.plan.people}
+    for name, index in made.select("identity", "index").iter_rows():
+        for fill in ("mean", "black"):
+            row = found["made", fill].row(by_predicate=pl.col("identity") == name, named=True)
+            hidden = left_under(session.faces, people[name], masks[index], fill)
+            assert row["cosine"] == pytest.approx(hidden, abs=1e-6)
+    words = {
+        series_label(row, varying(summarize(part)))
+        for part in found.values()
+        for row in part.to_dicts()
+    }
+    assert words == {"occlusion-gradient", "occlusion-gradient, steps=3, made for mean"}
 
 
 def blind(name: str, _: object) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from facefocus.analysis.summary import COMPETES, Row, competes
+from facefocus.benchmark.result_columns import MADE_FOR
 from facefocus.core.text import NOTHING
 from facefocus.saliency.methods import METHODS
 
@@ -27,7 +28,8 @@ def varying(summary: pl.DataFrame) -> list[str]:
     """The names of `DETAILS` that tell these rows apart, baselines and oracle aside.
 
     The map's recognizer counts where it is not the target recognizer; options and objective
-    where one method has several, since each method has its own.
+    where one method has several, since each method has its own. Options also count where a map is
+    made for one fill and tried under others.
     """
     mapped = summary.filter(COMPETES)
     found = []
@@ -36,6 +38,8 @@ def varying(summary: pl.DataFrame) -> list[str]:
             varies = mapped.filter(pl.col("source") != pl.col("target")).height > 0
         elif name in _OWN_SETTINGS:
             varies = any(part[name].n_unique() > 1 for part in mapped.partition_by("method"))
+            if name == "options":
+                varies |= bool(mapped[name].str.contains(MADE_FOR, literal=True).any())
         else:
             varies = mapped[name].n_unique() > 1
         if varies:
@@ -90,13 +94,17 @@ def settings_in_words(row: Row, names: Iterable[str]) -> list[str]:
 
 
 def changed_options(row: Row) -> list[str]:
-    """The options of a row that are not its method's defaults: ``["steps=25"]``."""
+    """The options of a row that are not its method's defaults: ``["steps=25"]``.
+
+    Last, where the map is made for one fill and tried under others: ``"made for blur"``.
+    """
     # Those of a user's file are not looked at: a report runs no code.
     known = METHODS[row["method"]].options if row["method"] in list(METHODS) else {}
     usual = {f"{name}={option.default}" for name, option in known.items()}
     options = (row["options"] or "").split()
     # The hash of maps that were made elsewhere says nothing to a reader: their name does.
-    return [text for text in options if text not in usual and not text.startswith("maps=")]
+    changed = [text for text in options if text not in usual and not text.startswith("maps=")]
+    return [text.replace(MADE_FOR, "made for ") for text in changed]
 
 
 def place_label(row: Row, names: Iterable[str]) -> str:

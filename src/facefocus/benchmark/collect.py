@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from facefocus.benchmark.people import Block, Person
-from facefocus.benchmark.result_columns import HELDOUT_ORACLE, MAP, ORACLE
+from facefocus.benchmark.result_columns import HELDOUT_ORACLE, MADE_FOR, MAP, ORACLE
 from facefocus.benchmark.session import Session, is_degenerate
 from facefocus.benchmark.stages import STAGES, RowKey
 from facefocus.benchmark.stages.explain import MapOutput
@@ -286,10 +286,12 @@ def _map_columns(maps: MapOutput) -> dict[str, Any]:
     """The columns that say how a map was made; null where a method has no use for a setting."""
     spec = maps.spec
     graded = spec.objective is not None
+    options = [f"{name}={value}" for name, value in spec.options]
+    options += [f"{MADE_FOR}{spec.fill}"] if spec.every_fill else []
     values = (
         maps.source,
         spec.label,
-        " ".join(f"{name}={value}" for name, value in spec.options),
+        " ".join(options),
         spec.layer,
         ",".join(map(str, spec.calls)) or None,
         spec.objective,
@@ -380,7 +382,7 @@ def _write_gallery(session: Session, run: Path) -> None:
     masks: list[np.ndarray] = []
     for person, output, made, index in _gallery_scores(session, chosen):
         about = {"map": len(maps), "faces": session.faces.title, "identity": person.name}
-        about |= {"image": int(person.tests[0]), "fill": output.maps.spec.fill}
+        about |= {"image": int(person.tests[0]), "fill": output.maps.spec.tried_fill}
         about |= {"on_degenerate": output.on_degenerate, "degenerate": is_degenerate(made, index)}
         about |= _map_columns(output.maps)
         maps.append(made["maps"][index])
@@ -434,7 +436,7 @@ def _gallery_scores(
         for target in asked.recognizers.targets:
             for output in session.plan.planned["scores"][target, block.index]:
                 own = output.control is None and output.on_degenerate == policy
-                served = output.maps.spec.fill or fill
+                served = output.maps.spec.tried_fill or fill
                 if own and not output.maps.spec.draw and output.fill == served:
                     shown.setdefault(output.maps, output)
         for output in shown.values():

@@ -60,6 +60,13 @@ def option_text(value: bool | int | str) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _known_fills(value: tuple[str, ...]) -> tuple[str, ...]:
+    from facefocus.occlusion.fills import FILLS
+
+    check_known(value, FILLS)
+    return value
+
+
 class Faces(Spec):
     """``[faces]``: which face set and whom of it.
 
@@ -128,6 +135,9 @@ class Saliency(Spec):
         arcface_scale: The s of arcface.
         options: The methods' own options, e.g. ``{ steps = 25 }``; see `facefocus list methods`.
         sources: Make one map on these recognizers together, instead of one on each source.
+        fill: Make the maps for these fills, whatever those of ``[occlusion]``, and try each under
+            every fill of ``[occlusion]``. By default a method that depends on the fill makes a map
+            for every fill of ``[occlusion]``, and each is tried under its own.
         max_pairs: At most this many ordered pairs of a person, seeded; all by default.
         draws: How many draws of a random baseline are averaged.
     """
@@ -143,6 +153,7 @@ class Saliency(Spec):
     arcface_scale: Annotated[Number, Field(gt=0)] = 1.0
     options: dict[str, bool | int | str] = Field(default_factory=dict)
     sources: Several[RecognizerName] | None = None
+    fill: Several[str] | None = None
     max_pairs: Annotated[Whole, Field(ge=1)] | None = None
     draws: Annotated[Whole, Field(ge=1, le=DRAWS)] = 5
 
@@ -163,6 +174,11 @@ class Saliency(Spec):
 
         check_known(value, METHODS)
         return value
+
+    @field_validator("fill")
+    @classmethod
+    def _fill(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if value is None else _known_fills(value)
 
     @model_validator(mode="before")
     @classmethod
@@ -193,7 +209,26 @@ class Saliency(Spec):
         given = {name: str(value) for name, value in self.options.items()}
         with user_errors():
             resolve_options("+".join(self.method), known, given)
+        if self.fill is not None:
+            self._check_fill(given)
         return self
+
+    def _check_fill(self, given: Mapping[str, str]) -> None:
+        """Refuse a fill where no map depends on it."""
+        from facefocus.saliency.methods import METHODS
+
+        without = [] if self.method else ["maps"]
+        for name in self.method:
+            method = METHODS[name]
+            own = {key: value for key, value in given.items() if key in method.options}
+            if not method.needs(method.resolve_options(own)).fill:
+                without.append(name)
+        if without:
+            raise whole_message(
+                "The 'fill' of [saliency] is for methods whose maps depend on the fill"
+                f" (occlusion-gradient). Got '{without[0]}'. Name fills to try maps under in"
+                " [occlusion]."
+            )
 
     @field_validator("objective")
     @classmethod
@@ -230,10 +265,7 @@ class Occlusion(Spec):
     @field_validator("fill")
     @classmethod
     def _fill(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        from facefocus.occlusion.fills import FILLS
-
-        check_known(value, FILLS)
-        return value
+        return _known_fills(value)
 
 
 class Controls(Spec):

@@ -15,6 +15,10 @@ MAP = (
     "arcface_scale", "max_pairs",
 )  # fmt: skip
 
+#: In ``options``, after those of the method: the fill that a map is made for where it is tried
+#: under others, too.
+MADE_FOR = "made_for="
+
 #: What a configuration and its random-pixel control must have in common: all but the map.
 SETTING = tuple(name for name in CONFIGURATION if name not in (*MAP, "control"))
 

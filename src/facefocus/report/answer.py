@@ -10,7 +10,7 @@ import polars as pl
 
 from facefocus.analysis.results import Slice
 from facefocus.analysis.summary import COMPETES, GUESSES, GUESSING, INCLUSIVE, Row, drops
-from facefocus.benchmark.result_columns import ORACLE, RANDOM
+from facefocus.benchmark.result_columns import MADE_FOR, ORACLE, RANDOM
 from facefocus.core.text import budget_text, number, percent
 from facefocus.evaluation.statistics import FEWEST, NO_INTERVAL, Interval, mean_interval
 from facefocus.report.columns import interval
@@ -147,7 +147,7 @@ def _answer(results: pl.DataFrame, part: pl.DataFrame, shown: Slice) -> str:
 def place(row: Row) -> str:
     """``layer-cam (layer 1)``, with its options and, if another recognizer made the map, which."""
     words = [f"layer {row['layer']}"] if row["layer"] else []
-    words += [row["options"]] if row["options"] else []
+    words += [row["options"].replace(MADE_FOR, "made for ")] if row["options"] else []
     inside = f" ({', '.join(words)})" if words else ""
     both = row["source"].replace("+", " and ")
     source = f" with maps from {both}" if row["source"] != row["target"] else ""

@@ -66,6 +66,7 @@ class MapSpec:
         layer: The layer's name as asked; None where the method has no use for one.
         calls: The convolution calls that the layer is in this recognizer.
         fill: The fill that the map is made for; None where it serves every fill.
+        every_fill: Whether it is tried under every fill, though it is made for one.
         budget: The budget that it is made for; None where it serves every budget.
         draw: Number of the draw of a random baseline.
         origin: On what a map was made that was made elsewhere.
@@ -85,6 +86,12 @@ class MapSpec:
     budget: float | None = None
     draw: int | None = None
     origin: str | None = None
+    every_fill: bool = False
+
+    @property
+    def tried_fill(self) -> str | None:
+        """The only fill that the map is tried under; None where it is tried under every fill."""
+        return None if self.every_fill else self.fill
 
 
 @dataclass(frozen=True)

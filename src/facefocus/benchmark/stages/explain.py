@@ -221,7 +221,7 @@ def specs_of(
     for layer, objective, fill, budget, draw in product(
         layers,
         objectives,
-        experiment.occlusion.fill if needs.fill else [None],
+        (saliency.fill or experiment.occlusion.fill) if needs.fill else [None],
         experiment.occlusion.budget if needs.budget else [None],
         range(saliency.draws) if needs.draws else [None],
     ):
@@ -241,6 +241,7 @@ def specs_of(
             fill=fill,
             budget=budget,
             draw=draw,
+            every_fill=saliency.fill is not None,
         )
 
 
@@ -277,6 +278,8 @@ def _map_key(inputs: Inputs, sources: tuple[str, ...], spec: MapSpec, block: Blo
     determined = asdict(spec)
     # The method and the calls say it, whatever they are called here.
     del determined["label"], determined["layer"], determined["origin"]
+    # Where a map is tried does not change it.
+    del determined["every_fill"]
     recognizers = [inputs.recognizers[name] for name in sources]
     needs = method.needs(dict(spec.options))
     passes = gradients_of if needs.gradients else forward_of

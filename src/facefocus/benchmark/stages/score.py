@@ -359,7 +359,7 @@ def _scores(
                 if _is_tried(inputs.experiment, output, target)
                 for population in (shared[block.split, block.fold, place],)
                 for fill in inputs.experiment.occlusion.fill
-                if output.spec.fill in (None, fill)
+                if output.spec.tried_fill in (None, fill)
                 for policy in inputs.experiment.occlusion.on_degenerate
                 for control, number in _controls(inputs.experiment, block, output, policy)
             )
