@@ -14,12 +14,12 @@ from facefocus.core.files import read_toml
 from facefocus.core.locations import private
 from facefocus.core.specs import (
     NAME,
-    AnyNumber,
     Name,
     Number,
     Several,
     Spec,
     Whole,
+    ZeroOrMore,
     as_tuple,
     check_known,
     distinct,
@@ -142,7 +142,7 @@ class Saliency(Spec):
         draws: How many draws of a random baseline are averaged.
     """
 
-    method: AnyNumber[str] = ()
+    method: ZeroOrMore[str] = ()
     maps: str | None = None
     name: str | None = None
     origin: str | None = None

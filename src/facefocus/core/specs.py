@@ -51,8 +51,8 @@ def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
 Several = Annotated[
     tuple[T, ...], BeforeValidator(as_tuple), Field(min_length=1), AfterValidator(distinct)
 ]
-#: The same, or none.
-AnyNumber = Annotated[tuple[T, ...], BeforeValidator(as_tuple), AfterValidator(distinct)]
+#: None, one or several values, each once.
+ZeroOrMore = Annotated[tuple[T, ...], BeforeValidator(as_tuple), AfterValidator(distinct)]
 
 
 def _number(value: Any) -> Any:
