@@ -9,7 +9,7 @@ from jaxtyping import Float32
 
 from facefocus.core import seeds
 from facefocus.core.progress import Progress
-from facefocus.saliency.explainer import Explainer, MapArrays, MapRequest, Maps
+from facefocus.saliency.explainer import Explainer, MapArrays, MapRequest, Maps, MapSpec
 from facefocus.saliency.methods import METHODS, Baseline, BaselineFunction
 
 #: Standard deviation of the center-Gaussian as a share of each side. On a square frame the order
@@ -59,6 +59,13 @@ def baseline_map(
 
 class _Baselines(Explainer):
     """The explainer of all baselines: see `facefocus.saliency.explainer.Explainer`."""
+
+    def check(self, spec: MapSpec, frame: tuple[int, int]) -> None:
+        """See `Baseline.check`."""
+        method = METHODS[spec.method]
+        assert isinstance(method, Baseline)
+        if method.check is not None:
+            method.check(frame)
 
     def maps(self, request: MapRequest, progress: Progress) -> Maps:
         """A draw for each person."""

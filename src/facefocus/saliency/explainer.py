@@ -223,6 +223,13 @@ class Explainer(ABC):
             progress: Called with passes done and in total.
         """
 
+    def check(self, spec: MapSpec, frame: tuple[int, int]) -> None:  # noqa: B027
+        """Refuse frames of a height and width that a map cannot be made for; none by default.
+
+        Raises:
+            UserError: It cannot.
+        """
+
     def passes(self, request: MapRequest, every: Sequence[MapSpec]) -> Passes:
         """What `maps` runs on each source; nothing by default.
 

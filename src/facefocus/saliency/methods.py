@@ -231,6 +231,7 @@ METHODS = Methods(
         "facefocus.saliency.cam",
         "facefocus.saliency.rise",
         "facefocus.saliency.baselines",
+        "facefocus.saliency.landmark_atlas",
         "facefocus.saliency.occlusion_gradient",
     ),
 )
@@ -466,19 +467,23 @@ class Baseline(_MethodBase):
 
     Attributes:
         function: (frame's height and width, generator) -> float32 map [height, width].
+        drawn: Whether draws may differ; else there is one.
+        check: Raises `UserError` for a frame that it has no map for.
     """
 
     name: str
     function: BaselineFunction
     version: int | str
     options: Mapping[str, Option] = field(default_factory=dict)
+    drawn: bool = True
+    check: Callable[[tuple[int, int]], None] | None = None
 
     kind: ClassVar[str] = "baseline"
     made_by: ClassVar[str] = "facefocus.saliency.baselines:BASELINES"
 
     def needs(self, options: Options) -> Needs:
         """See `Method`."""
-        return Needs(draws=True, seed=True, sources="none", photos="none")
+        return Needs(draws=self.drawn, seed=self.drawn, sources="none", photos="none")
 
 
 #: uint8 images [m, H, W, 3] of one person, the recognizer -> map [H, W], larger: hide first

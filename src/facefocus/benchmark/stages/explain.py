@@ -160,6 +160,9 @@ def _families(outputs: Sequence[MapOutput]) -> dict[Explainer, list[MapOutput]]:
 def _maps(inputs: Inputs) -> dict[int, tuple[MapOutput, ...]]:
     """The wanted maps of every block."""
     specs = dict.fromkeys(_all_specs(inputs))
+    height, width = inputs.faces.frames.shape[1:3]
+    for _, spec in specs:
+        METHODS[spec.method].explainer.check(spec, (height, width))
     return {
         block.index: tuple(
             MapOutput(_map_key(inputs, sources, spec, block), sources, spec)
