@@ -403,7 +403,7 @@ def evaluate(
         budget: Shares of the pixels, each hidden exactly.
         fill: What replaces hidden pixels (``facefocus list fills``).
         controls: Masks of equal area that know less: ``shifted``, ``other``, ``population``,
-            ``pixels``, ``blocks``.
+            ``pixels``, ``blocks``; or ``blend``, the map mixed with everybody's.
         random: Draws of random pixels that every map is compared with; 0 for none.
         threshold: Where the recognizer decides: ``"eer"``, ``"fmr=1e-3"``, a number, or
             ``"eer@FOLDER"``.

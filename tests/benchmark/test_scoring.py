@@ -170,7 +170,48 @@ def test_the_populations_mask_is_of_everybody_else(painted: Path, tmp_path: Path
         )
 
 
-@pytest.mark.parametrize("control", ["other", "population"])
+@pytest.mark.parametrize("split", ["same", "heldout"])
+def test_a_blend_weighs_a_persons_map_by_its_photos(
+    split: str, painted: Path, tmp_path: Path
+) -> None:
+    session, table = do(
+        painted,
+        tmp_path,
+        controls={"control": "blend", "draws": 3},
+        evaluation={"split": split},
+    )
+    seen = set()
+    for block in session.plan.blocks:
+        if block.split != split:
+            continue
+        outputs = session.plan.planned["scores"]["a", block.index]
+        (control,) = [output for output in outputs if output.control == "blend"]
+        made = session.store.load(control.maps.key)["maps"].astype(np.float64)
+        worn = scored_masks(session, session.store.load(control.key))
+        for index, person in enumerate(block.people):
+            own, mean = made[index], np.delete(made, index, axis=0).mean(axis=0)
+            shares = [
+                (np.less(a.ravel()[:, None], a.ravel()).sum(0) / 2
+                 + (np.less_equal(a.ravel()[:, None], a.ravel()).sum(0) - 1) / 2) / (own.size - 1)
+                for a in (own, mean)
+            ]  # fmt: skip
+            count = len(person.rows)
+            seen.add(count)
+            mixed = (count * shares[0] + 6 * shares[1]) / (count + 6)
+            # Equal but for rounding: ties may fall otherwise.
+            hidden = np.sort(mixed[worn[index, 1].ravel()])
+            np.testing.assert_allclose(hidden, np.sort(mixed)[-hidden.size :], atol=1e-12)
+            assert hidden.size == 205
+    assert len(seen) > 1
+    rows = table.filter(pl.col("control") == "blend")
+    assert rows["draws"].unique().to_list() == [1] and rows["rate"].is_not_null().all()
+    # Rows of their own, and nothing that a method is said to beat.
+    assert not any("blend" in name for name in summarize(table).columns)
+    shown = summarize(table, controls=True).filter(pl.col("control") == "blend")
+    assert shown["budget"].to_list() == [0.05, 0.2]
+
+
+@pytest.mark.parametrize("control", ["other", "population", "blend"])
 def test_controls_of_other_people_need_other_people(
     control: str, painted: Path, tmp_path: Path
 ) -> None:
@@ -429,7 +470,7 @@ def test_controls_of_people_without_a_map_are_never_their_own_random_pixels(
         painted,
         tmp_path,
         occlusion={"budget": 0.05, "on_degenerate": "random"},
-        controls={"control": ["other", "population", "shifted"], "draws": 1},
+        controls={"control": ["other", "population", "blend", "shifted"], "draws": 1},
     )
     worn = {
         output.control: scored_masks(session, session.store.load(output.key))[:, 0]
@@ -444,5 +485,7 @@ def test_controls_of_people_without_a_map_are_never_their_own_random_pixels(
     assert any(np.array_equal(worn["other"][0], mask) for mask in masks[1:])
     mean = top_pixels(made[1:].astype(np.float64).mean(axis=0), 51, generator(0, "ties", names[0]))
     np.testing.assert_array_equal(worn["population"][0], mean)
+    np.testing.assert_array_equal(worn["blend"][0], mean)
+    assert (worn["blend"][1] != worn["population"][1]).any()
     for control in ("other", "population", "shifted"):
         assert worn[control][0].sum() == 51 and (worn[control][0] != worn[None][0]).any()

@@ -219,7 +219,8 @@ def test_a_loop_of_links_is_named_wherever_it_is_met(
 def test_what_can_be_named_is_listed(command: Command) -> None:
     assert "mobilefacenet-ms1m" in command("list", "models").out.splitlines()
     assert "grad-cam++ (gradient)" in command("list", "methods").out.splitlines()
-    assert command("list", "fills").out.split() == ["black", "white", "mean", "random", "blur"]
+    artefact, gap = ["black", "white", "mean", "random", "blur"], ["inpaint", "linear"]
+    assert command("list", "fills").out.split() == artefact + gap
     assert "arcface" in command("list", "objectives").out
     assert {"shifted", "other"} < set(command("list", "controls").out.split())
     paint_faceset(Path("faces/painted"))

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from facefocus.core.errors import UserError
 from facefocus.occlusion.controls import (
     CONTROLS,
+    blended,
     blocks_within,
     draw,
     partners,
@@ -127,3 +128,22 @@ def test_blocks_within_can_fill_all_that_is_free() -> None:
     assert np.array_equal(blocks_within(free, count, np.random.default_rng(0)), free)
     with pytest.raises(ValueError, match=f"{count + 1} pixels are wanted, {count} are free"):
         blocks_within(free, count + 1, np.random.default_rng(0))
+
+
+def test_a_blend_by_hand() -> None:
+    own = np.array([[0.1, 7.0], [7.0, -2.0]])  # ranks 2, 3.5, 3.5, 1 of 4: (rank - 1) / 3
+    others = np.array([[4.0, 3.0], [2.0, 1.0]])  # 1, 2/3, 1/3, 0
+    # Two photos weigh 2 / 8, eighteen 18 / 24.
+    for photos, weight in ((2, 0.25), (18, 0.75)):
+        found = blended(own, others, photos)
+        rest = 1 - weight
+        expected = [
+            [weight / 3 + rest, weight * 5 / 6 + rest * 2 / 3],
+            [weight * 5 / 6 + rest / 3, 0.0],
+        ]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_blend_with_a_flat_map_orders_as_the_other() -> None:
+    flat, others = np.ones((2, 3)), np.array([[1.0, 5.0, 3.0], [0.0, 4.0, 2.0]])
+    assert blended(flat, others, 6).ravel().argsort().tolist() == others.ravel().argsort().tolist()

@@ -272,8 +272,8 @@ class Controls(Spec):
     """``[controls]``: masks of equal area that know nothing of the person (Protocol: controls).
 
     Attributes:
-        control: ``shifted``, ``other``, ``population``, ``pixels``, ``blocks``. Those of other
-            people's maps, ``other`` and ``population``, need two people.
+        control: ``shifted``, ``other``, ``population``, ``blend``, ``pixels``, ``blocks``. Those of
+            other people's maps, ``other``, ``population`` and ``blend``, need two people.
         draws: How many draws of each are averaged.
     """
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
+from scipy.stats import rankdata
 
 from facefocus.core.registry import Registry
 from facefocus.core.seeds import generator
@@ -21,9 +22,17 @@ Control = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 CONTROLS: Registry[Control] = Registry("control")
 
-#: Controls that are made from the maps of other people: another identity's mask, and the mask of
-#: the population's mean map.
-SHARED = ("other", "population")
+#: Controls that are made from the maps of other people: another identity's mask, the mask of the
+#: population's mean map, and that of the person's own map and the population's mixed. The last is
+#: no control to beat: it asks whether a person's map adds to everybody's (Protocol: controls).
+SHARED = ("other", "population", "blend")
+
+#: Those of them that there is one of, not drawn.
+UNDRAWN = ("population", "blend")
+
+#: Photos of which a person's own map is made where it weighs as much as everybody's in `blend`.
+#: Set, not fitted; part of the keys of its scores.
+BLEND_PHOTOS = 6
 
 #: Side of a random block as a share of the frame's shorter side: 8 of 112 pixels.
 BLOCK_SIDE = 1 / 14
@@ -120,6 +129,33 @@ def partners(people: int, count: int, rng: np.random.Generator) -> Int[np.ndarra
     for draw, row in enumerate(chosen):
         row[circle] = np.roll(circle, -(draw % (people - 1) + 1))
     return chosen
+
+
+def blended(
+    own: Float[np.ndarray, "h w"], others: Float[np.ndarray, "h w"], photos: int
+) -> Float64[np.ndarray, "h w"]:
+    """A person's map mixed with the mean map of others: the more photos, the more of its own.
+
+    The mean of the ranks of both, average ranks for ties, scaled to [0, 1]; the own map weighs
+    photos / (photos + 6).
+
+    Args:
+        own: The person's map.
+        others: The mean map of others.
+        photos: How many photos the own map was made of.
+
+    Example:
+        >>> own, others = np.array([[1.0, 5.0, 9.0]]), np.array([[3.0, 2.0, 2.0]])
+        >>> blended(own, others, 6)
+        array([[0.5  , 0.375, 0.625]])
+    """
+    weight = photos / (photos + BLEND_PHOTOS)
+    first, second = (
+        (rankdata(values).reshape(own.shape) - 1) / max(values.size - 1, 1)
+        for values in (own, others)
+    )
+    mixed: np.ndarray = weight * first + (1 - weight) * second
+    return mixed
 
 
 def run_sums(maps: Float[np.ndarray, "n h w"]) -> Float64[np.ndarray, "runs h w"]:

@@ -27,7 +27,15 @@ from facefocus.core.store import Arrays, content_key
 from facefocus.evaluation.retention import retention
 from facefocus.evaluation.verification import normalize
 from facefocus.models.recognizer import Recognizer
-from facefocus.occlusion.controls import CONTROLS, SHARED, draw, partners
+from facefocus.occlusion.controls import (
+    BLEND_PHOTOS,
+    CONTROLS,
+    SHARED,
+    UNDRAWN,
+    blended,
+    draw,
+    partners,
+)
 from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.occlusion.masks import Masks, mask_of, pack, unpack
 from facefocus.saliency.explainer import Hide, Passes
@@ -185,7 +193,7 @@ def _block_masks(session: Session, block: Block, output: ScoreOutput) -> Iterato
         if output.control is None or not own.areas.any():
             yield own
         else:
-            yield _control(session, block, output, person, own)
+            yield _control(session, block, output, person, own, made["maps"][index])
 
 
 def _masks(
@@ -201,9 +209,14 @@ def _masks(
 
 
 def _control(
-    session: Session, block: Block, output: ScoreOutput, person: Person, own: Masks
+    session: Session,
+    block: Block,
+    output: ScoreOutput,
+    person: Person,
+    own: Masks,
+    saliency: np.ndarray,
 ) -> Masks:
-    """What takes the place of a person's own masks.
+    """What takes the place of a person's own masks, made of the map `saliency`.
 
     The mean map and the mask of others are those of other people only; a person beside whom nobody
     has a map is left out.
@@ -222,8 +235,11 @@ def _control(
         # Never the person's own mask in its place: the control would equal what it controls.
         none = np.zeros_like(own.masks)
         return Masks(none, np.zeros_like(own.areas), own.requested, False, True)
-    if output.control == "population":
-        return _masks(session, person.name, everybody.mean_without(person.name), False, output)
+    if output.control in UNDRAWN:
+        mean = everybody.mean_without(person.name)
+        if output.control == "blend" and not own.degenerate:
+            mean = blended(saliency, mean, len(person.rows))
+        return _masks(session, person.name, mean, False, output)
     if own.degenerate:
         rng = generator(session.experiment.seed, "partners", person.name)
         other = others[int(rng.permutation(len(others))[output.draw % len(others)])]
@@ -410,7 +426,7 @@ def _controls(
     if wanted is None or policy == "inclusive" or output.source is None or block.split == "half":
         return
     for control in wanted.control:
-        for number in range(1 if control == "population" else wanted.draws):
+        for number in range(1 if control in UNDRAWN else wanted.draws):
             yield control, number
 
 
@@ -425,6 +441,8 @@ def _score_output(
     population: str,
 ) -> ScoreOutput:
     budgets = common["budgets"] if output.spec.budget is None else (output.spec.budget,)
+    made_of: list[Any] = [control, draw, population if control in SHARED else None]
+    made_of += [BLEND_PHOTOS] if control == "blend" else []
     key = content_key(
         "scores",
         **{**common, "budgets": budgets},
@@ -432,7 +450,7 @@ def _score_output(
         tested=block.tested,
         fill=fill_of(fill),
         on_degenerate=policy,
-        control=[control, draw, population if control in SHARED else None],
+        control=made_of,
     )
     return ScoreOutput(key, output, fill, policy, control, draw, budgets)
 
