@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from facefocus.benchmark.collect import SCHEMA
-from facefocus.benchmark.result_columns import MAP
+from facefocus.benchmark.result_columns import MAP, with_readings
 
 PIXELS = 112 * 112
 
@@ -36,7 +36,7 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 def table(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
-    return pl.DataFrame(list(rows), schema=SCHEMA, orient="row")
+    return with_readings(pl.DataFrame(list(rows), schema=SCHEMA, orient="row"))
 
 
 #: Drop of recognition at 1 % black by method and layer, of the realistic run.

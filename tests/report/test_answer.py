@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facefocus.analysis.results import default_slice
+from facefocus.analysis.results import default_slices
+from facefocus.analysis.standing import best, margins, no_more
 from facefocus.analysis.summary import GUESSING, guessing, summarize, warnings
 from facefocus.evaluation.statistics import mean_interval
-from facefocus.report.answer import answer, best, checks
+from facefocus.report.answer import answer, checks
 from facefocus.report.document import Check
 from tests.report.fabricated import row, table
 
@@ -40,8 +41,7 @@ def rows_of(*kinds: dict[str, Any]) -> pl.DataFrame:
 
 def said(results: pl.DataFrame) -> str:
     summary = summarize(results)
-    (paragraph,) = answer(results, summary, default_slice(summary))
-    return paragraph
+    return answer(results, summary, default_slices(summary))[0]
 
 
 def plain(text: str) -> str:
@@ -63,7 +63,9 @@ def test_names_the_largest_drop_and_what_random_pixels_take() -> None:
             )
         )
     )
-    assert "the 1 % of pixels that layer-cam (layer N) ranks highest (fill black)" in text
+    assert text.startswith(
+        "Black (artefact): hiding the 1 % of pixels that layer-cam (layer N) ranks highest takes"
+    )
     assert "from 1.000 to 0.600, a drop of 0.400 (mean of 8 identities" in text
     assert "Random pixels of the same number take 0.100; the method takes 0.300" in text
     assert "the largest of 2 configurations" in text
@@ -80,7 +82,8 @@ def test_says_when_the_method_is_not_told_from_random() -> None:
 def test_the_headline_names_random_pixels_where_they_take_more(rate: float) -> None:
     text = plain(said(rows_of({"rate": rate}, {"method": "random", "rate": 0.2})))
     assert text.startswith(
-        "No method takes more from net than random pixels: as many of these take its recognition"
+        "Black (artefact): no method takes more from net than random pixels. As many of these take"
+        " its recognition"
         " rate from 1.000 to 0.200, a drop of 0.800; at most, hiding the 1 % of pixels that"
     )
     assert f"takes it from 1.000 to {rate:.3f}" in text and "measurably" not in text
@@ -109,7 +112,7 @@ def test_few_people_have_no_interval_and_no_winner(count: int, people: str) -> N
     kinds: list[dict[str, Any]] = [{"rate": 0.5}, {"method": "random", "rate": 0.9}]
     few = rows_of(*kinds, {"method": "layer-cam", "rate": 0.9}, {"control": "shifted", "rate": 0.8})
     text = said(few.filter(pl.col("identity").is_in(PEOPLE[:count])))
-    assert text.startswith("Too few people for an answer: hiding the 1 % of pixels")
+    assert text.startswith("Black (artefact), with too few people for an answer: hiding")
     assert f"({people}; fewer than 5 people: no interval)" in text
     assert "[" not in text and "95 %" not in text and "comes next" not in text
 
@@ -131,7 +134,7 @@ def test_a_recognizer_that_tells_nobody_apart_has_no_answer() -> None:
 
 def test_says_when_there_is_no_control_and_when_nothing_drops() -> None:
     text = said(rows_of({"rate": 1.0}))
-    assert "No method is shown to lower the recognition of net" in text
+    assert "no method is shown to lower the recognition of net" in text
     assert "No random-pixel control was run" in text
 
 
@@ -155,12 +158,12 @@ def test_mentions_people_without_a_map() -> None:
 def test_one_paragraph_for_each_recognizer() -> None:
     results = rows_of({"target": "a", "source": "a"}, {"target": "b", "source": "b"})
     summary = summarize(results)
-    first, second = answer(results, summary, default_slice(summary))
+    first, second, _ = answer(results, summary, default_slices(summary))
     assert "rate of a from" in first and "rate of b from" in second
 
 
 def test_no_results() -> None:
-    assert answer(table([]), summarize(table([])), None) == [
+    assert answer(table([]), summarize(table([])), []) == [
         "This run has no results: no configuration was scored."
     ]
 
@@ -281,3 +284,86 @@ def test_the_fmr_before_and_after_is_a_finding() -> None:
     assert not impostors(0.02, 0.2).good
     titles = [one.title for one in checks(summarize(table([row()])))]
     assert "Impostors under occlusion" not in titles  # nobody to compare with
+
+
+def test_both_readings_are_said_apart() -> None:
+    results = rows_of(
+        {"rate": 0.1},
+        {"method": "layer-cam", "rate": 0.6},
+        {"method": "random", "rate": 0.3},
+        {"fill": "white", "rate": 0.05},
+        {"fill": "inpaint", "rate": 0.95},
+        {"fill": "inpaint", "method": "layer-cam", "rate": 0.7},
+        {"fill": "inpaint", "method": "random", "rate": 0.9},
+    )
+    summary = summarize(results)
+    black, filled = map(plain, answer(results, summary, default_slices(summary)))
+    assert black.startswith(
+        "Black (artefact): hiding the 1 % of pixels that grad-cam (layer N) ranks highest takes"
+        " the recognition rate of net from 1.000 to 0.100, a drop of 0.900 (mean of 8 identities"
+    )
+    assert filled.startswith(
+        "With the gap filled in (inpaint, information): hiding the 1 % of pixels that layer-cam"
+        " (layer N) ranks highest takes the recognition rate of net from 1.000 to 0.700"
+    )
+    # The largest drop of all is white's, an artefact: it is none of what the recognizer knew.
+    assert "The largest drop at any budget and fill (artefact) is 0.950" in black
+    assert "The largest drop" not in filled
+
+
+def test_artefacts_alone_claim_nothing_of_what_was_known() -> None:
+    results = rows_of({"rate": 0.2}, {"fill": "mean", "rate": 0.3})
+    summary = summarize(results)
+    assert answer(results, summary, default_slices(summary))[1:] == [
+        "Pixels were hidden by black and mean only: this shows what upsets a recognizer, not what"
+        " it knew from the pixels. For that, hide by a fill that sees the gap, too:"
+        ' fill = ["black", "inpaint"].'
+    ]
+    told = rows_of({"fill": "linear", "rate": 0.2})
+    (only,) = answer(told, summarize(told), default_slices(told))
+    assert only.startswith("With the gap filled in (linear, information): ")
+
+
+def test_budgets_at_which_random_pixels_or_a_blob_take_as_much() -> None:
+    kinds: tuple[dict[str, Any], ...]
+    kinds = ({}, {"method": "random"}, {"method": "center-gaussian", "source": None})
+    rates = {0.05: (0.8, 0.9, 0.9), 0.1: (0.5, 0.5, 0.6), 0.2: (0.3, 0.1, 0.4)}
+    results = rows_of(
+        *(
+            {"budget": budget, "rate": rate} | kind
+            for budget, found in rates.items()
+            for rate, kind in zip(found, kinds, strict=True)
+        )
+    )
+    found = margins(summarize(results))
+    budgets = [(found.top["budget"], found.rival[:6], found.shown) for found in found]
+    assert budgets == [
+        (0.05, "random", True), (0.05, "a blob", True), (0.1, "random", False),
+        (0.1, "a blob", True), (0.2, "random", False), (0.2, "a blob", True),
+    ]  # fmt: skip
+    assert [round(one.more.value, 6) for one in found] == [0.1, 0.1, 0.0, 0.1, -0.2, 0.1]
+    assert no_more(found) == [
+        "At 10 % and more, even the best method is not shown to take more than random pixels."
+    ]
+    assert said(results).endswith(no_more(found)[0])
+
+
+def test_random_pixels_may_be_a_control_and_readings_have_margins_of_their_own() -> None:
+    results = rows_of(
+        {"rate": 0.2},
+        {"control": "pixels", "rate": 0.4},
+        {"fill": "inpaint", "rate": 0.95},
+        {"fill": "inpaint", "control": "pixels", "rate": 0.95},
+    )
+    black, filled = margins(summarize(results))
+    assert (black.top["fill"], black.shown) == ("black", True)
+    assert (filled.top["reading"], filled.shown) == ("information", False)
+    assert no_more([black]) == []
+    assert no_more([filled]) == [
+        "At 1 %, even the best method is not shown to take more than random pixels."
+    ]
+
+
+def test_no_margin_of_few_people() -> None:
+    few = rows_of({"rate": 0.2}, {"method": "random", "rate": 0.2})
+    assert margins(summarize(few.filter(pl.col("identity").is_in(PEOPLE[:4])))) == []

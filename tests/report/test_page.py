@@ -161,8 +161,8 @@ def test_pictures_have_alt_texts_and_sizes_and_tables_headings(page: Page) -> No
     images = page.all("img")
     assert len(images) == 6  # ranks, layers, budgets, fills, gallery, identities
     assert all(len(image["alt"] or "") > 30 and image["width"] for image in images)
-    # The audit's test of the budget, the leading methods, all numbers.
-    assert len(page.all("table")) == len(page.all("caption")) == 3
+    # The audit's test of the budget, the leading methods, margins, all numbers.
+    assert len(page.all("table")) == len(page.all("caption")) == 4
     assert all(head["scope"] in ("col", "row") for head in page.all("th"))
     assert page.all("html")[0]["lang"] == "en"
 
@@ -309,7 +309,7 @@ def test_method_without_a_map_for_anybody(tmp_path: Path, kind: str) -> None:
                 masked_pixels=0.0, masked_share=0.0, **score) for name in PEOPLE]  # fmt: skip
     page = Page(write_report(write_run(tmp_path / "run", table(rows))))
     assert "100\N{NO-BREAK SPACE}% of identities" in page.text
-    assert "No method is shown to lower" in page.text or "no method has a score" in page.text
+    assert "no method is shown to lower" in page.text or "no method has a score" in page.text
 
 
 def test_a_run_that_is_not_finished_says_so_first(
@@ -409,8 +409,8 @@ def test_several_recognizers_each_have_their_part(tmp_path: Path) -> None:
     results = realistic(6, ("net-a", "net-b")).filter(pl.col("fill") == "black")
     page = Page(write_report(write_run(tmp_path / "run", results)))
     assert "rate of net-a from" in page.text and "rate of net-b from" in page.text
-    # A table of each, the audit of the budget, all numbers.
-    assert len(page.all("table")) == 4 and len(page.all("img")) == 8
+    # Two tables of each (methods, margins), the audit of the budget, all numbers.
+    assert len(page.all("table")) == 6 and len(page.all("img")) == 8
 
 
 def test_run_with_everything_has_every_section_in_order(tmp_path: Path) -> None:
@@ -465,7 +465,7 @@ def test_tiles_of_methods_without_a_layer_and_of_baselines(tmp_path: Path) -> No
 def test_held_out_run_shows_held_out_rows(tmp_path: Path) -> None:
     rows = [row(identity=name, split="heldout") for name in PEOPLE]
     page = Page(write_report(write_run(tmp_path / "run", table(rows))))
-    assert "fill black, held-out photos" in page.text
+    assert "fill black (artefact), held-out photos" in page.text
     assert "Effects are on photos that the maps never saw" in page.text
 
 
@@ -476,3 +476,43 @@ def test_gallery_shows_the_budget_of_the_first_look(tmp_path: Path) -> None:
     page = Page(write_report(run))
     assert "what is hidden at 3\N{NO-BREAK SPACE}%" in page.text
     assert json.loads((run / "provenance.json").read_text()) == PROVENANCE
+
+
+def both_readings() -> pl.DataFrame:
+    """Black: layer-cam first, 0.9 to 0.2; inpaint: grad-cam first, 0.9 to 0.5; random 0.3, 0.8."""
+    rates = {
+        "black": {"layer-cam": 0.2, "grad-cam": 0.6, "random": 0.3},
+        "inpaint": {"layer-cam": 0.85, "grad-cam": 0.5, "random": 0.8},
+    }
+    return table(
+        row(identity=name, fill=fill, method=method, clean_rate=0.9, rate=rate + 0.01 * (place % 3))
+        for fill, methods in rates.items()
+        for method, rate in methods.items()
+        for place, name in enumerate(PEOPLE)
+    )
+
+
+def test_a_page_shows_the_readings_apart_and_never_mixes_them(tmp_path: Path) -> None:
+    page = Page(write_report(write_run(tmp_path / "run", both_readings())))
+    text = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "Black (artefact): hiding the 1 % of pixels that layer-cam" in text
+    filled = "With the gap filled in (inpaint, information): hiding the 1 % of pixels that grad-cam"
+    assert filled in text
+    html = page.source
+    for name in ("winner", "effect", "whom"):
+        part = html.split(f'<section id="{name}"')[1].split("</section>")[0]
+        artefact, information = part.split("<h3>Information: what it knew from the pixels</h3>")
+        assert "<h3>Artefact: what upsets the recognizer</h3>" in artefact
+        assert "inpaint" not in artefact and "black" not in information
+    assert "only: this shows what upsets" not in page.text
+
+
+def test_a_page_of_artefacts_alone_says_what_it_does_not_show(tmp_path: Path) -> None:
+    black = both_readings().filter(pl.col("fill") == "black")
+    page = Page(write_report(write_run(tmp_path / "run", black)))
+    assert (
+        "Pixels were hidden by black only: this shows what upsets a recognizer, not what it knew"
+        " from the pixels." in page.text
+    )
+    assert 'fill = ["black", "inpaint"]' in page.text
+    assert "Artefact: what upsets" not in page.text  # one reading needs no heading

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from facefocus.benchmark.result_columns import CONFIGURATION
+from facefocus.benchmark.result_columns import CONFIGURATION, with_readings
 from facefocus.core.errors import UserError, one_line
 from facefocus.core.locations import run_folders
 from facefocus.core.text import budget_text
@@ -21,11 +21,15 @@ STUDY = "study.json"
 
 @dataclass(frozen=True)
 class Slice:
-    """One budget, one fill and one split: what a first look shows."""
+    """One budget, one fill and one split: what a first look shows.
+
+    `reading` says what a drop under the fill shows (Protocol: fills).
+    """
 
     budget: float
     fill: str
     split: str = "same"
+    reading: str = "artefact"
 
     def of(self, table: pl.DataFrame) -> pl.DataFrame:
         """The rows of this slice, of methods' own masks."""
@@ -36,26 +40,54 @@ class Slice:
         equal = [pl.col(name) == getattr(self, name) for name in names]
         return table.filter(pl.col("control").is_null(), *equal)
 
+    @property
+    def filled(self) -> str:
+        """``black (artefact)``: the fill and what a drop under it shows."""
+        return f"{self.fill} ({self.reading})"
+
     def __str__(self) -> str:
         photos = ", held-out photos" if self.split == "heldout" else ""
-        return f"{budget_text(self.budget)} of the pixels, fill {self.fill}{photos}"
+        return f"{budget_text(self.budget)} of the pixels, fill {self.filled}{photos}"
 
 
-def default_slice(summary: pl.DataFrame) -> Slice:
-    """Budget 1 %, fill black and split ``same`` where there are; else the smallest or the first.
+#: The fill of a first look, where there is one, by reading; in the order in which they are shown.
+_FIRST_FILLS = {"artefact": "black", "information": "inpaint"}
 
-    Never split ``half``, which is a reference for held-out photos.
+
+def default_slices(table: pl.DataFrame) -> list[Slice]:
+    """What a first look shows: one slice for each reading of the table, artefact first.
+
+    Budget 1 %, fill black (``inpaint`` for information) and split ``same`` where there are; else
+    the smallest or the first. Never split ``half``, which is a reference for held-out photos.
+
+    Args:
+        table: Result rows or their summary.
 
     Raises:
         UserError: The table is empty.
     """
-    if summary.is_empty():
+    if table.is_empty():
         raise UserError("The results must have at least one row. Got an empty table.")
-    budgets = summary["budget"].unique().sort().to_list()
-    fills = summary["fill"].unique(maintain_order=True).to_list()
+    table = with_readings(table)
+    budgets = table["budget"].unique().sort().to_list()
     budget = next((one for one in budgets if np.isclose(one, 0.01)), budgets[0])
-    split = "same" if "same" in set(summary["split"]) else "heldout"
-    return Slice(budget, "black" if "black" in fills else fills[0], split)
+    split = "same" if "same" in set(table["split"]) else "heldout"
+    found = []
+    for reading, first in _FIRST_FILLS.items():
+        fills = table.filter(pl.col("reading") == reading)["fill"].unique(maintain_order=True)
+        if len(fills):
+            fill = first if first in fills else fills[0]
+            found.append(Slice(budget, fill, split, reading))
+    return found
+
+
+def default_slice(table: pl.DataFrame) -> Slice:
+    """The first of `default_slices`.
+
+    Raises:
+        UserError: The table is empty.
+    """
+    return default_slices(table)[0]
 
 
 def read_results(run: Path) -> pl.DataFrame:
@@ -101,7 +133,7 @@ def _read_results(run: Path) -> pl.DataFrame:
     if not path.is_file():
         raise UserError(f"'{run}' has no results.parquet; run 'facefocus run' first.")
     try:
-        return pl.read_parquet(path.read_bytes())
+        return with_readings(pl.read_parquet(path.read_bytes()))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UserError(f"'{path}' cannot be read: {one_line(error)}.") from error
 

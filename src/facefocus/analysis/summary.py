@@ -16,11 +16,13 @@ import polars as pl
 from jaxtyping import Float, Int
 
 from facefocus.benchmark.result_columns import (
+    CENTER,
     CONFIGURATION,
     HELDOUT_ORACLE,
     ORACLE,
     RANDOM,
     SETTING,
+    with_readings,
 )
 from facefocus.core.errors import UserError
 from facefocus.evaluation.statistics import (
@@ -59,7 +61,8 @@ def summarize(results: pl.DataFrame, *, controls: bool = False, seed: int = 0) -
     comparison is paired by identity, and what was not measured is null:
 
     - `drop`: clean minus hidden.
-    - `beyond_random`: that drop minus the drop by the `random` method's pixels.
+    - `beyond_random`, `beyond_center`: that drop minus the drop by the `random` method's pixels,
+      and by those of `center-gaussian`.
     - `excess`, `specificity`, `beyond_population`, `beyond_pixels`, `beyond_blocks`: that drop
       minus the drop by the control (`CONTROLS`), with p-values of the t test and of Wilcoxon's,
       uncorrected.
@@ -82,9 +85,11 @@ def summarize(results: pl.DataFrame, *, controls: bool = False, seed: int = 0) -
     Raises:
         UserError: `results` lacks a column, or has an identity twice in a configuration.
     """
-    missing = [name for name in (*CONFIGURATION, *_SCORES) if name not in results.columns]
+    needed = [name for name in (*CONFIGURATION, *_SCORES) if name != "reading"]
+    missing = [name for name in needed if name not in results.columns]
     if missing:
         raise UserError(f"The results must have the column '{missing[0]}'. Got no such column.")
+    results = with_readings(results)
     lacking = [name for name in _OPTIONAL if name not in results.columns]
     results = results.with_columns(pl.lit(None, pl.Float64).alias(name) for name in lacking)
     grid = _grid(results, results.select(CONFIGURATION).unique(maintain_order=True))
@@ -110,7 +115,10 @@ _OPTIONAL = ("eer", "clean_fmr", "fmr")
 _TESTED = ("beyond_random", *CONTROLS.values(), "heldout_loss")
 
 #: Means with an interval, of the rate; of the cosine with ``cosine_`` in front.
-_COMPARED = ("drop", *_TESTED[:-1], "half_drop", "heldout_drop", "heldout_loss", "oracle_share")
+_COMPARED = (
+    "drop", *_TESTED[:-1], "beyond_center", "half_drop", "heldout_drop", "heldout_loss",
+    "oracle_share",
+)  # fmt: skip
 _MEANS = ("clean_rate", "rate", "clean_cosine", "cosine",
           *(f"{front}{name}" for front in ("", "cosine_") for name in _COMPARED))  # fmt: skip
 #: Those that are in [0, 1] by their nature.
@@ -187,6 +195,7 @@ def _grid(results: pl.DataFrame, configurations: pl.DataFrame) -> _Grid:
     Raises:
         UserError: An identity comes twice in a configuration.
     """
+    results = with_readings(results)
     coded = configurations.with_row_index("code")
     people = results.select(pl.col("identity").unique().sort()).with_row_index("who")
     rows = results.join(people, on="identity", how="left", maintain_order="left").join(
@@ -250,13 +259,14 @@ def _partners(grid: _Grid, rows: Int[np.ndarray, " rows"]) -> dict[str, np.ndarr
     """What each configuration is compared with, by the name of the comparison."""
     same_map = [name for name in CONFIGURATION if name != "control"]
     same_split = [name for name in CONFIGURATION if name not in ("split", "control")]
-    random = _OWN & (pl.col("method") == RANDOM)
+    random, center = (_OWN & (pl.col("method") == name) for name in (RANDOM, CENTER))
     found = {
         name: grid.partners(rows, same_map, _OWN, pl.col("control") == control)
         for control, name in CONTROLS.items()
     }
     found["random"] = grid.partners(rows, SETTING, _OWN, random)
     found["beyond_random"] = grid.partners(rows, SETTING, _OWN & ~random, random)
+    found["beyond_center"] = grid.partners(rows, SETTING, _OWN & ~center, center)
     exact = _OWN & (pl.col("on_degenerate") != "inclusive")
     found["oracle"] = grid.partners(rows, SETTING, exact, pl.col("method") == ORACLE)
     for split in ("half", "heldout"):
@@ -281,7 +291,7 @@ def _compared(
         "drop": drop[rows],
         **{
             name: _beside(hidden, partners[name]) - own
-            for name in ("beyond_random", *CONTROLS.values())
+            for name in ("beyond_random", "beyond_center", *CONTROLS.values())
         },
         "half_drop": half,
         "heldout_drop": heldout,

@@ -38,6 +38,7 @@ from facefocus.evaluation.localization import (
     roc_auc,
 )
 from facefocus.evaluation.retention import Retention, retention
+from facefocus.occlusion.fills import reading
 from facefocus.occlusion.masks import pixel_count
 
 #: Identities whose maps go to the gallery.
@@ -61,6 +62,7 @@ SCHEMA: dict[str, Any] = {
     "control": pl.String,
     "budget": pl.Float64,
     "fill": pl.String,
+    "reading": pl.String,
     "on_degenerate": pl.String,
     "compare": pl.String,
     "threshold_rule": pl.String,
@@ -199,7 +201,8 @@ def _parts_of_oracle(
     for method, front, fold, tried in found:
         clean, false = _clean(session, task.recognizer, tried)
         columns = {**dict.fromkeys(MAP), "method": method, "options": ""}
-        columns |= {"source": task.recognizer, "fill": task.fill, "control": None}
+        columns |= {"source": task.recognizer, "control": None}
+        columns |= {"fill": task.fill, "reading": reading(task.fill)}
         for policy, (place, budget) in product(exact or ["none"], enumerate(task.budgets)):
             part = Part(
                 person=tried,
@@ -308,6 +311,7 @@ def _score_columns(output: ScoreOutput) -> dict[str, Any]:
     return {
         **_map_columns(output.maps),
         "fill": output.fill,
+        "reading": reading(output.fill),
         "on_degenerate": output.on_degenerate,
         "control": output.control,
     }

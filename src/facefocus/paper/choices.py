@@ -53,7 +53,8 @@ def choose(results: pl.DataFrame, methods: Sequence[str], field: str) -> dict[st
     """For each method the setting of `field` that lowers recognition most.
 
     Own maps only (source = target), split ``same``, masks of exactly k pixels, at 1 % black or the
-    smallest budget and first fill. Equal rates: the first in the order of the results.
+    smallest budget and first fill; of artefacts, where there are any. Equal rates: the first in
+    the order of the results.
 
     Args:
         results: Result rows of a run.

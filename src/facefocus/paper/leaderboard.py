@@ -1,7 +1,8 @@
 """Which method is first, and how sure is that? Ranks over resampled identities.
 
-One board for each question: own maps or other recognizers' maps, photos the map came from or
-held-out ones, exactly k pixels or the percentile. Methods of one board are ranked on the identities
+One board for each question: what upsets a recognizer or what it knew (Protocol: fills), own maps or
+other recognizers' maps, photos the map came from or held-out ones, exactly k pixels or the
+percentile. Methods of one board are ranked on the identities
 that all of them have, resampled alike. Of a method with several settings, people are halved again
 and again, and on each half stands the setting that is best on the other: no setting is picked on
 the people it is reported on, so that many settings are no advantage by themselves.
@@ -16,7 +17,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from facefocus.analysis.results import Slice, default_slice
+from facefocus.analysis.results import Slice, default_slices
 from facefocus.analysis.summary import COMPETES, GUESSING, INCLUSIVE, SKIP, Row, guessing
 from facefocus.benchmark.result_columns import RANDOM
 from facefocus.core.text import NOTHING, budget_text, number, percent
@@ -77,10 +78,16 @@ class Board:
 
 
 def boards(results: pl.DataFrame) -> list[Board]:
-    """Every board that the results have two methods for, at the first look's budget and fill."""
+    """Every board that the results have two methods for, of each reading, artefact first.
+
+    At the first look's budget and fill.
+    """
     if results.is_empty():
         return []
-    shown = default_slice(results)
+    return [board for shown in default_slices(results) for board in _boards_at(results, shown)]
+
+
+def _boards_at(results: pl.DataFrame, shown: Slice) -> list[Board]:
     rows = shown.at(results, "budget", "fill").filter(
         pl.col("rate").is_not_null(), pl.col("split") != "half"
     )
@@ -108,7 +115,7 @@ def _title(asked: Row, own: bool, shown: Slice) -> str:
         f", {name} = {asked[name]}" for name, usual in _USUAL.items() if asked[name] != usual
     ]
     return (
-        f"{asked['faces']}, {maps}, {photos}, {budget_text(shown.budget)} {shown.fill}"
+        f"{asked['faces']}, {maps}, {photos}, {budget_text(shown.budget)} {shown.filled}"
         + "".join(settings)
     )
 

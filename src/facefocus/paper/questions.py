@@ -12,7 +12,13 @@ import polars as pl
 from facefocus.analysis.audit import EARLY, Dependence, dependence, exactness, run_shares
 from facefocus.analysis.labels import place_label
 from facefocus.analysis.rate_matrix import fit_matrix, read_matrix
-from facefocus.analysis.results import default_slice, finished_runs, read_runs, unfinished_note
+from facefocus.analysis.results import (
+    Slice,
+    default_slices,
+    finished_runs,
+    read_runs,
+    unfinished_note,
+)
 from facefocus.analysis.summary import COMPETES, CONTROLS, GUESSING, Row, guessing, summarize
 from facefocus.core.errors import UserError
 from facefocus.core.text import number, percent
@@ -20,6 +26,7 @@ from facefocus.paper.leaderboard import Board, board_table, boards, winner
 from facefocus.paper.paper_formats import NOT_RUN, printed_text, table_block
 from facefocus.paper.paper_tables import CAMS, Cell, PaperTable, paper_table
 from facefocus.paper.published import MODELS, SOURCE, shipped
+from facefocus.report.answer import artefact_note
 from facefocus.report.audit_blocks import exactness_cells, meaning
 from facefocus.report.columns import interval
 from facefocus.report.document import Block, Heading, Listing, Paragraph, plain_table
@@ -86,6 +93,7 @@ def _head(results: pl.DataFrame, paths: Sequence[Path]) -> Iterator[Block]:
     )
     words = [f"{r[0]} on {r[1]} {number(r[2])} ({r[3]})" for r in limits.rows()]
     yield Paragraph(f"Thresholds, frozen before anything is hidden: {'; '.join(words)}.")
+    yield from (Paragraph(text) for text in artefact_note(results))
     yield Paragraph(
         "A rate is the share of a person's mated pairs at or above the threshold, the hidden photo"
         " against clean ones; means are over identities, with 95 % intervals."
@@ -380,11 +388,16 @@ def _beyond(results: pl.DataFrame) -> Iterator[Block]:
         yield Paragraph("Not asked by these runs.")
         return
     summary = summarize(with_control)
-    rows = (
-        default_slice(summary)
-        .of(summary)
-        .filter(COMPETES, pl.col("source") == pl.col("target"), pl.col("on_degenerate") == "none")
+    for shown in default_slices(summary):
+        yield from _beyond_at(summary, shown)
+
+
+def _beyond_at(summary: pl.DataFrame, shown: Slice) -> Iterator[Block]:
+    """`_beyond` under one fill."""
+    rows = shown.of(summary).filter(
+        COMPETES, pl.col("source") == pl.col("target"), pl.col("on_degenerate") == "none"
     )
+    yield Paragraph(f"{str(shown)[0].upper()}{str(shown)[1:]}.")
     names = ["drop", *(n for n in CONTROLS.values() if rows[n].is_not_null().any())]
     names += [n for n in ("half_drop", "heldout_drop") if rows[n].is_not_null().any()]
     titles = {"drop": "drop", "excess": "beyond the shifted mask",

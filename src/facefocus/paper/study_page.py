@@ -31,7 +31,7 @@ from facefocus.paper.leaderboard import winner as winner_of
 from facefocus.paper.paper_formats import table_block
 from facefocus.paper.paper_tables import paper_table
 from facefocus.report import figures, sections
-from facefocus.report.answer import checks
+from facefocus.report.answer import artefact_note, checks
 from facefocus.report.audit_blocks import audit_blocks
 from facefocus.report.document import Checks, Details, Facts, Heading, Link, Section
 from facefocus.report.page import render_page, write_page, write_report
@@ -106,6 +106,7 @@ def _answers(results: pl.DataFrame) -> Iterator[str]:
     for board in boards(results):
         if board.warning is None:
             yield f"{board.title}: {winner_of(board)}"
+    yield from artefact_note(results)
     worst = max(exactness(results), key=lambda pair: pair.difference.value, default=None)
     if worst is not None and worst.difference.low > 0:
         yield (

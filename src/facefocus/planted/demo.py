@@ -16,6 +16,7 @@ import polars as pl
 
 from facefocus.analysis.labels import place_label
 from facefocus.analysis.results import Slice, default_slice, read_results
+from facefocus.analysis.standing import standing_of
 from facefocus.analysis.summary import COMPETES, Row, drops, summarize
 from facefocus.benchmark.run import run_experiment
 from facefocus.core.files import any_path
@@ -29,7 +30,6 @@ from facefocus.planted.truth import (
     truth_summary,
     worlds,
 )
-from facefocus.report.answer import standing_of
 from facefocus.report.columns import interval
 from facefocus.report.document import Table, plain_table
 from facefocus.report.page import write_report

@@ -205,11 +205,11 @@ def _world(report: Report, name: str, rows: pl.DataFrame) -> list[Any]:
     table = summary_table(
         few,
         caption=caption,
-        omit=("Target", "Budget", "Fill"),
+        omit=("Target", "Budget", "Fill", "Reading"),
         scores=truth_columns(rows),
         order=lambda row: (competes(row), -row["truth_auc"]),
     )
-    blocks: list[Any] = [table, _agreement_facts(report, rows)]
+    blocks: list[Any] = [table, _agreement_facts(report, name)]
     picture = _maps(report, name, rows)
     return [*([picture] if picture else []), *blocks]
 
@@ -247,15 +247,16 @@ def _plain(title: str, name: str, note: str) -> Column:
     return Column(title, note, lambda row: number(row[name]), lambda row: row[name])
 
 
-def _agreement_facts(report: Report, rows: pl.DataFrame) -> Facts:
-    """Whether the order by recognition drop is the order by truth."""
-    methods = rows.filter(COMPETES & (pl.col("source") == pl.col("target")))
-    facts = {
-        f"Order by drop of {what} against order by ROC AUC": bounds(
-            agreement(report.results, methods, cosine=cosine), methods.height
-        )
-        for cosine, what in ((False, "recognition"), (True, "mean cosine"))
-    }
+def _agreement_facts(report: Report, name: str) -> Facts:
+    """Whether the order by drop, under each reading, is the order by truth."""
+    facts = {}
+    for shown in report.slices:
+        rows = truth_summary(report.results, shown.of(report.summary))
+        methods = dict(worlds(rows))[name].filter(COMPETES & (pl.col("source") == pl.col("target")))
+        for cosine, what in ((False, "recognition"), (True, "mean cosine")):
+            title = f"Order by drop of {what} ({shown.filled}) against order by ROC AUC"
+            order = agreement(report.results, methods, cosine=cosine)
+            facts[title] = bounds(order, methods.height)
     return Facts(facts)
 
 

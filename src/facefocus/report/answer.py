@@ -2,117 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import polars as pl
 
 from facefocus.analysis.results import Slice
-from facefocus.analysis.summary import COMPETES, GUESSES, GUESSING, INCLUSIVE, Row, drops
-from facefocus.benchmark.result_columns import MADE_FOR, ORACLE, RANDOM
+from facefocus.analysis.standing import Standing, best, margins, no_more, standing_of
+from facefocus.analysis.summary import COMPETES, GUESSES, GUESSING, INCLUSIVE, Row
+from facefocus.benchmark.result_columns import MADE_FOR, ORACLE, RANDOM, with_readings
 from facefocus.core.text import budget_text, number, percent
-from facefocus.evaluation.statistics import FEWEST, NO_INTERVAL, Interval, mean_interval
+from facefocus.evaluation.statistics import FEWEST, NO_INTERVAL
 from facefocus.report.columns import interval
 from facefocus.report.document import Check
 
 
-def best(rows: pl.DataFrame) -> Row | None:
-    """The configuration with the largest drop among those that count; None where none does."""
-    ranked = _ranked(rows)
-    return ranked.row(0, named=True) if ranked.height else None
+def answer(results: pl.DataFrame, summary: pl.DataFrame, shown: Sequence[Slice]) -> list[str]:
+    """One paragraph per recognizer and reading: which method lowers recognition most, credibly?
 
-
-def _ranked(rows: pl.DataFrame) -> pl.DataFrame:
-    """Methods whose masks keep to the budget, on recognizers of any use, largest drop first."""
-    fair = rows.filter(
-        COMPETES
-        & ~GUESSES
-        & pl.col("drop").is_not_null()
-        & (pl.col("on_degenerate") != "inclusive")
-        & (pl.col("over_budget_share").fill_null(0.0) == 0.0)
-    )
-    return fair.sort("drop", descending=True, maintain_order=True)
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Who is first at one budget, fill and split, and whether that is sure.
-
-    Attributes:
-        top: The configuration of largest drop.
-        next: The one of largest drop of another method; None where only one was tried.
-        lead: Its drop less, over the people who have both; None without `next`.
-        random: Random pixels of the same number; None where not run.
-    """
-
-    top: Row
-    next: Row | None
-    lead: Interval | None
-    random: Row | None
-
-    @property
-    def lowers(self) -> bool:
-        """Whether the largest drop is above 0 for sure, and above that by random pixels."""
-        low = self.top["drop_low"]
-        return low is not None and low > 0 and not self.below_random
-
-    @property
-    def below_random(self) -> bool:
-        """Whether random pixels take as much as any method, or more."""
-        return self.random is not None and self.random["drop"] >= self.top["drop"]
-
-    @property
-    def wins(self) -> bool:
-        """Whether a winner may be named: the intervals of its drop and of its lead lie above 0."""
-        return self.lowers and (self.lead is None or self.lead.low > 0)
-
-
-def standing_of(rows: pl.DataFrame, results: pl.DataFrame) -> Standing | None:
-    """The standing in some summary rows of one recognizer, budget, fill and split.
-
-    Args:
-        rows: From `summarize`.
-        results: The result rows that they were made from.
-    """
-    ranked = _ranked(rows)
-    if ranked.is_empty():
-        return None
-    top = ranked[:1]
-    others = ranked.filter(pl.col("method") != top["method"][0])[:1]
-    lead = None
-    if others.height:
-        first, second = (drops(results, part)[0] for part in (top, others))
-        both = np.isfinite(first) & np.isfinite(second)
-        lead = mean_interval(first[both] - second[both]) if both.any() else None
-    random = rows.filter((pl.col("method") == RANDOM) & pl.col("drop").is_not_null())
-    return Standing(
-        top.row(0, named=True),
-        others.row(0, named=True) if others.height else None,
-        lead,
-        random.row(0, named=True) if random.height else None,
-    )
-
-
-def answer(results: pl.DataFrame, summary: pl.DataFrame, shown: Slice | None) -> list[str]:
-    """One paragraph per recognizer: which method lowers recognition most, by how much, credibly?
+    A run that hides behind artefacts alone says so in a paragraph of its own, with the remedy.
 
     Args:
         results: Result rows.
         summary: From `summarize`, of them.
-        shown: The budget, fill and split that is answered for; None without any row.
+        shown: The budget, fill and split that is answered for, of each reading.
     """
-    if shown is None or summary.is_empty():
+    if not shown or summary.is_empty():
         return ["This run has no results: no configuration was scored."]
-    parts = summary.partition_by("target", maintain_order=True)
-    return [_answer(results, part, shown) for part in parts]
+    found = []
+    for part in summary.partition_by("target", maintain_order=True):
+        if shown[0].of(part).filter(GUESSES).height:
+            found.append(f"No answer for {part['target'][0]}: {GUESSING}")
+        else:
+            found += [_answer(results, part, one) for one in shown]
+    return [*found, *artefact_note(summary)]
+
+
+def artefact_note(table: pl.DataFrame) -> list[str]:
+    """What figures without any information fill do not show, and the remedy; else nothing.
+
+    Args:
+        table: Result rows or their summary.
+    """
+    rows = with_readings(table)
+    fills = rows["fill"].unique(maintain_order=True).to_list()
+    if not fills or "information" in set(rows["reading"]):
+        return []
+    return [
+        f"Pixels were hidden by {' and '.join(fills)} only: this shows what upsets a recognizer,"
+        " not what it knew from the pixels. For that, hide by a fill that sees the gap, too:"
+        f' fill = ["{fills[0]}", "inpaint"].'
+    ]
 
 
 def _answer(results: pl.DataFrame, part: pl.DataFrame, shown: Slice) -> str:
     target = part["target"][0]
+    part = part.filter(pl.col("reading") == shown.reading)
     rows = shown.of(part)
-    if rows.filter(GUESSES).height:
-        return f"No answer for {target}: {GUESSING}"
     found = standing_of(rows, results)
     if found is None:
         return f"For {target} no method has a score that keeps to the budget ({shown})."
@@ -138,10 +83,19 @@ def _answer(results: pl.DataFrame, part: pl.DataFrame, shown: Slice) -> str:
     most = best(part)
     if most is not None and (most["budget"], most["fill"]) != (shown.budget, shown.fill):
         sentences.append(
-            f"The largest drop at any budget and fill is {interval(most, 'drop')}: "
-            f"{place(most)}, {budget_text(most['budget'])}, {most['fill']}."
+            f"The largest drop at any budget and fill ({shown.reading}) is "
+            f"{interval(most, 'drop')}: {place(most)}, {budget_text(most['budget'])}, "
+            f"{most['fill']}."
         )
-    return " ".join(sentences)
+    alike = part.filter(pl.col("fill") == shown.fill, pl.col("split") == shown.split)
+    return " ".join([*sentences, *no_more(margins(alike))])
+
+
+def _under(shown: Slice) -> str:
+    """``Black (artefact)``: what hides, as the beginning of a sentence."""
+    if shown.reading == "information":
+        return f"With the gap filled in ({shown.fill}, information)"
+    return f"{shown.fill.capitalize()} ({shown.reading})"
 
 
 def place(row: Row) -> str:
@@ -156,34 +110,29 @@ def place(row: Row) -> str:
 
 def _drop_sentences(found: Standing, shown: Slice) -> Iterator[str]:
     """What the largest drop is, and whether its method may be called the winner."""
-    top, random = found.top, found.random
-    what = (
-        f"hiding the {budget_text(shown.budget)} of pixels that {place(top)} ranks highest "
-        f"(fill {shown.fill})"
-    )
+    top, random, under = found.top, found.random, _under(shown)
+    what = f"hiding the {budget_text(shown.budget)} of pixels that {place(top)} ranks highest"
     scores = f"{_from_to(top)} ({_over(top)})"
     if found.below_random and random is not None:
         yield (
-            f"No method takes more from {top['target']} than random pixels: as many of these take "
-            f"its recognition rate from {_from_to(random)}; at most, {what} takes it from {scores}."
+            f"{under}: no method takes more from {top['target']} than random pixels. As many of"
+            f" these take its recognition rate from {_from_to(random)}; at most, {what} takes it"
+            f" from {scores}."
         )
     elif top["scored"] < FEWEST:
         yield (
-            f"Too few people for an answer: {what} takes the recognition rate of {top['target']} "
-            f"from {scores}."
+            f"{under}, with too few people for an answer: {what} takes the recognition rate of"
+            f" {top['target']} from {scores}."
         )
         if random is not None:
             yield f"As many random pixels take it from {_from_to(random)}."
     elif not found.lowers:
         yield (
-            f"No method is shown to lower the recognition of {top['target']}: at most, {what} "
-            f"takes it from {scores}."
+            f"{under}: no method is shown to lower the recognition of {top['target']}. At most,"
+            f" {what} takes it from {scores}."
         )
     else:
-        yield (
-            f"{what[0].upper()}{what[1:]} takes the recognition rate of {top['target']} "
-            f"from {scores}."
-        )
+        yield f"{under}: {what} takes the recognition rate of {top['target']} from {scores}."
         yield from _lead_sentence(found)
 
 

@@ -106,6 +106,12 @@ def share_column(front: str = "") -> Column:
 
 #: Shown only where they were measured.
 _MEASURED_COLUMNS = {
+    "beyond_center": _mean(
+        "Beyond center",
+        "beyond_center",
+        "How much lower than with a blob in the middle (center-gaussian), paired by identity.",
+        signed=True,
+    ),
     "excess": _mean(
         "Excess",
         "excess",
@@ -190,7 +196,12 @@ def columns(summary: pl.DataFrame, scores: Sequence[Column] | None = None) -> li
             lambda row: budget_text(row["budget"]),
             lambda row: row["budget"],
         ),
-        _named("Fill", "fill", "What the hidden pixels are painted with."),
+        _named("Fill", "fill", "What the hidden pixels are replaced with."),
+        _named(
+            "Reading",
+            "reading",
+            "Artefact: a drop shows what upsets the recognizer. Information: what it knew.",
+        ),
         _named("Method", "method", "What ranked the pixels."),
         Column(
             "Layer",

@@ -22,7 +22,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Heading(Block):
-    """A heading; level 1 is the document's own, 3 one inside a section."""
+    """A heading; level 1 is the document's own, 3 one inside a section, 4 one below that."""
 
     text: str
     level: int = 3

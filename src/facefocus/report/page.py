@@ -117,12 +117,12 @@ def _open_faces(run: Path, recorded: Mapping[str, Any], faces_dir: Path | None) 
 def _render(report: Report) -> str:
     rows = report.summary
     if rows.is_empty():
-        return render_page(report, [], answer(report.results, rows, None), [])
+        return render_page(report, [], answer(report.results, rows, []), [])
     registered = ordered_sections()
     answers = [
         *unfinished_note(report.run),
         *(sentence for entry in registered for sentence in entry.answers(report)),
-        *answer(report.results, rows, report.shown),
+        *answer(report.results, rows, report.slices),
     ]
     sections = [entry.function(report) for entry in registered]
     return render_page(report, sections, answers, warnings(rows))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,9 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from facefocus.analysis.results import Slice, default_slice
-from facefocus.analysis.summary import (
-    summarize,
-)
+from facefocus.analysis.results import Slice, default_slices
+from facefocus.analysis.summary import summarize
+from facefocus.benchmark.result_columns import with_readings
 from facefocus.core.locations import run_folders
 from facefocus.faces.faceset import FaceSet
 from facefocus.report import figures
@@ -82,6 +81,8 @@ class Report:
         folder: Where the page is being built.
         faces: The face set of each run folder, where faces may be shown; nothing shows no face
             pixel anywhere.
+        summarized: `everything`, where it was computed before.
+        level: Of headings: one below that of a reading, where there are two.
     """
 
     run: Path
@@ -90,6 +91,8 @@ class Report:
     experiment: str
     folder: Path
     faces: Mapping[Path, FaceSet] = field(default_factory=dict)
+    summarized: pl.DataFrame | None = None
+    level: int = 3
     _names: list[str] = field(default_factory=list)
 
     @cached_property
@@ -100,12 +103,32 @@ class Report:
     @cached_property
     def everything(self) -> pl.DataFrame:
         """One row per configuration, controls too."""
+        if self.summarized is not None:
+            return self.summarized
         return summarize(self.results, controls=True)
+
+    @property
+    def slices(self) -> list[Slice]:
+        """Budget and fill of the first look, for each reading."""
+        return default_slices(self.summary)
 
     @cached_property
     def shown(self) -> Slice:
-        """The budget and fill of the first look."""
-        return default_slice(self.summary)
+        """The first of `slices`: the only one in a report of one reading."""
+        return self.slices[0]
+
+    def readings(self) -> list[Report]:
+        """The same report of each reading alone, artefact first: no figure mixes them."""
+        if self.summary.is_empty():
+            return []
+        results, slices = with_readings(self.results), self.slices
+        found = []
+        for shown in slices:
+            alone = pl.col("reading") == shown.reading
+            rows, summarized = results.filter(alone), self.everything.filter(alone)
+            level = self.level + (len(slices) > 1)
+            found.append(replace(self, results=rows, summarized=summarized, level=level))
+        return found
 
     @cached_property
     def galleries(self) -> list[Gallery]:
@@ -132,7 +155,7 @@ class Report:
 
     def heading(self, target: str) -> list[Heading]:
         """The recognizer's name where there are several."""
-        return [Heading(target)] if self.summary["target"].n_unique() > 1 else []
+        return [Heading(target, self.level)] if self.summary["target"].n_unique() > 1 else []
 
     def picture(
         self, draw: Callable[[float], Figure], name: str, *, alt: str, caption: str, kind: str

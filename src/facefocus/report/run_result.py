@@ -13,7 +13,7 @@ import polars as pl
 
 from facefocus.analysis.labels import place_label, varying
 from facefocus.analysis.ranking import RANKS, ranked
-from facefocus.analysis.results import Slice, default_slice, read_results
+from facefocus.analysis.results import Slice, default_slice, default_slices, read_results
 from facefocus.analysis.summary import COMPETES, summarize
 from facefocus.benchmark.collect import write_run
 from facefocus.benchmark.experiment import toml_of
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Columns of a table that is read, in a document or a notebook.
-_SHOWN = ("target", "method", "layer", "budget", "fill", "clean_rate", "rate", "drop")
+_SHOWN = ("target", "method", "layer", "budget", "fill", "reading", "clean_rate", "rate",
+          "drop")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,20 +79,26 @@ class Results:
     def ranking(self) -> pl.DataFrame:
         """The methods by their drop of recognition, with ranks over resampled people.
 
-        Of the first target, at one budget and fill (`shown`). ``first_share`` is the share of
-        resamplings in which a method comes first; ``rank_low`` and ``rank_high`` hold 95 % of its
-        ranks. Null where there are too few people.
+        Of the first target, of each reading by itself, at one budget and fill (`shown`).
+        ``first_share`` is the share of resamplings in which a method comes first; ``rank_low`` and
+        ``rank_high`` hold 95 % of its ranks. Null where there are too few people.
 
         Raises:
             UserError: No method competes.
         """
-        rows = self._first().filter(COMPETES, pl.col("drop").is_not_null())
-        if rows.is_empty():
+        found = [self._ranked(shown) for shown in default_slices(self.table)]
+        table = pl.concat([ranks for ranks in found if ranks.height] or found[:1])
+        if table.is_empty():
             raise UserError("There is no method to rank: no map has a score.")
+        return table
+
+    def _ranked(self, shown: Slice) -> pl.DataFrame:
+        """`ranking` of one slice."""
+        rows = self._first(shown).filter(COMPETES, pl.col("drop").is_not_null())
         names = varying(rows)
-        labels = pl.Series("name", [place_label(row, names) for row in rows.to_dicts()])
+        labels = pl.Series("name", [place_label(row, names) for row in rows.to_dicts()], pl.String)
         table = ranked(self.rows, rows).insert_column(0, labels).sort("drop", descending=True)
-        return table.select("name", "drop", "drop_low", "drop_high", *RANKS)
+        return table.select("reading", "name", "drop", "drop_low", "drop_high", *RANKS)
 
     @property
     def shown(self) -> Slice:
@@ -101,11 +108,13 @@ class Results:
     def plot(self, *, width: float = 8.0) -> Figure:
         """The drop of recognition of every configuration on the first target, with intervals.
 
+        Under the fill `shown`.
+
         Args:
             width: In inches.
         """
         panel = figures.Panel("Drop of the recognition rate", (("drop", "drop"),))
-        return figures.intervals(self._first(), [panel], width=width)
+        return figures.intervals(self._first(self.shown), [panel], width=width)
 
     def report(self, folder: str | Path | None = None, *, with_faces: bool = False) -> Path:
         """Write the report page; returns its path.
@@ -159,8 +168,8 @@ class Results:
         people = self.rows["identity"].n_unique()
         return f"{people} identities, {len(self.table)} configurations on {targets}"
 
-    def _first(self) -> pl.DataFrame:
-        rows = self.shown.of(self.table)
+    def _first(self, shown: Slice) -> pl.DataFrame:
+        rows = shown.of(self.table)
         return rows.filter(pl.col("target") == rows["target"][0])
 
     def _document(self) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 
 from facefocus.analysis.labels import layer_depth, measured, place_label, settings_in_words, varying
 from facefocus.analysis.ranking import ranked
+from facefocus.analysis.standing import Margin, best, margins
 from facefocus.analysis.summary import COMPETES, CONTROLS, Row, drops
 from facefocus.benchmark.result_columns import CONFIGURATION, MAP
 from facefocus.core.text import NOTHING, budget_text, number
@@ -19,7 +20,7 @@ from facefocus.evaluation.transfer import transfer as transfer_matrices
 from facefocus.faces.faceset import FaceSet
 from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.report import figures
-from facefocus.report.answer import best, checks, place
+from facefocus.report.answer import checks, place
 from facefocus.report.audit_blocks import audit_blocks
 from facefocus.report.columns import (
     COMPARISONS,
@@ -46,7 +47,7 @@ from facefocus.report.document import (
     Table,
 )
 from facefocus.report.report_data import Report, spread
-from facefocus.report.section_registry import section
+from facefocus.report.section_registry import each_reading, section
 from facefocus.report.summary_blocks import slice_note
 from facefocus.report.summary_table import summary_table, to_csv
 
@@ -78,7 +79,10 @@ def experiment(report: Report) -> Section | None:
         "Methods": _listed(rows["method"]),
         "Layers": ", ".join(_layers(rows)) or NOTHING,
         "Budgets": ", ".join(budget_text(budget) for budget in rows["budget"].unique().sort()),
-        "Fills": _listed(rows["fill"]),
+        "Fills": "; ".join(
+            f"{reading}: {_listed(rows.filter(reading=reading)['fill'])}"
+            for reading in rows["reading"].unique(maintain_order=True)
+        ),
         "Compared with": _listed(rows["compare"]),
         "Thresholds": "; ".join(
             f"{row['target']}: {number(row['threshold'])} ({row['threshold_rule']})"
@@ -119,6 +123,7 @@ def audit(report: Report) -> Section | None:
 
 
 @section("winner", place=40)
+@each_reading
 def winner(report: Report) -> Section | None:
     """Which method lowers recognition most, at one budget and fill."""
     if report.summary.is_empty():
@@ -150,7 +155,7 @@ def _leading_table(
     few = leading(rows)
     left = f" (of {rows.height} rows the first {few.height})" if few.height < rows.height else ""
     return summary_table(
-        few, caption=caption + left, omit=("Target", "Budget", "Fill"), scores=scores
+        few, caption=caption + left, omit=("Target", "Budget", "Fill", "Reading"), scores=scores
     )
 
 
@@ -189,6 +194,7 @@ def _column_notes(summary: pl.DataFrame) -> Details:
 
 
 @section("effect", place=50)
+@each_reading
 def effect(report: Report) -> Section | None:
     """How much: budgets and fills, beyond the controls, as a share of the oracle."""
     if report.summary.is_empty():
@@ -203,6 +209,7 @@ def effect(report: Report) -> Section | None:
         if rows["fill"].n_unique() > 1:
             found.append(_fills(report, target, rows))
         found += _beyond(report, target, report.shown.of(rows))
+        found += _margins(target, rows)
         blocks += [*report.heading(target), *found] if found else []
     if not blocks:
         return None
@@ -211,6 +218,29 @@ def effect(report: Report) -> Section | None:
         "credited only with what it takes beyond its controls."
     )
     return Section("effect", "By how much?", lead, blocks)
+
+
+def _margins(target: str, rows: pl.DataFrame) -> list[Table]:
+    """The best method of every fill and budget beside random pixels and a blob in the middle."""
+    found = margins(rows)
+    if not found:
+        return []
+
+    def fact(title: str, note: str, cell: Callable[[Margin], str]) -> Column:
+        return Column(title, note, cell, numeric=False)
+
+    columns = [
+        fact("Fill", "What the hidden pixels are replaced with.", lambda row: row.top["fill"]),
+        fact("Photos", "Split.", lambda row: row.top["split"]),
+        fact("Budget", "Pixels hidden.", lambda row: budget_text(row.top["budget"])),
+        fact("Best method", "Of largest drop.", lambda row: place(row.top)),
+        fact("Against", "What needs no map.", lambda row: row.rival),
+        Column("Takes more by", "Drop less the other's.", lambda row: row.more.text(signed=True)),
+        fact("Shown", "The interval is above 0.", lambda row: "yes" if row.shown else "no"),
+    ]
+    caption = f"{target}: where random pixels or a blob in the middle take as much"
+    mark = {True: "", False: "flagged"}
+    return [Table(caption, columns, found, mark=lambda row: mark[row.shown])]
 
 
 def _like(rows: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
@@ -293,7 +323,7 @@ def _curves(report: Report, target: str, rows: pl.DataFrame) -> Picture:
         "budgets",
         alt=f"Recognition rate of {target} against the budget, one panel per layer, one line per "
         "method, beside clean faces and random pixels. The numbers are in the last table.",
-        caption=f"Recognition against the budget, fill {report.shown.fill}, of at most {LINES} "
+        caption=f"Recognition against the budget, fill {report.shown.filled}, of at most {LINES} "
         "configurations of largest drop. "
         "A line that is not below that of random pixels is no better than random pixels.",
         kind="svg",
@@ -308,7 +338,7 @@ def _fills(report: Report, target: str, rows: pl.DataFrame) -> Picture:
         "fills",
         alt=f"Recognition rate of {target} under each fill, for each method at its best layer.",
         caption=f"What the hidden pixels are painted with, at {budget_text(report.shown.budget)}; "
-        f"each method at the layer with its largest drop under {report.shown.fill}.",
+        f"each method at the layer with its largest drop under {report.shown.filled}.",
         kind="svg",
     )
 
@@ -317,7 +347,7 @@ def _fills(report: Report, target: str, rows: pl.DataFrame) -> Picture:
 _SERIES = [
     name
     for name in CONFIGURATION
-    if name not in ("target", "layer_calls", "control", "budget", "fill", "threshold")
+    if name not in ("target", "layer_calls", "control", "budget", "fill", "reading", "threshold")
 ]
 
 
@@ -329,6 +359,7 @@ def _best_layers(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 @section("heldout", place=60)
+@each_reading
 def heldout(report: Report) -> Section | None:
     """Whether the effect holds on photos that the map never saw."""
     blocks: list[Any] = []
@@ -393,6 +424,7 @@ def _bounds(found: Interval) -> str:
 
 
 @section("person", place=70)
+@each_reading
 def person(report: Report) -> Section | None:
     """Whether a mask is its person's own."""
     blocks: list[Any] = []
@@ -428,6 +460,7 @@ def _person_picture(report: Report, target: str, rows: pl.DataFrame) -> Picture:
 
 
 @section("transfer", place=80)
+@each_reading
 def transfer(report: Report) -> Section | None:
     """Whether masks made on one recognizer work on another."""
     rows = report.shown.of(report.summary).filter(COMPETES & pl.col("rate").is_not_null())
@@ -447,10 +480,11 @@ def transfer(report: Report) -> Section | None:
     table = summary_table(
         pl.concat([_relative(part) for part in shown]),
         caption=caption,
-        omit=("Budget", "Fill", "Cosine", "Beyond random"),
+        omit=("Budget", "Fill", "Reading", "Cosine", "Beyond random"),
         scores=[*leaderboard_columns(rows)[:3], RELATIVE],
     )
-    (report.folder / "transfer.csv").write_text(
+    file = "transfer.csv" if report.level == 3 else f"transfer-{report.shown.reading}.csv"
+    (report.folder / file).write_text(
         to_csv(pl.concat([_relative(part) for part in parts])), encoding="utf-8"
     )
     picture = report.picture(
@@ -470,7 +504,7 @@ def transfer(report: Report) -> Section | None:
         [
             picture,
             table,
-            Link("transfer.csv", f"All {len(parts)} methods and layers: transfer.csv"),
+            Link(file, f"All {len(parts)} methods and layers: {file}"),
         ],
     )
 
@@ -506,6 +540,7 @@ def _relative(part: pl.DataFrame) -> pl.DataFrame:
 
 
 @section("where", place=90)
+@each_reading
 def where(report: Report) -> Section | None:
     """The maps and masks of a few people."""
     sources = [gallery.rows["source"].drop_nulls() for gallery in report.galleries]
@@ -604,6 +639,7 @@ def _frames(
 
 
 @section("whom", place=100)
+@each_reading
 def whom(report: Report) -> Section | None:
     """How the effect is spread over people."""
     if report.results["identity"].n_unique() < 2:

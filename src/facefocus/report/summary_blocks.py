@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import polars as pl
 
 from facefocus.analysis.labels import measured, place_label, varying
-from facefocus.analysis.results import Slice, default_slice
+from facefocus.analysis.results import Slice, default_slices
+from facefocus.analysis.standing import margins, no_more
 from facefocus.analysis.summary import Row, competes, warnings
 from facefocus.core.text import NOTHING, budget_text, number, percent
+from facefocus.report.answer import artefact_note
 from facefocus.report.columns import LEADING, interval, leading, ordered
 from facefocus.report.document import Block, Column, Note, Paragraph, Table
 
@@ -18,7 +20,8 @@ CLEAN = "clean"
 
 
 def slice_note(summary: pl.DataFrame, shown: Slice) -> str:
-    """What is shown, by which rule, and what else there is."""
+    """What is shown, by which rule, and what else there is of this reading."""
+    summary = summary.filter(pl.col("reading") == shown.reading)
     budgets = ", ".join(budget_text(budget) for budget in summary["budget"].unique().sort())
     fills = ", ".join(summary["fill"].unique(maintain_order=True))
     splits = set(summary["split"])
@@ -26,14 +29,18 @@ def slice_note(summary: pl.DataFrame, shown: Slice) -> str:
         frozenset({"same"}): "Maps and effects are of the same photos.",
         frozenset({"heldout"}): "Effects are on photos that the maps never saw.",
     }.get(frozenset(splits), "Maps and effects are of the same photos; held-out ones stand apart.")
+    usual = "inpaint" if shown.reading == "information" else "black"
     return (
-        f"Shown: {shown} (1 %, or the smallest budget; black, or the first fill). "
+        f"Shown: {shown} (1 %, or the smallest budget; {usual}, or the first fill). "
         f"There are budgets {budgets}; fills {fills}. {photos}"
     )
 
 
 def summary_blocks(summary: pl.DataFrame) -> list[Block]:
-    """What the terminal shows: one budget and fill; per recognizer clean, baselines, methods.
+    """What the terminal shows: one budget and fill of each reading; per recognizer a table.
+
+    Each has clean faces, baselines and methods. Then where random pixels take as much, and what a
+    run of artefacts alone does not show.
 
     Args:
         summary: From `summarize`.
@@ -41,18 +48,31 @@ def summary_blocks(summary: pl.DataFrame) -> list[Block]:
     Raises:
         UserError: There is no row at all.
     """
-    shown = default_slice(summary)
-    rows = shown.of(summary)
-    few = leading(rows, min(LEADING, max(5, 20 // rows["target"].n_unique())))
-    blocks: list[Block] = [
-        _table(part, f"{part['target'][0]}: {shown}", warned=() if place else warnings(rows))
-        for place, part in enumerate(few.partition_by("target", maintain_order=True))
-    ]
-    if few.height < rows.height:
-        blocks.append(
-            Paragraph(f"{rows.height - few.height} more with smaller drops are not shown.")
-        )
-    return [*blocks, Note(slice_note(summary, shown)), Note(_legend(rows))]
+    slices = default_slices(summary)
+    tables = summary["target"].n_unique() * len(slices)
+    blocks: list[Block] = []
+    for shown in slices:
+        rows = shown.of(summary)
+        few = leading(rows, min(LEADING, max(5, 20 // tables)))
+        blocks += [
+            _table(part, f"{part['target'][0]}: {shown}", warned=() if place else warnings(rows))
+            for place, part in enumerate(few.partition_by("target", maintain_order=True))
+        ]
+        if few.height < rows.height:
+            left = rows.height - few.height
+            blocks.append(Paragraph(f"{left} more with smaller drops are not shown."))
+        blocks += [Paragraph(text) for text in _no_more(summary, shown)]
+    blocks += [Paragraph(text) for text in artefact_note(summary)]
+    notes = [Note(slice_note(summary, shown)) for shown in slices]
+    rows = summary.filter(pl.col("budget") == slices[0].budget)
+    return [*blocks, *notes, Note(_legend(rows))]
+
+
+def _no_more(summary: pl.DataFrame, shown: Slice) -> Iterator[str]:
+    """Where random pixels or a blob take as much, of each recognizer under the shown fill."""
+    for part in shown.at(summary, "fill", "split").partition_by("target", maintain_order=True):
+        for sentence in no_more(margins(part)):
+            yield f"{part['target'][0]}, fill {shown.filled}: {sentence}"
 
 
 def _legend(rows: pl.DataFrame) -> str:
