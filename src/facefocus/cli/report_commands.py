@@ -24,6 +24,7 @@ FORMATS = {
     "leaderboard": ("text", "markdown", "latex", "csv", "html"),
     "questions": ("markdown",),
     "truth": ("markdown",),
+    "information": ("markdown", "html", "latex", "text"),
 }
 
 
@@ -37,7 +38,8 @@ def report(
             FORMATS,
             help="page: all of a run or study. tables: the paper's, with your numbers."
             " leaderboard: methods in order. questions: the paper's, answered."
-            " truth: which methods find the planted part, of synthetic faces.",
+            " truth: which methods find the planted part, of synthetic faces."
+            " information: what hiding shows with the gap filled in, and whose map.",
         ),
     ] = "page",
     form: Annotated[
@@ -126,12 +128,29 @@ def _text(runs: list[Path], what: str, form: str, table: str, policy: str) -> st
         from facefocus.paper.questions import results_document
 
         return results_document(runs)
+    if what == "information":
+        return _information(runs, form)
     results = read_runs(runs)
     if what == "page":
         return _summary(results, form)
     from facefocus.paper.paper_formats import render
 
     return render(results, "leaderboard" if what == "leaderboard" else table, form, policy=policy)
+
+
+def _information(runs: list[Path], form: str) -> str:
+    """What hiding shows by either reading, and whose map."""
+    from facefocus.report.html_renderer import html_document
+    from facefocus.report.information import TITLE, information_document
+    from facefocus.report.latex_renderer import latex_document
+    from facefocus.report.markdown_renderer import markdown_document
+    from facefocus.report.text_renderer import text_document
+
+    blocks = information_document(runs)
+    if form == "html":
+        return html_document(blocks, TITLE)
+    render = {"text": text_document, "markdown": markdown_document, "latex": latex_document}[form]
+    return render(blocks)
 
 
 def _summary(results: pl.DataFrame, form: str) -> str:

@@ -25,7 +25,7 @@ def latex_document(blocks: Sequence[Block]) -> str:
 
 
 def latex_lines(block: Any) -> Iterator[str]:
-    """The lines of a heading, a paragraph, a note, a list or a table."""
+    """The lines of a heading, a paragraph, a note, a list, facts or a table."""
     match block.kind:
         case "heading":
             yield rf"\{_HEADINGS[block.level]}*{{{as_tex(block.text)}}}"
@@ -35,6 +35,9 @@ def latex_lines(block: Any) -> Iterator[str]:
             yield rf"{{\footnotesize {as_tex(block.text)}\par}}"
         case "listing":
             items = (rf"\item {as_tex(item)}" for item in block.items)
+            yield from (r"\begin{itemize}", *items, r"\end{itemize}")
+        case "facts":
+            items = (rf"\item {as_tex(f'{name}: {value}')}" for name, value in block.items.items())
             yield from (r"\begin{itemize}", *items, r"\end{itemize}")
         case "table":
             yield from _table(block)
