@@ -13,7 +13,7 @@ from facefocus.analysis.results import default_slices
 from facefocus.analysis.standing import best, margins, no_more
 from facefocus.analysis.summary import GUESSING, guessing, summarize, warnings
 from facefocus.evaluation.statistics import mean_interval
-from facefocus.report.answer import answer, checks
+from facefocus.report.answer import answer, artefact_note, checks
 from facefocus.report.document import Check
 from tests.report.fabricated import row, table
 
@@ -319,6 +319,9 @@ def test_artefacts_alone_claim_nothing_of_what_was_known() -> None:
         " it knew from the pixels. For that, hide by a fill that sees the gap, too:"
         ' fill = ["black", "inpaint"].'
     ]
+    several = artefact_note(rows_of({"fill": "white"}, {"fill": "mean"}, {"fill": "blur"}))
+    assert several[0].startswith("Pixels were hidden by white, mean and blur only: ")
+    assert several[0].endswith('fill = ["white", "inpaint"].')
     told = rows_of({"fill": "linear", "rate": 0.2})
     (only,) = answer(told, summarize(told), default_slices(told))
     assert only.startswith("With the gap filled in (linear, information): ")

@@ -25,7 +25,7 @@ from facefocus.core.errors import UserError, blaming_own_code
 
 app = typer.Typer(
     cls=CommandGroup,
-    help="Which regions of a face make a recognizer know this person - proven by hiding them.",
+    help="Which regions of a face make a recognizer know this person - tested by hiding them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

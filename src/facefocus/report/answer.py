@@ -47,8 +47,9 @@ def artefact_note(table: pl.DataFrame) -> list[str]:
     fills = rows["fill"].unique(maintain_order=True).to_list()
     if not fills or "information" in set(rows["reading"]):
         return []
+    words = " and ".join(filter(None, (", ".join(fills[:-1]), fills[-1])))
     return [
-        f"Pixels were hidden by {' and '.join(fills)} only: this shows what upsets a recognizer,"
+        f"Pixels were hidden by {words} only: this shows what upsets a recognizer,"
         " not what it knew from the pixels. For that, hide by a fill that sees the gap, too:"
         f' fill = ["{fills[0]}", "inpaint"].'
     ]

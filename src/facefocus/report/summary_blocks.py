@@ -72,7 +72,7 @@ def _no_more(summary: pl.DataFrame, shown: Slice) -> Iterator[str]:
     """Where random pixels or a blob take as much, of each recognizer under the shown fill."""
     for part in shown.at(summary, "fill", "split").partition_by("target", maintain_order=True):
         for sentence in no_more(margins(part)):
-            yield f"{part['target'][0]}, fill {shown.filled}: {sentence}"
+            yield f"{part['target'][0]}, fill {shown.filled}: {sentence[0].lower()}{sentence[1:]}"
 
 
 def _legend(rows: pl.DataFrame) -> str:
