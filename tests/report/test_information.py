@@ -209,7 +209,7 @@ def test_transfer_is_a_share_of_the_drop_on_the_source(text: str) -> None:
 def test_the_order_of_two_maps_turns_over_between_the_readings(text: str) -> None:
     rows = cells(text, "Order of own maps")
     assert rows[0] == [
-        "net", "the photos that the map came from", "10 %",
+        "net", "same", "10 %",
         "-1.000 [-1.000, -1.000]", "1.000 [1.000, 1.000]",
     ]  # fmt: skip
 
@@ -266,7 +266,7 @@ def test_runs_of_several_experiments_are_refused(name: str, value: object) -> No
 def test_every_format_has_the_same_answer(tmp_path: Path, command: Command) -> None:
     run = write_run(tmp_path / "run", made_up())
     for form, mark in (
-        ("markdown", f"# {TITLE}"), ("html", f"<h3>{TITLE}</h3>"),
+        ("markdown", f"# {TITLE}"), ("html", f"<h1>{TITLE}</h1>"),
         ("latex", rf"\section*{{{TITLE}}}"), ("text", TITLE),
     ):  # fmt: skip
         done = command("report", str(run), "--what", "information", "--format", form)
@@ -287,7 +287,7 @@ EXPERIMENT: dict[str, Any] = {
         {"method": "center-gaussian"},
     ],
     "occlusion": {"budget": 0.3, "fill": list(FILLS)},
-    "controls": {"control": ["population", "other"], "draws": 1},
+    "controls": {"control": ["population", "other", "blend"], "draws": 1},
     "evaluation": {"split": ["same", "heldout"]},
 }
 

@@ -31,12 +31,14 @@ from facefocus.occlusion.fills import FILLS, reading
 #: Photos that a mask is tried on, by split.
 PHOTOS = {"same": "the photos that the map came from", "heldout": "held-out photos"}
 
+SHORT = {"same": "same", "heldout": "held-out"}
+
 #: Whose map chooses the pixels, by control.
 WHOSE = {
     None: "Own",
     "other": "Another person's",
     "population": "Everybody's",
-    "blend": "Own and everybody's",
+    "blend": "Blend",
 }
 
 #: What tells one method from another: all that tells maps apart but source and layer.
@@ -154,9 +156,11 @@ class Scores:
         Maps of several recognizers together count for each of them.
         """
         source = target if target in self.sources else self.sources[0]
-        rows = self.rows.filter(COMPETES)
-        own = pl.Series([source in name.split("+") for name in rows["source"]], dtype=pl.Boolean)
-        return _distinct(rows.filter(own))
+        return [row for row in self._mapped if source in row["source"].split("+")]
+
+    @cached_property
+    def _mapped(self) -> list[Row]:
+        return _distinct(self.rows.filter(COMPETES))
 
     @cached_property
     def baselines(self) -> list[Row]:

@@ -16,6 +16,7 @@ import polars as pl
 
 from facefocus.analysis.own_maps import (
     PHOTOS,
+    SHORT,
     WHOSE,
     Contest,
     Scores,
@@ -263,38 +264,32 @@ def _methods(scores: Scores) -> Iterator[Block]:
         " emphasized; oracles are bounds. A method whose maps depend on the fill has one for each,"
         ' unless its name says "made for".'
     )
-    yield _firsts_table(scores)
-    for target, split in product(scores.targets, scores.splits):
-        yield _methods_table(scores, target, split, None)
-        if "population" in scores.controls:
-            yield _methods_table(scores, target, split, "population")
+    whose = [None, *(["population"] if "population" in scores.controls else [])]
+    for target in scores.targets:
+        for split, control in product(scores.splits, whose):
+            yield _methods_table(scores, target, split, control)
+        yield _firsts_table(scores, target)
 
 
-def _firsts_table(scores: Scores) -> Table:
+def _firsts_table(scores: Scores, target: str) -> Table:
     """The own map of lowest recognition at each budget, and how many are level with it."""
+    maps = scores.maps(target)
     rows = []
-    for target, fill, split in product(scores.targets, scores.fills, scores.splits):
-        maps = scores.maps(target)
-        clean = means(scores.of_people(scores.clean, target, split)[None])[0]
-        for budget in scores.budgets:
-            rates = scores.rates(maps, target, Setting(split, budget, fill))
-            top, level = first(rates)
-            if top is not None:
-                left = means(rates[top][None])[0].text()
-                words = (target, fill, PHOTOS[split], budget_text(budget))
-                label = scores.label(maps[top], target)
-                rows.append([*words, label, clean.text(), left, f"{level} of {len(maps) - 1}"])
+    for fill, split, budget in product(scores.fills, scores.splits, scores.budgets):
+        rates = scores.rates(maps, target, Setting(split, budget, fill))
+        top, level = first(rates)
+        if top is not None:
+            words = (fill, SHORT[split], budget_text(budget), scores.label(maps[top], target))
+            rows.append([*words, means(rates[top][None])[0].text(), f"{level} of {len(maps) - 1}"])
     headings = {
-        "Target": "",
         "Fill": "",
         "Photos": "",
         "Budget": "",
-        "Lowest": "The own map under which recognition is lowest.",
-        "Clean": "",
-        "Hidden": "",
-        "Level": "Maps that it is not shown to be ahead of.",
+        "Map": "",
+        "Recognition": "",
+        "Level": "Other maps that it is not shown to be ahead of.",
     }
-    return plain_table(headings, rows, "The map of lowest recognition", names=5)
+    return plain_table(headings, rows, f"{target}: own map of lowest recognition", names=4)
 
 
 class Line(NamedTuple):
@@ -374,10 +369,11 @@ def _whose(scores: Scores) -> Iterator[Block]:
     if "population" not in scores.controls:
         yield Paragraph("Not asked: no mean map of other people was tried (control population).")
         return
+    blend = " Blend is the own map mixed with it (Protocol: controls)."
     yield Paragraph(
         "A difference is recognition under the own mask minus recognition under everybody's, over"
         " the same people: below zero, the own map hides better. Everybody's map is the mean map of"
-        " all other people."
+        f" all other people.{blend if 'blend' in scores.controls else ''}"
     )
     yield _contest_table(scores)
     if scores.unseen == "heldout":
@@ -395,7 +391,7 @@ def _contest_table(scores: Scores) -> Table:
         if found is None:
             continue
         difference, own, everybody = _contest_means(found)
-        rows.append([target, fill, PHOTOS[split], budget_text(budget), own.text(),
+        rows.append([target, fill, SHORT[split], budget_text(budget), own.text(),
                      everybody.text(), difference.text(signed=True),
                      str(int(np.isfinite(found.own).sum()))])  # fmt: skip
         p_values.append(found.p)
@@ -434,28 +430,39 @@ def _photos_table(scores: Scores) -> Table:
 
 
 def _whose_table(scores: Scores, target: str, fill: str, split: str) -> Table:
-    """Each method at its best layer: recognition by whose map, and the difference."""
+    """Each method at its best layer: recognition by whose map, and how own and blend compare."""
     maps = scores.one_layer_each(scores.maps(target), target)
-    names = scores.controls
+    compared = [control for control in (None, "blend") if control in scores.controls]
     rows: list[list[str]] = []
+    differences: list[list[str]] = []
     p_values: list[float] = []
     for budget in scores.budgets:
         setting = Setting(split, budget, fill)
-        found = {name: scores.rates(maps, target, setting, name) for name in names}
-        gaps = found[None] - found["population"]
-        tested = paired_p_values(gaps)
-        columns = [means(found[name]) for name in names]
-        for place, gap in enumerate(means(gaps, share=False)):
-            if not np.isfinite(gap.value):
-                continue
+        found = {name: scores.rates(maps, target, setting, name) for name in scores.controls}
+        columns = [means(rates) for rates in found.values()]
+        gaps = [found[name] - found["population"] for name in compared]
+        intervals = [means(gap, share=False) for gap in gaps]
+        tested = [paired_p_values(gap) for gap in gaps]
+        for place in np.flatnonzero(np.isfinite(gaps[0]).any(axis=1)):
             shown = (number(one[place].value) for one in columns)
-            label = scores.label(maps[place], target)
-            rows.append([label, budget_text(budget), *shown, gap.text(signed=True)])
-            p_values.append(float(max(tested.t[place], tested.wilcoxon[place])))
-    cells = [[*row, p_value(p)] for row, p in zip(rows, holm(p_values), strict=True)]
-    headings = ("Map", "Budget", *(WHOSE[name] for name in names), "Own - everybody's", "p (Holm)")
+            rows.append([scores.label(maps[place], target), budget_text(budget), *shown])
+            differences.append([one[place].text(signed=True) for one in intervals])
+            p_values += [_larger(one.t[place], one.wilcoxon[place]) for one in tested]
+    corrected_p = iter(holm(p_values))
+    cells = [
+        [*row, *(cell for one in part for cell in (one, p_value(next(corrected_p))))]
+        for row, part in zip(rows, differences, strict=True)
+    ]
+    headings = ["Map", "Budget", *(WHOSE[name] for name in scores.controls)]
+    for name in compared:
+        headings += [f"{WHOSE[name]} - everybody's", "p (Holm)"]
     caption = f"{target}, {fill}, on {PHOTOS[split]}, each method at its best layer"
     return plain_table(headings, cells, caption, names=2)
+
+
+def _larger(*p_values: float) -> float:
+    """The largest of some p-values, 1 where there is none."""
+    return float(np.nan_to_num(max(p_values), nan=1.0))
 
 
 # --- transfer -------------------------------------------------------------------------------------
@@ -535,7 +542,7 @@ def _order(scores: Scores) -> Iterator[Block]:
         found = [_agreement(scores, target, split, budget, pair) for pair in pairs]
         if any(found):
             rows.append(
-                [target, PHOTOS[split], budget_text(budget), *(one or NOTHING for one in found)]
+                [target, SHORT[split], budget_text(budget), *(one or NOTHING for one in found)]
             )
     if not rows:
         yield Paragraph("Not asked: it takes two maps and two fills.")
