@@ -1,6 +1,6 @@
 """Recognition under the masks of own and of others' maps, by photos, budget and fill.
 
-Protocol: controls, held-out photos. The figures of ``facefocus report --what information``.
+Protocol: controls, held-out-photos. The figures of ``facefocus report --what information``.
 """
 
 from __future__ import annotations
