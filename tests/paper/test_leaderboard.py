@@ -42,3 +42,15 @@ def test_a_leaderboard_reports_the_setting_that_others_pick() -> None:
     assert board.rows[0].height == 12  # the audit is of the setting that is shown
     text = paper_formats.render(best, "leaderboard", "text")
     assert "with the setting that is best on the other half" in text
+
+
+def test_each_reading_has_a_leaderboard_of_its_own() -> None:
+    black = noise(0)
+    filled = noise(1).with_columns(fill=pl.lit("inpaint"), reading=pl.lit("information"))
+    titles = [board.title for board in boards(pl.concat([black, filled]))]
+    assert titles == [
+        f"lfw, own maps, photos the map came from, 1 % {words}"
+        for words in ("black (artefact)", "inpaint (information)")
+    ]
+    alone, together = boards(filled)[0], boards(pl.concat([black, filled]))[1]
+    assert [one.value for one in alone.drop] == [one.value for one in together.drop]

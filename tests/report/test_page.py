@@ -27,6 +27,7 @@ from facefocus.report import figures, sections
 from facefocus.report import page as page_module
 from facefocus.report.page import write_report
 from facefocus.report.report_data import Report
+from facefocus.report.run_result import Results
 from facefocus.report.section_registry import PageSection
 from tests.report.fabricated import (
     NETS,
@@ -516,3 +517,11 @@ def test_a_page_of_artefacts_alone_says_what_it_does_not_show(tmp_path: Path) ->
     )
     assert 'fill = ["black", "inpaint"]' in page.text
     assert "Artefact: what upsets" not in page.text  # one reading needs no heading
+
+
+def test_methods_are_ranked_within_a_reading() -> None:
+    ranking = Results(both_readings()).ranking
+    assert ranking.select("reading", "name", "rank").rows() == [
+        ("artefact", "layer-cam @ N", 1.0), ("artefact", "grad-cam @ N", 2.0),
+        ("information", "grad-cam @ N", 1.0), ("information", "layer-cam @ N", 2.0),
+    ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,19 @@ import polars as pl
 import pytest
 
 from facefocus.analysis import labels
-from facefocus.analysis.results import default_slice
+from facefocus.analysis.results import default_slice, default_slices, read_results, read_runs
 from facefocus.analysis.summary import INCLUSIVE, OVER, SKIP, summarize
+from facefocus.benchmark.result_columns import SETTING
 from facefocus.core.errors import UserError
 from facefocus.core.text import NOTHING
 from facefocus.report import columns
 from facefocus.report.html_renderer import html_document
+from facefocus.report.latex_renderer import latex_document
+from facefocus.report.markdown_renderer import markdown_document
 from facefocus.report.summary_blocks import summary_blocks
 from facefocus.report.summary_table import summary_table, to_csv
 from facefocus.report.text_renderer import WIDTH, text_document
-from tests.report.fabricated import large, realistic, row, table
+from tests.report.fabricated import large, realistic, row, table, write_run
 
 PEOPLE = ("Ada", "Bo", "Cy", "Di")
 
@@ -301,6 +305,51 @@ def test_slices_hold_one_split_and_no_controls() -> None:
     assert shown.of(results).height == 1
     assert shown.at(results, "fill", "split")["budget"].to_list() == [0.01, 0.03]
     assert default_slice(results.filter(pl.col("split") == "heldout")).split == "heldout"
+
+
+def test_results_of_earlier_versions_get_their_reading_when_read(tmp_path: Path) -> None:
+    fills = ("black", "inpaint", "a-fill-of-others", "linear")
+    results = table([row(fill=fill, identity="Ada") for fill in fills])
+    old = results.drop("reading")
+    read = read_results(write_run(tmp_path / "run", old))
+    assert read["reading"].to_list() == ["artefact", "information", "artefact", "information"]
+    assert read.columns == results.columns
+    assert read.columns.index("reading") == read.columns.index("fill") + 1
+    assert read_runs([tmp_path / "run"]).equals(read)
+    # Tables in memory, too; and whoever leaves out the fill keeps the reading.
+    assert (
+        summarize(old).select("fill", "reading").rows() == results.select("fill", "reading").rows()
+    )
+    assert "reading" in SETTING
+
+
+def test_a_first_look_has_a_slice_of_each_reading() -> None:
+    fills = ("white", "linear", "inpaint", "mean")
+    results = table([row(fill=fill, budget=budget) for fill in fills for budget in (0.05, 0.1)])
+    first, second = default_slices(results)
+    assert (first.budget, first.fill, first.reading) == (0.05, "white", "artefact")
+    assert (second.budget, second.fill, second.reading) == (0.05, "inpaint", "information")
+    assert str(second) == "5 % of the pixels, fill inpaint (information)"
+    (only,) = default_slices(results.filter(fill="linear"))
+    assert (only.fill, only.reading) == ("linear", "information")
+
+
+def test_terminal_markdown_and_latex_show_both_readings() -> None:
+    rates = {"black": {"grad-cam": 0.1, "random": 0.5}, "inpaint": {"grad-cam": 0.7, "random": 0.7}}
+    summary = summarize(
+        table(
+            row(identity=f"p{place}", fill=fill, method=method, rate=rate + 0.01 * more)
+            for fill, methods in rates.items()
+            for method, rate in methods.items()
+            for place, more in enumerate((0, 1, 2, 1, 0, 2) if method == "grad-cam" else (0,) * 6)
+        )
+    )
+    for render in (text_document, markdown_document, latex_document):
+        shown = " ".join(render(summary_blocks(summary)).replace("\\%", "%").split())
+        shown = shown.replace("\\,%", " %").replace("~%", " %")
+        assert "fill black (artefact)" in shown and "fill inpaint (information)" in shown
+        assert "net, fill inpaint (information): at 1 %, even the best method is not" in shown
+        assert "net, fill black (artefact): at" not in shown
 
 
 def test_labels_name_the_recognizer_only_where_it_is_another() -> None:

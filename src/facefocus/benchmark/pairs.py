@@ -23,7 +23,7 @@ from facefocus.faces.faceset import FaceSet, Pairs, open_faceset, read_pairs
 from facefocus.models.backends import accelerate
 from facefocus.models.recognizer import Recognizer
 from facefocus.models.zoo import load
-from facefocus.occlusion.fills import FILLS, fill_rng, hider
+from facefocus.occlusion.fills import FILLS, fill_rng, hider, reading
 from facefocus.saliency.explainer import Hide
 from facefocus.saliency.pair_level import (
     PairFrames,
@@ -115,6 +115,7 @@ def pair_level(
         pl.lit(faces.title).alias("faces"),
         pl.lit(model).alias("model"),
         pl.lit(fill).alias("fill"),
+        pl.lit(reading(fill)).alias("reading"),
         pl.lit(seed).alias("seed"),
         pl.lit(verified.report.rule).alias("threshold_rule"),
         pl.lit(threshold).alias("threshold"),

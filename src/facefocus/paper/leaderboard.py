@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from facefocus.analysis.results import Slice, default_slices
 from facefocus.analysis.summary import COMPETES, GUESSING, INCLUSIVE, SKIP, Row, guessing
-from facefocus.benchmark.result_columns import RANDOM
+from facefocus.benchmark.result_columns import RANDOM, with_readings
 from facefocus.core.text import NOTHING, budget_text, number, percent
 from facefocus.evaluation.statistics import (
     FEWEST,
@@ -52,6 +52,7 @@ class Board:
 
     Attributes:
         title: What is compared, in words.
+        reading: What its drops show (Protocol: fills).
         methods: Their names.
         settings: Layer and objective of each that is picked most often, in words, and how often.
         rate: Recognition, mean over the common identities.
@@ -65,6 +66,7 @@ class Board:
     """
 
     title: str
+    reading: str
     methods: tuple[str, ...]
     settings: tuple[str, ...]
     rate: tuple[Interval, ...]
@@ -88,7 +90,7 @@ def boards(results: pl.DataFrame) -> list[Board]:
 
 
 def _boards_at(results: pl.DataFrame, shown: Slice) -> list[Board]:
-    rows = shown.at(results, "budget", "fill").filter(
+    rows = shown.at(with_readings(results), "budget", "fill").filter(
         pl.col("rate").is_not_null(), pl.col("split") != "half"
     )
     found = []
@@ -139,6 +141,7 @@ def _board(part: pl.DataFrame, *, own: bool, title: str, policy: str) -> Board |
     )
     return Board(
         title=title,
+        reading=part["reading"][0],
         methods=tuple(tried[place].method for place in order),
         settings=tuple(tried[place].label(picks[place]) for place in order),
         rate=tuple(mean_intervals(rate, share=True)),
@@ -254,6 +257,8 @@ def board_table(board: Board) -> PaperTable:
         f"{board.people} identities that all have. Rank 1 is the largest drop: mean and 95 % "
         "interval of its rank when identities are resampled; 'First' is how often it is the first.",
     ]
+    if board.reading == "artefact":
+        notes.append("Artefact: this shows what upsets a recognizer, not what it knew.")
     if any(f"({PICKED} " in setting for setting in board.settings):
         notes.append(
             "A method with several settings stands, on each half of the people, with the setting"

@@ -7,7 +7,7 @@ demo's; the page is of both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from facefocus.analysis.labels import place_label
-from facefocus.analysis.results import Slice, default_slice, read_results
+from facefocus.analysis.results import default_slice, default_slices, read_results
 from facefocus.analysis.standing import standing_of
 from facefocus.analysis.summary import COMPETES, Row, drops, summarize
 from facefocus.benchmark.run import run_experiment
@@ -115,7 +115,13 @@ def outcome(run: Path) -> tuple[Table, list[str]]:
             drops_of = (_mean_drop(results, across, row, own) for row in best)
             columns[f"Drop, world '{other}',\n{whose}"] = [*drops_of, "", ""]
     table = plain_table(list(columns), list(zip(*columns.values(), strict=True)), f"Hiding {shown}")
-    return table, [*_notes(rows), meaning(results, world, planted, shown)]
+    strongest = {
+        str(one): _strongest(
+            one.of(summary).filter(pl.col("faces") == planted["faces"][0]), results
+        )
+        for one in default_slices(summary)
+    }
+    return table, [*_notes(rows), meaning(results, world, planted, strongest)]
 
 
 def _mean_drop(results: pl.DataFrame, across: pl.DataFrame, row: Row, own: bool) -> str:
@@ -142,8 +148,13 @@ def _notes(rows: pl.DataFrame) -> Iterator[str]:
         yield FEWER.format(masks=" and ".join(masks))
 
 
-def meaning(results: pl.DataFrame, world: str, planted: pl.DataFrame, shown: Slice) -> str:
-    """One sentence: who finds what is planted, who does not, and whether hiding tells the same."""
+def meaning(
+    results: pl.DataFrame, world: str, planted: pl.DataFrame, strongest: Mapping[str, str]
+) -> str:
+    """One sentence: who finds what is planted, who does not, and whether hiding tells the same.
+
+    `strongest` says for each reading, by its slice in words, who takes most recognition.
+    """
     methods = planted.filter(COMPETES)
     best = best_of_methods(methods).to_dicts()
     lost = blind(methods)
@@ -162,6 +173,7 @@ def meaning(results: pl.DataFrame, world: str, planted: pl.DataFrame, shown: Sli
         else ""
     )
     rho = agreement(results, methods, cosine=True, score="truth_share")
+    taken = "; ".join(f"with {shown}, {words}" for shown, words in strongest.items())
     alike = (
         "order methods alike"
         if rho.low > 0
@@ -170,7 +182,7 @@ def meaning(results: pl.DataFrame, world: str, planted: pl.DataFrame, shown: Sli
         else "are not shown to order methods alike"
     )
     return (
-        f"What it means: {who}{none}; with {shown}, {_strongest(planted, results)}; how"
+        f"What it means: {who}{none}; {taken}; how"
         f" much of a mask lies in the {world} and the similarity it takes {alike} (Spearman's rho"
         f" {rho.text()})."
     )

@@ -270,8 +270,8 @@ def _impostors(mapped: pl.DataFrame) -> list[Check]:
     worst = rows.sort(pl.col("fmr") - pl.col("clean_fmr"), descending=True).row(0, named=True)
     before, after = worst["clean_fmr"], worst["fmr"]
     text = (
-        f"At most, for {place(worst)}, the FMR goes from {percent(before, 2)} to"
-        f" {percent(after, 2)} at the frozen threshold."
+        f"At most, for {place(worst)} and fill {worst['fill']}, the FMR goes from"
+        f" {percent(before, 2)} to {percent(after, 2)} at the frozen threshold."
     )
     return [Check(after <= max(2 * before, before + 0.01), title, text)]
 

@@ -545,8 +545,9 @@ def where(report: Report) -> Section | None:
     """The maps and masks of a few people."""
     sources = [gallery.rows["source"].drop_nulls() for gallery in report.galleries]
     several = len(set().union(*sources)) > 1
-    # Of many recognizers a few people each: dozens of pictures are looked at by nobody.
-    people = max(1, PICTURES // max(1, len(set().union(*sources))))
+    # Of many recognizers, or of both readings, a few people each: nobody looks at dozens.
+    parts = max(1, len(set().union(*sources))) * (1 if report.level == 3 else 2)
+    people = max(1, PICTURES // parts)
     blocks: list[Any] = []
     budget = report.shown.budget
     for gallery in report.galleries:
