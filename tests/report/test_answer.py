@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from facefocus.analysis.results import default_slices
 from facefocus.analysis.standing import best, margins, no_more
 from facefocus.analysis.summary import GUESSING, guessing, summarize, warnings
-from facefocus.evaluation.statistics import mean_interval
+from facefocus.evaluation.statistics import Interval, mean_interval
 from facefocus.report.answer import answer, artefact_note, checks
 from facefocus.report.document import Check
 from tests.report.fabricated import row, table
@@ -349,6 +350,10 @@ def test_budgets_at_which_random_pixels_or_a_blob_take_as_much() -> None:
         "At 10 % and more, even the best method is not shown to take more than random pixels."
     ]
     assert said(results).endswith(no_more(found)[0])
+    assert no_more([replace(one, more=Interval(0.1, -0.1, 0.3)) for one in found]) == [
+        "At every budget (5 %, 10 %, 20 %), even the best method is not shown to take more than"
+        " random pixels or a blob in the middle (center-gaussian)."
+    ]
 
 
 def test_random_pixels_may_be_a_control_and_readings_have_margins_of_their_own() -> None:

@@ -150,17 +150,17 @@ def no_more(found: Sequence[Margin]) -> list[str]:
     Args:
         found: `margins` of one recognizer, fill and split.
     """
-    sentences = []
+    rivals: dict[str, list[str]] = {}
     for rival in _RIVALS:
         against = [margin for margin in found if margin.rival == rival]
         budgets = [margin.top["budget"] for margin in against if not margin.shown]
         if budgets:
             tried = [margin.top["budget"] for margin in against]
-            sentences.append(
-                f"{_at(budgets, tried)}, even the best method is not shown to take more than"
-                f" {rival}."
-            )
-    return sentences
+            rivals.setdefault(_at(budgets, tried), []).append(rival)
+    return [
+        f"{where}, even the best method is not shown to take more than {' or '.join(names)}."
+        for where, names in rivals.items()
+    ]
 
 
 def _at(budgets: Sequence[float], tried: Sequence[float]) -> str:
