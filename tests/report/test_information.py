@@ -107,11 +107,11 @@ def cells(text: str, caption: str) -> list[list[str]]:
 
 def test_each_reading_has_a_winner_of_its_own(text: str) -> None:
     black = sentence(text, "Behind black")
-    assert "layer-cam @ dots hides best" in black
+    assert "layer-cam @ dots hides best of 2 own maps:" in black
     assert "from 1.000 to 0.100 at 10 % on the photos that the map came from" in black
     assert "from 1.000 to 0.150 at 10 % on held-out photos" in black
     filled = sentence(text, "With the gap filled in (inpaint)")
-    assert "layer-cam @ blob hides best" in filled
+    assert "layer-cam @ blob hides best of 2 own maps:" in filled
     assert "to 0.600 at 10 % on the photos" in filled and "to 0.650 at 10 % on held-out" in filled
     assert "random leaves 0.990 at 10 %; center-gaussian leaves 0.800 at 10 %" in filled
 

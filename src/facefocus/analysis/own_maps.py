@@ -283,14 +283,14 @@ def contest(scores: Scores, target: str, setting: Setting) -> Contest | None:
     """
     maps = scores.maps(target)
     flat = [row for row in scores.baselines if row["method"] != RANDOM]
-    means = tried(scores.rates(maps, target, setting, "population"))
+    population = tried(scores.rates(maps, target, setting, "population"))
     own = [scores.rates(maps, target, setting, control) for control in (None, "blend")]
     sides = [
         tried(np.concatenate(own)),
-        np.concatenate([means, tried(scores.rates(flat, target, setting))]),
+        np.concatenate([population, tried(scores.rates(flat, target, setting))]),
     ]
     people = np.isfinite(np.concatenate(sides)).all(axis=0)
-    if not len(means) or not people.any():
+    if not len(population) or not people.any():
         return None
     found = np.full((2, len(people)), np.nan)
     for picked, side in zip(found, sides, strict=True):

@@ -152,8 +152,8 @@ def _hiding(scores: Scores, target: str, fill: str) -> str:
     opening = f"With the gap filled in ({fill})" if filled else f"Behind {fill}"
     if top is None:
         return f"{opening}, no map was tried."
-    others = f"{level} of {len(maps) - 1} others"
-    place = f"comes first, not shown to be ahead of {others}" if level else "hides best"
+    others = f", not shown to be ahead of {level} of them" if level else ""
+    place = f"hides best of {len(maps)} own maps{others}" if len(maps) > 1 else "is the only map"
     courses = []
     for split in scores.splits:
         clean = means(scores.of_people(scores.clean, target, split)[None])[0].value
@@ -163,13 +163,23 @@ def _hiding(scores: Scores, target: str, fill: str) -> str:
         )
     flat = [
         f"{row['method']} leaves {_course(scores, row, target, scores.unseen, fill)}"
-        for row in scores.baselines
+        for row in _two_baselines(scores, target, settings)
     ]
     beside = f" Maps that look at no face, on {PHOTOS[scores.unseen]}: {'; '.join(flat)}."
     return (
         f"{opening}, {scores.label(maps[top], target)} {place}: recognition by {target} falls"
         f" {', and '.join(courses)}.{beside if flat else ''}"
     )
+
+
+def _two_baselines(scores: Scores, target: str, settings: Sequence[Setting]) -> list[Row]:
+    """Random pixels, and of the other maps that look at no face the one that hides best."""
+    random = [row for row in scores.baselines if row["method"] == RANDOM]
+    others = [row for row in scores.baselines if row["method"] != RANDOM]
+    if not others:
+        return random
+    top, _ = first(np.mean([scores.rates(others, target, one) for one in settings], axis=0))
+    return [*random, *(others[top : top + 1] if top is not None else [])]
 
 
 def _course(scores: Scores, row: Row, target: str, split: str, fill: str) -> str:
