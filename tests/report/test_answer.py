@@ -263,7 +263,7 @@ def test_oracle_and_controls_are_never_the_best() -> None:
 
 
 def test_options_are_named() -> None:
-    kind = {"method": "occlusion-gradient", "options": "steps=25", "layer": None}
+    kind = {"method": "occlusion-gradient", "options": "block=1 steps=25", "layer": None}
     assert "that occlusion-gradient (steps=25) ranks highest" in said(rows_of(kind))
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from facefocus.analysis.labels import changed_options
 from facefocus.analysis.results import Slice
 from facefocus.analysis.standing import Standing, best, margins, no_more, standing_of
 from facefocus.analysis.summary import COMPETES, GUESSES, GUESSING, INCLUSIVE, Row
-from facefocus.benchmark.result_columns import MADE_FOR, ORACLE, RANDOM, with_readings
+from facefocus.benchmark.result_columns import ORACLE, RANDOM, with_readings
 from facefocus.core.text import budget_text, number, percent
 from facefocus.evaluation.statistics import FEWEST, NO_INTERVAL
 from facefocus.report.columns import interval
@@ -100,9 +101,9 @@ def _under(shown: Slice) -> str:
 
 
 def place(row: Row) -> str:
-    """``layer-cam (layer 1)``, with its options and, if another recognizer made the map, which."""
+    """``layer-cam (layer 1)``, its options that are no defaults, and another map's recognizer."""
     words = [f"layer {row['layer']}"] if row["layer"] else []
-    words += [row["options"].replace(MADE_FOR, "made for ")] if row["options"] else []
+    words += changed_options(row)
     inside = f" ({', '.join(words)})" if words else ""
     both = row["source"].replace("+", " and ")
     source = f" with maps from {both}" if row["source"] != row["target"] else ""
