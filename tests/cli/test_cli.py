@@ -497,7 +497,8 @@ def test_an_interrupted_and_killed_run_goes_on_to_the_same_bytes(
     assert not (stopped / "results.parquet").exists()
     done = facefocus("run", "small.toml", "--faces", "painted", "--out", "stopped", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert 0 < before < first < second < pieces(stopped)
+    # On a busy machine the last piece may be there before the signal.
+    assert 0 < before < first < second <= pieces(stopped)
     assert json.loads((stopped / "run.json").read_text())["store"] == "store"
     status = command("status", str(stopped)).out.splitlines()
     counts = [line.split()[1].split("/") for line in status[:-1]]

@@ -589,7 +589,7 @@ def _audit(scores: Scores, results: pl.DataFrame) -> Iterator[Block]:
             scores.of_people(matrix, target, split) for matrix in (scores.clean, scores.photos)
         )
         facts[f"{target}, {PHOTOS[split]}"] = (
-            f"{np.isfinite(clean).sum()} people, {np.nansum(photos):.0f} photos, clean recognition"
+            f"{np.isfinite(clean).sum()} people, {int(np.nansum(photos))} photos, clean recognition"
             f" {means(clean[None])[0].text()}"
         )
     limits = results.select("target", "threshold", "threshold_rule").unique(maintain_order=True)
