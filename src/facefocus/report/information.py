@@ -411,7 +411,8 @@ def _contest_table(scores: Scores) -> Table:
     caption = (
         "The best own map, alone or blended with everybody's, against the best map that knows"
         " nothing of the person: a mean map of others, or one that looks at no face. Each is picked"
-        " on the half of the people that a person is not in"
+        " on the half of the people that a person is not in. p is corrected over all rows here, in"
+        " the answer over held-out photos under its fill"
     )
     return plain_table(headings, cells, caption, names=4)
 
