@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import linecache
+import os
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -17,7 +18,7 @@ from facefocus.core.registry import Registry
 from facefocus.models import zoo
 from facefocus.models.preprocessing import from_mapping
 from facefocus.models.recognizer import TorchRecognizer, is_white_box, white_box
-from facefocus.models.user_code import OwnCode
+from facefocus.models.user_code import OwnCode, own_code
 from tests.models import nets
 
 READING = {"size": [16, 12], "mean": 127.5, "std": 128}
@@ -473,3 +474,20 @@ def test_a_network_on_which_nothing_is_spatial_still_embeds(tmp_path: Path) -> N
     assert recognizer.layers().spatial == ()
     with pytest.raises(UserError, match="1 convolutions, 0 of them spatial"):
         recognizer.layers().resolve("N")
+
+
+def test_a_file_and_its_neighbor_edited_within_a_second_are_run_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytecode is told by time in seconds and size: files of one length would be run as before."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    (tmp_path / "near.py").write_text("B = 1\n")
+    file = tmp_path / "mine.py"
+    for number in (1, 2):
+        file.write_text(f"from near import B\nA = {number}\n")
+        (tmp_path / "near.py").write_text(f"B = {number}\n")
+        for path in tmp_path.glob("*.py"):
+            os.utime(path, (1_000_000_000, 1_000_000_000))
+        found = own_code(file, "A").namespace
+        assert (number, number) == (found.A, found.B)
+    assert not list(tmp_path.rglob("*.pyc"))

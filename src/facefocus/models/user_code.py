@@ -16,8 +16,9 @@ import sys
 import tokenize
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from facefocus.core.errors import UserError, blaming_own_code, is_own_code
@@ -65,6 +66,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class _FreshLoader(SourceFileLoader):
+    """Runs what the file says now: bytecode tells files of one second and size not apart."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The file's code, compiled anew."""
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 class OwnCode:
     """A Python file of the user's, run, with the modules that it imports.
 
@@ -83,7 +92,9 @@ class OwnCode:
         self._modules: dict[str, ModuleType] = {}
         self._names = set(_importable(path.parent))
         self.files = {str(path.absolute())}
-        spec = importlib.util.spec_from_file_location(f"facefocus_custom_{path.stem}", path)
+        name = f"facefocus_custom_{path.stem}"
+        loader = _FreshLoader(name, str(path))
+        spec = importlib.util.spec_from_file_location(name, path, loader=loader)
         if spec is None or spec.loader is None:
             raise UserError(f"The file '{path}' is no Python file.")
         self.namespace = importlib.util.module_from_spec(spec)
@@ -118,9 +129,12 @@ class OwnCode:
         before = set(sys.modules)
         sys.path[:0] = self._path
         sys.modules.update(self._modules)
+        # Neighbors that are edited within a second would be taken from stale bytecode.
+        writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
         try:
             yield
         finally:
+            sys.dont_write_bytecode = writes
             self._modules.update(_new(before))
             for name in self._modules.keys() & sys.modules.keys():
                 del sys.modules[name]
