@@ -25,6 +25,7 @@ FORMATS = {
     "questions": ("markdown",),
     "truth": ("markdown",),
     "information": ("markdown", "html", "latex", "text"),
+    "information-questions": ("markdown", "html", "latex", "text"),
 }
 
 
@@ -39,7 +40,8 @@ def report(
             help="page: all of a run or study. tables: the paper's, with your numbers."
             " leaderboard: methods in order. questions: the paper's, answered."
             " truth: which methods find the planted part, of synthetic faces."
-            " information: what hiding shows with the gap filled in, and whose map.",
+            " information: what hiding shows with the gap filled in, and whose map."
+            " information-questions: the paper's, with and without the gap filled in.",
         ),
     ] = "page",
     form: Annotated[
@@ -128,8 +130,8 @@ def _text(runs: list[Path], what: str, form: str, table: str, policy: str) -> st
         from facefocus.paper.questions import results_document
 
         return results_document(runs)
-    if what == "information":
-        return _information(runs, form)
+    if what.startswith("information"):
+        return _information(runs, what, form)
     results = read_runs(runs)
     if what == "page":
         return _summary(results, form)
@@ -138,17 +140,20 @@ def _text(runs: list[Path], what: str, form: str, table: str, policy: str) -> st
     return render(results, "leaderboard" if what == "leaderboard" else table, form, policy=policy)
 
 
-def _information(runs: list[Path], form: str) -> str:
-    """What hiding shows by either reading, and whose map."""
+def _information(runs: list[Path], what: str, form: str) -> str:
+    """What hiding shows by either reading, and whose map; or the paper's questions by both."""
+    from facefocus.report import information, information_questions
     from facefocus.report.html_renderer import html_document
-    from facefocus.report.information import TITLE, information_document
     from facefocus.report.latex_renderer import latex_document
     from facefocus.report.markdown_renderer import markdown_document
     from facefocus.report.text_renderer import text_document
 
-    blocks = information_document(runs)
+    if what == "information":
+        blocks, title = information.information_document(runs), information.TITLE
+    else:
+        blocks, title = information_questions.questions_document(runs), information_questions.TITLE
     if form == "html":
-        return html_document(blocks, TITLE)
+        return html_document(blocks, title)
     render = {"text": text_document, "markdown": markdown_document, "latex": latex_document}[form]
     return render(blocks)
 

@@ -80,7 +80,7 @@ def information_blocks(results: pl.DataFrame, notes: Sequence[Block] = ()) -> li
     Raises:
         UserError: As `information_document`.
     """
-    scores = Scores.of(_one_experiment(results))
+    scores = Scores.of(one_experiment(results))
     return [
         Heading(TITLE, 1),
         *notes,
@@ -94,13 +94,13 @@ def information_blocks(results: pl.DataFrame, notes: Sequence[Block] = ()) -> li
         Heading("Does it work on another recognizer?", 2),
         *_transfer(scores),
         Heading("Do both readings order the methods alike?", 2),
-        *_order(scores),
+        *order_blocks(scores),
         Heading("What was measured", 2),
-        *_audit(scores, results),
+        *audit_blocks(scores, results),
     ]
 
 
-def _one_experiment(results: pl.DataFrame) -> pl.DataFrame:
+def one_experiment(results: pl.DataFrame) -> pl.DataFrame:
     """Rows of exact masks, as if of one run: a baseline that is in several runs counts once."""
     rows = results.filter(pl.col("on_degenerate") != "inclusive")
     for name in ONE_OF_EACH:
@@ -480,12 +480,7 @@ def _larger(*p_values: float) -> float:
 
 
 def _transfer(scores: Scores) -> Iterator[Block]:
-    found = [
-        line
-        for source, target in product(scores.sources, scores.targets)
-        if source in scores.targets
-        for line in _across(scores, source, target)
-    ]
+    found = list(transfer_lines(scores))
     if not found:
         yield Paragraph("Not asked: no map was tried on a recognizer that it does not come from.")
         return
@@ -494,7 +489,7 @@ def _transfer(scores: Scores) -> Iterator[Block]:
         " layer that is best on its source. The share is the drop on the target by the drop on the"
         " source, given where the latter is above zero for sure."
     )
-    yield Paragraph(_transfer_sentence(scores.fills, [shares for *_, shares in found]))
+    yield Paragraph(transfer_sentence(scores.fills, [shares for *_, shares in found]))
     rows = [
         [*names, *(one.text() for both in zip(rates, shares, strict=True) for one in both)]
         for names, rates, shares in found
@@ -504,11 +499,23 @@ def _transfer(scores: Scores) -> Iterator[Block]:
     yield plain_table(headings, rows, "Transfer by fill", names=4)
 
 
+def transfer_lines(
+    scores: Scores,
+) -> Iterator[tuple[list[str], list[Interval], list[Interval]]]:
+    """The names of each map tried abroad and budget; by fill, recognition there and its share."""
+    for source, target in product(scores.sources, scores.targets):
+        if source in scores.targets:
+            yield from _across(scores, source, target)
+
+
 def _across(
     scores: Scores, source: str, target: str
 ) -> Iterator[tuple[list[str], list[Interval], list[Interval]]]:
-    """The names of each map and budget; by fill, recognition on the target and drop by drop."""
-    own = [row for row in scores.maps(source) if target not in row["source"].split("+")]
+    other = [row for row in scores.maps(source) if target not in row["source"].split("+")]
+    setting = Setting(scores.unseen, scores.budgets[-1], scores.gaps[0])
+    known = np.isfinite(scores.rates(other, target, setting)).any(axis=1)
+    # Layers that were tried on the source only choose nothing here.
+    own = [row for row, tried in zip(other, known, strict=True) if tried]
     maps = scores.one_layer_each(own, source) if own else []
     for budget in scores.budgets if maps else ():
         rates, shares = [], []
@@ -523,7 +530,7 @@ def _across(
                 yield names, [one[place] for one in rates], [one[place] for one in shares]
 
 
-def _transfer_sentence(fills: Sequence[str], shares: Sequence[Sequence[Interval]]) -> str:
+def transfer_sentence(fills: Sequence[str], shares: Sequence[Sequence[Interval]]) -> str:
     """Whether the first fill that sees the mask keeps more of its drop than one that does not."""
     gap = next(place for place, fill in enumerate(fills) if reading(fill) == "information")
     both = [row for row in shares if np.isfinite([row[0].low, row[gap].low]).all()]
@@ -546,7 +553,8 @@ def _transfer_sentence(fills: Sequence[str], shares: Sequence[Sequence[Interval]
 # --- order of methods -----------------------------------------------------------------------------
 
 
-def _order(scores: Scores) -> Iterator[Block]:
+def order_blocks(scores: Scores) -> Iterator[Block]:
+    """Kendall's tau of the methods' drops between each two fills."""
     pairs = list(zip(scores.fills, scores.fills[1:], strict=False))
     rows = []
     for target, split, budget in product(scores.targets, scores.splits, scores.budgets):
@@ -583,7 +591,8 @@ def _agreement(
 # --- audit ----------------------------------------------------------------------------------------
 
 
-def _audit(scores: Scores, results: pl.DataFrame) -> Iterator[Block]:
+def audit_blocks(scores: Scores, results: pl.DataFrame) -> Iterator[Block]:
+    """People, photos, thresholds, hidden areas, and the maps that order no pixels."""
     facts: dict[str, str] = {"Faces": ", ".join(results["faces"].unique(maintain_order=True))}
     for target, split in product(scores.targets, scores.splits):
         clean, photos = (
