@@ -7,48 +7,15 @@ which part of any face matters.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32
 
 from facefocus.core.errors import UserError
-from facefocus.faces.align import ARCFACE_TEMPLATE, CROP_SIDES, FRAME_SIDE
+from facefocus.faces.align import CROP_SIDES, FRAME_SIDE
+from facefocus.faces.part_atlas import SEGMENTS, Segment, distance_to
 from facefocus.saliency.methods import METHODS, Baseline
 
-_Point = tuple[float, float]
-_Segment = tuple[_Point, _Point]
-
-_LEFT_EYE, _RIGHT_EYE, _NOSE, _LEFT_MOUTH, _RIGHT_MOUTH = (
-    (float(x), float(y)) for x, y in ARCFACE_TEMPLATE
-)
-#: Half of an eye's width, and of the nose's at its wings, in pixels of 112.
-_HALF_EYE, _HALF_NOSE = 7.0, 9.5
-#: From an eye's center to the outer and the inner end of its brow, away from the nose and upwards.
-#: Read, as the half widths and the height of the wings, from the mean of 600 crops of LFW.
-_OUTER_BROW, _INNER_BROW = (11.5, 8.5), (-9.5, 10.0)
-#: From the tip of the nose down to its wings.
-_WINGS = 4.0
-
-
-def _brow(eye: _Point, outwards: int) -> _Segment:
-    (outer_x, outer_y), (inner_x, inner_y) = _OUTER_BROW, _INNER_BROW
-    x, y = eye
-    return (x + outwards * outer_x, y - outer_y), (x + outwards * inner_x, y - inner_y)
-
-
-def _across(point: _Point, half: float, down: float = 0.0) -> _Segment:
-    x, y = point
-    return (x - half, y + down), (x + half, y + down)
-
-
-#: Segments (x, y) in pixels of a crop of 112, pixel centers at whole numbers.
-PARTS: dict[str, tuple[_Segment, ...]] = {
-    "brows": (_brow(_LEFT_EYE, -1), _brow(_RIGHT_EYE, 1)),
-    "eyes": (_across(_LEFT_EYE, _HALF_EYE), _across(_RIGHT_EYE, _HALF_EYE)),
-    "nose": (
-        ((_NOSE[0], (_LEFT_EYE[1] + _RIGHT_EYE[1]) / 2), _NOSE),
-        _across(_NOSE, _HALF_NOSE, _WINGS),
-    ),
-    "mouth": ((_LEFT_MOUTH, _RIGHT_MOUTH),),
-}
+#: The segments of each part, and all of them together.
+PARTS: dict[str, tuple[Segment, ...]] = dict(SEGMENTS)
 PARTS["inner-face"] = tuple(segment for part in PARTS.values() for segment in part)
 
 
@@ -68,8 +35,7 @@ def atlas_map(part: str, shape: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
     segments = (np.array(PARTS[part]) + 0.5) * scale - 0.5
     rows, columns = np.indices(shape).astype(np.float64)
     pixels = np.stack([columns, rows], axis=-1)
-    nearest = np.min([_distances(pixels, *segment) for segment in segments], axis=0)
-    found: Float32[np.ndarray, "h w"] = (-nearest).astype(np.float32)
+    found: Float32[np.ndarray, "h w"] = (-distance_to(segments, pixels)).astype(np.float32)
     return found
 
 
@@ -87,20 +53,6 @@ def check_frame(shape: tuple[int, int]) -> None:
             f" Got frames of {height}x{width}. Leave these baselines out, or prepare the faces"
             " with --crop arcface112."
         )
-
-
-def _distances(
-    pixels: Float64[np.ndarray, "h w 2"],
-    start: Float64[np.ndarray, "2"],
-    end: Float64[np.ndarray, "2"],
-) -> Float64[np.ndarray, "h w"]:
-    """Distance of every pixel's center to the segment from `start` to `end`."""
-    along = end - start
-    place = np.clip((pixels - start) @ along / (along @ along), 0, 1)
-    distances: Float64[np.ndarray, "h w"] = np.linalg.norm(
-        pixels - (start + place[..., None] * along), axis=-1
-    )
-    return distances
 
 
 def _add(part: str) -> None:
