@@ -155,18 +155,18 @@ def test_sharing_is_measured_against_one_call_for_each_map(painted: Path, tmp_pa
 def test_occlusion_gradients_run_as_often_as_counted(
     painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from facefocus.saliency import occlusion_gradient
+    from facefocus.saliency import mated_gradients
 
     session = opened(painted, tmp_path, saliency=[SALIENCY[3]], recognizers={"source": "a"})
     planned = estimate(session).passes["maps", "a"]
     taken: list[int] = []
-    plain = occlusion_gradient._real
+    plain = mated_gradients.real_places
 
     def counting(places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         taken.append(len(plain(places)))
         return plain(places)
 
-    monkeypatch.setattr(occlusion_gradient, "_real", counting)
+    monkeypatch.setattr(mated_gradients, "real_places", counting)
     execute(session)
     assert planned.backward == sum(taken)
     assert planned.forward == sum(taken) + 2 * IMAGES  # and references, once for each budget

@@ -14,10 +14,10 @@ from facefocus.models.recognizer import TorchRecognizer
 from facefocus.occlusion.fills import hider, occlude
 from facefocus.occlusion.masks import top_pixels
 from facefocus.saliency.explainer import Hide, Needs
+from facefocus.saliency.mated_gradients import combined
 from facefocus.saliency.methods import METHODS, FrameGradientMethod, Method, OcclusionMap
 from facefocus.saliency.occlusion_gradient import (
     block_means,
-    combined,
     content_of_blocks,
     gradient_x_input_maps,
     occlusion_gradient_map,

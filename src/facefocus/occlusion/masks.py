@@ -68,7 +68,7 @@ def ranking(
     Raises:
         ValueError: The map holds a value that is not finite.
     """
-    values = _finite(saliency)
+    values = finite(saliency)
     order = rng.permutation(values.size)
     return order[np.argsort(-values[order], kind="stable")]
 
@@ -101,11 +101,11 @@ def nested_masks(
     Raises:
         ValueError: The map holds a value that is not finite, or a count is not in [0, h * w].
     """
-    values = _finite(saliency)
+    values = finite(saliency)
     order = rng.permutation(values.size)
     masks = np.zeros((len(counts), values.size), dtype=bool)
     for mask, count in zip(masks, counts, strict=True):
-        _check_count(count, values.size)
+        check_count(count, values.size)
         if count == 0:
             continue
         least = np.partition(values, values.size - count)[values.size - count]
@@ -125,7 +125,7 @@ def cut(
     """
     masks = np.zeros((len(counts), order.size), dtype=bool)
     for mask, count in zip(masks, counts, strict=True):
-        _check_count(count, order.size)
+        check_count(count, order.size)
         mask[order[:count]] = True
     return masks.reshape(len(counts), *shape)
 
@@ -141,7 +141,7 @@ def inclusive(
     Raises:
         ValueError: The map holds a value that is not finite.
     """
-    values = _finite(saliency).reshape(saliency.shape)
+    values = finite(saliency).reshape(saliency.shape)
     levels = np.percentile(values, [100.0 * (1.0 - budget) for budget in budgets])
     masks: np.ndarray = values >= levels[:, None, None]
     return masks
@@ -207,12 +207,22 @@ def _check_policy(on_degenerate: str) -> None:
         )
 
 
-def _check_count(count: int, pixels: int) -> None:
+def check_count(count: int, pixels: int) -> None:
+    """Raise unless a number of pixels to hide is in [0, `pixels`].
+
+    Raises:
+        ValueError: It is not.
+    """
     if not 0 <= count <= pixels:
         raise ValueError(f"k must be in [0, {pixels}]. Got {count}.")
 
 
-def _finite(saliency: Float[np.ndarray, "h w"]) -> Float[np.ndarray, " pixels"]:
+def finite(saliency: Float[np.ndarray, "h w"]) -> Float[np.ndarray, " pixels"]:
+    """A map's values as float64, flat.
+
+    Raises:
+        ValueError: One of them is not finite.
+    """
     # float64 keeps the order of every narrower float and makes negation and percentiles exact.
     values = saliency.ravel().astype(np.float64)
     if not np.isfinite(values).all():

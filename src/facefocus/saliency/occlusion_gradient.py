@@ -6,7 +6,7 @@ first order, under the very fill that will hide it: the question that occlusion 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,19 +14,22 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from facefocus.core.progress import Progress, silent
-from facefocus.models.calls import as_found
-from facefocus.models.layers import placement
-from facefocus.models.recognizer import CHUNK, WhiteBox
-from facefocus.models.replaced_operations import ReplacedOperations
-from facefocus.models.reproducible import reproducible
+from facefocus.models.recognizer import WhiteBox
 from facefocus.saliency.explainer import Hide, Options
-from facefocus.saliency.methods import (
-    METHODS,
-    FrameGradientMethod,
-    OcclusionMap,
-    Whole,
+from facefocus.saliency.mated_gradients import (
+    ImageMaps,
+    Place,
+    as_map,
+    chunks_of,
+    combined,
+    cosine_gradient,
+    counter,
+    inputs_of,
+    is_ranking,
+    mean_maps,
+    references_of,
 )
-from facefocus.saliency.objectives import RESOLUTION
+from facefocus.saliency.methods import METHODS, FrameGradientMethod, OcclusionMap, Whole
 
 __all__ = [
     "OcclusionMap",
@@ -34,11 +37,6 @@ __all__ = [
     "occlusion_gradient_map",
     "occlusion_gradient_maps",
 ]
-
-#: Number of a person, and of one of the person's images.
-_Place = tuple[int, int]
-#: (frames of a full chunk, their references [n, d], the place of each) -> maps [n, H, W].
-_ImageMaps = Callable[[np.ndarray, Tensor, Sequence[_Place]], np.ndarray]
 
 
 def occlusion_gradient_map(
@@ -105,22 +103,22 @@ def occlusion_gradient_maps(
     _check(people, steps, pixels, block)
     if not people:
         return []
-    references = [_references(recognizer, people) for recognizer in recognizers]
+    references = [references_of(recognizer, people) for recognizer in recognizers]
     rankings = [
         _Ranking(frames.shape[1] * frames.shape[2], rng)
         for frames, rng in zip(people, rngs, strict=True)
     ]
     occluded = list(people)
     sizes = step_sizes(pixels, steps)
-    rounds = sum(len(_chunks(recognizer, people)) for recognizer in recognizers)
-    tick = _counter(progress, len(sizes) * rounds)
+    rounds = sum(len(chunks_of(recognizer, people)) for recognizer in recognizers)
+    tick = counter(progress, len(sizes) * rounds)
     for size in sizes:
         contents = [
             content_of_blocks(hide, ranking.hidden(frames.shape[1:3]), block)
             for hide, ranking, frames in zip(hiders, rankings, people, strict=True)
         ]
         effects = [
-            _mean_maps(recognizer, occluded, found, _effects(recognizer, contents), tick)
+            mean_maps(recognizer, occluded, found, _effects(recognizer, contents), tick)
             for recognizer, found in zip(recognizers, references, strict=True)
         ]
         for person, ranking in enumerate(rankings):
@@ -177,22 +175,6 @@ def step_sizes(pixels: int, steps: int) -> list[int]:
     return [int(size) for size in sizes if size > 0] or [0]
 
 
-def combined(maps: Sequence[Float[np.ndarray, "h w"]]) -> Float[np.ndarray, "h w"] | None:
-    """One map of several sources: the mean of the usable ones at unit L2 norm; one stays as is.
-
-    None where no source has a usable map: finite and not all equal.
-    """
-    if len(maps) == 1:
-        return maps[0] if _ranks(maps[0]) else None
-    units = [found / np.sqrt(np.square(found).sum()) for found in maps if _ranks(found)]
-    mean: np.ndarray | None = np.mean(units, axis=0) if units else None
-    return mean
-
-
-def _ranks(values: np.ndarray) -> bool:
-    return bool(np.isfinite(values).all() and values.min() < values.max())
-
-
 class _Ranking:
     """The order in which a person's pixels are hidden, grown step by step."""
 
@@ -209,7 +191,7 @@ class _Ranking:
 
     def take(self, scores: Float[np.ndarray, "h w"] | None, count: int) -> None:
         """Take the `count` best of the pixels left; none once the person is degenerate."""
-        if scores is not None and (self._scores is None or _ranks(scores.ravel()[self._free])):
+        if scores is not None and (self._scores is None or is_ranking(scores.ravel()[self._free])):
             self._scores = scores.ravel()
         self._degenerate |= self._scores is None
         if self._degenerate:
@@ -227,153 +209,28 @@ class _Ranking:
     def result(self, shape: tuple[int, int], *, as_ranks: bool) -> OcclusionMap:
         """The scores of the last step, or ranks."""
         if self._degenerate or not as_ranks:
-            return _as_map(None if self._degenerate else self._scores, shape)
+            return as_map(None if self._degenerate else self._scores, shape)
         order = np.concatenate([*self._chosen, self._left()])
         ranks = np.empty(order.size)
         ranks[order] = np.arange(order.size, 0, -1)
-        return _as_map(ranks, shape)
-
-
-def _as_map(values: np.ndarray | None, shape: tuple[int, int]) -> OcclusionMap:
-    """`values` in the frame, or a degenerate map where there are none."""
-    if values is None:
-        return OcclusionMap(np.zeros(shape, np.float32), degenerate=True)
-    return OcclusionMap(values.reshape(shape).astype(np.float32), degenerate=False)
+        return as_map(ranks, shape)
 
 
 # Gradients ----------------------------------------------------------------------------------------
 
 
-def _effects(recognizer: WhiteBox, contents: Sequence[np.ndarray]) -> _ImageMaps:
+def _effects(recognizer: WhiteBox, contents: Sequence[np.ndarray]) -> ImageMaps:
     """Maps sum_c g_pc (x_pc - content_pc) of images: to first order, what hiding p takes away."""
 
-    def maps(frames: np.ndarray, references: Tensor, places: Sequence[_Place]) -> np.ndarray:
+    def maps(frames: np.ndarray, references: Tensor, places: Sequence[Place]) -> np.ndarray:
         pixels = torch.from_numpy(frames).to(references.device, torch.float32).requires_grad_()
-        gradient = _gradient(recognizer, pixels, _inputs(recognizer, pixels), references)
+        gradient = cosine_gradient(recognizer, pixels, inputs_of(recognizer, pixels), references)
         content = np.stack([contents[person][image] for person, image in places])
         hidden = frames.astype(np.float64) - content
         effects: np.ndarray = (gradient.double().cpu().numpy() * hidden).sum(axis=3)
         return effects
 
     return maps
-
-
-def _gradient(
-    recognizer: WhiteBox, at: Tensor, inputs: Tensor, references: Float[Tensor, "n d"]
-) -> Tensor:
-    """Gradient of each image's mean cosine to its person's other images with respect to `at`."""
-    embeddings = recognizer.module(inputs)
-    directions = _directions(embeddings.detach().double(), references)
-    found: tuple[Tensor, ...] = torch.autograd.grad(embeddings, at, directions.to(embeddings))
-    return found[0]
-
-
-def _directions(e: Float[Tensor, "n d"], r: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Gradient of e / |e| . r with respect to e; zero where it is only rounding.
-
-    It is so for copies of one image: e is parallel to r there.
-    """
-    norms = torch.linalg.vector_norm(e, dim=1, keepdim=True)
-    u = e / norms
-    tangent = r - (u * r).sum(dim=1, keepdim=True) * u
-    sizes, whole = (torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (tangent, r))
-    # Not "greater": what is NaN has to stay so.
-    directions: Tensor = (tangent / norms).where(~(sizes <= RESOLUTION * whole), 0.0)
-    return directions
-
-
-def _inputs(recognizer: WhiteBox, frames: Tensor) -> Tensor:
-    _, dtype = placement(recognizer.module)
-    inputs = recognizer.preprocessing(frames).to(dtype)
-    return inputs.contiguous(memory_format=torch.channels_last)
-
-
-def _references(recognizer: WhiteBox, people: Sequence[np.ndarray]) -> list[Float[Tensor, "_ d"]]:
-    """For each image of each person, the mean of the other images' unit embeddings, float64.
-
-    The cosine to that mean is the mean cosine. The module itself makes them, not `embed`, so that
-    maps do not depend on what else embeds.
-    """
-    device, _ = placement(recognizer.module)
-    parts = []
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-        as_found(recognizer.module),
-        reproducible(device),
-    ):
-        for places in _chunks(recognizer, people):
-            frames = torch.from_numpy(_stack(people, places)).to(device)
-            parts.append(recognizer.module(_inputs(recognizer, frames)).double())
-    counts = [len(frames) for frames in people]
-    embeddings = torch.cat(parts)[: sum(counts)]
-    units = embeddings / torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
-    return [
-        (own.sum(dim=0, keepdim=True) - own) / max(len(own) - 1, 1)
-        for own in torch.split(units, counts)
-    ]
-
-
-# Chunks -------------------------------------------------------------------------------------------
-
-
-def _mean_maps(
-    recognizer: WhiteBox,
-    people: Sequence[np.ndarray],
-    references: Sequence[Tensor],
-    maps: _ImageMaps,
-    tick: Callable[[], None],
-) -> Float[np.ndarray, "people h w"]:
-    """Mean over each person's images of their maps; chunks hold images of several people."""
-    sums = np.zeros((len(people), *people[0].shape[1:3]))
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        as_found(recognizer.module),
-        ReplacedOperations(),
-        reproducible(placement(recognizer.module)[0]),
-        np.errstate(invalid="ignore"),  # what is not finite is found in the sums
-    ):
-        for places in _chunks(recognizer, people):
-            found = torch.stack([references[person][image] for person, image in places])
-            made = maps(_stack(people, places), found, places)
-            # One after the other: a person's sum is then the same wherever its images lie.
-            for (person, _), one in zip(_real(places), made, strict=False):
-                sums[person] += one
-            tick()
-    counts = np.array([len(frames) for frames in people])
-    means: np.ndarray = sums / counts[:, None, None]
-    return means
-
-
-def _chunks(recognizer: WhiteBox, people: Sequence[np.ndarray]) -> list[list[_Place]]:
-    """As many images each as a pass may have; the last are filled up with the last image."""
-    size = getattr(recognizer, "graph_batch", CHUNK)
-    places = [
-        (person, image) for person, frames in enumerate(people) for image in range(len(frames))
-    ]
-    places += places[-1:] * (-len(places) % size)
-    return [places[start : start + size] for start in range(0, len(places), size)]
-
-
-def _real(places: Sequence[_Place]) -> list[_Place]:
-    """Without the filling."""
-    return list(dict.fromkeys(places))
-
-
-def _stack(people: Sequence[np.ndarray], places: Sequence[_Place]) -> np.ndarray:
-    return np.stack([people[person][image] for person, image in places])
-
-
-def _counter(progress: Progress, total: int) -> Callable[[], None]:
-    done = 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        progress("backward passes", done, total)
-
-    return tick
 
 
 def _check(people: Sequence[np.ndarray], steps: int, pixels: int, block: int) -> None:
@@ -408,25 +265,27 @@ def gradient_x_input_maps(
     """
     if not people:
         return []
-    tick = _counter(progress, sum(len(_chunks(one, people)) for one in recognizers))
+    tick = counter(progress, sum(len(chunks_of(one, people)) for one in recognizers))
     made = [
-        _mean_maps(recognizer, people, _references(recognizer, people), _products(recognizer), tick)
+        mean_maps(
+            recognizer, people, references_of(recognizer, people), _products(recognizer), tick
+        )
         for recognizer in recognizers
     ]
     return [
-        _as_map(combined([maps[person] for maps in made]), frames.shape[1:3])
+        as_map(combined([maps[person] for maps in made]), frames.shape[1:3])
         for person, frames in enumerate(people)
     ]
 
 
-def _products(recognizer: WhiteBox) -> _ImageMaps:
+def _products(recognizer: WhiteBox) -> ImageMaps:
     """Maps sum_c input * gradient of images, in the frame."""
 
-    def maps(frames: np.ndarray, references: Tensor, places: Sequence[_Place]) -> np.ndarray:
+    def maps(frames: np.ndarray, references: Tensor, places: Sequence[Place]) -> np.ndarray:
         pixels = torch.from_numpy(frames).to(references.device)
-        inputs = _inputs(recognizer, pixels).requires_grad_()
+        inputs = inputs_of(recognizer, pixels).requires_grad_()
         # A copy goes in, since a network may overwrite its input.
-        gradient = _gradient(recognizer, inputs, inputs.clone(), references)
+        gradient = cosine_gradient(recognizer, inputs, inputs.clone(), references)
         products = (gradient * inputs.detach()).sum(dim=1).float()
         framed = recognizer.preprocessing.to_frame(products, frames.shape[1:3])
         in_frame: np.ndarray = framed.double().cpu().numpy()
