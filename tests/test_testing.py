@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from facefocus import testing
 from facefocus.core.registry import Registry
+from facefocus.evaluation.nuisances import NUISANCES, Nuisance
 from facefocus.models.capture import Capture
 from facefocus.models.layers import LayerTable
 from facefocus.models.recognizer import TorchRecognizer
@@ -33,7 +34,13 @@ from facefocus.saliency.methods import (
     PerturbationMethod,
     Preset,
 )
-from facefocus.testing import CheckResult, check_fill, check_method, check_recognizer
+from facefocus.testing import (
+    CheckResult,
+    check_fill,
+    check_method,
+    check_nuisance,
+    check_recognizer,
+)
 from tests.small import TinyNet, tiny_recognizer
 
 
@@ -642,7 +649,27 @@ def test_a_broken_fill_that_sees_the_mask_fails_its_check(values: Any, check: st
     assert check in failed(check_fill(made))
 
 
+def changed(values: Any) -> Nuisance:
+    """A nuisance: ``values(seen, rngs)`` become of the hidden photos."""
+    return Nuisance(change=lambda seen, rngs: np.asarray(values(seen, rngs)))
+
+
+@pytest.mark.parametrize(
+    ("values", "check"),
+    [
+        (lambda seen, rngs: seen.frames / 2, "content"),
+        (lambda seen, rngs: np.full_like(seen.frames, next(CALLS) % 256), "deterministic"),
+        (lambda seen, rngs: fill_alike(seen.frames, rngs), "each on its own"),
+        (lambda seen, rngs: fill_with_one_generator(seen.frames, rngs), "each on its own"),
+    ],
+)
+def test_a_broken_nuisance_fails_its_check(values: Any, check: str) -> None:
+    assert check in failed(check_nuisance(changed(values)))
+
+
 def test_everything_built_in_passes() -> None:
+    for name in NUISANCES:
+        assert failed(check_nuisance(name)) == set(), name
     for name in METHODS:
         assert failed(check_method(name)) == set(), name
     for name in FILLS:

@@ -1,8 +1,8 @@
-"""Checks that a recognizer, method or fill keeps what the program relies on.
+"""Checks that a recognizer, method, fill or nuisance keeps what the program relies on.
 
-For whoever writes one: call `check_recognizer`, `check_method` or `check_fill` in your own tests,
-or run ``facefocus models check``. Every check looks at results, so it can fail for any reason;
-what a plug-in raises is a finding like any other.
+For whoever writes one: call `check_recognizer`, `check_method`, `check_fill` or `check_nuisance` in
+your own tests, or run ``facefocus models check``. Every check looks at results, so it can fail for
+any reason; what a plug-in raises is a finding like any other.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from facefocus.benchmark.explained_images import MemoryImages
 from facefocus.core.errors import UserError, located
 from facefocus.core.progress import silent
 from facefocus.core.seeds import generator
+from facefocus.evaluation.nuisances import NUISANCES, Nuisance, nuisance_rng, seen_under
 from facefocus.faces.faceset import check_files, make_faceset, select_identities
 from facefocus.faces.sources.synthetic import render
 from facefocus.models.layers import LayerTable, trace_layers
@@ -186,6 +187,54 @@ def check_fill(fill: str | Fill) -> list[CheckResult]:
     if isinstance(tried, GapFill):
         checks |= {"visible pixels": gap_only, "hidden pixels": blind, "each mask": each_mask}
     return _results(checks)
+
+
+def check_nuisance(nuisance: str | Nuisance) -> list[CheckResult]:
+    """Try a nuisance, by name or as an object.
+
+    Raises:
+        UserError: No nuisance has this name.
+    """
+    tried = NUISANCES[nuisance] if isinstance(nuisance, str) else nuisance
+    frames = generator(0, "check", "nuisance").integers(1, 256, (4, 20, 16, 3), dtype=np.uint8)
+    mask = np.zeros((20, 16), bool)
+    mask[5:12, 4:10] = True
+
+    def made(rows: Sequence[int], given: np.ndarray = frames, hidden: bool = True) -> np.ndarray:
+        names = [f"image {row}" for row in rows]
+        given = given[list(rows)]
+        before = given.copy()
+        found = seen_under(
+            tried,
+            given,
+            mask & hidden,
+            "black",
+            hide=lambda fill: hider(fill, given, [fill_rng(0, name) for name in names]),
+            rngs=[nuisance_rng(0, "check", name) for name in names],
+        )
+        _need_equal(given, before, "the frames were changed")
+        return np.asarray(found)
+
+    def content() -> str:
+        for hidden in (True, False):
+            _need_array(made(range(4), hidden=hidden), np.uint8, frames.shape, "frames")
+        return "uint8, the shape of the frames, hidden and clean"
+
+    def alone() -> str:
+        others = np.roll(frames, 7, axis=2)
+        others[2] = frames[2]
+        found = made(range(4))
+        _need_equal(made([2]), found[2:3], "an image alone is changed otherwise than among others")
+        _need_equal(made(range(4), others)[2], found[2], "an image depends on the others")
+        return "the same whatever the other images"
+
+    return _results(
+        {
+            "content": content,
+            "deterministic": lambda: _repeats(lambda: made(range(4))),
+            "each on its own": alone,
+        }
+    )
 
 
 # What all checks share ----------------------------------------------------------------------------
@@ -832,25 +881,28 @@ def check_named(
     *,
     method: str | None = None,
     fill: str | None = None,
+    nuisance: str | None = None,
     faces: Path | None = None,
     preprocessing: Mapping[str, object] | None = None,
 ) -> list[CheckResult]:
-    """The checks of one recognizer, method or fill, by name, or of a prepared face set.
+    """The checks of one recognizer, method, fill or nuisance, by name, or of a prepared face set.
 
     Args:
         recognizer: Anything that `load_recognizer` takes.
         method: Name of a saliency method or baseline.
         fill: Name of a fill.
+        nuisance: Name of a nuisance.
         preprocessing: How a recognizer from a file reads frames; see `load_recognizer`.
         faces: Folder of a face set, whose files are compared with their hashes.
 
     Raises:
-        UserError: Not exactly one of the four is named, or it cannot be loaded.
+        UserError: Not exactly one of the five is named, or it cannot be loaded.
     """
-    named = [str(name) for name in (recognizer, method, fill, faces) if name is not None]
+    given = (recognizer, method, fill, nuisance, faces)
+    named = [str(name) for name in given if name is not None]
     if len(named) != 1:
         raise UserError(
-            "Name what to check: a recognizer, or one --method, --fill or --faces. "
+            "Name what to check: a recognizer, or one --method, --fill, --nuisance or --faces. "
             f"Got {', '.join(named) or 'nothing'}."
         )
     if faces is not None:
@@ -862,5 +914,7 @@ def check_named(
         return check_method(method)
     if fill is not None:
         return check_fill(fill)
+    if nuisance is not None:
+        return check_nuisance(nuisance)
     name = named[0]
     return check_recognizer(load(name, preprocessing), again=lambda: load(name, preprocessing))

@@ -424,7 +424,8 @@ def test_what_conforms_is_0_what_fails_is_1_and_mistakes_are_2(
     assert command("models", "check", "--method", "layer-cam").code == 0
     assert command("models", "check", "--fill", "mean").code == 0
     for wrong, message in {
-        "": "Name what to check: a recognizer, or one --method, --fill or --faces. Got nothing.",
+        "": "Name what to check: a recognizer, or one --method, --fill, --nuisance or --faces."
+        " Got nothing.",
         "x --fill mean": "Got x, mean.",
         "--fill men": "Did you mean 'mean'?",
         "x.onnx": "needs its preprocessing: size, mean and std, and crop and channels where they"

@@ -197,6 +197,7 @@ def models_check(
     ] = None,
     method: Annotated[str | None, typer.Option(help="Check a saliency method instead.")] = None,
     fill: Annotated[str | None, typer.Option(help="Check a fill instead.")] = None,
+    nuisance: Annotated[str | None, typer.Option(help="Check a nuisance instead.")] = None,
     faces: Annotated[Path | None, typer.Option(help="Check a prepared face set instead.")] = None,
     preprocessing: Reading = None,
 ) -> None:
@@ -206,7 +207,14 @@ def models_check(
     """
     from facefocus.testing import check_named
 
-    results = check_named(name, method=method, fill=fill, faces=faces, preprocessing=preprocessing)
+    results = check_named(
+        name,
+        method=method,
+        fill=fill,
+        nuisance=nuisance,
+        faces=faces,
+        preprocessing=preprocessing,
+    )
     show_lines(check_lines(results))
     raise typer.Exit(int(not all(result.passed for result in results)))
 

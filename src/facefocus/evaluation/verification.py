@@ -504,7 +504,7 @@ def _mated_sample(
     people: list[str], rows: list[np.ndarray], count: int, seed: int
 ) -> Int[np.ndarray, "p 2"]:
     available = np.array([len(own) * (len(own) - 1) // 2 for own in rows], dtype=np.int64)
-    quotas = _even_shares(available, count, generator(seed, "mated pairs"))
+    quotas = even_shares(available, count, generator(seed, "mated pairs"))
     sample = [np.empty((0, 2), dtype=np.int64)]
     for person in np.flatnonzero(quotas):
         rng = generator(seed, "mated pairs", people[person])
@@ -514,7 +514,7 @@ def _mated_sample(
     return np.concatenate(sample)
 
 
-def _even_shares(
+def even_shares(
     available: Int[np.ndarray, " n"], count: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " n"]:
     """Split `count` as evenly as `available` allows; the remainder goes to random takers."""
