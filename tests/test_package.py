@@ -11,10 +11,11 @@ import facefocus
 #: The folders in order: what is in one may import those before it. Applications import no other.
 ORDER = [
     *("core", "faces", "models", "saliency", "occlusion", "evaluation", "benchmark", "analysis"),
-    *("report", "planted", "paper", "cli"),
+    *("report", "planted", "paper", "person", "cli"),
 ]
-APPLICATIONS = {"planted", "paper"}
-#: Files beside the folders, which may import everything up to the report.
+APPLICATIONS = {"planted", "paper", "person"}
+#: Files beside the folders, which may import everything up to the report; the public functions
+#: those of a person's photos, too.
 BESIDE = {"testing.py", "api.py"}
 SOURCE = Path(facefocus.__file__).parent
 
@@ -75,7 +76,8 @@ def test_no_two_modules_share_a_name() -> None:
 def _allowed(place: str) -> set[str]:
     """The folders that a folder, or a file beside the folders, may import."""
     if place in BESIDE:
-        return set(ORDER[: ORDER.index("report") + 1]) | {"testing", "__version__"}
+        own = {"person"} if place == "api.py" else set()
+        return set(ORDER[: ORDER.index("report") + 1]) | {"testing", "__version__"} | own
     if place == "cli":
         return {*ORDER, "testing", "api", "__version__"}
     before = set(ORDER[: ORDER.index(place) + 1])

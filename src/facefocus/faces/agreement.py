@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from facefocus.core.progress import Progress, silent
 from facefocus.faces.faceset import IndexRow
-from facefocus.faces.parts import FrameLocation, Parts, Photo
+from facefocus.faces.parts import FrameLocation, Photo
 
 #: Why somebody should look at an image.
 SEVERAL = "several faces it may be of"
@@ -42,6 +42,15 @@ class Judge(Protocol):
 
     def embed(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
         """One embedding for each frame."""
+        ...
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """Where the frames of photos are kept: `parts.Parts`, or memory."""
+
+    def frame(self, location: FrameLocation) -> UInt8[np.ndarray, "h w 3"]:
+        """The frame at a location."""
         ...
 
 
@@ -88,13 +97,13 @@ def _unit(embeddings: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
 
 
 def settled(
-    photos: Sequence[Photo], parts: Parts, judge: Judge, progress: Progress = silent
+    photos: Sequence[Photo], frames: Frames, judge: Judge, progress: Progress = silent
 ) -> Photo:
     """The face that counts of each photo: the one that agrees with the person's other photos.
 
     Args:
         photos: All photos, sorted by identity.
-        parts: Has their frames.
+        frames: Has their frames.
         judge: Embeds them.
         progress: Called as ``("agree", photos done, photos)``.
     """
@@ -102,13 +111,13 @@ def settled(
     for _, group in groupby(photos, key=lambda photo: photo[0][0].identity):
         person = list(group)
         usable = [photo for photo in person if photo[0][1] is not None]
-        chosen = iter(_agreeing(usable, parts, judge))
+        chosen = iter(_agreeing(usable, frames, judge))
         placed += [photo[0] if photo[0][1] is None else next(chosen) for photo in person]
         progress("agree", len(placed), len(photos))
     return placed
 
 
-def _agreeing(photos: Sequence[Photo], parts: Parts, judge: Judge) -> Photo:
+def _agreeing(photos: Sequence[Photo], frames: Frames, judge: Judge) -> Photo:
     """The same for the usable photos of one person; only needed faces are embedded."""
     counts = [len(photo) for photo in photos]
     others = {i: others_of(counts, i) for i, count in enumerate(counts) if count > 1}
@@ -116,11 +125,11 @@ def _agreeing(photos: Sequence[Photo], parts: Parts, judge: Judge) -> Photo:
     needed = sorted({*compared, *chain.from_iterable(compared.values())})
     if not needed:
         return [photo[0] for photo in photos]
-    frames = [
-        parts.frame(location) for i in needed for _, location in photos[i] if location is not None
+    faces = [
+        frames.frame(location) for i in needed for _, location in photos[i] if location is not None
     ]
     bounds = np.cumsum([counts[i] for i in needed])[:-1]
-    embeddings = dict(zip(needed, np.split(judge.embed(np.stack(frames)), bounds), strict=True))
+    embeddings = dict(zip(needed, np.split(judge.embed(np.stack(faces)), bounds), strict=True))
     return [
         _chosen(photo, agreeing(embeddings[i], [embeddings[j] for j in compared[i]]))
         if i in compared

@@ -73,7 +73,7 @@ def _ignored_notes(ignored: Iterable[tuple[str, str]]) -> list[str]:
     return [f"ignored {count} {what} ({why})" for (what, why), count in ordered]
 
 
-def _visible(folder: Path) -> list[Path]:
+def visible(folder: Path) -> list[Path]:
     """What a folder holds, sorted, without hidden files such as macOS's ``._a.jpg``.
 
     Raises:
@@ -125,7 +125,7 @@ def picture_source(
 
     def stream(start: int) -> Iterator[Callable[[], bytes]]:
         for entry in entries[start:]:
-            yield partial(_read, root, entry)
+            yield partial(read_file, root, entry)
 
     return PictureSource(name=str(root), fingerprint=_fingerprint(root, entries), load=load)
 
@@ -136,7 +136,7 @@ def _no_pictures(root: Path, expected: str) -> UserError:
 
 def _below(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
     """All that is visible in a folder and in the folders in it, sorted within each."""
-    for path in _visible(folder):
+    for path in visible(folder):
         if depth > 1 and path.is_dir():
             yield from _below(path, depth - 1)
         else:
@@ -193,7 +193,12 @@ def _inside_archive(source: Path, names: Sequence[str]) -> dict[str, tuple[str, 
     return lists
 
 
-def _read(root: Path, entry: Entry) -> bytes:
+def read_file(root: Path, entry: Entry) -> bytes:
+    """The bytes of a picture in a folder.
+
+    Raises:
+        UnusableImage: It cannot be opened, or is larger than `MAX_FILE_BYTES`.
+    """
     path = root / entry.path
     try:
         if path.stat().st_size > MAX_FILE_BYTES:

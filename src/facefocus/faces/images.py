@@ -9,6 +9,7 @@ import struct
 import threading
 import zlib
 from io import BytesIO
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -109,7 +110,7 @@ def kind_of_file(suffix: str) -> str:
     return _RAW if suffix.lower() in _RAW_SUFFIXES else "no picture"
 
 
-def decode_rgb(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
+def decode_rgb(data: bytes, name: str, *, whole: bool = False) -> UInt8[np.ndarray, "h w 3"]:
     """The first picture of a file as RGB, rotated upright as its EXIF data says.
 
     Transparent parts are laid on white, as picture viewers show them: what lies under them in the
@@ -119,6 +120,7 @@ def decode_rgb(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
     Args:
         data: The file's bytes.
         name: What the picture is called, for the message.
+        whole: Whether very large pictures keep their resolution, too.
 
     Raises:
         UnusableImage: Empty, no picture, damaged, of too many pixels or of unknown range.
@@ -127,7 +129,7 @@ def decode_rgb(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
         raise UnusableImage(name, "the file is empty")
     try:
         with Image.open(BytesIO(data), formats=formats()) as image:
-            return _decode(image, name)
+            return _decode(image, name, 1 if whole else max(image.size) // REDUCED_SIDE)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name) from error
     except UnidentifiedImageError as error:
@@ -143,10 +145,9 @@ def _kind_of_data(data: bytes) -> str:
     return "damaged or incomplete" if kind == _HEIC and "HEIF" in formats() else kind
 
 
-def _decode(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
+def _decode(image: Image.Image, name: str, factor: int) -> UInt8[np.ndarray, "h w 3"]:
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(name)
-    factor = max(image.size) // REDUCED_SIDE
     if factor > 1 and image.format in _REDUCIBLE:
         image.draft(None, (image.width // factor, image.height // factor))
     large = image.width * image.height > LARGE_PIXELS
@@ -155,9 +156,22 @@ def _decode(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
         turn = _UPRIGHT.get(_orientation(image))
         # Reduced first, where colors can be averaged as they are: every copy is 4 bytes a pixel.
         first = image.mode in _AVERAGED and "transparency" not in image.info
-        rgb = _to_rgb(_reduced(image) if first else image, name)
-        rgb = _reduced(rgb)
+        if factor > 1:
+            rgb = _reduced(_to_rgb(_reduced(image) if first else image, name))
+        else:
+            rgb = _to_rgb(image, name)
     return np.array(rgb if turn is None else rgb.transpose(turn))
+
+
+def upright_size(file: Path | BytesIO) -> tuple[int, int]:
+    """Height and width of the upright picture of a file in its own resolution, from its head.
+
+    Raises:
+        OSError: It is no picture.
+    """
+    with Image.open(file, formats=formats()) as image:
+        turned = _orientation(image) in (5, 6, 7, 8)
+        return image.size if turned else (image.height, image.width)
 
 
 def _reduced(image: Image.Image) -> Image.Image:

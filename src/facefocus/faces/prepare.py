@@ -508,18 +508,38 @@ def _aligned_by_yunet(model: bytes, crop: str) -> _Maker:
     def make(entry: Entry, image: UInt8[np.ndarray, "h w 3"]) -> Made:
         if not hasattr(threads, "detector"):
             threads.detector = detect.FaceDetector(model)
-        faces = detect.find_faces(image, threads.detector)
-        if not faces:
-            raise UnusableImage(entry.name, NO_FACE)
-        height, width = image.shape[:2]
-        several = len(detect.rivals(faces, height, width, detect.DOUBTFUL_SHARE)) > 1
-        possible = detect.rivals(faces, height, width, detect.POSSIBLE_SHARE)[:_MOST_POSSIBLE]
-        return Made(
-            tuple(_face_row(entry, face, len(faces), several) for face in possible),
-            tuple(alignment.align_face(image, face, crop) for face in possible),
-        )
+        return aligned_faces(entry, image, threads.detector, crop)
 
     return make
+
+
+def aligned_faces(
+    entry: Entry,
+    image: UInt8[np.ndarray, "h w 3"],
+    detector: detect.FaceDetector,
+    crop: str = "arcface112",
+) -> Made:
+    """The faces that a picture may be of, the likeliest first, found and aligned.
+
+    Args:
+        entry: What the picture is called.
+        image: Upright RGB.
+        detector: Of this thread.
+        crop: A kind in `align.CROP_SIDES`.
+
+    Raises:
+        UnusableImage: No face was found.
+    """
+    faces = detect.find_faces(image, detector)
+    if not faces:
+        raise UnusableImage(entry.name, NO_FACE)
+    height, width = image.shape[:2]
+    several = len(detect.rivals(faces, height, width, detect.DOUBTFUL_SHARE)) > 1
+    possible = detect.rivals(faces, height, width, detect.POSSIBLE_SHARE)[:_MOST_POSSIBLE]
+    return Made(
+        tuple(_face_row(entry, face, len(faces), several) for face in possible),
+        tuple(alignment.align_face(image, face, crop) for face in possible),
+    )
 
 
 def _face_row(entry: Entry, face: detect.Face, faces: int, several: bool) -> IndexRow:

@@ -1,0 +1,446 @@
+"""One person's photographs, as phones make them: which count, and the face of each.
+
+Protocol: photographs-of-a-person. Everything that is left out or chosen is said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float64, UInt8
+
+from facefocus.core.errors import UserError
+from facefocus.core.files import printable
+from facefocus.core.notices import notice
+from facefocus.core.progress import Progress, silent
+from facefocus.faces.agreement import AGREES, SEVERAL, Judge, settled
+from facefocus.faces.align import ARCFACE_TEMPLATE, FRAME_SIDE, similarity_transform
+from facefocus.faces.archives import read_file, visible
+from facefocus.faces.detect import FaceDetector, detector_model
+from facefocus.faces.faceset import IndexRow
+from facefocus.faces.halves import near_equal
+from facefocus.faces.images import (
+    UnusableImage,
+    decode_rgb,
+    kind_of_file,
+    suffixes,
+    upright_size,
+)
+from facefocus.faces.parts import FrameLocation, Made
+from facefocus.faces.parts import Photo as Faces
+from facefocus.faces.prepare import LOW_SCORE, TURNED, Entry, aligned_faces
+from facefocus.person.same_person import somebody_else
+
+#: Fewest photos of which anything can be said: a mated pair.
+LEAST = 2
+
+#: Reasons why a photo is left out.
+STRANGER = "it shows somebody else than the other photos"
+SAME_FILE = "the same file as"
+SAME_PICTURE = "the same picture as"
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A photograph of the person, and where the face is in it.
+
+    Attributes:
+        name: Unique among the person's photos: the file's name, without its suffix if it can be.
+        path: The file.
+        digest: sha256 of the file, hexadecimal.
+        size: Height and width of the upright photo, in its own resolution.
+        crop: The aligned face.
+        matrix: Takes (x, y, 1) of the upright photo to the crop.
+        landmarks: (x, y) of the five landmarks in the upright photo.
+        faces: How many faces the photo shows; None for an aligned crop, where none is looked for.
+    """
+
+    name: str
+    path: Path
+    digest: str
+    size: tuple[int, int]
+    crop: UInt8[np.ndarray, "112 112 3"]
+    matrix: Float64[np.ndarray, "2 3"]
+    landmarks: Float64[np.ndarray, "5 2"]
+    faces: int | None
+
+    @property
+    def pixels(self) -> UInt8[np.ndarray, "h w 3"]:
+        """The upright photo in its own resolution, read from the file.
+
+        Raises:
+            UserError: The file is gone, or was changed since the face was found.
+        """
+        try:
+            data = read_file(self.path.parent, Entry("", self.name, self.path.name))
+            if hashlib.sha256(data).hexdigest() == self.digest:
+                return decode_rgb(data, self.name, whole=True)
+            reason = "its content is another one"
+        except UnusableImage as error:
+            reason = error.reason
+        raise UserError(
+            f"The photo '{self.path}' changed while this ran: {reason}. Nothing was written for it;"
+            " run it again."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PersonPhotos:
+    """The photographs of one person.
+
+    Attributes:
+        name: Of the person: the folder's name.
+        photos: Those that count, by name.
+        left_out: The others: path and reason.
+        remarks: Sentences for the user: what was chosen, and what to look at.
+    """
+
+    name: str
+    photos: tuple[Photo, ...]
+    left_out: tuple[tuple[Path, str], ...]
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A file that was looked at: its faces, or the reason why there are none."""
+
+    path: Path
+    made: Made
+    digest: str = ""
+    size: tuple[int, int] = (0, 0)
+    reduced: tuple[int, int] = (0, 0)
+
+    @property
+    def reason(self) -> str | None:
+        return self.made.rows[0].reason
+
+    def frame(self, location: FrameLocation) -> UInt8[np.ndarray, "h w 3"]:
+        return self.made.frames[location.slot]
+
+
+def read_people(
+    photos: Path | str | Sequence[Path | str],
+    *,
+    judge: Judge | None = None,
+    threshold: float | None = None,
+    keep: bool = False,
+    detector: Path | None = None,
+    progress: Progress = silent,
+) -> list[PersonPhotos]:
+    """The photographs of one person, or of several with a folder each.
+
+    Photos that are aligned crops already, all of 112x112 pixels, are taken as they are.
+
+    Args:
+        photos: A folder with photographs of one person, or with a folder for each person; or files
+            of one person.
+        judge: A recognizer: it says which of several faces is the person's and which photos show
+            somebody else. Without it, the face is the likeliest by size, place and score.
+        threshold: The cosine from which on the judge takes two photos for one person, where that is
+            known, see `same_person`.
+        keep: Let photos of somebody else count.
+        detector: YuNet's file, if not in the usual places.
+        progress: Called as ``("photos", photos done, photos)``.
+
+    Raises:
+        UserError: There is no photo, or fewer than two of a person count, or no two photos show the
+            same person. Of several people, those without two photos are left out with a notice.
+    """
+    listed = _listed(photos)
+    total, done = sum(map(len, listed.values())), 0
+    people, errors = [], []
+    for name, paths in listed.items():
+
+        def counted(stage: str, at: int, _: int, before: int = done) -> None:
+            progress(stage, before + at, total)
+
+        try:
+            seen = _looked_at(name, paths, detector, counted)
+            people.append(_person(name, seen, judge, threshold, keep))
+        except UserError as error:
+            if len(listed) == 1:
+                raise
+            errors.append(error)
+        done += len(paths)
+    if not people:
+        raise errors[0]
+    for mistake in errors:
+        notice(f"{mistake} This person is left out.")
+    return people
+
+
+# Which files --------------------------------------------------------------------------------------
+
+
+def _listed(photos: Path | str | Sequence[Path | str]) -> Mapping[str, Sequence[Path]]:
+    """The files of each person, pictures or not, by the person's name."""
+    if not isinstance(photos, str | Path):
+        paths = [Path(path) for path in photos]
+        for path in paths:
+            if not path.is_file():
+                got = "a folder" if path.is_dir() else "nothing there"
+                raise UserError(f"The photos must be files, or one folder. Got '{path}': {got}.")
+        parents = {path.resolve().parent.name for path in paths}
+        people = {parents.pop() if len(parents) == 1 else "person": paths}
+    else:
+        root = Path(photos)
+        if root.is_file():
+            people = {root.resolve().parent.name: [root]}
+        elif not root.is_dir():
+            raise UserError(f"The photos must be a folder of photographs. Got '{root}', not there.")
+        else:
+            people = _in_folder(root)
+    people = {printable(name): files for name, files in people.items() if any(map(_picture, files))}
+    if not people:
+        raise UserError(
+            f"The photos must be photographs of a person. Got '{photos}', which holds none."
+        )
+    return people
+
+
+def _in_folder(root: Path) -> dict[str, list[Path]]:
+    files = [path for path in visible(root) if path.is_file()]
+    if any(map(_picture, files)):
+        return {root.resolve().name: files}
+    folders = [path for path in visible(root) if path.is_dir()]
+    return {path.name: [file for file in visible(path) if file.is_file()] for path in folders}
+
+
+def _picture(path: Path) -> bool:
+    return path.suffix.lower() in suffixes()
+
+
+# Which faces --------------------------------------------------------------------------------------
+
+
+def _looked_at(
+    name: str, paths: Sequence[Path], detector: Path | None, progress: Progress
+) -> list[_Seen]:
+    """Every file with its faces, or the reason why it has none; each content once."""
+    # Of copies the shortest name counts, as in face sets.
+    paths = sorted(paths, key=lambda path: (len(path.name), path.name))
+    crops = all(_size(path) in (None, (FRAME_SIDE,) * 2) for path in paths if _picture(path))
+    model = None if crops else detector_model(detector)
+    # A detector holds state while it runs, and making one takes longer than using it.
+    threads = threading.local()
+
+    def look(path: Path) -> _Seen:
+        if model is not None and not hasattr(threads, "detector"):
+            threads.detector = FaceDetector(model)
+        return _seen(name, path, getattr(threads, "detector", None))
+
+    seen: list[_Seen] = []
+    first: dict[str, Path] = {}
+    opencv = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for file in pool.map(look, paths):
+                before = first.setdefault(file.digest, file.path) if file.digest else file.path
+                copy = file.reason is None and before != file.path
+                seen.append(_refused(file, f"{SAME_FILE} {before.name}") if copy else file)
+                progress("photos", len(seen), len(paths))
+    finally:
+        cv2.setNumThreads(opencv)
+    return seen
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """Height and width of a picture; None where the file is none."""
+    try:
+        return upright_size(path)
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def _seen(name: str, path: Path, detector: FaceDetector | None) -> _Seen:
+    entry = Entry(name, path.name, str(path))
+    row = IndexRow(name, path.name, printable(str(path)))
+    try:
+        if not _picture(path):
+            raise UnusableImage(path.name, kind_of_file(path.suffix))
+        data = read_file(path.parent, Entry(name, path.name, path.name))
+        image = decode_rgb(data, path.name)
+        if detector is None:
+            landmarks = tuple(ARCFACE_TEMPLATE.ravel().tolist())
+            made = Made((replace(row, landmarks=landmarks),), (image,))
+        else:
+            made = aligned_faces(entry, image, detector)
+    except UnusableImage as error:
+        return _Seen(path, Made((replace(row, reason=error.reason),)))
+    digest = hashlib.sha256(data).hexdigest()
+    return _Seen(path, made, digest, upright_size(BytesIO(data)), (image.shape[0], image.shape[1]))
+
+
+def _refused(file: _Seen, reason: str) -> _Seen:
+    return replace(file, made=Made((replace(file.made.rows[0], reason=reason),)))
+
+
+# Which photos -------------------------------------------------------------------------------------
+
+
+def _person(
+    name: str, seen: Sequence[_Seen], judge: Judge | None, threshold: float | None, keep: bool
+) -> PersonPhotos:
+    left_out = [(file.path, file.reason) for file in seen if file.reason is not None]
+    usable = [file for file in seen if file.reason is None]
+    rows, crops = _settled(usable, judge)
+    photos = _photos(usable, rows, crops)
+    remarks = _remarks(photos, rows, judge)
+    photos, copies = _without_copies(photos)
+    left_out += copies
+    if judge is not None and len(photos) >= LEAST:
+        others, doubts = _others(name, photos, judge, threshold, keep)
+        left_out += [(photo.path, STRANGER) for photo in others]
+        photos = [photo for photo in photos if photo not in others]
+        remarks += doubts
+    if len(photos) < LEAST:
+        raise _too_few(name, photos, left_out)
+    return PersonPhotos(
+        name,
+        tuple(sorted(photos, key=lambda photo: photo.name)),
+        tuple(sorted(left_out)),
+        tuple(remarks),
+    )
+
+
+def _others(
+    name: str, photos: Sequence[Photo], judge: Judge, threshold: float | None, keep: bool
+) -> tuple[list[Photo], list[str]]:
+    """Photos of somebody else to leave out, and sentences about those that are kept."""
+    crops = np.stack([photo.crop for photo in photos])
+    outside = somebody_else(judge.embed(crops), threshold)
+    if outside is None and not keep:
+        raise UserError(
+            f"The photos must show one person. Got {len(photos)} of '{name}', and by {judge.name}"
+            " no two of them show the same person, or as many show another one. Remove photos of"
+            " others, or keep all with --keep."
+        )
+    numbers = range(len(photos)) if outside is None else np.flatnonzero(outside).tolist()
+    strange = [photos[number] for number in numbers]
+    if not keep or not strange:
+        return strange, []
+    doubt = f"{judge.name} doubts that all photos show the same person; kept, as you asked."
+    return [], [f"{_names(strange)}: {doubt}"]
+
+
+def _settled(
+    usable: Sequence[_Seen], judge: Judge | None
+) -> tuple[list[IndexRow], list[UInt8[np.ndarray, "112 112 3"]]]:
+    """The face of each photo that counts: its row and its crop."""
+
+    class Memory:
+        def frame(self, location: FrameLocation) -> UInt8[np.ndarray, "h w 3"]:
+            return usable[location.chunk].frame(location)
+
+    photos: list[Faces] = [
+        [(row, FrameLocation(number, face)) for face, row in enumerate(file.made.rows)]
+        for number, file in enumerate(usable)
+    ]
+    memory = Memory()
+    chosen = settled(photos, memory, judge) if judge else [photo[0] for photo in photos]
+    rows = [row for row, _ in chosen]
+    return rows, [memory.frame(location) for _, location in chosen if location is not None]
+
+
+def _photos(
+    usable: Sequence[_Seen],
+    rows: Sequence[IndexRow],
+    crops: Sequence[UInt8[np.ndarray, "112 112 3"]],
+) -> list[Photo]:
+    stems = [printable(file.path.stem) for file in usable]
+    names = [printable(file.path.name) for file in usable]
+    photos = []
+    for file, row, crop, stem, name in zip(usable, rows, crops, stems, names, strict=True):
+        # The faces were found on a copy that is smaller by a whole factor where the photo is large.
+        factor = max(1, round(max(file.size) / max(file.reduced)))
+        landmarks = (np.reshape(row.landmarks or (), (5, 2)) + 0.5) * factor - 0.5
+        photos.append(
+            Photo(
+                name=stem if stems.count(stem) == 1 else name,
+                path=file.path,
+                digest=file.digest,
+                size=file.size,
+                crop=crop,
+                matrix=similarity_transform(landmarks, ARCFACE_TEMPLATE),
+                landmarks=landmarks,
+                faces=row.faces,
+            )
+        )
+    return photos
+
+
+def _without_copies(photos: Sequence[Photo]) -> tuple[list[Photo], list[tuple[Path, str]]]:
+    """Of near-equal crops the one of the largest face counts, the first among equals."""
+    if not photos:
+        return [], []
+    groups = near_equal(np.stack([photo.crop for photo in photos]))
+    best: dict[int, Photo] = {}
+    for photo, group in zip(photos, groups.tolist(), strict=True):
+        before = best.setdefault(group, photo)
+        if _scale(photo) < _scale(before):
+            best[group] = photo
+    kept = [p for p, group in zip(photos, groups.tolist(), strict=True) if best[group] is p]
+    copies = [
+        (photo.path, f"{SAME_PICTURE} {best[group].path.name}")
+        for photo, group in zip(photos, groups.tolist(), strict=True)
+        if best[group] is not photo
+    ]
+    return kept, copies
+
+
+def _scale(photo: Photo) -> float:
+    """Pixels of the crop for each of the photo: small for a large face."""
+    return float(np.sqrt(np.linalg.det(photo.matrix[:, :2])))
+
+
+# Sentences ----------------------------------------------------------------------------------------
+
+
+def _remarks(photos: Sequence[Photo], rows: Sequence[IndexRow], judge: Judge | None) -> list[str]:
+    by_reason = {
+        why: [photo for photo, row in zip(photos, rows, strict=True) if why in row.check]
+        for why in (AGREES, SEVERAL, TURNED, LOW_SCORE)
+    }
+    sentences = {
+        AGREES: "not the likeliest face counts but the one that agrees with the other photos by "
+        f"{judge.name if judge else ''}.",
+        SEVERAL: "several faces it may be of, and none agrees clearly more with the other photos: "
+        "the likeliest by size, place and score counts. Look whether it is the right one.",
+        TURNED: "the photo lay on its side or head and was turned.",
+        LOW_SCORE: "the face was found with a low score. Look whether it is one.",
+    }
+    remarks = [
+        f"{_names(by_reason[why])}: {text}" for why, text in sentences.items() if by_reason[why]
+    ]
+    if photos and all(photo.faces is None for photo in photos):
+        remarks.append(
+            f"The photos have {FRAME_SIDE}x{FRAME_SIDE} pixels and are taken as aligned crops, as"
+            " they are."
+        )
+    return remarks
+
+
+def _names(photos: Sequence[Photo]) -> str:
+    names = [printable(photo.path.name) for photo in photos]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+def _too_few(name: str, photos: Sequence[Photo], left_out: Sequence[tuple[Path, str]]) -> UserError:
+    reasons = "; ".join(f"{printable(path.name)}: {reason}" for path, reason in left_out[:3])
+    more = f"; and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+    because = f" Left out: {reasons}{more}." if reasons else ""
+    return UserError(
+        f"A person needs {LEAST} usable photos or more. Got {len(photos)} of '{name}'.{because}"
+    )
