@@ -67,6 +67,19 @@ def test_budget_curves_draw_the_means_of_each_layer(summary: pl.DataFrame) -> No
     assert any(np.isclose(band.min(), min(expected["rate_low"].to_list())) for band in bands)
 
 
+def test_budgets_at_which_no_map_is_better_are_shaded_halfway_to_their_neighbors(
+    summary: pl.DataFrame,
+) -> None:
+    rows = summary.filter(pl.col("fill") == "black")
+    figure = figures.budget_curves(rows, width=11.0, no_better={0.03})
+    (span,) = figure.axes[0].patches
+    left, right = (span.get_extents().transformed(figure.axes[0].transData.inverted())).intervalx
+    assert np.allclose([left, right], [np.sqrt(1 * 3), np.sqrt(3 * 10)])
+    (names,) = figure.legends
+    assert "random pixels or a blob take as much" in [text.get_text() for text in names.get_texts()]
+    assert not figures.budget_curves(rows, width=11.0).axes[0].patches
+
+
 def test_a_series_has_the_same_dashes_in_every_panel_and_in_the_legend() -> None:
     shown = {"N": ("positive", "negative"), "1": ("negative",)}
     rows = [row(layer=layer, layer_calls={"N": "48", "1": "1"}[layer], evidence=evidence,

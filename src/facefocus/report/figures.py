@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -19,6 +19,7 @@ import matplotlib as mpl
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, UInt8
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -109,12 +110,16 @@ def save(figure: Figure, path: Path) -> None:
 
 
 @styled
-def budget_curves(summary: pl.DataFrame, *, width: float) -> Figure:
+def budget_curves(
+    summary: pl.DataFrame, *, width: float, no_better: Collection[float] = ()
+) -> Figure:
     """Recognition against the budget with 95 % bands, one panel per layer.
 
     Args:
         summary: Rows of one recognizer and one fill.
         width: In inches.
+        no_better: Budgets to shade: the best method is not shown to take more than random pixels
+            or a blob in the middle.
     """
     controls = summary.filter(~COMPETES)
     panels = _layers(summary.filter(COMPETES)) or [summary.clear()]
@@ -125,14 +130,16 @@ def budget_curves(summary: pl.DataFrame, *, width: float) -> Figure:
     down = -(-len(panels) // across)
     figure = Figure(figsize=(width, 0.55 + 2.5 * down), layout="constrained")
     axes = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
-    handles: dict[str, Line2D] = {}
+    handles: dict[str, Artist] = {}
     for axis, rows in zip(axes, panels, strict=False):
         for part in (controls, rows):
             handles.update(_curves(axis, part, names, look, dash))
         handles["clean"] = _clean_line(axis, summary)
         axis.set_title(folded(_layer_title(rows), 40) if rows.height else "")
         axis.set_ylim(top=1.01)
-        _budget_axis(axis, sorted(summary["budget"].unique()))
+        budgets = sorted(summary["budget"].unique())
+        _budget_axis(axis, budgets)
+        handles.update(_shade(axis, budgets, no_better))
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     for axis in axes[::across]:
@@ -209,6 +216,23 @@ def _clean_line(axis: Axes, rows: pl.DataFrame) -> Line2D:
     return Line2D([], [], color=INK, linewidth=1, linestyle=(0, (4, 3)))
 
 
+def _shade(axis: Axes, budgets: Sequence[float], no_better: Collection[float]) -> dict[str, Artist]:
+    """Shade some budgets, each half of the way to its neighbors on the logarithmic axis."""
+    logs = np.log(budgets)
+    steps = np.diff(logs) / 2 if len(logs) > 1 else np.array([0.35])
+    lows = np.exp(logs - np.concatenate([steps[:1], steps])[: len(logs)])
+    highs = np.exp(logs + np.concatenate([steps, steps[-1:]])[: len(logs)])
+    spans = [
+        axis.axvspan(100 * low, 100 * high, color=INK, alpha=0.08, linewidth=0, zorder=0)
+        for budget, low, high in zip(budgets, lows, highs, strict=True)
+        if budget in no_better
+    ]
+    if not spans:
+        return {}
+    axis.set_xlim(100 * lows[0], 100 * highs[-1])
+    return {"random pixels or a blob take as much": spans[0]}
+
+
 def _budget_axis(axis: Axes, budgets: Sequence[float]) -> None:
     axis.set_xscale("log")
     axis.set_xticks([100 * budget for budget in budgets])
@@ -217,7 +241,7 @@ def _budget_axis(axis: Axes, budgets: Sequence[float]) -> None:
     axis.set_xlabel("Budget (share of pixels hidden)")
 
 
-def legend(figure: Figure, handles: dict[str, Line2D], width: float) -> None:
+def legend(figure: Figure, handles: Mapping[str, Artist], width: float) -> None:
     """A legend above the axes; the figure grows by its lines after the first."""
     labels = [folded(label, 40) for label in handles]
     longest = max((len(line) for label in labels for line in label.split("\n")), default=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -205,7 +205,9 @@ def effect(report: Report) -> Section | None:
         series = leading(report.shown.of(rows), LINES)
         filled = _like(report.shown.at(rows, "fill", "split"), series)
         if filled["budget"].n_unique() > 1:
-            found.append(_curves(report, target, filled))
+            found.append(
+                _curves(report, target, filled, _no_better(report.shown.at(rows, "fill", "split")))
+            )
         if rows["fill"].n_unique() > 1:
             found.append(_fills(report, target, rows))
         found += _beyond(report, target, report.shown.of(rows))
@@ -218,6 +220,11 @@ def effect(report: Report) -> Section | None:
         "credited only with what it takes beyond its controls."
     )
     return Section("effect", "By how much?", lead, blocks)
+
+
+def _no_better(rows: pl.DataFrame) -> set[float]:
+    """Budgets at which a map-free rival takes as much as the best method."""
+    return {margin.top["budget"] for margin in margins(rows) if not margin.shown}
 
 
 def _margins(target: str, rows: pl.DataFrame) -> list[Table]:
@@ -317,15 +324,23 @@ _SHOWN = {
 }
 
 
-def _curves(report: Report, target: str, rows: pl.DataFrame) -> Picture:
+def _curves(
+    report: Report, target: str, rows: pl.DataFrame, no_better: Collection[float]
+) -> Picture:
+    shaded = (
+        " Shaded: the best method is not shown to take more than random pixels, or than a blob in"
+        " the middle."
+        if no_better
+        else ""
+    )
     return report.picture(
-        lambda width: figures.budget_curves(rows, width=width),
+        lambda width: figures.budget_curves(rows, width=width, no_better=no_better),
         "budgets",
         alt=f"Recognition rate of {target} against the budget, one panel per layer, one line per "
         "method, beside clean faces and random pixels. The numbers are in the last table.",
         caption=f"Recognition against the budget, fill {report.shown.filled}, of at most {LINES} "
         "configurations of largest drop. "
-        "A line that is not below that of random pixels is no better than random pixels.",
+        f"A line that is not below that of random pixels is no better than random pixels.{shaded}",
         kind="svg",
     )
 
