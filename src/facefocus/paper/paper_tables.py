@@ -182,7 +182,9 @@ class _Material:
             raise UserError(
                 f"The runs have no rows with on_degenerate = '{policy}'. There are: {known}."
             )
-        names = {name: _paper_name(name) for name in (*rows["source"], *rows["target"])}
+        # Of each name once: there may be a million rows, and each name is looked up in files.
+        recognizers = {*rows["source"].unique(), *rows["target"].unique()}
+        names = {name: _paper_name(name) for name in recognizers}
         named = rows.with_columns(
             pl.col("source", "target").replace(names), pl.col("faces").str.to_uppercase()
         )
