@@ -23,7 +23,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import nn
@@ -52,6 +52,7 @@ from facefocus.models.recognizer import (
     hold_batches,
     is_recognizer,
 )
+from facefocus.models.score_only import Similarity, compares_two, from_function
 from facefocus.models.zoo import load
 from facefocus.report.run_result import Results
 from facefocus.saliency.explainer import MapArrays, MapRequest, MapSpec
@@ -59,7 +60,7 @@ from facefocus.saliency.given import ELSEWHERE
 from facefocus.saliency.identity_maps import IdentityMaps
 from facefocus.saliency.methods import METHODS, FunctionMethod, Method
 
-Model = str | nn.Module | Recognizer
+Model = str | nn.Module | Recognizer | Similarity
 Faces = str | Path | FaceSet
 AnyMethod = str | Method | Callable[[np.ndarray, Recognizer], np.ndarray]
 Maps = IdentityMaps | Mapping[str, np.ndarray] | str | Path
@@ -167,16 +168,20 @@ def load_recognizer(
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
+    calls_per_second: float | int | None = None,
 ) -> Recognizer:
-    """A recognizer by name, from a file, or around a torch module.
+    """A recognizer by name, from a file, around a torch module, or a function of two images.
 
     Args:
         model: A name (``facefocus models list``), a file (``mine.onnx``, ``mine.pt2``,
             ``file.py:build``), a torch module from preprocessed images to embeddings, or a
-            `Recognizer`, which is given back.
+            `Recognizer`, which is given back. Or a function that takes two aligned crops, RGB uint8
+            [h, w, 3], and returns a number, larger the more alike they are: such a recognizer
+            serves in `verify`, in `explain` with perturbation methods, and in `recognizer_card`.
         preprocessing: Of a module or file, how it reads an aligned crop: size, mean and std in
             0-255, and crop and channels where they matter.
-        name: Of a module, what it is called; its class by default.
+        name: Of a module or a function, what it is called; its class or name by default.
+        calls_per_second: Of a function of two images, how many calls may start in a second.
 
     Raises:
         UserError: It cannot be loaded, or a module comes without preprocessing.
@@ -192,10 +197,12 @@ def load_recognizer(
         return load(str(model), given)
     if is_recognizer(model):
         return model
+    if not isinstance(model, nn.Module) and compares_two(model):
+        return from_function(cast(Similarity, model), name, calls_per_second=calls_per_second)
     if not isinstance(model, nn.Module):
         raise UserError(
-            "A recognizer must be a name, a torch module, or an object with 'name',"
-            f" 'fingerprint' and 'embed'. Got {type(model).__name__}."
+            "A recognizer must be a name, a torch module, a function of two images, or an object"
+            f" with 'name', 'fingerprint' and 'embed'. Got {type(model).__name__}."
         )
     if preprocessing is None:
         raise UserError(

@@ -35,6 +35,7 @@ from facefocus.models.recognizer import (
     is_white_box,
     white_box,
 )
+from facefocus.models.score_only import ScoreRecognizer
 from facefocus.models.zoo import load, uninitialized
 from facefocus.occlusion.fills import FILLS, Fill, GapFill, fill_rng, hider
 from facefocus.saliency.explainer import Explainer, MapArrays, MapRequest, MapSpec, Options
@@ -91,6 +92,8 @@ def check_recognizer(
     first = _result("interface", lambda: _interface(recognizer))
     if not first.passed or not is_recognizer(recognizer):
         return [first]
+    if isinstance(recognizer, ScoreRecognizer):
+        return [first, *_results(_score_checks(recognizer))]
     trial = _Trial(recognizer)
     checks = trial.checks()
     if is_white_box(recognizer):
@@ -325,6 +328,27 @@ def _pictures() -> dict[str, np.ndarray]:
     noise = generator(0, "check", "noise").integers(0, 256, (_NOISE, *faces.shape[1:]), np.uint8)
     black = np.zeros_like(faces[:1])
     return {"black": black, "white": ~black, "noise": noise, "face-like": faces}
+
+
+def _score_checks(recognizer: ScoreRecognizer) -> dict[str, _Check]:
+    """The checks of a recognizer that gives scores only; none of them is answered by the store."""
+    faces = _pictures()["face-like"][:3]
+
+    def scores() -> str:
+        own = [recognizer.compare(face, face) for face in faces]
+        others = [recognizer.compare(faces[a], faces[b]) for a, b in ((0, 1), (1, 2), (2, 0))]
+        higher = min(own) > max(others)
+        _need(higher, "a picture must be more alike itself than another person's")
+        return f"{min(own):.4g} and more for equal pictures, up to {max(others):.4g} for others"
+
+    def deterministic() -> str:
+        return _repeats(lambda: np.array(recognizer.compare(faces[0], faces[1])))
+
+    def order() -> str:
+        found = [recognizer.compare(faces[a], faces[b]) for a, b in ((0, 1), (1, 0))]
+        return "the same" if found[0] == found[1] else f"matters: {found[0]:.4g}, {found[1]:.4g}"
+
+    return {"scores": scores, "deterministic": deterministic, "order of the two": order}
 
 
 class _Trial:

@@ -28,6 +28,7 @@ from facefocus.faces.sources.synthetic import TRUTH, read_truth
 from facefocus.models.backends import accelerate
 from facefocus.models.memory import TOO_LITTLE
 from facefocus.models.recognizer import CHUNK, Recognizer, TorchRecognizer, hold_batches
+from facefocus.models.score_only import ScoreRecognizer, refused
 from facefocus.models.zoo import load
 from facefocus.occlusion.controls import mean_of_others, run_sums
 from facefocus.saliency.given import check_given, digest_of_maps, read_maps
@@ -186,6 +187,8 @@ class Session:
             if isinstance(recognizer := found.get(name), TorchRecognizer):
                 recognizer.batch, recognizer.graph_batch = batch, graph_batch
         for recognizer in found.values():
+            if isinstance(recognizer, ScoreRecognizer):
+                raise refused(recognizer.name)
             hold_batches(recognizer)
         return found
 

@@ -32,6 +32,7 @@ from facefocus.evaluation.verification import (
 from facefocus.faces.faceset import FaceSet, Pairs, open_faceset, read_pairs
 from facefocus.models.backends import accelerate
 from facefocus.models.recognizer import Recognizer
+from facefocus.models.score_only import ScoreRecognizer
 from facefocus.models.zoo import load
 
 #: With fewer mated pairs than this, the figures come with a warning.
@@ -125,7 +126,11 @@ def _scores(
     store: Store,
     progress: Progress,
 ) -> Float[np.ndarray, " p"]:
-    """Cosine of each pair."""
+    """Cosine of each pair; of a recognizer that gives scores only, its score."""
+    if isinstance(recognizer, ScoreRecognizer):
+        recognizer.store = store
+        rows = np.stack([pairs.first, pairs.second], axis=1)
+        return recognizer.row_scores(faces.frames, rows, progress)
     rows = np.unique(np.concatenate([pairs.first, pairs.second]))
     embeddings = stored_embeddings(recognizer, faces, listed, rows, store, progress)
     first, second = (np.searchsorted(rows, side) for side in (pairs.first, pairs.second))

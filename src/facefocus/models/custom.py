@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from facefocus.models.calls import refuse_script
 from facefocus.models.foreign import ForeignRecognizer, foreign
 from facefocus.models.preprocessing import Preprocessing, own_reading, scale_doubt
 from facefocus.models.recognizer import CHUNK, TorchRecognizer, is_recognizer
+from facefocus.models.score_only import ScoreRecognizer, compares_two
 from facefocus.models.user_code import OwnCode, own_code, sha256
 
 #: What to tell a user whose recognizer does not say how it reads frames.
@@ -38,11 +39,12 @@ def load_program(path: Path, preprocessing: Preprocessing | None) -> TorchRecogn
 
 def load_factory(
     spec: str, preprocessing: Preprocessing | None
-) -> TorchRecognizer | ForeignRecognizer:
+) -> TorchRecognizer | ForeignRecognizer | ScoreRecognizer:
     """A recognizer from ``file.py:function``; the file's code is run.
 
     The function takes no argument and returns a network, or a whole `Recognizer`. Preprocessing
-    is the one given or the attribute ``preprocessing`` of the network or of the function.
+    is the one given or the attribute ``preprocessing`` of the network or of the function. Or it
+    takes two images and returns their score; its attribute ``calls_per_second`` limits its calls.
 
     Raises:
         UserError: No such file or function, its code raises, or its result is no recognizer.
@@ -59,11 +61,30 @@ def load_factory(
             f"The file '{path}' has no function called '{name}'.{did_you_mean(name, known)}"
         )
     with code.active():
-        made = _recognizer(make(), make, code, spec, preprocessing)
+        made: TorchRecognizer | ForeignRecognizer | ScoreRecognizer
+        if compares_two(make):
+            made = _score_recognizer(make, code, spec, preprocessing)
+        else:
+            made = _recognizer(make(), make, code, spec, preprocessing)
         made.look()
     # Only now: files may be read, and neighbours imported, in the first pass.
     made.identify(f"{name} of {code.digest}")
     return made
+
+
+def _score_recognizer(
+    function: Any, code: OwnCode, spec: str, preprocessing: Preprocessing | None
+) -> ScoreRecognizer:
+    if preprocessing is not None:
+        raise UserError(f"The preprocessing of '{spec}' is its own and cannot be given.")
+    file, _, name = spec.rpartition(":")
+    return ScoreRecognizer(
+        f"{Path(file).stem}.{name}",
+        function,
+        identity="",
+        calls_per_second=getattr(function, "calls_per_second", None),
+        around=code.visible,
+    )
 
 
 def _recognizer(
@@ -72,11 +93,13 @@ def _recognizer(
     code: OwnCode,
     spec: str,
     preprocessing: Preprocessing | None,
-) -> TorchRecognizer | ForeignRecognizer:
+) -> TorchRecognizer | ForeignRecognizer | ScoreRecognizer:
     if is_recognizer(made) and preprocessing is not None:
         raise UserError(f"The preprocessing of '{spec}' is its own and cannot be given.")
     if isinstance(made, TorchRecognizer):
         made.run_in(code.visible)
+        return made
+    if isinstance(made, ScoreRecognizer):
         return made
     if is_recognizer(made):
         return foreign(made, code.visible)

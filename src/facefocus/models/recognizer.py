@@ -29,6 +29,7 @@ from facefocus.models.outputs import Adapted, Around, embedding_in, find_embeddi
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.probe import probe_code, probe_frames
 from facefocus.models.reproducible import reproducible
+from facefocus.models.score_only import ScoreRecognizer, refused
 
 #: Every forward pass without gradients runs on exactly this many images (on a GPU, on so many that
 #: it is busy), the last ones padded: embeddings are then bit-identical however frames are grouped.
@@ -115,6 +116,8 @@ def white_box(recognizer: Recognizer, purpose: str) -> WhiteBox:
     """
     if is_white_box(recognizer):
         return recognizer
+    if isinstance(recognizer, ScoreRecognizer):
+        raise refused(recognizer.name)
     converts = find_spec("onnx2torch") is not None
     raise UserError(
         f"The recognizer '{recognizer.name}' is a black box: it gives embeddings only, while "

@@ -33,6 +33,12 @@ from facefocus.models.preprocessing import (
     read_beside,
 )
 from facefocus.models.recognizer import Recognizer, TorchRecognizer, is_recognizer, white_box
+from facefocus.models.score_only import (
+    ScoreRecognizer,
+    Similarity,
+    compares_two,
+    from_function,
+)
 from facefocus.models.weights import fitting, is_weights, load_into, read_weights
 
 #: Makers of networks, by name; other packages add theirs in ``facefocus.architectures``.
@@ -388,8 +394,11 @@ def uninitialized(make: Callable[[], nn.Module]) -> nn.Module:
 def _load_plugin(name: str) -> Recognizer:
     plugin: object = PLUGINS[name]
     with blaming_own_code():
-        made = plugin if is_recognizer(plugin) else cast(Callable[[], Recognizer], plugin)()
-    recognizer = made if isinstance(made, TorchRecognizer) else foreign(made)
+        if compares_two(plugin):
+            made: Recognizer = from_function(cast(Similarity, plugin), name)
+        else:
+            made = plugin if is_recognizer(plugin) else cast(Callable[[], Recognizer], plugin)()
+    recognizer = made if isinstance(made, TorchRecognizer | ScoreRecognizer) else foreign(made)
     recognizer.look()
     return recognizer
 

@@ -13,7 +13,8 @@ correlate by .94, .89, .83 (.81, .84, .80 under sets of their own).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from jaxtyping import Float32, Float64, Int, UInt8
 from facefocus.core import seeds
 from facefocus.core.progress import Progress, silent
 from facefocus.models.recognizer import Recognizer
+from facefocus.models.score_only import ScoreRecognizer
 from facefocus.saliency.explainer import Explainer, Images, MapArrays, MapRequest, Maps
 from facefocus.saliency.identity import minmax_normalize, ordered_pairs
 from facefocus.saliency.methods import METHODS, PerturbationMethod
@@ -187,17 +189,28 @@ def pair_maps(
     masked: Float32[np.ndarray, "n d"],
     references: Float32[np.ndarray, "p d"],
 ) -> Float64[np.ndarray, "p h w"]:
-    """Maps of one explained image against each reference, before normalization.
-
-    A similarity that is the same under every mask, to the resolution of float32 embeddings, says
-    nothing of the image: its map is zeros, that is degenerate, whatever the method.
+    """`maps_of_similarities` of embeddings.
 
     Args:
         masks: The explained image's masks.
         masked: `masked_embeddings` of the explained image under these masks.
         references: Clean embeddings, raw.
     """
-    found = similarities(masked, references)
+    return maps_of_similarities(masks, similarities(masked, references))
+
+
+def maps_of_similarities(
+    masks: MaskSet, found: Float64[np.ndarray, "p n"]
+) -> Float64[np.ndarray, "p h w"]:
+    """Maps of one explained image against each of p references, before normalization.
+
+    A similarity that is the same under every mask, to the resolution of float32 embeddings, says
+    nothing of the image: its map is zeros, that is degenerate, whatever the method.
+
+    Args:
+        masks: The explained image's masks.
+        found: Its similarity to each reference under each mask.
+    """
     maps = masks.method.combine(found, masks).reshape(len(found), *masks.frame)
     flat = np.ptp(found, axis=1) <= RESOLUTION
     return np.where(flat[:, None, None], 0.0, maps)
@@ -209,7 +222,7 @@ def perturbation_identity_map(
     clean: Float32[np.ndarray, "m d"],
     pairs: Int[np.ndarray, "p 2"],
 ) -> tuple[Float32[np.ndarray, "h w"], int, int]:
-    """The map of one person (Protocol: identity-maps), with the numbers of its pair maps.
+    """`identity_map_of` from embeddings.
 
     Memory: `PAIR_BYTES` a few times over, whatever the number of masks and pairs; one image is
     taken after the other, so a lazy `masked` need hold one image's embeddings at a time.
@@ -221,6 +234,67 @@ def perturbation_identity_map(
         pairs: Ordered pairs (explained, reference), as `identity.ordered_pairs` gives them.
 
     Returns:
+        As `identity_map_of`.
+    """
+
+    def similar(explained: int, references: np.ndarray) -> np.ndarray:
+        return similarities(masked[explained], clean[references])
+
+    return identity_map_of(masks, pairs, similar)
+
+
+def scored_identity_map(
+    masks: Sequence[MaskSet],
+    recognizer: ScoreRecognizer,
+    frames: UInt8[np.ndarray, "m h w 3"],
+    pairs: Int[np.ndarray, "p 2"],
+) -> tuple[Float32[np.ndarray, "h w"], int, int]:
+    """`identity_map_of` from scores: a call for every mask of every pair.
+
+    Scores are on a scale of their own: they are divided by the power of two that brings them into
+    [-1, 1], which changes no order and, once a map is normalized, no map.
+
+    Args:
+        masks: The masks of each of the person's images.
+        recognizer: Gives scores only.
+        frames: The person's images.
+        pairs: Ordered pairs (explained, reference).
+
+    Returns:
+        As `identity_map_of`.
+
+    Raises:
+        UserError: A score is no finite number.
+    """
+
+    def similar(explained: int, references: np.ndarray) -> np.ndarray:
+        found = np.empty((len(references), masks[explained].count))
+        for row, reference in zip(found, references, strict=True):
+            parts = [
+                recognizer.scores(hidden, np.broadcast_to(frames[reference], hidden.shape))
+                for group in masks[explained]
+                for hidden in [apply_masks(frames[explained], group)]
+            ]
+            row[:] = np.concatenate(parts)
+        largest = float(np.abs(found).max())
+        return found if largest == 0 else found / 2.0 ** math.ceil(math.log2(largest))
+
+    return identity_map_of(masks, pairs, similar)
+
+
+def identity_map_of(
+    masks: Sequence[MaskSet],
+    pairs: Int[np.ndarray, "p 2"],
+    similar: Callable[[int, np.ndarray], np.ndarray],
+) -> tuple[Float32[np.ndarray, "h w"], int, int]:
+    """The map of one person (Protocol: identity-maps), with the numbers of its pair maps.
+
+    Args:
+        masks: The masks of each of the person's images.
+        pairs: Ordered pairs (explained, reference).
+        similar: Similarities [p, n] of an explained image under its masks to p references.
+
+    Returns:
         Mean of the normalized pair maps that are not degenerate, zeros where none is left; the
         number of pair maps; the number of degenerate ones.
     """
@@ -230,8 +304,8 @@ def perturbation_identity_map(
     for explained in np.unique(pairs[:, 0]):
         references = pairs[pairs[:, 0] == explained, 1]
         for start in range(0, len(references), block):
-            part = clean[references[start : start + block]]
-            maps = torch.from_numpy(pair_maps(masks[explained], masked[explained], part))
+            found = similar(int(explained), references[start : start + block])
+            maps = torch.from_numpy(maps_of_similarities(masks[explained], found))
             normalized, usable = minmax_normalize(maps)
             # One by one, so that the order of additions is that of the pairs for any block.
             for scaled in normalized[usable].numpy():
@@ -269,7 +343,9 @@ class _Perturbations(Explainer):
     def maps(self, request: MapRequest, progress: Progress) -> Maps:
         """From embeddings under masks, which are there image by image."""
         images, people = request.images, request.people
-        clean = images.clean(request.sources[0])
+        recognizer = images.recognizer(request.sources[0])
+        compares = recognizer if isinstance(recognizer, ScoreRecognizer) else None
+        clean = None if compares else images.clean(request.sources[0])
         for spec in request.specs:
             made = []
             for person in people:
@@ -279,6 +355,11 @@ class _Perturbations(Explainer):
                     masks_of(spec.method, spec.options, images.frame, name, images.seed)
                     for name in images.names(person.rows)
                 ]
+                if clean is None:
+                    assert compares is not None
+                    frames = np.asarray(images.frames[person.rows])
+                    made.append(scored_identity_map(masks, compares, frames, pairs))
+                    continue
                 masked = _Masked(images, request.sources[0], person.rows, masks)
                 made.append(perturbation_identity_map(masks, masked, clean[person.rows], pairs))
             maps, total, degenerate = zip(*made, strict=True)
