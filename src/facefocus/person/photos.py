@@ -111,21 +111,28 @@ class PersonPhotos:
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
-    """A file that was looked at: its faces, or the reason why there are none."""
+class Looked:
+    """A file that was looked at.
+
+    Attributes:
+        path: The file.
+        rows: For each face that it may be of, the likeliest first, what the detector says; or one
+            with the reason why there is none.
+        candidates: The photo with each of these faces.
+    """
 
     path: Path
-    made: Made
-    digest: str = ""
-    size: tuple[int, int] = (0, 0)
-    reduced: tuple[int, int] = (0, 0)
+    rows: tuple[IndexRow, ...]
+    candidates: tuple[Photo, ...] = ()
 
     @property
     def reason(self) -> str | None:
-        return self.made.rows[0].reason
+        """Why the file has no face that could count."""
+        return self.rows[0].reason
 
     def frame(self, location: FrameLocation) -> UInt8[np.ndarray, "h w 3"]:
-        return self.made.frames[location.slot]
+        """The crop of a face."""
+        return self.candidates[location.slot].crop
 
 
 def read_people(
@@ -165,8 +172,10 @@ def read_people(
             progress(stage, before + at, total)
 
         try:
-            seen = _looked_at(name, paths, detector, counted)
-            people.append(_person(name, seen, judge, threshold, keep))
+            # Of copies the shortest name counts, as in face sets.
+            paths = sorted(paths, key=lambda path: (len(path.name), path.name))
+            looked = look_at(paths, detector, counted)
+            people.append(_person(name, looked, judge, threshold, keep))
         except UserError as error:
             if len(listed) == 1:
                 raise
@@ -223,36 +232,42 @@ def _picture(path: Path) -> bool:
 # Which faces --------------------------------------------------------------------------------------
 
 
-def _looked_at(
-    name: str, paths: Sequence[Path], detector: Path | None, progress: Progress
-) -> list[_Seen]:
-    """Every file with its faces, or the reason why it has none; each content once."""
-    # Of copies the shortest name counts, as in face sets.
-    paths = sorted(paths, key=lambda path: (len(path.name), path.name))
+def look_at(
+    paths: Sequence[Path], detector: Path | None = None, progress: Progress = silent
+) -> list[Looked]:
+    """Every file with its faces, or the reason why it has none; by several threads.
+
+    Pictures that are aligned crops already, all of 112x112 pixels, are taken as they are.
+
+    Args:
+        paths: The files; names without one of the suffixes of pictures are not opened.
+        detector: YuNet's file, if not in the usual places.
+        progress: Called as ``("photos", files done, files)``.
+
+    Raises:
+        UserError: YuNet is not here.
+    """
     crops = all(_size(path) in (None, (FRAME_SIDE,) * 2) for path in paths if _picture(path))
     model = None if crops else detector_model(detector)
     # A detector holds state while it runs, and making one takes longer than using it.
     threads = threading.local()
 
-    def look(path: Path) -> _Seen:
+    def look(path: Path) -> Looked:
         if model is not None and not hasattr(threads, "detector"):
             threads.detector = FaceDetector(model)
-        return _seen(name, path, getattr(threads, "detector", None))
+        return _look(path, getattr(threads, "detector", None))
 
-    seen: list[_Seen] = []
-    first: dict[str, Path] = {}
+    looked: list[Looked] = []
     opencv = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for file in pool.map(look, paths):
-                before = first.setdefault(file.digest, file.path) if file.digest else file.path
-                copy = file.reason is None and before != file.path
-                seen.append(_refused(file, f"{SAME_FILE} {before.name}") if copy else file)
-                progress("photos", len(seen), len(paths))
+                looked.append(file)
+                progress("photos", len(looked), len(paths))
     finally:
         cv2.setNumThreads(opencv)
-    return seen
+    return looked
 
 
 def _size(path: Path) -> tuple[int, int] | None:
@@ -263,40 +278,74 @@ def _size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _seen(name: str, path: Path, detector: FaceDetector | None) -> _Seen:
-    entry = Entry(name, path.name, str(path))
-    row = IndexRow(name, path.name, printable(str(path)))
+def _look(path: Path, detector: FaceDetector | None) -> Looked:
+    row = IndexRow("", path.name, printable(str(path)))
     try:
         if not _picture(path):
             raise UnusableImage(path.name, kind_of_file(path.suffix))
-        data = read_file(path.parent, Entry(name, path.name, path.name))
+        data = read_file(path.parent, Entry("", path.name, path.name))
         image = decode_rgb(data, path.name)
         if detector is None:
             landmarks = tuple(ARCFACE_TEMPLATE.ravel().tolist())
             made = Made((replace(row, landmarks=landmarks),), (image,))
         else:
-            made = aligned_faces(entry, image, detector)
+            made = aligned_faces(Entry("", path.name, str(path)), image, detector)
     except UnusableImage as error:
-        return _Seen(path, Made((replace(row, reason=error.reason),)))
-    digest = hashlib.sha256(data).hexdigest()
-    return _Seen(path, made, digest, upright_size(BytesIO(data)), (image.shape[0], image.shape[1]))
+        return Looked(path, (replace(row, reason=error.reason),))
+    digest, size = hashlib.sha256(data).hexdigest(), upright_size(BytesIO(data))
+    # The faces were found on a copy that is smaller by a whole factor where the photo is large.
+    factor = max(1, round(max(size) / max(image.shape)))
+    faces = zip(made.rows, made.frames, strict=True)
+    photos = tuple(_photo(path, digest, size, factor, row, crop) for row, crop in faces)
+    return Looked(path, made.rows, photos)
 
 
-def _refused(file: _Seen, reason: str) -> _Seen:
-    return replace(file, made=Made((replace(file.made.rows[0], reason=reason),)))
+def _photo(
+    path: Path,
+    digest: str,
+    size: tuple[int, int],
+    factor: int,
+    row: IndexRow,
+    crop: UInt8[np.ndarray, "112 112 3"],
+) -> Photo:
+    landmarks = (np.reshape(row.landmarks or (), (5, 2)) + 0.5) * factor - 0.5
+    return Photo(
+        name=printable(path.stem),
+        path=path,
+        digest=digest,
+        size=size,
+        crop=crop,
+        matrix=similarity_transform(landmarks, ARCFACE_TEMPLATE),
+        landmarks=landmarks,
+        faces=row.faces,
+    )
+
+
+def named(photos: Sequence[Photo]) -> list[Photo]:
+    """The photos with names that are unique: with the suffix of the file where that is needed."""
+    stems = [photo.name for photo in photos]
+    return [
+        photo if stems.count(photo.name) == 1 else replace(photo, name=printable(photo.path.name))
+        for photo in photos
+    ]
 
 
 # Which photos -------------------------------------------------------------------------------------
 
 
 def _person(
-    name: str, seen: Sequence[_Seen], judge: Judge | None, threshold: float | None, keep: bool
+    name: str, looked: Sequence[Looked], judge: Judge | None, threshold: float | None, keep: bool
 ) -> PersonPhotos:
-    left_out = [(file.path, file.reason) for file in seen if file.reason is not None]
-    usable = [file for file in seen if file.reason is None]
-    rows, crops = _settled(usable, judge)
-    photos = _photos(usable, rows, crops)
-    remarks = _remarks(photos, rows, judge)
+    left_out = [(file.path, file.reason) for file in looked if file.reason is not None]
+    files: dict[str, Looked] = {}
+    for file in (file for file in looked if file.reason is None):
+        first = files.setdefault(file.candidates[0].digest, file)
+        if first is not file:
+            left_out.append((file.path, f"{SAME_FILE} {first.path.name}"))
+    usable = list(files.values())
+    faces = _settled(usable, judge)
+    photos = named([file.candidates[face] for file, (_, face) in zip(usable, faces, strict=True)])
+    remarks = _remarks(photos, [row for row, _ in faces], judge)
     photos, copies = _without_copies(photos)
     left_out += copies
     if judge is not None and len(photos) >= LEAST:
@@ -334,50 +383,19 @@ def _others(
     return [], [f"{_names(strange)}: {doubt}"]
 
 
-def _settled(
-    usable: Sequence[_Seen], judge: Judge | None
-) -> tuple[list[IndexRow], list[UInt8[np.ndarray, "112 112 3"]]]:
-    """The face of each photo that counts: its row and its crop."""
+def _settled(usable: Sequence[Looked], judge: Judge | None) -> list[tuple[IndexRow, int]]:
+    """Which face of each photo counts: its row and its number."""
 
     class Memory:
         def frame(self, location: FrameLocation) -> UInt8[np.ndarray, "h w 3"]:
             return usable[location.chunk].frame(location)
 
-    photos: list[Faces] = [
-        [(row, FrameLocation(number, face)) for face, row in enumerate(file.made.rows)]
+    faces: list[Faces] = [
+        [(row, FrameLocation(number, face)) for face, row in enumerate(file.rows)]
         for number, file in enumerate(usable)
     ]
-    memory = Memory()
-    chosen = settled(photos, memory, judge) if judge else [photo[0] for photo in photos]
-    rows = [row for row, _ in chosen]
-    return rows, [memory.frame(location) for _, location in chosen if location is not None]
-
-
-def _photos(
-    usable: Sequence[_Seen],
-    rows: Sequence[IndexRow],
-    crops: Sequence[UInt8[np.ndarray, "112 112 3"]],
-) -> list[Photo]:
-    stems = [printable(file.path.stem) for file in usable]
-    names = [printable(file.path.name) for file in usable]
-    photos = []
-    for file, row, crop, stem, name in zip(usable, rows, crops, stems, names, strict=True):
-        # The faces were found on a copy that is smaller by a whole factor where the photo is large.
-        factor = max(1, round(max(file.size) / max(file.reduced)))
-        landmarks = (np.reshape(row.landmarks or (), (5, 2)) + 0.5) * factor - 0.5
-        photos.append(
-            Photo(
-                name=stem if stems.count(stem) == 1 else name,
-                path=file.path,
-                digest=file.digest,
-                size=file.size,
-                crop=crop,
-                matrix=similarity_transform(landmarks, ARCFACE_TEMPLATE),
-                landmarks=landmarks,
-                faces=row.faces,
-            )
-        )
-    return photos
+    chosen = settled(faces, Memory(), judge) if judge else [face[0] for face in faces]
+    return [(row, location.slot) for row, location in chosen if location is not None]
 
 
 def _without_copies(photos: Sequence[Photo]) -> tuple[list[Photo], list[tuple[Path, str]]]:
