@@ -226,8 +226,8 @@ class Saliency(Spec):
         if without:
             raise whole_message(
                 "The 'fill' of [saliency] is for methods whose maps depend on the fill"
-                f" (occlusion-gradient). Got '{without[0]}'. Name fills to try maps under in"
-                " [occlusion]."
+                f" (occlusion-gradient, learned-mask). Got '{without[0]}'. Name fills to try maps"
+                " under in [occlusion]."
             )
 
     @field_validator("objective")

@@ -11,7 +11,6 @@ from facefocus.core.seeds import generator
 from facefocus.models.recognizer import white_box
 from facefocus.saliency.explainer import Explainer, MapArrays, MapRequest, Maps, MapSpec, Passes
 from facefocus.saliency.methods import METHODS, FrameGradientMethod
-from facefocus.saliency.occlusion_gradient import step_sizes
 
 
 class _FrameGradients(Explainer):
@@ -46,9 +45,10 @@ class _FrameGradients(Explainer):
         pairs = sum(len(person.rows) * (len(person.rows) - 1) for person in request.people)
         total = Passes()
         for spec in request.specs:
-            steps = int(dict(spec.options).get("steps", "1"))
-            if spec.budget is not None:
-                steps = len(step_sizes(request.images.pixels(spec.budget), steps))
+            method = METHODS[spec.method]
+            assert isinstance(method, FrameGradientMethod)
+            pixels = 0 if spec.budget is None else request.images.pixels(spec.budget)
+            steps = method.rounds(dict(spec.options), pixels)
             total += Passes(
                 forward=(1 + steps) * count, backward=steps * count, alone=2 * steps * pairs
             )

@@ -6,8 +6,8 @@ people at a time, and how several sources become one map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from facefocus.saliency.objectives import RESOLUTION
 Place = tuple[int, int]
 #: (frames of a full chunk, their references [n, d], the place of each) -> maps [n, H, W].
 ImageMaps = Callable[[np.ndarray, Tensor, Sequence[Place]], np.ndarray]
+#: What is made of one image.
+Made = TypeVar("Made")
 
 
 def cosine_gradient(
@@ -110,9 +112,9 @@ def made_of_images(
     recognizer: WhiteBox,
     people: Sequence[np.ndarray],
     references: Sequence[Tensor],
-    make: ImageMaps,
+    make: Callable[[np.ndarray, Tensor, Sequence[Place]], Iterable[Made]],
     tick: Callable[[], None],
-) -> Iterator[tuple[Place, Any]]:
+) -> Iterator[tuple[Place, Made]]:
     """What `make` gives for each image, with its place; in order of people and images."""
     with (
         torch.inference_mode(False),

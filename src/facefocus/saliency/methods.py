@@ -233,6 +233,7 @@ METHODS = Methods(
         "facefocus.saliency.baselines",
         "facefocus.saliency.landmark_atlas",
         "facefocus.saliency.occlusion_gradient",
+        "facefocus.saliency.learned_mask",
     ),
 )
 
@@ -374,7 +375,7 @@ class FrameFunction(Protocol):
             people: All frames of each person, uint8 [m, H, W, 3].
             hiders: What hides masks on each person's frames by the fill; empty for a method
                 that needs no fill.
-            pixels: The budget; of no effect where `FrameGradientMethod.needs_budget` is False.
+            pixels: The budget; 0 where the map serves every budget.
             rngs: One generator per person, for ties.
             options: All options of the method, resolved.
             progress: Called per backward pass.
@@ -391,6 +392,9 @@ class FrameGradientMethod(_MethodBase):
         function: Makes the maps of several people, each person's on its own.
         needs_fill: Whether the map depends on what pixels are replaced with.
         options: Its options by name.
+        needs_budget: Whether the map depends on how many pixels will be hidden, whatever the
+            options; a method with ``steps`` above 1 always does.
+        rounds: (options, pixels that will be hidden) -> how often each image's gradient is taken.
     """
 
     name: str
@@ -398,15 +402,17 @@ class FrameGradientMethod(_MethodBase):
     version: int | str
     needs_fill: bool
     options: Mapping[str, Option] = field(default_factory=dict)
+    needs_budget: bool = False
+    rounds: Callable[[Options, int], int] = lambda options, pixels: 1
 
     kind: ClassVar[str] = "frame-gradient"
     made_by: ClassVar[str] = "facefocus.saliency.frame_gradients:FRAME_GRADIENTS"
 
     def needs(self, options: Options) -> Needs:
         """See `Method`; made in steps, a map depends on how many pixels will be hidden."""
-        steps = options.get("steps", "1") != "1"
+        budget = self.needs_budget or options.get("steps", "1") != "1"
         return Needs(
-            fill=self.needs_fill, budget=steps, seed=True, gradients=True, sources="several"
+            fill=self.needs_fill, budget=budget, seed=True, gradients=True, sources="several"
         )
 
 

@@ -336,6 +336,7 @@ for _method in (
         version=1,
         needs_fill=True,
         options={"steps": Whole("1", 1), "block": Whole("1", 1)},
+        rounds=lambda options, pixels: len(step_sizes(pixels, int(options["steps"]))),
     ),
     FrameGradientMethod("gradient-x-input", _gradient_x_input, version=1, needs_fill=False),
 ):

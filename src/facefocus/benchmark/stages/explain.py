@@ -194,7 +194,7 @@ def _sources(experiment: Experiment, saliency: Saliency, method: Method) -> list
     if needs.sources != "several":
         raise UserError(
             f"The 'sources' of [saliency] are for methods that can combine recognizers"
-            f" (occlusion-gradient). Got '{method.name}'."
+            f" (occlusion-gradient, learned-mask). Got '{method.name}'."
         )
     return [saliency.sources]
 

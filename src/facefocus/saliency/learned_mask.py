@@ -1,0 +1,521 @@
+"""A mask learned by gradient descent on what hiding does (Protocol: learned-mask).
+
+One number theta for each pixel, or for each point of a coarser grid, orders the pixels for all
+photos and all recognizers. Every step hides exactly the k largest by the real fill, takes the
+gradient of the mean mated cosine there, and moves theta through a soft mask of the same area.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, Float64, Int, UInt8
+from scipy.optimize import brentq
+from scipy.special import expit
+from torch import Tensor
+
+from facefocus.core.progress import Progress, silent
+from facefocus.models.recognizer import WhiteBox
+from facefocus.saliency.explainer import Hide, Options
+from facefocus.saliency.mated_gradients import (
+    Place,
+    as_map,
+    chunks_of,
+    counter,
+    directions_of,
+    inputs_of,
+    is_ranking,
+    made_of_images,
+    references_of,
+)
+from facefocus.saliency.methods import METHODS, Choice, FrameGradientMethod, OcclusionMap, Whole
+from facefocus.saliency.soft_fills import surrogate_of
+
+Jitter = Literal["none", "align", "align-jpeg"]
+
+#: Temperature of the soft mask in the first and in the last step.
+HOT, COLD = 1.0, 0.1
+#: Step of theta, which begins with a standard deviation of 1, and the decay of both moments.
+RATE, FIRST, SECOND = 0.3, 0.9, 0.99
+#: A new alignment: shifts as a share of the side (3 of 112 px), scale, turn in degrees, up to.
+SHIFT, SCALE, TURN = 3 / 112, 0.03, 4.0
+#: Qualities of JPEG, lowest and highest.
+QUALITY = (50, 95)
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How a mask is learned.
+
+    Attributes:
+        steps: Steps of gradient descent.
+        grid: Points of theta along each side, with bilinear values between them; 0: every pixel.
+        jitter: What befalls hidden photos before they are embedded: nothing, a new alignment
+            (drawn for each photo and step), or JPEG besides.
+        left_out: Every so manieth photo does not teach; where any is left out, the mask of the
+            step that hides these photos best is kept. 0 for none, and the last step's mask.
+    """
+
+    steps: int = 40
+    grid: int = 0
+    jitter: Jitter = "none"
+    left_out: int = 0
+
+
+def learn_mask(
+    recognizers: Sequence[WhiteBox],
+    frames: UInt8[np.ndarray, "m h w 3"],
+    hide: Hide,
+    *,
+    pixels: int,
+    rng: np.random.Generator,
+    learning: Learning = Learning(),
+) -> OcclusionMap:
+    """The map of one person, whose `pixels` largest values are the mask; see `learn_masks`.
+
+    Example:
+        >>> from facefocus.models.zoo import load
+        >>> from facefocus.occlusion.fills import fill_rng, hider
+        >>> rng = np.random.default_rng(0)
+        >>> photos = rng.integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
+        >>> hide = hider("black", photos, [fill_rng(0, str(number)) for number in range(3)])
+        >>> few = Learning(steps=2)
+        >>> source = load("iresnet-mini-eyes")
+        >>> made = learn_mask([source], photos, hide, pixels=125, rng=rng, learning=few)
+        >>> int((made.map > 112 * 112 - 125).sum())
+        125
+    """
+    (made,) = learn_masks(
+        recognizers, [frames], [hide], pixels=pixels, rngs=[rng], learning=learning
+    )
+    return made
+
+
+def learn_masks(
+    recognizers: Sequence[WhiteBox],
+    people: Sequence[UInt8[np.ndarray, "_ h w 3"]],
+    hiders: Sequence[Hide],
+    *,
+    pixels: int,
+    rngs: Sequence[np.random.Generator],
+    learning: Learning = Learning(),
+    progress: Progress = silent,
+) -> list[OcclusionMap]:
+    """Maps whose `pixels` largest values lower people's mean mated similarity most.
+
+    What is lowered is the mean, over a person's photos and over `recognizers`, of the cosine of
+    the hidden photo to the mean of the person's other clean embeddings (each of length 1). Theta
+    begins with what hiding each pixel does on the clean photos, to first order. The map holds
+    ranks, H * W down to 1. It is degenerate where that first gradient orders no pixels: for one
+    photo, or copies of one.
+
+    A person's map does not depend on the other people, their order or the number of threads.
+
+    Args:
+        recognizers: The sources.
+        people: All frames of each person, RGB.
+        hiders: What hides masks on each person's frames by the fill. One that sees the mask is
+            differentiated through `soft_fills`; every step tries its mask under the true fill.
+        pixels: How many pixels will be hidden.
+        rngs: One generator per person, for ties and jitter.
+        learning: Steps, grid, jitter and photos that are left out.
+        progress: Called per backward pass, each for one batch of images.
+
+    Raises:
+        ValueError: More `pixels` than the frame has, or a number of `learning` out of range.
+    """
+    _check(people, pixels, learning)
+    if not people:
+        return []
+    references = [references_of(recognizer, people) for recognizer in recognizers]
+    learners = [
+        _Learner(frames, hide, pixels, rng, learning)
+        for frames, hide, rng in zip(people, hiders, rngs, strict=True)
+    ]
+    rounds = sum(len(chunks_of(recognizer, people)) for recognizer in recognizers)
+    tick = counter(progress, (learning.steps + 1) * rounds)
+    for step in range(learning.steps + 1):
+        hidden = [learner.hidden() for learner in learners]
+        jitters = [learner.jitter(step) for learner in learners]
+        found = [
+            _gradients(recognizer, hidden, own, jitters, tick)
+            for recognizer, own in zip(recognizers, references, strict=True)
+        ]
+        for person, learner in enumerate(learners):
+            own = [source[person] for source in found]
+            gradients, cosines = (np.mean(part, axis=0) for part in zip(*own, strict=True))
+            learner.take(gradients, cosines, step)
+    return [learner.result() for learner in learners]
+
+
+class _Learner:
+    """What is learned of one person, step by step."""
+
+    def __init__(
+        self,
+        frames: np.ndarray,
+        hide: Hide,
+        pixels: int,
+        rng: np.random.Generator,
+        learning: Learning,
+    ) -> None:
+        self._frames, self._hide, self._pixels = frames, hide, pixels
+        self._rng, self._learning = rng, learning
+        self._shape = (frames.shape[1], frames.shape[2])
+        self._ties = rng.permutation(self._shape[0] * self._shape[1])
+        self._surrogate = surrogate_of(hide, frames)
+        self._teaches = np.ones(len(frames), dtype=bool)
+        if learning.left_out:
+            self._teaches[learning.left_out - 1 :: learning.left_out] = False
+        self._spread = [spread(side, learning.grid) for side in self._shape]
+        self._theta: np.ndarray | None = None
+        self._best: tuple[float, np.ndarray] | None = None
+        self._descent = Descent()
+
+    def hidden(self) -> UInt8[np.ndarray, "m h w 3"]:
+        """The photos under the mask of now: none before the first gradient."""
+        if self._theta is None:
+            return self._frames
+        mask = np.zeros(self._ties.size, dtype=bool)
+        mask[self._order(self._theta)[: self._pixels]] = True
+        return self._hide(mask.reshape(self._shape))
+
+    def jitter(self, step: int) -> _Jitter:
+        """What befalls the photos in a step: nothing in the first, which hides nothing."""
+        kind, count = self._learning.jitter, len(self._frames)
+        if kind == "none" or step == 0:
+            return None, None
+        moves = draw_moves(count, self._rng)
+        if kind == "align":
+            return moves, None
+        return moves, self._rng.integers(QUALITY[0], QUALITY[1] + 1, count)
+
+    def take(
+        self,
+        gradients: Float32[np.ndarray, "m h w 3"],
+        cosines: Float64[np.ndarray, " m"],
+        step: int,
+    ) -> None:
+        """Learn from the gradient of each photo's cosine at the mask of now."""
+        gradients[~self._teaches] = 0
+        if self._theta is None:
+            self._begin(gradients)
+            return
+        if not self._teaches.all():
+            judged = float(cosines[~self._teaches].mean())
+            if self._best is None or judged < self._best[0]:
+                self._best = judged, self._theta
+        if step == self._learning.steps or not 0 < self._pixels < self._ties.size:
+            return
+        temperature = HOT * (COLD / HOT) ** ((step - 1) / max(self._learning.steps - 1, 1))
+        soft = soft_mask(self._values(self._theta), self._pixels, temperature)
+        slopes = through_soft_mask(self._surrogate(gradients, soft), soft, temperature)
+        # A step whose gradient says nothing changes nothing.
+        if is_ranking(slopes):
+            rows, columns = self._spread
+            self._theta = self._theta - self._descent.step(rows.T @ slopes @ columns)
+
+    def _begin(self, gradients: np.ndarray) -> None:
+        rows, columns = self._spread
+        even = np.full(self._shape, self._pixels / self._ties.size)
+        effects = -self._surrogate(gradients, even)
+        start = rows.T @ effects @ columns
+        if is_ranking(start):
+            self._theta = (start - start.mean()) / start.std()
+
+    def _values(self, theta: np.ndarray) -> Float64[np.ndarray, "h w"]:
+        rows, columns = self._spread
+        values: np.ndarray = rows @ theta @ columns.T
+        return values
+
+    def _order(self, theta: np.ndarray) -> np.ndarray:
+        """Flat pixels, those hidden first in front, ties at random."""
+        values = self._values(theta).ravel()[self._ties]
+        return self._ties[np.argsort(-values, kind="stable")]
+
+    def result(self) -> OcclusionMap:
+        """Ranks: those of the best step on photos left out, or of the last step."""
+        if self._theta is None:
+            return as_map(None, self._shape)
+        order = self._order(self._theta if self._best is None else self._best[1])
+        ranks = np.empty(order.size)
+        ranks[order] = np.arange(order.size, 0, -1)
+        return as_map(ranks, self._shape)
+
+
+class Descent:
+    """Adam (Kingma and Ba, 2015) with one second moment for all values: the mean square.
+
+    A second moment for each value would let pixels whose hiding does nothing move as fast as those
+    whose hiding does much.
+
+    Example:
+        >>> Descent().step(np.array([3.0, 4.0])).round(4).tolist()
+        [0.2546, 0.3394]
+    """
+
+    def __init__(self) -> None:
+        self._steps, self._second = 0, 0.0
+        self._first: np.ndarray = np.zeros(())
+
+    def step(self, gradient: Float[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
+        """What to take away, after one more gradient."""
+        self._steps += 1
+        self._first = FIRST * self._first + (1 - FIRST) * gradient
+        self._second = SECOND * self._second + (1 - SECOND) * float(np.square(gradient).mean())
+        first = self._first / (1 - FIRST**self._steps)
+        change: np.ndarray = RATE * first / np.sqrt(self._second / (1 - SECOND**self._steps))
+        return change
+
+
+# The soft mask ------------------------------------------------------------------------------------
+
+
+def soft_mask(
+    theta: Float[np.ndarray, "h w"], pixels: int, temperature: float
+) -> Float64[np.ndarray, "h w"]:
+    """sigmoid((theta - b) / T), b such that the sum is `pixels`.
+
+    Raises:
+        ValueError: `pixels` is not between 0 and the number of values.
+
+    Example:
+        >>> soft_mask(np.array([[0.0, 2.0]]), 1, 1.0).round(4)
+        array([[0.2689, 0.7311]])
+    """
+    if not 0 < pixels < theta.size:
+        raise ValueError(f"A soft mask needs pixels between 0 and {theta.size}. Got {pixels}.")
+    # Each value alone would need b = theta - T logit(share): the common b lies in between.
+    offset = temperature * math.log(pixels / (theta.size - pixels))
+    least, most = theta.min() - offset, theta.max() - offset
+    if least == most:
+        return np.full(theta.shape, pixels / theta.size)
+    b = brentq(lambda b: expit((theta - b) / temperature).sum() - pixels, least, most)
+    soft: np.ndarray = expit((theta - b) / temperature)
+    return soft
+
+
+def through_soft_mask(
+    effects: Float[np.ndarray, "h w"], soft: Float[np.ndarray, "h w"], temperature: float
+) -> Float64[np.ndarray, "h w"]:
+    """The gradient with respect to theta of what has gradient `effects` at the soft mask.
+
+    b moves with theta, so that the sum stays: d s_p / d theta_q = r_p (1[p = q] - r_q / sum r)
+    with r = s (1 - s) / T.
+
+    Example:
+        >>> soft = soft_mask(np.array([[0.0, 2.0]]), 1, 1.0)
+        >>> through_soft_mask(np.array([[1.0, 0.0]]), soft, 1.0).round(4)
+        array([[ 0.0983, -0.0983]])
+    """
+    rates = soft * (1 - soft) / temperature
+    total = rates.sum()
+    # All 0 or 1 to the last bit: nothing moves.
+    mean = (rates * effects).sum() / total if total > 0 else 0.0
+    slopes: np.ndarray = rates * (effects - mean)
+    return slopes
+
+
+def spread(side: int, points: int) -> Float64[np.ndarray, "side points"]:
+    """Weights of some points along a side in each pixel, bilinear, corners not aligned.
+
+    Args:
+        side: Pixels.
+        points: Points; 0 for one in each pixel.
+
+    Example:
+        >>> spread(4, 2).tolist()
+        [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
+    """
+    each = torch.eye(points or side, dtype=torch.float64)[None]
+    weights = F.interpolate(each, side, mode="linear", align_corners=False)
+    found: np.ndarray = weights[0].T.numpy().copy()
+    return found
+
+
+# Jitter -------------------------------------------------------------------------------------------
+
+#: Of each photo of a person: down, right, scale, turn [m, 4], and the quality of JPEG [m].
+_Jitter = tuple[np.ndarray | None, np.ndarray | None]
+
+
+def draw_moves(count: int, rng: np.random.Generator) -> Float64[np.ndarray, "n 4"]:
+    """New alignments, uniform: down, right (shares of the side), scale - 1, turn in radians."""
+    most = [SHIFT, SHIFT, SCALE, math.radians(TURN)]
+    moves: np.ndarray = rng.uniform(-1, 1, (count, 4)) * most
+    return moves
+
+
+def realigned(
+    frames: Float[Tensor, "n h w 3"], moves: Float[np.ndarray, "n 4"]
+) -> Float[Tensor, "n h w 3"]:
+    """Frames moved, scaled and turned about their center; bilinear, edges repeated; differentiable.
+
+    Args:
+        frames: Any values.
+        moves: Of each: how far its content goes down and right as shares of the sides, by how
+            much it grows, and by how many radians it turns clockwise.
+
+    Example:
+        >>> frame = torch.zeros(1, 2, 2, 3)
+        >>> frame[0, 0, 0] = 7
+        >>> realigned(frame, np.array([[0.0, 0.5, 0.0, 0.0]]))[0, 0, :, 0].tolist()
+        [7.0, 7.0]
+    """
+    count, height, width, channels = frames.shape
+    down, right, grown, turn = np.asarray(moves, dtype=np.float64).T
+    cosine, sine = np.cos(turn) / (1 + grown), np.sin(turn) / (1 + grown)
+    # Where each pixel comes from, in coordinates that run from -1 to 1 on both axes.
+    across, along = sine * height / width, sine * width / height
+    matrices = np.stack(
+        [
+            np.stack([cosine, across, -2 * (cosine * right + across * down)], axis=1),
+            np.stack([-along, cosine, -2 * (cosine * down - along * right)], axis=1),
+        ],
+        axis=1,
+    )
+    size = [count, channels, height, width]
+    places = F.affine_grid(torch.from_numpy(matrices).to(frames), size, align_corners=False)
+    moved = F.grid_sample(
+        frames.permute(0, 3, 1, 2),
+        places,
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )
+    return moved.permute(0, 2, 3, 1)
+
+
+def compressed(
+    frames: Float[np.ndarray, "n h w 3"], qualities: Int[np.ndarray, " n"]
+) -> Float32[np.ndarray, "n h w 3"]:
+    """RGB frames after JPEG at a quality each."""
+    made = []
+    for frame, quality in zip(frames, qualities, strict=True):
+        pixels = np.clip(np.rint(frame), 0, 255).astype(np.uint8)[..., ::-1]
+        _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert decoded is not None
+        made.append(decoded[..., ::-1])
+    return np.stack(made).astype(np.float32)
+
+
+# Gradients ----------------------------------------------------------------------------------------
+
+
+def _gradients(
+    recognizer: WhiteBox,
+    hidden: Sequence[UInt8[np.ndarray, "_ h w 3"]],
+    references: Sequence[Tensor],
+    jitters: Sequence[_Jitter],
+    tick: Callable[[], None],
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each person, the gradient of each photo's cosine to its reference, and the cosine."""
+    found = [(np.zeros(frames.shape, np.float32), np.zeros(len(frames))) for frames in hidden]
+
+    def make(
+        frames: np.ndarray, own: Tensor, places: Sequence[Place]
+    ) -> list[tuple[np.ndarray, float]]:
+        pixels = torch.from_numpy(frames).float().requires_grad_()
+        seen = _jittered(pixels, jitters, places)
+        embeddings = recognizer.module(inputs_of(recognizer, seen.to(own.device)))
+        wide = embeddings.detach().double()
+        directions = directions_of(wide, own).to(embeddings)
+        (gradients,) = torch.autograd.grad(embeddings, pixels, directions)
+        cosines = (wide * own).sum(dim=1) / torch.linalg.vector_norm(wide, dim=1)
+        return list(zip(gradients.numpy(), cosines.tolist(), strict=True))
+
+    for (person, image), (gradient, cosine) in made_of_images(
+        recognizer, hidden, references, make, tick
+    ):
+        found[person][0][image] = gradient
+        found[person][1][image] = cosine
+    return found
+
+
+def _jittered(pixels: Tensor, jitters: Sequence[_Jitter], places: Sequence[Place]) -> Tensor:
+    """Frames as they are embedded; the gradient of JPEG is taken to be 1."""
+    moves = _at([own for own, _ in jitters], places)
+    qualities = _at([own for _, own in jitters], places)
+    if not moves:
+        return pixels
+    seen = realigned(pixels, np.stack(moves))
+    if not qualities:
+        return seen
+    plain = seen.detach()
+    return seen + (torch.from_numpy(compressed(plain.numpy(), np.array(qualities))) - plain)
+
+
+def _at(drawn: Sequence[np.ndarray | None], places: Sequence[Place]) -> list[Any]:
+    """What was drawn for the image at each place; nothing where nothing was."""
+    found = [(drawn[person], image) for person, image in places]
+    return [own[image] for own, image in found if own is not None]
+
+
+def _check(people: Sequence[np.ndarray], pixels: int, learning: Learning) -> None:
+    for frames in people:
+        limit = frames.shape[1] * frames.shape[2]
+        if not 0 <= pixels <= limit:
+            raise ValueError(f"The pixels to hide must be in 0..{limit}. Got {pixels}.")
+    for name, least in (("steps", 1), ("grid", 0), ("left_out", 0)):
+        value = getattr(learning, name)
+        if value < least:
+            raise ValueError(f"The {name} must be at least {least}. Got {value}.")
+    if learning.left_out == 1:
+        raise ValueError("With left_out = 1 every photo would be left out. Use 2 or more, or 0.")
+
+
+# The method ---------------------------------------------------------------------------------------
+
+
+def _learned_mask(
+    recognizers: Sequence[WhiteBox],
+    people: Sequence[np.ndarray],
+    hiders: Sequence[Hide],
+    *,
+    pixels: int,
+    rngs: Sequence[np.random.Generator],
+    options: Options,
+    progress: Progress = silent,
+) -> list[OcclusionMap]:
+    learning = Learning(
+        steps=int(options["steps"]),
+        grid=int(options["grid"]),
+        jitter=next(kind for kind in get_args(Jitter) if kind == options["jitter"]),
+        left_out=int(options["left_out"]),
+    )
+    return learn_masks(
+        recognizers,
+        people,
+        hiders,
+        pixels=pixels,
+        rngs=rngs,
+        learning=learning,
+        progress=progress,
+    )
+
+
+METHODS.add(
+    "learned-mask",
+    FrameGradientMethod(
+        "learned-mask",
+        _learned_mask,
+        version=1,
+        needs_fill=True,
+        needs_budget=True,
+        options={
+            "steps": Whole("40", 1, 10_000),
+            "grid": Whole("0", 0, 10_000),
+            "jitter": Choice("none", get_args(Jitter)),
+            "left_out": Choice("0", ("0", *(str(number) for number in range(2, 10)))),
+        },
+        rounds=lambda options, pixels: int(options["steps"]) + 1,
+    ),
+)
