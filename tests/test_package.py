@@ -30,6 +30,7 @@ PUBLIC = {
     "UserError",
     "WhiteBox",
     "__version__",
+    "apply_mask",
     "compare",
     "evaluate",
     "explain",

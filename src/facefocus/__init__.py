@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from facefocus.faces.faceset import FaceSet
     from facefocus.models.preprocessing import Preprocessing
     from facefocus.models.recognizer import Recognizer, WhiteBox
+    from facefocus.person.apply_mask import apply_mask
     from facefocus.report.run_result import Results
     from facefocus.saliency.identity_maps import IdentityMaps
 
@@ -38,6 +39,7 @@ _MODULES = {
     "Results": "facefocus.report.run_result",
     "UserError": "facefocus.core.errors",
     "WhiteBox": "facefocus.models.recognizer",
+    "apply_mask": "facefocus.person.apply_mask",
 }
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "UserError",
     "WhiteBox",
     "__version__",
+    "apply_mask",
     "compare",
     "evaluate",
     "explain",

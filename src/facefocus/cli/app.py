@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from facefocus.cli import (
+    apply_commands,
     check_commands,
     model_commands,
     prepare_commands,
@@ -32,6 +33,7 @@ app = typer.Typer(
 # In the order of the panels in the program's help.
 for group in (
     prepare_commands,
+    apply_commands,
     model_commands,
     run_commands,
     check_commands,

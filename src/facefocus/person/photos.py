@@ -217,6 +217,25 @@ def _listed(photos: Path | str | Sequence[Path | str]) -> Mapping[str, Sequence[
     return people
 
 
+def listed_files(photos: Path | str | Sequence[Path | str]) -> list[Path]:
+    """The files that are named, and the pictures of the folders that are named.
+
+    Raises:
+        UserError: One is not there, or there is no picture.
+    """
+    files: list[Path] = []
+    for path in map(Path, [photos] if isinstance(photos, str | Path) else photos):
+        if path.is_dir():
+            files += [file for file in visible(path) if file.is_file() and _picture(file)]
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise UserError(f"The photos must be files or folders. Got '{path}', not there.")
+    if not files:
+        raise UserError("The photos must be photographs. Got folders that hold none.")
+    return files
+
+
 def _in_folder(root: Path) -> dict[str, list[Path]]:
     files = [path for path in visible(root) if path.is_file()]
     if any(map(_picture, files)):
@@ -322,12 +341,21 @@ def _photo(
 
 
 def named(photos: Sequence[Photo]) -> list[Photo]:
-    """The photos with names that are unique: with the suffix of the file where that is needed."""
-    stems = [photo.name for photo in photos]
-    return [
-        photo if stems.count(photo.name) == 1 else replace(photo, name=printable(photo.path.name))
-        for photo in photos
-    ]
+    """The photos with names that are unique.
+
+    The file's name without its suffix; where that is another one's, too, with it; then with the
+    folder's name before it; then with a number.
+    """
+    names = [photo.path.stem for photo in photos]
+    for choice in range(3):
+        twice = {name for name in names if names.count(name) > 1}
+        for number, photo in enumerate(photos):
+            path = photo.path
+            longer = (path.name, f"{path.parent.name} {path.name}", f"{path.name} {number + 1}")
+            if names[number] in twice:
+                names[number] = longer[choice]
+    names = [printable(name) for name in names]
+    return [replace(photo, name=name) for photo, name in zip(photos, names, strict=True)]
 
 
 # Which photos -------------------------------------------------------------------------------------
