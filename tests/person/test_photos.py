@@ -96,8 +96,10 @@ def test_what_counts_and_why_the_rest_does_not(folder: Path) -> None:
         "film.mov": "a video",
         "broken.jpg": "not a picture in a known format",
     }
-    (remark,) = person.remarks
-    assert remark == "The photos have 112x112 pixels and are taken as aligned crops, as they are."
+    assert (
+        person.remarks[0]
+        == "The photos have 112x112 pixels and are taken as aligned crops, as they are."
+    )
     photo = person.photos[2]
     assert photo.faces is None
     assert np.array_equal(photo.crop, crop(1, 2))
@@ -116,6 +118,13 @@ def test_kept_strangers_are_doubted(folder: Path) -> None:
     person = read(folder, judge=Colors(), threshold=0.9, keep=True)
     assert "stranger" in [photo.name for photo in person.photos]
     assert person.remarks[-1].startswith("stranger.png: colors doubts")
+
+
+def test_whoever_passes_but_is_less_alike_is_named(folder: Path) -> None:
+    # With this threshold everybody is the same person.
+    person = read(folder, judge=Colors(), threshold=-1.0)
+    assert "stranger" in [photo.name for photo in person.photos]
+    assert person.remarks[-1].startswith("stranger.png: colors finds them less like the other")
 
 
 def test_nobody_is_left_out_without_a_recognizer(folder: Path) -> None:

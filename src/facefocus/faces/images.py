@@ -163,15 +163,17 @@ def _decode(image: Image.Image, name: str, factor: int) -> UInt8[np.ndarray, "h 
     return np.array(rgb if turn is None else rgb.transpose(turn))
 
 
-def upright_size(file: Path | BytesIO) -> tuple[int, int]:
+def upright_size(file: Path | BytesIO) -> tuple[int, int] | None:
     """Height and width of the upright picture of a file in its own resolution, from its head.
 
-    Raises:
-        OSError: It is no picture.
+    None where the file is no picture.
     """
-    with Image.open(file, formats=formats()) as image:
-        turned = _orientation(image) in (5, 6, 7, 8)
-        return image.size if turned else (image.height, image.width)
+    try:
+        with Image.open(file, formats=formats()) as image:
+            turned = _orientation(image) in (5, 6, 7, 8)
+            return image.size if turned else (image.height, image.width)
+    except (*_DAMAGED, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None
 
 
 def _reduced(image: Image.Image) -> Image.Image:

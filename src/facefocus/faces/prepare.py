@@ -481,7 +481,7 @@ def _row(entry: Entry, **values: Any) -> IndexRow:
 
 
 def _first_size(source: PictureSource, pictures: Pictures) -> tuple[int, int]:
-    with _tamed_libraries():
+    with tamed_libraries():
         for entry, read in zip(pictures.entries, pictures.stream(0), strict=True):
             with suppress(UnusableImage):
                 return decode_rgb(read(), entry.name).shape[:2]
@@ -569,7 +569,7 @@ def _make_parts(
     first, total = parts.done(), len(pictures.entries)
     start = min(first * CHUNK, total)
     progress("prepare", start, total)
-    with _tamed_libraries(), closing(_made(pictures, start, make, workers)) as made:
+    with tamed_libraries(), closing(_made(pictures, start, make, workers)) as made:
         counted = _reported(made, total, progress, stage="prepare", start=start)
         for chunk in count(first):
             results = list(islice(counted, CHUNK))
@@ -615,7 +615,7 @@ def _reported(
 
 
 @contextmanager
-def _tamed_libraries() -> Iterator[None]:
+def tamed_libraries() -> Iterator[None]:
     """One OpenCV thread for each worker, and no warnings about single pictures."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -686,7 +686,7 @@ def _drawn(sheet: Path, source: PictureSource, out: Path, progress: Progress) ->
     rows.sort(key=lambda row: remark(row) is None)
     wanted = {row["name"]: position for position, row in enumerate(rows[:MOST_DRAWN])}
     tiles: dict[int, Image.Image] = {}
-    with _tamed_libraries():
+    with tamed_libraries():
         for entry, read in zip(pictures.entries, pictures.stream(0), strict=True):
             if entry.name in wanted:
                 position = wanted[entry.name]

@@ -107,6 +107,7 @@ class Entry(Spec):
         pinned_by: Who gives that hash, where it is not the publisher.
         parts: Further files that must lie beside it.
         accuracy: Published or measured figures.
+        pair_threshold: The cosine where FMR and FNMR are equal on LFW View 2, measured here.
         aliases: Other names, such as the paper's.
         url: Direct link to the file.
         page: Page to get the file from by hand, where there is no direct link.
@@ -128,6 +129,7 @@ class Entry(Spec):
     pinned_by: str = ""
     parts: list[Part] = Field(default_factory=list)
     accuracy: str = ""
+    pair_threshold: float | None = None
     aliases: list[str] = Field(default_factory=list)
     url: str | None = None
     page: str | None = None

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 
@@ -37,7 +36,8 @@ from facefocus.faces.images import (
 )
 from facefocus.faces.parts import FrameLocation, Made
 from facefocus.faces.parts import Photo as Faces
-from facefocus.faces.prepare import LOW_SCORE, TURNED, Entry, aligned_faces
+from facefocus.faces.prepare import LOW_SCORE, TURNED, Entry, aligned_faces, tamed_libraries
+from facefocus.models.zoo import entries
 from facefocus.person.same_person import somebody_else
 
 #: Fewest photos of which anything can be said: a mated pair.
@@ -83,7 +83,8 @@ class Photo:
         try:
             data = read_file(self.path.parent, Entry("", self.name, self.path.name))
             if hashlib.sha256(data).hexdigest() == self.digest:
-                return decode_rgb(data, self.name, whole=True)
+                with tamed_libraries():
+                    return decode_rgb(data, self.name, whole=True)
             reason = "its content is another one"
         except UnusableImage as error:
             reason = error.reason
@@ -153,8 +154,8 @@ def read_people(
             of one person.
         judge: A recognizer: it says which of several faces is the person's and which photos show
             somebody else. Without it, the face is the likeliest by size, place and score.
-        threshold: The cosine from which on the judge takes two photos for one person, where that is
-            known, see `same_person`.
+        threshold: The cosine from which on the judge takes two photos for one person; by default
+            that of the judge's card, where it has one. See `same_person`.
         keep: Let photos of somebody else count.
         detector: YuNet's file, if not in the usual places.
         progress: Called as ``("photos", photos done, photos)``.
@@ -163,6 +164,8 @@ def read_people(
         UserError: There is no photo, or fewer than two of a person count, or no two photos show the
             same person. Of several people, those without two photos are left out with a notice.
     """
+    if threshold is None and judge is not None and judge.name in entries():
+        threshold = entries()[judge.name].pair_threshold
     listed = _listed(photos)
     total, done = sum(map(len, listed.values())), 0
     people, errors = [], []
@@ -266,7 +269,8 @@ def look_at(
     Raises:
         UserError: YuNet is not here.
     """
-    crops = all(_size(path) in (None, (FRAME_SIDE,) * 2) for path in paths if _picture(path))
+    sizes = {upright_size(path) for path in paths if _picture(path)} - {None}
+    crops = sizes <= {(FRAME_SIDE, FRAME_SIDE)}
     model = None if crops else detector_model(detector)
     # A detector holds state while it runs, and making one takes longer than using it.
     threads = threading.local()
@@ -277,24 +281,11 @@ def look_at(
         return _look(path, getattr(threads, "detector", None))
 
     looked: list[Looked] = []
-    opencv = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for file in pool.map(look, paths):
-                looked.append(file)
-                progress("photos", len(looked), len(paths))
-    finally:
-        cv2.setNumThreads(opencv)
+    with tamed_libraries(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for file in pool.map(look, paths):
+            looked.append(file)
+            progress("photos", len(looked), len(paths))
     return looked
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    """Height and width of a picture; None where the file is none."""
-    try:
-        return upright_size(path)
-    except (OSError, ValueError, SyntaxError):
-        return None
 
 
 def _look(path: Path, detector: FaceDetector | None) -> Looked:
@@ -311,7 +302,8 @@ def _look(path: Path, detector: FaceDetector | None) -> Looked:
             made = aligned_faces(Entry("", path.name, str(path)), image, detector)
     except UnusableImage as error:
         return Looked(path, (replace(row, reason=error.reason),))
-    digest, size = hashlib.sha256(data).hexdigest(), upright_size(BytesIO(data))
+    digest = hashlib.sha256(data).hexdigest()
+    size = upright_size(BytesIO(data)) or (image.shape[0], image.shape[1])
     # The faces were found on a copy that is smaller by a whole factor where the photo is large.
     factor = max(1, round(max(size) / max(image.shape)))
     faces = zip(made.rows, made.frames, strict=True)
@@ -373,42 +365,49 @@ def _person(
     usable = list(files.values())
     faces = _settled(usable, judge)
     photos = named([file.candidates[face] for file, (_, face) in zip(usable, faces, strict=True)])
-    remarks = _remarks(photos, [row for row, _ in faces], judge)
+    rows = {photo: row for photo, (row, _) in zip(photos, faces, strict=True)}
     photos, copies = _without_copies(photos)
     left_out += copies
+    doubts: list[str] = []
     if judge is not None and len(photos) >= LEAST:
         others, doubts = _others(name, photos, judge, threshold, keep)
         left_out += [(photo.path, STRANGER) for photo in others]
         photos = [photo for photo in photos if photo not in others]
-        remarks += doubts
     if len(photos) < LEAST:
         raise _too_few(name, photos, left_out)
-    return PersonPhotos(
-        name,
-        tuple(sorted(photos, key=lambda photo: photo.name)),
-        tuple(sorted(left_out)),
-        tuple(remarks),
-    )
+    photos.sort(key=lambda photo: photo.name)
+    remarks = _remarks(photos, [rows[photo] for photo in photos], judge)
+    return PersonPhotos(name, tuple(photos), tuple(sorted(left_out)), (*remarks, *doubts))
 
 
 def _others(
     name: str, photos: Sequence[Photo], judge: Judge, threshold: float | None, keep: bool
 ) -> tuple[list[Photo], list[str]]:
     """Photos of somebody else to leave out, and sentences about those that are kept."""
-    crops = np.stack([photo.crop for photo in photos])
-    outside = somebody_else(judge.embed(crops), threshold)
+    embeddings = judge.embed(np.stack([photo.crop for photo in photos]))
+    outside = somebody_else(embeddings, threshold)
     if outside is None and not keep:
         raise UserError(
             f"The photos must show one person. Got {len(photos)} of '{name}', and by {judge.name}"
             " no two of them show the same person, or as many show another one. Remove photos of"
             " others, or keep all with --keep."
         )
-    numbers = range(len(photos)) if outside is None else np.flatnonzero(outside).tolist()
-    strange = [photos[number] for number in numbers]
-    if not keep or not strange:
+    if outside is None:
+        outside = np.ones(len(photos), bool)
+    strange = [photos[number] for number in np.flatnonzero(outside).tolist()]
+    if keep and strange:
+        doubt = f"{judge.name} doubts that all photos show the same person; kept, as you asked."
+        return [], [f"{_names(strange)}: {doubt}"]
+    rest = np.flatnonzero(~outside)
+    apart = somebody_else(embeddings[rest])
+    less = [] if apart is None else [photos[number] for number in rest[apart].tolist()]
+    if not less:
         return strange, []
-    doubt = f"{judge.name} doubts that all photos show the same person; kept, as you asked."
-    return [], [f"{_names(strange)}: {doubt}"]
+    doubt = (
+        f"{judge.name} finds them less like the other photos than those are like each other. Look"
+        " whether they show the same person: it may be somebody of the family."
+    )
+    return strange, [f"{_names(less)}: {doubt}"]
 
 
 def _settled(usable: Sequence[Looked], judge: Judge | None) -> list[tuple[IndexRow, int]]:
