@@ -18,6 +18,7 @@ from facefocus.benchmark.experiment import parse_experiment
 from facefocus.benchmark.result_columns import HELDOUT_ORACLE, ORACLE
 from facefocus.benchmark.session import Session, SessionSpec, is_degenerate
 from facefocus.benchmark.stages.oracle import bound
+from facefocus.benchmark.stages.perturb import MaskedTask
 from facefocus.benchmark.stages.score import scored_masks
 from facefocus.core.errors import UserError
 from facefocus.core.seeds import generator
@@ -25,6 +26,13 @@ from facefocus.evaluation.retention import retention
 from facefocus.faces.faceset import FaceSet, IndexRow, write_faceset
 from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.occlusion.masks import top_pixels
+from facefocus.saliency.identity import ordered_pairs
+from facefocus.saliency.methods import METHODS, PerturbationMethod
+from facefocus.saliency.perturbation import (
+    mask_set,
+    masked_embeddings,
+    perturbation_identity_map,
+)
 from tests.small import SIDE, TinyNet, paint_faceset, tiny_recognizer
 
 EXPERIMENT: dict[str, Any] = {
@@ -127,6 +135,38 @@ def test_maps_made_for_one_fill_are_tried_under_every_fill(painted: Path, tmp_pa
         for row in part.to_dicts()
     }
     assert words == {"occlusion-gradient", "occlusion-gradient, steps=3, made for mean"}
+
+
+def test_perturbation_hides_by_a_fill_that_is_named(painted: Path, tmp_path: Path) -> None:
+    asked = {"method": "s-rise", "options": {"masks": 10}}
+    session, table = do(
+        painted,
+        tmp_path,
+        saliency=[asked, asked | {"fill": "inpaint"}],
+        occlusion={"budget": 0.2, "fill": "black"},
+        faces={"set": "painted", "people": ["p04", "p09"]},
+    )
+    plain, filled = (f"masks=10 weights=centered{made}" for made in ("", " made_for=inpaint"))
+    assert sorted(table["options"].to_list()) == sorted([plain, filled] * 2)
+    embedded = [task for task in session.plan.tasks if isinstance(task, MaskedTask)]
+    assert [task.fill for task in embedded].count("inpaint") == len(embedded) / 2 == 10
+    (block,) = session.plan.planned["maps"].values()
+    method = METHODS["s-rise"]
+    assert isinstance(method, PerturbationMethod)
+    for output in block:
+        fill, person = output.spec.fill, session.plan.people[0]
+        frames = np.asarray(session.faces.frames[person.rows])
+        masks, masked = [], []
+        for frame, row in zip(frames, person.rows, strict=True):
+            name = str(session.faces.names[row])
+            own = mask_set(method, (SIDE, SIDE), name, seed=0, options={"masks": "10"}, fill=fill)
+            hide = None if fill is None else hider(fill, frame[None], [fill_rng(0, name)])
+            masks.append(own)
+            masked.append(masked_embeddings(tiny_recognizer(), frame, own, hide=hide))
+        pairs = ordered_pairs(len(frames), None, np.random.default_rng())
+        clean = tiny_recognizer().embed(frames)
+        expected, *_ = perturbation_identity_map(masks, masked, clean, pairs)
+        np.testing.assert_array_equal(session.store.load(output.key)["maps"][0], expected)
 
 
 def blind(name: str, _: object) -> Any:

@@ -12,7 +12,6 @@ from facefocus.occlusion.gap_fills import neighbor_means
 from facefocus.occlusion.masks import top_pixels
 from facefocus.saliency.explainer import Hide
 from facefocus.saliency.learned_mask import (
-    Descent,
     Learning,
     compressed,
     draw_moves,
@@ -237,18 +236,6 @@ def test_the_method() -> None:
     assert options == {"steps": "40", "grid": "0", "jitter": "none", "left_out": "0"}
     needs = method.needs(method.resolve_options({"steps": "1"}))
     assert needs.budget and needs.fill and needs.seed and needs.sources == "several"
-
-
-def test_descent_by_hand() -> None:
-    descent = Descent()
-    # RMS of (3, 4) is sqrt(12.5); the first step is .3 times the gradient by it.
-    np.testing.assert_allclose(
-        descent.step(np.array([3.0, 4.0])), [0.9 / 12.5**0.5, 1.2 / 12.5**0.5]
-    )
-    # Moments: (.9 * .1 * (3, 4) + .1 * (0, 0)) / .19; (.99 * .01 * 12.5 + 0) / .0199.
-    second = 0.99 * 0.01 * 12.5 / 0.0199
-    wanted = 0.3 * 0.09 / 0.19 * np.array([3.0, 4.0]) / second**0.5
-    np.testing.assert_allclose(descent.step(np.zeros(2)), wanted)
 
 
 # The soft mask ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import math
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from facefocus.core.errors import UserError
 from facefocus.models.recognizer import Recognizer
+from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.saliency import perturbation, rise
 from facefocus.saliency.identity import ordered_pairs
 from facefocus.saliency.methods import METHODS, PerturbationMethod
@@ -252,6 +254,32 @@ def test_masked_embeddings_are_those_of_the_images_masked_one_by_one() -> None:
         by_hand = np.rint(frame * mask[:, :, None].astype(np.float64)).astype(np.uint8)
         np.testing.assert_array_equal(got[index], recognizer.embed(by_hand[None])[0])
     assert seen == [("masks", 64, 130), ("masks", 128, 130), ("masks", 130, 130)]
+
+
+@pytest.mark.parametrize("fill", ["inpaint", "linear"])
+def test_a_fill_hides_what_a_mask_keeps_less_than_half_of(fill: str) -> None:
+    recognizer, frames = tiny_recognizer(), random_frames(2)
+    plain = masks_of("s-rise", 70)
+    masks = replace(plain, fill=fill)
+    smooth, binary = whole(plain).astype(np.float64), whole(masks)
+    np.testing.assert_array_equal(binary, smooth >= 0.5)
+    assert binary.dtype == np.float32 and 0.4 < binary.mean() < 0.6
+    # The masks are drawn as without a fill, and their key is what it was.
+    assert masks.determined_by == plain.determined_by
+    hide = hider(fill, frames[:1], [fill_rng(0, "one")])
+    got = masked_embeddings(recognizer, frames[0], masks, hide=hide)
+    reference, found = recognizer.embed(frames[1:]), []
+    for index, mask in enumerate(smooth):
+        again = hider(fill, frames[:1], [fill_rng(0, "one")])
+        embedding = recognizer.embed(again(mask < 0.5))[0]
+        np.testing.assert_array_equal(got[index], embedding)
+        found.append(cosine(embedding, reference[0]))
+    centered = np.array(found) - np.mean(found)
+    wanted = np.tensordot(centered, (smooth >= 0.5).astype(float), axes=1) / (70 * 0.5)
+    np.testing.assert_allclose(pair_maps(masks, got, reference)[0], wanted, atol=1e-7)
+    for one, wrong in ((masks, None), (plain, hide)):
+        with pytest.raises(ValueError, match="The fill of the masks is"):
+            masked_embeddings(recognizer, frames[0], one, hide=wrong)
 
 
 def test_a_frame_of_another_size_is_refused() -> None:

@@ -137,7 +137,8 @@ class Saliency(Spec):
         sources: Make one map on these recognizers together, instead of one on each source.
         fill: Make the maps for these fills, whatever those of ``[occlusion]``, and try each under
             every fill of ``[occlusion]``. By default a method that depends on the fill makes a map
-            for every fill of ``[occlusion]``, and each is tried under its own.
+            for every fill of ``[occlusion]``, and each is tried under its own. Perturbation
+            methods hide by such a fill what their masks would darken.
         max_pairs: At most this many ordered pairs of a person, seeded; all by default.
         draws: How many draws of a random baseline are averaged.
     """
@@ -221,13 +222,14 @@ class Saliency(Spec):
         for name in self.method:
             method = METHODS[name]
             own = {key: value for key, value in given.items() if key in method.options}
-            if not method.needs(method.resolve_options(own)).fill:
+            needs = method.needs(method.resolve_options(own))
+            if not needs.fill and not needs.given_fill:
                 without.append(name)
         if without:
             raise whole_message(
                 "The 'fill' of [saliency] is for methods whose maps depend on the fill"
-                f" (occlusion-gradient, learned-mask). Got '{without[0]}'. Name fills to try maps"
-                " under in [occlusion]."
+                f" (occlusion-gradient, learned-mask, s-rise, corr-rise). Got '{without[0]}'. Name"
+                " fills to try maps under in [occlusion]."
             )
 
     @field_validator("objective")

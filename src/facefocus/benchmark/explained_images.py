@@ -68,7 +68,9 @@ class MemoryImages:
     def masked(self, name: str, row: int, masks: object) -> np.ndarray:
         """See `Images`."""
         assert isinstance(masks, MaskSet)
-        return masked_embeddings(self._sources[name], np.asarray(self.frames[row]), masks)
+        hide = None if masks.fill is None else self.hider(np.array([row]), masks.fill)
+        frame = np.asarray(self.frames[row])
+        return masked_embeddings(self._sources[name], frame, masks, hide=hide)
 
     def given(self, digest: str) -> Mapping[str, np.ndarray]:
         """See `Images`; there are none."""
@@ -90,7 +92,7 @@ class SessionImages(MemoryImages):
     def masked(self, name: str, row: int, masks: object) -> np.ndarray:
         """See `Images`."""
         assert isinstance(masks, MaskSet)
-        key = masked_key(self.recognizer(name), self._faces, row, masks.determined_by)
+        key = masked_key(self.recognizer(name), self._faces, row, masks)
         return self._session.store.load(key)["embeddings"]
 
     def given(self, digest: str) -> Mapping[str, np.ndarray]:

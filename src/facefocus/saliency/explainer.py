@@ -32,6 +32,7 @@ class Needs:
         layer: A layer.
         objective: An objective.
         fill: What pixels are replaced with: a map for every fill.
+        given_fill: A fill only where ``[[saliency]]`` names one.
         budget: The number of pixels that will be hidden: a map for every budget.
         pairs: Ordered pairs of a person's images; `max_pairs` limits them.
         draws: It is random and may be drawn several times.
@@ -46,6 +47,7 @@ class Needs:
     layer: bool = False
     objective: bool = False
     fill: bool = False
+    given_fill: bool = False
     budget: bool = False
     pairs: bool = False
     draws: bool = False

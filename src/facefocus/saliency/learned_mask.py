@@ -42,8 +42,8 @@ Jitter = Literal["none", "align", "align-jpeg"]
 
 #: Temperature of the soft mask in the first and in the last step.
 HOT, COLD = 1.0, 0.1
-#: Step of theta, which begins with a standard deviation of 1, and the decay of both moments.
-RATE, FIRST, SECOND = 0.3, 0.9, 0.99
+#: Adam's step; theta begins with a standard deviation of 1.
+RATE = 0.2
 #: A new alignment: shifts as a share of the side (3 of 112 px), scale, turn in degrees, up to.
 SHIFT, SCALE, TURN = 3 / 112, 0.03, 4.0
 #: Qualities of JPEG, lowest and highest.
@@ -55,7 +55,7 @@ class Learning:
     """How a mask is learned.
 
     Attributes:
-        steps: Steps of gradient descent.
+        steps: Steps of Adam.
         grid: Points of theta along each side, with bilinear values between them; 0: every pixel.
         jitter: What befalls hidden photos before they are embedded: nothing, a new alignment
             (drawn for each photo and step), or JPEG besides.
@@ -175,9 +175,8 @@ class _Learner:
         if learning.left_out:
             self._teaches[learning.left_out - 1 :: learning.left_out] = False
         self._spread = [spread(side, learning.grid) for side in self._shape]
-        self._theta: np.ndarray | None = None
-        self._best: tuple[float, np.ndarray] | None = None
-        self._descent = Descent()
+        self._theta: Tensor | None = None
+        self._best: tuple[float, Tensor] | None = None
 
     def hidden(self) -> UInt8[np.ndarray, "m h w 3"]:
         """The photos under the mask of now: none before the first gradient."""
@@ -211,7 +210,7 @@ class _Learner:
         if not self._teaches.all():
             judged = float(cosines[~self._teaches].mean())
             if self._best is None or judged < self._best[0]:
-                self._best = judged, self._theta
+                self._best = judged, self._theta.clone()
         if step == self._learning.steps or not 0 < self._pixels < self._ties.size:
             return
         temperature = HOT * (COLD / HOT) ** ((step - 1) / max(self._learning.steps - 1, 1))
@@ -220,7 +219,8 @@ class _Learner:
         # A step whose gradient says nothing changes nothing.
         if is_ranking(slopes):
             rows, columns = self._spread
-            self._theta = self._theta - self._descent.step(rows.T @ slopes @ columns)
+            self._theta.grad = torch.from_numpy(rows.T @ slopes @ columns)
+            self._adam.step()
 
     def _begin(self, gradients: np.ndarray) -> None:
         rows, columns = self._spread
@@ -228,14 +228,15 @@ class _Learner:
         effects = -self._surrogate(gradients, even)
         start = rows.T @ effects @ columns
         if is_ranking(start):
-            self._theta = (start - start.mean()) / start.std()
+            self._theta = torch.from_numpy((start - start.mean()) / start.std())
+            self._adam = torch.optim.Adam([self._theta], lr=RATE)
 
-    def _values(self, theta: np.ndarray) -> Float64[np.ndarray, "h w"]:
+    def _values(self, theta: Tensor) -> Float64[np.ndarray, "h w"]:
         rows, columns = self._spread
-        values: np.ndarray = rows @ theta @ columns.T
+        values: np.ndarray = rows @ theta.numpy() @ columns.T
         return values
 
-    def _order(self, theta: np.ndarray) -> np.ndarray:
+    def _order(self, theta: Tensor) -> np.ndarray:
         """Flat pixels, those hidden first in front, ties at random."""
         values = self._values(theta).ravel()[self._ties]
         return self._ties[np.argsort(-values, kind="stable")]
@@ -248,31 +249,6 @@ class _Learner:
         ranks = np.empty(order.size)
         ranks[order] = np.arange(order.size, 0, -1)
         return as_map(ranks, self._shape)
-
-
-class Descent:
-    """Adam (Kingma and Ba, 2015) with one second moment for all values: the mean square.
-
-    A second moment for each value would let pixels whose hiding does nothing move as fast as those
-    whose hiding does much.
-
-    Example:
-        >>> Descent().step(np.array([3.0, 4.0])).round(4).tolist()
-        [0.2546, 0.3394]
-    """
-
-    def __init__(self) -> None:
-        self._steps, self._second = 0, 0.0
-        self._first: np.ndarray = np.zeros(())
-
-    def step(self, gradient: Float[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
-        """What to take away, after one more gradient."""
-        self._steps += 1
-        self._first = FIRST * self._first + (1 - FIRST) * gradient
-        self._second = SECOND * self._second + (1 - SECOND) * float(np.square(gradient).mean())
-        first = self._first / (1 - FIRST**self._steps)
-        change: np.ndarray = RATE * first / np.sqrt(self._second / (1 - SECOND**self._steps))
-        return change
 
 
 # The soft mask ------------------------------------------------------------------------------------

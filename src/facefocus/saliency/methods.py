@@ -337,7 +337,7 @@ class PerturbationMethod(_MethodBase):
 
     def needs(self, options: Options) -> Needs:
         """See `Method`."""
-        return Needs(pairs=True, seed=True, masks=True)
+        return Needs(given_fill=True, pairs=True, seed=True, masks=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from facefocus.core import seeds
 from facefocus.core.progress import Progress, silent
 from facefocus.models.recognizer import Recognizer
 from facefocus.models.score_only import ScoreRecognizer
-from facefocus.saliency.explainer import Explainer, Images, MapArrays, MapRequest, Maps
+from facefocus.saliency.explainer import Explainer, Hide, Images, MapArrays, MapRequest, Maps
 from facefocus.saliency.identity import minmax_normalize, ordered_pairs
 from facefocus.saliency.methods import METHODS, PerturbationMethod
 from facefocus.saliency.objectives import RESOLUTION
@@ -36,6 +36,8 @@ from facefocus.saliency.objectives import RESOLUTION
 GROUP = 64
 #: Bytes of similarities, and of maps, of the pairs that are combined at once; changes no result.
 PAIR_BYTES = 2**26
+#: Where a fill hides, it hides the pixels of which a mask keeps less than this.
+KEPT = 0.5
 #: Masked embeddings that are compared at once; changes no result.
 ROWS = 4096
 
@@ -52,6 +54,8 @@ class MaskSet:
         image: The image's name.
         seed: The experiment's seed.
         options: All options of the method, by name.
+        fill: The fill that hides what a mask keeps less than half of; None: the image is
+            multiplied by the mask.
     """
 
     method: PerturbationMethod
@@ -59,6 +63,7 @@ class MaskSet:
     image: str
     seed: int
     options: tuple[tuple[str, str], ...]
+    fill: str | None = None
 
     @property
     def count(self) -> int:
@@ -72,7 +77,7 @@ class MaskSet:
 
     @property
     def determined_by(self) -> dict[str, str | int | list[str] | list[int]]:
-        """Plain data that the masks depend on, for the key of `masked_embeddings`."""
+        """Plain data that the masks depend on but the fill, for keys of `masked_embeddings`."""
         return {
             "method": self.method.name,
             "version": self.method.version,
@@ -89,14 +94,18 @@ class MaskSet:
         return [f"{name}={options[name]}" for name in self.method.shaping]
 
     def group(self, index: int) -> Float32[np.ndarray, "g h w"]:
-        """Masks ``index * GROUP`` up to the next group: the factor of each pixel, in [0, 1]."""
+        """Masks ``index * GROUP`` up to the next group: the factor of each pixel, in [0, 1].
+
+        Where a fill hides, 0 or 1.
+        """
         if not 0 <= index < self.groups:
             raise IndexError(f"No group {index} of {self.groups}.")
         shape = f"{self.frame[0]}x{self.frame[1]}"
         where = [self.method.name, *self._shaping, shape, self.image, str(index)]
         rng = seeds.generator(self.seed, "masks", *where)
         masks = self.method.draw(rng, GROUP, self.frame, dict(self.options))
-        return masks[: self.count - index * GROUP]
+        masks = masks[: self.count - index * GROUP]
+        return masks if self.fill is None else (masks >= KEPT).astype(np.float32)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """All groups in order."""
@@ -110,6 +119,7 @@ def mask_set(
     *,
     seed: int,
     options: Mapping[str, str] | None = None,
+    fill: str | None = None,
 ) -> MaskSet:
     """The masks of an image in a run.
 
@@ -119,12 +129,13 @@ def mask_set(
         image: The image's name in its face set.
         seed: The experiment's seed.
         options: Options that differ from the method's defaults.
+        fill: See `MaskSet`.
 
     Raises:
         UserError: An option the method does not have, or a value it does not allow.
     """
     chosen = method.resolve_options(options or {})
-    return MaskSet(method, frame, image, seed, tuple(sorted(chosen.items())))
+    return MaskSet(method, frame, image, seed, tuple(sorted(chosen.items())), fill)
 
 
 def apply_masks(
@@ -143,6 +154,7 @@ def masked_embeddings(
     frame: UInt8[np.ndarray, "h w 3"],
     masks: MaskSet,
     *,
+    hide: Hide | None = None,
     progress: Progress = silent,
 ) -> Float32[np.ndarray, "n d"]:
     """Raw embeddings of one frame under every mask: all that is needed of it for any pair.
@@ -151,13 +163,23 @@ def masked_embeddings(
         recognizer: Anything that embeds.
         frame: RGB, 0-255, of the size the masks were made for.
         masks: The image's masks.
+        hide: Hides masks on this one frame by the fill of `masks`; None where they have none.
         progress: Called per group, with masks done and in total.
+
+    Raises:
+        ValueError: The frame is of another size, or there is a fill on one side alone.
     """
     if frame.shape[:2] != masks.frame:
         raise ValueError(f"The masks are made for {masks.frame}, the frame is {frame.shape[:2]}.")
+    if (hide is None) != (masks.fill is None):
+        raise ValueError(f"The fill of the masks is {masks.fill}, and hide is {hide}.")
     parts, done = [], 0
     for group in masks:
-        parts.append(recognizer.embed(apply_masks(frame, group)))
+        if hide is None:
+            masked = apply_masks(frame, group)
+        else:
+            masked = np.concatenate([hide(mask < KEPT) for mask in group])
+        parts.append(recognizer.embed(masked))
         done += len(group)
         progress("masks", done, masks.count)
     return np.concatenate(parts)
@@ -352,7 +374,7 @@ class _Perturbations(Explainer):
                 rng = seeds.generator(images.seed, "pairs", person.name)
                 pairs = ordered_pairs(len(person.rows), spec.max_pairs, rng)
                 masks = [
-                    masks_of(spec.method, spec.options, images.frame, name, images.seed)
+                    masks_of(spec.method, spec.options, images.frame, name, images.seed, spec.fill)
                     for name in images.names(person.rows)
                 ]
                 if clean is None:
@@ -377,11 +399,12 @@ def masks_of(
     frame: tuple[int, int],
     image: str,
     seed: int,
+    fill: str | None = None,
 ) -> MaskSet:
     """The masks of an image under the perturbation method called `name`."""
     method = METHODS[name]
     assert isinstance(method, PerturbationMethod)
-    return mask_set(method, frame, image, seed=seed, options=dict(options))
+    return mask_set(method, frame, image, seed=seed, options=dict(options), fill=fill)
 
 
 def masks_depend_on(name: str, options: Sequence[tuple[str, str]]) -> dict[str, str]:

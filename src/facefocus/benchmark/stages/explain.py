@@ -221,10 +221,13 @@ def specs_of(
     objectives: Sequence[str | None] = saliency.objective if needs.objective else [None]
     if method.fixed is not None:
         layers, objectives = [method.fixed.layer], [method.fixed.objective]
+    fills: Sequence[str | None] = [None]
+    if needs.fill or (needs.given_fill and saliency.fill is not None):
+        fills = saliency.fill or experiment.occlusion.fill
     for layer, objective, fill, budget, draw in product(
         layers,
         objectives,
-        (saliency.fill or experiment.occlusion.fill) if needs.fill else [None],
+        fills,
         experiment.occlusion.budget if needs.budget else [None],
         range(saliency.draws) if needs.draws else [None],
     ):
@@ -319,12 +322,12 @@ def _needed_tasks(inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> li
     asked: set[tuple[Any, ...]] = set()
     for output in (output for outputs in maps.values() for output in outputs):
         spec = output.spec
-        wanted = (output.sources, spec.method, spec.options)
+        wanted = (output.sources, spec.method, spec.options, spec.fill)
         if wanted in asked or not METHODS[spec.method].needs(dict(spec.options)).masks:
             continue
         asked.add(wanted)
         (source,) = output.sources
-        found: list[Task] = [*masked_tasks(inputs, source, spec.method, spec.options)]
+        found: list[Task] = [*masked_tasks(inputs, source, spec)]
         if source not in inputs.experiment.recognizers.targets:
             recognizer, rows = inputs.recognizers[source], chosen_rows(inputs)
             found += embed_tasks(source, recognizer, inputs.faces, inputs.lists[0], rows)

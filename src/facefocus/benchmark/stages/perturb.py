@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from facefocus.benchmark.keys import VERSIONS, forward_of, libraries
+from facefocus.benchmark.keys import VERSIONS, fill_of, forward_of, libraries
 from facefocus.benchmark.stages import ARTEFACT, STAGES, Stage, Task
 from facefocus.core.progress import Progress
 from facefocus.core.seeds import generator
 from facefocus.core.store import content_key
 from facefocus.faces.faceset import FaceSet
 from facefocus.models.recognizer import Recognizer
-from facefocus.saliency.explainer import Passes
+from facefocus.occlusion.fills import fill_rng, hider
+from facefocus.saliency.explainer import MapSpec, Passes
 from facefocus.saliency.identity import ordered_pairs
-from facefocus.saliency.perturbation import masked_embeddings, masks_depend_on, masks_of
+from facefocus.saliency.perturbation import MaskSet, masked_embeddings, masks_depend_on, masks_of
 
 if TYPE_CHECKING:
     from facefocus.benchmark.plan import Inputs
@@ -35,6 +36,7 @@ class MaskedTask(Task):
     row: int
     method: str
     options: tuple[tuple[str, str], ...]
+    fill: str | None
 
     @property
     def cost(self) -> int:
@@ -52,10 +54,11 @@ class MaskedTask(Task):
         return (self.recognizer,)
 
 
-def masked_key(
-    recognizer: Recognizer, faces: FaceSet, row: int, determined: Mapping[str, Any]
-) -> str:
-    """Key of the embeddings of one photo under a mask set (`MaskSet.determined_by`)."""
+def masked_key(recognizer: Recognizer, faces: FaceSet, row: int, masks: MaskSet) -> str:
+    """Key of the embeddings of one photo under a mask set."""
+    determined = dict(masks.determined_by)
+    if masks.fill is not None:
+        determined["fill"] = fill_of(masks.fill)
     return content_key(
         "masked",
         version=VERSIONS["masked"],
@@ -80,10 +83,13 @@ class PerturbStage(Stage):
     def run(self, session: Session, task: MaskedTask, progress: Progress) -> None:
         """See `masked_embeddings`."""
         image, seed = str(session.faces.names[task.row]), session.experiment.seed
-        masks = masks_of(task.method, task.options, session.frame, image, seed)
+        masks = masks_of(task.method, task.options, session.frame, image, seed, task.fill)
         frame = np.asarray(session.faces.frames[task.row])
         recognizer = session.recognizers[task.recognizer]
-        embeddings = masked_embeddings(recognizer, frame, masks, progress=progress)
+        hide = None
+        if task.fill is not None:
+            hide = hider(task.fill, frame[None], [fill_rng(seed, image)])
+        embeddings = masked_embeddings(recognizer, frame, masks, hide=hide, progress=progress)
         session.store.save(task.key, {"embeddings": embeddings})
 
     def passes(self, session: Session, task: MaskedTask) -> dict[str, Passes]:
@@ -99,16 +105,14 @@ class PerturbStage(Stage):
         return ARTEFACT + 4 * task.cost * lengths[task.recognizer]
 
 
-def masked_tasks(
-    inputs: Inputs, source: str, method: str, options: tuple[tuple[str, str], ...]
-) -> list[MaskedTask]:
+def masked_tasks(inputs: Inputs, source: str, spec: MapSpec) -> list[MaskedTask]:
     """The tasks for the maps of a perturbation method on one source, a photo each."""
     tasks = []
     for row in dict.fromkeys(int(r) for b in inputs.blocks for p in b.people for r in p.rows):
         image, seed = str(inputs.faces.names[row]), inputs.experiment.seed
-        masks = masks_of(method, options, inputs.frame, image, seed)
-        key = masked_key(inputs.recognizers[source], inputs.faces, row, masks.determined_by)
-        tasks.append(MaskedTask(key, source, row, method, options))
+        masks = masks_of(spec.method, spec.options, inputs.frame, image, seed, spec.fill)
+        key = masked_key(inputs.recognizers[source], inputs.faces, row, masks)
+        tasks.append(MaskedTask(key, source, row, spec.method, spec.options, spec.fill))
     return tasks
 
 
@@ -118,7 +122,8 @@ def _pair_maps(session: Session, task: MaskedTask) -> int:
     for block, person in session.plan.explained[task.row]:
         for output in session.plan.planned["maps"][block.index]:
             spec = output.spec
-            same = (output.sources, spec.method) == ((task.recognizer,), task.method)
+            made = output.sources, spec.method, spec.fill
+            same = made == ((task.recognizer,), task.method, task.fill)
             if same and masks_depend_on(spec.method, spec.options) == drawn:
                 rng = generator(session.experiment.seed, "pairs", person.name)
                 pairs = ordered_pairs(len(person.rows), spec.max_pairs, rng)
