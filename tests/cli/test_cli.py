@@ -229,8 +229,8 @@ def test_what_can_be_named_is_listed(command: Command) -> None:
     assert faces["synthetic-eyes"] == "drawn when an experiment names it"
     wrong = command("list", "fill")
     assert wrong.code == 2 and wrong.err == (
-        "The 'KIND' must be one of models, methods, objectives, fills, controls, faces. Got 'fill'."
-        " Did you mean 'fills'?\n"
+        "The 'KIND' must be one of models, methods, objectives, fills, controls, nuisances, faces."
+        " Got 'fill'. Did you mean 'fills'?\n"
     )
 
 

@@ -149,14 +149,14 @@ class Part:
 
 def score_parts(session: Session, target: str, block: Block) -> Iterator[tuple[RowKey, Part]]:
     """What the scores of a block on a target say of every person and configuration."""
-    clean = [_clean(session, target, person) for person in block.people]
+    clean = [clean_scores(session, target, person) for person in block.people]
     loaded: dict[str, Arrays] = {}
     for output in session.plan.planned["scores"][target, block.index]:
         scores = session.store.load(output.key)
         if output.maps.key not in loaded:
             loaded[output.maps.key] = session.store.load(output.maps.key)
         made = loaded[output.maps.key]
-        columns = tuple(_score_columns(output).items())
+        columns = tuple(score_columns(output).items())
         truth = {} if session.truths is None else session.truths.of(block, output, made, scores)
         for index, person in enumerate(block.people):
             for place, budget in enumerate(output.budgets):
@@ -199,7 +199,7 @@ def _parts_of_oracle(
         policy for policy in session.experiment.occlusion.on_degenerate if policy != "inclusive"
     ]
     for method, front, fold, tried in found:
-        clean, false = _clean(session, task.recognizer, tried)
+        clean, false = clean_scores(session, task.recognizer, tried)
         columns = {**dict.fromkeys(MAP), "method": method, "options": ""}
         columns |= {"source": task.recognizer, "control": None}
         columns |= {"fill": task.fill, "reading": reading(task.fill)}
@@ -278,7 +278,7 @@ class TruthScores:
         return {name: np.broadcast_to(value, len(counts)) for name, value in values.items()}
 
 
-def _clean(session: Session, target: str, person: Person) -> tuple[Retention, float]:
+def clean_scores(session: Session, target: str, person: Person) -> tuple[Retention, float]:
     """Mated scores and FMR of a person's tested photos, nothing hidden."""
     embeddings = session.embeddings(target)[person.tests]
     false = false_matches(session, target, person.name, person.tests, embeddings)
@@ -306,7 +306,7 @@ def _map_columns(maps: MapOutput) -> dict[str, Any]:
     return dict(zip(MAP, values, strict=True))
 
 
-def _score_columns(output: ScoreOutput) -> dict[str, Any]:
+def score_columns(output: ScoreOutput) -> dict[str, Any]:
     """The columns of a configuration but its budget; draws have the same."""
     return {
         **_map_columns(output.maps),
@@ -322,35 +322,25 @@ def _row(
 ) -> dict[str, Any]:
     """One person under one configuration: the mean over folds and draws."""
     columns, budget, _ = key
-    experiment = session.experiment
     person, pixels = parts[0].person, math.prod(session.frame)
     folds = {part.fold: part for part in parts}
-    area = _mean(part.area for part in parts)
+    area = mean(part.area for part in parts)
     maps, degenerate, ill_conditioned = (
         sum(getattr(part, name) for part in folds.values())
         for name in ("maps", "degenerate", "ill_conditioned")
     )
     return {
-        "experiment": experiment.name,
-        "faces": session.faces.title,
-        "target": target,
-        **dict(columns),
-        "split": split,
-        "budget": budget,
-        "compare": experiment.evaluation.compare,
-        "threshold_rule": experiment.evaluation.rule.shown,
-        "threshold": session.threshold(target),
+        **configuration(session, target, split, dict(columns), budget),
         "eer": session.operating(target).eer,
-        "seed": experiment.seed,
         "identity": person.name,
         "images": sum(len(part.person.tests) for part in folds.values()),
         "pairs": sum(part.clean.pairs for part in folds.values()),
-        "clean_cosine": _mean(part.clean.clean_cosine for part in folds.values()),
-        "cosine": _mean(part.cosine for part in parts),
-        "clean_rate": _mean(part.clean.clean_rate for part in folds.values()),
-        "rate": _mean(part.rate for part in parts),
-        "clean_fmr": _mean(part.clean_fmr for part in folds.values()),
-        "fmr": _mean(part.fmr for part in parts),
+        "clean_cosine": mean(part.clean.clean_cosine for part in folds.values()),
+        "cosine": mean(part.cosine for part in parts),
+        "clean_rate": mean(part.clean.clean_rate for part in folds.values()),
+        "rate": mean(part.rate for part in parts),
+        "clean_fmr": mean(part.clean_fmr for part in folds.values()),
+        "fmr": mean(part.fmr for part in parts),
         "budget_pixels": pixel_count(budget, *session.frame),
         "masked_pixels": area,
         "masked_share": None if area is None else area / pixels,
@@ -359,11 +349,30 @@ def _row(
         "maps_ill_conditioned": ill_conditioned,
         "degenerate": maps == degenerate,
         "draws": len(parts) // len(folds),
-        **{name: _mean(part.truth[name] for part in parts) for name in parts[0].truth},
+        **{name: mean(part.truth[name] for part in parts) for name in parts[0].truth},
     }
 
 
-def _mean(values: Iterable[float]) -> float | None:
+def configuration(
+    session: Session, target: str, split: str, columns: Mapping[str, Any], budget: float
+) -> dict[str, Any]:
+    """The columns that tell one configuration from another; `columns` are those of its scores."""
+    experiment = session.experiment
+    return {
+        "experiment": experiment.name,
+        "faces": session.faces.title,
+        "target": target,
+        **columns,
+        "split": split,
+        "budget": budget,
+        "compare": experiment.evaluation.compare,
+        "threshold_rule": experiment.evaluation.rule.shown,
+        "threshold": session.threshold(target),
+        "seed": experiment.seed,
+    }
+
+
+def mean(values: Iterable[float]) -> float | None:
     """The mean, or None where a value is missing: a skipped identity has none."""
     listed = list(values)
     return None if any(map(math.isnan, listed)) else math.fsum(listed) / len(listed)

@@ -336,6 +336,25 @@ class Evaluation(Spec):
         return parse_rule(self.threshold)
 
 
+class Robustness(Spec):
+    """``[robustness]``: what may happen to a hidden face before it is recognized.
+
+    Attributes:
+        nuisances: Names of nuisances and of repair (Protocol: robustness). Every mask of a method
+            or baseline is tried under each; controls are not.
+    """
+
+    nuisances: Several[str]
+
+    @field_validator("nuisances")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from facefocus.evaluation.nuisances import NUISANCES
+
+        check_known(value, NUISANCES)
+        return value
+
+
 class Experiment(Spec):
     """A whole experiment file."""
 
@@ -348,6 +367,7 @@ class Experiment(Spec):
     controls: Controls | None = None
     evaluation: Evaluation = Evaluation()
     oracle: Oracle | None = None
+    robustness: Robustness | None = None
 
 
 def load_experiment(path: Path) -> Experiment:

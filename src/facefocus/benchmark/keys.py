@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
 import cv2
 import torch
 
+from facefocus.evaluation.nuisances import NUISANCES
 from facefocus.models.layers import placement
 from facefocus.models.recognizer import Recognizer
 from facefocus.occlusion.fills import FILLS, GapFill
 
 #: Raise when a stage's arithmetic changes, so that old artefacts are not taken for new ones.
-VERSIONS = {"embed": 2, "masked": 2, "maps": 3, "scores": 5, "oracle": 4}
+VERSIONS = {"embed": 2, "masked": 2, "maps": 3, "scores": 5, "oracle": 4, "robustness": 1}
 
 
 def forward_of(recognizer: Recognizer) -> list[str]:
@@ -60,11 +62,21 @@ def libraries() -> tuple[str, ...]:
 def fill_of(name: str) -> str:
     """A fill, with its code where another package or a notebook brings it."""
     found = FILLS[name]
-    fill = found.prepare if isinstance(found, GapFill) else found
-    if fill.__module__.startswith("facefocus."):
+    return _with_code(name, found.prepare if isinstance(found, GapFill) else found)
+
+
+def nuisance_of(name: str) -> str:
+    """A nuisance, with its code where another package or a notebook brings it."""
+    found = NUISANCES[name]
+    return _with_code(name, found.change or found.place or nuisance_of)
+
+
+def _with_code(name: str, function: Callable[..., Any]) -> str:
+    function = function.func if isinstance(function, partial) else function
+    if function.__module__.startswith("facefocus."):
         return name
     try:
-        code = inspect.getsource(fill)
+        code = inspect.getsource(function)
     except (OSError, TypeError):
         return name
     return f"{name} {hashlib.sha256(code.encode()).hexdigest()}"

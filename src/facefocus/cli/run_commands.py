@@ -222,6 +222,12 @@ def _controls() -> Iterator[str]:
     return iter((*CONTROLS, *SHARED))
 
 
+def _nuisances() -> Iterator[str]:
+    from facefocus.evaluation.nuisances import NUISANCES
+
+    return iter(NUISANCES)
+
+
 def _faces() -> Iterator[str]:
     from facefocus.core.locations import search_dirs
     from facefocus.faces.sources.synthetic import WORLDS
@@ -245,6 +251,7 @@ _LISTS = {
     "objectives": _objectives,
     "fills": _fills,
     "controls": _controls,
+    "nuisances": _nuisances,
     "faces": _faces,
 }
 

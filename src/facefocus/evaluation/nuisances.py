@@ -70,12 +70,14 @@ class Nuisance:
         place: Where the mask lands instead of its place.
         fill: The fill that hides in the place of another.
         gallery: Whether the photos that a hidden one is compared with are hidden, too.
+        repair: Whether somebody does it on purpose, to undo hiding.
     """
 
     change: Change | None = None
     place: Place | None = None
     fill: str | None = None
     gallery: bool = False
+    repair: bool = False
 
 
 NUISANCES: Registry[Nuisance] = Registry("nuisance")
@@ -323,9 +325,9 @@ def guessed_places(
 
 
 for _side in MEDIANS:
-    NUISANCES.add(f"median-{_side}", Nuisance(change=partial(median, side=_side)))
-NUISANCES.add("inpaint-guessed", Nuisance(change=inpaint_guessed))
-NUISANCES.add("inpaint-told", Nuisance(change=inpaint_told))
+    NUISANCES.add(f"median-{_side}", Nuisance(change=partial(median, side=_side), repair=True))
+NUISANCES.add("inpaint-guessed", Nuisance(change=inpaint_guessed, repair=True))
+NUISANCES.add("inpaint-told", Nuisance(change=inpaint_told, repair=True))
 
 
 # How it is hidden, and compared -------------------------------------------------------------------

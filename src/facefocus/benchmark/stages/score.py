@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress
 from facefocus.core.seeds import generator
 from facefocus.core.store import Arrays, content_key
+from facefocus.evaluation.nuisances import NUISANCES, nuisance_rng, seen_under
 from facefocus.evaluation.retention import retention
 from facefocus.evaluation.verification import normalize
 from facefocus.models.recognizer import Recognizer
@@ -36,7 +38,7 @@ from facefocus.occlusion.controls import (
     draw,
     partners,
 )
-from facefocus.occlusion.fills import fill_rng, hider
+from facefocus.occlusion.fills import Fill, fill_rng, hider
 from facefocus.occlusion.masks import Masks, mask_of, pack, unpack
 from facefocus.saliency.explainer import Hide, Passes
 
@@ -150,7 +152,7 @@ def _mask_bytes(budget: float, pixels: int) -> int:
 def score(session: Session, task: ScoreTask, progress: Progress) -> None:
     """Retention of every person of a block under every wanted mask, stored with the masks."""
     tables: dict[ScoreOutput, dict[str, np.ndarray]] = {}
-    places: dict[_Job, list[tuple[ScoreOutput, int]]] = defaultdict(list)
+    places: dict[Job, list[tuple[ScoreOutput, int]]] = defaultdict(list)
     for output in task.outputs:
         made = list(_block_masks(session, task.block, output))
         tables[output] = {
@@ -162,9 +164,10 @@ def score(session: Session, task: ScoreTask, progress: Progress) -> None:
                 continue
             tables[output]["area"][person] = masks.areas
             for budget, mask in enumerate(masks.masks):
-                places[_Job(person, np.packbits(mask).tobytes())].append((output, budget))
+                places[Job(person, np.packbits(mask).tobytes())].append((output, budget))
     jobs = sorted(places, key=lambda job: (job.person, job.mask))
-    for done, (job, values) in enumerate(_retained(session, task, jobs), start=1):
+    found = retained(session, task.recognizer, task.block.people, task.fill, jobs)
+    for done, (job, values) in enumerate(found, start=1):
         progress("scores", done, len(jobs))
         for output, budget in places[job]:
             for name, value in values.items():
@@ -254,30 +257,36 @@ def _control(
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One mask on all photos of one person: embedded once, used by all that have it."""
+class Job:
+    """One mask on all photos of one person, under a nuisance or none: embedded once.
+
+    Attributes:
+        mask: Packed; hides nothing of clean photos.
+    """
 
     person: int
     mask: bytes
+    nuisance: str | None = None
 
 
-def _retained(
-    session: Session, task: ScoreTask, jobs: Sequence[_Job]
-) -> Iterator[tuple[_Job, dict[str, float]]]:
-    """Mean mated cosine, recognition rate and FMR under every job's mask."""
-    people = task.block.people
-    embeddings = session.embeddings(task.recognizer)
-    level = session.threshold(task.recognizer)
-    compare = session.experiment.evaluation.compare
-    photos = _Photos(session, people, task.fill)
+def retained(
+    session: Session, target: str, people: Sequence[Person], fill: str, jobs: Sequence[Job]
+) -> Iterator[tuple[Job, dict[str, float]]]:
+    """Mean mated cosine, recognition rate and FMR of every job; best person by person."""
+    embeddings = session.embeddings(target)
+    level = session.threshold(target)
+    photos = _Photos(session, people, fill)
     for batch in _batches(jobs, people):
-        embedded = _embed_jobs(session.recognizers[task.recognizer], photos, batch)
+        embedded = _embed_jobs(session.recognizers[target], photos, batch)
         for job, occluded in zip(batch, embedded, strict=True):
             person = people[job.person]
             clean = embeddings[person.tests]
             occluded = clean if occluded is None else occluded
+            compare = session.experiment.evaluation.compare
+            if job.nuisance is not None and NUISANCES[job.nuisance].gallery:
+                compare = "both"
             left = retention(clean, occluded, level, compare=compare)
-            fmr = false_matches(session, task.recognizer, person.name, person.tests, occluded)
+            fmr = false_matches(session, target, person.name, person.tests, occluded)
             yield job, {"cosine": left.cosine, "rate": left.rate, "fmr": fmr}
 
 
@@ -298,9 +307,9 @@ def false_matches(
     return float(np.mean(scores >= session.threshold(recognizer)))
 
 
-def _batches(jobs: Sequence[_Job], people: Sequence[Person]) -> Iterator[list[_Job]]:
+def _batches(jobs: Sequence[Job], people: Sequence[Person]) -> Iterator[list[Job]]:
     """Jobs in groups of about `FRAMES_PER_STEP` frames."""
-    batch: list[_Job] = []
+    batch: list[Job] = []
     frames = 0
     for job in jobs:
         batch.append(job)
@@ -313,10 +322,10 @@ def _batches(jobs: Sequence[_Job], people: Sequence[Person]) -> Iterator[list[_J
 
 
 def _embed_jobs(
-    recognizer: Recognizer, photos: _Photos, jobs: Sequence[_Job]
+    recognizer: Recognizer, photos: _Photos, jobs: Sequence[Job]
 ) -> list[np.ndarray | None]:
-    """Embeddings of the occluded photos of each job; None where nothing is hidden."""
-    occluded = [photos.occluded(job.person, job.mask) for job in jobs]
+    """Embeddings of the photos of each job; None where they are the clean ones."""
+    occluded = [photos.seen(job) for job in jobs]
     counts = [0 if frames is None else len(frames) for frames in occluded]
     stacked = [frames for frames in occluded if frames is not None]
     if not stacked:
@@ -334,20 +343,39 @@ class _Photos:
 
     def __init__(self, session: Session, people: Sequence[Person], fill: str) -> None:
         self._session, self._people, self._fill = session, people, fill
-        self._kept: tuple[int, Hide] | None = None
+        self._kept: tuple[int, dict[str | Fill, Hide]] = -1, {}
 
-    def occluded(self, person: int, packed: bytes) -> np.ndarray | None:
-        """All photos of a person under a packed mask, or None where it hides nothing."""
+    def seen(self, job: Job) -> np.ndarray | None:
+        """All photos of a job, or None where they are the clean ones."""
         height, width = self._session.frame
-        bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=height * width)
-        if not bits.any():
+        bits = np.unpackbits(np.frombuffer(job.mask, np.uint8), count=height * width)
+        mask = bits.reshape(height, width).astype(bool)
+        changed = job.nuisance is not None and NUISANCES[job.nuisance].change is not None
+        if not (mask.any() or changed):
             return None
-        if self._kept is None or self._kept[0] != person:
-            self._kept = (person, hider_of(self._session, self._people[person].tests, self._fill))
-        return self._kept[1](bits.reshape(height, width).astype(bool))
+        hide = partial(self._hide, job.person)
+        if job.nuisance is None:
+            return hide(self._fill)(mask)
+        rows = self._people[job.person].tests
+        seed, names = self._session.experiment.seed, self._session.faces.names
+        return seen_under(
+            job.nuisance,
+            np.asarray(self._session.faces.frames[rows]),
+            mask,
+            self._fill,
+            hide=hide,
+            rngs=[nuisance_rng(seed, job.nuisance, str(names[row])) for row in rows],
+        )
+
+    def _hide(self, person: int, fill: str | Fill) -> Hide:
+        if self._kept[0] != person:
+            self._kept = (person, {})
+        if fill not in self._kept[1]:
+            self._kept[1][fill] = hider_of(self._session, self._people[person].tests, fill)
+        return self._kept[1][fill]
 
 
-def hider_of(session: Session, rows: np.ndarray, fill: str) -> Hide:
+def hider_of(session: Session, rows: np.ndarray, fill: str | Fill) -> Hide:
     """What hides masks on some photos by a fill."""
     frames = np.asarray(session.faces.frames[rows])
     rngs = [fill_rng(session.experiment.seed, str(session.faces.names[row])) for row in rows]
