@@ -26,6 +26,7 @@ from facefocus.evaluation.retention import retention
 from facefocus.faces.faceset import FaceSet, IndexRow, write_faceset
 from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.occlusion.masks import top_pixels
+from facefocus.occlusion.shapes import cells
 from facefocus.saliency.identity import ordered_pairs
 from facefocus.saliency.methods import METHODS, PerturbationMethod
 from facefocus.saliency.perturbation import (
@@ -135,6 +136,32 @@ def test_maps_made_for_one_fill_are_tried_under_every_fill(painted: Path, tmp_pa
         for row in part.to_dicts()
     }
     assert words == {"occlusion-gradient", "occlusion-gradient, steps=3, made for mean"}
+
+
+def test_masks_of_cells_are_scored_as_such(painted: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "saliency": [{"method": "layer-cam", "layer": "1"}, {"method": "random", "draws": 1}],
+        "faces": {"set": "painted", "people": ["p04", "p09"]},
+    }
+    keys = {}
+    for shape in ("pixels", "cells"):
+        occlusion = {"budget": [0.05, 0.2], "shape": shape}
+        session, table = do(painted, tmp_path, occlusion=occlusion, **settings)
+        outputs = session.plan.planned["scores"]["a", 0]
+        keys[shape] = {output.key for output in outputs}
+    assert len(keys["pixels"]) == len(keys["cells"]) == 2 and not keys["pixels"] & keys["cells"]
+    assert set(table["options"]) == {"shape=cells"}
+    for output in outputs:
+        maps = session.store.load(output.maps.key)["maps"]
+        masks = scored_masks(session, session.store.load(output.key))
+        for person, own, made in zip(("p04", "p09"), masks, maps, strict=True):
+            for k, mask in zip((51, 205), own, strict=True):
+                expected = cells(made, k, generator(0, "ties", person))
+                np.testing.assert_array_equal(mask, expected)
+    gallery = pl.read_parquet(tmp_path / "gallery.parquet")
+    assert set(gallery["options"]) == {"shape=cells"}
+    with pytest.raises(UserError, match=r"'shape' of \[occlusion\] must be .*pixels"):
+        parse_experiment({**EXPERIMENT, "occlusion": {"budget": 0.1, "shape": "discs"}})
 
 
 def test_perturbation_hides_by_a_fill_that_is_named(painted: Path, tmp_path: Path) -> None:

@@ -151,12 +151,13 @@ def score_parts(session: Session, target: str, block: Block) -> Iterator[tuple[R
     """What the scores of a block on a target say of every person and configuration."""
     clean = [clean_scores(session, target, person) for person in block.people]
     loaded: dict[str, Arrays] = {}
+    shape = session.experiment.occlusion.shape
     for output in session.plan.planned["scores"][target, block.index]:
         scores = session.store.load(output.key)
         if output.maps.key not in loaded:
             loaded[output.maps.key] = session.store.load(output.maps.key)
         made = loaded[output.maps.key]
-        columns = tuple(score_columns(output).items())
+        columns = tuple(score_columns(output, shape).items())
         truth = {} if session.truths is None else session.truths.of(block, output, made, scores)
         for index, person in enumerate(block.people):
             for place, budget in enumerate(output.budgets):
@@ -285,12 +286,16 @@ def clean_scores(session: Session, target: str, person: Person) -> tuple[Retenti
     return retention(embeddings, embeddings, session.threshold(target)), false
 
 
-def _map_columns(maps: MapOutput) -> dict[str, Any]:
-    """The columns that say how a map was made; null where a method has no use for a setting."""
+def _map_columns(maps: MapOutput, shape: str) -> dict[str, Any]:
+    """The columns that say how a map was made; null where a method has no use for a setting.
+
+    Options end with the shape of the masks, where they are not of pixels.
+    """
     spec = maps.spec
     graded = spec.objective is not None
     options = [f"{name}={value}" for name, value in spec.options]
     options += [f"{MADE_FOR}{spec.fill}"] if spec.every_fill else []
+    options += [f"shape={shape}"] if shape != "pixels" else []
     values = (
         maps.source,
         spec.label,
@@ -306,10 +311,10 @@ def _map_columns(maps: MapOutput) -> dict[str, Any]:
     return dict(zip(MAP, values, strict=True))
 
 
-def score_columns(output: ScoreOutput) -> dict[str, Any]:
+def score_columns(output: ScoreOutput, shape: str) -> dict[str, Any]:
     """The columns of a configuration but its budget; draws have the same."""
     return {
-        **_map_columns(output.maps),
+        **_map_columns(output.maps, shape),
         "fill": output.fill,
         "reading": reading(output.fill),
         "on_degenerate": output.on_degenerate,
@@ -397,7 +402,7 @@ def _write_gallery(session: Session, run: Path) -> None:
         about = {"map": len(maps), "faces": session.faces.title, "identity": person.name}
         about |= {"image": int(person.tests[0]), "fill": output.maps.spec.tried_fill}
         about |= {"on_degenerate": output.on_degenerate, "degenerate": is_degenerate(made, index)}
-        about |= _map_columns(output.maps)
+        about |= _map_columns(output.maps, session.experiment.occlusion.shape)
         maps.append(made["maps"][index])
         scored = scored_masks(session, session.store.load(output.key))[index]
         for budget, mask in zip(output.budgets, scored, strict=True):

@@ -248,11 +248,14 @@ class Occlusion(Spec):
         budget: Shares of the frame in (0, 1]; 0.01 is 1 %.
         fill: Names of fills (Protocol: fills).
         on_degenerate: What becomes of an identity without a map (Protocol: masks).
+        shape: What masks are made of: ``pixels``, or ``cells`` of a grid (Protocol: shapes). Rows
+            of other shapes than ``pixels`` say it in their ``options``.
     """
 
     budget: Several[Number]
     fill: Several[str] = ("black",)
     on_degenerate: Several[Literal["none", "skip", "random", "inclusive"]] = ("none",)
+    shape: Literal["pixels", "cells"] = "pixels"
 
     @field_validator("budget")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal, get_args
@@ -16,6 +16,8 @@ from facefocus.core.errors import UserError, did_you_mean
 
 #: What an identity without a usable map gets; `inclusive` is a rule for every identity.
 OnDegenerate = Literal["none", "skip", "random", "inclusive"]
+#: (map [h, w], counts, generator for ties) -> masks [b, h, w] of exactly these counts, nested.
+Shaped = Callable[[np.ndarray, Sequence[int], np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,13 +156,14 @@ def mask_of(
     budgets: Sequence[float],
     on_degenerate: str = "none",
     rng: np.random.Generator,
+    shaped: Shaped | None = None,
 ) -> Masks:
     """The masks of one identity, nested over budgets.
 
     A degenerate identity is treated as a flat map, whatever `saliency` holds. It gets no mask
     (``none``), none and a mark to leave it out (``skip``), random pixels (``random``), or the
     whole face (``inclusive``). ``inclusive`` applies its naive rule to sound maps as well; the
-    other three hide exactly k pixels of these.
+    other three hide exactly k pixels of these, the largest or as `shaped` says.
 
     Raises:
         UserError: `on_degenerate` is unknown or a budget is outside [0, 1].
@@ -175,7 +178,7 @@ def mask_of(
     elif degenerate and on_degenerate in ("none", "skip"):
         masks = np.zeros((len(requested), height, width), dtype=bool)
     else:
-        masks = nested_masks(values, requested, rng)
+        masks = (shaped or nested_masks)(values, requested, rng)
     return Masks(
         masks=masks,
         areas=np.count_nonzero(masks, axis=(1, 2)),

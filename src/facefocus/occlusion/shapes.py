@@ -7,13 +7,13 @@ exactly k pixels, so that what coherence costs can be said.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from facefocus.occlusion.masks import check_count, finite, top_pixels
+from facefocus.occlusion.masks import Shaped, check_count, cut, finite, nested_masks, top_pixels
 
 Shape = Literal["pixels", "cells", "patches"]
 #: ``score(masks [n,h,w] bool) -> [n]``: what is left of recognition under each mask.
@@ -27,6 +27,11 @@ BLOCKS, SHORTLIST = 6, 24
 ASPECTS = (1.0, 2.0, 0.5)
 
 pixels = top_pixels
+
+
+def shaped(shape: str) -> Shaped:
+    """What makes masks of a shape that a map alone determines: ``pixels`` or ``cells``."""
+    return {"pixels": nested_masks, "cells": nested_cells}[shape]
 
 
 def cells(
@@ -52,21 +57,29 @@ def cells(
         >>> np.argwhere(mask).tolist()
         [[2, 4], [2, 5], [3, 4]]
     """
+    mask: np.ndarray = nested_cells(saliency, [k], rng)[0]
+    return mask
+
+
+def nested_cells(
+    saliency: Float[np.ndarray, "h w"], counts: Sequence[int], rng: np.random.Generator
+) -> Bool[np.ndarray, "b h w"]:
+    """`cells` for each of some counts; one random order breaks all ties, so that they are nested.
+
+    Raises:
+        ValueError: As `cells`.
+    """
     height, width = saliency.shape
-    values = finite(saliency).reshape(height, width)
-    check_count(k, values.size)
+    values = finite(saliency)
     side = _least_side((height, width))
     rows, columns = np.arange(height) // side, np.arange(width) // side
-    numbers = rows[:, None] * (columns[-1] + 1) + columns
-    sizes = np.bincount(numbers.ravel())
-    means = np.bincount(numbers.ravel(), weights=values.ravel()) / sizes
+    numbers = (rows[:, None] * (columns[-1] + 1) + columns).ravel()
+    means = np.bincount(numbers, weights=values) / np.bincount(numbers)
     order = rng.permutation(means.size)
     place = np.empty(means.size, dtype=np.int64)
     place[order[np.argsort(-means[order], kind="stable")]] = np.arange(means.size)
-    mask = np.zeros(values.size, dtype=bool)
     # Stable: within a cell, row by row.
-    mask[np.argsort(place[numbers].ravel(), kind="stable")[:k]] = True
-    return mask.reshape(values.shape)
+    return cut(np.argsort(place[numbers], kind="stable"), counts, (height, width))
 
 
 def patches(

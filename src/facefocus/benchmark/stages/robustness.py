@@ -215,7 +215,7 @@ def _parts(
     for output in session.plan.planned["robustness"].get((target, block.index), ()):
         under, scored = (session.store.load(key) for key in (output.key, output.scores.key))
         for place, budget in enumerate(output.scores.budgets):
-            columns = score_columns(output.scores)
+            columns = score_columns(output.scores, session.experiment.occlusion.shape)
             about = configuration(session, target, block.split, columns, budget)
             for index, person in enumerate(block.people):
                 before = {"cosine": clean[index].clean_cosine, "rate": clean[index].clean_rate}

@@ -40,6 +40,7 @@ from facefocus.occlusion.controls import (
 )
 from facefocus.occlusion.fills import Fill, fill_rng, hider
 from facefocus.occlusion.masks import Masks, mask_of, pack, unpack
+from facefocus.occlusion.shapes import shaped
 from facefocus.saliency.explainer import Hide, Passes
 
 if TYPE_CHECKING:
@@ -208,6 +209,7 @@ def _masks(
         budgets=output.budgets,
         on_degenerate=output.on_degenerate,
         rng=generator(session.experiment.seed, "ties", name),
+        shaped=shaped(session.experiment.occlusion.shape),
     )
 
 
@@ -394,11 +396,16 @@ def _scores(
         for place in range(len(maps[block.index]))
     }
     scores = {}
+    asked = inputs.experiment.occlusion.shape
+    # Keys of masks of pixels are what they were before there were others.
+    shape = {} if asked == "pixels" else {"shape": asked}
     for target in inputs.experiment.recognizers.targets:
         common = scored_on(inputs, target)
         for block in inputs.blocks:
             scores[target, block.index] = tuple(
-                _score_output(common, block, output, fill, policy, control, number, population)
+                _score_output(
+                    common | shape, block, output, fill, policy, control, number, population
+                )
                 for place, output in enumerate(maps[block.index])
                 if _is_tried(inputs.experiment, output, target)
                 for population in (shared[block.split, block.fold, place],)
