@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from facefocus.models.preprocessing import Preprocessing
     from facefocus.models.recognizer import Recognizer, WhiteBox
     from facefocus.person.apply_mask import apply_mask
+    from facefocus.person.explanation import PersonExplanation, explain_person
     from facefocus.report.run_result import Results
     from facefocus.saliency.identity_maps import IdentityMaps
 
@@ -39,13 +40,16 @@ _MODULES = {
     "Results": "facefocus.report.run_result",
     "UserError": "facefocus.core.errors",
     "WhiteBox": "facefocus.models.recognizer",
+    "PersonExplanation": "facefocus.person.explanation",
     "apply_mask": "facefocus.person.apply_mask",
+    "explain_person": "facefocus.person.explanation",
 }
 
 __all__ = [
     "Experiment",
     "FaceSet",
     "IdentityMaps",
+    "PersonExplanation",
     "Preprocessing",
     "Recognizer",
     "Results",
@@ -56,6 +60,7 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "explain_person",
     "load_faces",
     "load_recognizer",
     "open_run",

@@ -14,6 +14,7 @@ from facefocus.cli import (
     apply_commands,
     check_commands,
     model_commands,
+    person_commands,
     prepare_commands,
     report_commands,
     run_commands,
@@ -33,6 +34,7 @@ app = typer.Typer(
 # In the order of the panels in the program's help.
 for group in (
     prepare_commands,
+    person_commands,
     apply_commands,
     model_commands,
     run_commands,

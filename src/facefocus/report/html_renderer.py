@@ -30,17 +30,20 @@ def _tie(text: str) -> str:
     return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def html_page(title: str, sections: Sequence[Section], **about: Any) -> str:
+def html_page(
+    title: str, sections: Sequence[Section], *, lead: Sequence[Block] = (), **about: Any
+) -> str:
     """The page of a report.
 
     Args:
         title: Of the page.
         sections: In order.
+        lead: What stands below the answers, above all sections.
         about: What the head of ``report.html.j2`` shows: answers, warnings, whether there are
             faces, version and time.
     """
     template = _environment().get_template("report.html.j2")
-    return visible(template.render(title=title, sections=sections, **about), lines=True)
+    return visible(template.render(title=title, sections=sections, lead=lead, **about), lines=True)
 
 
 def html_document(blocks: Sequence[Block], title: str) -> str:

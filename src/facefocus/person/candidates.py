@@ -1,0 +1,423 @@
+"""Masks that may hide a person: the person's own, everybody's, and parts of the face.
+
+All have the same area and shape, and all are tried on the same photos.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.stats import rankdata
+
+from facefocus.benchmark.keys import fill_of, forward_of, gradients_of, libraries
+from facefocus.core.progress import Progress, silent
+from facefocus.core.seeds import generator
+from facefocus.core.store import Missing, Store, content_key
+from facefocus.evaluation.nuisances import NUISANCES, Seen, nuisance_rng
+from facefocus.evaluation.verification import normalize
+from facefocus.faces.part_atlas import FACE_PARTS, parts
+from facefocus.models.recognizer import Recognizer, WhiteBox, is_white_box
+from facefocus.occlusion.fills import fill_rng, hider
+from facefocus.occlusion.masks import pixel_count
+from facefocus.occlusion.shapes import Score, Shape, cells, patches, pixels
+from facefocus.person.other_people import Strangers
+from facefocus.person.proof import Design
+from facefocus.saliency.identity import ordered_pairs
+from facefocus.saliency.landmark_atlas import PARTS, atlas_map
+from facefocus.saliency.learned_mask import Learning, learn_masks
+from facefocus.saliency.perturbation import (
+    masked_embeddings,
+    masks_of,
+    perturbation_identity_map,
+)
+
+#: Names of candidates besides the parts of the atlas: the person's own mask, and everybody's.
+OWN, POPULATION = "own", "population"
+
+#: The own mask tried on the photos that it was made from.
+SAME_PHOTOS = "own-same-photos"
+
+#: Shapes of masks.
+SHAPES = get_args(Shape)
+
+#: Raise when maps are made in another way.
+VERSION = 1
+
+#: How masks are learned: aligned anew in every step, so that they last. Coherent masks are learned
+#: on a grid of 7 of 112 pixels.
+STEPS, DRAFT_STEPS, GRID = 40, 4, 16
+
+#: Photos and draws of `align` by which patches are chosen.
+SCORED_PHOTOS, SCORED_DRAWS = 5, 2
+
+#: What is used where no gradient can be had.
+BLACK_BOX_METHOD = "s-rise"
+
+#: Other people whose masks are made, and photos of each.
+OTHERS, OTHER_PHOTOS = 6, 5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How masks are made.
+
+    Attributes:
+        budget: Share of the pixels.
+        shape: ``pixels``, ``cells`` or ``patches``.
+        fill: What hides.
+        draft: Whether a first picture is wanted soon.
+        seed: Of all draws.
+    """
+
+    budget: float
+    shape: str
+    fill: str
+    draft: bool = False
+    seed: int = 0
+
+    def pixels(self, frame: tuple[int, int]) -> int:
+        """How many pixels are hidden."""
+        return pixel_count(self.budget, *frame)
+
+    def rng(self, *what: str) -> np.random.Generator:
+        """Breaks ties."""
+        return generator(self.seed, "person ties", *what)
+
+
+#: Crops of one person and a name for each.
+Photos = tuple[np.ndarray, Sequence[str]]
+
+
+def method_of(sources: Sequence[Recognizer], photos: int) -> str:
+    """The method that a person's own map is made by.
+
+    Gradients of a single photo's similarity to itself are zero: it takes a method that hides.
+    """
+    white = any(map(is_white_box, sources))
+    return "learned-mask" if white and photos > 1 else BLACK_BOX_METHOD
+
+
+def own_maps(
+    sources: Sequence[Recognizer],
+    people: Sequence[Photos],
+    recipe: Recipe,
+    store: Store,
+    progress: Progress = silent,
+) -> list[Float[np.ndarray, "h w"] | None]:
+    """A map for each list of photos: what to hide, so that the person is not known.
+
+    What was made before is read from the store.
+
+    Args:
+        sources: The recognizers it is made on. Those without gradients are left out where others
+            have them.
+        people: Crops and names.
+        recipe: How.
+        store: Keeps maps.
+        progress: Called with passes done and in total.
+
+    Returns:
+        None where a map is degenerate: it orders no pixels.
+    """
+    keys = [_key(sources, photos, recipe) for photos in people]
+    found: dict[int, np.ndarray] = {}
+    for number, key in enumerate(keys):
+        try:
+            found[number] = store.load(key)["map"]
+        except Missing:
+            continue
+    missing = [number for number in range(len(keys)) if number not in found]
+    made = _make([people[number] for number in missing], sources, recipe, progress)
+    for number, values in zip(missing, made, strict=True):
+        store.save(keys[number], {"map": values})
+        found[number] = values
+    return [found[number] if np.ptp(found[number]) > 0 else None for number in range(len(keys))]
+
+
+def _make(
+    people: Sequence[Photos],
+    sources: Sequence[Recognizer],
+    recipe: Recipe,
+    progress: Progress,
+) -> list[np.ndarray]:
+    """Maps by the method that fits; those of one person do not depend on the others."""
+    white = [source for source in sources if is_white_box(source)]
+    several = [
+        photos for photos in people if method_of(sources, len(photos[0])) != BLACK_BOX_METHOD
+    ]
+    by_gradient = iter(_by_gradient(white, several, recipe, progress) if several else [])
+    return [
+        _by_perturbation(sources, photos, recipe, progress)
+        if method_of(sources, len(photos[0])) == BLACK_BOX_METHOD
+        else next(by_gradient)
+        for photos in people
+    ]
+
+
+def _by_gradient(
+    sources: Sequence[WhiteBox], people: Sequence[Photos], recipe: Recipe, progress: Progress
+) -> list[np.ndarray]:
+    frames = [np.asarray(crops) for crops, _ in people]
+    made = learn_masks(
+        sources,
+        frames,
+        [hider(recipe.fill, crops, _fill_rngs(recipe, names)) for crops, names in people],
+        pixels=recipe.pixels(frames[0].shape[1:3]),
+        rngs=[recipe.rng(*names) for _, names in people],
+        learning=Learning(
+            steps=DRAFT_STEPS if recipe.draft else STEPS,
+            grid=0 if recipe.shape == "pixels" else GRID,
+            jitter="align",
+        ),
+        progress=progress,
+    )
+    return [np.zeros_like(one.map) if one.degenerate else one.map for one in made]
+
+
+def _by_perturbation(
+    sources: Sequence[Recognizer], photos: Photos, recipe: Recipe, progress: Progress
+) -> np.ndarray:
+    """The mean of the ranks of each source's map; a single photo is compared with itself."""
+    frames, names = photos
+    count = len(frames)
+    pairs = ordered_pairs(count, None, recipe.rng("pairs")) if count > 1 else np.array([[0, 0]])
+    options = {"masks": "200"} if recipe.draft else {}
+    sets = [
+        masks_of(BLACK_BOX_METHOD, tuple(options.items()), frames.shape[1:3], name, recipe.seed)
+        for name in names
+    ]
+    maps = []
+    for number, source in enumerate(sources):
+        masked = []
+        for row, masks in enumerate(sets):
+            masked.append(masked_embeddings(source, frames[row], masks))
+            progress("maps", number * count + row + 1, len(sources) * count)
+        values, _, _ = perturbation_identity_map(sets, masked, source.embed(frames), pairs)
+        maps.append(rankdata(values).reshape(values.shape))
+    mean: np.ndarray = np.mean(maps, axis=0).astype(np.float32)
+    return mean
+
+
+def _fill_rngs(recipe: Recipe, names: Sequence[str]) -> list[np.random.Generator]:
+    return [fill_rng(recipe.seed, name) for name in names]
+
+
+def _key(sources: Sequence[Recognizer], photos: Photos, recipe: Recipe) -> str:
+    frames, names = photos
+    return content_key(
+        "person map",
+        version=VERSION,
+        method=method_of(sources, len(frames)),
+        sources=[source.fingerprint for source in sources],
+        passes=[
+            gradients_of(source) if is_white_box(source) else forward_of(source)
+            for source in sources
+        ],
+        libraries=libraries(),
+        frames=hashlib.sha256(np.ascontiguousarray(frames).tobytes()).hexdigest(),
+        names=list(names),
+        fill=fill_of(recipe.fill),
+        pixels=recipe.pixels(frames.shape[1:3]),
+        shape=recipe.shape,
+        draft=recipe.draft,
+        seed=recipe.seed,
+    )
+
+
+# Candidates ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Masks that are made on one set of recognizers.
+
+    Attributes:
+        maps: The map of each candidate, the own one made from all photos.
+        whole: Its mask.
+        masks: The mask of each photo by candidate, so that own masks saw none of the photos that
+            they are tried on. Without two halves there is no own one.
+        same_photos: What is tried on the photos that it was made from, to be compared with.
+        others: Masks of other people, made in the same way; none without a gallery.
+        face: Where the face is.
+        method: What maps were made by.
+    """
+
+    maps: Mapping[str, Float[np.ndarray, "h w"]]
+    whole: Mapping[str, Bool[np.ndarray, "h w"]]
+    masks: Mapping[str, Bool[np.ndarray, "n h w"]]
+    same_photos: Mapping[str, Bool[np.ndarray, "1 n h w"]]
+    others: tuple[Bool[np.ndarray, "h w"], ...]
+    face: Bool[np.ndarray, "h w"]
+    method: str
+
+
+def make_candidates(
+    sources: Sequence[Recognizer],
+    photos: Photos,
+    design: Design,
+    strangers: Strangers | None,
+    recipe: Recipe,
+    store: Store,
+    progress: Progress = silent,
+) -> Candidates:
+    """All masks that are tried, made on `sources`; see `Candidates`."""
+    frames, names = photos
+    count, frame = len(frames), (frames.shape[1], frames.shape[2])
+    sides = [fold.made_of for fold in design.folds if len(fold.made_of)]
+    own = [(frames[rows], [names[row] for row in rows]) for rows in (*sides, np.arange(count))]
+    foreign = [] if strangers is None else masked_people(strangers)
+    made = own_maps(sources, [*own, *foreign], recipe, store, progress)
+    of_others = [values for values in made[len(own) :] if values is not None]
+    maps = atlas_maps(frame)
+    if of_others:
+        maps[POPULATION] = population_map(of_others)
+    whole = {name: shaped(values, recipe, name) for name, values in maps.items()}
+    masks = {name: np.broadcast_to(mask, (count, *frame)).copy() for name, mask in whole.items()}
+    same: dict[str, np.ndarray] = {}
+    if (own_map := made[len(sides)]) is not None:
+        maps[OWN] = own_map
+        whole[OWN] = shaped(maps[OWN], recipe, OWN, _score(sources, own[-1], recipe))
+        halves = [values for values in made[: len(sides)] if values is not None]
+        if halves and len(halves) == len(sides):
+            scores = [_score(sources, half, recipe) for half in own[:-1]]
+            masks[OWN], same[SAME_PHOTOS] = _crossed(halves, scores, design, count, recipe)
+        else:
+            same[SAME_PHOTOS] = np.broadcast_to(whole[OWN], (1, count, *frame)).copy()
+    return Candidates(
+        maps,
+        whole,
+        masks,
+        same,
+        _masks_of_others(sources, foreign, made[len(own) :], recipe),
+        face_region(frame),
+        method_of(sources, count),
+    )
+
+
+def _masks_of_others(
+    sources: Sequence[Recognizer],
+    people: Sequence[Photos],
+    maps: Sequence[Float[np.ndarray, "h w"] | None],
+    recipe: Recipe,
+) -> tuple[Bool[np.ndarray, "h w"], ...]:
+    """Other people's masks, made as the own one."""
+    return tuple(
+        shaped(values, recipe, f"other {number}", _score(sources, photos, recipe))
+        for number, (photos, values) in enumerate(zip(people, maps, strict=True))
+        if values is not None
+    )
+
+
+def _score(sources: Sequence[Recognizer], photos: Photos, recipe: Recipe) -> Score | None:
+    return similarity_left(sources, photos, recipe) if recipe.shape == "patches" else None
+
+
+def _crossed(
+    maps: Sequence[Float[np.ndarray, "h w"]],
+    scores: Sequence[Score | None],
+    design: Design,
+    count: int,
+    recipe: Recipe,
+) -> tuple[Bool[np.ndarray, "n h w"], Bool[np.ndarray, "1 n h w"]]:
+    """The mask of each photo from the other half, and from its own half."""
+    other = np.zeros((count, *maps[0].shape), bool)
+    same = np.zeros((1, count, *maps[0].shape), bool)
+    for number, (values, score, fold) in enumerate(zip(maps, scores, design.folds, strict=True)):
+        mask = shaped(values, recipe, f"half {number}", score)
+        other[fold.tried_on] = mask
+        same[0, fold.made_of] = mask
+    return other, same
+
+
+def face_region(frame: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+    """Where aligned crops have the face: controls stay there."""
+    drawn = parts(frame[0])
+    face: np.ndarray = np.any([drawn[part] for part in FACE_PARTS], axis=0)
+    return face
+
+
+# Other people -------------------------------------------------------------------------------------
+
+
+def masked_people(strangers: Strangers) -> list[Photos]:
+    """The photos of a few strangers whose masks are made, the same for everybody but themselves."""
+    people, counts = np.unique(strangers.people, return_counts=True)
+    drawn = generator(0, "other people", strangers.hash).permutation(len(people))
+    ordered = sorted(drawn.tolist(), key=lambda number: -min(int(counts[number]), OTHER_PHOTOS))
+    chosen = [people[number] for number in ordered[:OTHERS] if counts[number] > 1]
+    listed: list[Photos] = []
+    for name in chosen:
+        rows = np.flatnonzero(strangers.people == name)[:OTHER_PHOTOS]
+        listed.append((strangers.frames[rows], [f"{name} {number}" for number in range(len(rows))]))
+    return listed
+
+
+def population_map(maps: Sequence[Float[np.ndarray, "h w"]]) -> Float[np.ndarray, "h w"]:
+    """The mean of other people's maps as ranks: maps of several methods' scales weigh the same."""
+    mean: np.ndarray = np.mean([rankdata(one).reshape(one.shape) for one in maps], axis=0)
+    return mean
+
+
+# From maps to masks -------------------------------------------------------------------------------
+
+
+def shaped(
+    values: Float[np.ndarray, "h w"], recipe: Recipe, what: str, score: Score | None = None
+) -> Bool[np.ndarray, "h w"]:
+    """The mask of a map: exactly as many pixels as the budget gives, in the shape asked for.
+
+    Args:
+        values: Larger is hidden first.
+        recipe: Says how many, and in which shape.
+        what: Tells this mask's ties from others'.
+        score: What is left of recognition under masks, for patches; by default what is left of the
+            map.
+    """
+    count, rng = recipe.pixels(values.shape), recipe.rng(what)
+    if recipe.shape == "pixels":
+        return pixels(values, count, rng)
+    if recipe.shape == "cells":
+        return cells(values, count, rng)
+    ranks = rankdata(values).reshape(values.shape) / values.size
+    return patches(ranks, count, score or (lambda tried: -(tried * ranks).sum(axis=(1, 2))))
+
+
+def similarity_left(sources: Sequence[Recognizer], photos: Photos, recipe: Recipe) -> Score:
+    """What is left of the similarity of a few photos under masks, aligned anew a few times.
+
+    The mean over sources, photos and draws of `align`, of the cosine to the mean of the other clean
+    photos; a single photo is compared with itself.
+    """
+    frames, names = np.asarray(photos[0][:SCORED_PHOTOS]), list(photos[1][:SCORED_PHOTOS])
+    hide = hider(recipe.fill, frames, _fill_rngs(recipe, names))
+    align = NUISANCES["align"].change
+    assert align is not None
+    references = []
+    for source in sources:
+        clean = normalize(source.embed(frames))
+        references.append(normalize(clean.sum(axis=0) - clean) if len(clean) > 1 else clean)
+
+    def left(tried: Bool[np.ndarray, "t h w"]) -> Float[np.ndarray, " t"]:
+        scores = np.zeros(len(tried))
+        for place, mask in enumerate(tried):
+            hidden = Seen(hide(mask), np.broadcast_to(mask, frames.shape[:3]), recipe.fill)
+            seen = [
+                align(hidden, [nuisance_rng(recipe.seed + draw, "align", name) for name in names])
+                for draw in range(SCORED_DRAWS)
+            ]
+            for source, reference in zip(sources, references, strict=True):
+                found = normalize(source.embed(np.concatenate(seen)))
+                scores[place] += float((found * np.tile(reference, (SCORED_DRAWS, 1))).sum())
+        return scores
+
+    return left
+
+
+def atlas_maps(frame: tuple[int, int]) -> dict[str, Float[np.ndarray, "h w"]]:
+    """Maps of the parts of any face, by the names of the candidates."""
+    return {f"atlas-{part}": atlas_map(part, frame) for part in PARTS}

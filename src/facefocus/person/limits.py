@@ -1,0 +1,60 @@
+"""What cannot be proven with what was given, why, and how to get it: sentences for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from facefocus.person.other_people import Strangers
+from facefocus.person.proof import Design
+from facefocus.person.trials import Team
+
+#: Fewer photos have no interval.
+FEW = 5
+
+
+def limits_of(
+    frames: UInt8[np.ndarray, "n h w 3"],
+    design: Design,
+    teams: Sequence[Team],
+    strangers: Strangers | None,
+) -> Iterator[str]:
+    """What is missing, one sentence or two each."""
+    count = len(frames)
+    if count == 1:
+        yield (
+            "One photo: it has no other photo to be compared with, so no figure here is about"
+            " recognition. Similarities are to the same photo, not hidden. Give 4 photos or more."
+        )
+    elif not design.crossed:
+        yield (
+            f"With {count} photos, of which halves of two different pictures each cannot be made,"
+            " your own mask cannot be tried on photos that it never saw. Masks that know nothing"
+            " of you are proven; your own is not recommended. Give 4 photos or more."
+        )
+    elif count < 2 * FEW:
+        yield f"{count} photos are few: intervals are wide."
+    judges = {judge.name: judge for team in teams for judge in team.judges}
+    if all(judge.seen for team in teams for judge in team.judges):
+        yield (
+            "Every recognizer here was used to make the mask: nothing shows that it hides you from"
+            " others. Name one that is not used with --unseen."
+        )
+    if strangers is None:
+        yield (
+            "No faces of other people were given: there is no false match figure, no template, no"
+            " rank and no comparison with other people's masks. Prepare a set of real people"
+            " ('facefocus prepare') and name it with --gallery."
+        )
+        return
+    for name, judge in judges.items():
+        if judge.strangers is None:
+            kind = {"real": "real", "synthetic": "drawn"}[strangers.kind]
+            yield (
+                f"The people of '{strangers.title}' are {kind}, and {name} was trained on faces of"
+                " the other kind: they are nobody to it. It has no rates, only similarities."
+            )
+        elif len(judge.pair) < 2:
+            yield f"'{strangers.title}' has too few pairs of photos for an FMR of 1e-3 on {name}."

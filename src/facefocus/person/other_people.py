@@ -1,0 +1,226 @@
+"""The other people: without them there is no threshold, no template, no false match.
+
+A set of faces is no stranger to a recognizer that was trained on another kind of faces: drawn
+people are nobody to a recognizer of real ones. Only faces of the kind it was trained on count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
+
+from facefocus.benchmark.keys import forward_of
+from facefocus.core.progress import Progress, silent
+from facefocus.core.seeds import generator
+from facefocus.core.store import Missing, Store, content_key
+from facefocus.evaluation.photo_risk import template_scores
+from facefocus.evaluation.verification import normalize, sample_pairs, threshold
+from facefocus.faces.faceset import FaceSet
+from facefocus.faces.halves import near_equal
+from facefocus.faces.sources.synthetic import TRUTH
+from facefocus.models.recognizer import Recognizer
+from facefocus.models.zoo import entries
+
+#: Photos of other people that are embedded at most, and of each of them: enough for an FMR of
+#: 1e-3 by templates, and seconds of work.
+PHOTOS, EACH = 1200, 10
+
+#: People with so many photos are taken first: templates need several.
+SEVERAL = 5
+
+#: Pairs of each kind that set the thresholds.
+PAIRS = 20_000
+
+#: People who must have more photos than a template, so that a threshold can be set for it.
+LEAST_PEOPLE = 5
+
+#: Where recognizers decide: a name for the page, and the rule (Protocol: thresholds).
+RULES = {"EER": "eer", "FMR 1e-3": "fmr=1e-3"}
+
+#: Images embedded between two reports of progress.
+STEP = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Strangers:
+    """Photos of people who are not the person.
+
+    Attributes:
+        frames: Aligned crops.
+        people: Who each shows.
+        title: What the set is called.
+        hash: Of the whole set that they come from.
+        kind: ``real``, or ``synthetic`` for drawn people.
+        rows: Their rows in that set.
+    """
+
+    frames: UInt8[np.ndarray, "n h w 3"]
+    people: Shaped[np.ndarray, " n"]
+    title: str
+    hash: str
+    kind: str
+    rows: Int[np.ndarray, " n"]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Who they are, sorted."""
+        return sorted(set(self.people.tolist()))
+
+    def serves(self, recognizer: Recognizer) -> bool:
+        """Whether they are of the kind of faces that a recognizer was trained on."""
+        return self.kind == faces_of(recognizer)
+
+    def without(self, names: Sequence[str]) -> Strangers:
+        """All but some people."""
+        kept = ~np.isin(self.people, list(names))
+        return Strangers(
+            self.frames[kept], self.people[kept], self.title, self.hash, self.kind, self.rows[kept]
+        )
+
+
+def faces_of(recognizer: Recognizer) -> str:
+    """The kind of faces a recognizer was trained on: ``real`` unless its card says otherwise."""
+    known = entries().get(recognizer.name)
+    return "real" if known is None else known.data
+
+
+def choose_strangers(faces: FaceSet) -> Strangers:
+    """A seeded choice of a face set's people, the same for whoever is explained.
+
+    People with several photos come first; each gives at most `EACH` photos.
+    """
+    people, owner = np.unique(faces.identities, return_inverse=True)
+    order = np.argsort(owner, kind="stable")
+    counts = np.bincount(owner, minlength=len(people))
+    ends = np.cumsum(counts)
+    drawn = generator(0, "strangers", faces.hash).permutation(len(people))
+    rows: list[int] = []
+    for person in sorted(drawn.tolist(), key=lambda person: -min(int(counts[person]), SEVERAL)):
+        own = order[ends[person] - counts[person] : ends[person]][:EACH].tolist()
+        if len(rows) + len(own) > PHOTOS:
+            break
+        rows += own
+    chosen = np.sort(np.array(rows, dtype=np.int64))
+    drawn_faces = faces.title.startswith("synthetic") or (
+        faces.folder is not None and (faces.folder / TRUTH).is_file()
+    )
+    return Strangers(
+        np.asarray(faces.frames[chosen]),
+        faces.identities[chosen],
+        faces.title,
+        faces.hash,
+        "synthetic" if drawn_faces else "real",
+        chosen,
+    )
+
+
+def stranger_embeddings(
+    recognizer: Recognizer, strangers: Strangers, store: Store, progress: Progress = silent
+) -> Float[np.ndarray, "n d"]:
+    """Unit embeddings of the strangers; kept in the store, whoever is explained."""
+    key = content_key(
+        "strangers",
+        recognizer=recognizer.fingerprint,
+        forward=forward_of(recognizer),
+        faces=strangers.hash,
+        rows=strangers.rows.tolist(),
+    )
+    count = len(strangers.frames)
+    try:
+        found = store.load(key)["embeddings"]
+    except Missing:
+        parts = []
+        for start in range(0, count, STEP):
+            parts.append(recognizer.embed(strangers.frames[start : start + STEP]))
+            progress("strangers", min(start + STEP, count), count)
+        found = np.concatenate(parts)
+        store.save(key, {"embeddings": found})
+    progress("strangers", count, count)
+    return normalize(found)
+
+
+def who_is_the_person(
+    strangers: Strangers,
+    frames: UInt8[np.ndarray, "m h w 3"],
+    own: Sequence[Float[np.ndarray, "m d"]],
+    others: Sequence[Float[np.ndarray, "n d"]],
+) -> list[str]:
+    """Names under which the person is among the strangers.
+
+    Whoever has a picture that is near-equal to one of the person's, or whose template is for every
+    recognizer as similar to the person's photos as the person's own other photos are.
+
+    Args:
+        strangers: Photos of other people, as it is thought.
+        frames: The person's crops.
+        own: Unit embeddings of these by each recognizer.
+        others: Unit embeddings of the strangers by each.
+    """
+    if not own:
+        return []
+    alike: Bool[np.ndarray, " people"] = np.ones(len(strangers.names), bool)
+    for mine, theirs in zip(own, others, strict=True):
+        templates = person_templates(theirs, strangers.people)
+        usual = np.median(left_out_scores(mine)) if len(mine) > 1 else 1.0
+        alike &= (mine @ templates.T).mean(axis=0) >= usual
+    names = {name for name, found in zip(strangers.names, alike, strict=True) if found}
+    # Near-equal pictures have near-equal embeddings: only those are compared pixel by pixel.
+    close = np.unique(np.nonzero(own[0] @ others[0].T > 0.9)[1])
+    if close.size:
+        groups = near_equal(np.concatenate([frames, strangers.frames[close]]))
+        mine, theirs = groups[: len(frames)], groups[len(frames) :]
+        names |= set(strangers.people[close[np.isin(theirs, mine)]].tolist())
+    return sorted(names)
+
+
+def left_out_scores(own: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " m"]:
+    """Cosine of each unit embedding to the template of all others."""
+    scores: np.ndarray = (own * normalize(own.sum(axis=0) - own)).sum(axis=1)
+    return scores
+
+
+def person_templates(
+    embeddings: Float[np.ndarray, "n d"], people: Shaped[np.ndarray, " n"]
+) -> Float[np.ndarray, "people d"]:
+    """The normalized mean of each person's unit embeddings, by ascending name."""
+    _, owner = np.unique(people, return_inverse=True)
+    sums = np.zeros((owner.max() + 1, embeddings.shape[1]))
+    np.add.at(sums, owner, embeddings)
+    return normalize(sums)
+
+
+def pair_thresholds(
+    embeddings: Float[np.ndarray, "n d"], people: Shaped[np.ndarray, " n"]
+) -> dict[str, float]:
+    """The threshold of each of `RULES` that pairs of photos can give, by its name."""
+    pairs = sample_pairs(people, count=PAIRS, seed=0)
+    scores = np.einsum("pd,pd->p", embeddings[pairs.first], embeddings[pairs.second])
+    return _thresholds(scores[pairs.mated], scores[~pairs.mated])
+
+
+def template_thresholds(
+    embeddings: Float[np.ndarray, "n d"], people: Shaped[np.ndarray, " n"], size: int
+) -> dict[str, float]:
+    """The same for a photo and a template of `size` photos.
+
+    Where fewer than `LEAST_PEOPLE` have more photos than that, for the largest templates that as
+    many can be tried with: beyond a few photos the size changes little.
+    """
+    counts = np.sort(np.unique(people, return_counts=True)[1])
+    most = int(counts[-LEAST_PEOPLE]) - 1 if len(counts) >= LEAST_PEOPLE else 0
+    usable = min(size, most)
+    return _thresholds(*template_scores(embeddings, people, usable)) if usable else {}
+
+
+def _thresholds(
+    mated: Float[np.ndarray, " m"], non_mated: Float[np.ndarray, " k"]
+) -> dict[str, float]:
+    if not (len(mated) and len(non_mated)):
+        return {}
+    # An FMR of 1e-3 takes 1000 pairs.
+    possible = [name for name in RULES if name == "EER" or len(non_mated) >= 1000]
+    return {name: threshold(mated, non_mated, RULES[name]) for name in possible}

@@ -1,0 +1,340 @@
+"""What hiding does to the recognition of one person, on photos and recognizers never seen.
+
+Protocol: person-proof. Photos are cut into two halves; the mask from one half is tried on the
+other, and compared with clean photos of that other half, which it never saw either. Controls hide
+as many pixels in the same way. Pure functions of masks and embeddings: nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
+
+from facefocus.core.seeds import generator
+from facefocus.evaluation.photo_risk import photo_risk, share_found
+from facefocus.evaluation.statistics import Interval, mean_interval
+from facefocus.evaluation.verification import normalize
+from facefocus.faces.halves import halves, near_equal
+from facefocus.models.recognizer import Recognizer
+from facefocus.occlusion.controls import blocks_within
+
+#: Draws of every control that is drawn.
+DRAWS = 5
+
+#: Least shift of the control `shifted`, as a share of the frame's shorter side, 8 of 112 pixels:
+#: less would hide nearly the same.
+LEAST_SHIFT = 1 / 14
+
+#: What the clean face is called among the conditions.
+CLEAN = "clean"
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Photos of which a mask is made, and photos on which it is tried; rows of the crops.
+
+    Without enough photos there is one fold that is made of nothing and tried on all: only masks
+    that know nothing of the person are proven then.
+    """
+
+    made_of: Int[np.ndarray, " a"]
+    tried_on: Int[np.ndarray, " b"]
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Which photos make masks, and which are compared.
+
+    Attributes:
+        folds: Two, or one without enough photos.
+        unseen: Which clean photo a hidden one is compared with, so that the mask saw neither.
+        others: The same with all other photos of the person.
+    """
+
+    folds: tuple[Fold, ...]
+    unseen: Bool[np.ndarray, "n n"]
+    others: Bool[np.ndarray, "n n"]
+
+    @property
+    def crossed(self) -> bool:
+        """Whether masks of the person's own photos can be tried on photos they never saw."""
+        return len(self.folds) > 1
+
+
+def make_design(frames: UInt8[np.ndarray, "n h w 3"], seed: int = 0) -> Design:
+    """Cut the photos into halves that share no picture; near-equal photos are never compared."""
+    groups = near_equal(frames)
+    different = groups[:, None] != groups[None]
+    parts = halves(groups, generator(seed, "person halves"))
+    everything = np.arange(len(frames))
+    if parts is None:
+        return Design((Fold(everything[:0], everything),), different, different)
+    half = np.isin(everything, parts[0])
+    folds = Fold(parts[0], parts[1]), Fold(parts[1], parts[0])
+    return Design(folds, different & (half[:, None] == half[None]), different)
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A recognizer that judges, and what it decides by.
+
+    Attributes:
+        recognizer: It.
+        seen: Whether masks were made on it.
+        clean: Unit embeddings of the person's crops.
+        strangers: Unit embeddings of other people's; None where there are none that count.
+        people: Who these show.
+        templates: The template of each of them, unit.
+        pair: Thresholds for two photos, by the name of the rule.
+        by_template: Thresholds for a photo and a template of so many photos: rule to threshold.
+        origin: Where the thresholds come from; empty where there are none.
+    """
+
+    recognizer: Recognizer
+    seen: bool
+    clean: Float[np.ndarray, "n d"]
+    strangers: Float[np.ndarray, "s d"] | None = None
+    people: Shaped[np.ndarray, " s"] | None = None
+    templates: Float[np.ndarray, "p d"] | None = None
+    pair: Mapping[str, float] = field(default_factory=dict)
+    by_template: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    origin: str = ""
+
+    @property
+    def name(self) -> str:
+        """The recognizer's."""
+        return self.recognizer.name
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of the proof.
+
+    Attributes:
+        condition: What was hidden: ``clean``, ``chosen``, a candidate, a control.
+        recognizer: Who judged.
+        seen: Whether the mask was made on it.
+        gallery: ``unseen``: compared with clean photos that the mask never saw; ``others``: with
+            all other photos of the person.
+        measure: ``cosine``, ``pair``, ``any``, ``template``, ``rank-1`` or ``false-match``.
+        rule: Of the threshold; empty where the measure has none.
+        value: A mean over photos: of cosines, or of shares.
+        low: Lower end of its 95 % interval over photos; NaN where there is none.
+        high: Upper end.
+        photos: Number of photos.
+    """
+
+    condition: str
+    recognizer: str
+    seen: bool
+    gallery: str
+    measure: str
+    rule: str
+    value: float
+    low: float
+    high: float
+    photos: int
+
+
+# Measures -----------------------------------------------------------------------------------------
+
+#: (measure, rule) to a value for each photo.
+Measures = dict[tuple[str, str], np.ndarray]
+
+#: Measures that are true or false of a photo.
+COUNTED = ("any", "template", "rank-1")
+
+
+def measured(
+    judge: Judge,
+    hidden: Float[np.ndarray, "draws n d"],
+    compared: Bool[np.ndarray, "n n"],
+    gallery: Float[np.ndarray, "n d"] | None = None,
+) -> Measures:
+    """Every measure of hidden photos by one judge, (measure, rule) to a value for each photo.
+
+    Values of several draws are averaged for each photo; NaN for photos that are compared with
+    nothing.
+
+    Args:
+        judge: The recognizer.
+        hidden: Embeddings of the person's photos, hidden, in one draw or several.
+        compared: Which photo of the gallery each is compared with.
+        gallery: Embeddings of the person's photos as they are found there; clean by default.
+    """
+    found = judge.clean if gallery is None else normalize(gallery)
+    values = [_of_draw(judge, normalize(draw), compared, found) for draw in hidden]
+    alone = ~compared.any(axis=1)
+    means = {key: np.mean([value[key] for value in values], axis=0) for key in values[0]}
+    return {key: np.where(alone, np.nan, value) for key, value in means.items()}
+
+
+def _of_draw(
+    judge: Judge,
+    hidden: Float[np.ndarray, "n d"],
+    compared: Bool[np.ndarray, "n n"],
+    gallery: Float[np.ndarray, "n d"],
+) -> Measures:
+    scores = hidden @ gallery.T
+    counts = np.maximum(compared.sum(axis=1), 1)
+    means = {("cosine", ""): (scores * compared).sum(axis=1) / counts}
+    for rule, level in judge.pair.items():
+        means["pair", rule] = ((scores >= level) & compared).sum(axis=1) / counts
+        means["any", rule] = ((scores >= level) & compared).any(axis=1).astype(float)
+        if judge.strangers is not None:
+            means["false-match", rule] = (hidden @ judge.strangers.T >= level).mean(axis=1)
+    return means | _by_template(judge, hidden, compared, gallery)
+
+
+def _by_template(
+    judge: Judge,
+    hidden: Float[np.ndarray, "n d"],
+    compared: Bool[np.ndarray, "n n"],
+    gallery: Float[np.ndarray, "n d"],
+) -> Measures:
+    """Matches by the person's template and rank-1 of each photo; templates differ in size."""
+    found: Measures = {}
+    sizes = compared.sum(axis=1)
+    for size in np.unique(sizes[sizes > 0]).tolist():
+        rows = np.flatnonzero(sizes == size)
+        for rule, level in judge.by_template.get(size, {}).items():
+            risk = photo_risk(
+                hidden[rows],
+                gallery,
+                threshold=judge.pair[rule],
+                template_threshold=level,
+                compared=compared[rows],
+                others=judge.templates,
+            )
+            matches = {("template", rule): risk.template, ("rank-1", ""): risk.rank_one}
+            for key, match in matches.items():
+                if match is not None:
+                    found.setdefault(key, np.full(len(hidden), np.nan))[rows] = match
+    # A rule that only some sizes of templates have is no figure of all photos.
+    return {key: value for key, value in found.items() if np.isfinite(value[sizes > 0]).all()}
+
+
+def interval_of(values: Float[np.ndarray, " n"], measure: str) -> Interval:
+    """The mean over photos with its interval: exact for counts of photos, else of a mean."""
+    used = values[np.isfinite(values)]
+    if not used.size:
+        return Interval(np.nan, np.nan, np.nan)
+    if measure in COUNTED and np.isin(used, (0, 1)).all():
+        return share_found(used.astype(bool))
+    return mean_interval(used, share=measure != "cosine")
+
+
+# Controls -----------------------------------------------------------------------------------------
+
+
+def shifted_within(
+    mask: Bool[np.ndarray, "h w"], face: Bool[np.ndarray, "h w"], rng: np.random.Generator
+) -> Bool[np.ndarray, "h w"]:
+    """The same mask shifted within the face's box, on the torus of that box.
+
+    Pixels of the mask outside the box, which hide no face, are put on free places in the box, so
+    that the control is not the weaker for a mask that misses the face.
+
+    Args:
+        mask: Any mask.
+        face: Where the face is.
+        rng: Draws a shift of at least `LEAST_SHIFT`, each equally likely.
+    """
+    rows, columns = (np.flatnonzero(face.any(axis=axis)) for axis in (1, 0))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    inside, least = mask[box], round(LEAST_SHIFT * min(mask.shape))
+    far = [
+        (down, right)
+        for down in range(inside.shape[0])
+        for right in range(inside.shape[1])
+        if max(min(down, inside.shape[0] - down), min(right, inside.shape[1] - right)) >= least
+    ]
+    moved = np.roll(inside, far[rng.integers(len(far))], axis=(0, 1))
+    outside = int(mask.sum()) - int(moved.sum())
+    free = rng.permutation(np.flatnonzero(~moved))[:outside]
+    moved.flat[free] = True
+    control = np.zeros_like(mask)
+    control[box] = moved
+    # A mask that is larger than the box keeps what does not fit.
+    missing = int(mask.sum()) - int(control.sum())
+    control.flat[rng.permutation(np.flatnonzero(~control))[:missing]] = True
+    return control
+
+
+def random_within(
+    mask: Bool[np.ndarray, "h w"],
+    face: Bool[np.ndarray, "h w"],
+    shape: str,
+    rng: np.random.Generator,
+) -> Bool[np.ndarray, "h w"]:
+    """As many random pixels of the face: scattered ones, or squares where masks are coherent."""
+    count = int(mask.sum())
+    free = face if face.sum() >= count else np.ones_like(face)
+    if shape != "pixels":
+        return blocks_within(free, count, rng)
+    control = np.zeros_like(mask)
+    control.flat[rng.permutation(np.flatnonzero(free))[:count]] = True
+    return control
+
+
+def control_masks(
+    masks: Bool[np.ndarray, "n h w"],
+    folds: Sequence[Fold],
+    face: Bool[np.ndarray, "h w"],
+    shape: str,
+    others: Sequence[Bool[np.ndarray, "h w"]],
+    seed: int = 0,
+) -> dict[str, Bool[np.ndarray, "draws n h w"]]:
+    """Masks of the same area that know less: ``shifted``, ``random``, and ``other`` people's.
+
+    Args:
+        masks: The mask of each photo; one for all photos of a fold.
+        folds: The folds.
+        face: Where the face is.
+        shape: Of the masks.
+        others: Masks of other people, made in the same way; none without a gallery.
+        seed: Of all draws.
+    """
+    drawn: dict[str, np.ndarray] = {
+        name: np.zeros((DRAWS, *masks.shape), bool) for name in ("shifted", "random")
+    }
+    for number, fold in enumerate(folds):
+        mask = masks[fold.tried_on[0]]
+        for draw in range(DRAWS):
+            rng = generator(seed, "person control", number, draw)
+            drawn["shifted"][draw, fold.tried_on] = shifted_within(mask, face, rng)
+            drawn["random"][draw, fold.tried_on] = random_within(mask, face, shape, rng)
+    if others:
+        drawn["other"] = np.stack([np.broadcast_to(mask, masks.shape) for mask in others])
+    return drawn
+
+
+# Choosing -----------------------------------------------------------------------------------------
+
+
+def choose(
+    scores: Float[np.ndarray, "candidates n"], folds: Sequence[Fold]
+) -> Int[np.ndarray, " n"]:
+    """Which candidate counts for each photo: the one that is best on the *other* half.
+
+    Picking the best on the very photos that judge it would flatter it. Without a second half the
+    best on all photos is taken, and whoever shows the figure has to say so.
+
+    Args:
+        scores: Mean similarity of each photo under each candidate; less is better. NaN where a
+            photo has none.
+        folds: The folds.
+
+    Example:
+        >>> folds = Fold(np.array([0]), np.array([1])), Fold(np.array([1]), np.array([0]))
+        >>> choose(np.array([[0.1, 0.9], [0.2, 0.3]]), folds).tolist()
+        [1, 0]
+    """
+    chosen = np.zeros(scores.shape[1], np.int64)
+    for fold in folds:
+        deciding = fold.made_of if len(fold.made_of) else fold.tried_on
+        chosen[fold.tried_on] = int(np.argmin(np.nanmean(scores[:, deciding], axis=1)))
+    return chosen

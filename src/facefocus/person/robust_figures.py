@@ -1,0 +1,229 @@
+"""Whether what a mask does lasts: nuisances, repair, the painted photograph (Protocol: robustness).
+
+Tried as in the proof: each photo under the mask from the other half.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from facefocus.core.progress import Progress, silent
+from facefocus.evaluation.nuisances import NUISANCES, nuisance_rng, seen_under
+from facefocus.evaluation.statistics import Interval, ratio_intervals
+from facefocus.evaluation.verification import normalize
+from facefocus.faces.detect import FaceDetector, detector_model
+from facefocus.occlusion.fills import fill_rng
+from facefocus.occlusion.painting import paint, write_picture
+from facefocus.person.photos import Photo
+from facefocus.person.proof import Design, Judge, Measures, measured
+from facefocus.person.redetect import SAVED, Redetected, redetect
+from facefocus.person.trials import CHOSEN, Crops, Outcome, Team
+
+#: What happens to aligned crops, and what each is called.
+ON_CROPS = {
+    "mask-shift-1": "the mask lies 1 px beside its place",
+    "mask-shift-2": "the mask lies 2 px beside its place",
+    "mask-shift-3": "the mask lies 3 px beside its place",
+    "align": "aligned anew: up to 3 px, 3 %, 4 degrees",
+    "jpeg-90": "JPEG, quality 90",
+    "jpeg-75": "JPEG, quality 75",
+    "jpeg-50": "JPEG, quality 50",
+    "half": "half the resolution",
+    "gallery": "the photos it is compared with are hidden, too",
+    "median-3": "repair: median of 3x3",
+    "median-5": "repair: median of 5x5",
+    "inpaint-guessed": "repair: filled in, hidden places guessed",
+    "inpaint-told": "repair: filled in, hidden places known",
+}
+
+#: Those that ask nothing more than a slip or a free program: who is undone by one is not protected.
+SLIPS = ("mask-shift-2",)
+REPAIRS = ("median-3", "median-5", "inpaint-guessed", "inpaint-told")
+
+#: What happens to painted photographs.
+ON_PHOTOS = {
+    SAVED: "painted on the photograph, detected and aligned again",
+    "jpeg-50": "the same after JPEG, quality 50",
+    "half": "the same at half the resolution",
+}
+
+#: Least share of the effect that has to survive.
+SURVIVES = 0.5
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """What is left of the effect on one recognizer under one nuisance.
+
+    Attributes:
+        nuisance: Its name; with ``photograph `` before it, on painted photographs.
+        title: In words.
+        recognizer: Who judged.
+        seen: Whether the mask was made on it.
+        clean: Mean similarity, nothing hidden, under the nuisance.
+        hidden: The same, hidden.
+        surviving: Share of the drop that survives: the nuisance's own loss is not credited.
+        measures: Other measures, hidden, under the nuisance: (measure, rule) to the mean.
+        photos: Photos that were compared.
+        undetected: Photos in which the face was no longer found.
+        moved: Mean distance in pixels of the crop by which landmarks moved; NaN on crops.
+    """
+
+    nuisance: str
+    title: str
+    recognizer: str
+    seen: bool
+    clean: float
+    hidden: float
+    surviving: Interval
+    measures: Mapping[tuple[str, str], float]
+    photos: int
+    undetected: int = 0
+    moved: float = float("nan")
+
+
+def crop_robustness(
+    team: Team, crops: Crops, design: Design, outcome: Outcome, progress: Progress = silent
+) -> list[Robustness]:
+    """The chosen masks under every nuisance of `ON_CROPS`."""
+    found = []
+    for number, (name, title) in enumerate(ON_CROPS.items()):
+        progress("robustness", number, len(ON_CROPS))
+        clean = _seen(crops, np.zeros_like(outcome.masks), name, design)
+        hidden = _seen(crops, outcome.masks, name, design)
+        for judge in team.judges:
+            probes = normalize(judge.recognizer.embed(hidden))
+            gallery = probes if NUISANCES[name].gallery else None
+            before = measured(judge, judge.recognizer.embed(clean)[None], design.unseen)
+            after = measured(judge, probes[None], design.unseen, gallery)
+            found.append(_row(name, title, judge, outcome, before, after))
+    progress("robustness", len(ON_CROPS), len(ON_CROPS))
+    return found
+
+
+def _seen(
+    crops: Crops, masks: Bool[np.ndarray, "n h w"], nuisance: str, design: Design
+) -> UInt8[np.ndarray, "n h w 3"]:
+    """All crops as they are seen under a nuisance, each with the mask of its fold."""
+    rngs = [nuisance_rng(crops.seed, nuisance, name) for name in crops.names]
+    seen = np.empty_like(crops.frames)
+    for fold in design.folds:
+        rows, part = fold.tried_on, crops.part(fold.tried_on)
+        seen[rows] = seen_under(
+            nuisance,
+            part.frames,
+            masks[rows[0]],
+            crops.fill,
+            hide=part.hide,
+            rngs=[rngs[row] for row in rows],
+        )
+    return seen
+
+
+def _row(
+    nuisance: str,
+    title: str,
+    judge: Judge,
+    outcome: Outcome,
+    before: Measures,
+    after: Measures,
+    **more: float,
+) -> Robustness:
+    """One row from the values of each photo; those without one do not count."""
+    usual = outcome.values["clean", judge.name, judge.seen]["cosine", ""]
+    plain = outcome.values[CHOSEN, judge.name, judge.seen]["cosine", ""]
+    clean, hidden = before["cosine", ""], after["cosine", ""]
+    there = np.isfinite(hidden) & np.isfinite(clean)
+    drop, left = (usual - plain)[there], (clean - hidden)[there]
+    none = Interval(np.nan, np.nan, np.nan)
+    surviving = next(iter(ratio_intervals(left[None], drop[None]))) if there.any() else none
+    return Robustness(
+        nuisance,
+        title,
+        judge.name,
+        judge.seen,
+        float(np.mean(clean[there])) if there.any() else np.nan,
+        float(np.mean(hidden[there])) if there.any() else np.nan,
+        surviving,
+        {key: float(np.mean(value[there])) for key, value in after.items() if there.any()},
+        int(there.sum()),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+# Painted photographs ------------------------------------------------------------------------------
+
+
+def photo_robustness(
+    team: Team,
+    crops: Crops,
+    photos: Sequence[Photo],
+    design: Design,
+    outcome: Outcome,
+    progress: Progress = silent,
+) -> list[Robustness]:
+    """The masks painted on the photographs, saved, detected and aligned again."""
+    detector = FaceDetector(detector_model(None))
+    again: list[tuple[dict[str, Redetected], dict[str, Redetected]]] = []
+    with tempfile.TemporaryDirectory(prefix="facefocus-") as folder:
+        for row, photo in enumerate(photos):
+            pixels = photo.pixels
+            rng = fill_rng(crops.seed, photo.name)
+            painted = paint(pixels, photo.matrix, outcome.masks[row], crops.fill, rng)
+            pair = []
+            for number, picture in enumerate((pixels, painted)):
+                file = Path(folder) / f"{number}.png"
+                write_picture(file, picture)
+                pair.append(redetect(file, photo, detector, tuple(ON_PHOTOS), crops.seed))
+            again.append((pair[0], pair[1]))
+            progress("photographs", row + 1, len(photos))
+    return [
+        _of_photos(name, title, judge, [(a[name], b[name]) for a, b in again], design, outcome)
+        for name, title in ON_PHOTOS.items()
+        for judge in team.judges
+    ]
+
+
+def _of_photos(
+    nuisance: str,
+    title: str,
+    judge: Judge,
+    again: Sequence[tuple[Redetected, Redetected]],
+    design: Design,
+    outcome: Outcome,
+) -> Robustness:
+    clean, hidden = (
+        _measured_again(judge, [pair[side] for pair in again], design) for side in (0, 1)
+    )
+    moved = [
+        float(np.linalg.norm(found.shift, axis=1).mean())
+        for _, found in again
+        if found.shift is not None
+    ]
+    return _row(
+        f"photograph {nuisance}",
+        title,
+        judge,
+        outcome,
+        clean,
+        hidden,
+        undetected=sum(not found.detected for _, found in again),
+        moved=float(np.mean(moved)) if moved else np.nan,
+    )
+
+
+def _measured_again(judge: Judge, again: Sequence[Redetected], design: Design) -> Measures:
+    """Measures of crops that were found again; NaN where no face was found."""
+    there = np.array([found.detected for found in again])
+    embeddings: Float[np.ndarray, "n d"] = np.zeros_like(judge.clean)
+    if there.any():
+        crops = np.stack([found.crop for found in again if found.crop is not None])
+        embeddings[there] = normalize(judge.recognizer.embed(crops))
+    values = measured(judge, embeddings[None], design.unseen)
+    return {key: np.where(there, value, np.nan) for key, value in values.items()}

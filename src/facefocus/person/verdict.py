@@ -1,0 +1,264 @@
+"""What the figures say, in a few sentences and four numbers; no more than intervals support."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from facefocus.core.text import budget_text, number, percent
+from facefocus.evaluation.statistics import mean_interval
+from facefocus.person.candidates import OWN, POPULATION
+from facefocus.person.proof import CLEAN, Figure, Judge, Measures
+from facefocus.person.robust_figures import REPAIRS, SLIPS, SURVIVES, Robustness
+from facefocus.person.trials import CHOSEN, Outcome
+
+#: The controls, and what each is called.
+CONTROLS = {
+    "shifted": "the same mask, shifted",
+    "other": "other people's masks",
+    "random": "random pixels",
+}
+
+#: The value of each photo: (condition, recognizer, seen) to measures.
+Values = Mapping[tuple[str, str, bool], Measures]
+
+#: Measures in the order in which they are headlines, and how each matches.
+MEASURES = {
+    ("template", "EER"): "matched by your template",
+    ("any", "EER"): "matched by one of your other photos or more",
+}
+
+
+@dataclass(frozen=True)
+class Number:
+    """One of the four numbers of the first screen."""
+
+    title: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first screen.
+
+    Attributes:
+        sentences: The first says what matters most.
+        numbers: Four numbers.
+        warnings: What must be known before any of it is believed.
+    """
+
+    sentences: tuple[str, ...]
+    numbers: tuple[Number, ...]
+    warnings: tuple[str, ...]
+
+
+class Lookup:
+    """Figures by what they are of.
+
+    Args:
+        figures: All of them.
+        judges: Whose.
+    """
+
+    def __init__(self, figures: Sequence[Figure], judges: Sequence[Judge]) -> None:
+        self._figures = {
+            (f.condition, f.recognizer, f.seen, f.gallery, f.measure, f.rule): f for f in figures
+        }
+        self.judges = judges
+        have = {(f.measure, f.rule) for f in figures}
+        #: The measure of the headline; cosines where nothing can be matched.
+        self.measure = next((key for key in MEASURES if key in have), ("cosine", ""))
+
+    def get(
+        self,
+        condition: str,
+        judge: Judge,
+        measure: tuple[str, str] | None = None,
+        gallery: str = "unseen",
+    ) -> Figure | None:
+        """A figure; None where there is none."""
+        return self._figures.get(
+            (condition, judge.name, judge.seen, gallery, *(measure or self.measure))
+        )
+
+    def worst(self, *, seen: bool) -> Judge | None:
+        """The recognizer on which most is left of the hidden face."""
+        found = [
+            (figure.value, judge)
+            for judge in self.judges
+            if judge.seen == seen and (figure := self.get(CHOSEN, judge)) is not None
+        ]
+        return max(found, key=lambda pair: pair[0])[1] if found else None
+
+    def control(self, judge: Judge) -> str | None:
+        """The strongest control on a recognizer: the one that leaves least similarity."""
+        found = [
+            (figure.value, name)
+            for name in CONTROLS
+            if (figure := self.get(name, judge, ("cosine", ""))) is not None
+        ]
+        return min(found)[1] if found else None
+
+    def text(self, figure: Figure | None) -> str:
+        """``3 of 10`` photos, or a similarity."""
+        if figure is None:
+            return "not known"
+        if figure.measure == "cosine":
+            return number(figure.value, 2)
+        count = figure.value * figure.photos
+        whole = abs(count - round(count)) < 0.05
+        return f"{round(count) if whole else number(count, 1)} of {figure.photos}"
+
+
+def mask_words(recommended: str) -> str:
+    """Whose mask a candidate is, in words."""
+    if recommended == OWN:
+        return "your own mask"
+    if recommended == POPULATION:
+        return "the mask of other people's mean map"
+    return f"the mask of {recommended.removeprefix('atlas-').replace('-', ' ')}, the same for all"
+
+
+def verdict(
+    outcome: Outcome,
+    values: Values,
+    figures: Sequence[Figure],
+    judges: Sequence[Judge],
+    robustness: Sequence[Robustness],
+    *,
+    budget: float,
+    limits: Sequence[str],
+    draft: bool,
+) -> Verdict:
+    """The first screen of an explanation."""
+    look = Lookup(figures, judges)
+    fresh, known = look.worst(seen=False), look.worst(seen=True)
+    main = fresh or known
+    assert main is not None
+    undone = list(_undone(robustness, main, known))
+    sentences = [
+        *_fragile(undone),
+        *_held(look, outcome.recommended, main, budget),
+        *_beyond(look, values, main),
+    ]
+    warnings = ["A draft: rough masks, tried in no other way."] if draft else []
+    warnings += limits[:2]
+    return Verdict(tuple(sentences), tuple(_numbers(look, main, fresh, known)), tuple(warnings))
+
+
+def _numbers(
+    look: Lookup, main: Judge, fresh: Judge | None, known: Judge | None
+) -> Iterator[Number]:
+    kind = "photos still matched" if look.measure != ("cosine", "") else "mean similarity"
+    yield Number("Nothing hidden", look.text(look.get(CLEAN, main)), f"{kind}, {main.name}")
+    if known is not None:
+        yield Number(
+            "Hidden, photos the mask never saw",
+            look.text(look.get(CHOSEN, known)),
+            f"{known.name}, which the mask was made on",
+        )
+    if fresh is not None:
+        yield Number(
+            "Hidden, worst recognizer never seen",
+            look.text(look.get(CHOSEN, fresh)),
+            f"{fresh.name}, which the mask was not made on",
+        )
+    else:
+        yield Number("Hidden, recognizer never seen", "not tried", "none was given: --unseen")
+    control = look.control(main)
+    if control is not None:
+        yield Number(
+            "As many pixels hidden otherwise",
+            look.text(look.get(control, main)),
+            f"{CONTROLS[control]}, the strongest control; {main.name}",
+        )
+
+
+def _held(look: Lookup, recommended: str, main: Judge, budget: float) -> Iterator[str]:
+    hidden, clean = look.get(CHOSEN, main), look.get(CLEAN, main)
+    if hidden is None or clean is None:
+        return
+    whose = mask_words(recommended)
+    made = "was made on" if main.seen else "never saw"
+    if hidden.measure == "cosine":
+        yield (
+            f"Hiding {budget_text(budget)} of the face by {whose} takes the similarity from"
+            f" {number(clean.value, 2)} to {number(hidden.value, 2)} on {main.name}, which the mask"
+            f" {made}. Whether that is no match cannot be said without a threshold."
+        )
+        return
+    interval = (
+        f" (95 % interval of the share: {percent(hidden.low, 0)} to {percent(hidden.high, 0)})"
+        if np.isfinite(hidden.low)
+        else ""
+    )
+    yield (
+        f"Hiding {budget_text(budget)} of the face by {whose} leaves {look.text(hidden)} photos"
+        f" {MEASURES[look.measure]}{interval}; with nothing hidden it is {look.text(clean)}."
+        f" Judged by {main.name}, which the mask {made}, at the threshold of equal error rate."
+    )
+    everybody = look.get(CHOSEN, main, gallery="others")
+    if everybody is not None and everybody.value > hidden.value:
+        yield (
+            f"With all your other photos in the gallery, also those the mask was made from, it is"
+            f" {look.text(everybody)}."
+        )
+
+
+def _beyond(look: Lookup, values: Values, main: Judge) -> Iterator[str]:
+    """Whether the mask takes more similarity than the strongest control, paired by photo."""
+    control = look.control(main)
+    if control is None:
+        return
+    hidden, other = (values[name, main.name, main.seen]["cosine", ""] for name in (CHOSEN, control))
+    both = np.isfinite(hidden) & np.isfinite(other)
+    if not both.any():
+        return
+    more = mean_interval((other - hidden)[both])
+    words = f"{CONTROLS[control]} of the same area"
+    if np.isnan(more.low):
+        yield f"Too few photos to say whether it takes more similarity than {words}."
+    elif more.low > 0:
+        yield f"It takes more similarity than {words}: {more.text(signed=True)}."
+    elif more.high < 0:
+        yield f"It takes less similarity than {words}: {more.text(signed=True)}."
+    else:
+        yield f"It is not shown to take more similarity than {words}: {more.text(signed=True)}."
+
+
+def _undone(
+    robustness: Sequence[Robustness], main: Judge, known: Judge | None
+) -> Iterator[Robustness]:
+    """Slips and repairs after which less than half of the effect is left."""
+    asked = {(judge.name, judge.seen) for judge in (main, known) if judge is not None}
+    for row in robustness:
+        counts = row.nuisance in (*SLIPS, *REPAIRS) or row.nuisance.startswith("photograph saved")
+        if counts and (row.recognizer, row.seen) in asked and row.surviving.value < SURVIVES:
+            yield row
+
+
+def _fragile(undone: Sequence[Robustness]) -> Iterator[str]:
+    if not undone:
+        return
+    titles = list(dict.fromkeys(row.title for row in undone))
+    least = min(undone, key=lambda row: row.surviving.value)
+    yield (
+        f"This is no protection: less than half of its effect is left after {'; '.join(titles)}."
+        f" At worst {percent(max(least.surviving.value, 0), 0)} is left ({least.title},"
+        f" {least.recognizer})."
+    )
+
+
+def numbers_html(shown: Verdict) -> str:
+    """The first screen for a notebook."""
+    lines = [f"<p>{escape(line)}</p>" for line in (*shown.sentences, *shown.warnings)]
+    rows = [
+        f"<tr><th>{escape(one.title)}</th><td>{escape(one.value)}</td>"
+        f"<td>{escape(one.detail)}</td></tr>"
+        for one in shown.numbers
+    ]
+    return "".join([*lines, "<table>", *rows, "</table>"])
