@@ -98,14 +98,19 @@ def _recognizers(scores: Scores) -> list[str]:
 
 
 def _best(scores: Scores, target: str, fill: str, maps: Sequence[Row] | None = None) -> Row | None:
-    """The map that hides best over all budgets, on the photos that the maps came from.
+    """The map that hides best on the photos that the maps came from.
 
-    Held-out photos choose nothing, where others were tried as well.
+    Over all budgets at which each of them was tried, and for all fills that see the mask by the
+    first of them. Held-out photos choose nothing, where others were tried as well.
     """
+    fill = scores.gaps[0] if fill in scores.gaps else fill
     maps = scores.maps(target) if maps is None else maps
     settings = [Setting(scores.splits[0], budget, fill) for budget in scores.budgets]
-    rates = np.mean([scores.rates(maps, target, one) for one in settings], axis=0)
-    top, _ = first(rates) if len(maps) else (None, 0)
+    tried = [scores.rates(maps, target, setting) for setting in settings]
+    common = [rates for rates in tried if np.isfinite(rates).any(axis=1).all()]
+    if not maps or not common:
+        return None
+    top, _ = first(np.mean(common, axis=0))
     return None if top is None else maps[top]
 
 
@@ -145,6 +150,8 @@ def _hiding(scores: Scores) -> _Answered | None:
         for budget in scores.budgets:
             setting = Setting(scores.unseen, budget, fill)
             tried = [scores.rates([row], target, setting) for row in (own, random[0], rival)]
+            if not all(np.isfinite(rates).any() for rates in tried):
+                continue
             clean = scores.of_people(scores.clean, target, scores.unseen)[None]
             rows.append(
                 [target, fill, budget_text(budget), scores.label(own, target),
