@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,31 +15,12 @@ from facefocus.analysis.surviving_share import (
     surviving_shares,
     undone,
 )
-from facefocus.benchmark.collect import SCHEMA as RESULTS
-from facefocus.benchmark.result_columns import CONFIGURATION
-from facefocus.benchmark.stages.robustness import MEASURES, ROBUSTNESS, SCHEMA
+from facefocus.benchmark.stages.robustness import MEASURES, ROBUSTNESS
 from facefocus.core.errors import UserError
 from facefocus.core.seeds import generator
 from facefocus.evaluation.statistics import mean_interval, ratio_intervals
-from tests.report.fabricated import row
-
-
-def robust(nuisance: str, scores: np.ndarray, **changes: Any) -> list[dict[str, Any]]:
-    """Rows of people: `scores` [people, 4] are clean, hidden, clean under it, hidden under it."""
-    names = ("clean_rate", "rate", "nuisance_clean_rate", "nuisance_rate")
-    base = {name: value for name, value in row(**changes).items() if name in CONFIGURATION}
-    rows = []
-    for person, values in enumerate(scores.tolist()):
-        found = dict(zip(names, values, strict=True))
-        found |= {name.replace("rate", "cosine"): value / 2 for name, value in found.items()}
-        about = {"identity": f"P{person:02}", "nuisance": nuisance, "reading": "artefact"}
-        rows.append({**base, **about, **found})
-    return rows
-
-
-def table(*parts: list[dict[str, Any]]) -> pl.DataFrame:
-    schema = {name: RESULTS[name] for name in CONFIGURATION} | SCHEMA
-    return pl.DataFrame([one for part in parts for one in part], schema=schema, orient="row")
+from tests.report.fabricated import robust
+from tests.report.fabricated import robust_table as table
 
 
 def people(clean: float, hidden: float, clean_under: float, hidden_under: float) -> np.ndarray:

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from facefocus.benchmark.collect import SCHEMA
-from facefocus.benchmark.result_columns import MAP, with_readings
+from facefocus.benchmark.result_columns import CONFIGURATION, MAP, with_readings
+from facefocus.benchmark.stages.robustness import SCHEMA as ROBUST_SCHEMA
 
 PIXELS = 112 * 112
 
@@ -37,6 +38,24 @@ def row(**changes: Any) -> dict[str, Any]:
 
 def table(rows: Iterable[dict[str, Any]]) -> pl.DataFrame:
     return with_readings(pl.DataFrame(list(rows), schema=SCHEMA, orient="row"))
+
+
+def robust(nuisance: str, scores: np.ndarray, **changes: Any) -> list[dict[str, Any]]:
+    """Rows of people: `scores` [people, 4] are clean, hidden, clean under it, hidden under it."""
+    names = ("clean_rate", "rate", "nuisance_clean_rate", "nuisance_rate")
+    base = {name: value for name, value in row(**changes).items() if name in CONFIGURATION}
+    rows = []
+    for person, values in enumerate(scores.tolist()):
+        found = dict(zip(names, values, strict=True))
+        found |= {name.replace("rate", "cosine"): value / 2 for name, value in found.items()}
+        about = {"identity": f"P{person:02}", "nuisance": nuisance, "reading": "artefact"}
+        rows.append({**base, **about, **found})
+    return rows
+
+
+def robust_table(*parts: list[dict[str, Any]]) -> pl.DataFrame:
+    schema = {name: SCHEMA[name] for name in CONFIGURATION} | ROBUST_SCHEMA
+    return pl.DataFrame([one for part in parts for one in part], schema=schema, orient="row")
 
 
 #: Drop of recognition at 1 % black by method and layer, of the realistic run.

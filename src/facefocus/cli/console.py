@@ -101,11 +101,23 @@ def print_summary(run: Path) -> None:
     """
     from facefocus.analysis.results import read_results, unfinished_note
     from facefocus.analysis.summary import summarize
+    from facefocus.analysis.surviving_share import read_robustness, surviving_shares
     from facefocus.report.document import Paragraph
+    from facefocus.report.robustness_blocks import (
+        robustness_answer,
+        robustness_tables,
+        short_table,
+    )
     from facefocus.report.summary_blocks import summary_blocks
 
-    unfinished = map(Paragraph, unfinished_note(run))
-    print_blocks([*unfinished, *summary_blocks(summarize(read_results(run)))])
+    results, robustness = read_results(run), read_robustness([run])
+    summary, first = summarize(results), unfinished_note(run)
+    last: list[Block] = []
+    if robustness is not None:
+        shares = surviving_shares(robustness)
+        first += robustness_answer(results, summary, shares)
+        last += robustness_tables(summary, shares, short_table)
+    print_blocks([*map(Paragraph, first), *summary_blocks(summary), *last])
 
 
 def print_study(folder: Path) -> None:

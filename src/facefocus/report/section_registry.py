@@ -37,7 +37,12 @@ class PageSection:
 
 SECTIONS: Registry[PageSection] = Registry(
     "report section",
-    load=("facefocus.report.sections", "facefocus.planted.truth", "facefocus.paper.study_page"),
+    load=(
+        "facefocus.report.sections",
+        "facefocus.report.robustness_blocks",
+        "facefocus.planted.truth",
+        "facefocus.paper.study_page",
+    ),
 )
 
 
