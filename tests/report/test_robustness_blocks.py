@@ -48,9 +48,9 @@ def test_a_mask_that_repair_undoes_is_said_so_with_the_worst_first() -> None:
     found = said(*made(median_3=(0.96, 0.64), inpaint_told=(0.97, 0.95), jpeg_50=(0.97, 0.06)))
     assert len(found) == 1
     assert found[0].startswith(
-        "Repair undoes what grad-cam (layer N) hides from net (1 % of the pixels, fill black"
-        " (artefact)). Recognition is 0.970 clean and 0.050 hidden; hidden, it is 0.950 after"
-        " inpaint-told (0.022 ["
+        "Repair undoes it: who is hidden by grad-cam (layer N) from net (1 % of the pixels, fill"
+        " black (artefact)) is recognized again. Recognition is 0.970 clean and 0.050"
+        " hidden; hidden, it is 0.950 after inpaint-told (0.022 ["
     )
     assert "0.640 after median-3 (0.348 [" in found[0]
     assert "jpeg" not in found[0]
@@ -58,12 +58,12 @@ def test_a_mask_that_repair_undoes_is_said_so_with_the_worst_first() -> None:
 
 def test_a_nuisance_that_is_no_repair_is_not_called_repair() -> None:
     (found,) = said(*made(shift_2=(0.96, 0.7), median_3=(0.96, 0.05)))
-    assert found.startswith("A nuisance undoes what") and "0.700 after shift-2" in found
+    assert found.startswith("A nuisance undoes it: who") and "0.700 after shift-2" in found
 
 
 def test_what_holds_is_said_with_what_survives_least() -> None:
     (found,) = said(*made(jpeg_50=(0.97, 0.06), half=(0.96, 0.2)))
-    assert found.startswith("More than half of the drop by what grad-cam")
+    assert found.startswith("It holds: hidden by grad-cam")
     assert "each of the 2 nuisances" in found and "least survives half (0.826 [" in found
 
 
@@ -72,14 +72,14 @@ def test_a_share_about_one_half_supports_neither() -> None:
     spread = generator(1, "test").uniform(-0.3, 0.3, rows.height)
     rows = rows.with_columns(nuisance_rate=pl.col("nuisance_rate") + spread - spread.mean())
     (found,) = said(results, rows)
-    assert found.startswith("It is not shown that what grad-cam")
+    assert found.startswith("Not shown to hold: hidden by grad-cam")
 
 
 def test_without_a_drop_or_with_few_people_nothing_is_claimed() -> None:
     (none,) = said(*made(hidden=0.97, median_3=(0.97, 0.97)))
-    assert none.startswith("Nothing is said on whether") and "Repair" not in none
+    assert none.startswith("Nothing to hold: hiding by grad-cam") and "Repair" not in none
     (few,) = said(*made(count=4, median_3=(0.97, 0.9)))
-    assert few.endswith("is not known; fewer than 5 people: no interval.")
+    assert few.startswith("Not known whether it holds") and few.endswith("no interval.")
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def run(tmp_path: Path) -> Path:
 def test_the_page_says_it_first_and_has_a_section(run: Path) -> None:
     page = write_report(run).read_text()
     assert "Does it hold?" in page
-    assert page.index("Repair undoes what") < page.index("takes the recognition rate")
+    assert page.index("Repair undoes it") < page.index("takes the recognition rate")
     results = pl.read_parquet(run / "results.parquet")
     (run / ROBUSTNESS).unlink()
     assert robustness(Report(run, results, {}, "", run)) is None
@@ -104,7 +104,7 @@ def test_the_terminal_shows_a_column_for_each_nuisance(
 ) -> None:
     print_summary(run)
     out = capsys.readouterr().out
-    assert out.startswith("Repair undoes what grad-cam")
+    assert out.startswith("Repair undoes it")
     assert "median-3" in out and "0.640 (0.35)" in out and "0.060 (0.99)" in out
     (run / ROBUSTNESS).unlink()
     print_summary(run)

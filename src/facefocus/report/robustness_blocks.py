@@ -73,25 +73,26 @@ def _of(shares: pl.DataFrame, row: Row) -> pl.DataFrame:
 
 
 def _sentence(top: Row, shown: Slice, rows: Sequence[Row]) -> str:
-    what = f"what {place(top)} hides from {top['target']} ({shown})"
+    by = f"by {place(top)} from {top['target']} ({shown})"
     if top["scored"] < FEWEST:
-        return f"Whether {what} stays hidden is not known; {NO_INTERVAL}."
+        return f"Not known whether it holds: hidden {by}; {NO_INTERVAL}."
     known = [row for row in rows if row["surviving"] is not None]
     if not known:
-        return f"Nothing is said on whether {what} stays hidden: no drop is shown."
+        return f"Nothing to hold: hiding {by} is not shown to lower recognition."
     known.sort(key=lambda row: float(row["surviving"]))
     bad = [row for row in known if undone(row)]
     if bad:
         repaired = [row for row in bad if is_repair(row["nuisance"])]
-        verdict = f"{'Repair' if repaired else 'A nuisance'} undoes {what}."
-        return f"{verdict} {_effects((repaired or bad)[:NAMED])}"
+        verdict = "Repair undoes it" if repaired else "A nuisance undoes it"
+        again = f"who is hidden {by} is recognized again"
+        return f"{verdict}: {again}. {_effects((repaired or bad)[:NAMED])}"
     least = f"{known[0]['nuisance']} ({interval(known[0], 'surviving')})"
     if all(map(holds, known)):
         return (
-            f"More than half of the drop by {what} survives each of the {len(known)} nuisances"
-            f" that were tried; least survives {least}."
+            f"It holds: hidden {by}, more than half of the drop survives each of the {len(known)}"
+            f" nuisances that were tried; least survives {least}."
         )
-    return f"It is not shown that {what} stays hidden: least of the drop survives {least}."
+    return f"Not shown to hold: hidden {by}, least of the drop survives {least}."
 
 
 def _effects(rows: Sequence[Row]) -> str:
@@ -140,12 +141,7 @@ def robustness_table(rows: pl.DataFrame, caption: str) -> Table:
             "surviving",
         ),
         spread("Of the cosine", "The same of the mean cosine.", "cosine_surviving"),
-        Column(
-            "Undone",
-            "Less than half surely survives: yes; more than half: no.",
-            _verdict,
-            numeric=False,
-        ),
+        Column("Undone", "Less than half surely survives: yes; more than half: no.", _verdict),
         Column("n", "Identities.", lambda row: str(row["scored"]), lambda row: row["scored"]),
     ]
     return Table(
@@ -173,7 +169,7 @@ def short_table(rows: pl.DataFrame, caption: str) -> Table:
 
 
 def _short(row: Row) -> str:
-    share = "" if row["surviving"] is None else f" ({row['surviving']:.2f})"
+    share = "" if row["surviving"] is None else f" ({number(row['surviving'], 2)})"
     return f"{number(row['nuisance_rate'])}{share}"
 
 
