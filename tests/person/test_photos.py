@@ -120,6 +120,17 @@ def test_kept_strangers_are_doubted(folder: Path) -> None:
     assert person.remarks[-1].startswith("stranger.png: colors doubts")
 
 
+def test_the_card_of_a_recognizer_gives_the_threshold(folder: Path) -> None:
+    class Known(Colors):
+        name = "mobilefacenet-ms1m"
+
+    files = [folder / name for name in ("red 0.png", "red 2.png", "stranger.png")]
+    # Without a threshold three photos say nothing.
+    assert len(read_people(files, judge=Colors())[0].photos) == 3
+    (person,) = read_people(files, judge=Known())
+    assert [photo.name for photo in person.photos] == ["red 0", "red 2"]
+
+
 def test_whoever_passes_but_is_less_alike_is_named(folder: Path) -> None:
     # With this threshold everybody is the same person.
     person = read(folder, judge=Colors(), threshold=-1.0)
