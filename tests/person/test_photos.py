@@ -122,7 +122,7 @@ def test_kept_strangers_are_doubted(folder: Path) -> None:
 
 def test_the_card_of_a_recognizer_gives_the_threshold(folder: Path) -> None:
     class Known(Colors):
-        name = "mobilefacenet-ms1m"
+        name = "squeezenet-vggface2"
 
     files = [folder / name for name in ("red 0.png", "red 2.png", "stranger.png")]
     # Without a threshold three photos say nothing.
