@@ -11,11 +11,11 @@ import facefocus
 #: The folders in order: what is in one may import those before it. Applications import no other.
 ORDER = [
     *("core", "faces", "models", "saliency", "occlusion", "evaluation", "benchmark", "analysis"),
-    *("report", "planted", "paper", "person", "cli"),
+    *("report", "planted", "paper", "person", "recognizer_cards", "cli"),
 ]
-APPLICATIONS = {"planted", "paper", "person"}
+APPLICATIONS = {"planted", "paper", "person", "recognizer_cards"}
 #: Files beside the folders, which may import everything up to the report; the public functions
-#: those of a person's photos, too.
+#: those of a person's photos and of cards, too.
 BESIDE = {"testing.py", "api.py"}
 SOURCE = Path(facefocus.__file__).parent
 
@@ -39,6 +39,7 @@ PUBLIC = {
     "load_faces",
     "load_recognizer",
     "open_run",
+    "recognizer_card",
     "run",
     "verify",
 }
@@ -79,7 +80,7 @@ def test_no_two_modules_share_a_name() -> None:
 def _allowed(place: str) -> set[str]:
     """The folders that a folder, or a file beside the folders, may import."""
     if place in BESIDE:
-        own = {"person"} if place == "api.py" else set()
+        own = {"person", "recognizer_cards"} if place == "api.py" else set()
         return set(ORDER[: ORDER.index("report") + 1]) | {"testing", "__version__"} | own
     if place == "cli":
         return {*ORDER, "testing", "api", "__version__"}

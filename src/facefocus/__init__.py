@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         load_faces,
         load_recognizer,
         open_run,
+        recognizer_card,
         run,
         verify,
     )
@@ -64,6 +65,7 @@ __all__ = [
     "load_faces",
     "load_recognizer",
     "open_run",
+    "recognizer_card",
     "run",
     "verify",
 ]

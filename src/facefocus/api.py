@@ -1,4 +1,4 @@
-"""The public API: load, explain, evaluate, compare, verify, run.
+"""The public API: load, explain, evaluate, compare, verify, card, run.
 
 Everything takes names or objects: a recognizer by name, as a torch module or as any `Recognizer`;
 faces as a folder of photographs, a prepared set or arrays of aligned crops; a method by name, as an
@@ -54,6 +54,7 @@ from facefocus.models.recognizer import (
 )
 from facefocus.models.score_only import Similarity, compares_two, from_function
 from facefocus.models.zoo import load
+from facefocus.recognizer_cards.make_card import RecognizerCard, make_card, write_card
 from facefocus.report.run_result import Results
 from facefocus.saliency.explainer import MapArrays, MapRequest, MapSpec
 from facefocus.saliency.given import ELSEWHERE
@@ -552,6 +553,35 @@ def verify(
     """
     recognizer, opened = load_recognizer(model), load_faces(faces)
     return verify_recognizer(opened, recognizer, rule=threshold, seed=seed, backend=backend)
+
+
+def recognizer_card(
+    model: Model, faces: Faces, out: str | Path | None = None, **options: Any
+) -> RecognizerCard:
+    """What a recognizer needs of a face: hidden parts, bad pictures, maps, groups.
+
+    Args:
+        model: See `load_recognizer`; also one that gives scores only.
+        faces: See `load_faces`.
+        out: A folder for the page, its pictures and ``card.json``; none is written by default.
+        options: Those of `facefocus.recognizer_cards.make_card.make_card`: groups, people, photos,
+            method, masks, rate, seed, backend, store, progress.
+
+    Raises:
+        UserError: There are too few pairs for a threshold, or an option is wrong.
+
+    Example:
+        >>> import facefocus as ff
+        >>> faces = ff.load_faces("synthetic-eyes", people=5)
+        >>> card = ff.recognizer_card("iresnet-mini-eyes", faces, photos=2, masks=8)
+        >>> hidden = {row.condition.name: row.rates["eer"].tmr.value for row in card.rows}
+        >>> hidden["eyes, inpaint"] < hidden["mouth, inpaint"]
+        True
+    """
+    made = make_card(load_recognizer(model), load_faces(faces), **options)
+    if out is not None:
+        write_card(made, Path(out))
+    return made
 
 
 def run(

@@ -106,11 +106,11 @@ def verify_recognizer(
     name = model if isinstance(model, str) else model.name
     recognizer = accelerate(recognizer, backend)
     kept = Store(store or store_dir())
-    scores, level = _scores(recognizer, faces, listed, pairs, kept, progress), None
+    scores, level = list_scores(recognizer, faces, listed, pairs, kept, progress), None
     if wanted.kind == "given":
         level = wanted.value
     elif other is not None:
-        found = _scores(recognizer, setting, other_list, deciding, kept, progress)
+        found = list_scores(recognizer, setting, other_list, deciding, kept, progress)
         level = threshold(found[deciding.mated], found[~deciding.mated], wanted)
     report = verify(scores, pairs.mated, pairs.fold, rule=wanted.shown, level=level)
     for warning in _warnings(name, report):
@@ -118,7 +118,7 @@ def verify_recognizer(
     return Verified(name, faces.title, listed is not None, pairs.missing, report)
 
 
-def _scores(
+def list_scores(
     recognizer: Recognizer,
     faces: FaceSet,
     listed: Pairs | None,
@@ -126,7 +126,19 @@ def _scores(
     store: Store,
     progress: Progress,
 ) -> Float[np.ndarray, " p"]:
-    """Cosine of each pair; of a recognizer that gives scores only, its score."""
+    """Cosine of each pair; of a recognizer that gives scores only, its score.
+
+    Args:
+        recognizer: Any.
+        faces: The face set.
+        listed: Its own list, by which embeddings are kept.
+        pairs: The pairs: the list, or a sample.
+        store: Where embeddings or scores are kept.
+        progress: Called as `verify_recognizer` says.
+
+    Raises:
+        UserError: As the recognizer.
+    """
     if isinstance(recognizer, ScoreRecognizer):
         recognizer.store = store
         rows = np.stack([pairs.first, pairs.second], axis=1)

@@ -12,6 +12,7 @@ import typer
 
 from facefocus.cli import (
     apply_commands,
+    card_commands,
     check_commands,
     model_commands,
     person_commands,
@@ -37,6 +38,7 @@ for group in (
     person_commands,
     apply_commands,
     model_commands,
+    card_commands,
     run_commands,
     check_commands,
     report_commands,

@@ -77,21 +77,24 @@ class ScoreRecognizer:
     def identify(self, text: str) -> None:
         """Add to what the fingerprint is made of."""
         self._identity.append(text)
-        self.__dict__.pop("fingerprint", None)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of its identity and of the scores of a few built-in images."""
+        return hashlib.sha256("\n".join([*self._identity, self._probe]).encode()).hexdigest()
 
     @cached_property
-    def fingerprint(self) -> str:
-        """sha256 (hex) of its identity and of the scores of a few built-in images (three calls)."""
+    def _probe(self) -> str:
+        """Scores of built-in images, coarse: three calls."""
         first, second, third, _ = probe_frames()
         try:
             scores = [
                 self.compare(*pair) for pair in ((first, first), (first, second), (first, third))
             ]
-            probe = " ".join(f"{score:.{_DIGITS}g}" for score in scores)
+            return " ".join(f"{score:.{_DIGITS}g}" for score in scores)
         except Exception:
             # What is wrong is said where it is given faces; some find none in these images.
-            probe = "no probe"
-        return hashlib.sha256("\n".join([*self._identity, probe]).encode()).hexdigest()
+            return "no probe"
 
     def look(self) -> None:
         """Take the fingerprint."""
