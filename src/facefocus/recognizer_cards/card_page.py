@@ -336,7 +336,7 @@ def _limits(card: RecognizerCard) -> Iterator[Block]:
     yield Listing(
         [
             f"All figures are of {card.people} people of {card.faces}, drawn by seed {card.seed}."
-            " Of other people, cameras and countries they say nothing.",
+            " For other people, cameras and countries they may differ.",
             "The thresholds come from the verification pairs of the same face set, which may show"
             " the same people.",
             "The parts are drawn once for everybody, in the aligned crop; on a turned head, or"
