@@ -19,6 +19,7 @@ from facefocus.evaluation.verification import pair_scores
 from facefocus.models.recognizer import white_box
 from facefocus.models.score_only import ScoreRecognizer, compares_two, from_function
 from facefocus.models.zoo import load
+from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.saliency.perturbation import perturbation_identity_map, scored_identity_map
 from tests.conftest import Command
 from tests.small import paint_faceset, tiny_recognizer
@@ -118,19 +119,28 @@ def test_verification_is_that_of_the_embeddings(tmp_path: Path) -> None:
     assert by_score.threshold == pytest.approx(30 * by_embedding.threshold)
 
 
-@pytest.mark.parametrize("method", ["s-rise", "corr-rise"])
-def test_maps_are_those_of_the_embeddings(tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "fill"), [("s-rise", None), ("corr-rise", None), ("corr-rise", "mean")]
+)
+def test_maps_are_those_of_the_embeddings(tmp_path: Path, method: str, fill: str | None) -> None:
     from facefocus.saliency.perturbation import masks_of
 
     frames = images(3)
     options = (("masks", "70"),)
-    masks = [masks_of(method, options, (32, 32), f"image {row}", 0) for row in range(3)]
+    names = [f"image {row}" for row in range(3)]
+    masks = [masks_of(method, options, (32, 32), name, 0, fill) for name in names]
+    hides = [
+        None if fill is None else hider(fill, frames[row : row + 1], [fill_rng(0, name)])
+        for row, name in enumerate(names)
+    ]
     pairs = np.array([[0, 1], [0, 2], [2, 1]])
     from facefocus.saliency.perturbation import masked_embeddings
 
-    masked = [masked_embeddings(TINY, f, m) for f, m in zip(frames, masks, strict=True)]
+    masked = [
+        masked_embeddings(TINY, f, m, hide=h) for f, m, h in zip(frames, masks, hides, strict=True)
+    ]
     expected, *counts = perturbation_identity_map(masks, masked, TINY.embed(frames), pairs)
-    found, *scored = scored_identity_map(masks, recognizer(tmp_path), frames, pairs)
+    found, *scored = scored_identity_map(masks, recognizer(tmp_path), frames, pairs, hides)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert counts == scored == [3, 0]
 

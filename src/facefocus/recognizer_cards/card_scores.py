@@ -157,7 +157,7 @@ class Embedded(Compared):
         return perturbation_identity_map(masks, masked, clean, pairs)
 
     def _masked(self, row: int, masks: MaskSet) -> np.ndarray:
-        key = masked_key(self.recognizer, self.faces, row, masks.determined_by)
+        key = masked_key(self.recognizer, self.faces, row, masks)
         try:
             return self.store.load(key)["embeddings"]
         except Missing:
@@ -193,7 +193,8 @@ class Scored(Compared):
     ) -> tuple[Float32[np.ndarray, "h w"], int, int]:
         """See `Compared`."""
         frames = np.asarray(self.faces.frames[rows])
-        return scored_identity_map(self.masks(rows, method), self.recognizer, frames, pairs)
+        masks, nothing = self.masks(rows, method), [None] * len(rows)
+        return scored_identity_map(masks, self.recognizer, frames, pairs, nothing)
 
 
 def compared(

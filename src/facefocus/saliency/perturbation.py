@@ -175,14 +175,19 @@ def masked_embeddings(
         raise ValueError(f"The fill of the masks is {masks.fill}, and hide is {hide}.")
     parts, done = [], 0
     for group in masks:
-        if hide is None:
-            masked = apply_masks(frame, group)
-        else:
-            masked = np.concatenate([hide(mask < KEPT) for mask in group])
-        parts.append(recognizer.embed(masked))
+        parts.append(recognizer.embed(_hidden(frame, group, hide)))
         done += len(group)
         progress("masks", done, masks.count)
     return np.concatenate(parts)
+
+
+def _hidden(
+    frame: UInt8[np.ndarray, "h w 3"], group: Float32[np.ndarray, "g h w"], hide: Hide | None
+) -> UInt8[np.ndarray, "g h w 3"]:
+    """The frame under each mask of a group."""
+    if hide is None:
+        return apply_masks(frame, group)
+    return np.concatenate([hide(mask < KEPT) for mask in group])
 
 
 def similarities(
@@ -270,6 +275,7 @@ def scored_identity_map(
     recognizer: ScoreRecognizer,
     frames: UInt8[np.ndarray, "m h w 3"],
     pairs: Int[np.ndarray, "p 2"],
+    hides: Sequence[Hide | None],
 ) -> tuple[Float32[np.ndarray, "h w"], int, int]:
     """`identity_map_of` from scores: a call for every mask of every pair.
 
@@ -281,6 +287,7 @@ def scored_identity_map(
         recognizer: Gives scores only.
         frames: The person's images.
         pairs: Ordered pairs (explained, reference).
+        hides: What hides masks on each image, as for `masked_embeddings`.
 
     Returns:
         As `identity_map_of`.
@@ -295,7 +302,7 @@ def scored_identity_map(
             parts = [
                 recognizer.scores(hidden, np.broadcast_to(frames[reference], hidden.shape))
                 for group in masks[explained]
-                for hidden in [apply_masks(frames[explained], group)]
+                for hidden in [_hidden(frames[explained], group, hides[explained])]
             ]
             row[:] = np.concatenate(parts)
         largest = float(np.abs(found).max())
@@ -380,7 +387,11 @@ class _Perturbations(Explainer):
                 if clean is None:
                     assert compares is not None
                     frames = np.asarray(images.frames[person.rows])
-                    made.append(scored_identity_map(masks, compares, frames, pairs))
+                    hides = [
+                        None if spec.fill is None else images.hider(np.array([row]), spec.fill)
+                        for row in person.rows
+                    ]
+                    made.append(scored_identity_map(masks, compares, frames, pairs, hides))
                     continue
                 masked = _Masked(images, request.sources[0], person.rows, masks)
                 made.append(perturbation_identity_map(masks, masked, clean[person.rows], pairs))
