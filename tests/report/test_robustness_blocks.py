@@ -12,10 +12,12 @@ from facefocus.analysis.summary import summarize
 from facefocus.analysis.surviving_share import surviving_shares
 from facefocus.benchmark.stages.robustness import ROBUSTNESS
 from facefocus.cli.console import print_summary
+from facefocus.core.errors import UserError
 from facefocus.core.seeds import generator
 from facefocus.report.page import write_report
 from facefocus.report.report_data import Report
 from facefocus.report.robustness_blocks import robustness, robustness_answer
+from facefocus.report.run_result import Results
 from tests.report.fabricated import robust, robust_table, row, table
 
 
@@ -109,3 +111,14 @@ def test_the_terminal_shows_a_column_for_each_nuisance(
     (run / ROBUSTNESS).unlink()
     print_summary(run)
     assert "median-3" not in capsys.readouterr().out
+
+
+def test_results_have_the_surviving_shares_as_a_table(run: Path) -> None:
+    results = Results.of_run(run)
+    shares = dict(results.robustness.select("nuisance", "surviving").iter_rows())
+    assert shares == {
+        "median-3": pytest.approx(0.32 / 0.92),
+        "jpeg-50": pytest.approx(0.91 / 0.92),
+    }
+    with pytest.raises(UserError, match=r"Run an experiment with \[robustness\]"):
+        Results(results.rows).robustness  # noqa: B018

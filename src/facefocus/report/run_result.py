@@ -15,6 +15,7 @@ from facefocus.analysis.labels import place_label, varying
 from facefocus.analysis.ranking import RANKS, ranked
 from facefocus.analysis.results import Slice, default_slice, default_slices, read_results
 from facefocus.analysis.summary import COMPETES, summarize
+from facefocus.analysis.surviving_share import read_robustness, surviving_shares
 from facefocus.benchmark.collect import write_run
 from facefocus.benchmark.experiment import toml_of
 from facefocus.benchmark.run import describe
@@ -91,6 +92,21 @@ class Results:
         if table.is_empty():
             raise UserError("There is no method to rank: no map has a score.")
         return table
+
+    @cached_property
+    def robustness(self) -> pl.DataFrame:
+        """A row for each configuration and nuisance: recognition under it, the surviving share.
+
+        Raises:
+            UserError: Nothing was tried under a nuisance, or the run's table cannot be read.
+        """
+        rows = None if self.folder is None else read_robustness([self.folder])
+        if rows is None:
+            raise UserError(
+                "There is no robustness: nothing was tried under a nuisance. Run an experiment with"
+                ' [robustness], e.g. nuisances = ["median-3", "inpaint-told", "jpeg-50"].'
+            )
+        return surviving_shares(rows)
 
     def _ranked(self, shown: Slice) -> pl.DataFrame:
         """`ranking` of one slice."""
