@@ -460,8 +460,9 @@ def _remarks(photos: Sequence[Photo], rows: Sequence[IndexRow], judge: Judge | N
     sentences = {
         AGREES: "not the likeliest face counts but the one that agrees with the other photos by "
         f"{judge.name if judge else ''}.",
-        SEVERAL: "several faces it may be of, and none agrees clearly more with the other photos: "
-        "the likeliest by size, place and score counts. Look whether it is the right one.",
+        SEVERAL: "several faces it may be of"
+        + (", and none agrees clearly more with the other photos" if judge else "")
+        + ": the likeliest by size, place and score counts. Look whether it is the right one.",
         TURNED: "the photo lay on its side or head and was turned.",
         LOW_SCORE: "the face was found with a low score. Look whether it is one.",
     }
