@@ -55,6 +55,8 @@ _NOISE, _FACES = 4, 11
 #: Activations that gradient methods are tried on: images, channels, rows, columns.
 _LAYER = (3, 5, 6, 4)
 _MASKS, _SMALL = "64", (48, 40)
+#: Steps of methods that take many.
+_STEPS = "2"
 
 
 @dataclass(frozen=True)
@@ -826,7 +828,9 @@ class _MapTrial:
             "each on its own": self.alone,
             "pure": self.pure,
         }
-        variants = _variants(self.method, {})
+        steps = self.method.options.get("steps")
+        few = steps is not None and int(steps.default) > int(_STEPS)
+        variants = _variants(self.method, {"steps": _STEPS} if few else {})
         return {name: _each(variants, check) for name, check in checks.items()}
 
     def made(self, options: Options, rows: slice, labels: Sequence[str]) -> list[MapArrays]:

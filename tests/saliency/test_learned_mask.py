@@ -215,6 +215,22 @@ def test_a_coarse_grid_makes_smooth_masks() -> None:
         assert (np.count_nonzero(np.diff(lines.astype(int), axis=1), axis=1) <= 2).all()
 
 
+def test_cells_are_hidden_whole_but_for_the_last() -> None:
+    frames = photos(3, seed=6)
+    learning = Learning(steps=3, cells=4)
+    tried: list[np.ndarray] = []
+    plain = filler("black", frames)
+
+    def recorded(masks: np.ndarray) -> np.ndarray:
+        tried.append(masks)
+        return plain(masks)
+
+    made = learn_mask([smooth()], frames, recorded, pixels=3 * 16 + 5, rng=rng(), learning=learning)
+    for mask in (*tried[-3:], made.map > 256 - 53):
+        counts = mask.reshape(4, 4, 4, 4).sum(axis=(1, 3))
+        assert sorted(counts.ravel())[-5:] == [0, 5, 16, 16, 16]
+
+
 def test_what_is_refused() -> None:
     frames = photos(2)
     hide = filler("black", frames)
@@ -233,7 +249,7 @@ def test_what_is_refused() -> None:
 def test_the_method() -> None:
     method = METHODS["learned-mask"]
     options = method.resolve_options({})
-    assert options == {"steps": "40", "grid": "0", "jitter": "none", "left_out": "0"}
+    assert options == {"steps": "40", "grid": "0", "cells": "0", "jitter": "none", "left_out": "0"}
     needs = method.needs(method.resolve_options({"steps": "1"}))
     assert needs.budget and needs.fill and needs.seed and needs.sources == "several"
 

@@ -57,6 +57,7 @@ class Learning:
     Attributes:
         steps: Steps of Adam.
         grid: Points of theta along each side, with bilinear values between them; 0: every pixel.
+        cells: Cells along each side, all pixels of a cell with one theta; 0: as `grid` says.
         jitter: What befalls hidden photos before they are embedded: nothing, a new alignment
             (drawn for each photo and step), or JPEG besides.
         left_out: Every so manieth photo does not teach; where any is left out, the mask of the
@@ -65,6 +66,7 @@ class Learning:
 
     steps: int = 40
     grid: int = 0
+    cells: int = 0
     jitter: Jitter = "none"
     left_out: int = 0
 
@@ -174,7 +176,10 @@ class _Learner:
         self._teaches = np.ones(len(frames), dtype=bool)
         if learning.left_out:
             self._teaches[learning.left_out - 1 :: learning.left_out] = False
-        self._spread = [spread(side, learning.grid) for side in self._shape]
+        self._spread = [
+            blocks(side, learning.cells) if learning.cells else spread(side, learning.grid)
+            for side in self._shape
+        ]
         self._theta: Tensor | None = None
         self._best: tuple[float, Tensor] | None = None
 
@@ -316,6 +321,17 @@ def spread(side: int, points: int) -> Float64[np.ndarray, "side points"]:
     return found
 
 
+def blocks(side: int, count: int) -> Float64[np.ndarray, "side count"]:
+    """Which of `count` blocks of equal width along a side each pixel is in: 1 there, 0 elsewhere.
+
+    Example:
+        >>> blocks(4, 2).tolist()
+        [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
+    """
+    found: np.ndarray = np.eye(count)[np.arange(side) * count // side]
+    return found
+
+
 # Jitter -------------------------------------------------------------------------------------------
 
 #: Of each photo of a person: down, right, scale, turn [m, 4], and the quality of JPEG [m].
@@ -440,7 +456,7 @@ def _check(people: Sequence[np.ndarray], pixels: int, learning: Learning) -> Non
         limit = frames.shape[1] * frames.shape[2]
         if not 0 <= pixels <= limit:
             raise ValueError(f"The pixels to hide must be in 0..{limit}. Got {pixels}.")
-    for name, least in (("steps", 1), ("grid", 0), ("left_out", 0)):
+    for name, least in (("steps", 1), ("grid", 0), ("cells", 0), ("left_out", 0)):
         value = getattr(learning, name)
         if value < least:
             raise ValueError(f"The {name} must be at least {least}. Got {value}.")
@@ -464,6 +480,7 @@ def _learned_mask(
     learning = Learning(
         steps=int(options["steps"]),
         grid=int(options["grid"]),
+        cells=int(options["cells"]),
         jitter=next(kind for kind in get_args(Jitter) if kind == options["jitter"]),
         left_out=int(options["left_out"]),
     )
@@ -489,8 +506,9 @@ METHODS.add(
         options={
             "steps": Whole("40", 1, 10_000),
             "grid": Whole("0", 0, 10_000),
+            "cells": Whole("0", 0, 10_000),
             "jitter": Choice("none", get_args(Jitter)),
-            "left_out": Choice("0", ("0", *(str(number) for number in range(2, 10)))),
+            "left_out": Choice("0", ("0", "2", "3", "4")),
         },
         rounds=lambda options, pixels: int(options["steps"]) + 1,
     ),
