@@ -166,19 +166,19 @@ def _hiding(scores: Scores) -> _Answered | None:
         [sure[2 * place + which] and float(np.nanmean(gain[which])) > 0 for which in (0, 1)]
         for place, gain in enumerate(gains)
     ]
-    parts = []
-    for fill in scores.fills:
-        won = [one for (name, _), one in zip(cases, ahead, strict=True) if name == fill]
-        if won:
-            parts.append(
-                f"with {fill} the best own map is shown to hide better than random pixels in"
-                f" {sum(one[0] for one in won)} and than the best map that looks at no face in"
-                f" {sum(one[1] for one in won)} of {len(won)} cases"
-            )
+    won = {
+        fill: np.array([one for (name, _), one in zip(cases, ahead, strict=True) if name == fill])
+        for fill in dict.fromkeys(name for name, _ in cases)
+    }
+    counts = [
+        f"{fill} {flags[:, 0].sum()} and {flags[:, 1].sum()} of {len(flags)}"
+        for fill, flags in won.items()
+    ]
     answer = (
         f"How much does hiding take? Over {len(_recognizers(scores))} recognizers and budgets of"
-        f" {' and '.join(map(budget_text, scores.budgets))}, on {PHOTOS[scores.unseen]}:"
-        f" {'; '.join(parts)} (paired tests, Holm over {len(sure)})."
+        f" {' and '.join(map(budget_text, scores.budgets))}, on {PHOTOS[scores.unseen]}: cases in"
+        " which the best own map is shown to hide better than random pixels, and than the best map"
+        f" that looks at no face: {', '.join(counts)} (paired tests, Holm over {len(sure)})."
     )
     headings = ("Recognizer", "Fill", "Budget", "Best own map", "Clean", "Own map",
                 "Random pixels", "Best blind map", "Which")  # fmt: skip
@@ -351,21 +351,25 @@ def _transfer(scores: Scores) -> _Answered | None:
         )
         blocks.append(plain_table(("Source", "Map", *names), rows, caption, names=2))
     sure = _sure([_p(gap) for *_, gap in gaps])
-    parts = []
+    counts = []
     for fill in scores.fills:
         mine = [(gap, s) for (name, *_, gap), s in zip(gaps, sure, strict=True) if name == fill]
-        ahead = sum(s and float(np.nanmean(gap)) < 0 for gap, s in mine)
-        behind = sum(s and float(np.nanmean(gap)) > 0 for gap, s in mine)
-        parts.append(
-            f"by {fill} own maps hide better than those of another recognizer in {ahead} and worse"
-            f" in {behind} of {len(mine)} pairs"
-        )
+        if mine:
+            ahead, behind = _sides(mine)
+            counts.append(f"{fill} {ahead} better and {behind} worse of {len(mine)}")
     answer = (
         "Does it transfer?"
-        f" {transfer_sentence(scores.fills, [shares for *_, shares in lines])} At"
-        f" {budget_text(budget)}: {'; '.join(parts)} (paired tests, Holm over {len(sure)})."
+        f" {transfer_sentence(scores.fills, [shares for *_, shares in lines])} Pairs of recognizers"
+        " in which own maps are shown to hide better or worse than those of the other recognizer,"
+        f" at {budget_text(budget)}: {', '.join(counts)} (paired tests, Holm over {len(sure)})."
     )
     return _Answered(answer, blocks)
+
+
+def _sides(tested: Sequence[tuple[Float[np.ndarray, " people"], bool]]) -> tuple[int, int]:
+    """Of differences and whether each is sure: how many sure ones are below zero, and above."""
+    signs = [np.sign(float(np.nanmean(gap))) for gap, sure in tested if sure]
+    return signs.count(-1.0), signs.count(1.0)
 
 
 def _abroad(scores: Scores, source: str, names: Sequence[str]) -> list[Row]:
@@ -413,22 +417,23 @@ def _specificity(scores: Scores) -> _Answered | None:
     for row in rows:
         for place in range(6, len(row), 2):
             row[place] = p_value(next(shown))
-    parts = []
-    for fill, control in product(scores.fills, controls):
-        mine = [
-            (gap, p)
-            for (name, whose, gap), p in zip(gaps, corrected, strict=True)
-            if (name, whose) == (fill, control)
-        ]
-        ahead = sum(p < 1 - LEVEL and float(np.nanmean(gap)) < 0 for gap, p in mine)
-        behind = sum(p < 1 - LEVEL and float(np.nanmean(gap)) > 0 for gap, p in mine)
-        parts.append(
-            f"by {fill} ahead of {WHOSE[control].lower()} in {ahead} and behind in {behind} of"
-            f" {len(mine)} cases"
-        )
+    counts = []
+    for fill in dict.fromkeys(name for name, *_ in gaps):
+        sides = []
+        for control in controls:
+            mine = [
+                (gap, p < 1 - LEVEL)
+                for (name, whose, gap), p in zip(gaps, corrected, strict=True)
+                if (name, whose) == (fill, control)
+            ]
+            ahead, behind = _sides(mine)
+            sides.append(
+                f"{ahead} ahead of {WHOSE[control].lower()} and {behind} behind, of {len(mine)}"
+            )
+        counts.append(f"{fill}: {', '.join(sides)}")
     answer = (
-        "Is it the person's own? The own map of a method is shown to be"
-        f" {'; '.join(parts)} (recognizer and budget; paired tests, Holm over {len(gaps)})."
+        "Is it the person's own? Cases (recognizer and budget) in which the own map of a method is"
+        f" shown to be ahead or behind: {'; '.join(counts)} (paired tests, Holm over {len(gaps)})."
     )
     headings = ["Recognizer", "Fill", "Budget", "Map", "Own"]
     for control in controls:
