@@ -18,6 +18,7 @@ NETS = ("net", "far")
 FILLS = ("black", "inpaint")
 
 #: Recognition at 20 % on held-out photos, black and filled in; the layers differ, losses do not.
+CALLS = {"1": "1", "N": "48"}
 LAYERS = {"1": (0.2, 0.9), "N": (0.6, 0.5)}
 BASELINES = {"random": (0.1, 0.95), "center-gaussian": (0.5, 0.7)}
 
@@ -33,13 +34,13 @@ def settings() -> Iterator[tuple[dict[str, Any], float]]:
                     yield shown | flat | {"method": method}, left[place]
                 for layer, left in LAYERS.items():
                     mapped = shown | {"source": target, "method": "layer-cam", "layer": layer,
-                                      "layer_calls": layer}  # fmt: skip
+                                      "layer_calls": CALLS[layer]}  # fmt: skip
                     yield mapped, left[place]
                     if layer == "N":
                         yield mapped | {"objective": "l2"}, left[place]
                 if split == "heldout":
                     own = shown | {"source": target, "method": "layer-cam", "layer": "N",
-                                   "layer_calls": "N"}  # fmt: skip
+                                   "layer_calls": CALLS["N"]}  # fmt: skip
                     other = next(net for net in NETS if net != target)
                     yield own | {"source": other}, LAYERS["N"][place] + 0.2
                     yield own | {"control": "other"}, LAYERS["N"][place] + 0.1
@@ -71,7 +72,7 @@ def test_own_maps_stand_beside_random_pixels_and_maps_that_look_at_no_face(text:
 def test_the_best_layer_depends_on_the_reading(text: str) -> None:
     said = sentence(text, "Which layer?")
     assert "the layer that hides best is the same by black and inpaint in 0" in said
-    assert "By inpaint: layer-cam @ N on 2." in said
+    assert "By inpaint, with the number of recognizers: layer-cam N (2)." in said
     black = cells(text, "Recognition by black at 20 %, own maps")
     assert black == [
         ["layer-cam", "1", "**0.200**", "**0.200**"],
@@ -99,6 +100,20 @@ def test_own_maps_beside_those_of_others(text: str) -> None:
     rows = cells(text, "Recognition on held-out photos under the own mask")
     (line,) = [cell for cell in rows if cell[:2] == ["net", "inpaint"]]
     assert line[5].startswith("-0.100") and line[7].startswith("+0.100")
+
+
+def test_layers_are_compared_over_the_people_who_have_all_of_them() -> None:
+    """The first layer hides half of the people better; they lack the last one."""
+    few = set(PEOPLE[::2])
+    results = table(
+        row(**setting, identity=name, rate=rate - (0.1 if name in few else 0.0))
+        for setting, rate in settings()
+        for name in PEOPLE
+        if not (setting.get("layer") == "N" and name in few)
+    )
+    text = markdown_document(questions_blocks(results))
+    rows = cells(text, "Recognition by black at 20 %, own maps")
+    assert rows[0] == ["layer-cam", "1", "**0.200**", "**0.200**"]
 
 
 def test_questions_that_no_run_asks_are_left_out() -> None:

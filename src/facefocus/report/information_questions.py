@@ -18,7 +18,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from facefocus.analysis.own_maps import PHOTOS, SHORT, WHOSE, Scores, Setting, first, means
+from facefocus.analysis.labels import layer_depth
+from facefocus.analysis.own_maps import PHOTOS, SHORT, WHOSE, Rates, Scores, Setting, first, means
 from facefocus.analysis.results import read_runs, unfinished_note
 from facefocus.analysis.summary import Row
 from facefocus.benchmark.result_columns import RANDOM
@@ -114,6 +115,18 @@ def _best(scores: Scores, target: str, fill: str, maps: Sequence[Row] | None = N
     return None if top is None else maps[top]
 
 
+def _tried(scores: Scores, target: str, setting: Setting, maps: Sequence[Row]) -> list[Row]:
+    """The maps that have scores in a setting."""
+    known = np.isfinite(scores.rates(maps, target, setting)).any(axis=1)
+    return [row for row, tried in zip(maps, known, strict=True) if tried]
+
+
+def _alike(scores: Scores, target: str, setting: Setting, maps: Sequence[Row]) -> Rates:
+    """Recognition under each map, of the people who have all of them."""
+    rates = scores.rates(maps, target, setting)
+    return np.asarray(rates[:, np.isfinite(rates).all(axis=0)])
+
+
 def _mean(rates: Float[np.ndarray, "1 people"]) -> Interval:
     return means(rates)[0]
 
@@ -143,22 +156,20 @@ def _hiding(scores: Scores) -> _Answered | None:
     gains: list[Float[np.ndarray, "2 people"]] = []
     blind = [row for row in scores.baselines if row["method"] != RANDOM]
     random = [row for row in scores.baselines if row["method"] == RANDOM]
-    for target, fill in product(_recognizers(scores), scores.fills):
-        own, rival = _best(scores, target, fill), _best(scores, target, fill, blind)
+    for target, fill, budget in product(_recognizers(scores), scores.fills, scores.budgets):
+        setting = Setting(scores.unseen, budget, fill)
+        own = _best(scores, target, fill, _tried(scores, target, setting, scores.maps(target)))
+        rival = _best(scores, target, fill, _tried(scores, target, setting, blind))
         if own is None or rival is None or not random:
             continue
-        for budget in scores.budgets:
-            setting = Setting(scores.unseen, budget, fill)
-            tried = [scores.rates([row], target, setting) for row in (own, random[0], rival)]
-            if not all(np.isfinite(rates).any() for rates in tried):
-                continue
-            clean = scores.of_people(scores.clean, target, scores.unseen)[None]
-            rows.append(
-                [target, fill, budget_text(budget), scores.label(own, target),
-                 _mean(clean).text(), *(_mean(rates).text() for rates in tried), rival["method"]]
-            )  # fmt: skip
-            cases.append((fill, budget))
-            gains.append(np.concatenate([tried[1] - tried[0], tried[2] - tried[0]]))
+        tried = [scores.rates([row], target, setting) for row in (own, random[0], rival)]
+        clean = scores.of_people(scores.clean, target, scores.unseen)[None]
+        rows.append(
+            [target, fill, budget_text(budget), scores.label(own, target),
+             _mean(clean).text(), *(_mean(rates).text() for rates in tried), rival["method"]]
+        )  # fmt: skip
+        cases.append((fill, budget))
+        gains.append(np.concatenate([tried[1] - tried[0], tried[2] - tried[0]]))
     if not rows:
         return None
     sure = _sure([_p(one) for gain in gains for one in gain])
@@ -204,7 +215,7 @@ def _layers(scores: Scores) -> _Answered | None:
         lines: dict[tuple[str, str], dict[str, float]] = {}
         for target, maps in ((name, swept[name]) for name in names if name in swept):
             setting = Setting(scores.unseen, scores.budgets[-1], fill)
-            for row, cell in zip(maps, means(scores.rates(maps, target, setting)), strict=True):
+            for row, cell in zip(maps, means(_alike(scores, target, setting, maps)), strict=True):
                 lines.setdefault((row["method"], row["layer"]), {})[target] = cell.value
             for method in dict.fromkeys(row["method"] for row in maps):
                 top = _best(scores, target, fill, [r for r in maps if r["method"] == method])
@@ -215,13 +226,18 @@ def _layers(scores: Scores) -> _Answered | None:
     both = [[best.get((*pair, fill)) for fill in scores.readings] for pair in pairs]
     same = sum(one[0] == one[-1] for one in both)
     filled = scores.readings[-1]
-    often = Counter(
-        f"{method} @ {layer}" for (_, method, fill), layer in best.items() if fill == filled
-    )
+    often: dict[str, Counter[str]] = {}
+    for (_, method, fill), layer in best.items():
+        if fill == filled:
+            often.setdefault(method, Counter())[layer] += 1
+    counts = [
+        f"{method} {', '.join(f'{layer} ({n})' for layer, n in layers.most_common())}"
+        for method, layers in often.items()
+    ]
     answer = (
         f"Which layer? Over {len(pairs)} pairs of recognizer and method, the layer that hides best"
-        f" is the same by {' and '.join(scores.readings)} in {same}. By {filled}:"
-        f" {', '.join(f'{name} on {count}' for name, count in often.most_common())}."
+        f" is the same by {' and '.join(scores.readings)} in {same}. By {filled}, with the number"
+        f" of recognizers: {'; '.join(counts)}."
     )
     return _Answered(answer, blocks)
 
@@ -238,7 +254,7 @@ def _swept(scores: Scores, name: str, fixed: str) -> dict[str, list[Row]]:
             common, count = Counter(row[fixed] for row in maps).most_common(1)[0]
             part = [row for row in maps if row[fixed] == common]
             if count > 1 and len({row[name] for row in part}) > 1:
-                found.setdefault(target, []).extend(part)
+                found.setdefault(target, []).extend(sorted(part, key=layer_depth))
     return found
 
 
@@ -263,7 +279,8 @@ def _matrix(
         rows.append(shown)
     caption = (
         f"Recognition by {fill} at {budget_text(scores.budgets[-1])}, own maps on"
-        f" {PHOTOS[scores.unseen]}; the lowest of each method is emphasized"
+        f" {PHOTOS[scores.unseen]}, of the people who have all of them; the lowest of each method"
+        " is emphasized"
     )
     return plain_table(("Method", what, *names), rows, caption, names=2)
 
@@ -283,13 +300,14 @@ def _losses(scores: Scores) -> _Answered | None:
     for fill in scores.readings:
         lines: dict[tuple[str, str], dict[str, float]] = {}
         for target, maps in swept.items():
-            rates = scores.rates(maps, target, Setting(scores.unseen, scores.budgets[-1], fill))
+            setting = Setting(scores.unseen, scores.budgets[-1], fill)
+            rates = _alike(scores, target, setting, maps)
             for row, cell in zip(maps, means(rates), strict=True):
                 name = f"{row['method']} @ {row['layer']}"
                 lines.setdefault((name, row["objective"]), {})[target] = cell.value
             for method in dict.fromkeys(row["method"] for row in maps):
                 places = [i for i, row in enumerate(maps) if row["method"] == method]
-                means_of = np.nanmean(rates[places], axis=1)
+                means_of = rates[places].mean(axis=1)
                 low, high = int(np.argmin(means_of)), int(np.argmax(means_of))
                 spans.setdefault(fill, []).append(float(means_of[high] - means_of[low]))
                 tested.append((fill, _p(rates[places[high]] - rates[places[low]])))
@@ -375,11 +393,9 @@ def _sides(tested: Sequence[tuple[Float[np.ndarray, " people"], bool]]) -> tuple
 def _abroad(scores: Scores, source: str, names: Sequence[str]) -> list[Row]:
     """The maps of a recognizer that were tried on all others as well."""
     maps = scores.maps(source)
-    known = np.ones(len(maps), dtype=bool)
     for name, fill in product(names, scores.readings):
-        rates = scores.rates(maps, name, Setting(scores.unseen, scores.budgets[-1], fill))
-        known &= np.isfinite(rates).any(axis=1)
-    return [row for row, tried in zip(maps, known, strict=True) if tried]
+        maps = _tried(scores, name, Setting(scores.unseen, scores.budgets[-1], fill), maps)
+    return maps
 
 
 # --- specificity ----------------------------------------------------------------------------------
