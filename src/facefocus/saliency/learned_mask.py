@@ -60,8 +60,8 @@ class Learning:
         cells: Cells along each side, all pixels of a cell with one theta; 0: as `grid` says.
         jitter: What befalls hidden photos before they are embedded: nothing, a new alignment
             (drawn for each photo and step), or JPEG besides.
-        left_out: Every so manieth photo does not teach; where any is left out, the mask of the
-            step that hides these photos best is kept. 0 for none, and the last step's mask.
+        left_out: With n, every n-th photo is left out of the loss, and the mask of the step that
+            hides these photos best is kept; 0 for none, and the mask of the last step.
     """
 
     steps: int = 40
