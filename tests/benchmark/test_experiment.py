@@ -166,7 +166,7 @@ def test_budgets_are_sorted_and_distinct() -> None:
         ),
         (
             changed("occlusion", bugdet=0.1),
-            "[occlusion] has no field 'bugdet'. Known: budget, fill, on_degenerate."
+            "[occlusion] has no field 'bugdet'. Known: budget, fill, on_degenerate, shape."
             " Did you mean 'budget'?",
         ),
         (

@@ -26,6 +26,6 @@ def test_the_example_adds_a_section_to_the_page(
 def test_the_built_in_sections_come_in_the_order_in_which_a_reader_asks() -> None:
     places = {id(one): name for name in SECTIONS for one in [SECTIONS[name]]}
     assert [places[id(one)] for one in ordered_sections()] == [
-        "experiment", "truth", "audit", "winner", "effect", "robustness", "heldout", "person", "transfer",
-        "where", "whom", "numbers", "provenance",
+        "experiment", "truth", "audit", "winner", "effect", "robustness", "heldout", "person",
+        "transfer", "where", "whom", "numbers", "provenance",
     ]  # fmt: skip
