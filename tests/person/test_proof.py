@@ -19,7 +19,7 @@ from facefocus.person.proof import (
     Judge,
     choose,
     control_masks,
-    interval_of,
+    intervals_of,
     make_design,
     measured,
     random_within,
@@ -109,11 +109,11 @@ def test_a_hidden_gallery_is_compared_with_in_the_place_of_the_clean_one() -> No
 
 def test_counts_of_photos_have_exact_intervals() -> None:
     values = np.array([1.0, 0, 0, 0, 0, 0, np.nan])
-    found = interval_of(values, "template")
+    (found,) = intervals_of([values], ["template"])
     exact = stats.binomtest(1, 6).proportion_ci(method="exact")
     assert (found.value, found.low, found.high) == pytest.approx((1 / 6, exact.low, exact.high))
     # Means over draws are no counts.
-    mean = interval_of(np.array([0.2, 0.4, 0.2, 0.4, 0.2, 0.4]), "template")
+    (mean,) = intervals_of([np.array([0.2, 0.4, 0.2, 0.4, 0.2, 0.4])], ["template"])
     student = stats.t.interval(0.95, 5, 0.3, np.std([0.2, 0.4] * 3, ddof=1) / np.sqrt(6))
     assert (mean.low, mean.high) == pytest.approx(student)
 

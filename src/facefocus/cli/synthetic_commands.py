@@ -131,7 +131,8 @@ def demo(
 ) -> None:
     """Do the main job on drawn faces: needs no photographs and no download, takes minutes.
 
-    Prints a table of methods and what it means, and writes a report page.
+    Prints a table of methods and what it means, and writes a report page; then explains one drawn
+    person, as 'facefocus person' does.
     """
     with long_job() as progress:
         from facefocus.planted.demo import outcome, run_demo
@@ -140,3 +141,8 @@ def demo(
         table, lines = outcome(out)
     print_blocks([table])
     show_lines([*lines, f"page {page}"])
+    with long_job() as progress:
+        from facefocus.person.person_demo import demo_person
+
+        page, shown = demo_person(out, backend=backend, store=store, progress=progress)
+    show_lines([*shown.sentences, f"page {page}"])

@@ -172,13 +172,13 @@ def sweep(folder: Path) -> None:
         match = _TEMPORARY.fullmatch(path.name)
         try:
             age = time.time() - path.stat().st_mtime
-            if match and (age > OLD or (age > STILL and not _lives(int(match[1])))):
+            if match and (age > OLD or (age > STILL and not lives(int(match[1])))):
                 path.unlink()
         except OSError:  # gone, or another user's
             continue
 
 
-def _lives(process: int) -> bool:
+def lives(process: int) -> bool:
     """Whether a process of this machine runs; True where that cannot be asked."""
     if os.name != "posix":
         return True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import get_args
 
 import numpy as np
@@ -50,7 +50,7 @@ VERSION = 1
 
 #: How masks are learned: aligned anew in every step, so that they last. Coherent masks are learned
 #: on a grid of 7 of 112 pixels.
-STEPS, DRAFT_STEPS, GRID = 40, 4, 16
+STEPS, DRAFT_STEPS, GRID = 15, 3, 16
 
 #: Photos and draws of `align` by which patches are chosen.
 SCORED_PHOTOS, SCORED_DRAWS = 5, 2
@@ -59,7 +59,7 @@ SCORED_PHOTOS, SCORED_DRAWS = 5, 2
 BLACK_BOX_METHOD = "s-rise"
 
 #: Other people whose masks are made, and photos of each.
-OTHERS, OTHER_PHOTOS = 6, 5
+OTHERS, OTHER_PHOTOS = 3, 4
 
 
 @dataclass(frozen=True)
@@ -169,11 +169,7 @@ def _by_gradient(
         [hider(recipe.fill, crops, _fill_rngs(recipe, names)) for crops, names in people],
         pixels=recipe.pixels(frames[0].shape[1:3]),
         rngs=[recipe.rng(*names) for _, names in people],
-        learning=Learning(
-            steps=DRAFT_STEPS if recipe.draft else STEPS,
-            grid=0 if recipe.shape == "pixels" else GRID,
-            jitter="align",
-        ),
+        learning=_learning(recipe),
         progress=progress,
     )
     return [np.zeros_like(one.map) if one.degenerate else one.map for one in made]
@@ -203,6 +199,11 @@ def _by_perturbation(
     return mean
 
 
+def _learning(recipe: Recipe) -> Learning:
+    steps = DRAFT_STEPS if recipe.draft else STEPS
+    return Learning(steps=steps, grid=0 if recipe.shape == "pixels" else GRID, jitter="align")
+
+
 def _fill_rngs(recipe: Recipe, names: Sequence[str]) -> list[np.random.Generator]:
     return [fill_rng(recipe.seed, name) for name in names]
 
@@ -223,7 +224,7 @@ def _key(sources: Sequence[Recognizer], photos: Photos, recipe: Recipe) -> str:
         names=list(names),
         fill=fill_of(recipe.fill),
         pixels=recipe.pixels(frames.shape[1:3]),
-        shape=recipe.shape,
+        learning=asdict(_learning(recipe)),
         draft=recipe.draft,
         seed=recipe.seed,
     )

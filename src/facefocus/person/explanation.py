@@ -18,9 +18,10 @@ from facefocus.core.locations import cache_dir, store_dir
 from facefocus.core.progress import Progress, silent
 from facefocus.core.store import Store
 from facefocus.evaluation.verification import normalize
+from facefocus.faces.align import FRAME_SIDE
 from facefocus.faces.faceset import FaceSet, open_faceset
 from facefocus.models.backends import accelerate
-from facefocus.models.recognizer import Recognizer, is_recognizer
+from facefocus.models.recognizer import CHUNK, Recognizer, is_recognizer
 from facefocus.models.zoo import load
 from facefocus.occlusion.fills import FILLS
 from facefocus.person.candidates import SHAPES, Candidates, Recipe, make_candidates
@@ -28,6 +29,7 @@ from facefocus.person.limits import limits_of
 from facefocus.person.meter import Meter
 from facefocus.person.other_people import (
     Strangers,
+    card_thresholds,
     choose_strangers,
     pair_thresholds,
     person_templates,
@@ -42,15 +44,15 @@ from facefocus.person.robust_figures import Robustness, crop_robustness, photo_r
 from facefocus.person.trials import Crops, Outcome, Team, try_masks
 from facefocus.person.verdict import Lookup, Values, Verdict, numbers_html, verdict
 
-#: Parts of the work, and about how many crops each could embed in its time: for the bar alone.
+#: Parts of the work, and about how many tenths of a second each takes: for the bar alone.
 WORK = {
-    "load": 600.0,
-    "photos": 100.0,
-    "strangers": 1200.0,
-    "maps": 4000.0,
-    "trials": 1200.0,
-    "robustness": 1500.0,
-    "photographs": 500.0,
+    "load": 150,
+    "photos": 30,
+    "strangers": 200,
+    "maps": 1000,
+    "trials": 120,
+    "robustness": 180,
+    "photographs": 100,
 }
 
 
@@ -128,7 +130,6 @@ class PersonExplanation:
             self.robustness,
             budget=self.recipe.budget,
             limits=self.limits,
-            draft=self.recipe.draft,
         )
 
     @property
@@ -175,6 +176,7 @@ class Setting:
         strangers: The other people, or None.
         others: Unit embeddings of them by each recognizer that they count for.
         store: Keeps maps, and embeddings of other people.
+        backend: What runs the passes.
     """
 
     models: tuple[Recognizer, ...]
@@ -183,6 +185,7 @@ class Setting:
     strangers: Strangers | None
     others: Mapping[str, Float[np.ndarray, "s d"]]
     store: Store
+    backend: str
 
     @property
     def recognizers(self) -> tuple[Recognizer, ...]:
@@ -210,7 +213,7 @@ def explain_person(
 
     Args:
         photos: A folder of photographs of one person, or a list of files; or uint8 RGB crops
-            [n, H, W, 3] that are aligned already.
+            [n, 112, 112, 3] that are aligned already.
         model: The recognizers that the mask is made on, by name or as objects
             (`facefocus.load_recognizer`).
         unseen: Recognizers that only judge. Without any, of several models each is also judged
@@ -244,6 +247,8 @@ def explain_person(
     setting = make_setting(model, unseen, recipe, gallery, backend, store, meter)
     if isinstance(photos, np.ndarray):
         subject = _of_crops(photos)
+        if setting.strangers is None:
+            _accelerate(setting.recognizers, setting.backend, subject.frames)
     else:
         subject, *others = read_subjects(photos, setting, keep, meter)
         if others:
@@ -287,7 +292,7 @@ def explain_people(
         UserError: As `explain_person`; or the folder cannot be written or holds other files.
     """
     meter = Meter(progress, "person", WORK)
-    check_out(out)
+    check_out(out, several=True)
     recipe = Recipe(budget, shape, fill, draft, seed)
     setting = make_setting(model, unseen, recipe, gallery, backend, store, meter)
     subjects = read_subjects(photos, setting, keep, meter)
@@ -319,19 +324,35 @@ def make_setting(
     _check(recipe)
     kept = Store(store_dir() if store is None else Path(store))
     faces = None if gallery is None else _faces(gallery)
+    if recipe.draft:
+        # Other people take longer than all else, and to compile longer than a few passes.
+        faces, backend = None, "torch" if backend == "auto" else backend
     given = [*_listed(model), *_listed(unseen)]
     if not _listed(model):
         raise UserError("The 'model' must be a recognizer, or several. Got none.")
     _check_names(given)
     told, loaded = meter.share("load", 0, 1), []
     for number, one in enumerate(given):
-        loaded.append(accelerate(load(one) if isinstance(one, str) else one, backend))
+        loaded.append(load(one) if isinstance(one, str) else one)
         told("load", number + 1, len(given))
     _check_names(loaded)
     strangers = None if faces is None else choose_strangers(faces)
+    if strangers is not None:
+        _accelerate(loaded, backend, strangers.frames)
     others = _embedded_strangers(loaded, strangers, kept, meter)
     models = len(_listed(model))
-    return Setting(tuple(loaded[:models]), tuple(loaded[models:]), recipe, strangers, others, kept)
+    return Setting(
+        tuple(loaded[:models]), tuple(loaded[models:]), recipe, strangers, others, kept, backend
+    )
+
+
+def _accelerate(
+    recognizers: Sequence[Recognizer], backend: str, frames: UInt8[np.ndarray, "n h w 3"]
+) -> None:
+    """Let a backend run the passes; it is compared with torch on clean faces, a whole batch."""
+    sample = frames[np.arange(CHUNK) % len(frames)]
+    for one in recognizers:
+        accelerate(one, backend, None, sample)
 
 
 def read_subjects(
@@ -349,6 +370,12 @@ def read_subjects(
     people = read_people(
         photos, judge=judge, threshold=level, keep=keep, progress=meter.share("photos", 0, 1)
     )
+    if strangers is None:
+        _accelerate(
+            setting.recognizers,
+            setting.backend,
+            np.stack([photo.crop for person in people for photo in person.photos][:CHUNK]),
+        )
     return [
         Subject(
             person.name,
@@ -368,7 +395,7 @@ def explain_subject(
     """The explanation of one person, the first of `count` with number 0."""
     recipe = setting.recipe
     design = make_design(subject.frames, recipe.seed)
-    teams, strangers = _judged(subject, setting, design)
+    teams, strangers, same = _judged(subject, setting, design)
     crops = Crops(subject.frames, subject.names, recipe.fill, recipe.seed)
     candidates, outcomes = [], []
     robustness: list[Robustness] = []
@@ -378,8 +405,11 @@ def explain_subject(
             return meter.share(part, place, count * len(teams))
 
         photos = (subject.frames, subject.names)
+        # People who are nobody to a recognizer give no masks on it.
+        serve = strangers is not None and all(map(strangers.serves, team.sources))
+        people = strangers if serve else None
         made = make_candidates(
-            team.sources, photos, design, strangers, recipe, setting.store, told("maps")
+            team.sources, photos, design, people, recipe, setting.store, told("maps")
         )
         outcome = _tried(team, crops, design, made, recipe, told("trials"))
         candidates.append(made)
@@ -391,6 +421,9 @@ def explain_subject(
                 team, crops, subject.photos, design, outcome, told("photographs")
             )
     best = outcomes[0].recommended
+    if same:
+        remark = f"{', '.join(same)} of the gallery is taken for the person, and left out of it."
+        subject = replace(subject, remarks=(*subject.remarks, remark))
     return PersonExplanation(
         subject=subject,
         recipe=recipe,
@@ -403,16 +436,26 @@ def explain_subject(
         outcomes=tuple(outcomes),
         robustness=tuple(robustness),
         strangers=strangers,
-        limits=tuple(limits_of(subject.frames, design, teams, strangers)),
+        limits=tuple(
+            limits_of(
+                subject.frames,
+                design,
+                teams,
+                strangers,
+                candidates[0].method,
+                draft=recipe.draft,
+            )
+        ),
     )
 
 
 def _judged(
     subject: Subject, setting: Setting, design: Design
-) -> tuple[list[Team], Strangers | None]:
-    """Who makes masks and who judges, and the other people without the person."""
+) -> tuple[list[Team], Strangers | None, list[str]]:
+    """Who makes masks and who judges, the other people, and who of them was the person."""
     clean = {one.name: normalize(one.embed(subject.frames)) for one in setting.recognizers}
     strangers, others = setting.strangers, dict(setting.others)
+    same: list[str] = []
     if strangers is not None and others:
         same = who_is_the_person(
             strangers, subject.frames, [clean[name] for name in others], list(others.values())
@@ -423,7 +466,7 @@ def _judged(
         one.name: _judge(one, clean[one.name], others.get(one.name), strangers, design)
         for one in setting.recognizers
     }
-    return _teams(setting.models, setting.unseen, judges), strangers
+    return _teams(setting.models, setting.unseen, judges), strangers, same
 
 
 def _tried(
@@ -500,9 +543,11 @@ def _judge(
     strangers: Strangers | None,
     design: Design,
 ) -> Judge:
-    """A recognizer with its thresholds; without other people it has none."""
+    """A recognizer with its thresholds; without other people those of its card, for pairs."""
     if others is None or strangers is None:
-        return Judge(recognizer, True, clean)
+        levels = card_thresholds(recognizer)
+        origin = "its card: pairs of LFW's View 2, not of these photos" if levels else ""
+        return Judge(recognizer, True, clean, pair=levels, origin=origin)
     sizes = np.unique(np.concatenate([m.sum(axis=1) for m in (design.unseen, design.others)]))
     return Judge(
         recognizer,
@@ -544,10 +589,11 @@ def _faces(gallery: FaceSet | str | Path) -> FaceSet:
     return open_faceset(folder)
 
 
-def _of_crops(crops: UInt8[np.ndarray, "n h w 3"]) -> Subject:
-    if crops.ndim != 4 or crops.shape[-1] != 3 or crops.dtype != np.uint8 or not len(crops):
+def _of_crops(crops: np.ndarray) -> Subject:
+    side = FRAME_SIDE
+    if crops.dtype != np.uint8 or crops.shape[1:] != (side, side, 3) or not len(crops):
         raise UserError(
-            "The photos must be files, or a uint8 array [n, H, W, 3] of aligned RGB crops. Got"
-            f" {crops.dtype} {list(crops.shape)}."
+            f"The photos must be files, or a uint8 array [n, {side}, {side}, 3] of aligned RGB"
+            f" crops. Got {crops.dtype} {list(crops.shape)}."
         )
     return Subject("person", np.asarray(crops), tuple(f"photo {n + 1}" for n in range(len(crops))))

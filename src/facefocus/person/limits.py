@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
+from facefocus.models.recognizer import Recognizer, is_white_box
+from facefocus.person.candidates import BLACK_BOX_METHOD
 from facefocus.person.other_people import Strangers
 from facefocus.person.proof import Design
 from facefocus.person.trials import Team
@@ -20,9 +22,17 @@ def limits_of(
     design: Design,
     teams: Sequence[Team],
     strangers: Strangers | None,
+    method: str,
+    *,
+    draft: bool,
 ) -> Iterator[str]:
     """What is missing, one sentence or two each."""
     count = len(frames)
+    if draft:
+        yield (
+            "A draft: a rough mask, without other people and without nuisances and repair. Nothing"
+            " is proven before it is run without --draft."
+        )
     if count == 1:
         yield (
             "One photo: it has no other photo to be compared with, so no figure here is about"
@@ -36,11 +46,20 @@ def limits_of(
         )
     elif count < 2 * FEW:
         yield f"{count} photos are few: intervals are wide."
+    yield from _of_black_boxes(teams[0].sources, method)
     judges = {judge.name: judge for team in teams for judge in team.judges}
     if all(judge.seen for team in teams for judge in team.judges):
         yield (
             "Every recognizer here was used to make the mask: nothing shows that it hides you from"
             " others. Name one that is not used with --unseen."
+        )
+    if draft:
+        return
+    without = [name for name, judge in judges.items() if not judge.pair]
+    if without:
+        yield (
+            f"No threshold is known for {', '.join(without)}: only similarities are given, and"
+            " whether they are a match cannot be said."
         )
     if strangers is None:
         yield (
@@ -54,7 +73,20 @@ def limits_of(
             kind = {"real": "real", "synthetic": "drawn"}[strangers.kind]
             yield (
                 f"The people of '{strangers.title}' are {kind}, and {name} was trained on faces of"
-                " the other kind: they are nobody to it. It has no rates, only similarities."
+                " the other kind: they are nobody to it. It has no template and no false match"
+                " figure here."
             )
         elif len(judge.pair) < 2:
             yield f"'{strangers.title}' has too few pairs of photos for an FMR of 1e-3 on {name}."
+
+
+def _of_black_boxes(sources: Sequence[Recognizer], method: str) -> Iterator[str]:
+    """What is said of recognizers that show no gradients."""
+    boxes = " and ".join(source.name for source in sources if not is_white_box(source))
+    if method == BLACK_BOX_METHOD and boxes:
+        yield (
+            f"{boxes} shows no gradients: the mask comes from {method}, which only hides and looks."
+            " It is weaker than one that is learned."
+        )
+    elif boxes:
+        yield f"{boxes} shows no gradients: the own mask is learned on the other models alone."

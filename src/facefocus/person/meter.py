@@ -16,7 +16,7 @@ class Meter:
         weights: The work of each part, in any unit.
     """
 
-    def __init__(self, progress: Progress, name: str, weights: Mapping[str, float]) -> None:
+    def __init__(self, progress: Progress, name: str, weights: Mapping[str, int]) -> None:
         self._progress, self._name, self._weights = progress, name, dict(weights)
         self._done = dict.fromkeys(weights, 0.0)
         self.tell()

@@ -27,7 +27,7 @@ from facefocus.models.zoo import entries
 
 #: Photos of other people that are embedded at most, and of each of them: enough for an FMR of
 #: 1e-3 by templates, and seconds of work.
-PHOTOS, EACH = 1200, 10
+PHOTOS, EACH = 800, 10
 
 #: People with so many photos are taken first: templates need several.
 SEVERAL = 5
@@ -86,6 +86,13 @@ def faces_of(recognizer: Recognizer) -> str:
     """The kind of faces a recognizer was trained on: ``real`` unless its card says otherwise."""
     known = entries().get(recognizer.name)
     return "real" if known is None else known.data
+
+
+def card_thresholds(recognizer: Recognizer) -> dict[str, float]:
+    """Thresholds for pairs that a recognizer's card gives, by the names of `RULES`."""
+    known = entries().get(recognizer.name)
+    level = None if known is None else known.pair_threshold
+    return {} if level is None else {"EER": level}
 
 
 def choose_strangers(faces: FaceSet) -> Strangers:

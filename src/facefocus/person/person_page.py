@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from glob import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from facefocus.core.errors import UserError
-from facefocus.core.files import check_folder, writing
+from facefocus.core.files import check_folder, lives, writing
 from facefocus.core.text import budget_text, number, percent, with_bounds
 from facefocus.evaluation.part_shares import in_words, part_shares
 from facefocus.occlusion.fills import fill_rng
@@ -27,7 +28,7 @@ from facefocus.occlusion.painting import paint, write_picture
 from facefocus.person.candidates import OWN, POPULATION, SAME_PHOTOS
 from facefocus.person.other_people import RULES
 from facefocus.person.proof import CLEAN, Figure, Judge
-from facefocus.person.robust_figures import Robustness
+from facefocus.person.robust_figures import PHOTOGRAPH, Robustness
 from facefocus.person.trials import CHOSEN
 from facefocus.person.verdict import CONTROLS, Lookup, mask_words
 from facefocus.report.document import (
@@ -75,23 +76,38 @@ def write_explanation(made: PersonExplanation, out: Path) -> Path:
     return out / "index.html"
 
 
-def check_out(out: Path) -> None:
+def check_out(out: Path, *, several: bool = False) -> None:
     """Refuse a folder that cannot be written, or that holds something else, before any work.
+
+    Args:
+        out: The folder.
+        several: Whether it may hold folders of several people instead.
 
     Raises:
         UserError: Says which.
     """
     check_folder(out, "--out")
-    if out.is_dir() and any(out.iterdir()) and not (out / RECORD).is_file():
+    inside = list(out.iterdir()) if out.is_dir() else []
+    people = several and all((path / RECORD).is_file() for path in inside)
+    if inside and not people and not (out / RECORD).is_file():
         raise UserError(
             f"The '--out' must be a new folder, or one that 'facefocus person' wrote. Got '{out}',"
             " which holds other files."
         )
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(out)
         trial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
         trial.mkdir(exist_ok=True)
         trial.rmdir()
+
+
+def _sweep(out: Path) -> None:
+    """Remove what a killed process left beside `out`."""
+    for folder in out.parent.glob(f".{escape(out.name)}.*.tmp*"):
+        process = folder.name.removeprefix(f".{out.name}.").partition(".")[0]
+        if process.isdigit() and not lives(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _replace(folder: Path, out: Path) -> None:
@@ -212,7 +228,7 @@ def _parts(made: PersonExplanation) -> Section:
         "parts",
         "Which parts are hidden?",
         in_words(shares, what="the hidden pixels", over="one mask"),
-        [plain_table({"Part": "", "Of the mask": "", "Of the picture": ""}, rows)],
+        [plain_table(["Part", "Of the mask", "Of the picture"], rows, "Where the mask lies")],
     )
 
 
@@ -221,7 +237,6 @@ _COLUMNS = (
     ("Template, EER", ("template", "EER"), "photos matched by the mean of the gallery photos"),
     ("Template, FMR 1e-3", ("template", "FMR 1e-3"), "the same at one false match in 1000"),
     ("Any photo, EER", ("any", "EER"), "photos matched by one gallery photo or more"),
-    ("Any photo, FMR 1e-3", ("any", "FMR 1e-3"), "the same at one false match in 1000"),
     ("Rank 1", ("rank-1", ""), "the nearest template of all people is the person's"),
     ("Pairs, EER", ("pair", "EER"), "share of pairs of photos that match"),
     ("Similarity", ("cosine", ""), "mean cosine of pairs of photos"),
@@ -238,8 +253,10 @@ def _proof(made: PersonExplanation) -> Section:
         blocks.append(table if place < 2 else Details(table.caption, [table]))
     blocks.append(
         Note(
-            "Intervals are of 95 %, over photos. Controls are means over draws. EER: the threshold"
-            " where as many people are refused as strangers let in."
+            "Intervals are of 95 %, over photos. Controls are means over draws. Your own mask, same"
+            " photos: tried on the photos that it was made from. EER: the threshold where as many"
+            " people are refused as strangers let in. Figures with all other photos as the gallery"
+            " are in explanation.json."
         )
     )
     halves = (
@@ -261,11 +278,11 @@ def _proof_table(made: PersonExplanation, look: Lookup, judge: Judge) -> Table:
     control = look.control(judge)
     names = {
         CLEAN: "Nothing hidden",
-        CHOSEN: f"The chosen mask ({_picked(made, judge)})",
+        CHOSEN: f"Chosen: {_picked(made, judge)}",
         **{name: _candidate(name) for name in made.outcomes[0].candidates},
-        SAME_PHOTOS: "Your own mask, on the photos it was made from",
+        SAME_PHOTOS: "Your own mask, same photos",
         **{
-            name: f"Control: {words}" + " - the strongest" * (name == control)
+            name: ("Strongest control: " if name == control else "Control: ") + words
             for name, words in CONTROLS.items()
         },
     }
@@ -328,10 +345,7 @@ def _lasting(made: PersonExplanation) -> Section | None:
                 number(row.hidden),
                 _surviving(row.surviving),
                 _matched(row.measures.get(look.measure), row.photos, look),
-                f"{row.undetected} of {row.photos + row.undetected}"
-                if row.moved == row.moved
-                else "",
-                number(row.moved, 1) if row.moved == row.moved else "",
+                *(_found_again(row) if made.subject.photos else ()),
             )
             for row in own
         ]
@@ -341,9 +355,12 @@ def _lasting(made: PersonExplanation) -> Section | None:
             "Hidden": "mean similarity",
             "Effect that survives": "share of the drop; the loss without a mask is not credited",
             "Still matched": "photos, as in the first line of the page",
-            "Face not found": "photos in which the face is no longer detected",
-            "Moved, px": "mean distance of landmarks from where they were, in the crop",
         }
+        if made.subject.photos:
+            headings |= {
+                "Face not found": "photos in which the face is no longer detected",
+                "Moved, px": "mean distance of landmarks from where they were, in the crop",
+            }
         made_on = "the mask was made on it" if judge.seen else "never seen by the mask"
         blocks.append(plain_table(headings, rows, f"{judge.name}: {made_on}"))
     return Section(
@@ -357,7 +374,7 @@ def _lasting(made: PersonExplanation) -> Section | None:
 
 def _found_again(row: Robustness) -> tuple[str, str]:
     """Photos in which the face is lost, and how far landmarks moved; nothing on crops."""
-    if not row.nuisance.startswith("photograph"):
+    if not row.nuisance.startswith(PHOTOGRAPH):
         return "", ""
     return f"{row.undetected} of {row.photos + row.undetected}", number(row.moved, 1)
 
@@ -433,7 +450,7 @@ def _origin(made: PersonExplanation) -> Section:
         "Where do the figures come from?",
         "Nothing left this machine. Photographs of the person are embedded on this page and lie in"
         " this folder: 'pictures', 'hidden'. Embeddings of other people and maps of this person are"
-        " kept in the store of facefocus on this machine ('facefocus clean' removes them).",
+        " kept in the store of facefocus on this machine ('facefocus store clear' removes them).",
         [
             Facts(facts),
             Link("explanation.json", "All figures: explanation.json"),
@@ -521,7 +538,7 @@ def record(made: PersonExplanation) -> dict[str, Any]:
 def _robust(row: Robustness) -> dict[str, Any]:
     surviving = _plain(vars(row.surviving))
     measures = [
-        {"measure": measure, "rule": rule, "value": value}
+        _plain({"measure": measure, "rule": rule, "value": value})
         for (measure, rule), value in row.measures.items()
     ]
     return {**_plain(vars(row)), "surviving": surviving, "measures": measures}

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from facefocus.core.seeds import generator
 from facefocus.evaluation.photo_risk import photo_risk, share_found
-from facefocus.evaluation.statistics import Interval, mean_interval
+from facefocus.evaluation.statistics import Interval, mean_intervals
 from facefocus.evaluation.verification import normalize
 from facefocus.faces.halves import halves, near_equal
 from facefocus.models.recognizer import Recognizer
@@ -59,6 +59,11 @@ class Design:
     others: Bool[np.ndarray, "n n"]
 
     @property
+    def alone(self) -> bool:
+        """Whether there is a single photo: it is compared with itself, which is no recognition."""
+        return len(self.unseen) == 1
+
+    @property
     def crossed(self) -> bool:
         """Whether masks of the person's own photos can be tried on photos they never saw."""
         return len(self.folds) > 1
@@ -68,8 +73,10 @@ def make_design(frames: UInt8[np.ndarray, "n h w 3"], seed: int = 0) -> Design:
     """Cut the photos into halves that share no picture; near-equal photos are never compared."""
     groups = near_equal(frames)
     different = groups[:, None] != groups[None]
-    parts = halves(groups, generator(seed, "person halves"))
     everything = np.arange(len(frames))
+    if len(frames) == 1:
+        return Design((Fold(everything[:0], everything),), ~different, ~different)
+    parts = halves(groups, generator(seed, "person halves"))
     if parts is None:
         return Design((Fold(everything[:0], everything),), different, different)
     half = np.isin(everything, parts[0])
@@ -217,14 +224,28 @@ def _by_template(
     return {key: value for key, value in found.items() if np.isfinite(value[sizes > 0]).all()}
 
 
-def interval_of(values: Float[np.ndarray, " n"], measure: str) -> Interval:
-    """The mean over photos with its interval: exact for counts of photos, else of a mean."""
-    used = values[np.isfinite(values)]
-    if not used.size:
-        return Interval(np.nan, np.nan, np.nan)
-    if measure in COUNTED and np.isin(used, (0, 1)).all():
-        return share_found(used.astype(bool))
-    return mean_interval(used, share=measure != "cosine")
+def intervals_of(
+    values: Sequence[Float[np.ndarray, " n"]], measures: Sequence[str]
+) -> list[Interval]:
+    """The mean over photos with its interval: exact for counts of photos, else of a mean.
+
+    Args:
+        values: For each figure, the value of each photo; NaN for photos that do not count.
+        measures: The measure of each figure.
+    """
+    found: dict[int, Interval] = {}
+    means: dict[bool, list[int]] = {True: [], False: []}
+    for number, (photos, measure) in enumerate(zip(values, measures, strict=True)):
+        used = photos[np.isfinite(photos)]
+        if not used.size or (measure in COUNTED and np.isin(used, (0, 1)).all()):
+            found[number] = share_found(used.astype(bool))
+        else:
+            means[measure != "cosine"].append(number)
+    for share, numbers in means.items():
+        if numbers:
+            rows = np.stack([values[number] for number in numbers])
+            found.update(zip(numbers, mean_intervals(rows, share=share), strict=True))
+    return [found[number] for number in range(len(values))]
 
 
 # Controls -----------------------------------------------------------------------------------------

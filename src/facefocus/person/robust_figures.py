@@ -27,31 +27,35 @@ from facefocus.person.trials import CHOSEN, Crops, Outcome, Team
 
 #: What happens to aligned crops, and what each is called.
 ON_CROPS = {
-    "mask-shift-1": "the mask lies 1 px beside its place",
-    "mask-shift-2": "the mask lies 2 px beside its place",
-    "mask-shift-3": "the mask lies 3 px beside its place",
-    "align": "aligned anew: up to 3 px, 3 %, 4 degrees",
+    "mask-shift-1": "a shift of the mask by 1 pixel",
+    "mask-shift-2": "a shift of the mask by 2 pixels",
+    "mask-shift-3": "a shift of the mask by 3 pixels",
+    "align": "another alignment: up to 3 px, 3 %, 4 degrees",
     "jpeg-90": "JPEG, quality 90",
     "jpeg-75": "JPEG, quality 75",
     "jpeg-50": "JPEG, quality 50",
     "half": "half the resolution",
-    "gallery": "the photos it is compared with are hidden, too",
-    "median-3": "repair: median of 3x3",
-    "median-5": "repair: median of 5x5",
-    "inpaint-guessed": "repair: filled in, hidden places guessed",
-    "inpaint-told": "repair: filled in, hidden places known",
+    "gallery": "hiding the photos it is compared with, too",
+    "median-3": "repair by a median of 3x3",
+    "median-5": "repair by a median of 5x5",
+    "inpaint-guessed": "repair by filling in guessed places",
+    "inpaint-told": "repair by filling in the hidden places, known",
 }
 
 #: Those that ask nothing more than a slip or a free program: who is undone by one is not protected.
-SLIPS = ("mask-shift-2",)
+SLIPS = ("mask-shift-1", "mask-shift-2", "mask-shift-3")
 REPAIRS = ("median-3", "median-5", "inpaint-guessed", "inpaint-told")
 
 #: What happens to painted photographs.
 ON_PHOTOS = {
-    SAVED: "painted on the photograph, detected and aligned again",
-    "jpeg-50": "the same after JPEG, quality 50",
-    "half": "the same at half the resolution",
+    SAVED: "painting on the photograph, detected and aligned again",
+    "jpeg-50": "the same, saved as JPEG of quality 50",
+    "half": "the same, at half the resolution",
 }
+
+#: How a row of `ON_PHOTOS` is called among nuisances, and the one of the photograph as it is.
+PHOTOGRAPH = "photograph "
+PAINTED = PHOTOGRAPH + SAVED
 
 #: Least share of the effect that has to survive.
 SURVIVES = 0.5
@@ -62,7 +66,7 @@ class Robustness:
     """What is left of the effect on one recognizer under one nuisance.
 
     Attributes:
-        nuisance: Its name; with ``photograph `` before it, on painted photographs.
+        nuisance: Its name; with `PHOTOGRAPH` before it, on painted photographs.
         title: In words.
         recognizer: Who judged.
         seen: Whether the mask was made on it.
@@ -95,12 +99,15 @@ def crop_robustness(
     found = []
     for number, (name, title) in enumerate(ON_CROPS.items()):
         progress("robustness", number, len(ON_CROPS))
-        clean = _seen(crops, np.zeros_like(outcome.masks), name, design)
+        # What only moves the mask, or hides the other side, does nothing to clean photos.
+        spares = NUISANCES[name].change is None
+        clean = None if spares else _seen(crops, np.zeros_like(outcome.masks), name, design)
         hidden = _seen(crops, outcome.masks, name, design)
         for judge in team.judges:
             probes = normalize(judge.recognizer.embed(hidden))
             gallery = probes if NUISANCES[name].gallery else None
-            before = measured(judge, judge.recognizer.embed(clean)[None], design.unseen)
+            usual = judge.clean if clean is None else judge.recognizer.embed(clean)
+            before = measured(judge, usual[None], design.unseen)
             after = measured(judge, probes[None], design.unseen, gallery)
             found.append(_row(name, title, judge, outcome, before, after))
     progress("robustness", len(ON_CROPS), len(ON_CROPS))
@@ -207,7 +214,7 @@ def _of_photos(
         if found.shift is not None
     ]
     return _row(
-        f"photograph {nuisance}",
+        PHOTOGRAPH + nuisance,
         title,
         judge,
         outcome,

@@ -22,13 +22,16 @@ from facefocus.person.proof import (
     Judge,
     Measures,
     choose,
-    interval_of,
+    intervals_of,
     measured,
 )
 from facefocus.saliency.explainer import Hide
 
 #: Hidden crops that are embedded at once: bounds the memory.
 STEP = 256
+
+#: Measures that a single photo has.
+OF_ONE_PHOTO = ("cosine", "false-match")
 
 #: The mask that is recommended, among the conditions.
 CHOSEN = "chosen"
@@ -154,8 +157,8 @@ def try_masks(
         found |= {
             name: crops.embedded(judge.recognizer, drawn) for name, drawn in conditions.items()
         }
+        figures += _figures(judge, found, design)
         for condition, hidden in found.items():
-            figures += _figures(judge, condition, hidden, design)
             values[condition, judge.name, judge.seen] = measured(judge, hidden, design.unseen)
     progress("trials", len(team.judges), len(team.judges))
     best = int(np.argmin(np.nanmean(scores, axis=1)))
@@ -180,27 +183,32 @@ def _similarities(
 
 
 def _figures(
-    judge: Judge, condition: str, hidden: Float[np.ndarray, "draws n d"], design: Design
+    judge: Judge, conditions: Mapping[str, Float[np.ndarray, "_ n d"]], design: Design
 ) -> list[Figure]:
-    listed = []
-    for gallery, compared in (("unseen", design.unseen), ("others", design.others)):
-        if gallery == "others" and not design.crossed:
-            continue
-        for (measure, rule), photos in measured(judge, hidden, compared).items():
-            mean = interval_of(photos, measure)
-            count = int(np.isfinite(photos).sum())
-            listed.append(
-                Figure(
-                    condition,
-                    judge.name,
-                    judge.seen,
-                    gallery,
-                    measure,
-                    rule,
-                    mean.value,
-                    mean.low,
-                    mean.high,
-                    count,
-                )
-            )
-    return listed
+    """All numbers of one judge."""
+    galleries = {"unseen": design.unseen}
+    if design.crossed:
+        galleries["others"] = design.others
+    rows = [
+        (condition, gallery, measure, rule, photos)
+        for condition, hidden in conditions.items()
+        for gallery, compared in galleries.items()
+        for (measure, rule), photos in measured(judge, hidden, compared).items()
+        if not design.alone or measure in OF_ONE_PHOTO
+    ]
+    means = intervals_of([row[-1] for row in rows], [row[2] for row in rows])
+    return [
+        Figure(
+            condition,
+            judge.name,
+            judge.seen,
+            gallery,
+            measure,
+            rule,
+            mean.value,
+            mean.low,
+            mean.high,
+            int(np.isfinite(photos).sum()),
+        )
+        for (condition, gallery, measure, rule, photos), mean in zip(rows, means, strict=True)
+    ]

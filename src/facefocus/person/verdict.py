@@ -12,7 +12,7 @@ from facefocus.core.text import budget_text, number, percent
 from facefocus.evaluation.statistics import mean_interval
 from facefocus.person.candidates import OWN, POPULATION
 from facefocus.person.proof import CLEAN, Figure, Judge, Measures
-from facefocus.person.robust_figures import REPAIRS, SLIPS, SURVIVES, Robustness
+from facefocus.person.robust_figures import PAINTED, REPAIRS, SLIPS, SURVIVES, Robustness
 from facefocus.person.trials import CHOSEN, Outcome
 
 #: The controls, and what each is called.
@@ -132,22 +132,20 @@ def verdict(
     *,
     budget: float,
     limits: Sequence[str],
-    draft: bool,
 ) -> Verdict:
     """The first screen of an explanation."""
     look = Lookup(figures, judges)
     fresh, known = look.worst(seen=False), look.worst(seen=True)
     main = fresh or known
     assert main is not None
-    undone = list(_undone(robustness, main, known))
+    doubtful = list(_doubtful(robustness, main, known))
     sentences = [
-        *_fragile(undone),
+        *_fragile(doubtful),
         *_held(look, outcome.recommended, main, budget),
         *_beyond(look, values, main),
     ]
-    warnings = ["A draft: rough masks, tried in no other way."] if draft else []
-    warnings += limits[:2]
-    return Verdict(tuple(sentences), tuple(_numbers(look, main, fresh, known)), tuple(warnings))
+    numbers = tuple(_numbers(look, main, fresh, known))
+    return Verdict(tuple(sentences), numbers, tuple(limits[:2]))
 
 
 def _numbers(
@@ -230,27 +228,34 @@ def _beyond(look: Lookup, values: Values, main: Judge) -> Iterator[str]:
         yield f"It is not shown to take more similarity than {words}: {more.text(signed=True)}."
 
 
-def _undone(
+def _doubtful(
     robustness: Sequence[Robustness], main: Judge, known: Judge | None
 ) -> Iterator[Robustness]:
-    """Slips and repairs after which less than half of the effect is left."""
+    """Slips and repairs after which less than half of the effect is left, as far as is known."""
     asked = {(judge.name, judge.seen) for judge in (main, known) if judge is not None}
     for row in robustness:
-        counts = row.nuisance in (*SLIPS, *REPAIRS) or row.nuisance.startswith("photograph saved")
+        counts = row.nuisance in (*SLIPS, *REPAIRS, PAINTED)
         if counts and (row.recognizer, row.seen) in asked and row.surviving.value < SURVIVES:
             yield row
 
 
-def _fragile(undone: Sequence[Robustness]) -> Iterator[str]:
-    if not undone:
-        return
-    titles = list(dict.fromkeys(row.title for row in undone))
-    least = min(undone, key=lambda row: row.surviving.value)
-    yield (
-        f"This is no protection: less than half of its effect is left after {'; '.join(titles)}."
-        f" At worst {percent(max(least.surviving.value, 0), 0)} is left ({least.title},"
-        f" {least.recognizer})."
-    )
+def _fragile(doubtful: Sequence[Robustness]) -> Iterator[str]:
+    """Whether it is no protection, or is not shown to last (Protocol: robustness)."""
+    undone = [row for row in doubtful if row.surviving.high < SURVIVES]
+    rest = [row for row in doubtful if row not in undone]
+    if undone:
+        least = min(undone, key=lambda row: row.surviving.value)
+        yield (
+            f"This is no protection: less than half of its effect is left after {_titles(undone)}."
+            f" At worst {percent(max(least.surviving.value, 0.0), 0)} is left ({least.title},"
+            f" {least.recognizer})."
+        )
+    elif rest:
+        yield f"It is not shown to last: half of its effect may be lost after {_titles(rest)}."
+
+
+def _titles(rows: Sequence[Robustness]) -> str:
+    return "; ".join(dict.fromkeys(row.title for row in rows))
 
 
 def numbers_html(shown: Verdict) -> str:

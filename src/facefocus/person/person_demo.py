@@ -1,0 +1,53 @@
+"""The last page of ``facefocus demo``: one drawn person, explained as `facefocus person` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facefocus.benchmark.run import SYNTHETIC, open_or_make_faceset
+from facefocus.core.progress import Progress, silent
+from facefocus.faces.sources.synthetic import identity_name, image_name, render
+from facefocus.occlusion.painting import write_picture
+from facefocus.person.explanation import explain_people
+from facefocus.person.verdict import Verdict
+
+#: Recognizers of drawn people: two that the mask is made on, one of another family that judges.
+MODELS, UNSEEN = ("iresnet-mini-all", "mobilefacenet-mini-all"), "inception-mini-all"
+
+#: Where the person's identity lives, and photos of the person.
+WORLD, PHOTOS = "all", 8
+
+
+def demo_person(
+    out: Path, *, backend: str = "auto", store: Path | None = None, progress: Progress = silent
+) -> tuple[Path, Verdict]:
+    """Draw photographs of one person and explain them; the others of the demo are the gallery.
+
+    Args:
+        out: The demo's folder: photographs go to ``photos/``, the page to ``person/``.
+        backend: As for `explain_people`.
+        store: Likewise.
+        progress: Likewise.
+
+    Returns:
+        The page, and what its first screen says.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    faces = open_or_make_faceset(f"synthetic-{WORLD}", out / "faces", progress)
+    folder = out / "photos" / identity_name(0)
+    for photo in range(PHOTOS):
+        face = render(WORLD, int(SYNTHETIC["seed"]), 0, photo)
+        write_picture(folder / f"{image_name(0, photo)}.png", face.frame)
+    ((page, shown),) = explain_people(
+        folder,
+        out / "person",
+        MODELS,
+        unseen=UNSEEN,
+        gallery=faces,
+        backend=backend,
+        store=store,
+        progress=progress,
+    )
+    return page, shown
