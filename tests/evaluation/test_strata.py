@@ -110,6 +110,10 @@ def test_groups_of_people_and_of_images(tmp_path: Path) -> None:
     [
         ("name,group\nA,x\n", "must be identity,GROUP or image,GROUP"),
         ("", "must be identity,GROUP or image,GROUP"),
+        (
+            "identity,group\nA,x\nA,y\n",
+            "Line 3 of the groups .* gives 'A' other groups than a line",
+        ),
         ("identity,group\nA\n", "Line 2 of the groups .* must have 2 cells. Got 1"),
         ("identity,group\nX,x\n", "must name people of 's'. Got 'X'"),
     ],

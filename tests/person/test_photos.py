@@ -43,6 +43,7 @@ def test_nobody_agrees_or_two_people_are_there_equally_often() -> None:
     assert somebody_else(at(0, 50), 0.65) is None
     assert somebody_else(at(0, 90, 180), 0.5) is None
     assert somebody_else(at(0, 5, 90, 95), 0.5) is None
+    assert somebody_else(at(0, 5, 90, 95, 180), 0.5) is None
     # Three of one, two of another.
     assert np.flatnonzero(somebody_else(at(0, 5, 90, 95, 2), 0.5)).tolist() == [2, 3]  # type: ignore[arg-type]
 
@@ -146,7 +147,7 @@ def test_only_strangers(tmp_path: Path) -> None:
     for number, tint in enumerate((RED, GREEN, BLUE)):
         save(tmp_path / "Ada" / f"{number}.png", crop(number, 0, tint))
     with pytest.raises(
-        UserError, match=r"must show one person. Got 3 of 'Ada', and by colors no two"
+        UserError, match=r"must show one person. Got 3 of 'Ada', and colors cannot tell"
     ):
         read(tmp_path / "Ada", judge=Colors(), threshold=0.9)
     assert len(read(tmp_path / "Ada", judge=Colors(), threshold=0.9, keep=True).photos) == 3

@@ -187,11 +187,17 @@ def read_groups(path: Path, faces: FaceSet) -> list[Stratum]:
         )
     names = faces.identities if header[0] == "identity" else faces.names
     rows = [[cell.strip() for cell in row] for row in table[1:] if any(row)]
+    first: dict[str, list[str]] = {}
     for place, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise UserError(
                 f"Line {place} of the groups '{path}' must have {len(header)} cells. Got"
                 f" {len(row)}."
+            )
+        if first.setdefault(row[0], row) != row:
+            raise UserError(
+                f"Line {place} of the groups '{path}' gives '{row[0]}' other groups than a line"
+                " before. Keep one of the lines."
             )
     known = set(names.tolist())
     if not known.intersection(row[0] for row in rows):

@@ -355,12 +355,14 @@ def check_finite(embeddings: Float32[np.ndarray, "n d"], name: str) -> None:
 
 
 def chunks(frames: UInt8[np.ndarray, "n h w 3"], size: int) -> Iterator[np.ndarray]:
-    """Copies of `size` frames each, the last filled up with black ones.
+    """Copies of `size` frames each, the last filled up with copies of its last frame.
 
-    One chunk also for no frames: the forward pass tells the embedding's length.
+    Never with black ones: a backend that is compared with torch is judged on real frames. One
+    chunk, of black frames, also for no frames: the forward pass tells the embedding's length.
     """
     for start in range(0, max(len(frames), 1), size):
         part = frames[start : start + size]
         chunk = np.zeros((size, *frames.shape[1:]), dtype=np.uint8)
         chunk[: len(part)] = part
+        chunk[len(part) :] = part[-1:] if len(part) else 0
         yield chunk

@@ -67,9 +67,10 @@ def read_mask(path: Path | str) -> Bool[np.ndarray, "112 112"]:
 def _of_arrays(path: Path, data: bytes) -> Bool[np.ndarray, "112 112"]:
     try:
         with np.load(BytesIO(data), allow_pickle=False) as arrays:
+            missing = [key for key in ("mask", "crop", "landmarks") if key not in arrays.files]
+            if missing:
+                raise _no_mask(path, f"a file without the array '{missing[0]}'")
             mask, made_for, landmarks = (arrays[key] for key in ("mask", "crop", "landmarks"))
-    except KeyError as error:
-        raise _no_mask(path, f"a file without the array {error}") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _no_mask(path, "a damaged file") from error
     if str(made_for) != CROP:

@@ -388,9 +388,9 @@ def _others(
     outside = somebody_else(embeddings, threshold)
     if outside is None and not keep:
         raise UserError(
-            f"The photos must show one person. Got {len(photos)} of '{name}', and by {judge.name}"
-            " no two of them show the same person, or as many show another one. Remove photos of"
-            " others, or keep all with --keep."
+            f"The photos must show one person. Got {len(photos)} of '{name}', and {judge.name}"
+            " cannot tell whom: no two of them agree, or two groups are equally large. Remove"
+            " photos of others, or keep all with --keep."
         )
     if outside is None:
         outside = np.ones(len(photos), bool)

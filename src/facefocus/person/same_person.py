@@ -53,7 +53,7 @@ def somebody_else(
         alike = height <= 1 - threshold
         groups.append(groups[int(first)] + groups[int(second)] if alike else [])
     groups.sort(key=len)
-    if len(groups[-1]) < 2 or len(groups[-1]) == len(groups[-2]) == count / 2:
+    if len(groups[-1]) < 2 or len(groups[-1]) == len(groups[-2]):
         return None
     return _all_but(groups[-1], count)
 
