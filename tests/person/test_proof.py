@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -68,7 +70,7 @@ def judge_of_three() -> Judge:
         np.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8]]),
         np.array([[0.0, 1.0], [0.0, -1.0]]),
         np.array(["a", "b"]),
-        np.array([[0.0, 1.0], [0.0, -1.0]]),
+        {2: np.array([[0.0, 1.0], [0.0, -1.0]])},
         {"EER": 0.8},
         {2: {"EER": 0.9}},
         "by hand",
@@ -191,9 +193,35 @@ def test_the_person_is_found_among_the_strangers_by_a_picture_or_by_likeness() -
     mine = np.array([[1.0, 0.0], [0.96, 0.28], [0.96, -0.28]])
     theirs = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.1], [1.0, -0.1], [0.0, 1.0], [0.0, 1.0]])
     theirs /= np.linalg.norm(theirs, axis=1, keepdims=True)
-    # y's template is (1, 0): as near to the photos as they are to each other.
+    # y's template is (1, 0), nearer than any two photos of two others are.
     assert who_is_the_person(strangers, frames, [mine], [theirs]) == ["x", "y"]
     np.testing.assert_allclose(person_templates(theirs, strangers.people)[1], [1, 0], atol=1e-12)
+    first = person_templates(theirs, strangers.people, 1)
+    np.testing.assert_allclose(first, theirs[::2], atol=1e-12)
+
+
+def test_a_single_photo_of_the_person_among_the_strangers_is_found() -> None:
+    """One photo is as near to the person's as these are to each other, less than a template is."""
+    rng = np.random.default_rng(0)
+    people = np.repeat(np.arange(40), 3)
+    centers = np.linalg.qr(rng.normal(size=(64, 41)))[0].T
+    noisy = centers[people] + 0.1 * rng.normal(size=(120, 64))
+    mine = centers[40] + 0.1 * rng.normal(size=(6, 64))
+    lone = centers[40] + 0.1 * rng.normal(size=(1, 64))
+    theirs = np.concatenate([noisy, lone])
+    names = [f"p{one:02}" for one in people] + ["same"]
+    strangers = choose_strangers(
+        make_faceset(photos(121), names, [str(n) for n in range(121)], "mine")
+    )
+    theirs = theirs[strangers.rows]
+    unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in (mine, theirs)]
+    assert who_is_the_person(strangers, photos(6, seed=5), [unit[0]], [unit[1]]) == ["same"]
+
+
+def test_a_rate_that_pairs_do_not_have_is_left_out() -> None:
+    judge = replace(judge_of_three(), by_template={2: {"EER": 0.9, "FMR 1e-3": 0.95}})
+    found = measured(judge, np.array([[[0.6, 0.8]] * 3]), ~np.eye(3, dtype=bool))
+    assert ("template", "EER") in found and ("template", "FMR 1e-3") not in found
 
 
 def test_thresholds_come_from_pairs_and_templates_of_other_people() -> None:

@@ -549,18 +549,16 @@ def _judge(
         origin = "its card: pairs of LFW's View 2, not of these photos" if levels else ""
         return Judge(recognizer, True, clean, pair=levels, origin=origin)
     sizes = np.unique(np.concatenate([m.sum(axis=1) for m in (design.unseen, design.others)]))
+    templates = sizes[sizes > 0].tolist()
     return Judge(
         recognizer,
         True,
         clean,
         others,
         strangers.people,
-        person_templates(others, strangers.people),
+        {size: person_templates(others, strangers.people, size) for size in templates},
         pair_thresholds(others, strangers.people),
-        {
-            size: template_thresholds(others, strangers.people, size)
-            for size in sizes[sizes > 0].tolist()
-        },
+        {size: template_thresholds(others, strangers.people, size) for size in templates},
         f"the {len(strangers.names)} people of '{strangers.title}'",
     )
 

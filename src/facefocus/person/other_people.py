@@ -159,7 +159,8 @@ def who_is_the_person(
     """Names under which the person is among the strangers.
 
     Whoever has a picture that is near-equal to one of the person's, or whose template is for every
-    recognizer as similar to the person's photos as the person's own other photos are.
+    recognizer as similar to the person's photos, on average, as one non-mated pair in a thousand
+    is (where there are too few pairs for that: as the threshold of equal error rate asks).
 
     Args:
         strangers: Photos of other people, as it is thought.
@@ -172,8 +173,9 @@ def who_is_the_person(
     alike: Bool[np.ndarray, " people"] = np.ones(len(strangers.names), bool)
     for mine, theirs in zip(own, others, strict=True):
         templates = person_templates(theirs, strangers.people)
-        usual = np.median(left_out_scores(mine)) if len(mine) > 1 else 1.0
-        alike &= (mine @ templates.T).mean(axis=0) >= usual
+        levels = pair_thresholds(theirs, strangers.people)
+        level = levels.get("FMR 1e-3", levels.get("EER", np.inf))
+        alike &= (mine @ templates.T).mean(axis=0) >= level
     names = {name for name, found in zip(strangers.names, alike, strict=True) if found}
     # Near-equal pictures have near-equal embeddings: only those are compared pixel by pixel.
     close = np.unique(np.nonzero(own[0] @ others[0].T > 0.9)[1])
@@ -184,19 +186,23 @@ def who_is_the_person(
     return sorted(names)
 
 
-def left_out_scores(own: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " m"]:
-    """Cosine of each unit embedding to the template of all others."""
-    scores: np.ndarray = (own * normalize(own.sum(axis=0) - own)).sum(axis=1)
-    return scores
-
-
 def person_templates(
-    embeddings: Float[np.ndarray, "n d"], people: Shaped[np.ndarray, " n"]
+    embeddings: Float[np.ndarray, "n d"],
+    people: Shaped[np.ndarray, " n"],
+    most: int | None = None,
 ) -> Float[np.ndarray, "people d"]:
-    """The normalized mean of each person's unit embeddings, by ascending name."""
+    """The normalized mean of each person's unit embeddings, by ascending name.
+
+    Of the first `most` only: templates of more photos are nearer to everybody, and have to be as
+    large as those that they are ranked beside.
+    """
     _, owner = np.unique(people, return_inverse=True)
+    order = np.argsort(owner, kind="stable")
+    starts = np.searchsorted(owner[order], np.arange(owner.max() + 1))
+    numbers = np.arange(len(owner)) - starts[owner[order]]
+    rows = order if most is None else order[numbers < most]
     sums = np.zeros((owner.max() + 1, embeddings.shape[1]))
-    np.add.at(sums, owner, embeddings)
+    np.add.at(sums, owner[rows], embeddings[rows])
     return normalize(sums)
 
 

@@ -28,6 +28,9 @@ DRAWS = 5
 #: less would hide nearly the same.
 LEAST_SHIFT = 1 / 14
 
+#: Least share of the shifted mask that lies in the face.
+INSIDE = 0.9
+
 #: What the clean face is called among the conditions.
 CLEAN = "clean"
 
@@ -94,7 +97,7 @@ class Judge:
         clean: Unit embeddings of the person's crops.
         strangers: Unit embeddings of other people's; None where there are none that count.
         people: Who these show.
-        templates: The template of each of them, unit.
+        templates: By the number of photos, the template of each of them of at most so many, unit.
         pair: Thresholds for two photos, by the name of the rule.
         by_template: Thresholds for a photo and a template of so many photos: rule to threshold.
         origin: Where the thresholds come from; empty where there are none.
@@ -105,7 +108,7 @@ class Judge:
     clean: Float[np.ndarray, "n d"]
     strangers: Float[np.ndarray, "s d"] | None = None
     people: Shaped[np.ndarray, " s"] | None = None
-    templates: Float[np.ndarray, "p d"] | None = None
+    templates: Mapping[int, Float[np.ndarray, "p d"]] = field(default_factory=dict)
     pair: Mapping[str, float] = field(default_factory=dict)
     by_template: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     origin: str = ""
@@ -207,14 +210,16 @@ def _by_template(
     sizes = compared.sum(axis=1)
     for size in np.unique(sizes[sizes > 0]).tolist():
         rows = np.flatnonzero(sizes == size)
-        for rule, level in judge.by_template.get(size, {}).items():
+        # Few people may give the rates of templates and not those of pairs.
+        rules = judge.by_template.get(size, {})
+        for rule, level in ((name, rules[name]) for name in rules if name in judge.pair):
             risk = photo_risk(
                 hidden[rows],
                 gallery,
                 threshold=judge.pair[rule],
                 template_threshold=level,
                 compared=compared[rows],
-                others=judge.templates,
+                others=judge.templates.get(size),
             )
             matches = {("template", rule): risk.template, ("rank-1", ""): risk.rank_one}
             for key, match in matches.items():
@@ -254,34 +259,36 @@ def intervals_of(
 def shifted_within(
     mask: Bool[np.ndarray, "h w"], face: Bool[np.ndarray, "h w"], rng: np.random.Generator
 ) -> Bool[np.ndarray, "h w"]:
-    """The same mask shifted within the face's box, on the torus of that box.
+    """The same mask shifted within the face, on the torus of its box.
 
-    Pixels of the mask outside the box, which hide no face, are put on free places in the box, so
-    that the control is not the weaker for a mask that misses the face.
+    Pixels that miss the face, before the shift or after it, are put on free places of the face, so
+    that the control is not the weaker for hiding less of it.
 
     Args:
         mask: Any mask.
         face: Where the face is.
-        rng: Draws a shift of at least `LEAST_SHIFT`, each equally likely.
+        rng: Draws a shift of at least `LEAST_SHIFT` that leaves `INSIDE` of the mask in the face,
+            each equally likely; where there is none, one that leaves most.
     """
     rows, columns = (np.flatnonzero(face.any(axis=axis)) for axis in (1, 0))
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     inside, least = mask[box], round(LEAST_SHIFT * min(mask.shape))
-    far = [
-        (down, right)
-        for down in range(inside.shape[0])
-        for right in range(inside.shape[1])
-        if max(min(down, inside.shape[0] - down), min(right, inside.shape[1] - right)) >= least
-    ]
-    moved = np.roll(inside, far[rng.integers(len(far))], axis=(0, 1))
-    outside = int(mask.sum()) - int(moved.sum())
-    free = rng.permutation(np.flatnonzero(~moved))[:outside]
-    moved.flat[free] = True
+    # Pixels that land in the face, of every shift: a correlation on the torus.
+    spectra = np.conj(np.fft.fft2(inside)) * np.fft.fft2(face[box])
+    kept = np.rint(np.fft.ifft2(spectra).real)
+    down, right = np.ogrid[: inside.shape[0], : inside.shape[1]]
+    far = np.maximum(
+        np.minimum(down, inside.shape[0] - down), np.minimum(right, inside.shape[1] - right)
+    )
+    kept[far < least] = -1
+    shifts = np.argwhere(kept >= min(INSIDE * inside.sum(), kept.max()))
+    moved = np.roll(inside, shifts[rng.integers(len(shifts))].tolist(), axis=(0, 1))
     control = np.zeros_like(mask)
-    control[box] = moved
-    # A mask that is larger than the box keeps what does not fit.
-    missing = int(mask.sum()) - int(control.sum())
-    control.flat[rng.permutation(np.flatnonzero(~control))[:missing]] = True
+    control[box] = moved & face[box]
+    # First on what is free of the face; of a mask larger than the face the rest goes beside it.
+    for free in (face & ~control, ~face):
+        missing = int(mask.sum()) - int(control.sum())
+        control.flat[rng.permutation(np.flatnonzero(free))[:missing]] = True
     return control
 
 
