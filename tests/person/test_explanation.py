@@ -16,8 +16,9 @@ import facefocus.person.proof as proof
 from facefocus.core.errors import UserError
 from facefocus.faces.faceset import FaceSet, make_faceset, open_faceset
 from facefocus.person.explanation import PersonExplanation, explain_person
-from facefocus.person.proof import CLEAN
-from facefocus.person.trials import CHOSEN
+from facefocus.person.limits import limits_of
+from facefocus.person.proof import CLEAN, Judge
+from facefocus.person.trials import CHOSEN, Team
 from tests.small import paint_faceset, tiny_recognizer
 
 TINY = [tiny_recognizer(f"tiny-{seed}", seed) for seed in range(3)]
@@ -224,3 +225,22 @@ def test_the_folder_holds_page_masks_and_a_record_without_nan(
     with pytest.raises(UserError, match="holds other files"):
         made.report(tmp_path / "mine")
     assert (tmp_path / "mine" / "diary.txt").exists()
+
+
+def test_a_sibling_is_not_passed_off_as_a_stranger() -> None:
+    def judge(name: str, seen: bool) -> Judge:
+        return Judge(tiny_recognizer(name), seen, np.eye(2))
+
+    def said(unseen: str) -> list[str]:
+        sources = judge("mobilefacenet-ms1m", True), judge("squeezenet-vggface2", True)
+        recognizers = tuple(source.recognizer for source in sources)
+        teams = [Team(recognizers, sources, (*sources, judge(unseen, False)))]
+        frames = np.random.default_rng(0).integers(0, 256, (10, 112, 112, 3), dtype=np.uint8)
+        design = proof.make_design(frames)
+        return list(limits_of(frames, design, teams, None, "learned-mask", draft=True))
+
+    (sibling,) = [line for line in said("mobilefacenet-casia") if "sibling" in line]
+    assert "sibling of mobilefacenet-ms1m (same architecture)" in sibling
+    (data,) = [line for line in said("facenet-vggface2") if "sibling" in line]
+    assert "sibling of squeezenet-vggface2 (same training data)" in data
+    assert not [line for line in said("iresnet18-glint360k") if "sibling" in line]

@@ -109,3 +109,12 @@ def test_a_larger_gallery_that_matches_more_is_said() -> None:
     shown = verdict(outcome, {}, figures, [KNOWN], [], budget=0.05, limits=["a", "b", "c"])
     assert any("all your other photos" in line and "3 of 6" in line for line in shown.sentences)
     assert shown.warnings == ("a", "b")
+
+
+def test_lost_and_moved_faces_are_said() -> None:
+    painted = replace(row("photograph saved", WORSE, 0.9, 1.1), photos=4, undetected=2, moved=12.6)
+    sentences = said([painted]).sentences
+    assert any(line.startswith("On 2 of 6 painted photographs") for line in sentences)
+    assert any("found 13 pixels of the crop" in line for line in sentences)
+    still = replace(painted, undetected=0, moved=1.0)
+    assert said([still]).sentences == said([]).sentences

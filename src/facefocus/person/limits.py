@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from facefocus.models.recognizer import Recognizer, is_white_box
+from facefocus.models.zoo import entries
 from facefocus.person.candidates import BLACK_BOX_METHOD
 from facefocus.person.other_people import Strangers
 from facefocus.person.proof import Design
@@ -33,6 +34,7 @@ def limits_of(
             "A draft: a rough mask, without other people and without nuisances and repair. Nothing"
             " is proven before it is run without --draft."
         )
+    yield from _of_siblings(teams)
     if count == 1:
         yield (
             "One photo: it has no other photo to be compared with, so no figure here is about"
@@ -78,6 +80,27 @@ def limits_of(
             )
         elif len(judge.pair) < 2:
             yield f"'{strangers.title}' has too few pairs of photos for an FMR of 1e-3 on {name}."
+
+
+def _of_siblings(teams: Sequence[Team]) -> Iterator[str]:
+    """Recognizers that are called unseen, and share architecture or data with one that was seen."""
+    known = entries()
+    for name, source in {
+        (judge.name, source.name): None
+        for team in teams
+        for judge in team.judges
+        if not judge.seen
+        for source in team.sources
+    }:
+        one, other = known.get(name), known.get(source)
+        if one is None or other is None:
+            continue
+        if one.training == other.training or one.architecture == other.architecture:
+            what = "training data" if one.training == other.training else "architecture"
+            yield (
+                f"{name} never saw the mask, but is a sibling of {source} (same {what}): a mask"
+                " looks stronger on it than on a recognizer of another kind."
+            )
 
 
 def _of_black_boxes(sources: Sequence[Recognizer], method: str) -> Iterator[str]:

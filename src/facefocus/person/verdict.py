@@ -15,6 +15,9 @@ from facefocus.person.proof import CLEAN, Figure, Judge, Measures
 from facefocus.person.robust_figures import PAINTED, REPAIRS, SLIPS, SURVIVES, Robustness
 from facefocus.person.trials import CHOSEN, Outcome
 
+#: Pixels of the crop by which a painted face may be found elsewhere before it is said.
+MOVED = 3.0
+
 #: The controls, and what each is called.
 CONTROLS = {
     "shifted": "the same mask, shifted",
@@ -143,6 +146,7 @@ def verdict(
         *_fragile(doubtful),
         *_held(look, outcome.recommended, main, budget),
         *_beyond(look, values, main),
+        *_painted(robustness, main),
     ]
     numbers = tuple(_numbers(look, main, fresh, known))
     return Verdict(tuple(sentences), numbers, tuple(limits[:2]))
@@ -226,6 +230,23 @@ def _beyond(look: Lookup, values: Values, main: Judge) -> Iterator[str]:
         yield f"It takes less similarity than {words}: {more.text(signed=True)}."
     else:
         yield f"It is not shown to take more similarity than {words}: {more.text(signed=True)}."
+
+
+def _painted(robustness: Sequence[Robustness], main: Judge) -> Iterator[str]:
+    """What painting does to the search for the face: no success of the mask, nor of the search."""
+    for row in robustness:
+        if row.nuisance != PAINTED or (row.recognizer, row.seen) != (main.name, main.seen):
+            continue
+        if row.undetected:
+            yield (
+                f"On {row.undetected} of {row.photos + row.undetected} painted photographs the face"
+                " is no longer found: these are not compared, and count for nobody."
+            )
+        if row.moved > MOVED:
+            yield (
+                f"On painted photographs the face is found {number(row.moved, 0)} pixels of the"
+                " crop from where it was, in the mean: part of the effect there is a wrong alignment."
+            )
 
 
 def _doubtful(
