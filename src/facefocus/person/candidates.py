@@ -50,7 +50,7 @@ VERSION = 1
 
 #: How masks are learned: aligned anew in every step, so that they last. Coherent masks are learned
 #: on a grid of 7 of 112 pixels.
-STEPS, DRAFT_STEPS, GRID = 15, 3, 16
+STEPS, DRAFT_STEPS, GRID = 15, 1, 16
 
 #: Photos and draws of `align` by which patches are chosen.
 SCORED_PHOTOS, SCORED_DRAWS = 5, 2
@@ -270,7 +270,9 @@ def make_candidates(
     frames, names = photos
     count, frame = len(frames), (frames.shape[1], frames.shape[2])
     sides = [fold.made_of for fold in design.folds if len(fold.made_of)]
-    own = [(frames[rows], [names[row] for row in rows]) for rows in (*sides, np.arange(count))]
+    # A draft has no time for a third map: that of all photos is the mean of the halves' there.
+    wanted = sides if recipe.draft and sides else [*sides, np.arange(count)]
+    own = [(frames[rows], [names[row] for row in rows]) for rows in wanted]
     foreign = [] if strangers is None else masked_people(strangers)
     made = own_maps(sources, [*own, *foreign], recipe, store, progress)
     of_others = [values for values in made[len(own) :] if values is not None]
@@ -280,12 +282,13 @@ def make_candidates(
     whole = {name: shaped(values, recipe, name) for name, values in maps.items()}
     masks = {name: np.broadcast_to(mask, (count, *frame)).copy() for name, mask in whole.items()}
     same: dict[str, np.ndarray] = {}
-    if (own_map := made[len(sides)]) is not None:
+    halves = [values for values in made[: len(sides)] if values is not None]
+    own_map = population_map(halves) if wanted is sides and halves else made[len(own) - 1]
+    if own_map is not None:
         maps[OWN] = own_map
         whole[OWN] = shaped(maps[OWN], recipe, OWN, _score(sources, own[-1], recipe))
-        halves = [values for values in made[: len(sides)] if values is not None]
         if halves and len(halves) == len(sides):
-            scores = [_score(sources, half, recipe) for half in own[:-1]]
+            scores = [_score(sources, half, recipe) for half in own[: len(sides)]]
             masks[OWN], same[SAME_PHOTOS] = _crossed(halves, scores, design, count, recipe)
         else:
             same[SAME_PHOTOS] = np.broadcast_to(whole[OWN], (1, count, *frame)).copy()

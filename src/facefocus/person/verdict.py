@@ -245,7 +245,7 @@ def _painted(robustness: Sequence[Robustness], main: Judge) -> Iterator[str]:
         if row.moved > MOVED:
             yield (
                 f"On painted photographs the face is found {number(row.moved, 0)} pixels of the"
-                " crop from where it was, in the mean: part of the effect there is a wrong alignment."
+                " crop from where it was, in the mean: part of the effect is a wrong alignment."
             )
 
 
