@@ -10,7 +10,7 @@ import pytest
 from facefocus.evaluation.statistics import Interval
 from facefocus.person.proof import CLEAN, Figure, Judge
 from facefocus.person.robust_figures import Robustness
-from facefocus.person.trials import CHOSEN, Outcome
+from facefocus.person.trials import CHOSEN
 from facefocus.person.verdict import Verdict, verdict
 from tests.small import tiny_recognizer
 
@@ -54,9 +54,8 @@ def said(
                 figures.append(figure(condition, judge, shown, measure))
             spread = np.roll(np.linspace(-0.01, 0.01, 6), len(condition) + ord(condition[0]))
             values[condition, judge.name, judge.seen] = {("cosine", ""): cosine + spread}
-    mask = np.zeros((1, 2, 2), bool)
-    outcome = Outcome({"own": mask}, ("own",), "own", mask, tuple(figures), values)
-    return verdict(outcome, values, figures, judges, robustness, budget=0.05, limits=[])
+    picked = {(judge.name, judge.seen): ("own", "own") for judge in judges}
+    return verdict(picked, values, figures, judges, robustness, budget=0.05, limits=[])
 
 
 def test_the_four_numbers_are_clean_held_out_worst_unseen_and_the_strongest_control() -> None:
@@ -104,11 +103,11 @@ def test_a_larger_gallery_that_matches_more_is_said() -> None:
     assert not any("all your other photos" in line for line in shown.sentences)
     figures = [figure(CLEAN, KNOWN, 1.0), figure(CHOSEN, KNOWN, 0.0)]
     figures.append(replace(figure(CHOSEN, KNOWN, 0.5), gallery="others"))
-    mask = np.zeros((1, 2, 2), bool)
-    outcome = Outcome({"own": mask}, ("own",), "own", mask, tuple(figures), {})
-    shown = verdict(outcome, {}, figures, [KNOWN], [], budget=0.05, limits=["a", "b", "c"])
-    assert any("all your other photos" in line and "3 of 6" in line for line in shown.sentences)
-    assert shown.warnings == ("a", "b")
+    picked = {(KNOWN.name, True): ("own", "population")}
+    shown = verdict(picked, {}, figures, [KNOWN], [], budget=0.05, limits=["a", "b", "c"])
+    assert any("by your own mask or the mask of other people's" in s for s in shown.sentences)
+    assert any("3 of 6 are matched by" in s and "all your photos" in s for s in shown.sentences)
+    assert shown.warnings == ("a", "b", "c")
 
 
 def test_lost_and_moved_faces_are_said() -> None:

@@ -71,7 +71,7 @@ def test_own_maps_stand_beside_random_pixels_and_maps_that_look_at_no_face(text:
 
 def test_the_best_layer_depends_on_the_reading(text: str) -> None:
     said = sentence(text, "Which layer?")
-    assert "the layer that hides best is the same by black and inpaint in 0" in said
+    assert "the layer of lowest mean is the same by black and inpaint in 0" in said
     assert "By inpaint, with the number of recognizers: layer-cam N (2)." in said
     black = cells(text, "Recognition by black at 20 %, own maps")
     assert black == [

@@ -305,23 +305,41 @@ def guessed_places(
         >>> guessed_places(frames, "blur").any()
         np.False_
     """
+    places = np.zeros(frames.shape[:3], bool)
+    colors = _colors_of(fill)
+    if colors is None:
+        return places
+    if (colors[0] == colors[1]).all():
+        return np.asarray((frames == colors[0]).all(axis=-1))
+    codes = (frames.astype(np.int64) * (1 << 16, 1 << 8, 1)).sum(axis=-1)
+    for guess, photo in zip(places, codes, strict=True):
+        known, counts = np.unique(photo, return_counts=True)
+        guess[...] = photo == known[counts.argmax()]
+    return places
+
+
+def gives_itself_away(fill: str | Fill) -> bool:
+    """Whether a fill has one color in each photo, by which its places can be guessed.
+
+    Raises:
+        UserError: No fill has this name.
+
+    Example:
+        >>> gives_itself_away("black"), gives_itself_away("blur")
+        (True, False)
+    """
+    return _colors_of(fill) is not None
+
+
+def _colors_of(fill: str | Fill) -> UInt8[np.ndarray, "2 3"] | None:
+    """What a fill makes of two photos that differ; None where it has several colors in one."""
     found = FILLS[fill] if isinstance(fill, str) else fill
-    nowhere = np.zeros(frames.shape[:3], bool)
     if isinstance(found, GapFill):
-        return nowhere
-    # What a fill makes of two photos that differ shows what it is.
+        return None
     rngs = [generator(0, "guess", number) for number in range(2)]
     trial = np.stack([rng.integers(0, 256, (8, 8, 3), dtype=np.uint8) for rng in rngs])
     colors = found(trial, rngs).reshape(2, -1, 3)
-    if (colors != colors[:, :1]).any():
-        return nowhere
-    if (colors[0] == colors[1]).all():
-        return np.asarray((frames == colors[0, 0]).all(axis=-1))
-    codes = (frames.astype(np.int64) * (1 << 16, 1 << 8, 1)).sum(axis=-1)
-    for guess, photo in zip(nowhere, codes, strict=True):
-        known, counts = np.unique(photo, return_counts=True)
-        guess[...] = photo == known[counts.argmax()]
-    return nowhere
+    return None if (colors != colors[:, :1]).any() else np.asarray(colors[:, 0])
 
 
 for _side in MEDIANS:

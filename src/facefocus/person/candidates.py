@@ -349,7 +349,7 @@ def face_region(frame: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
 
 
 def masked_people(strangers: Strangers) -> list[Photos]:
-    """The photos of a few strangers whose masks are made, the same for everybody but themselves."""
+    """The photos of a few strangers whose masks are made: the same for all with these strangers."""
     people, counts = np.unique(strangers.people, return_counts=True)
     drawn = generator(0, "other people", strangers.hash).permutation(len(people))
     ordered = sorted(drawn.tolist(), key=lambda number: -min(int(counts[number]), OTHER_PHOTOS))
@@ -411,7 +411,7 @@ def similarity_left(sources: Sequence[Recognizer], photos: Photos, recipe: Recip
         for place, mask in enumerate(tried):
             hidden = Seen(hide(mask), np.broadcast_to(mask, frames.shape[:3]), recipe.fill)
             seen = [
-                align(hidden, [nuisance_rng(recipe.seed + draw, "align", name) for name in names])
+                align(hidden, [nuisance_rng(recipe.seed, f"align {draw}", name) for name in names])
                 for draw in range(SCORED_DRAWS)
             ]
             for source, reference in zip(sources, references, strict=True):

@@ -122,8 +122,13 @@ class PersonExplanation:
     @cached_property
     def verdict(self) -> Verdict:
         """The first screen: sentences, four numbers, warnings."""
+        picked = {
+            (judge.name, judge.seen): outcome.picked
+            for team, outcome in zip(self.teams, self.outcomes, strict=True)
+            for judge in team.judges
+        }
         return verdict(
-            self.outcomes[0],
+            picked,
             self.values,
             self.figures,
             self.judges,

@@ -43,8 +43,8 @@ def limits_of(
     elif not design.crossed:
         yield (
             f"With {count} photos, of which halves of two different pictures each cannot be made,"
-            " your own mask cannot be tried on photos that it never saw. Masks that know nothing"
-            " of you are proven; your own is not recommended. Give 4 photos or more."
+            " your own mask cannot be tried on photos that it never saw, and is not recommended. Of"
+            " the others the best on these very photos is chosen. Give 4 photos or more."
         )
     elif count < 2 * FEW:
         yield f"{count} photos are few: intervals are wide."

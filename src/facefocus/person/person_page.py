@@ -189,11 +189,13 @@ def page(made: PersonExplanation, painted: Sequence[tuple[str, int, int]]) -> st
     """The text of the page."""
     shown = made.verdict
     height, width = made.subject.frames.shape[1:3]
+    halves = " This mask is made from all photos; figures are of masks from half of them."
     lead: list[Block] = [
         Picture(
             ("pictures/face.png", 2 * ZOOM * width, ZOOM * height),
             "The face with the mask, and where the mask lies",
-            f"Left: the face with {budget_text(made.recipe.budget)} hidden. Right: where.",
+            f"Left: the face with {budget_text(made.recipe.budget)} hidden. Right: where."
+            f"{halves if made.design.crossed else ''}",
             ("pictures/face.png", min(2 * ZOOM * width, 320), round(160 * height / width)),
         ),
         Facts({one.title: f"{one.value} ({one.detail})" for one in shown.numbers}),
@@ -265,13 +267,13 @@ def _proof(made: PersonExplanation) -> Section:
         if made.design.crossed
         else ""
     )
-    return Section(
-        "proof",
-        "Does it hide this person?",
-        f"{halves}The chosen mask is the one that did best on the other half, by the recognizers"
-        " that masks were made on: it was not chosen by the figures that are shown.",
-        blocks,
+    chosen = (
+        "The chosen mask is the one that did best on the other half, by the recognizers that masks"
+        " were made on: it was not chosen by the figures that are shown."
+        if made.design.crossed
+        else "The chosen mask is the one that did best on these very photos, which flatters it."
     )
+    return Section("proof", "Does it hide this person?", halves + chosen, blocks)
 
 
 def _proof_table(made: PersonExplanation, look: Lookup, judge: Judge) -> Table:

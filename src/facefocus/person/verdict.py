@@ -13,7 +13,10 @@ from facefocus.evaluation.statistics import mean_interval
 from facefocus.person.candidates import OWN, POPULATION
 from facefocus.person.proof import CLEAN, Figure, Judge, Measures
 from facefocus.person.robust_figures import PAINTED, REPAIRS, SLIPS, SURVIVES, Robustness
-from facefocus.person.trials import CHOSEN, Outcome
+from facefocus.person.trials import CHOSEN
+
+#: How the titles of repairs begin.
+REPAIR = "repair: "
 
 #: Pixels of the crop by which a painted face may be found elsewhere before it is said.
 MOVED = 3.0
@@ -127,7 +130,7 @@ def mask_words(recommended: str) -> str:
 
 
 def verdict(
-    outcome: Outcome,
+    picked: Mapping[tuple[str, bool], Sequence[str]],
     values: Values,
     figures: Sequence[Figure],
     judges: Sequence[Judge],
@@ -136,20 +139,31 @@ def verdict(
     budget: float,
     limits: Sequence[str],
 ) -> Verdict:
-    """The first screen of an explanation."""
+    """The first screen of an explanation.
+
+    Args:
+        picked: The candidates that count, by the name of the recognizer that judges them and
+            whether they were made on it.
+        values: The value of each photo.
+        figures: All numbers.
+        judges: Whose.
+        robustness: What is left under nuisances and repair.
+        budget: Share of the face that is hidden.
+        limits: What cannot be proven.
+    """
     look = Lookup(figures, judges)
     fresh, known = look.worst(seen=False), look.worst(seen=True)
     main = fresh or known
     assert main is not None
     doubtful = list(_doubtful(robustness, main, known))
     sentences = [
-        *_fragile(doubtful),
-        *_held(look, outcome.recommended, main, budget),
+        *_fragile(look, doubtful),
+        *_held(look, picked[main.name, main.seen], main, budget),
         *_beyond(look, values, main),
         *_painted(robustness, main),
     ]
     numbers = tuple(_numbers(look, main, fresh, known))
-    return Verdict(tuple(sentences), numbers, tuple(limits[:2]))
+    return Verdict(tuple(sentences), numbers, tuple(limits))
 
 
 def _numbers(
@@ -180,17 +194,19 @@ def _numbers(
         )
 
 
-def _held(look: Lookup, recommended: str, main: Judge, budget: float) -> Iterator[str]:
+def _held(look: Lookup, picked: Sequence[str], main: Judge, budget: float) -> Iterator[str]:
     hidden, clean = look.get(CHOSEN, main), look.get(CLEAN, main)
     if hidden is None or clean is None:
         return
-    whose = mask_words(recommended)
-    made = "was made on" if main.seen else "never saw"
+    whose = " or ".join(dict.fromkeys(map(mask_words, picked)))
+    made = "which the mask was made on" if main.seen else "which the mask never saw"
+    if not main.seen and any(one.seen and one.name == main.name for one in look.judges):
+        made = "under a mask that was made in the same way without it"
     if hidden.measure == "cosine":
         yield (
             f"Hiding {budget_text(budget)} of the face by {whose} takes the similarity from"
-            f" {number(clean.value, 2)} to {number(hidden.value, 2)} on {main.name}, which the mask"
-            f" {made}. Whether that is no match cannot be said without a threshold."
+            f" {number(clean.value, 2)} to {number(hidden.value, 2)} on {main.name}, {made}."
+            " Whether that is no match cannot be said without a threshold."
         )
         return
     interval = (
@@ -201,14 +217,18 @@ def _held(look: Lookup, recommended: str, main: Judge, budget: float) -> Iterato
     yield (
         f"Hiding {budget_text(budget)} of the face by {whose} leaves {look.text(hidden)} photos"
         f" {MEASURES[look.measure]}{interval}; with nothing hidden it is {look.text(clean)}."
-        f" Judged by {main.name}, which the mask {made}, at the threshold of equal error rate."
+        f" Judged by {main.name}, {made}, at the threshold of equal error rate."
     )
-    everybody = look.get(CHOSEN, main, gallery="others")
-    if everybody is not None and everybody.value > hidden.value:
-        yield (
-            f"With all your other photos in the gallery, also those the mask was made from, it is"
-            f" {look.text(everybody)}."
-        )
+    risks = [
+        (text, figure)
+        for gallery, text in (("unseen", ""), ("others", " with all your photos in the gallery"))
+        for measure, words in MEASURES.items()
+        if (figure := look.get(CHOSEN, main, measure, gallery)) is not None
+        and figure.value > hidden.value
+        for text in (f"{look.text(figure)} are {words}{text}",)
+    ]
+    if risks:
+        yield f"The risk may be larger: {max(risks, key=lambda risk: risk[1].value)[0]}."
 
 
 def _beyond(look: Lookup, values: Values, main: Judge) -> Iterator[str]:
@@ -221,7 +241,7 @@ def _beyond(look: Lookup, values: Values, main: Judge) -> Iterator[str]:
     if not both.any():
         return
     more = mean_interval((other - hidden)[both])
-    words = f"{CONTROLS[control]} of the same area"
+    words = CONTROLS[control] if control == "shifted" else f"{CONTROLS[control]} of the same area"
     if np.isnan(more.low):
         yield f"Too few photos to say whether it takes more similarity than {words}."
     elif more.low > 0:
@@ -260,23 +280,34 @@ def _doubtful(
             yield row
 
 
-def _fragile(doubtful: Sequence[Robustness]) -> Iterator[str]:
+def _fragile(look: Lookup, doubtful: Sequence[Robustness]) -> Iterator[str]:
     """Whether it is no protection, or is not shown to last (Protocol: robustness)."""
     undone = [row for row in doubtful if row.surviving.high < SURVIVES]
     rest = [row for row in doubtful if row not in undone]
     if undone:
         least = min(undone, key=lambda row: row.surviving.value)
+        again = least.measures.get(look.measure)
+        matched = (
+            f": {number(again * least.photos, 0)} of {least.photos} photos are"
+            f" {MEASURES[look.measure]} again"
+            if again is not None and look.measure in MEASURES
+            else ""
+        )
         yield (
             f"This is no protection: less than half of its effect is left after {_titles(undone)}."
             f" At worst {percent(max(least.surviving.value, 0.0), 0)} is left ({least.title},"
-            f" {least.recognizer})."
+            f" {least.recognizer}){matched}."
         )
     elif rest:
         yield f"It is not shown to last: half of its effect may be lost after {_titles(rest)}."
 
 
 def _titles(rows: Sequence[Robustness]) -> str:
-    return "; ".join(dict.fromkeys(row.title for row in rows))
+    """The titles, all repairs in one pair of parentheses."""
+    titles = list(dict.fromkeys(row.title for row in rows))
+    repairs = [title.removeprefix(REPAIR) for title in titles if title.startswith(REPAIR)]
+    others = [title for title in titles if not title.startswith(REPAIR)]
+    return "; ".join([*([f"repair ({', '.join(repairs)})"] if repairs else []), *others])
 
 
 def numbers_html(shown: Verdict) -> str:

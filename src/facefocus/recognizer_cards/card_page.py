@@ -96,7 +96,7 @@ def _opening(card: RecognizerCard) -> Iterator[Block]:
         "Each true match rate (TMR) is the share of a person's pairs - one photo changed, one clean"
         " - at or above the threshold, averaged over people. In brackets: 95 % intervals over"
         " people. A change is stated where its interval lies on one side of 0 and the p-value,"
-        f" corrected by Holm over its table, is below {1 - LEVEL:.2f}."
+        f" corrected by Holm over its table, is below {number(1 - LEVEL, 2)}."
     )
 
 

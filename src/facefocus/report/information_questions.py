@@ -235,7 +235,7 @@ def _layers(scores: Scores) -> _Answered | None:
         for method, layers in often.items()
     ]
     answer = (
-        f"Which layer? Over {len(pairs)} pairs of recognizer and method, the layer that hides best"
+        f"Which layer? Over {len(pairs)} pairs of recognizer and method, the layer of lowest mean"
         f" is the same by {' and '.join(scores.readings)} in {same}. By {filled}, with the number"
         f" of recognizers: {'; '.join(counts)}."
     )
