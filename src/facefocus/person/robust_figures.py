@@ -38,8 +38,8 @@ ON_CROPS = {
     "gallery": "hiding the photos it is compared with, too",
     "median-3": "repair by a median of 3x3",
     "median-5": "repair by a median of 5x5",
-    "inpaint-guessed": "repair by filling in guessed places",
-    "inpaint-told": "repair by filling in the hidden places, known",
+    "inpaint-guessed": "repair by filling in, hidden places guessed",
+    "inpaint-told": "repair by filling in, hidden places known",
 }
 
 #: Those that ask nothing more than a slip or a free program: who is undone by one is not protected.

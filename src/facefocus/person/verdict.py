@@ -16,7 +16,7 @@ from facefocus.person.robust_figures import PAINTED, REPAIRS, SLIPS, SURVIVES, R
 from facefocus.person.trials import CHOSEN
 
 #: How the titles of repairs begin.
-REPAIR = "repair: "
+REPAIR = "repair by "
 
 #: Pixels of the crop by which a painted face may be found elsewhere before it is said.
 MOVED = 3.0
@@ -307,7 +307,7 @@ def _titles(rows: Sequence[Robustness]) -> str:
     titles = list(dict.fromkeys(row.title for row in rows))
     repairs = [title.removeprefix(REPAIR) for title in titles if title.startswith(REPAIR)]
     others = [title for title in titles if not title.startswith(REPAIR)]
-    return "; ".join([*([f"repair ({', '.join(repairs)})"] if repairs else []), *others])
+    return "; ".join([*([REPAIR + " or ".join(repairs)] if repairs else []), *others])
 
 
 def numbers_html(shown: Verdict) -> str:
