@@ -136,6 +136,7 @@ def test_the_command(tmp_path: Path, command: Command) -> None:
         ("apply other.npz a.png --out hidden", "made for the crop 'facenet160'"),
         ("apply a.txt a.png --out hidden", "Got 'a.txt': a file that is"),
         ("apply mask.npz a.png --out a.png", "The '--out' must be a folder."),
+        ("apply mask.npz a.png --out /proc/hidden", "Cannot write '/proc/hidden'"),
     ],
 )
 def test_mistakes_are_one_line(

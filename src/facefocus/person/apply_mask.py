@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from jaxtyping import Bool
 
 from facefocus.core.errors import UserError
-from facefocus.core.files import printable, resolved
+from facefocus.core.files import check_folder, printable, resolved, writing
 from facefocus.core.progress import Progress, silent
 from facefocus.faces.agreement import Judge, agreeing
 from facefocus.models.zoo import load
@@ -84,7 +85,14 @@ def apply_mask(
     if isinstance(mask, str | Path):
         mask = read_mask(mask)
     _ = FILLS[fill]
-    files, out = listed_files(photos), Path(out)
+    files, out = listed_files(photos), check_folder(Path(out), "--out")
+    # Before any work: what cannot be written is not looked for.
+    with writing(out):
+        new = not out.exists()
+        out.mkdir(parents=True, exist_ok=True)
+        TemporaryDirectory(dir=out).cleanup()
+        if new:
+            out.rmdir()
     person = _embedded(reference, model, detector)
     looked = look_at(files, detector, progress)
     chosen = [(file, *_face(file, person)) for file in looked if file.reason is None]

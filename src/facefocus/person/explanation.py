@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, UInt8
 
-from facefocus.benchmark.run import open_or_make_faceset
 from facefocus.core.errors import UserError, did_you_mean
 from facefocus.core.files import printable
 from facefocus.core.locations import cache_dir, store_dir
@@ -586,6 +585,9 @@ def _check(recipe: Recipe) -> None:
 def _faces(gallery: FaceSet | str | Path) -> FaceSet:
     if isinstance(gallery, FaceSet):
         return gallery
+    # Only where it is needed: a draft has no gallery, and shall be there within seconds.
+    from facefocus.benchmark.run import open_or_make_faceset
+
     folder = open_or_make_faceset(
         str(gallery), cache_dir() / "faces", otherwise="name its folder with --gallery"
     )
