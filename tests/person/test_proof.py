@@ -155,6 +155,23 @@ def test_controls_have_the_area_of_the_mask_and_stay_in_the_face() -> None:
     assert shifted_within(whole, face, rng).all()
 
 
+def test_a_shifted_mask_stays_whole_but_for_a_tenth_in_a_round_face() -> None:
+    """The corners of the face's box are no face: shifts that land there are not drawn."""
+    y, x = np.ogrid[:40, :40]
+    face = (y - 20) ** 2 + (x - 20) ** 2 <= 15**2
+    mask = np.zeros((40, 40), bool)
+    mask[14:20, 14:20] = True
+    for draw in range(30):
+        moved = shifted_within(mask, face, np.random.default_rng(draw))
+        assert moved.sum() == 36 and not (moved & ~face).any()
+        kept = max(
+            (moved & np.roll(mask, (down, right), axis=(0, 1))).sum()
+            for down in range(40)
+            for right in range(40)
+        )
+        assert kept >= 0.9 * 36
+
+
 def test_a_control_is_drawn_for_each_half_from_its_mask() -> None:
     masks = np.zeros((4, 32, 32), bool)
     masks[:2, 10:14, 10:14] = True

@@ -8,6 +8,7 @@ import inspect
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 import tomllib
@@ -164,6 +165,23 @@ def writing(path: Path) -> Iterator[None]:
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
         message = f"Cannot write '{path}': {reason}. Nothing written before is lost."
         raise UserError(message) from error
+
+
+def replace_folder(folder: Path, out: Path) -> None:
+    """Put `folder` in the place of `out`; what was there goes whole.
+
+    Where that fails, what was there is put back.
+    """
+    old = folder.with_name(folder.name + "-old")
+    if out.exists():
+        out.rename(old)
+    try:
+        folder.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:

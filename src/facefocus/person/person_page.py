@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from facefocus.core.errors import UserError
-from facefocus.core.files import check_folder, lives, writing
+from facefocus.core.files import check_folder, lives, replace_folder, writing
 from facefocus.core.text import budget_text, number, percent, with_bounds
 from facefocus.evaluation.part_shares import in_words, part_shares
 from facefocus.occlusion.fills import fill_rng
@@ -70,7 +70,7 @@ def write_explanation(made: PersonExplanation, out: Path) -> Path:
         with writing(out):
             folder.mkdir(parents=True)
             _write(made, folder)
-            _replace(folder, out)
+            replace_folder(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return out / "index.html"
@@ -108,20 +108,6 @@ def _sweep(out: Path) -> None:
         process = folder.name.removeprefix(f".{out.name}.").partition(".")[0]
         if process.isdigit() and not lives(int(process)):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _replace(folder: Path, out: Path) -> None:
-    """Put `folder` in the place of `out`; what was there goes whole, its pictures too."""
-    old = folder.with_name(folder.name + "-old")
-    if out.exists():
-        out.rename(old)
-    try:
-        folder.rename(out)
-    except OSError:
-        if old.exists():
-            old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(made: PersonExplanation, folder: Path) -> None:

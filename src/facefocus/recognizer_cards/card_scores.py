@@ -7,8 +7,9 @@ once for every pair. Both are kept in the store, so that a card that was interru
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int, UInt8
@@ -207,7 +208,6 @@ def compared(
     return Embedded(faces, seed, store, recognizer, listed)
 
 
-def ordered_places(count: int, groups: Sequence[Sequence[int]] = ()) -> Int[np.ndarray, "p 2"]:
-    """All ordered pairs of different places below `count`, or within each of some groups."""
-    inside = groups or [range(count)]
-    return np.array([(a, b) for own in inside for a in own for b in own if a != b], np.int64)
+def ordered_places(count: int) -> Int[np.ndarray, "p 2"]:
+    """All ordered pairs of different places below `count`."""
+    return np.array(list(permutations(range(count), 2)), np.int64).reshape(-1, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,21 +174,13 @@ def make_card(
     first, further = first_conditions(side), [CLEAN, *further_conditions()]
     table = _scores(side_by_side, [*first, *further[1:]], pairs, strangers, progress)
     owners, others = (numbered(faces.identities[part[:, 0]]) for part in (pairs, strangers))
-    made = [
-        tuple(
-            condition_rows(
-                conditions,
-                np.stack([table[each.name][: len(pairs)] for each in conditions]),
-                owners,
-                thresholds,
-                None
-                if scores_only
-                else np.stack([table[each.name][len(pairs) :] for each in conditions]),
-                None if scores_only else others,
-            )
-        )
-        for conditions in (first, further)
-    ]
+
+    def rows_of(conditions: Sequence[Condition]) -> tuple[ConditionRow, ...]:
+        scores = np.stack([table[each.name] for each in conditions])
+        mated, non_mated = np.split(scores, [len(pairs)], axis=1)
+        beside = (None, None) if scores_only else (non_mated, others)
+        return tuple(condition_rows(conditions, mated, owners, thresholds, *beside))
+
     by_person = _maps(side_by_side, faces, chosen, chosen_method, seed, progress)
     clean = table["clean"]
     beside = None if scores_only else (strangers, clean[len(pairs) :], others)
@@ -206,8 +198,8 @@ def make_card(
         calls=recognizer.calls if isinstance(recognizer, ScoreRecognizer) else None,
         report=report,
         thresholds=thresholds,
-        rows=made[0],
-        further=made[1],
+        rows=rows_of(first),
+        further=rows_of(further),
         maps=_figures(by_person),
         strata=tuple(
             stratum_rows(

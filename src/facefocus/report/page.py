@@ -14,7 +14,7 @@ from facefocus.analysis.summary import (
     warnings,
 )
 from facefocus.core.errors import UserError, one_line
-from facefocus.core.files import any_path, writing
+from facefocus.core.files import any_path, replace_folder, writing
 from facefocus.core.locations import located, recorded_faces, run_folders
 from facefocus.faces.faceset import FaceSet, open_faceset
 from facefocus.report.answer import answer
@@ -75,7 +75,7 @@ def write_page(run: Path, render: Callable[[Path], str]) -> Path:
         with writing(run / "report"):
             folder.mkdir()
             (folder / "index.html").write_text(render(folder), encoding="utf-8")
-            _replace(folder, run / "report")
+            replace_folder(folder, run / "report")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return run / "report" / "index.html"
@@ -154,17 +154,3 @@ def render_page(
         version=report.provenance.get("facefocus", ""),
         finished=report.provenance.get("finished", ""),
     )
-
-
-def _replace(folder: Path, report: Path) -> None:
-    """Put `folder` in the place of `report`; what was there goes whole, older face pictures too."""
-    old = folder.with_name(folder.name + "-old")
-    if report.exists():
-        report.rename(old)
-    try:
-        folder.rename(report)
-    except OSError:
-        if old.exists():
-            old.rename(report)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
