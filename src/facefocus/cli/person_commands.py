@@ -34,8 +34,15 @@ def person(
         typer.Option(help="A recognizer that only judges the mask; may be repeated."),
     ] = None,
     budget: Annotated[float, typer.Option(help="Share of the face's pixels to hide.")] = 0.05,
-    shape: Annotated[str, typer.Option(help="pixels, cells or patches.")] = "pixels",
+    shape: Annotated[
+        str | None,
+        typer.Option(help="pixels, cells or patches. By default pixels; cells against repair."),
+    ] = None,
     fill: Fill = "black",
+    against: Annotated[
+        str,
+        typer.Option(help="repair: find masks that last when the photo is repaired."),
+    ] = "",
     gallery: Annotated[
         str | None,
         typer.Option(help="A prepared face set of other people: thresholds and false matches."),
@@ -67,6 +74,7 @@ def person(
             budget=budget,
             shape=shape,
             fill=fill,
+            against=against,
             gallery=gallery,
             keep=keep,
             draft=draft,

@@ -71,7 +71,7 @@ def nested_cells(
     """
     height, width = saliency.shape
     values = finite(saliency)
-    side = _least_side((height, width))
+    side = cell_side((height, width))
     rows, columns = np.arange(height) // side, np.arange(width) // side
     numbers = (rows[:, None] * (columns[-1] + 1) + columns).ravel()
     means = np.bincount(numbers, weights=values) / np.bincount(numbers)
@@ -142,7 +142,8 @@ def patches(
 _Block = tuple[int, int, int, int]
 
 
-def _least_side(shape: tuple[int, int]) -> int:
+def cell_side(shape: tuple[int, int]) -> int:
+    """Side of a cell in pixels: 7 of 112."""
     return max(1, round(CELL * min(shape)))
 
 
@@ -160,7 +161,7 @@ def _shortlist(
     values: np.ndarray, mask: np.ndarray, missing: int, left: int, count: int
 ) -> list[_Block]:
     """The `count` rectangles with the largest mean over new pixels, no two nearly the same."""
-    least = _least_side(values.shape)
+    least = cell_side(values.shape)
     area = max(least * least, math.ceil(missing / left))
     found = np.empty((0, 5))
     while len(found) == 0:

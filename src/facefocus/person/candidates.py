@@ -23,8 +23,9 @@ from facefocus.evaluation.verification import normalize
 from facefocus.faces.part_atlas import FACE_PARTS, parts
 from facefocus.models.recognizer import Recognizer, WhiteBox, is_white_box
 from facefocus.occlusion.fills import fill_rng, hider
+from facefocus.occlusion.mask_search import greedy_map
 from facefocus.occlusion.masks import pixel_count
-from facefocus.occlusion.shapes import Score, Shape, cells, patches, pixels
+from facefocus.occlusion.shapes import Score, Shape, cell_side, cells, patches, pixels
 from facefocus.person.other_people import Strangers
 from facefocus.person.proof import Design
 from facefocus.saliency.identity import ordered_pairs
@@ -58,6 +59,11 @@ SCORED_PHOTOS, SCORED_DRAWS = 5, 2
 #: What is used where no gradient can be had.
 BLACK_BOX_METHOD = "s-rise"
 
+#: What masks can be found against, by which method, and with which fill in the place of repair.
+#: Greedy goes on to `LARGEST`, so that one order of cells serves every budget up to that.
+AGAINST = ("repair",)
+GREEDY_METHOD, REPAIR, LARGEST = "greedy-cells", "inpaint", 0.44
+
 #: Other people whose masks are made, and photos of each.
 OTHERS, OTHER_PHOTOS = 3, 4
 
@@ -72,6 +78,7 @@ class Recipe:
         fill: What hides.
         draft: Whether a first picture is wanted soon.
         seed: Of all draws.
+        against: ``repair``: masks are found with the gap filled in; empty: as they are painted.
     """
 
     budget: float
@@ -79,6 +86,7 @@ class Recipe:
     fill: str
     draft: bool = False
     seed: int = 0
+    against: str = ""
 
     def pixels(self, frame: tuple[int, int]) -> int:
         """How many pixels are hidden."""
@@ -93,11 +101,13 @@ class Recipe:
 Photos = tuple[np.ndarray, Sequence[str]]
 
 
-def method_of(sources: Sequence[Recognizer], photos: int) -> str:
+def method_of(sources: Sequence[Recognizer], photos: int, recipe: Recipe) -> str:
     """The method that a person's own map is made by.
 
     Gradients of a single photo's similarity to itself are zero: it takes a method that hides.
     """
+    if recipe.against:
+        return GREEDY_METHOD
     white = any(map(is_white_box, sources))
     return "learned-mask" if white and photos > 1 else BLACK_BOX_METHOD
 
@@ -146,14 +156,22 @@ def _make(
     progress: Progress,
 ) -> list[np.ndarray]:
     """Maps by the method that fits; those of one person do not depend on the others."""
+    if recipe.against:
+        made = []
+        for number, photos in enumerate(people):
+            made.append(_by_greedy(sources, photos, recipe))
+            progress("maps", number + 1, len(people))
+        return made
     white = [source for source in sources if is_white_box(source)]
     several = [
-        photos for photos in people if method_of(sources, len(photos[0])) != BLACK_BOX_METHOD
+        photos
+        for photos in people
+        if method_of(sources, len(photos[0]), recipe) != BLACK_BOX_METHOD
     ]
     by_gradient = iter(_by_gradient(white, several, recipe, progress) if several else [])
     return [
         _by_perturbation(sources, photos, recipe, progress)
-        if method_of(sources, len(photos[0])) == BLACK_BOX_METHOD
+        if method_of(sources, len(photos[0]), recipe) == BLACK_BOX_METHOD
         else next(by_gradient)
         for photos in people
     ]
@@ -199,6 +217,36 @@ def _by_perturbation(
     return mean
 
 
+def _by_greedy(sources: Sequence[Recognizer], photos: Photos, recipe: Recipe) -> np.ndarray:
+    """Cells in the order in which greedy hides them, the score taken after repair.
+
+    The score is the mean over sources of the mean cosine to the other clean photos.
+    """
+    frames, names = photos
+    shape = (frames.shape[1], frames.shape[2])
+    if len(frames) == 1:
+        # No other photo to be compared with: every cell is worth the same.
+        return np.zeros(shape, np.float32)
+
+    def embed(seen: np.ndarray) -> np.ndarray:
+        # Unit vectors side by side: their cosine is the mean of the sources' cosines.
+        return np.concatenate([normalize(source.embed(seen)) for source in sources], axis=1)
+
+    return greedy_map(
+        embed,
+        hider(REPAIR, frames, _fill_rngs(recipe, names)),
+        embed(frames),
+        shape=shape,
+        pixels=_greedy_pixels(recipe, shape),
+        rng=recipe.rng(*names),
+        block=cell_side(shape),
+    ).astype(np.float32)
+
+
+def _greedy_pixels(recipe: Recipe, shape: tuple[int, int]) -> int:
+    return pixel_count(max(recipe.budget, LARGEST), *shape)
+
+
 def _learning(recipe: Recipe) -> Learning:
     steps = DRAFT_STEPS if recipe.draft else STEPS
     return Learning(steps=steps, grid=0 if recipe.shape == "pixels" else GRID, jitter="align")
@@ -210,10 +258,24 @@ def _fill_rngs(recipe: Recipe, names: Sequence[str]) -> list[np.random.Generator
 
 def _key(sources: Sequence[Recognizer], photos: Photos, recipe: Recipe) -> str:
     frames, names = photos
+    if recipe.against:
+        return content_key(
+            "person map against repair",
+            version=VERSION,
+            method=GREEDY_METHOD,
+            sources=[source.fingerprint for source in sources],
+            passes=[forward_of(source) for source in sources],
+            libraries=libraries(),
+            frames=hashlib.sha256(np.ascontiguousarray(frames).tobytes()).hexdigest(),
+            names=list(names),
+            fill=fill_of(REPAIR),
+            pixels=_greedy_pixels(recipe, frames.shape[1:3]),
+            seed=recipe.seed,
+        )
     return content_key(
         "person map",
         version=VERSION,
-        method=method_of(sources, len(frames)),
+        method=method_of(sources, len(frames), recipe),
         sources=[source.fingerprint for source in sources],
         passes=[
             gradients_of(source) if is_white_box(source) else forward_of(source)
@@ -286,10 +348,10 @@ def make_candidates(
     own_map = population_map(halves) if wanted is sides and halves else made[len(own) - 1]
     if own_map is not None:
         maps[OWN] = own_map
-        whole[OWN] = shaped(maps[OWN], recipe, OWN, _score(sources, own[-1], recipe))
+        whole[OWN] = shaped(maps[OWN], recipe, OWN, score_of(sources, own[-1], recipe))
         if halves and len(halves) == len(sides):
-            scores = [_score(sources, half, recipe) for half in own[: len(sides)]]
-            masks[OWN], same[SAME_PHOTOS] = _crossed(halves, scores, design, count, recipe)
+            scores = [score_of(sources, half, recipe) for half in own[: len(sides)]]
+            masks[OWN], same[SAME_PHOTOS] = crossed(halves, scores, design, count, recipe)
         else:
             same[SAME_PHOTOS] = np.broadcast_to(whole[OWN], (1, count, *frame)).copy()
     return Candidates(
@@ -297,13 +359,13 @@ def make_candidates(
         whole,
         masks,
         same,
-        _masks_of_others(sources, foreign, made[len(own) :], recipe),
+        masks_of_others(sources, foreign, made[len(own) :], recipe),
         face_region(frame),
-        method_of(sources, count),
+        method_of(sources, count, recipe),
     )
 
 
-def _masks_of_others(
+def masks_of_others(
     sources: Sequence[Recognizer],
     people: Sequence[Photos],
     maps: Sequence[Float[np.ndarray, "h w"] | None],
@@ -311,17 +373,18 @@ def _masks_of_others(
 ) -> tuple[Bool[np.ndarray, "h w"], ...]:
     """Other people's masks, made as the own one."""
     return tuple(
-        shaped(values, recipe, f"other {number}", _score(sources, photos, recipe))
+        shaped(values, recipe, f"other {number}", score_of(sources, photos, recipe))
         for number, (photos, values) in enumerate(zip(people, maps, strict=True))
         if values is not None
     )
 
 
-def _score(sources: Sequence[Recognizer], photos: Photos, recipe: Recipe) -> Score | None:
+def score_of(sources: Sequence[Recognizer], photos: Photos, recipe: Recipe) -> Score | None:
+    """By what `shaped` chooses patches; None for shapes that the map alone determines."""
     return similarity_left(sources, photos, recipe) if recipe.shape == "patches" else None
 
 
-def _crossed(
+def crossed(
     maps: Sequence[Float[np.ndarray, "h w"]],
     scores: Sequence[Score | None],
     design: Design,

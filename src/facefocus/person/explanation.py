@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,15 @@ from facefocus.faces.faceset import FaceSet, open_faceset
 from facefocus.models.backends import accelerate
 from facefocus.models.recognizer import CHUNK, Recognizer, is_recognizer
 from facefocus.models.zoo import load
-from facefocus.occlusion.fills import FILLS
-from facefocus.person.candidates import SHAPES, Candidates, Recipe, make_candidates
+from facefocus.occlusion.fills import FILLS, GapFill
+from facefocus.person.candidates import (
+    AGAINST,
+    REPAIR,
+    SHAPES,
+    Candidates,
+    Recipe,
+    make_candidates,
+)
 from facefocus.person.limits import limits_of
 from facefocus.person.meter import Meter
 from facefocus.person.other_people import (
@@ -39,6 +47,13 @@ from facefocus.person.other_people import (
 from facefocus.person.person_page import check_out, write_explanation
 from facefocus.person.photos import Photo, read_people
 from facefocus.person.proof import Design, Figure, Judge, control_masks, make_design
+from facefocus.person.repair_cost import (
+    RepairCost,
+    RepairFigure,
+    repair_cost,
+    repair_figures,
+    repair_sentences,
+)
 from facefocus.person.robust_figures import Robustness, crop_robustness, photo_robustness
 from facefocus.person.trials import Crops, Outcome, Team, try_masks
 from facefocus.person.verdict import Lookup, Values, Verdict, numbers_html, verdict
@@ -53,6 +68,13 @@ WORK = {
     "robustness": 180,
     "photographs": 100,
 }
+
+#: The same for masks against repair.
+WORK_AGAINST = {"maps": 2000, "repair": 800}
+
+
+def _work(recipe: Recipe) -> Mapping[str, int]:
+    return WORK | WORK_AGAINST if recipe.against else WORK
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +113,7 @@ class PersonExplanation:
         candidates: The masks of each team.
         outcomes: What each team's masks did.
         robustness: What is left of it under nuisances and repair; nothing in a draft.
+        repair: What protection against repair costs; nothing unless it was asked for.
         strangers: The other people, or None.
         limits: What cannot be proven, and why; sentences.
     """
@@ -105,6 +128,7 @@ class PersonExplanation:
     candidates: tuple[Candidates, ...]
     outcomes: tuple[Outcome, ...]
     robustness: tuple[Robustness, ...]
+    repair: tuple[RepairFigure, ...]
     strangers: Strangers | None
     limits: tuple[str, ...]
 
@@ -134,7 +158,17 @@ class PersonExplanation:
             self.robustness,
             budget=self.recipe.budget,
             limits=self.limits,
+            repair=self._repair_sentences,
         )
+
+    def repair_cost(self, judge: Judge) -> RepairCost | None:
+        """What protection against repair costs on a recognizer; None where it was not asked for."""
+        return repair_cost(self.repair, judge, self.lookup.measure)
+
+    def _repair_sentences(self, main: Judge) -> Iterator[str]:
+        cost = self.repair_cost(main)
+        if cost is not None:
+            yield from repair_sentences(cost, main, self.recipe.budget, self.lookup.text)
 
     @property
     def crops(self) -> Crops:
@@ -203,8 +237,9 @@ def explain_person(
     *,
     unseen: str | Recognizer | Sequence[str | Recognizer] = (),
     budget: float = 0.05,
-    shape: str = "pixels",
+    shape: str | None = None,
     fill: str = "black",
+    against: str = "",
     gallery: FaceSet | str | Path | None = None,
     keep: bool = False,
     draft: bool = False,
@@ -223,8 +258,11 @@ def explain_person(
         unseen: Recognizers that only judge. Without any, of several models each is also judged
             with a mask made on the others.
         budget: Share of the pixels of the aligned face that is hidden.
-        shape: ``pixels``, ``cells`` or ``patches`` (Protocol: shapes).
+        shape: ``pixels``, ``cells`` or ``patches`` (Protocol: shapes); pixels by default, and cells
+            against repair.
         fill: What hides.
+        against: ``repair``: masks are found with the gap filled in, so that less comes back when
+            somebody repairs the photo (Protocol: repair-cost); empty: as they are painted.
         gallery: A prepared face set of other people, or its name: thresholds, templates, ranks and
             false matches need it. The person may be in it, and is left out.
         keep: Let photos count that seem to show somebody else.
@@ -246,8 +284,8 @@ def explain_person(
         >>> made.table.filter(condition="clean", measure="cosine")["photos"].to_list()
         [4, 4]
     """
-    meter = Meter(progress, "person", WORK)
-    recipe = Recipe(budget, shape, fill, draft, seed)
+    recipe = _recipe(budget, shape, fill, draft, seed, against)
+    meter = Meter(progress, "person", _work(recipe))
     setting = make_setting(model, unseen, recipe, gallery, backend, store, meter)
     if isinstance(photos, np.ndarray):
         subject = _of_crops(photos)
@@ -272,8 +310,9 @@ def explain_people(
     *,
     unseen: str | Recognizer | Sequence[str | Recognizer] = (),
     budget: float = 0.05,
-    shape: str = "pixels",
+    shape: str | None = None,
     fill: str = "black",
+    against: str = "",
     gallery: FaceSet | str | Path | None = None,
     keep: bool = False,
     draft: bool = False,
@@ -295,9 +334,9 @@ def explain_people(
     Raises:
         UserError: As `explain_person`; or the folder cannot be written or holds other files.
     """
-    meter = Meter(progress, "person", WORK)
+    recipe = _recipe(budget, shape, fill, draft, seed, against)
+    meter = Meter(progress, "person", _work(recipe))
     check_out(out, several=True)
-    recipe = Recipe(budget, shape, fill, draft, seed)
     setting = make_setting(model, unseen, recipe, gallery, backend, store, meter)
     subjects = read_subjects(photos, setting, keep, meter)
     folders = [out if len(subjects) == 1 else out / each.name for each in subjects]
@@ -325,7 +364,6 @@ def make_setting(
     Raises:
         UserError: One of them cannot be had.
     """
-    _check(recipe)
     kept = Store(store_dir() if store is None else Path(store))
     faces = None if gallery is None else _faces(gallery)
     if recipe.draft:
@@ -399,31 +437,16 @@ def explain_subject(
     """The explanation of one person, the first of `count` with number 0."""
     recipe = setting.recipe
     design = make_design(subject.frames, recipe.seed)
-    teams, strangers, same = _judged(subject, setting, design)
-    crops = Crops(subject.frames, subject.names, recipe.fill, recipe.seed)
-    candidates, outcomes = [], []
-    robustness: list[Robustness] = []
+    judges, strangers, same = judges_of(subject, setting, design)
+    teams = _teams(setting.models, setting.unseen, judges)
+    found = []
     for place, team in enumerate(teams, start=number * len(teams)):
 
         def told(part: str, place: int = place) -> Progress:
             return meter.share(part, place, count * len(teams))
 
-        photos = (subject.frames, subject.names)
-        # People who are nobody to a recognizer give no masks on it.
-        serve = strangers is not None and all(map(strangers.serves, team.sources))
-        people = strangers if serve else None
-        made = make_candidates(
-            team.sources, photos, design, people, recipe, setting.store, told("maps")
-        )
-        outcome = _tried(team, crops, design, made, recipe, told("trials"))
-        candidates.append(made)
-        outcomes.append(outcome)
-        if not recipe.draft:
-            robustness += crop_robustness(team, crops, design, outcome, told("robustness"))
-        if not recipe.draft and subject.photos:
-            robustness += photo_robustness(
-                team, crops, subject.photos, design, outcome, told("photographs")
-            )
+        found.append(_of_team(team, subject, setting, design, strangers, told))
+    candidates, outcomes, robustness, repair = zip(*found, strict=True)
     best = outcomes[0].recommended
     if same:
         remark = f"{', '.join(same)} of the gallery is taken for the person, and left out of it."
@@ -436,9 +459,10 @@ def explain_subject(
         recommended=best,
         design=design,
         teams=tuple(teams),
-        candidates=tuple(candidates),
-        outcomes=tuple(outcomes),
-        robustness=tuple(robustness),
+        candidates=candidates,
+        outcomes=outcomes,
+        robustness=tuple(chain.from_iterable(robustness)),
+        repair=tuple(chain.from_iterable(repair)),
         strangers=strangers,
         limits=tuple(
             limits_of(
@@ -453,10 +477,43 @@ def explain_subject(
     )
 
 
-def _judged(
+def _of_team(
+    team: Team,
+    subject: Subject,
+    setting: Setting,
+    design: Design,
+    strangers: Strangers | None,
+    told: Callable[[str], Progress],
+) -> tuple[Candidates, Outcome, list[Robustness], list[RepairFigure]]:
+    """The masks of a team, what they do, whether it lasts, and what repair costs."""
+    recipe, photos = setting.recipe, (subject.frames, subject.names)
+    crops = Crops(subject.frames, subject.names, recipe.fill, recipe.seed)
+    # People who are nobody to a recognizer give no masks on it.
+    serve = strangers is not None and all(map(strangers.serves, team.sources))
+    people = strangers if serve else None
+
+    def masks_of(asked: Recipe, progress: Progress = silent) -> Candidates:
+        return make_candidates(team.sources, photos, design, people, asked, setting.store, progress)
+
+    made = masks_of(recipe, told("maps"))
+    outcome = _tried(team, crops, design, made, recipe, told("trials"))
+    robustness: list[Robustness] = []
+    repair: list[RepairFigure] = []
+    if not recipe.draft:
+        robustness += crop_robustness(team, crops, design, outcome, told("robustness"))
+    if recipe.against:
+        repair += repair_figures(team, crops, design, masks_of, recipe, told("repair"))
+    if not recipe.draft and subject.photos:
+        robustness += photo_robustness(
+            team, crops, subject.photos, design, outcome, told("photographs")
+        )
+    return made, outcome, robustness, repair
+
+
+def judges_of(
     subject: Subject, setting: Setting, design: Design
-) -> tuple[list[Team], Strangers | None, list[str]]:
-    """Who makes masks and who judges, the other people, and who of them was the person."""
+) -> tuple[dict[str, Judge], Strangers | None, list[str]]:
+    """Every recognizer as a judge, the other people, and who of them was the person."""
     clean = {one.name: normalize(one.embed(subject.frames)) for one in setting.recognizers}
     strangers, others = setting.strangers, dict(setting.others)
     same: list[str] = []
@@ -470,7 +527,7 @@ def _judged(
         one.name: _judge(one, clean[one.name], others.get(one.name), strangers, design)
         for one in setting.recognizers
     }
-    return _teams(setting.models, setting.unseen, judges), strangers, same
+    return judges, strangers, same
 
 
 def _tried(
@@ -489,7 +546,9 @@ def _tried(
         )
         return {**drawn, **made.same_photos}
 
-    return try_masks(team, crops, design, made.masks, controls, progress)
+    # Against repair, what is left once the gap is filled in decides.
+    deciding = replace(crops, fill=REPAIR) if recipe.against else None
+    return try_masks(team, crops, design, made.masks, controls, progress, deciding=deciding)
 
 
 # Recognizers --------------------------------------------------------------------------------------
@@ -568,6 +627,39 @@ def _judge(
 
 
 # What is asked for --------------------------------------------------------------------------------
+
+
+def _recipe(
+    budget: float, shape: str | None, fill: str, draft: bool, seed: int, against: str
+) -> Recipe:
+    """What is asked for, checked before anything is loaded."""
+    asked = shape or ("cells" if against else "pixels")
+    recipe = Recipe(budget, asked, fill, draft, seed, against)
+    _check(recipe)
+    if against:
+        _check_against(recipe)
+    return recipe
+
+
+def _check_against(recipe: Recipe) -> None:
+    if recipe.against not in AGAINST:
+        raise UserError(
+            f"The 'against' must be {', '.join(AGAINST)}. Got '{recipe.against}'."
+            + did_you_mean(recipe.against, AGAINST)
+        )
+    if recipe.shape != "cells":
+        raise UserError(
+            f"Against repair the 'shape' must be cells. Got '{recipe.shape}'. Leave it out."
+        )
+    if isinstance(FILLS[recipe.fill], GapFill):
+        raise UserError(
+            "Against repair the 'fill' must be one that does not fill gaps itself, as black. Got"
+            f" '{recipe.fill}'. Leave 'against' out: with this fill, masks are found so already."
+        )
+    if recipe.draft:
+        raise UserError(
+            "A 'draft' cannot be 'against' repair, which takes minutes. Leave one of them out."
+        )
 
 
 def _check(recipe: Recipe) -> None:

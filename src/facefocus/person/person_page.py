@@ -189,6 +189,7 @@ def page(made: PersonExplanation, painted: Sequence[tuple[str, int, int]]) -> st
     sections = [
         _parts(made),
         _proof(made),
+        _repair(made),
         _lasting(made),
         _photographs(made, painted),
         _not_proven(made),
@@ -315,6 +316,49 @@ def _cell(figure: Figure | None) -> Cell:
         text = f"{round(count) if whole else number(count, 1)} of {figure.photos}"
         return Cell(text, interval)
     return Cell(number(figure.value), interval)
+
+
+def _repair(made: PersonExplanation) -> Section | None:
+    if not made.repair:
+        return None
+    look = made.lookup
+    rows = []
+    for judge in sorted(made.judges, key=lambda judge: judge.seen):
+        cost = made.repair_cost(judge)
+        if cost is None:
+            continue
+        reached = f"not up to {budget_text(cost.against[-1][0])}"
+        rows.append(
+            [
+                judge.name,
+                "yes" if judge.seen else "no",
+                look.text(cost.unrepaired),
+                look.text(cost.repaired),
+                *(look.text(figure) for _, figure in cost.against),
+                reached if cost.least is None else budget_text(cost.least),
+            ]
+        )
+    asked = budget_text(made.recipe.budget)
+    kind = "mean similarity" if look.measure == ("cosine", "") else "photos matched"
+    headings = {
+        "Recognizer": "",
+        "Mask made on it": "",
+        f"Without, {asked}": f"{kind} under a mask found without repair, not repaired",
+        f"Without, {asked}, repaired": "the same mask, the photos repaired",
+        **{
+            f"Against repair, {budget_text(budget)}": "found with repair in the loop, repaired"
+            for budget in sorted({row.budget for row in made.repair})
+        },
+        "Area it costs": "the least area tried at which repair leaves as little as in the third"
+        " column",
+    }
+    return Section(
+        "repair",
+        "What does protection against repair cost?",
+        "Repair here fills in the hidden places from their surroundings, and is given where they"
+        " are. Masks of cells are found as greedy takes them, the score taken after repair.",
+        [plain_table(headings, rows, "After repair, photos that the mask never saw")],
+    )
 
 
 def _lasting(made: PersonExplanation) -> Section | None:
@@ -471,6 +515,7 @@ def record(made: PersonExplanation) -> dict[str, Any]:
             "budget": made.recipe.budget,
             "shape": made.recipe.shape,
             "fill": made.recipe.fill,
+            "against": made.recipe.against or None,
             "draft": made.recipe.draft,
             "seed": made.recipe.seed,
             "method": made.candidates[0].method,
@@ -520,6 +565,22 @@ def record(made: PersonExplanation) -> dict[str, Any]:
         "limits": list(made.limits),
         "figures": [_plain(vars(figure)) for figure in made.figures],
         "robustness": [_robust(row) for row in made.robustness],
+        "repair": [
+            _plain(
+                {
+                    "against": row.against,
+                    "budget": row.budget,
+                    "repaired": row.repaired,
+                    **vars(row.figure),
+                }
+            )
+            for row in made.repair
+        ],
+        "repair_cost": [
+            {"recognizer": judge.name, "seen": judge.seen, "budget": cost.least}
+            for judge in made.judges
+            if (cost := made.repair_cost(judge)) is not None
+        ],
     }
 
 

@@ -208,7 +208,7 @@ def _of_photos(
     outcome: Outcome,
 ) -> Robustness:
     clean, hidden = (
-        _measured_again(judge, [pair[side] for pair in again], design) for side in (0, 1)
+        measured_again(judge, [pair[side] for pair in again], design) for side in (0, 1)
     )
     moved = [
         float(np.linalg.norm(found.shift, axis=1).mean())
@@ -227,7 +227,7 @@ def _of_photos(
     )
 
 
-def _measured_again(judge: Judge, again: Sequence[Redetected], design: Design) -> Measures:
+def measured_again(judge: Judge, again: Sequence[Redetected], design: Design) -> Measures:
     """Measures of crops that were found again; NaN where no face was found."""
     there = np.array([found.detected for found in again])
     embeddings: Float[np.ndarray, "n d"] = np.zeros_like(judge.clean)

@@ -127,6 +127,8 @@ def try_masks(
     candidates: Mapping[str, Bool[np.ndarray, "n h w"]],
     controls: Callable[[Bool[np.ndarray, "n h w"]], Mapping[str, Bool[np.ndarray, "d n h w"]]],
     progress: Progress,
+    *,
+    deciding: Crops | None = None,
 ) -> Outcome:
     """Try candidates, choose by the other half, and try the controls of what was chosen.
 
@@ -137,12 +139,18 @@ def try_masks(
         candidates: The mask of each photo by candidate.
         controls: Makes the masks of controls, several draws each, of the chosen masks.
         progress: Called with judges done and in total.
+        deciding: The photos hidden in another way, by which candidates are chosen; else `crops`.
     """
     names, stack = list(candidates), np.stack(list(candidates.values()))
     every = {judge.name: judge.recognizer for judge in (*team.deciding, *team.judges)}
     embedded = {name: crops.embedded(each, stack) for name, each in every.items()}
+    decided = (
+        embedded
+        if deciding is None
+        else {judge.name: deciding.embedded(judge.recognizer, stack) for judge in team.deciding}
+    )
     scores = np.mean(
-        [_similarities(judge, embedded[judge.name], design) for judge in team.deciding], axis=0
+        [_similarities(judge, decided[judge.name], design) for judge in team.deciding], axis=0
     )
     chosen = choose(scores, design.folds)
     everything = np.arange(len(crops.frames))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -138,6 +138,7 @@ def verdict(
     *,
     budget: float,
     limits: Sequence[str],
+    repair: Callable[[Judge], Iterable[str]] = lambda _: (),
 ) -> Verdict:
     """The first screen of an explanation.
 
@@ -150,6 +151,7 @@ def verdict(
         robustness: What is left under nuisances and repair.
         budget: Share of the face that is hidden.
         limits: What cannot be proven.
+        repair: What is said of protection against repair on a recognizer.
     """
     look = Lookup(figures, judges)
     fresh, known = look.worst(seen=False), look.worst(seen=True)
@@ -158,6 +160,7 @@ def verdict(
     doubtful = list(_doubtful(robustness, main, known))
     sentences = [
         *_fragile(look, doubtful),
+        *repair(main),
         *_held(look, picked[main.name, main.seen], main, budget),
         *_beyond(look, values, main),
         *_painted(robustness, main),

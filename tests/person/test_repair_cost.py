@@ -1,0 +1,174 @@
+"""Masks against repair: found with the gap filled in, and what they cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import facefocus.person.candidates as candidates
+import facefocus.person.repair_cost as repair_cost
+from facefocus.core.errors import UserError
+from facefocus.core.store import Store
+from facefocus.occlusion.fills import fill_rng, hider
+from facefocus.occlusion.mask_search import greedy_map
+from facefocus.person.candidates import Recipe, own_maps
+from facefocus.person.explanation import PersonExplanation, explain_person
+from facefocus.person.proof import Figure, Judge
+from facefocus.person.repair_cost import RepairFigure, repair_sentences
+from tests.small import tiny_recognizer
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small() -> Iterator[None]:
+    """Small areas and few steps: what is tested does not depend on them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "STEPS", 1)
+        patch.setattr(candidates, "LARGEST", 0.02)
+        patch.setattr(repair_cost, "BUDGETS", (0.02,))
+        yield
+
+
+class TwoSpots:
+    """Reads a cell that its surroundings give away, strongly, and one that they do not, weakly."""
+
+    name, fingerprint = "two-spots", "two-spots 1"
+
+    def embed(self, frames: np.ndarray) -> np.ndarray:
+        plain, spot = (frames[:, rows, 21:28].mean(axis=(1, 2, 3)) for rows in (PLAIN, SPOT))
+        return np.stack([3 * plain, spot, np.full(len(frames), 100.0)], axis=1)
+
+
+PLAIN, SPOT = slice(14, 21), slice(70, 77)
+
+
+def spotted(count: int) -> np.ndarray:
+    frames = np.full((count, 112, 112, 3), 100, np.uint8)
+    frames[:, SPOT, 21:28] = 250
+    return frames
+
+
+def test_a_cell_that_repair_brings_back_is_not_hidden_first(tmp_path: Path) -> None:
+    photos = spotted(2), ["a", "b"]
+    recipe = Recipe(49 / 112**2, "cells", "black", against="repair")
+    (found,) = own_maps([TwoSpots()], [photos], recipe, Store(tmp_path))
+    assert found is not None
+    assert sorted(found[::7, ::7].ravel()) == list(range(1, 257))
+    mask = candidates.shaped(found, recipe, "own")
+    assert mask.sum() == 49 and mask[SPOT, 21:28].all()
+    # As it is painted, the cell that repair brings back takes more.
+    frames, embed = photos[0], TwoSpots().embed
+    painted = greedy_map(
+        embed,
+        hider("black", frames, [fill_rng(0, name) for name in "ab"]),
+        embed(frames),
+        shape=(112, 112),
+        pixels=49,
+        rng=np.random.default_rng(0),
+        block=7,
+    )
+    assert (painted[PLAIN, 21:28] == 256).all()
+
+
+def test_a_single_photo_has_no_mask_against_repair(tmp_path: Path) -> None:
+    recipe = Recipe(0.004, "cells", "black", against="repair")
+    assert own_maps([TwoSpots()], [(spotted(1), ["a"])], recipe, Store(tmp_path)) == [None]
+
+
+@pytest.fixture(scope="module")
+def made(small: None) -> PersonExplanation:
+    rng = np.random.default_rng(1)
+    coarse = rng.integers(0, 256, (14, 14, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    noise = rng.integers(-40, 41, (4, 112, 112, 3))
+    frames = np.clip(coarse.astype(np.int64) + noise, 0, 255).astype(np.uint8)
+    return explain_person(
+        frames, tiny_recognizer("tiny-0", 0), budget=0.01, against="repair", backend="torch"
+    )
+
+
+def test_figures_are_those_of_the_proof_and_of_repair(made: PersonExplanation) -> None:
+    assert made.recipe.shape == "cells" and made.candidates[0].method == "greedy-cells"
+    found = {
+        (row.against, row.budget, row.repaired): row.figure.value
+        for row in made.repair
+        if row.figure.measure == "cosine"
+    }
+    assert list(found) == [
+        (True, 0.01, True),
+        (True, 0.02, True),
+        (True, 0.01, False),
+        (False, 0.01, False),
+        (False, 0.01, True),
+    ]
+    (judge,) = made.judges
+    chosen = made.lookup.get("chosen", judge, ("cosine", ""))
+    assert chosen is not None and found[True, 0.01, False] == pytest.approx(chosen.value)
+    (told,) = [row for row in made.robustness if row.nuisance == "inpaint-told"]
+    assert found[True, 0.01, True] == pytest.approx(told.hidden)
+
+
+def test_the_page_and_the_record_say_what_it_costs(made: PersonExplanation, tmp_path: Path) -> None:
+    page = made.report(tmp_path / "out").read_text()
+    assert "What does protection against repair cost?" in page
+    record = json.loads((tmp_path / "out" / "explanation.json").read_text())
+    assert record["recipe"]["against"] == "repair"
+    assert len(record["repair"]) == len(made.repair)
+    (judge,) = made.judges
+    cost = made.repair_cost(judge)
+    assert cost is not None
+    (stored,) = record["repair_cost"]
+    assert stored["recognizer"] == "tiny-0" and stored["budget"] == cost.least
+    sentence = next(line for line in made.verdict.sentences if line.startswith("Once the photos"))
+    assert f"{cost.repaired.value:.2f} under a mask of the same size" in sentence
+
+
+def figure(value: float) -> Figure:
+    return Figure("chosen", "r", True, "unseen", "any", "EER", value, 0.0, 1.0, 10)
+
+
+@pytest.mark.parametrize(
+    ("left", "least", "sentence"),
+    [
+        ((0.9, 0.6, 0.2, 0.1), 0.2, "20 % is the least of which repair leaves as little as 5 %"),
+        ((0.9, 0.6, 0.4, 0.3), None, "not reached up to 30 % of the face"),
+        ((0.2, 0.6, 0.4, 0.3), 0.05, "5 % is the least"),
+    ],
+)
+def test_the_area_is_the_least_one_that_is_as_good_as_unrepaired(
+    left: tuple[float, ...], least: float | None, sentence: str
+) -> None:
+    rows = [
+        RepairFigure(True, budget, True, figure(value))
+        for budget, value in zip((0.05, 0.1, 0.2, 0.3), left, strict=True)
+    ]
+    rows += [RepairFigure(False, 0.05, False, figure(0.2))]
+    rows += [RepairFigure(False, 0.05, True, figure(0.8))]
+    judge = Judge(tiny_recognizer("r"), True, np.eye(2))
+    cost = repair_cost.repair_cost(rows, judge, ("any", "EER"))
+    assert cost is not None and cost.least == least
+    said = " ".join(
+        repair_sentences(cost, judge, 0.05, lambda f: f"{f.value * f.photos:.0f} of 10")
+    )
+    assert sentence in said
+    assert f"{left[0] * 10:.0f} of 10 under this mask, 8 of 10 under a mask" in said
+    assert repair_cost.repair_cost(rows, judge, ("template", "EER")) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"against": "repairs"}, "'against' must be repair. Got 'repairs'.*Did you mean 'repair'"),
+        ({"shape": "pixels"}, "Against repair the 'shape' must be cells. Got 'pixels'"),
+        ({"fill": "inpaint"}, "Against repair the 'fill'.*Got 'inpaint'"),
+        ({"draft": True}, "'draft' cannot be 'against' repair"),
+    ],
+)
+def test_what_makes_no_sense_against_repair_is_refused(
+    options: dict[str, object], message: str
+) -> None:
+    asked = {"against": "repair", **options}
+    with pytest.raises(UserError, match=message):
+        explain_person(spotted(2), tiny_recognizer(), **asked)  # type: ignore[arg-type]
