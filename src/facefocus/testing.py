@@ -814,11 +814,14 @@ class _MapTrial:
 
     def __init__(self, method: Method) -> None:
         self.method = method
-        size = (5, *_frame_of(method), 3)
-        frames = generator(0, "check", "people").integers(0, 256, size, dtype=np.uint8)
         people = ["a", "a", "a", "b", "b"]
-        self.faces = make_faceset(frames, people, [f"image {row}" for row in range(5)], "check")
-        self.people = select_identities(self.faces)
+        if method.needs(method.resolve_options({})).shared:
+            people += [f"other {number}" for number in range(8) for _ in range(2)]
+        size = (len(people), *_frame_of(method), 3)
+        frames = generator(0, "check", "people").integers(0, 256, size, dtype=np.uint8)
+        names = [f"image {row}" for row in range(len(people))]
+        self.faces = make_faceset(frames, people, names, "check")
+        self.people = select_identities(self.faces, people=["a", "b"])
         self.box = _small_white_box()
 
     def checks(self) -> dict[str, _Check]:

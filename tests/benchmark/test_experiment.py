@@ -121,13 +121,13 @@ def test_budgets_are_sorted_and_distinct() -> None:
         (
             changed("saliency", fill="blur"),
             "The 'fill' of [saliency] is for methods whose maps depend on the fill"
-            " (occlusion-gradient, learned-mask, s-rise, corr-rise). Got 'grad-cam'."
+            " (occlusion-gradient, learned-mask, shared-mask, s-rise, corr-rise). Got 'grad-cam'."
             " Name fills to try maps under in [occlusion].",
         ),
         (
             changed("saliency", method=["occlusion-gradient", "random"], fill="blur"),
             "The 'fill' of [saliency] is for methods whose maps depend on the fill"
-            " (occlusion-gradient, learned-mask, s-rise, corr-rise). Got 'random'."
+            " (occlusion-gradient, learned-mask, shared-mask, s-rise, corr-rise). Got 'random'."
             " Name fills to try maps under in [occlusion].",
         ),
         (

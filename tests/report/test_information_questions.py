@@ -62,7 +62,10 @@ def text() -> str:
 
 def test_own_maps_stand_beside_random_pixels_and_maps_that_look_at_no_face(text: str) -> None:
     said = sentence(text, "How much does hiding take?")
-    assert "map that looks at no face: black 0 and 2 of 2, inpaint 2 and 2 of 2 (paired" in said
+    assert (
+        "map that sees no photo of the person: black 0 and 2 of 2, inpaint 2 and 2 of 2 (paired"
+        in said
+    )
     rows = cells(text, "Recognition on held-out photos. The best own map")
     (filled,) = [line for line in rows if line[:2] == ["net", "inpaint"]]
     assert filled[3].startswith("layer-cam @ N")

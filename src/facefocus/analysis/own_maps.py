@@ -16,7 +16,14 @@ from jaxtyping import Float
 
 from facefocus.analysis.labels import place_label, varying
 from facefocus.analysis.summary import COMPETES, Row, values
-from facefocus.benchmark.result_columns import CONFIGURATION, HELDOUT_ORACLE, MAP, ORACLE, RANDOM
+from facefocus.benchmark.result_columns import (
+    CONFIGURATION,
+    HELDOUT_ORACLE,
+    MAP,
+    ORACLE,
+    RANDOM,
+    SHARED_MASK,
+)
 from facefocus.evaluation.statistics import (
     FEWEST,
     LEVEL,
@@ -155,18 +162,21 @@ class Scores:
 
         Maps of several recognizers together count for each of them.
         """
+        return self._made_on(target, pl.col("method") != SHARED_MASK)
+
+    def _made_on(self, target: str, which: pl.Expr) -> list[Row]:
         source = target if target in self.sources else self.sources[0]
-        return [row for row in self._mapped if source in row["source"].split("+")]
+        rows = _distinct(self.rows.filter(COMPETES & which))
+        return [row for row in rows if source in row["source"].split("+")]
 
-    @cached_property
-    def _mapped(self) -> list[Row]:
-        return _distinct(self.rows.filter(COMPETES))
+    def blind(self, target: str) -> list[Row]:
+        """Maps that see no photo of the person, random pixels first, shared masks last.
 
-    @cached_property
-    def baselines(self) -> list[Row]:
-        """Maps that look at no recognizer, random pixels first."""
+        Shared masks are those of a recognizer, as `maps` are.
+        """
         found = _distinct(self.rows.filter(pl.col("source").is_null()))
-        return sorted(found, key=lambda row: row["method"] != RANDOM)
+        found.sort(key=lambda row: row["method"] != RANDOM)
+        return [*found, *self._made_on(target, pl.col("method") == SHARED_MASK)]
 
     def oracles(self, target: str) -> list[Row]:
         """The searches on a recognizer: bounds, no methods."""
@@ -277,12 +287,12 @@ class Contest:
 
 
 def contest(scores: Scores, target: str, setting: Setting) -> Contest | None:
-    """Own maps, alone or blended, against mean maps of others and what looks at no face.
+    """Own maps, alone or blended, against mean maps of others and what sees no photo of theirs.
 
     None where no mean map was tried, or nobody has a score under all of them.
     """
     maps = scores.maps(target)
-    flat = [row for row in scores.baselines if row["method"] != RANDOM]
+    flat = [row for row in scores.blind(target) if row["method"] != RANDOM]
     population = tried(scores.rates(maps, target, setting, "population"))
     own = [scores.rates(maps, target, setting, control) for control in (None, "blend")]
     sides = [

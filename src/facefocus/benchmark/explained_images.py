@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from facefocus.benchmark.people import people_beside
 from facefocus.benchmark.stages.perturb import masked_key
-from facefocus.faces.faceset import FaceSet
+from facefocus.benchmark.stages.share import shared_key
+from facefocus.faces.faceset import FaceSet, Identity
 from facefocus.models.recognizer import Recognizer
 from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.occlusion.masks import pixel_count
-from facefocus.saliency.explainer import Hide
+from facefocus.saliency.explainer import Hide, MapSpec
 from facefocus.saliency.perturbation import MaskSet, masked_embeddings
+from facefocus.saliency.shared_mask import search
 
 if TYPE_CHECKING:
     from facefocus.benchmark.session import Session
@@ -72,6 +75,14 @@ class MemoryImages:
         frame = np.asarray(self.frames[row])
         return masked_embeddings(self._sources[name], frame, masks, hide=hide)
 
+    def others(self) -> Sequence[Identity]:
+        """See `Images`."""
+        return people_beside(self._faces, self._faces.identities[self._rows].tolist())
+
+    def shared(self, spec: MapSpec, sources: Sequence[str]) -> np.ndarray:
+        """See `Images`."""
+        return search(spec, sources, self)
+
     def given(self, digest: str) -> Mapping[str, np.ndarray]:
         """See `Images`; there are none."""
         raise KeyError(digest)
@@ -94,6 +105,15 @@ class SessionImages(MemoryImages):
         assert isinstance(masks, MaskSet)
         key = masked_key(self.recognizer(name), self._faces, row, masks)
         return self._session.store.load(key)["embeddings"]
+
+    def others(self) -> Sequence[Identity]:
+        """See `Images`."""
+        return people_beside(self._faces, [person.name for person in self._session.plan.people])
+
+    def shared(self, spec: MapSpec, sources: Sequence[str]) -> np.ndarray:
+        """See `Images`."""
+        key = shared_key(self, self._faces, spec, sources)
+        return self._session.store.load(key)["map"]
 
     def given(self, digest: str) -> Mapping[str, np.ndarray]:
         """See `Images`."""

@@ -22,7 +22,9 @@ from facefocus.models.recognizer import Recognizer
 from facefocus.occlusion.fills import FILLS, GapFill
 
 #: Raise when a stage's arithmetic changes, so that old artefacts are not taken for new ones.
-VERSIONS = {"embed": 2, "masked": 2, "maps": 3, "scores": 5, "oracle": 4, "robustness": 1}
+VERSIONS = {
+    "embed": 2, "masked": 2, "shared": 1, "maps": 3, "scores": 5, "oracle": 4, "robustness": 1,
+}  # fmt: skip
 
 
 def forward_of(recognizer: Recognizer) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -137,6 +137,19 @@ def chosen_people(wanted: Faces, faces: FaceSet, seed: int) -> list[Identity]:
         exclude=errata,
         seed=seed,
     )
+
+
+def people_beside(faces: FaceSet, names: Collection[str]) -> list[Identity]:
+    """The people of a face set with two or more images, but for some, sorted by name."""
+    known, counts = np.unique(faces.identities, return_counts=True)
+    order = np.argsort(faces.identities, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    found = [
+        Identity(str(name), np.sort(order[start : start + count]))
+        for name, start, count in zip(known, starts, counts, strict=True)
+    ]
+    left_out = set(names)
+    return [one for one in found if len(one.rows) > 1 and one.name not in left_out]
 
 
 def _folds(

@@ -29,6 +29,9 @@ SETTING = tuple(name for name in CONFIGURATION if name not in (*MAP, "control"))
 #: The method whose rows are the random-pixel control.
 RANDOM = "random"
 
+#: The method whose map is everybody's: no person's own.
+SHARED_MASK = "shared-mask"
+
 #: The method whose map is a blob in the middle of the frame.
 CENTER = "center-gaussian"
 

@@ -162,10 +162,12 @@ def _hiding(scores: Scores, target: str, fill: str) -> str:
             f" {PHOTOS[split]}"
         )
     flat = [
-        f"{row['method']} leaves {_course(scores, row, target, scores.unseen, fill)}"
+        f"{scores.label(row, target)} leaves {_course(scores, row, target, scores.unseen, fill)}"
         for row in _two_baselines(scores, target, settings)
     ]
-    beside = f" Maps that look at no face, on {PHOTOS[scores.unseen]}: {'; '.join(flat)}."
+    beside = (
+        f" Maps that see no photo of the person, on {PHOTOS[scores.unseen]}: {'; '.join(flat)}."
+    )
     return (
         f"{opening}, {scores.label(maps[top], target)} {place}: recognition by {target} falls"
         f" {', and '.join(courses)}.{beside if flat else ''}"
@@ -173,9 +175,9 @@ def _hiding(scores: Scores, target: str, fill: str) -> str:
 
 
 def _two_baselines(scores: Scores, target: str, settings: Sequence[Setting]) -> list[Row]:
-    """Random pixels, and of the other maps that look at no face the one that hides best."""
-    random = [row for row in scores.baselines if row["method"] == RANDOM]
-    others = [row for row in scores.baselines if row["method"] != RANDOM]
+    """Random pixels, and of the other maps without a photo of the person the best one."""
+    random = [row for row in scores.blind(target) if row["method"] == RANDOM]
+    others = [row for row in scores.blind(target) if row["method"] != RANDOM]
     if not others:
         return random
     top, _ = first(np.mean([scores.rates(others, target, one) for one in settings], axis=0))
@@ -325,8 +327,9 @@ def _methods_table(scores: Scores, target: str, split: str, control: str | None)
 
     rows = lines(maps, "", control)
     if control is None:
-        flat = lines(scores.baselines, "baseline")
-        if scores.baselines[:1] != [] and scores.baselines[0]["method"] == RANDOM:
+        blind = scores.blind(target)
+        flat = lines(blind, "baseline")
+        if blind[:1] != [] and blind[0]["method"] == RANDOM:
             rows += flat
         else:
             pixels = lines(maps[:1], "baseline", "pixels")
@@ -410,9 +413,9 @@ def _contest_table(scores: Scores) -> Table:
                 "p (Holm)", "People")  # fmt: skip
     caption = (
         "The best own map, alone or blended with everybody's, against the best map that knows"
-        " nothing of the person: a mean map of others, or one that looks at no face. Each is picked"
-        " on the half of the people that a person is not in. p is corrected over all rows here, in"
-        " the answer over held-out photos under its fill"
+        " nothing of the person: a mean map of others, or one that sees no photo of theirs. Each is"
+        " picked on the half of the people that a person is not in. p is corrected over all rows"
+        " here, in the answer over held-out photos under its fill"
     )
     return plain_table(headings, cells, caption, names=4)
 

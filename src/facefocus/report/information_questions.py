@@ -150,13 +150,13 @@ def _difference(values: Float[np.ndarray, "1 people"]) -> Interval:
 
 
 def _hiding(scores: Scores) -> _Answered | None:
-    """Own maps beside random pixels and the best map that looks at no face."""
+    """Own maps beside random pixels and the best map that sees no photo of theirs."""
     rows: list[list[str]] = []
     cases: list[tuple[str, float]] = []
     gains: list[Float[np.ndarray, "2 people"]] = []
-    blind = [row for row in scores.baselines if row["method"] != RANDOM]
-    random = [row for row in scores.baselines if row["method"] == RANDOM]
     for target, fill, budget in product(_recognizers(scores), scores.fills, scores.budgets):
+        blind = [row for row in scores.blind(target) if row["method"] != RANDOM]
+        random = [row for row in scores.blind(target) if row["method"] == RANDOM]
         setting = Setting(scores.unseen, budget, fill)
         own = _best(scores, target, fill, _tried(scores, target, setting, scores.maps(target)))
         rival = _best(scores, target, fill, _tried(scores, target, setting, blind))
@@ -189,13 +189,14 @@ def _hiding(scores: Scores) -> _Answered | None:
         f"How much does hiding take? Over {len(_recognizers(scores))} recognizers and budgets of"
         f" {' and '.join(map(budget_text, scores.budgets))}, on {PHOTOS[scores.unseen]}: cases in"
         " which the best own map is shown to hide better than random pixels, and than the best map"
-        f" that looks at no face: {', '.join(counts)} (paired tests, Holm over {len(sure)})."
+        f" that sees no photo of the person: {', '.join(counts)} (paired tests, Holm over"
+        f" {len(sure)})."
     )
     headings = ("Recognizer", "Fill", "Budget", "Best own map", "Clean", "Own map",
                 "Random pixels", "Best blind map", "Which")  # fmt: skip
     caption = (
-        "Recognition on held-out photos. The best own map and the best map that looks at no face"
-        " are picked on the photos that the maps came from, over all budgets"
+        "Recognition on held-out photos. The best own map and the best map that sees no photo of"
+        " the person are picked on the photos that the maps came from, over all budgets"
     )
     return _Answered(answer, [plain_table(headings, rows, caption, names=4)])
 

@@ -39,6 +39,7 @@ class Needs:
         seed: The seed of the experiment.
         gradients: A white box.
         masks: Embeddings of every image under masks of the method's own.
+        shared: One map for everybody, searched on people who are not explained.
         sources: On how many recognizers one map is made.
         photos: Whether it sees the person's photos, so that others can be held out from it.
             ``any``: its maps are there already, made from photos that nobody here knows.
@@ -54,6 +55,7 @@ class Needs:
     seed: bool = False
     gradients: bool = False
     masks: bool = False
+    shared: bool = False
     sources: Literal["none", "one", "several"] = "one"
     photos: Literal["none", "own", "any"] = "own"
 
@@ -154,6 +156,12 @@ class Images(Protocol):
 
     def masked(self, name: str, row: int, masks: object) -> Float32[np.ndarray, "m d"]:
         """Embeddings of one image under a `facefocus.saliency.perturbation.MaskSet`."""
+
+    def others(self) -> Sequence[Identity]:
+        """The people of the face set who are not explained."""
+
+    def shared(self, spec: MapSpec, sources: Sequence[str]) -> Float32[np.ndarray, "h w"]:
+        """The map of everybody under a spec of `facefocus.saliency.shared_mask`."""
 
     def given(self, digest: str) -> Mapping[str, np.ndarray]:
         """Maps [H, W] that were made elsewhere, by identity."""

@@ -234,6 +234,7 @@ METHODS = Methods(
         "facefocus.saliency.landmark_atlas",
         "facefocus.saliency.occlusion_gradient",
         "facefocus.saliency.learned_mask",
+        "facefocus.saliency.shared_mask",
     ),
 )
 

@@ -103,6 +103,6 @@ STAGES: Registry[Stage] = Registry(
     "stage",
     load=tuple(
         f"facefocus.benchmark.stages.{name}"
-        for name in ("embed", "perturb", "explain", "score", "robustness", "oracle")
+        for name in ("embed", "perturb", "share", "explain", "score", "robustness", "oracle")
     ),
 )

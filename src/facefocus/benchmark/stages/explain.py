@@ -8,13 +8,16 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+
 from facefocus.benchmark.experiment import Experiment, Saliency
-from facefocus.benchmark.explained_images import SessionImages
+from facefocus.benchmark.explained_images import MemoryImages, SessionImages
 from facefocus.benchmark.keys import VERSIONS, fill_of, forward_of, gradients_of, libraries
-from facefocus.benchmark.people import Block
+from facefocus.benchmark.people import Block, everybody
 from facefocus.benchmark.stages import ARTEFACT, STAGES, Stage, Task
 from facefocus.benchmark.stages.embed import chosen_rows, embed_tasks
 from facefocus.benchmark.stages.perturb import masked_tasks
+from facefocus.benchmark.stages.share import ShareTask, shared_key
 from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress
 from facefocus.core.store import content_key
@@ -194,7 +197,7 @@ def _sources(experiment: Experiment, saliency: Saliency, method: Method) -> list
     if needs.sources != "several":
         raise UserError(
             f"The 'sources' of [saliency] are for methods that can combine recognizers"
-            f" (occlusion-gradient, learned-mask). Got '{method.name}'."
+            f" (occlusion-gradient, learned-mask, shared-mask). Got '{method.name}'."
         )
     return [saliency.sources]
 
@@ -290,6 +293,7 @@ def _map_key(inputs: Inputs, sources: tuple[str, ...], spec: MapSpec, block: Blo
     needs = method.needs(dict(spec.options))
     passes = gradients_of if needs.gradients else forward_of
     drawn = spec.max_pairs is not None or needs.seed
+    shared = {"shared": _shared_key(inputs, sources, spec)} if needs.shared else {}
     return content_key(
         "maps",
         version=[VERSIONS["maps"], method.version],
@@ -301,7 +305,16 @@ def _map_key(inputs: Inputs, sources: tuple[str, ...], spec: MapSpec, block: Blo
         spec=determined,
         fill=None if spec.fill is None else fill_of(spec.fill),
         seed=inputs.experiment.seed if drawn else None,
+        **shared,
     )
+
+
+def _shared_key(inputs: Inputs, sources: tuple[str, ...], spec: MapSpec) -> str:
+    """What the maps of everybody are stored under."""
+    faces, seed = inputs.faces, inputs.experiment.seed
+    rows = np.concatenate([person.rows for person in everybody(inputs.blocks)])
+    images = MemoryImages(faces, inputs.recognizers, seed, rows)
+    return shared_key(images, faces, spec, sources)
 
 
 def _map_tasks(inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> Iterator[Task]:
@@ -317,15 +330,20 @@ def _map_tasks(inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> Itera
 
 
 def _needed_tasks(inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> list[Task]:
-    """The embeddings of photos, clean and under masks, that perturbation methods need."""
+    """What maps are made of: embeddings of photos under masks, and maps of everybody."""
     tasks: dict[tuple[str, ...], Task] = {}
     asked: set[tuple[Any, ...]] = set()
     for output in (output for outputs in maps.values() for output in outputs):
         spec = output.spec
-        wanted = (output.sources, spec.method, spec.options, spec.fill)
-        if wanted in asked or not METHODS[spec.method].needs(dict(spec.options)).masks:
+        wanted = (output.sources, spec.method, spec.options, spec.fill, spec.budget)
+        needs = METHODS[spec.method].needs(dict(spec.options))
+        if wanted in asked or not (needs.masks or needs.shared):
             continue
         asked.add(wanted)
+        if needs.shared:
+            key = _shared_key(inputs, output.sources, spec)
+            tasks[(key,)] = ShareTask(key, output.sources, spec)
+            continue
         (source,) = output.sources
         found: list[Task] = [*masked_tasks(inputs, source, spec)]
         if source not in inputs.experiment.recognizers.targets:

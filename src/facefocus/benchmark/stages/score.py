@@ -42,6 +42,7 @@ from facefocus.occlusion.fills import Fill, fill_rng, hider
 from facefocus.occlusion.masks import Masks, mask_of, pack, unpack
 from facefocus.occlusion.shapes import shaped
 from facefocus.saliency.explainer import Hide, Passes
+from facefocus.saliency.methods import METHODS
 
 if TYPE_CHECKING:
     from facefocus.benchmark.collect import Part
@@ -457,8 +458,9 @@ def _controls(
     """The maps' own masks, then every draw of every control that fits them."""
     yield None, 0
     wanted = experiment.controls
-    # Controls have equal areas by definition; a baseline is a control itself.
-    if wanted is None or policy == "inclusive" or output.source is None or block.split == "half":
+    # Controls have equal areas by definition; a map that sees no photo of the person is one itself.
+    blind = METHODS[output.spec.method].needs(dict(output.spec.options)).photos == "none"
+    if wanted is None or policy == "inclusive" or blind or block.split == "half":
         return
     for control in wanted.control:
         for number in range(1 if control in UNDRAWN else wanted.draws):
