@@ -10,8 +10,7 @@ import pytest
 
 from facefocus.analysis.summary import COMPETES, drops, summarize
 from facefocus.core.errors import UserError
-from facefocus.evaluation.statistics import compare_paired, holm, mean_interval, ratio_intervals
-from facefocus.report.columns import with_holm
+from facefocus.evaluation.statistics import compare_paired, mean_interval, ratio_intervals
 from tests.report.fabricated import row, table
 
 PEOPLE = ("Ada", "Bo", "Cy", "Di")
@@ -220,13 +219,3 @@ def test_drops_stand_in_the_order_of_the_rows_and_of_names() -> None:
     same = summary["split"].to_list().index("same")
     np.testing.assert_allclose(found[same], [0.5, 0.5, 0.25, 0.75])
     np.testing.assert_allclose(found[1 - same], [0.25, 0.25, np.nan, np.nan])
-
-
-def test_holm_is_over_all_comparisons_of_the_table() -> None:
-    summary = summarize(table(rows())).filter(COMPETES & (pl.col("split") == "same"))
-    names = ["excess", "specificity", "beyond_pixels"]
-    found = with_holm(summary, names).row(0, named=True)
-    for test in ("t", "wilcoxon"):
-        expected = holm([found[f"{name}_{test}_p"] for name in names])
-        assert [found[f"{name}_{test}_holm"] for name in names] == expected
-        assert expected != [found[f"{name}_{test}_p"] for name in names]

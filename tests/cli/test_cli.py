@@ -558,7 +558,7 @@ def test_a_shell_can_complete_commands_and_words(folder: Path) -> None:
         (["--what", "truths"], "The '--what' must be one of page, tables, leaderboard, questions,"),
         (["--format", "html5"], "Did you mean 'html'?"),
         (["--what", "truth", "--format", "csv"], "takes no --format csv. Its formats: markdown."),
-        (["--out", "page.html"], "'--what page' takes no --out (it lies in RUN/report)."),
+        (["--out", "run"], "The page's folder must be new, empty or a page. Got 'run'."),
         (["--what", "questions", "--table", "2"], "takes no --table."),
         (["--what", "tables", "--with-faces"], "takes no --with-faces."),
         (["--table", "99"], "The 'table' must be 2 to 15"),

@@ -30,6 +30,7 @@ from facefocus.planted.demo import outcome, run_demo
 from facefocus.planted.truth import truth_summary
 from facefocus.report import figures
 from facefocus.report.text_renderer import text_document
+from tests.report.page_files import read_packed
 from tests.small import tiny_recognizer
 
 SMALL = {"identities": 3, "photos": 3, "seed": 112}
@@ -122,9 +123,13 @@ def test_everything_lies_in_the_folder_that_was_named(done: Path) -> None:
 def test_the_page_shows_both_worlds_and_the_drawn_faces(done: Path) -> None:
     page = html.unescape((done / "report" / "index.html").read_text(encoding="utf-8"))
     assert page.index("World 'eyes'") < page.index("World 'all'")
-    assert "Does it work on another recognizer?" in page
+    assert 'data-chart="transfer"' in page
     # They are nobody's: no warning is due.
-    assert "the face" in page and "This page shows faces" not in page
+    person = done / "report" / "data" / "person-0-0.js"
+    assert read_packed(person).head["person"]["face"].startswith("data:image/png")
+    assert "This page shows faces" not in page
+    size = sum(path.stat().st_size for path in (done / "report").rglob("*") if path.is_file())
+    assert size < 6e6
 
 
 def test_the_outcome_is_that_of_the_results(done: Path) -> None:

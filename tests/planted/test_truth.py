@@ -241,7 +241,7 @@ def test_spread_takes_both_ends() -> None:
 def test_the_first_table_of_the_page_is_the_truth(run: Path) -> None:
     page = Page(run / "report" / "index.html")
     ids = [section["id"] for section in page.all("section")]
-    assert ids[:3] == ["experiment", "truth", "audit"]
+    assert ids[:2] == ["leaderboard", "truth"]
     first = page.source.index("<table")
     assert page.source.index('id="truth"') < first < page.source.index('id="audit"')
     assert "In world 'marks', where identity lives in 2\N{NO-BREAK SPACE}% of" in page.text

@@ -180,6 +180,7 @@ def add_gallery(folder: Path, people: Iterable[str], *, side: int = 112) -> None
                 rows.append(
                     {name: about[name] for name in (*MAP, "on_degenerate")}
                     | {"map": len(maps) - 1, "index": len(rows), "identity": who, "image": image}
+                    | {"faces": about["faces"]}
                     | {"budget": budget, "fill": None, "degenerate": flat}
                 )
     pl.DataFrame(rows).write_parquet(folder / "gallery.parquet")

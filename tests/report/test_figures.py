@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from facefocus.analysis.summary import summarize
 from facefocus.evaluation.transfer import transfer
 from facefocus.report import figures
 from facefocus.report.columns import standing
-from tests.report.fabricated import EFFECT, realistic, row, table
+from tests.report.fabricated import realistic, row, table
 
 
 @pytest.fixture(scope="module")
@@ -154,25 +153,10 @@ def test_fills_draw_every_mean(summary: pl.DataFrame) -> None:
     assert ticks == ["black", "white", "mean", "random", "blur"]
 
 
-def test_identities_draw_every_drop_largest_mean_first(results: pl.DataFrame) -> None:
-    shown = results.filter((pl.col("budget") == 0.01) & (pl.col("fill") == "black"))
-    axis = figures.identities(shown, width=8.0).axes[0]
-    means = [
-        shown.filter(pl.col("method") == method, pl.col("layer").eq_missing(layer))
-        .select((pl.col("clean_rate") - pl.col("rate")).mean())
-        .item()
-        for method, layer in EFFECT
-    ]
-    dots = [np.asarray(dot.get_offsets())[:, 0] for dot in axis.collections]
-    assert np.allclose([dot.mean() for dot in dots], sorted(means, reverse=True))
-    assert all(len(dot) == 8 for dot in dots)
-
-
 def test_configurations_without_a_score_leave_gaps_not_errors() -> None:
     none = row(rate=None, cosine=None, degenerate=True, on_degenerate="skip")
     summary = summarize(table([none]))
     assert "no score\n100 % no map" in texts(figures.layer_heatmap(summary, width=8.0).axes[0])
-    assert not figures.identities(table([none]), width=8.0).axes[0].collections
     drawn = figures.budget_curves(summary, width=8.0).axes[0]
     assert not [line for line in drawn.lines if line.get_marker() != "None"]
 
@@ -240,42 +224,6 @@ def pixels(figure: Figure, path: Path) -> np.ndarray:
     figures.save(figure, path)
     image: np.ndarray = np.asarray(mpl.image.imread(path))
     return (image[..., :3] * 255).round().astype(np.uint8)
-
-
-def tile(*, degenerate: bool = False) -> figures.Tile:
-    mask = np.zeros((112, 112), dtype=bool)
-    mask[90:, :20] = not degenerate
-    ramp = np.linspace(0, 1, 112 * 112, dtype=np.float32).reshape(112, 112)
-    return figures.Tile("m\nlayer 1", np.zeros_like(ramp) if degenerate else ramp, mask, degenerate)
-
-
-def test_gallery_says_where_there_is_no_map() -> None:
-    drawn = figures.gallery([tile(), tile(degenerate=True)], width=4.0)
-    assert [texts(axis) for axis in drawn.axes] == [[], [], ["no map"], ["nothing hidden"]]
-    assert [len(axis.images) for axis in drawn.axes] == [1, 1, 0, 0]
-
-
-def test_gallery_has_room_for_the_longest_title() -> None:
-    long = replace(tile(), title="occlusion-gradient\nlayer 1, steps=25 and more, cosine")
-    drawn = figures.gallery([tile(), long] * 4, width=4.0)
-    drawn.canvas.draw()
-    boxes = [axis.title.get_window_extent() for axis in drawn.axes if axis.get_title()]
-    maps = [axis.get_window_extent() for axis in drawn.axes]
-    assert max(box.y1 for box in boxes) <= drawn.bbox.y1
-    assert not any(box.overlaps(one) for box in boxes for one in maps)
-
-
-def test_gallery_with_a_face_shows_it_clean_blended_and_hidden() -> None:
-    face = np.full((112, 112, 3), (10, 200, 30), dtype=np.uint8)
-    hidden = np.where(tile().mask[..., None], np.uint8(0), face)
-    drawn = figures.gallery([tile()], width=4.0, face=face, hidden=[hidden])
-    clean, blended, below = drawn.axes
-    assert np.array_equal(array(clean.images[0].get_array()), face)
-    assert np.array_equal(
-        np.unique(array(blended.images[0].get_array())), [80]
-    )  # gray under the map
-    assert blended.images[1].get_alpha() == 0.6
-    assert np.array_equal(array(below.images[0].get_array()), hidden)
 
 
 def test_outline_has_its_features_where_aligned_faces_have_them(tmp_path: Path) -> None:

@@ -92,10 +92,10 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_page_says_it_first_and_has_a_section(run: Path) -> None:
+def test_the_page_says_it_above_its_views_and_has_one(run: Path) -> None:
     page = write_report(run).read_text()
     assert "Does it hold?" in page
-    assert page.index("Repair undoes it") < page.index("takes the recognition rate")
+    assert page.index("Repair undoes it") < page.index("<main>")
     results = pl.read_parquet(run / "results.parquet")
     (run / ROBUSTNESS).unlink()
     assert robustness(Report(run, results, {}, "", run)) is None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from facefocus.report import explorer_files
 from facefocus.report.page import write_report
 from facefocus.report.section_registry import SECTIONS, ordered_sections
 from tests.report.fabricated import realistic, write_run
@@ -17,15 +18,17 @@ def test_the_example_adds_a_section_to_the_page(
 ) -> None:
     before = list(SECTIONS)
     monkeypatch.setattr(SECTIONS, "_entries", {name: SECTIONS[name] for name in before})
+    monkeypatch.setattr(explorer_files, "chart_library", lambda: Path(__file__))
     runpy.run_path("examples/my_block.py")
     page = write_report(write_run(tmp_path / "run", realistic(3))).read_text(encoding="utf-8")
-    assert page.index('id="whom"') < page.index('id="hardest-people"') < page.index('id="numbers"')
+    order = [page.index(f'id="{name}"') for name in ("people", "hardest-people", "audit")]
+    assert order == sorted(order)
     assert "read their drops with care" in page
 
 
-def test_the_built_in_sections_come_in_the_order_in_which_a_reader_asks() -> None:
+def test_the_built_in_views_come_in_the_order_in_which_a_reader_asks() -> None:
     places = {id(one): name for name in SECTIONS for one in [SECTIONS[name]]}
     assert [places[id(one)] for one in ordered_sections()] == [
-        "experiment", "truth", "audit", "winner", "effect", "robustness", "heldout", "person",
-        "transfer", "where", "whom", "numbers", "provenance",
+        "leaderboard", "truth", "layers", "budgets", "fills", "robustness", "losses", "transfer",
+        "people", "strata", "audit", "provenance",
     ]  # fmt: skip

@@ -54,7 +54,8 @@ def report(
     ] = None,
     table: Annotated[str | None, typer.Option(help="One of the paper's tables: 2 to 15.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file to write, in place of printing.")
+        Path | None,
+        typer.Option(help="The file to write, in place of printing; the folder of a page."),
     ] = None,
     with_faces: Annotated[
         bool, typer.Option("--with-faces", help="Show photographs on the page.")
@@ -66,8 +67,8 @@ def report(
 ) -> None:
     """Report what runs found.
 
-    Takes run folders. Writes the page of each to RUN/report and prints its table; or prints tables
-    and documents, or writes them to a file.
+    Takes run folders. Writes their page to RUN/report, that of several runs to 'report' or --out,
+    and prints their tables; or prints tables and documents, or writes them to a file.
     """
     what = "tables" if table and what == "page" else what
     form = form or FORMATS[what][0]
@@ -79,14 +80,12 @@ def report(
             "--table": table is not None and what != "tables",
             "--on-degenerate": on_degenerate != "none" and what != "tables",
             "--with-faces": with_faces and not page,
-            "--out (it lies in RUN/report)": out is not None and page,
         },
     )
     if what == "truth" and len(runs) > 1:
         raise UserError(f"The report '--what truth' is of one run. Got {len(runs)}.")
     if page:
-        for run in runs:
-            _page(run, with_faces)
+        _page(runs, out, with_faces)
         return
     if what == "truth":
         from facefocus.planted.truth_report import write_note
@@ -112,14 +111,18 @@ def _refuse_unused(what: str, unused: dict[str, bool]) -> None:
         )
 
 
-def _page(run: Path, with_faces: bool) -> None:
-    """Write the page of a run or study, and print its table or leaderboards."""
+def _page(runs: list[Path], out: Path | None, with_faces: bool) -> None:
+    """Write the page of runs or of a study, and print their tables or leaderboards."""
     from facefocus.paper.study_page import is_study, write_study_report
-    from facefocus.report.page import write_report
+    from facefocus.report.page import write_reports
 
-    study = is_study(run)
-    page = (write_study_report if study else write_report)(run, with_faces=with_faces)
-    (print_study if study else print_summary)(run)
+    if len(runs) == 1 and is_study(runs[0]):
+        page = write_study_report(runs[0], out, with_faces=with_faces)
+    else:
+        folder = out or (Path("report") if len(runs) > 1 else runs[0] / "report")
+        page = write_reports(runs, folder, with_faces=with_faces)
+    for run in runs:
+        (print_study if is_study(run) else print_summary)(run)
     show(f"page {page}")
 
 

@@ -30,16 +30,15 @@ from facefocus.paper.leaderboard import Board, board_table, boards
 from facefocus.paper.leaderboard import winner as winner_of
 from facefocus.paper.paper_formats import table_block
 from facefocus.paper.paper_tables import paper_table
-from facefocus.report import figures, sections
 from facefocus.report.answer import artefact_note, checks
 from facefocus.report.audit_blocks import audit_blocks
-from facefocus.report.document import Checks, Details, Facts, Heading, Link, Section
-from facefocus.report.page import render_page, write_page, write_report
+from facefocus.report.document import Checks, Details, Facts, Paragraph, Section
+from facefocus.report.page import write_reports
 from facefocus.report.report_data import Report
 from facefocus.report.section_registry import ordered_sections, section
 
 #: Stages by name.
-RQ1, RQ2, RQ3, RQ4, CONTROLS = "rq1", "rq2", "rq3", "rq4", "controls"
+RQ3, RQ4, CONTROLS = "rq3", "rq4", "controls"
 
 
 def is_study(folder: Path) -> bool:
@@ -47,11 +46,12 @@ def is_study(folder: Path) -> bool:
     return (folder / STUDY).is_file()
 
 
-def write_study_report(folder: Path, *, with_faces: bool = False) -> Path:
-    """Write the page of a study and those of its finished runs.
+def write_study_report(folder: Path, out: Path | None = None, *, with_faces: bool = False) -> Path:
+    """Write the page of a study: all its finished runs, and the paper's tables.
 
     Args:
         folder: The study's folder.
+        out: The page's folder; by default STUDY/report.
         with_faces: Show face pixels in the galleries.
 
     Returns:
@@ -63,15 +63,7 @@ def write_study_report(folder: Path, *, with_faces: bool = False) -> Path:
     finished = finished_runs(folder)
     if not finished:
         raise UserError(f"No run of the study '{folder}' is finished yet.")
-    for run in finished:
-        write_report(run, with_faces=with_faces)
     results = read_runs([folder])
-    return write_page(folder, lambda place: _render(folder, results, place))
-
-
-def _render(folder: Path, results: pl.DataFrame, place: Path) -> str:
-    report = Report(folder, results, {}, "", place)
-    made = [registered.function(report) for registered in ordered_sections("study")]
     inclusive = (results["on_degenerate"] == "inclusive").any()
     warned = (
         ["Some rows of these runs were cut by the rule that hides a whole face where a map is flat"
@@ -80,9 +72,19 @@ def _render(folder: Path, results: pl.DataFrame, place: Path) -> str:
         if inclusive
         else []
     )  # fmt: skip
-    title = str(_record(folder).get("name", folder.resolve().name))
-    answers = [*unfinished_note(folder), *_answers(results)]
-    return render_page(report, made, answers, warned, title=title)
+
+    def sections(place: Path) -> list[Section | None]:
+        report = Report(folder, results, {}, "", place)
+        return [registered.function(report) for registered in ordered_sections("study")]
+
+    return write_reports(
+        finished,
+        out or folder / "report",
+        with_faces=with_faces,
+        more=sections,
+        title=str(_record(folder).get("name", folder.resolve().name)),
+        notes=[*unfinished_note(folder), *_answers(results), *warned],
+    )
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -132,10 +134,6 @@ def _tables(report: Report, numbers: Iterable[int]) -> list[Any]:
     return [table_block(paper_table(report.results, number)) for number in numbers]
 
 
-def _blocks(section: Section | None, stage: str) -> list[Any]:
-    return [] if section is None else [Heading(f"{stage}: {section.title}"), *section.blocks]
-
-
 @section("study-trust", place=10, page="study")
 def trust(report: Report) -> Section | None:
     """Whether the numbers can be trusted."""
@@ -148,7 +146,7 @@ def trust(report: Report) -> Section | None:
         "Read this first. What is marked 'look' does not make a number wrong, but limits it. The"
         " tables below show what becomes of the same maps when the rule does not keep to k pixels."
     )
-    return Section("trust", "Can I trust it?", lead, blocks)
+    return Section("trust", "Paper: can I trust it?", lead, blocks)
 
 
 @section("study-winner", place=20, page="study")
@@ -169,7 +167,7 @@ def winner(report: Report) -> Section | None:
         fold = board.warning is not None
         blocks += [Details(f"With a warning: {board.title}", shown)] if fold else shown
     lead = "Ranks over resampled identities: a method is no winner where its rank is not sure."
-    return Section("winner", "Who wins?", lead, [*blocks, *_tables(report, (12, 13))])
+    return Section("winner", "Paper: who wins?", lead, [*blocks, *_tables(report, (12, 13))])
 
 
 def _ranks(board: Board) -> Callable[[float], Any]:
@@ -179,10 +177,7 @@ def _ranks(board: Board) -> Callable[[float], Any]:
 @section("study-effect", place=30, page="study")
 def effect(report: Report) -> Section | None:
     """How much is lost, by budget, fill and loss."""
-    blocks = _tables(report, (2, 3, 4))
-    if part := _part(report, RQ1):
-        blocks += _blocks(sections.effect(part), RQ1)
-    blocks += _tables(report, (9, 10, 11, 15))
+    blocks = _tables(report, (2, 3, 4, 9, 10, 11, 15))
     if _part(report, RQ3):
         table = paper_table(report.results, 9)
         blocks.append(
@@ -195,58 +190,34 @@ def effect(report: Report) -> Section | None:
                 kind="svg",
             )
         )
-    if part := _part(report, CONTROLS):
-        for build in (sections.effect, sections.heldout, sections.person):
-            blocks += _blocks(build(part), CONTROLS)
     lead = "The paper's figures in brackets, where it has them; intervals are over identities."
-    return Section("effect", "By how much?", lead, blocks)
+    return Section("effect", "Paper: by how much?", lead, blocks)
 
 
 @section("study-where", place=40, page="study")
 def where(report: Report) -> Section | None:
-    """Which layers, and some maps."""
-    blocks = _tables(report, (7, 8))
-    if part := _part(report, RQ2):
-        for target, rows in part.targets():
-            blocks += [*part.heading(target), _layers(part, target, rows)]
-    blocks += [Details("Tables 5 and 6: cosine by layer and group", _tables(report, (5, 6)))]
-    if part := _part(report, RQ4):
-        blocks += _blocks(sections.where(part), RQ4)
-    return Section("where", "Where?", "Layers first, then maps and masks of a few people.", blocks)
-
-
-def _layers(part: Report, target: str, rows: pl.DataFrame) -> Any:
-    shown = part.shown.of(rows)
-    return part.picture(
-        lambda width: figures.layer_heatmap(shown, width=width),
-        "layers",
-        alt=f"Heat map of the drop of recognition of {target} by layer and method.",
-        caption=f"{target}: drop of the recognition rate, {part.shown}. Darker is larger.",
-        kind="svg",
-    )
+    """Which layers."""
+    folded = Details("Tables 5 and 6: cosine by layer and group", _tables(report, (5, 6)))
+    blocks = [*_tables(report, (7, 8)), folded]
+    return Section("where", "Paper: where?", "The paper's figures in brackets.", blocks)
 
 
 @section("study-whom", place=50, page="study")
 def whom(report: Report) -> Section | None:
-    """On which recognizers, and on which people."""
-    blocks: list[Any] = _tables(report, (14,))
-    if part := _part(report, RQ4):
-        blocks += _blocks(sections.transfer(part), RQ4)
-        blocks += _blocks(sections.whom(part), RQ4)
-    lead = "On which recognizers, and on which people."
-    return Section("whom", "On whom?", lead, blocks)
+    """On which recognizers."""
+    return Section("whom", "Paper: on whom?", "On which recognizers.", _tables(report, (14,)))
 
 
 @section("study-runs", place=60, page="study")
 def runs(report: Report) -> Section | None:
-    """The runs, with links to their pages."""
+    """The runs, and what was chosen in them."""
     blocks: list[Any] = []
     finished = finished_runs(report.run)
     for run in finished:
         rows = read_results(run)
         people = rows["identity"].n_unique()
         text = f"{run.name}: {rows.height} rows of {people} identities"
-        blocks.append(Link(f"../{run.name}/report/index.html", text))
+        blocks.append(Paragraph(text))
         path = run / "choices.json"
         if path.is_file():
             blocks.append(Facts(_chosen(json.loads(path.read_text(encoding="utf-8")))))
@@ -255,7 +226,7 @@ def runs(report: Report) -> Section | None:
         "Not finished": ", ".join(unfinished) or NOTHING,
         "Left out": "; ".join(_record(report.run).get("missing", ())) or NOTHING,
     }
-    return Section("runs", "The runs behind this page", "", [*blocks, Facts(facts)])
+    return Section("runs", "Runs", "", [*blocks, Facts(facts)])
 
 
 def _chosen(record: dict[str, Any]) -> dict[str, str]:

@@ -6,7 +6,6 @@ table. A world is a face set; its planted part is what the recognizers of that w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,10 @@ from facefocus.core.text import NOTHING, budget_text, number, percent
 from facefocus.evaluation.localization import COLUMNS
 from facefocus.evaluation.statistics import Interval, mean_interval, mean_intervals, rank_agreement
 from facefocus.planted import truth_figures
+from facefocus.report import charts
 from facefocus.report.columns import LEADING, figure_columns, interval
-from facefocus.report.document import Column, Facts, Heading, Picture, Section
+from facefocus.report.document import Chart, Column, Facts, Heading, Picture, Section
+from facefocus.report.explorer_data import labels
 from facefocus.report.report_data import Report, spread
 from facefocus.report.section_registry import section
 from facefocus.report.summary_table import summary_table
@@ -180,14 +181,14 @@ def truth(report: Report) -> Section | None:
     found = worlds(_shown(report))
     if not found:
         return None
-    blocks: list[Any] = [_bars(report, found)]
+    blocks: list[Any] = [_chart(report)]
     for name, rows in found:
         blocks += [Heading(f"World '{name}'"), *_world(report, name, rows)]
     lead = (
         "These faces are drawn, so it is known where identity lives. Every pixel of every photo "
         "counts; a person without a map scores chance."
     )
-    return Section("truth", "Do the maps find what is planted?", lead, blocks)
+    return Section("truth", "Truth", lead, blocks)
 
 
 def _shown(report: Report) -> pl.DataFrame:
@@ -267,18 +268,26 @@ def bounds(found: Interval, count: int) -> str:
     return f"Spearman's rho {found.text()} ({count} configurations)"
 
 
-def _bars(report: Report, found: Sequence[tuple[str, pl.DataFrame]]) -> Picture:
-    best = {name: best_of_methods(rows) for name, rows in found}
-    return report.picture(
-        lambda width: truth_figures.bars(best, width=width),
+def _chart(report: Report) -> Chart:
+    """ROC AUC of every method under every budget and fill, of each world."""
+    rows = truth_summary(report.results, report.summary)
+    rows = rows.with_columns(labels(rows, report.summary))
+    shown = rows.select(
+        pl.lit(report.name).alias("run"),
+        *("faces", "split", "budget", "fill", "method", "label"),
+        value="truth_auc",
+        low="truth_auc_low",
+        high="truth_auc_high",
+    )
+    return Chart(
         "truth",
-        alt="ROC AUC and share of the hidden pixels in the planted part, of every method in every "
-        "world, with 95 % intervals, chance and the best possible. The tables below have the "
-        "numbers.",
-        caption="Each method at its best layer and recognizer by ROC AUC, which makes these scores"
-        f" slightly too large; share at {budget_text(report.shown.budget)}. Bars begin at chance;"
-        " the dashed line is the best that any map could have.",
-        kind="svg",
+        charts.intervals(),
+        "ROC AUC of pixels in the planted part, of the best methods, with 95 % intervals. The"
+        " tables below have the numbers.",
+        "How well a map finds the planted part of the selected faces: ROC AUC over pixels; chance"
+        " is 0.5. Own and others' maps alike.",
+        rows=shown.unique(maintain_order=True),
+        top=20,
     )
 
 

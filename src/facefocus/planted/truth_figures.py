@@ -16,16 +16,16 @@ from facefocus.analysis.labels import place_label, varying
 from facefocus.analysis.summary import Row, competes
 from facefocus.benchmark.result_columns import MAP
 from facefocus.report.figures import (
-    GAP,
     INK,
-    LINE,
     PAPER,
-    TILE,
     draw_outline,
     looks,
     styled,
 )
 from facefocus.report.report_data import Gallery
+
+#: In inches: a tile with its gap (about), the gap, a line of title.
+TILE, GAP, LINE = 1.1, 0.035, 0.14
 
 #: What is outlined: pixels that are planted in at least so many of a person's photos.
 OUTLINED = 0.5

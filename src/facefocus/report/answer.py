@@ -31,10 +31,10 @@ def answer(results: pl.DataFrame, summary: pl.DataFrame, shown: Sequence[Slice])
         return ["This run has no results: no configuration was scored."]
     found = []
     for part in summary.partition_by("target", maintain_order=True):
-        if shown[0].of(part).filter(GUESSES).height:
-            found.append(f"No answer for {part['target'][0]}: {GUESSING}")
-        else:
-            found += [_answer(results, part, one) for one in shown]
+        guesses = shown[0].of(part).filter(GUESSES).height > 0
+        found += [
+            " ".join(answer_to(results, part, one)) for one in shown[: 1 if guesses else None]
+        ]
     return [*found, *artefact_note(summary)]
 
 
@@ -56,13 +56,22 @@ def artefact_note(table: pl.DataFrame) -> list[str]:
     ]
 
 
-def _answer(results: pl.DataFrame, part: pl.DataFrame, shown: Slice) -> str:
+def answer_to(results: pl.DataFrame, part: pl.DataFrame, shown: Slice) -> list[str]:
+    """The sentences on one recognizer and slice; the first of them is the answer.
+
+    Args:
+        results: Result rows.
+        part: Summary rows of the recognizer.
+        shown: The budget, fill and split that is answered for.
+    """
     target = part["target"][0]
+    if shown.of(part).filter(GUESSES).height:
+        return [f"No answer for {target}: {GUESSING}"]
     part = part.filter(pl.col("reading") == shown.reading)
     rows = shown.of(part)
     found = standing_of(rows, results)
     if found is None:
-        return f"For {target} no method has a score that keeps to the budget ({shown})."
+        return [f"For {target} no method has a score that keeps to the budget ({shown})."]
     top = found.top
     sentences = [*_drop_sentences(found, shown)]
     if top["scored"] >= FEWEST:
@@ -90,7 +99,7 @@ def _answer(results: pl.DataFrame, part: pl.DataFrame, shown: Slice) -> str:
             f"{most['fill']}."
         )
     alike = part.filter(pl.col("fill") == shown.fill, pl.col("split") == shown.split)
-    return " ".join([*sentences, *no_more(margins(alike))])
+    return [*sentences, *no_more(margins(alike))]
 
 
 def _under(shown: Slice) -> str:

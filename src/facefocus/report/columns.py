@@ -15,8 +15,7 @@ import polars as pl
 from facefocus.analysis.labels import DETAILS, layer_label, layer_order, measured, varying
 from facefocus.analysis.summary import COMPETES, Row, competes
 from facefocus.benchmark.result_columns import HELDOUT_ORACLE, ORACLE
-from facefocus.core.text import NOTHING, budget_text, number, p_value, percent, with_bounds
-from facefocus.evaluation.statistics import holm
+from facefocus.core.text import NOTHING, budget_text, number, percent, with_bounds
 from facefocus.report.document import Column
 
 # ---------------------------------------------------------------------------- numbers as text
@@ -25,12 +24,6 @@ from facefocus.report.document import Column
 def interval(row: Row, name: str, *, signed: bool = False) -> str:
     """``0.886 [0.861, 0.910]``: the mean called `name` of a summary row and its 95 % interval."""
     return with_bounds(row[name], row[f"{name}_low"], row[f"{name}_high"], signed=signed)
-
-
-def p_values(row: Row, name: str) -> str:
-    """``0.012 / <0.001``: Holm-corrected p-values of Wilcoxon's test and of the t test."""
-    found = [row[f"{name}_{test}_holm"] for test in ("wilcoxon", "t")]
-    return NOTHING if None in found else " / ".join(map(p_value, found))
 
 
 # ---------------------------------------------------------------------------- columns and rows
@@ -98,12 +91,6 @@ _SCORE_COLUMNS = (
 )
 
 
-def share_column(front: str = "") -> Column:
-    """The share of the oracle's drop; ``cosine_`` in front for that of the cosine."""
-    note = "(Drop - random drop) / (oracle drop - random drop): random is 0, the oracle is 1."
-    return _mean("Share of oracle", f"{front}oracle_share", note)
-
-
 #: Shown only where they were measured.
 _MEASURED_COLUMNS = {
     "beyond_center": _mean(
@@ -130,51 +117,12 @@ _MEASURED_COLUMNS = {
         "Drop on photos that the map never saw, of the people who have such a row.",
         signed=True,
     ),
-    "oracle_share": share_column(),
+    "oracle_share": _mean(
+        "Share of oracle",
+        "oracle_share",
+        "(Drop - random drop) / (oracle drop - random drop): random is 0, the oracle is 1.",
+    ),
 }
-
-_RANK_COLUMNS = (
-    Column(
-        "Rank",
-        "Mean rank by drop over bootstrap samples of the people, 1 = largest, and 95 % interval.",
-        lambda row: (
-            NOTHING
-            if row["rank"] is None
-            else f"{number(row['rank'], 1)} [{row['rank_low']:g}, {row['rank_high']:g}]"
-        ),
-        lambda row: row["rank"],
-    ),
-    Column(
-        "First",
-        "Share of those samples in which it has the largest drop.",
-        lambda row: percent(row["first_share"], 0),
-        lambda row: row["first_share"],
-    ),
-)
-
-#: Of rows with the drop relative to the white-box drop.
-RELATIVE = Column(
-    "Of white-box",
-    "Drop as a share of the drop by the target recognizer's own maps.",
-    lambda row: percent(row["relative"], 0),
-    lambda row: row["relative"],
-)
-
-#: Of the held-out comparison, which not all who were scored are in.
-HELDOUT_PEOPLE = Column(
-    "People",
-    "Identities whose photos make two halves.",
-    lambda row: str(row["heldout_identities"]),
-    lambda row: row["heldout_identities"],
-)
-
-
-def leaderboard_columns(ranked: pl.DataFrame) -> list[Column]:
-    """Scores of rows that may have ranks; what has a table of its own is left out."""
-    clean, rate, drop, *others = _SCORE_COLUMNS
-    ranks = _RANK_COLUMNS if "rank" in ranked.columns and measured(ranked, "rank") else ()
-    excess = [_MEASURED_COLUMNS["excess"]] if measured(ranked, "excess") else []
-    return [clean, rate, drop, *ranks, *excess, *others]
 
 
 def columns(summary: pl.DataFrame, scores: Sequence[Column] | None = None) -> list[Column]:
@@ -239,64 +187,6 @@ def leading(summary: pl.DataFrame, count: int = LEADING) -> pl.DataFrame:
     """Baselines, the oracle and the `count` methods of largest drop, of each recognizer."""
     drops = pl.col("drop").fill_null(float("-inf")).rank("ordinal", descending=True)
     return summary.filter(~COMPETES | (drops.over("target", COMPETES) <= count))
-
-
-# ---------------------------------------------------------------------------- comparisons
-
-#: Titles and notes of what the own mask's drop is compared with (`summary.summarize`).
-COMPARISONS = {
-    "excess": ("Excess", _MEASURED_COLUMNS["excess"].note),
-    "specificity": ("Specificity", _MEASURED_COLUMNS["specificity"].note),
-    "beyond_population": ("Beyond population", "Drop beyond the mask of everybody's mean map."),
-    "beyond_pixels": ("Beyond pixels", "Drop beyond as many single pixels at random."),
-    "beyond_blocks": ("Beyond blocks", "Drop beyond as many pixels in random blocks."),
-    "heldout_loss": (
-        "Lost on held-out",
-        "Drop by maps from half the photos on that half, minus their drop on the other half.",
-    ),
-}
-
-
-def with_holm(rows: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
-    """`rows` with ``NAME_wilcoxon_holm`` and ``NAME_t_holm`` for every comparison of `names`.
-
-    All tests of one kind and measure in these rows are one family.
-    """
-    for test in ("wilcoxon", "t"):
-        for front in ("", "cosine_"):
-            found = np.array([rows[f"{front}{name}_{test}_p"].to_numpy() for name in names])
-            known = np.isfinite(found)
-            found[known] = holm(found[known].tolist())
-            rows = rows.with_columns(
-                pl.Series(f"{front}{name}_{test}_holm", p, nan_to_null=True)
-                for name, p in zip(names, found, strict=True)
-            )
-    return rows
-
-
-def comparison_columns(names: Sequence[str], *, front: str = "") -> list[Column]:
-    """Every comparison of `names` with its p-values, of rows from `with_holm`.
-
-    Args:
-        names: Of `COMPARISONS`.
-        front: ``"cosine_"`` for those of the cosine.
-    """
-    found = []
-    for name in names:
-        title, note = COMPARISONS[name]
-        found.append(_mean(title, f"{front}{name}", note, signed=True))
-        found.append(_tests_of(f"{front}{name}"))
-    return found
-
-
-def _tests_of(name: str) -> Column:
-    return Column(
-        "Holm p (W / t)",
-        "Two-sided p of Wilcoxon's signed-rank test and of the paired t test of the column before, "
-        "over identities; Holm-corrected over this table.",
-        lambda row: p_values(row, name),
-        lambda row: row[f"{name}_wilcoxon_holm"],
-    )
 
 
 def figure_columns(*parts: tuple[str, str, str]) -> list[Column]:

@@ -7,8 +7,11 @@ turn them into text, each with one way to show a table.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 class Block:
@@ -109,6 +112,41 @@ class Picture(Block):
     alt: str
     caption: str = ""
     narrow: tuple[str, int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Chart(Block):
+    """A chart that follows the selectors of a page; other formats leave it out.
+
+    Attributes:
+        name: Its address in the page.
+        spec: A Vega-Lite specification whose data are called ``rows`` (and ``lines``).
+        alt: What it shows, for who does not see it.
+        caption: What to know to read it.
+        rows: A table of its own, which follows the selectors that are columns of it; the
+            leaderboard's rows where there is none.
+        free: Selectors that it does not follow: what is on its axes.
+        each: Of the leaderboard's rows, the best for each value of these columns.
+        top: Of the leaderboard's rows, so many of the best series; 0 for all.
+        click: Selectors that a click sets, and the field that each is set to.
+    """
+
+    name: str
+    spec: Mapping[str, Any]
+    alt: str
+    caption: str
+    rows: pl.DataFrame | None = None
+    free: Sequence[str] = ()
+    each: Sequence[str] = ()
+    top: int = 0
+    click: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Live(Block):
+    """A part that the page's script makes: ``leaderboard`` or ``people``."""
+
+    part: str
 
 
 @dataclass(frozen=True)

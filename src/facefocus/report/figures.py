@@ -18,7 +18,7 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -30,7 +30,6 @@ from matplotlib.transforms import Affine2D
 
 from facefocus.analysis.labels import layer_depth, place_label, series_label, varying
 from facefocus.analysis.summary import COMPETES, Row
-from facefocus.core.seeds import generator
 from facefocus.core.text import number, percent
 from facefocus.evaluation.transfer import Transfer
 from facefocus.report.columns import standing
@@ -530,173 +529,11 @@ def fills(summary: pl.DataFrame, *, width: float) -> Figure:
     return figure
 
 
-# ---------------------------------------------------------------------------- identities
-
-
-@styled
-def identities(results: pl.DataFrame, *, width: float) -> Figure:
-    """The drop of every identity, one row per configuration: dots, middle half, median, mean.
-
-    Args:
-        results: Result rows (one per identity) of one recognizer, budget and fill.
-        width: In inches.
-    """
-    names = varying(results)
-    drops = _drops(results, names)
-    look = looks(results["method"])
-    figure = Figure(figsize=(width, 0.75 + 0.36 * max(1, len(drops))), layout="constrained")
-    axis = figure.subplots()
-    for y, (label, (method, values)) in enumerate(drops.items()):
-        color, _ = look[method]
-        jitter = generator(0, "jitter", label).uniform(-0.26, 0.26, len(values))
-        axis.scatter(
-            values, y + jitter, s=9, color=color, alpha=min(0.5, 30 / len(values) + 0.08),
-            linewidths=0, rasterized=True,
-        )  # fmt: skip
-        low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-        axis.plot([low, high], [y, y], color=color, linewidth=5, alpha=0.75,
-                  solid_capstyle="butt")  # fmt: skip
-        axis.plot([middle, middle], [y - 0.3, y + 0.3], color=color, linewidth=1.6)
-        axis.plot(values.mean(), y, marker="D", markersize=6, color=PAPER, markeredgecolor=INK)
-    limit = 40 if width > 6 else 20
-    axis.axvline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    axis.set_yticks(range(len(drops)), [folded(label, limit) for label in drops])
-    axis.set_ylim(max(1, len(drops)) - 0.5, -0.5)
-    axis.grid(axis="y", visible=False)
-    axis.set_xlabel("Drop of the recognition rate of one identity" if width > 6 else "Drop")
-    return figure
-
-
-def _drops(results: pl.DataFrame, names: Sequence[str]) -> dict[str, tuple[str, Any]]:
-    """Label to method and drops per identity, largest mean first; unscored identities left out."""
-    found: dict[str, tuple[str, Any]] = {}
-    scored = results.filter(pl.col("rate").is_not_null())
-    for part in scored.partition_by("method", "layer", *names, maintain_order=True):
-        row = part.row(0, named=True)
-        drop = (part["clean_rate"] - part["rate"]).to_numpy()
-        found[place_label(row, names)] = (row["method"], drop)
-    return dict(sorted(found.items(), key=lambda item: -item[1][1].mean()))
-
-
-# ---------------------------------------------------------------------------- gallery
-
-#: Of the gallery, in inches: a tile with its gap (about), the gap, a line of title.
-TILE, GAP, LINE = 1.1, 0.035, 0.14
-
-
-@dataclass(frozen=True)
-class Tile:
-    """What one method saw of one identity.
-
-    Attributes:
-        title: Method and layer, a line each.
-        map: Any finite range; shown from its least to its largest value.
-        mask: True where hidden.
-        degenerate: There is no map; the tile says so.
-    """
-
-    title: str
-    map: Float[np.ndarray, "h w"]
-    mask: Bool[np.ndarray, "h w"]
-    degenerate: bool
-
-
-@styled
-def gallery(
-    tiles: Sequence[Tile],
-    *,
-    width: float,
-    face: UInt8[np.ndarray, "h w 3"] | None = None,
-    hidden: Sequence[UInt8[np.ndarray, "h w 3"]] = (),
-) -> Figure:
-    """Maps above masks of one identity, on a drawn face outline; on the face itself where given.
-
-    Args:
-        tiles: One column each.
-        width: In inches; columns wrap.
-        face: The clean frame: the map is then blended on it.
-        hidden: With `face`, the occluded frame of each tile, shown in place of the mask.
-    """
-    first = 0 if face is None else 1
-    room = max(1, round((width - GAP) / TILE))
-    down = -(-(len(tiles) + first) // room)
-    across = -(-(len(tiles) + first) // down)
-    side = (width - GAP) / room - GAP
-    titles = [_folded_title(tile.title) for tile in tiles]
-    above = 0.08 + LINE * max((title.count("\n") + 1 for title in titles), default=1)
-    line = above + 2 * (side + GAP)
-    figure = Figure(figsize=(across * (side + GAP) + GAP, down * line + GAP))
-
-    def cell(index: int, below: bool) -> Axes:
-        """The axes of a tile's map or, `below` it, of its mask: placed by hand, in inches."""
-        row, column = divmod(index, across)
-        left = GAP + column * (side + GAP)
-        top = row * line + above + below * (side + GAP)
-        wide, high = figure.get_size_inches()
-        axis = figure.add_axes((left / wide, 1 - (top + side) / high, side / wide, side / high))
-        axis.set_axis_off()
-        return axis
-
-    if face is not None:
-        axis = cell(0, below=False)
-        axis.imshow(face)
-        _set_title(axis, "the face\nclean")
-    for index, (tile, title) in enumerate(zip(tiles, titles, strict=True)):
-        axis = cell(index + first, below=False)
-        _set_title(axis, title)
-        _draw_map(axis, tile, face)
-        shown = hidden[index] if face is not None else None
-        _draw_mask(cell(index + first, below=True), tile, shown)
-    return figure
-
-
-def _folded_title(title: str) -> str:
-    return "\n".join(folded(line, 18) for line in title.split("\n"))
-
-
-def _set_title(axis: Axes, title: str) -> None:
-    axis.set_title(title, fontsize=8, fontweight="normal", loc="center", pad=3)
-
-
-def _draw_map(axis: Axes, tile: Tile, face: UInt8[np.ndarray, "h w 3"] | None) -> None:
-    height, width = tile.map.shape
-    if tile.degenerate:
-        _draw_nothing(axis, height, width, "no map")
-        return
-    if face is not None:
-        axis.imshow(np.repeat(face.mean(2, keepdims=True), 3, 2).astype(np.uint8))
-    axis.imshow(tile.map, cmap="magma", interpolation="nearest", alpha=1.0 if face is None else 0.6)
-    if face is None:
-        draw_outline(axis, height, width, color="#ffffff")
-
-
-def _draw_mask(axis: Axes, tile: Tile, hidden: UInt8[np.ndarray, "h w 3"] | None) -> None:
-    height, width = tile.mask.shape
-    if hidden is not None:
-        axis.imshow(hidden, interpolation="nearest")
-    elif not tile.mask.any():
-        _draw_nothing(axis, height, width, "nothing hidden")
-    else:
-        paint = np.where(tile.mask[..., None], (17, 24, 39), (243, 244, 246)).astype(np.uint8)
-        axis.imshow(paint, interpolation="nearest")
-        draw_outline(axis, height, width, color="#94a3b8")
-
-
-def _draw_nothing(axis: Axes, height: int, width: int, words: str) -> None:
-    axis.add_patch(
-        Rectangle((0, 0), width, height, facecolor="#f3f4f6", edgecolor="#c4c9d1", hatch="////",
-                  linewidth=0.6)
-    )  # fmt: skip
-    axis.text(
-        width / 2, height / 2, words, ha="center", va="center", fontsize=8, color=INK,
-        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 2.5},
-    )  # fmt: skip
-    axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
-
+# ---------------------------------------------------------------------------- outline
 
 #: A face as Bezier strokes in the 112 x 112 frame, features where the ArcFace template has them:
 #: each stroke is a start and then (control, control, end) triples.
-_STROKES: tuple[tuple[tuple[float, float], ...], ...] = (
+STROKES: tuple[tuple[tuple[float, float], ...], ...] = (
     # head, from the left temple down round the chin and back over the forehead
     ((14, 52), (13, 80), (28, 124), (56, 124), (84, 124), (99, 80), (98, 52), (98, 18), (80, 1),
      (56, 1), (32, 1), (14, 18), (14, 52)),
@@ -723,7 +560,7 @@ _STROKES: tuple[tuple[tuple[float, float], ...], ...] = (
 def draw_outline(axis: Axes, height: int, width: int, *, color: str) -> None:
     """Draw a schematic face over a picture of a frame: it shows where, and shows nobody."""
     scale = Affine2D().scale(width / 112, height / 112).translate(-0.5, -0.5) + axis.transData
-    for stroke in _STROKES:
+    for stroke in STROKES:
         codes = [Curve.MOVETO] + [Curve.CURVE4] * (len(stroke) - 1)
         axis.add_patch(
             PathPatch(

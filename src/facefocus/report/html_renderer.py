@@ -46,6 +46,19 @@ def html_page(
     return visible(template.render(title=title, sections=sections, lead=lead, **about), lines=True)
 
 
+def html_explorer(title: str, sections: Sequence[Section], **about: Any) -> str:
+    """The page of runs: its head and its views; data and charts come by its scripts.
+
+    Args:
+        title: Of the page.
+        sections: In order, each a view.
+        about: What the head of ``explorer.html.j2`` shows.
+    """
+    template = _environment().get_template("explorer.html.j2")
+    shown = {"answer": "", "badges": [], "comparisons": [], "loaded": [], "first": None, **about}
+    return visible(template.render(title=title, sections=sections, **shown), lines=True)
+
+
 def html_document(blocks: Sequence[Block], title: str) -> str:
     """Blocks on a page that opens by itself, in the style of the reports."""
     template = _environment().get_template("document.html.j2")

@@ -1,36 +1,36 @@
-"""The page of a run: one folder that opens from disk, without network."""
+"""The page of runs: an explorer in one folder that opens from disk, without network."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from facefocus.analysis.results import read_results, unfinished_note
-from facefocus.analysis.summary import (
-    warnings,
-)
+from facefocus.analysis.summary import warnings
 from facefocus.core.errors import UserError, one_line
 from facefocus.core.files import any_path, replace_folder, writing
 from facefocus.core.locations import located, recorded_faces, run_folders
 from facefocus.faces.faceset import FaceSet, open_faceset
-from facefocus.report.answer import answer
-from facefocus.report.document import Section
-from facefocus.report.html_renderer import html_page
+from facefocus.report.answer import artefact_note
+from facefocus.report.document import Block, Chart, Heading, Live, Section
+from facefocus.report.html_renderer import html_explorer
 from facefocus.report.report_data import Report
 from facefocus.report.section_registry import ordered_sections
 
 
 @any_path
 def write_report(run: Path, *, with_faces: bool = False, faces_dir: Path | None = None) -> Path:
-    """Write ``RUN/report/index.html`` with its pictures, replacing a report that is there.
+    """Write ``RUN/report/index.html`` and its data, replacing a report that is there.
 
     Args:
         run: The run's folder.
-        with_faces: Show face pixels in the gallery. Without it no output holds any.
+        with_faces: Show face pixels beside maps. Without it no output holds any.
         faces_dir: Where the face set lies, if not where the run found it.
 
     Returns:
@@ -40,45 +40,83 @@ def write_report(run: Path, *, with_faces: bool = False, faces_dir: Path | None 
         UserError: There are no results, a file cannot be read, or, with faces, the face set is not
             the one the run used.
     """
-    results = read_results(run)
-    runs = run_folders(run)
-    records = {folder: _read_provenance(folder) for folder in runs}
-    recorded = records[run] if run in records else _merged(records)
-    faces = (
-        {folder: _open_faces(folder, records[folder], faces_dir) for folder in runs}
-        if with_faces
-        else {}
-    )
-    toml = runs[0] / "experiment.toml"
-    text = toml.read_text(encoding="utf-8") if toml.is_file() else ""
-    return write_page(
-        run, lambda folder: _render(Report(run, results, recorded, text, folder, faces))
-    )
+    return write_reports([run], run / "report", with_faces=with_faces, faces_dir=faces_dir)
 
 
-def write_page(run: Path, render: Callable[[Path], str]) -> Path:
-    """Put a page and its pictures in ``RUN/report``, whole or not at all.
+def write_reports(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    with_faces: bool = False,
+    faces_dir: Path | None = None,
+    more: Callable[[Path], Sequence[Section | None]] = lambda folder: (),
+    title: str = "",
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write one page of several runs.
 
     Args:
-        run: The run's folder.
-        render: Makes the page's text, and its pictures in the folder it is given.
+        runs: Their folders.
+        out: The page's folder; a page that is there is replaced.
+        with_faces: As for `write_report`.
+        faces_dir: As for `write_report`.
+        more: Makes sections of all runs together, and their pictures in the folder it is given.
+        title: Of the page; by default the experiments' names.
+        notes: Sentences that stand above all.
 
     Returns:
         The path of the page.
 
     Raises:
-        UserError: The folder cannot be written or the disk is full; a page that is there stays.
+        UserError: As `write_report`; or `out` is a folder of something else.
     """
-    folder = run / f".report-{os.getpid()}"
+    if out.exists() and any(out.iterdir()) and not (out / "index.html").is_file():
+        raise UserError(f"The page's folder must be new, empty or a page. Got '{out}'.")
+    read = [(run, read_results(run)) for run in runs]
+    names = _names(runs)
+
+    def render(folder: Path) -> str:
+        reports = []
+        for (run, results), name in zip(read, names, strict=True):
+            variants = run_folders(run)
+            records = {one: _read_provenance(one) for one in variants}
+            recorded = records[run] if run in records else _merged(records)
+            faces = {one: _open_faces(one, records[one], faces_dir)
+                     for one in variants if with_faces}  # fmt: skip
+            toml = variants[0] / "experiment.toml"
+            text = toml.read_text(encoding="utf-8") if toml.is_file() else ""
+            reports.append(Report(run, results, recorded, text, folder, faces, called=name))
+        unfinished = [text for run in runs for text in unfinished_note(run)]
+        return explorer(reports, folder, more=more(folder), title=title,
+                        notes=[*notes, *unfinished])  # fmt: skip
+
+    return _write_page(out, render)
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """The folders' names; where two are equal, with as much of their paths as tells them apart."""
+    paths = [run.resolve() for run in runs]
+    if len(set(paths)) < len(paths):
+        raise UserError("Every run must be named once. Got one of them twice.")
+    names = [path.name for path in paths]
+    return [
+        name if names.count(name) == 1 else "/".join(path.parts[-2:])
+        for name, path in zip(names, paths, strict=True)
+    ]
+
+
+def _write_page(out: Path, render: Callable[[Path], str]) -> Path:
+    """Put a page and its files in `out`, whole or not at all."""
+    folder = out.with_name(f".{out.name}-{os.getpid()}")
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        with writing(run / "report"):
-            folder.mkdir()
+        with writing(out):
+            folder.mkdir(parents=True)
             (folder / "index.html").write_text(render(folder), encoding="utf-8")
-            replace_folder(folder, run / "report")
+            replace_folder(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return run / "report" / "index.html"
+    return out / "index.html"
 
 
 def _read_provenance(run: Path) -> dict[str, Any]:
@@ -114,43 +152,93 @@ def _open_faces(run: Path, recorded: Mapping[str, Any], faces_dir: Path | None) 
     return faces
 
 
-def _render(report: Report) -> str:
-    rows = report.summary
-    if rows.is_empty():
-        return render_page(report, [], answer(report.results, rows, []), [])
-    registered = ordered_sections()
-    answers = [
-        *unfinished_note(report.run),
-        *(sentence for entry in registered for sentence in entry.answers(report)),
-        *answer(report.results, rows, report.slices),
-    ]
-    sections = [entry.function(report) for entry in registered]
-    return render_page(report, sections, answers, warnings(rows))
+# --- the explorer ---------------------------------------------------------------------------------
 
 
-def render_page(
-    report: Report,
-    sections: Sequence[Section | None],
-    answers: Sequence[str],
-    warned: Sequence[str],
+def explorer(
+    reports: Sequence[Report],
+    folder: Path,
     *,
-    title: str | None = None,
+    more: Sequence[Section | None] = (),
+    title: str = "",
+    notes: Sequence[str] = (),
 ) -> str:
-    """The text of a page.
+    """The text of the page; its data go to `folder`.
 
     Args:
-        report: What it is of.
-        sections: In order; those that have nothing to say are None.
-        answers: Paragraphs at the top.
-        warned: What must be known before any number is read.
-        title: Of the page; the report's own by default.
+        reports: Of each run.
+        folder: Where the page is being built.
+        more: Further sections, after those of the registry.
+        title: Of the page.
+        notes: Sentences that stand above all.
     """
-    return html_page(
-        title or report.title,
-        [section for section in sections if section is not None],
-        answer=answers,
-        warnings=warned,
-        with_faces=bool(report.faces) and not report.drawn,
-        version=report.provenance.get("facefocus", ""),
-        finished=report.provenance.get("finished", ""),
+    from facefocus.report.explorer_files import write_files
+
+    full = [report for report in reports if not report.summary.is_empty()]
+    registered = ordered_sections() if full else []
+    made = [_joined([entry.function(one) for one in full], full) for entry in registered]
+    sections = [one for one in (*made, *more) if one is not None]
+    found = [f"{_of(one, full)}{text}" for entry in registered for one in full
+             for text in entry.answers(one)]  # fmt: skip
+    blocks = [block for section in sections for block in section.blocks]
+    first = write_files(full, folder, _charts(blocks)) if full else {}
+    shown = reports[0]
+    return html_explorer(
+        title or ", ".join(dict.fromkeys(one.title for one in reports)),
+        sections,
+        notes=[*notes, *_artefact_notes(full)],
+        findings=found,
+        warnings=[f"{_of(one, full)}{text}" for one in full for text in warnings(one.summary)],
+        with_faces=any(one.faces and not one.drawn for one in reports),
+        version=shown.provenance.get("facefocus", ""),
+        finished=shown.provenance.get("finished", ""),
+        **first,
     )
+
+
+def _of(report: Report, reports: Sequence[Report]) -> str:
+    return f"{report.name}: " if len(reports) > 1 else ""
+
+
+def _artefact_notes(reports: Sequence[Report]) -> list[str]:
+    rows = (
+        pl.concat([one.summary.select("fill", "reading") for one in reports]) if reports else None
+    )
+    return [] if rows is None else artefact_note(rows)
+
+
+def _joined(made: Sequence[Section | None], reports: Sequence[Report]) -> Section | None:
+    """One section of all runs: what follows the selectors once, all else under each run's name."""
+    found = [(one, report) for one, report in zip(made, reports, strict=True) if one is not None]
+    if len(found) < 2:
+        return found[0][0] if found else None
+    live: dict[str, Block] = {}
+    blocks: list[Block] = []
+    for section, report in found:
+        own = []
+        for block in section.blocks:
+            if isinstance(block, Live):
+                live[block.part] = block
+            elif isinstance(block, Chart):
+                live[block.name] = _with_rows(block, live.get(block.name))
+            else:
+                own.append(block)
+        blocks += [Heading(report.name), *own] if own else []
+    first = found[0][0]
+    return Section(first.key, first.title, first.lead, [*live.values(), *blocks])
+
+
+def _with_rows(chart: Chart, before: Block | None) -> Chart:
+    """The chart with the rows of the runs before, too."""
+    if not isinstance(before, Chart) or before.rows is None or chart.rows is None:
+        return chart
+    rows = pl.concat([before.rows, chart.rows], how="diagonal_relaxed")
+    return Chart(**{**vars(chart), "rows": rows})
+
+
+def _charts(blocks: Sequence[Block]) -> Iterator[Chart]:
+    """All charts, those inside of others too."""
+    for block in blocks:
+        if isinstance(block, Chart):
+            yield block
+        yield from _charts(getattr(block, "blocks", ()))

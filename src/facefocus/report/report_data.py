@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
+from facefocus.analysis.labels import settings_in_words
 from facefocus.analysis.results import Slice, default_slices
-from facefocus.analysis.summary import summarize
-from facefocus.benchmark.result_columns import with_readings
+from facefocus.analysis.summary import Row, summarize
+from facefocus.benchmark.result_columns import MAP
 from facefocus.core.locations import run_folders
 from facefocus.faces.faceset import FaceSet
 from facefocus.report import figures
-from facefocus.report.document import Heading, Picture
+from facefocus.report.document import Picture
 
 #: Widths in inches of the two versions of every figure: 96 CSS pixels each.
 WIDE, NARROW = 11.0, 3.6
@@ -81,8 +82,8 @@ class Report:
         folder: Where the page is being built.
         faces: The face set of each run folder, where faces may be shown; nothing shows no face
             pixel anywhere.
-        summarized: `everything`, where it was computed before.
-        level: Of headings: one below that of a reading, where there are two.
+        summarized: `summary`, where it was computed before.
+        called: The run's name on the page; by default that of its folder.
     """
 
     run: Path
@@ -92,20 +93,18 @@ class Report:
     folder: Path
     faces: Mapping[Path, FaceSet] = field(default_factory=dict)
     summarized: pl.DataFrame | None = None
-    level: int = 3
+    called: str = ""
     _names: list[str] = field(default_factory=list)
 
     @cached_property
     def summary(self) -> pl.DataFrame:
         """One row per configuration of methods' own masks."""
-        return self.everything.filter(pl.col("control").is_null())
+        return summarize(self.results) if self.summarized is None else self.summarized
 
-    @cached_property
-    def everything(self) -> pl.DataFrame:
-        """One row per configuration, controls too."""
-        if self.summarized is not None:
-            return self.summarized
-        return summarize(self.results, controls=True)
+    @property
+    def name(self) -> str:
+        """What tells this run from others on its page."""
+        return self.called or self.run.resolve().name
 
     @property
     def slices(self) -> list[Slice]:
@@ -114,21 +113,8 @@ class Report:
 
     @cached_property
     def shown(self) -> Slice:
-        """The first of `slices`: the only one in a report of one reading."""
+        """The first of `slices`."""
         return self.slices[0]
-
-    def readings(self) -> list[Report]:
-        """The same report of each reading alone, artefact first: no figure mixes them."""
-        if self.summary.is_empty():
-            return []
-        results, slices = with_readings(self.results), self.slices
-        found = []
-        for shown in slices:
-            alone = pl.col("reading") == shown.reading
-            rows, summarized = results.filter(alone), self.everything.filter(alone)
-            level = self.level + (len(slices) > 1)
-            found.append(replace(self, results=rows, summarized=summarized, level=level))
-        return found
 
     @cached_property
     def galleries(self) -> list[Gallery]:
@@ -147,15 +133,6 @@ class Report:
         if self.results.is_empty():
             return self.run.resolve().name
         return ", ".join(self.results["experiment"].unique(maintain_order=True).to_list())
-
-    def targets(self) -> Iterator[tuple[str, pl.DataFrame]]:
-        """Each target recognizer and its summary rows."""
-        for part in self.summary.partition_by("target", maintain_order=True):
-            yield part["target"][0], part
-
-    def heading(self, target: str) -> list[Heading]:
-        """The recognizer's name where there are several."""
-        return [Heading(target, self.level)] if self.summary["target"].n_unique() > 1 else []
 
     def picture(
         self, draw: Callable[[float], Figure], name: str, *, alt: str, caption: str, kind: str
@@ -179,3 +156,20 @@ def spread(items: Sequence[str], count: int) -> list[str]:
     """`count` of the items, evenly spread."""
     places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
     return [items[place] for place in places]
+
+
+def tile_rows(part: pl.DataFrame) -> list[tuple[str, Row]]:
+    """Title and row of each distinct map of an identity: other images of it share the map."""
+    rows = part.unique(MAP, keep="first", maintain_order=True)
+    varies = [
+        name
+        for name in MAP
+        if name not in ("source", "layer", "layer_calls")
+        and any(part[name].n_unique() > 1 for part in rows.partition_by("method"))
+    ]
+    titled = []
+    for row in rows.iter_rows(named=True):
+        words = [f"layer {row['layer']}"] if row["layer"] else []
+        words += settings_in_words(row, varies)
+        titled.append(("\n".join(filter(None, (row["method"], ", ".join(words)))), row))
+    return titled

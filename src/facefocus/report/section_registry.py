@@ -10,11 +10,10 @@ A package registers its own through the entry-point group ``facefocus.report_sec
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import wraps
+from dataclasses import dataclass
 
 from facefocus.core.registry import Registry
-from facefocus.report.document import Block, Heading, Paragraph, Section
+from facefocus.report.document import Section
 from facefocus.report.report_data import Report
 
 
@@ -38,7 +37,7 @@ class PageSection:
 SECTIONS: Registry[PageSection] = Registry(
     "report section",
     load=(
-        "facefocus.report.sections",
+        "facefocus.report.views",
         "facefocus.report.robustness_blocks",
         "facefocus.planted.truth",
         "facefocus.paper.study_page",
@@ -60,39 +59,6 @@ def section(
         return function
 
     return add
-
-
-#: What a section's part of one reading is called (Protocol: fills).
-READING_TITLES = {
-    "artefact": "Artefact: what upsets the recognizer",
-    "information": "Information: what it knew from the pixels",
-}
-
-
-def each_reading(
-    function: Callable[[Report], Section | None],
-) -> Callable[[Report], Section | None]:
-    """Decorator of a section's function: each reading apart, under its name, where there are both.
-
-    The function gets a report of one reading at a time: nothing in it can mix them.
-    """
-
-    @wraps(function)
-    def apart(report: Report) -> Section | None:
-        made = [(part.shown.reading, function(part)) for part in report.readings()]
-        found = [(reading, section) for reading, section in made if section is not None]
-        if len(made) < 2 or not found:
-            return found[0][1] if found else None
-        first = found[0][1]
-        shared = all(section.lead == first.lead for _, section in found)
-        blocks: list[Block] = []
-        for reading, section in found:
-            blocks.append(Heading(READING_TITLES[reading]))
-            blocks += [] if shared or not section.lead else [Paragraph(section.lead)]
-            blocks += section.blocks
-        return replace(first, lead=first.lead if shared else "", blocks=blocks)
-
-    return apart
 
 
 def ordered_sections(page: str = "run") -> list[PageSection]:

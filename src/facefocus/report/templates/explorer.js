@@ -1,0 +1,654 @@
+// The page of runs: selectors, charts, tables and people. All text is set as text, never as HTML.
+"use strict";
+(() => {
+  const KEYS = ["run", "faces", "target", "split", "budget", "fill"];
+  const TITLES = { run: "Run", faces: "Faces", target: "Recognizer", maps: "Maps", split: "Photos",
+    budget: "Budget", fill: "Fill", score: "Score" };
+  const ALL = "*"; // of run: all of them
+  const DASH = "\u2013", NARROW = 700, ROWS = 40;
+  const PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B5E3C",
+    "#7A4FBF", "#B8A800", "#A3123F", "#0F766E", "#65A30D"];
+  let page, state, drawing = 0;
+
+  // --- files ------------------------------------------------------------------------------------
+
+  const arrived = new Map(), files = new Map();
+  window.facefocus = { put: (name, value) => (name === "page" ? (page = value) : arrived.get(name)(value)) };
+
+  function load(name) {
+    if (!files.has(name)) {
+      const text = new Promise((resolve, reject) => {
+        const script = document.createElement("script");
+        script.src = `data/${name}.js`;
+        script.onerror = () => reject(new Error(`The file data/${name}.js of this page is not there.`));
+        arrived.set(name, resolve);
+        document.head.append(script);
+      });
+      files.set(name, text.then(unpacked));
+    }
+    return files.get(name);
+  }
+
+  async function unpacked(text) {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const raw = new Uint8Array(await new Response(stream).arrayBuffer());
+    let at = raw.indexOf(10) + 1;
+    const table = JSON.parse(new TextDecoder().decode(raw.subarray(0, at)));
+    const kinds = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, int16: Int16Array,
+      int32: Int32Array };
+    table.column = {};
+    for (const column of table.columns) {
+      const end = at + table.rows * kinds[column.type].BYTES_PER_ELEMENT;
+      column.data = new kinds[column.type](raw.slice(at, end).buffer);
+      column.none = { int16: -32768, int32: -2147483648 }[column.type];
+      table.column[column.name] = column;
+      at = end;
+    }
+    table.rest = raw.subarray(at);
+    return table;
+  }
+
+  function cell(column, row) {
+    const value = column.data[row];
+    if (column.labels) return column.labels[value];
+    return value === column.none ? null : value / 10 ** column.digits;
+  }
+
+  // Rows of a table as objects, those whose columns have the wanted values.
+  function rowsOf(table, wanted) {
+    const tests = Object.entries(wanted).filter(([name]) => table.column[name]).map(
+      ([name, value]) => [table.column[name].data, table.column[name].labels.indexOf(value)]);
+    const found = [];
+    for (let row = 0; row < table.rows; row++) {
+      if (tests.every(([data, code]) => data[row] === code)) {
+        found.push(Object.fromEntries(table.columns.map((one) => [one.name, cell(one, row)])));
+      }
+    }
+    return found;
+  }
+
+  // --- state and address ------------------------------------------------------------------------
+
+  const score = () => page.scores.find(([name]) => name === state.score) ?? page.scores[0];
+  const mapsKind = () => (["own", "transferred"].includes(state.maps) ? state.maps : "transferred");
+  const combination = (one) => Object.fromEntries([...KEYS, "maps"].map((name, i) => [name, one[i]]));
+
+  function readAddress() {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    state = { ...page.first, maps: "own", score: page.scores[0]?.[0], view: views()[0] };
+    for (const [name, value] of asked) state[name] = name === "budget" ? Number(value) : value;
+    if (!views().includes(state.view)) state.view = views()[0];
+    if (!page.scores.some(([name]) => name === state.score)) state.score = page.scores[0]?.[0];
+    settle([]);
+  }
+
+  function writeAddress() {
+    const text = new URLSearchParams(Object.entries(state).filter(([, value]) => value !== "" && value != null));
+    history.replaceState(null, "", `#${text}`);
+  }
+
+  const matches = (one, name) =>
+    name === "maps" ? one.maps === mapsKind() : state[name] === ALL || one[name] === state[name];
+
+  // If nothing was tried with these settings, take those that were, and keep what was just chosen.
+  function settle(kept) {
+    const names = [...kept, "run", "faces", "target", "maps", "split", "fill", "budget"];
+    let left = page.combinations.map(combination);
+    for (const name of names) {
+      const some = left.filter((one) => matches(one, name));
+      if (some.length) left = some;
+    }
+    const first = left[0];
+    for (const name of KEYS) if (state[name] !== ALL) state[name] = first[name];
+    const sources = page.sources.filter(([run, target]) =>
+      (state.run === ALL || run === state.run) && target === state.target).map(([, , source]) => source);
+    if (first.maps !== mapsKind() || (mapsKind() !== state.maps && !sources.includes(state.maps))) {
+      state.maps = first.maps;
+    }
+  }
+
+  function change(changes, kept = Object.keys(changes)) {
+    Object.assign(state, changes);
+    settle(kept);
+    draw();
+  }
+
+  // --- text -------------------------------------------------------------------------------------
+
+  // Figures come in units of 0.0001, none of which lies between two numbers of three digits.
+  function number(value, digits = 3) {
+    if (value == null) return DASH;
+    const text = (Math.round(Math.round(value * 1e4) / 10 ** (4 - digits)) / 10 ** digits).toFixed(digits);
+    return Number(text) === 0 ? text.replace("-", "") : text;
+  }
+  const signed = (value) => (value > 0 && Number(number(value)) > 0 ? `+${number(value)}` : number(value));
+  function percent(value, digits = 1) {
+    if (value == null) return DASH;
+    const text = String(Number((100 * value).toFixed(digits)));
+    return value > 0 && text === "0" ? `<${10 ** -digits}\u00a0%` : `${text}\u00a0%`;
+  }
+  const budgetText = (value) => `${Number((100 * value).toPrecision(4))}\u00a0%`;
+  const interval = (row, name, text = number) =>
+    row[`${name}_low`] == null ? "" : `[${text(row[`${name}_low`])}, ${text(row[`${name}_high`])}]`;
+
+  function make(tag, properties = {}, ...children) {
+    const { dataset, ...others } = properties;
+    const element = Object.assign(document.createElement(tag), others);
+    Object.assign(element.dataset, dataset ?? {});
+    element.append(...children);
+    return element;
+  }
+  const byId = (id) => document.getElementById(id);
+
+  // --- rows -------------------------------------------------------------------------------------
+
+  // The leaderboard's rows under the selectors, but for those that are free.
+  async function boardRows(free = []) {
+    const wanted = {};
+    for (const name of KEYS) if (!free.includes(name) && state[name] !== ALL) wanted[name] = state[name];
+    const parts = page.parts.filter((part) => Object.entries(wanted).every(
+      ([name, value]) => !(name in part) || part[name] === value));
+    const tables = await Promise.all(parts.map((part) => load(part.file)));
+    const [name] = score();
+    return tables.flatMap((table) => rowsOf(table, wanted)).filter((row) => {
+      if (row.kind !== "method" || free.includes("maps")) return true;
+      return row.maps === mapsKind() && (mapsKind() === state.maps || row.source === state.maps);
+    }).map((row) => {
+      const from = row.source !== row.target && row.kind === "method" && !free.includes("maps");
+      const label = row.label + (from ? `, maps from ${row.source}` : "") +
+        (state.run === ALL ? ` (${row.run})` : "");
+      const moved = row.rate != null && row.excess != null && name === "rate" ? row.rate + row.excess : null;
+      return { ...row, name: row.label, label, value: row[name], low: row[`${name}_low`] ?? row[name],
+        high: row[`${name}_high`] ?? row[name], control: moved };
+    });
+  }
+
+  const better = (a, b) => (score()[3] ? a.value - b.value : b.value - a.value);
+
+  // What a chart shows: of each its best, of all its best series; colors of their own.
+  async function chartRows(chart) {
+    let rows;
+    if (chart.rows) {
+      const table = await load(chart.rows);
+      const wanted = Object.fromEntries(KEYS.filter((name) => state[name] !== ALL).map(
+        (name) => [name, state[name]]));
+      rows = rowsOf(table, wanted);
+    } else {
+      rows = (await boardRows(chart.free)).filter((row) => row.value != null);
+    }
+    const order = chart.rows ? (a, b) => b.value - a.value : better;
+    rows.sort(order);
+    if (chart.each.length) {
+      const seen = new Set();
+      rows = rows.filter((row) => {
+        const key = JSON.stringify(chart.each.map((name) => row[name]));
+        if (row.kind !== "method" || chart.each.some((name) => row[name] == null) || seen.has(key)) return false;
+        return seen.add(key);
+      });
+    }
+    if (chart.top) {
+      const here = rows.filter((row) => !row.kind || (row.kind === "method" &&
+        KEYS.every((name) => state[name] === ALL || row[name] === state[name])));
+      const kept = new Set([...new Set(here.map((row) => row.label))].slice(0, chart.top));
+      const others = [...new Set(rows.filter((row) => row.kind === "baseline").map((row) => row.label))];
+      for (const label of [...others.filter((one) => one.startsWith("random")), ...others].slice(0, 3)) kept.add(label);
+      rows = rows.filter((row) => kept.has(row.label) || row.kind === "oracle");
+    }
+    return colored(rows, chart.each.length && !chart.each.includes("layer") ? "method" : "label");
+  }
+
+  function colored(rows, by) {
+    const used = new Map();
+    for (const row of rows) {
+      if (used.has(row[by])) continue;
+      const [own, shape] = page.looks[row.method] ?? ["currentColor", "circle"];
+      const color = (row.kind ?? "method") === "method" ? own : "#8a8f98";
+      const taken = [...used.values()].map((one) => one[0]);
+      const spare = PALETTE.find((one) => !taken.includes(one)) ?? color;
+      used.set(row[by], [taken.includes(color) && (row.kind ?? "method") === "method" ? spare : color, shape]);
+    }
+    return rows.map((row) => ({ ...row, color: used.get(row[by])[0], shape: used.get(row[by])[1], series: row[by] }));
+  }
+
+  // --- charts -----------------------------------------------------------------------------------
+
+  const plots = new Map();
+
+  async function drawChart(figure, turn) {
+    const name = figure.dataset.chart, chart = page.charts[name];
+    const rows = name === "scatter" ? await scatterRows(chart) : await chartRows(chart);
+    if (turn !== drawing) return;
+    const plot = figure.querySelector(".plot");
+    figure.classList.toggle("empty", !rows.length);
+    if (!plots.has(name)) {
+      const spec = structuredClone(chart.spec);
+      if (plot.clientWidth < NARROW) Object.assign(spec.config.axis, { labelLimit: 150, labelFontSize: 11 });
+      // Known before the promise is: two drawings at once share one chart.
+      plots.set(name, vegaEmbed(plot, spec, { ast: true, actions: false, renderer: "svg",
+        defaultStyle: false, tooltip: () => {}, logLevel: 0 }).then(({ view }) => listen(view, chart, plot)));
+    }
+    const view = await plots.get(name);
+    const shown = shownBy(chart, rows);
+    view.data("rows", shown);
+    if (chart.spec.layer.some((layer) => JSON.stringify(layer).includes('"lines"'))) view.data("lines", lines(name, rows));
+    await view.resize().runAsync();
+    if (turn !== drawing) return;
+    const first = rows[0] && rows[0].value != null ? ` First: ${rows[0].label}, ${number(rows[0].value)}.` : "";
+    plot.setAttribute("aria-label", `${chart.alt} ${rows.length} marks.${first}`);
+    legend(figure, shown);
+  }
+
+  function shownBy(chart, rows) {
+    if (!JSON.stringify(chart.spec).includes("strength")) {
+      return rows.map((row) => ({ ...row, budget: Number((100 * row.budget).toPrecision(6)) }));
+    }
+    const strength = (row) => (score()[3] ? -row.value : row.value);
+    const [least, most] = [Math.min(...rows.map(strength)), Math.max(...rows.map(strength))];
+    const place = (row) => [page.layers.indexOf(row.layer), row.target, row.source, row.method].map(
+      (one) => (typeof one === "number" ? String(one + 1).padStart(4, "0") : one ?? "")).join("\u0000");
+    return rows.map((row) => ({ ...row, strength: strength(row), text: number(row.value),
+      ink: strength(row) > least + 0.5 * (most - least) ? "#ffffff" : "#111827",
+    })).sort((a, b) => (place(a) < place(b) ? -1 : 1));
+  }
+
+  // What marks are seen against: clean faces; no effect; the whole effect of the search.
+  function lines(name, rows) {
+    if (name === "scatter") return [{ clean: 0, hidden: 0 }, { clean: 1, hidden: 1 }];
+    if (name !== "first") return name === "truth" ? [{ value: 0.5, name: "chance" }] : [];
+    const clean = { rate: "clean_rate", cosine: "clean_cosine" }[state.score];
+    const row = rows.find((one) => one[clean] != null);
+    if (clean) return row ? [{ value: row[clean], name: "clean" }] : [];
+    return state.score === "oracle_share" ? [{ value: 0, name: "random" }, { value: 1, name: "search" }] :
+      [{ value: 0, name: "no more" }];
+  }
+
+  function listen(view, chart, plot) {
+    const tip = byId("tip");
+    view.addEventListener("mousemove", (event, item) => {
+      const row = item?.datum;
+      tip.hidden = !(row && (row.label ?? row.identity));
+      if (tip.hidden) return;
+      tip.textContent = row.identity ? `${row.identity}: ${number(row.clean)} clean, ${number(row.hidden)} hidden` :
+        `${row.label}: ${number(row.value)} ${row.low < row.high ? `[${number(row.low)}, ${number(row.high)}]` : ""}`;
+      tip.style.left = `${Math.min(event.pageX + 12, document.documentElement.clientWidth - 240)}px`;
+      tip.style.top = `${event.pageY + 12}px`;
+    });
+    plot.addEventListener("mouseleave", () => { tip.hidden = true; });
+    view.addEventListener("click", (event, item) => {
+      const row = item?.datum;
+      if (!row || !Object.keys(chart.click).length) return;
+      const entries = Object.entries(chart.click).map(([name, field]) =>
+        [name, field.startsWith("=") ? field.slice(1) : field === "source" && row.source === row.target ? "own" : row[field]]);
+      if (entries.every(([, value]) => value != null)) change(Object.fromEntries(entries));
+    });
+    return view;
+  }
+
+  function legend(figure, rows) {
+    const key = figure.querySelector(".key");
+    const seen = new Map(rows.filter((row) => row.series).map((row) => [row.series, row.color]));
+    const wanted = key.dataset.legend === "yes" && seen.size > 1 && !rows.some((row) => row.text);
+    key.replaceChildren(...(wanted ? [...seen].map(([text, color]) => {
+      const dot = make("span", { className: "dot" });
+      dot.style.color = color;
+      return make("span", {}, dot, text);
+    }) : []));
+  }
+
+  // --- leaderboard ------------------------------------------------------------------------------
+
+  const plain = (value) => number(value), share = (value) => percent(value);
+  // Title, column, how it is shown; those of the audit last.
+  const COLUMNS = [
+    ["Clean", "clean_rate", plain], ["Recognition", "rate", plain], ["Drop", "drop", signed],
+    ["Rank", "rank", (value) => number(value, 1)], ["First", "first_share", (value) => percent(value, 0)],
+    ["Excess", "excess", signed], ["Specificity", "specificity", signed], ["Share of oracle", "oracle_share", plain],
+    ["Held-out drop", "heldout_drop", signed], ["Cosine", "cosine", plain],
+    ["Scored", "scored", (value, row) => `${value}/${row.identities}`],
+    ["No map", "degenerate_share", share], ["Flat maps", "maps_degenerate_share", share],
+    ["Ill-conditioned", "maps_ill_conditioned_share", share],
+    ["Area mean", "area_mean", (value) => percent(value, 2)], ["Area max", "area_max", (value) => percent(value, 2)],
+    ["Over budget", "over_budget_share", share], ["Same scores", "unaffected_share", share],
+  ];
+  const AUDIT = COLUMNS.findIndex(([title]) => title === "Scored");
+
+  async function drawLeaderboard(place, turn) {
+    const rows = await boardRows();
+    if (turn !== drawing) return;
+    if (!place.firstChild) buildLeaderboard(place);
+    const find = (state.find ?? "").toLowerCase();
+    const [sort, down] = state.sort ? [state.sort.replace("-", ""), state.sort.startsWith("-")] : [score()[0], !score()[3]];
+    const found = rows.filter((row) => row.label.toLowerCase().includes(find));
+    found.sort((a, b) => {
+      const [x, y] = [a[sort], b[sort]];
+      if (x == null || y == null) return (x == null) - (y == null);
+      const order = typeof x === "number" ? x - y : String(x).localeCompare(String(y));
+      return down ? -order : order;
+    });
+    const columns = COLUMNS.map((one, index) => [...one, index >= AUDIT]).filter(
+      ([, name]) => page.columns.includes(name) && found.some((row) => row[name] != null));
+    const few = state.all ? found : found.slice(0, ROWS);
+    const heads = [["Method @ layer", "label", String, false], ...columns].map(([title, name, , audit]) => {
+      const button = make("button", { type: "button", textContent: title });
+      button.addEventListener("click", () => change({ sort: sort === name && !down ? `-${name}` :
+        sort === name ? name : ["label", "rank"].includes(name) ? name : `-${name}` }, []));
+      const head = make("th", { scope: "col", className: audit ? "audit num" : name === "label" ? "" : "num" }, button);
+      if (sort === name) head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      return head;
+    });
+    const body = few.map((row) => make("tr", { className: row.warning ? "flagged" : row.kind === "method" ? "" : "baseline",
+      title: row.warning ?? "" }, make("th", { scope: "row", textContent: row.label }),
+      ...columns.map(([, name, text, audit]) => {
+        const bounds = name === "rank" ? (row.rank == null ? "" : `[${row.rank_low}, ${row.rank_high}]`) : interval(row, name, number);
+        return make("td", { className: audit ? "audit num" : "num", dataset: { column: name } },
+          row[name] == null ? DASH : text(row[name], row), bounds && make("span", { className: "interval", textContent: bounds }));
+      })));
+    const focus = document.activeElement?.closest("th")?.textContent;
+    const table = place.querySelector("table");
+    table.tHead.replaceChildren(make("tr", {}, ...heads));
+    table.tBodies[0].replaceChildren(...body);
+    table.caption.textContent = `${settings()}: ${found.length} rows${few.length < found.length ? `, the first ${few.length}` : ""}`;
+    for (const head of heads) if (head.textContent === focus) head.firstChild.focus();
+    const more = place.querySelector(".all");
+    more.hidden = found.length <= ROWS;
+    more.textContent = state.all ? `Show the first ${ROWS} rows` : `Show all ${found.length} rows`;
+    const input = place.querySelector("input");
+    if (document.activeElement !== input) input.value = state.find ?? "";
+    place.csv = () => [["label", ...page.columns], ...found.map((row) => [row.label, ...page.columns.map((name) => row[name])])];
+  }
+
+  function buildLeaderboard(place) {
+    const input = make("input", { type: "search", placeholder: "e.g. layer-cam" });
+    input.addEventListener("input", () => change({ find: input.value }, []));
+    const more = make("button", { type: "button", className: "all" });
+    more.addEventListener("click", () => change({ all: state.all ? "" : "1" }, []));
+    const save = make("button", { type: "button", textContent: "Save these rows as CSV" });
+    save.addEventListener("click", () => {
+      const quoted = (value) => `"${String(value ?? "").replaceAll('"', '""')}"`;
+      const text = place.csv().map((line) => line.map(quoted).join(",")).join("\n");
+      const link = make("a", { download: "facefocus-rows.csv", href: URL.createObjectURL(new Blob([text], { type: "text/csv" })) });
+      link.click();
+      URL.revokeObjectURL(link.href);
+    });
+    const table = make("table", {}, make("caption"), make("thead"), make("tbody"));
+    const scroll = make("div", { className: "scroll", tabIndex: 0 }, table);
+    scroll.setAttribute("role", "region");
+    scroll.setAttribute("aria-label", "Leaderboard");
+    place.append(make("div", { className: "tools" }, make("label", {}, "Search ", input), save), scroll, more);
+  }
+
+  const settings = () => [state.run === ALL ? "all runs" : "", state.target, mapsWords(), budgetText(state.budget),
+    `fill ${state.fill} (${page.readings[state.fill]})`, state.split === "heldout" ? "held-out photos" : "same photos",
+  ].filter(Boolean).join(", ");
+  const mapsWords = (maps = state.maps) => (maps === "own" ? "own maps" :
+    maps === "transferred" ? "maps of other recognizers" : `maps from ${maps}`);
+
+  // --- people -----------------------------------------------------------------------------------
+
+  async function scatterRows(chart) {
+    const table = await load(chart.rows);
+    const wanted = Object.fromEntries(KEYS.filter((name) => state[name] !== ALL).map((name) => [name, state[name]]));
+    const rows = rowsOf(table, wanted);
+    const names = [...new Set(rows.map((row) => row.label))];
+    const select = byId("configuration");
+    const shown = names.includes(state.config) ? state.config : names[0];
+    options(select, names.map((name) => [name, name]), shown);
+    select.parentElement.hidden = names.length < 2;
+    return rows.filter((row) => row.label === shown).map((row) => ({ ...row,
+      color: (page.looks[row.method] ?? ["currentColor"])[0], size: row.identity === state.person ? 260 : 60 }));
+  }
+
+  async function drawPeople(place, turn) {
+    if (!place.firstChild) buildPeople(place);
+    const table = await load(page.charts.scatter.rows);
+    if (turn !== drawing) return;
+    const known = page.galleries.filter((one) => (state.run === ALL || one.run === state.run) && one.faces === state.faces);
+    const some = rowsOf(table, { run: state.run === ALL ? undefined : state.run, faces: state.faces, target: state.target });
+    const names = [...new Set([...known.map((one) => one.identity), ...some.map((row) => row.identity)])];
+    const select = byId("person");
+    const shown = names.includes(state.person) ? state.person : names[0];
+    const withMaps = new Set(known.map((one) => one.identity));
+    options(select, names.map((name) => [name, withMaps.has(name) ? `${name} (with maps)` : name]), shown);
+    const file = known.find((one) => one.identity === shown)?.file;
+    const person = file ? await load(file) : null;
+    if (turn !== drawing) return;
+    place.querySelector(".tiles").replaceChildren();
+    byId("hidden").parentElement.hidden = !person;
+    byId("people-note").textContent = person ? personNote(person.person) : shown === undefined ? "" :
+      `The page has no maps of ${shown}: the run folder keeps those of ${withMaps.size} people.`;
+    if (person) await drawPerson(place, person);
+  }
+
+  function personNote(about) {
+    const face = about.face ? "on the photo" : "on a drawn outline: no face is shown";
+    const left = about.left ? ` ${about.left} more configurations are not in the page.` : "";
+    return `${about.identity}: each method's map (bright: important) above, the pixels that were hidden below, ${face}.${left}`;
+  }
+
+  function buildPeople(place) {
+    const person = make("select", { id: "person" }), configuration = make("select", { id: "configuration" });
+    const slider = make("input", { type: "range", id: "hidden", min: 0, step: 1 });
+    person.addEventListener("change", () => change({ person: person.value }, []));
+    configuration.addEventListener("change", () => change({ config: configuration.value }, []));
+    slider.addEventListener("input", () => change({ level: slider.value }, []));
+    place.append(make("div", { className: "tools" }, make("label", {}, "Person ", person),
+      make("label", {}, "Mask size ", slider, make("output", { id: "level" }))),
+    make("p", { id: "people-note", className: "note" }), make("div", { className: "tiles" }));
+    const figure = place.closest("section").querySelector("[data-chart=scatter]");
+    figure.prepend(make("div", { className: "tools" }, make("label", {}, "Method ", configuration)));
+  }
+
+  async function drawPerson(place, file) {
+    const { person, rest } = file;
+    const budgets = [...new Set(person.tiles.flatMap((tile) => tile.budgets))].sort((a, b) => a - b);
+    const nearest = budgets.reduce((best, one, i) => (Math.abs(one - state.budget) < Math.abs(budgets[best] - state.budget) ? i : best), 0);
+    const level = Math.min(state.level === undefined ? nearest : Number(state.level), budgets.length - 1);
+    Object.assign(byId("hidden"), { max: budgets.length - 1, value: level });
+    byId("level").textContent = budgetText(budgets[level]);
+    const face = person.face ? await picture(person.face) : null;
+    const mapSize = person.map[0] * person.map[1], maskSize = Math.ceil((person.height * person.width) / 8);
+    let at = 0;
+    const tiles = person.tiles.map((tile) => {
+      const map = rest.subarray(at, (at += mapSize));
+      const masks = tile.budgets.map(() => rest.subarray(at, (at += maskSize)));
+      const place = tile.budgets.indexOf(budgets[level]);
+      const words = tile.none ? "no map" : place < 0 ? "not tried" : `${tile.pixels[place]} pixels hidden`;
+      return make("figure", { className: "tile" },
+        drawn(person, `Map of ${tile.title}`, (context) => paintMap(context, person, tile.none ? null : map, face)),
+        drawn(person, `${tile.title}: ${words}`, (context) => paintMask(context, person, masks[place], face)),
+        make("figcaption", {}, tile.title, make("br"), tile.source ? `maps from ${tile.source}` : "", make("br"), words));
+    });
+    place.querySelector(".tiles").replaceChildren(...tiles);
+  }
+
+  const picture = (address) => new Promise((resolve, reject) => {
+    const image = make("img", { src: address });
+    image.onload = () => resolve(image);
+    image.onerror = reject;
+  });
+
+  function drawn(person, label, paint) {
+    const canvas = make("canvas", { width: 2 * person.width, height: 2 * person.height });
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", label);
+    const context = canvas.getContext("2d");
+    context.scale(2, 2);
+    paint(context);
+    return canvas;
+  }
+
+  function paintMap(context, person, map, face) {
+    context.fillStyle = "#d7dae0";
+    context.fillRect(0, 0, person.width, person.height);
+    if (face) context.drawImage(face, 0, 0);
+    if (!map) return outline(context, person, "#4b5563");
+    const [height, width] = person.map;
+    const small = make("canvas", { width, height });
+    const pixels = new ImageData(width, height);
+    map.forEach((value, i) => pixels.data.set([...heat(value / 255), 255], 4 * i));
+    small.getContext("2d").putImageData(pixels, 0, 0);
+    context.globalAlpha = face ? 0.6 : 1;
+    context.drawImage(small, 0, 0, person.width, person.height);
+    context.globalAlpha = 1;
+    if (!face) outline(context, person, "#ffffff");
+  }
+
+  // Dark to bright, the same order for any eye and in gray.
+  const STOPS = [[0, 0, 4], [59, 15, 112], [140, 41, 129], [222, 73, 104], [254, 159, 109], [252, 253, 191]];
+  function heat(value) {
+    const place = value * (STOPS.length - 1), low = Math.min(Math.floor(place), STOPS.length - 2);
+    return STOPS[low].map((one, i) => Math.round(one + (place - low) * (STOPS[low + 1][i] - one)));
+  }
+
+  function paintMask(context, person, mask, face) {
+    if (face) context.drawImage(face, 0, 0);
+    const pixels = new ImageData(person.width, person.height);
+    for (let i = 0; i < person.width * person.height; i++) {
+      const hidden = mask && (mask[i >> 3] >> (i & 7)) & 1;
+      pixels.data.set(hidden ? [17, 24, 39, 255] : [243, 244, 246, face ? 0 : 255], 4 * i);
+    }
+    const small = make("canvas", { width: person.width, height: person.height });
+    small.getContext("2d").putImageData(pixels, 0, 0);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(small, 0, 0);
+    if (!face) outline(context, person, "#94a3b8");
+  }
+
+  function outline(context, person, color) {
+    context.save();
+    context.scale(person.width / 112, person.height / 112);
+    context.strokeStyle = color;
+    context.stroke(new Path2D(page.outline));
+    context.restore();
+  }
+
+  // --- selectors, answer, views -----------------------------------------------------------------
+
+  function options(select, entries, chosen) {
+    const same = select.options.length === entries.length &&
+      entries.every(([value, text], i) => select.options[i].value === String(value) && select.options[i].text === text);
+    if (!same) select.replaceChildren(...entries.map(([value, text]) => make("option", { value, textContent: text })));
+    select.value = String(chosen);
+  }
+
+  function choices(name) {
+    const all = page.combinations.map(combination);
+    const values = [...new Set(all.map((one) => one[name]))];
+    if (name === "score") return page.scores.map(([value, title]) => [value, title]);
+    if (name === "run") return [...values.map((one) => [one, one]), ...(values.length > 1 ? [[ALL, "all runs"]] : [])];
+    if (name === "budget") return values.sort((a, b) => a - b).map((one) => [one, budgetText(one)]);
+    if (name === "split") return values.map((one) => [one, one === "heldout" ? "held-out" : one]);
+    if (name === "fill") return values.map((one) => [one, `${one} (${page.readings[one]})`]);
+    if (name !== "maps") return values.map((one) => [one, one]);
+    const sources = [...new Set(page.sources.filter(([run, target]) => (state.run === ALL || run === state.run) &&
+      target === state.target).map(([, , source]) => source))];
+    return [...values.map((one) => [one, one === "own" ? "own" : "of others"]),
+      ...(sources.length > 1 ? sources.map((one) => [one, `from ${one}`]) : [])];
+  }
+
+  function drawSelectors() {
+    for (const name of Object.keys(TITLES)) {
+      let select = byId(`select-${name}`);
+      if (!select) {
+        select = make("select", { id: `select-${name}`, name });
+        select.addEventListener("change", () => change({ [name]: name === "budget" ? Number(select.value) : select.value }));
+        byId("selectors").append(make("label", {}, TITLES[name], select));
+      }
+      const entries = choices(name);
+      options(select, entries, state[name]);
+      select.parentElement.hidden = entries.length < 2;
+    }
+    byId("score-note").textContent = `${score()[1]}: ${score()[2]}.`;
+  }
+
+  async function drawAnswer(turn) {
+    const table = await load(page.answers);
+    const rows = await boardRows();
+    if (turn !== drawing) return;
+    const exact = { faces: state.faces, target: state.target, split: state.split, maps: state.maps };
+    const tested = state.score === "rate" && state.run !== ALL;
+    const found = tested ? rowsOf(table, { ...exact, run: state.run, budget: state.budget }) : [];
+    const [mine] = found.filter((row) => row.fill === state.fill);
+    const others = found.filter((row) => row.reading !== page.readings[state.fill]);
+    const other = others.find((row) => ["black", "inpaint"].includes(row.fill)) ?? others[0];
+    byId("answer").textContent = mine?.answer ?? byScore(rows.filter((row) => row.kind === "method" && row.value != null && !row.warning));
+    byId("other").textContent = other?.answer ?? "";
+    byId("other").hidden = !other;
+    const more = (mine?.more ?? "").split("\n").filter(Boolean);
+    byId("more").hidden = !more.length;
+    byId("more").querySelector("div").replaceChildren(...more.map((text) => make("p", { textContent: text })));
+  }
+
+  // What may be said of a score without a test between methods: its interval, and no more.
+  function byScore(rows) {
+    const [top] = rows.sort(better);
+    if (!top) return `Nothing was scored: ${settings()}.`;
+    const [name, title, , less] = score();
+    const bounds = interval(top, name);
+    const sure = less || !bounds ? "" : top.low > 0 ? " It is above 0 for sure." : " Its interval includes 0: it is not shown to be above 0.";
+    return `${title}, ${settings()}: ${less ? "lowest" : "highest"} is ${top.label}, ${number(top.value)} ${bounds}`.trim() +
+      `.${sure} Whether it is first for sure is tested for recognition within a run only: see the ranks.`;
+  }
+
+  const views = () => [...document.querySelectorAll("main > section")].map((one) => one.dataset.view);
+
+  function drawViews() {
+    for (const section of document.querySelectorAll("main > section")) section.hidden = section.dataset.view !== state.view;
+    for (const link of document.querySelectorAll("#views a")) {
+      const here = link.dataset.view === state.view;
+      if (here) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+    }
+  }
+
+  async function draw() {
+    const turn = ++drawing;
+    writeAddress();
+    drawSelectors();
+    drawViews();
+    const section = document.querySelector("main > section:not([hidden])");
+    const parts = { leaderboard: drawLeaderboard, people: drawPeople };
+    try {
+      for (const place of section.querySelectorAll(".live[data-live=people]")) if (!place.firstChild) buildPeople(place);
+      await Promise.all([drawAnswer(turn), drawChart(byId("first"), turn),
+        ...[...section.querySelectorAll(".live")].map((place) => parts[place.dataset.live](place, turn)),
+        ...[...section.querySelectorAll("figure.chart")].map((figure) => drawChart(figure, turn))]);
+    } catch (problem) {
+      byId("problem").hidden = false;
+      byId("problem").textContent = `This page cannot be shown: ${problem.message}`;
+    }
+    if (turn === drawing) document.body.dataset.drawn = turn;
+  }
+
+  // A click on a heading of a written table sorts it by the unrounded numbers.
+  function sortable(table) {
+    table.querySelectorAll("thead th").forEach((head, index) => {
+      const button = make("button", { type: "button", textContent: head.textContent });
+      head.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const down = head.getAttribute("aria-sort") !== "descending";
+        table.querySelectorAll("th[aria-sort]").forEach((one) => one.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const value = (row) => row.cells[index].dataset.sort;
+        table.tBodies[0].append(...[...table.tBodies[0].rows].sort((a, b) => {
+          const [x, y] = [value(a), value(b)];
+          if (x === "" || y === "") return (x === "") - (y === "");
+          const order = Number.isNaN(Number(x) + Number(y)) ? x.localeCompare(y) : x - y;
+          return down ? -order : order;
+        }));
+      });
+    });
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    document.querySelectorAll("table.sortable").forEach(sortable);
+    if (!page) return;
+    document.body.classList.add("live");
+    for (const link of document.querySelectorAll("#views a")) {
+      link.addEventListener("click", (event) => { event.preventDefault(); change({ view: link.dataset.view }, []); });
+    }
+    window.addEventListener("hashchange", () => { readAddress(); draw(); });
+    readAddress();
+    draw();
+  });
+})();

@@ -1,0 +1,56 @@
+"""What a page's script files hold, read as its script reads them."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A table's name, header, rows, and the bytes after them."""
+
+    name: str
+    head: dict[str, Any]
+    table: pl.DataFrame
+    rest: bytes
+
+
+def read_page(path: Path) -> dict[str, Any]:
+    """The page's description of itself."""
+    return dict(json.loads(_argument(path)[1]))
+
+
+def read_packed(path: Path) -> Packed:
+    """A table of a page."""
+    name, text = _argument(path)
+    raw = gzip.decompress(base64.b64decode(json.loads(text)))
+    line, _, rest = raw.partition(b"\n")
+    head = json.loads(line)
+    columns = {}
+    for about in head["columns"]:
+        kind = np.dtype(about["type"])
+        size = kind.itemsize * head["rows"]
+        values = np.frombuffer(rest[:size], kind.newbyteorder("<"))
+        rest = rest[size:]
+        if "labels" in about:
+            columns[about["name"]] = pl.Series([about["labels"][one] for one in values])
+        else:
+            found = values / 10.0 ** about["digits"]
+            found[values == np.iinfo(kind).min] = np.nan
+            columns[about["name"]] = pl.Series(found, nan_to_null=True)
+    return Packed(name, head, pl.DataFrame(columns), rest)
+
+
+def _argument(path: Path) -> tuple[str, str]:
+    match = re.fullmatch(r'facefocus\.put\("([^"]+)", (.*)\);\n', path.read_text(), re.DOTALL)
+    assert match, path
+    return match[1], match[2]
