@@ -24,6 +24,7 @@ from facefocus.paper.choices import choose
 from facefocus.paper.study import Wanted, run_study, study_cost
 from facefocus.paper.study_page import write_study_report
 from tests.paper.paper_rows import LAYERS, LOSSES, stages
+from tests.report.page_files import read_page
 from tests.small import paint_faceset
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -32,7 +33,6 @@ MODEL = """
 import sys
 sys.path.insert(0, {root!r})
 from tests.small import tiny_recognizer
-from tests.report.page_files import read_page
 
 def build():
     return tiny_recognizer("own", {seed}).module
