@@ -229,6 +229,7 @@ def explain(
     method: AnyMethod,
     *,
     layer: str | int = "N",
+    kind: str | None = None,
     objective: str = "cosine",
     people: int | Sequence[str] | None = None,
     max_images: int | None = None,
@@ -248,6 +249,8 @@ def explain(
         method: A name (``facefocus list methods``), ``"file.py:NAME"``, a method object, or a
             function from the uint8 images [m, H, W, 3] of one person and a recognizer to a map.
         layer: Of a method that needs one: ``"1"``, ``"N/2"``, ``"N"``, or a number.
+        kind: The kind of calls that its name counts: ``"conv"``, ``"norm"`` or ``"attention"``; by
+            default the one that the recognizer mainly uses.
         objective: Of a gradient method: ``"cosine"``, ``"l1"``, ``"l2"``, ``"arcface(0.2)"``.
         people: Only these people, or so many of them; everybody with two images by default.
         max_images: At most so many images of a person.
@@ -276,6 +279,7 @@ def explain(
     saliency: dict[str, Any] = {
         "method": asked,
         "layer": str(layer),
+        **({} if kind is None else {"kind": kind}),
         "objective": objective,
         "options": dict(options or {}),
         "max_pairs": max_pairs,

@@ -25,7 +25,7 @@ from facefocus.core.seeds import generator
 from facefocus.evaluation.nuisances import NUISANCES, Nuisance, nuisance_rng, seen_under
 from facefocus.faces.faceset import check_files, make_faceset, select_identities
 from facefocus.faces.sources.synthetic import render
-from facefocus.models.layers import LayerTable, trace_layers
+from facefocus.models.layers import LayerTable, TokenCall, trace_layers
 from facefocus.models.preprocessing import Preprocessing, scale_doubt
 from facefocus.models.recognizer import (
     Recognizer,
@@ -36,11 +36,19 @@ from facefocus.models.recognizer import (
     white_box,
 )
 from facefocus.models.score_only import ScoreRecognizer
+from facefocus.models.token_grids import TokenGrid
 from facefocus.models.zoo import load, uninitialized
 from facefocus.occlusion.fills import FILLS, Fill, GapFill, fill_rng, hider
 from facefocus.saliency.explainer import Explainer, MapArrays, MapRequest, MapSpec, Options
 from facefocus.saliency.identity import CAMS, minmax_normalize
-from facefocus.saliency.methods import METHODS, Fixed, GradientMethod, Method, PerturbationMethod
+from facefocus.saliency.methods import (
+    METHODS,
+    AttentionMethod,
+    Fixed,
+    GradientMethod,
+    Method,
+    PerturbationMethod,
+)
 from facefocus.saliency.objectives import parse_objective
 from facefocus.saliency.perturbation import PERTURBATIONS
 
@@ -54,6 +62,12 @@ SAME_MAP = 1e-4
 _NOISE, _FACES = 4, 11
 #: Activations that gradient methods are tried on: images, channels, rows, columns.
 _LAYER = (3, 5, 6, 4)
+#: Attentions that attention methods are tried on: two layers, a class token and a grid of 2 x 3.
+_ATTENTION = (3, 4, 7, 7)
+_ATTENTION_CALLS = [
+    TokenCall(index, "attention", "attention", 14, 7, 1, 0, False, TokenGrid(2, 3, (0,)), (0,))
+    for index in (1, 2)
+]
 _MASKS, _SMALL = "64", (48, 40)
 #: Steps of methods that take many.
 _STEPS = "2"
@@ -501,7 +515,7 @@ class _WhiteTrial:
     def places(self) -> list[int]:
         """First, middle and last spatial layer."""
         spatial = self.box.layers().spatial
-        _need(spatial, "no convolution is spatial")
+        _need(spatial, "no layer is spatial")
         return sorted({spatial[0], spatial[len(spatial) // 2], spatial[-1]})
 
     def layers(self) -> str:
@@ -512,15 +526,19 @@ class _WhiteTrial:
         traced = trace_layers(self.box.module, (channels, *reader.size))
         same = self.box.layers() == table and traced == table
         _need(same, "the layers change from one pass to the next")
-        return f"{len(table.calls)} convolutions, {len(table.spatial)} of them spatial"
+        tokens = sum(isinstance(call, TokenCall) for call in table.calls)
+        beside = f" and {tokens} calls on tokens" if tokens else ""
+        count = len(table.calls) - tokens
+        return f"{count} convolutions{beside}, {len(table.spatial)} of them spatial"
 
     def capture(self) -> str:
         places = self.places()
         with self.box.capture(self.frames, places) as captured:
             embeddings = captured.embeddings.float().cpu().numpy()
-            shapes = {index: tuple(captured.activations[index].shape) for index in places}
-        for index in places:
-            call = self.box.layers().calls[index - 1]
+            calls = {index: self.box.layers().calls[index - 1] for index in places}
+            outputs = captured.activations
+            shapes = {index: tuple(calls[index].on_grid(outputs[index]).shape) for index in places}
+        for index, call in calls.items():
             shape = (len(self.frames), call.channels, call.height, call.width)
             _need(
                 shapes[index] == shape,
@@ -647,12 +665,24 @@ def _each(variants: Sequence[Options], check: Callable[[Options], str]) -> _Chec
 class _GradientTrial:
     """Checks of a method that maps activation and gradient to a map."""
 
-    def __init__(self, method: GradientMethod) -> None:
+    #: Of what it is given, and of its maps.
+    given: tuple[int, ...] = _LAYER
+    wanted: tuple[int, ...] = (_LAYER[0], *_LAYER[2:])
+
+    def __init__(self, method: Any) -> None:
         self.method = method
         rng = generator(0, "check", "layer")
         self.activation, self.gradient = (
-            torch.from_numpy(rng.standard_normal(_LAYER, np.float32)) for _ in range(2)
+            torch.from_numpy(rng.standard_normal(self.given, np.float32)) for _ in range(2)
         )
+        self.senseless = {
+            "a gradient that is not a number": (self.activation, self.activation * 0 + torch.nan)
+        }
+
+    def call(self, activation: Tensor, gradient: Tensor, options: Options) -> Tensor:
+        """The method's function."""
+        made: Tensor = self.method.function(activation, gradient, options)
+        return made
 
     def checks(self) -> dict[str, _Check]:
         checks = {
@@ -669,13 +699,13 @@ class _GradientTrial:
 
     def map(self, options: Options, rows: slice | list[int] = slice(None)) -> Tensor:
         activation, gradient = self.activation[rows].clone(), self.gradient[rows].clone()
-        return self.method.function(activation, gradient, options)
+        return self.call(activation, gradient, options)
 
     def shape(self, options: Options) -> str:
         found: object = self.map(options)
-        wanted = (_LAYER[0], *_LAYER[2:])
-        right = isinstance(found, Tensor) and found.is_floating_point() and found.shape == wanted
-        _need(right, f"the map must be floats {list(wanted)}, got {_shown(found)}")
+        right = isinstance(found, Tensor) and found.is_floating_point()
+        right = right and cast(Tensor, found).shape == self.wanted
+        _need(right, f"the map must be floats {list(self.wanted)}, got {_shown(found)}")
         _need(self.map(options).isfinite().all(), "the map of a finite input is not finite")
         return "floats [n, h, w], finite"
 
@@ -691,27 +721,23 @@ class _GradientTrial:
 
     def degenerate(self, options: Options) -> str:
         """That nothing raises, and that no ranking is made of nothing."""
-        zeros = torch.zeros(_LAYER)
-        nothing = {
-            "zeros": (zeros, zeros),
-            "a gradient that is not a number": (self.activation, zeros + torch.nan),
-        }
+        zeros = torch.zeros(self.given)
+        nothing = {"zeros": (zeros, zeros), **self.senseless}
         harmless = {
             "a gradient of zero": (self.activation, zeros),
             "an activation of zero": (zeros, self.gradient),
             "an infinite gradient": (self.activation, self.gradient / 0),
         }
         for what, (activation, gradient) in (nothing | harmless).items():
-            found = self.method.function(activation.clone(), gradient.clone(), options)
-            shape = (_LAYER[0], *_LAYER[2:])
-            _need(found.shape == shape, f"{what}: the map must be {list(shape)}")
+            found = self.call(activation.clone(), gradient.clone(), options)
+            _need(found.shape == self.wanted, f"{what}: the map must be {list(self.wanted)}")
             ranks = bool(minmax_normalize(found)[1].any())
             _need(what not in nothing or not ranks, f"{what}: the map ranks pixels all the same")
         return "no error, and no ranking out of nothing"
 
     def pure(self, options: Options) -> str:
         given = self.activation.clone(), self.gradient.clone()
-        self.method.function(*given, options)
+        self.call(*given, options)
         for name, found, wanted in zip(
             ("activation", "gradient"), given, (self.activation, self.gradient), strict=True
         ):
@@ -721,12 +747,36 @@ class _GradientTrial:
     def scale(self, options: Options) -> str:
         wanted, ranked = minmax_normalize(self.map(options))
         for factor in (0.5, 1000.0):
-            scaled = self.method.function(self.activation.clone(), self.gradient * factor, options)
+            scaled = self.call(self.activation.clone(), self.gradient * factor, options)
             found, usable = minmax_normalize(scaled)
             worst = float((found - wanted).abs().max())
             same = worst <= SAME_MAP and torch.equal(usable, ranked)
             _need(same, f"{factor:g} times the gradient moves the scaled map by {worst:.1e}")
         return "as it declares"
+
+
+class _AttentionTrial(_GradientTrial):
+    """Checks of a method that maps all attentions and their gradients to a map."""
+
+    given = _ATTENTION
+    wanted = (_ATTENTION[0], 2, 3)
+
+    def __init__(self, method: AttentionMethod) -> None:
+        super().__init__(method)
+        self.activation = self.activation.softmax(-1)
+        if not method.uses_gradient:
+            self.senseless = {}
+
+    def call(self, activation: Tensor, gradient: Tensor, options: Options) -> Tensor:
+        """The method's function, on two layers of two heads."""
+        layers = [list(raw.split(2, dim=1)) for raw in (activation, gradient)]
+        pulls = layers[1] if self.method.uses_gradient else []
+        made: Tensor = self.method.function(layers[0], pulls, _ATTENTION_CALLS)
+        return made
+
+
+def _layer_trial(method: GradientMethod | AttentionMethod) -> _GradientTrial:
+    return (_AttentionTrial if isinstance(method, AttentionMethod) else _GradientTrial)(method)
 
 
 @dataclass(frozen=True)
@@ -902,7 +952,7 @@ def _small_white_box() -> TorchRecognizer:
 
 #: Explainers whose methods are functions that can be tried by themselves, in every detail.
 _TRIALS: dict[Explainer, Callable[[Any], _GradientTrial | _PerturbationTrial | _MapTrial]] = {
-    CAMS: _GradientTrial,
+    CAMS: _layer_trial,
     PERTURBATIONS: _PerturbationTrial,
 }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from facefocus.core.errors import UserError
+from facefocus.core.errors import UserError, did_you_mean
 from facefocus.core.files import read_toml
 from facefocus.core.locations import private
 from facefocus.core.specs import (
@@ -118,6 +118,21 @@ class Recognizers(Spec):
         return self.target if self.target is not None else self.source
 
 
+def _of_kind(value: Mapping[str, Any]) -> dict[str, Any]:
+    """``[saliency]`` with its ``kind`` of layer in the layers' names: ``norm:N``."""
+    from facefocus.models.layers import KINDS
+
+    kind = value["kind"]
+    if kind not in KINDS:
+        hint = did_you_mean(str(kind), KINDS)
+        raise whole_message(
+            f"The 'kind' of [saliency] must be one of {', '.join(KINDS)}. Got {kind!r}.{hint}"
+        )
+    layers = [_layer_name(layer) for layer in as_tuple(value.get("layer", "N"))]
+    others = {name: given for name, given in value.items() if name != "kind"}
+    return {**others, "layer": [f"{kind}:{layer}" for layer in layers]}
+
+
 class Saliency(Spec):
     """``[saliency]``: the maps. May be given several times as ``[[saliency]]``.
 
@@ -128,7 +143,8 @@ class Saliency(Spec):
         name: What these maps are called in the results; the file's name by default.
         origin: The recognizer that they were made on, for the results.
         layer: ``1 2 3 N/4 N/2 3N/4 N-2 N-1 N``, an integer, or a
-            group (Protocol: layers).
+            group (Protocol: layers); after ``norm:``, say, those of that kind, which ``kind`` in
+            the same table does for all of them.
         objective: ``cosine``, ``l1``, ``l2``, ``arcface(m)`` (Protocol: objectives).
         evidence: What raises the objective, or what lowers it.
         normalize: Whether l1 and l2 compare normalized embeddings.
@@ -186,6 +202,8 @@ class Saliency(Spec):
     def _method_or_maps(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
+        if "kind" in value:
+            value = _of_kind(value)
         maps, method = value.get("maps"), value.get("method")
         text = None
         if maps is None and method is None:

@@ -28,7 +28,7 @@ from facefocus.core.text import number
 
 if TYPE_CHECKING:
     from facefocus.benchmark.verify import Verified
-    from facefocus.models.layers import LayerTable
+    from facefocus.models.layers import Call, LayerTable
     from facefocus.models.zoo import Entry
     from facefocus.testing import CheckResult
 
@@ -164,20 +164,34 @@ def layer_lines(
     from facefocus.models.layers import GROUPS
 
     table = zoo.layers(recognizer, preprocessing)
+    mixed = any(call.kind != "conv" for call in table.calls)
     yield from columns(
         [
             (
                 f"{call.index:>4}",
+                *([call.kind] if mixed else []),
                 call.name,
-                f"{call.channels}x{call.height}x{call.width}",
-                "spatial" if call.spatial else "1x1, cannot localize",
+                _shape(call),
+                call.note or "spatial",
                 " ".join(n for n in table.names_of(call.index) if not n.isdecimal()),
             )
-            for call in table.calls
+            for call in table.in_order()
         ]
     )
     for group in (*GROUPS, "all"):
         yield f"group {group:<8} {_members(table, group)}"
+
+
+def _shape(call: Call) -> str:
+    """Channels and grid; of tokens also how many are no patches."""
+    from facefocus.models.layers import TokenCall
+
+    if not isinstance(call, TokenCall) or call.grid is None:
+        size = f"{call.height}x{call.width}" if call.height else f"{call.tokens} tokens"
+        return f"{call.channels}x{size}"
+    heads = f"{call.channels // call.tokens} heads " if call.kind == "attention" else ""
+    extra = f" + {len(call.grid.extra)} more" if call.grid.extra else ""
+    return f"{heads or f'{call.channels}x'}{call.height}x{call.width}{extra}"
 
 
 def _members(table: LayerTable, group: str) -> str:

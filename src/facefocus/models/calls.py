@@ -1,4 +1,6 @@
-"""Convolution calls seen as they execute, and a module left exactly as it was found.
+"""Layer calls seen as they execute, and a module left exactly as it was found.
+
+Layers are convolutions, layer normalizations of tokens, and the probabilities of self-attention.
 
 Calls, not modules: the same code serves any ``nn.Module``, functional code and the programs of
 ``torch.export`` (ARCHITECTURE, "Conv calls, not modules").
@@ -10,8 +12,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -35,6 +39,26 @@ _SIGNATURES: dict[object, tuple[str, ...]] = {
 }
 
 
+_NORM = ("input", "normalized_shape", "weight", "bias", "eps")
+#: Every callable that normalizes layers, with the order of its arguments.
+_NORMS: dict[object, tuple[str, ...]] = {
+    F.layer_norm: _NORM,
+    torch.layer_norm: _NORM,
+    torch.ops.aten.layer_norm: _NORM,
+    torch.ops.aten.layer_norm.default: _NORM,
+    torch.ops.aten.native_layer_norm: _NORM,
+    torch.ops.aten.native_layer_norm.default: _NORM,
+}
+#: Every callable that runs a softmax; its second argument is the axis.
+_SOFTMAXES = {
+    *(F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax),
+    *(torch.ops.aten.softmax, torch.ops.aten.softmax.int),
+    *(torch.ops.aten._softmax, torch.ops.aten._softmax.default),
+}
+#: Every callable that runs a linear layer; its weight names the attention that follows.
+_LINEARS = {F.linear, torch.ops.aten.linear, torch.ops.aten.linear.default}
+
+
 @dataclass(frozen=True)
 class Seen:
     """One convolution call: its place in execution order and what it ran with."""
@@ -46,17 +70,39 @@ class Seen:
     groups: int
 
 
-class Convolutions(TorchFunctionMode):
-    """Calls `visit` on every two-dimensional, not transposed convolution; its result goes on.
+@dataclass(frozen=True)
+class SeenTokens:
+    """One call on tokens.
 
-    Args:
-        visit: Gets the call and its raw output [n, K, h, w]; returns what the network sees.
+    Attributes:
+        index: Its place in execution order among the calls on tokens, from 1.
+        kind: A layer normalization of tokens [b, t, d] or [b, h, w, d], or the softmax of
+            self-attention [b, heads, t, t].
+        weight: Of the normalization; of the last linear layer before an attention.
+        convolutions: How many convolutions ran before.
     """
 
-    def __init__(self, visit: Callable[[Seen, Tensor], Tensor]) -> None:
+    index: int
+    kind: Literal["norm", "attention"]
+    weight: Tensor | None
+    convolutions: int
+
+
+class LayerCalls(TorchFunctionMode):
+    """Calls `visit` on every layer call; its result goes on.
+
+    That is every two-dimensional, not transposed convolution, every layer normalization over the
+    last axis of tokens, and every softmax of self-attention: see `SeenTokens`.
+
+    Args:
+        visit: Gets the call and its raw output; returns what the network sees.
+    """
+
+    def __init__(self, visit: Callable[[Seen | SeenTokens, Tensor], Tensor]) -> None:
         super().__init__()
-        self.count = 0
+        self.convolutions = self.tokens = 0
         self._visit = visit
+        self._weight: Tensor | None = None
 
     def __torch_function__(
         self,
@@ -65,16 +111,54 @@ class Convolutions(TorchFunctionMode):
         args: tuple[object, ...] = (),
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
-        """Run the call, and visit it when it is a convolution."""
+        """Run the call, and visit it when it is a layer's."""
         out = func(*args, **(kwargs or {}))
-        names = _SIGNATURES.get(func)
-        if names is None or not isinstance(out, Tensor) or out.dim() != 4:
+        if func in _SIGNATURES:
+            return self._convolution(_named(_SIGNATURES[func], args, kwargs), out)
+        if func in _NORMS:
+            return self._norm(_named(_NORMS[func], args, kwargs), out)
+        if func in _SOFTMAXES:
+            return self._softmax(_named(("input", "dim"), args, kwargs), out)
+        if func in _LINEARS:
+            weight = _named(("input", "weight"), args, kwargs).get("weight")
+            self._weight = weight if isinstance(weight, Tensor) else None
+        return out
+
+    def _convolution(self, given: Mapping[str, object], out: object) -> object:
+        if not isinstance(out, Tensor) or out.dim() != 4 or given.get("transposed", False):
             return out
-        given = dict(zip(names, args, strict=False)) | dict(kwargs or {})
-        if given.get("transposed", False):
+        self.convolutions += 1
+        return self._visit(_seen(self.convolutions, given), out)
+
+    def _norm(self, given: Mapping[str, object], out: object) -> object:
+        # aten's own also returns the means and deviations.
+        first, rest = (out[0], out[1:]) if isinstance(out, tuple) else (out, None)
+        over, weight = given.get("normalized_shape"), given.get("weight")
+        if not isinstance(first, Tensor) or first.dim() not in (3, 4):
             return out
-        self.count += 1
-        return self._visit(_seen(self.count, given), out)
+        if not isinstance(over, Sequence) or len(over) != 1:
+            return out
+        visited = self._on_tokens("norm", weight if isinstance(weight, Tensor) else None, first)
+        return visited if rest is None else (visited, *rest)
+
+    def _softmax(self, given: Mapping[str, object], out: object) -> object:
+        if not isinstance(out, Tensor) or out.dim() != 4 or given.get("dim") not in (-1, 3):
+            return out
+        if out.shape[2] != out.shape[3] or out.shape[3] == 1:
+            return out
+        return self._on_tokens("attention", self._weight, out)
+
+    def _on_tokens(
+        self, kind: Literal["norm", "attention"], weight: Tensor | None, out: Tensor
+    ) -> Tensor:
+        self.tokens += 1
+        return self._visit(SeenTokens(self.tokens, kind, weight, self.convolutions), out)
+
+
+def _named(
+    names: tuple[str, ...], args: tuple[object, ...], kwargs: Mapping[str, object] | None
+) -> dict[str, object]:
+    return dict(zip(names, args, strict=False)) | dict(kwargs or {})
 
 
 def _seen(index: int, given: Mapping[str, object]) -> Seen:

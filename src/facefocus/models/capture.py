@@ -1,4 +1,4 @@
-"""One forward pass whose graph serves many gradients at chosen convolution outputs.
+"""One forward pass whose graph serves many gradients at chosen layer outputs.
 
 The first captured output begins the graph, so nothing before the earliest layer is recorded and
 every backward pass stops there by itself. No hook is set; the network is left as it was found,
@@ -17,14 +17,16 @@ from torch import Tensor
 from facefocus.core.errors import UserError
 from facefocus.models.calls import (
     ENOUGH,
-    Convolutions,
+    LayerCalls,
     Network,
     Seen,
+    SeenTokens,
     as_found,
     filled,
     refuse_script,
 )
-from facefocus.models.layers import LayerTable, trace
+from facefocus.models.explicit_attention import ExplicitAttention
+from facefocus.models.layers import ConvCall, LayerTable, trace
 from facefocus.models.replaced_operations import ReplacedOperations
 from facefocus.models.reproducible import reproducible
 
@@ -34,8 +36,9 @@ class Capture:
 
     Attributes:
         embeddings: [n, d], not normalized, without a graph.
-        activations: Raw output [n, K, h, w] of each captured call, by its 1-based index,
-            without a graph.
+        activations: Raw output of each captured call by its number, without a graph: [n, K, h, w]
+            of a convolution; of calls on tokens see `layers.TokenCall`, whose `on_grid` gives
+            them that form.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class Capture:
         self.activations = {index: out.detach()[:count] for index, out in outputs.items()}
         self._graph: tuple[Tensor, dict[int, Tensor]] | None = (embeddings, outputs)
 
-    def gradients(self, directions: Float[Tensor, "n d"]) -> dict[int, Float[Tensor, "n k h w"]]:
+    def gradients(self, directions: Float[Tensor, "n d"]) -> dict[int, Tensor]:
         """Vector-Jacobian product of the embeddings with `directions`, at every captured layer.
 
         Row i is the gradient of ``embeddings[i] . directions[i]`` with respect to the layer's
@@ -105,7 +108,7 @@ def capture(
     table: LayerTable | None = None,
     most: int = ENOUGH,
 ) -> Capture:
-    """Run `network` on `inputs` once and keep the chosen convolution outputs.
+    """Run `network` on `inputs` once and keep the chosen layer outputs.
 
     Few images are filled up with zeros (see `calls.filled`), so that the values of an image do not
     depend on its company.
@@ -113,7 +116,7 @@ def capture(
     Args:
         network: Module, function or exported program; evaluated, and left exactly as found.
         inputs: Preprocessed images.
-        layers: 1-based indices of convolution calls.
+        layers: Numbers of layer calls, from 1.
         table: The network's layers, if known; else one more forward pass finds them.
         most: Up to how many images a few are filled up.
 
@@ -127,23 +130,26 @@ def capture(
     overwritten = {call.index for call in table.calls if call.overwritten}
     with torch.inference_mode(False):
         padded = _padded(inputs, most)
+    convolutions = sum(isinstance(call, ConvCall) for call in table.calls)
     outputs: dict[int, Tensor] = {}
     versions: dict[int, int] = {}
 
-    def visit(seen: Seen, out: Tensor) -> Tensor:
-        if seen.index not in wanted:
+    def visit(seen: Seen | SeenTokens, out: Tensor) -> Tensor:
+        index = seen.index + (convolutions if isinstance(seen, SeenTokens) else 0)
+        if index not in wanted:
             return out
         kept = out if out.requires_grad and outputs else out.detach().requires_grad_()
-        outputs[seen.index], versions[seen.index] = kept, kept._version
+        outputs[index], versions[index] = kept, kept._version
         # The network may only overwrite a copy: of what was captured, and never a leaf.
-        return kept.clone() if seen.index in overwritten else kept
+        return kept.clone() if index in overwritten else kept
 
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
         as_found(network),
-        Convolutions(visit),
+        LayerCalls(visit),
         ReplacedOperations(),
+        ExplicitAttention(),
         reproducible(padded.device),
     ):
         embeddings = network(padded)
@@ -192,14 +198,14 @@ def _check_output(
     index: int, outputs: dict[int, Tensor], versions: dict[int, int], count: int
 ) -> None:
     if index not in outputs:
-        raise UserError(f"The convolution call {index} did not run for this input.")
+        raise UserError(f"The layer call {index} did not run for this input.")
     if len(outputs[index]) != count:
         raise UserError(
-            f"The convolution call {index} ran on a batch of {len(outputs[index])} for "
+            f"The layer call {index} ran on a batch of {len(outputs[index])} for "
             f"{count} images, so its output cannot be divided by image."
         )
     if outputs[index]._version != versions[index]:
         raise UserError(
-            f"The output of convolution call {index} was overwritten in place, but not when the "
+            f"The output of layer call {index} was overwritten in place, but not when the "
             "layers were traced: the recognizer's calls change from one pass to the next."
         )

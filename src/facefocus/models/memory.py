@@ -23,6 +23,9 @@ _SAYINGS = ("can't allocate memory", "not enough memory", "out of memory", "bad_
 #: back: its output, the activation's slope, a sum; and two gradients. 1.2 to 2.0 stay, measured on
 #: the recognizers here (tests/models/test_memory.py counts them).
 PER_CALL = 4
+#: The same for one layer normalization of tokens: between two of them lie the queries, keys and
+#: values of an attention, or the wider middle of a perceptron.
+PER_NORM = 12
 #: Share of a GPU's memory that a pass may take where no budget is given.
 SHARE = 0.5
 #: What to do where nothing else helps.
@@ -68,17 +71,22 @@ def free_memory() -> int:
 def capture_bytes(table: LayerTable, layers: Collection[int]) -> int:
     """Bytes per image of a forward pass with its graph, and of gradients at `layers`.
 
-    The graph begins at the earliest of the layers.
+    The graph begins at the earliest of the layers; with tokens, at the first call of all.
     """
-    first = min(layers)
-    sizes = {call.index: 4 * call.channels * call.height * call.width for call in table.calls}
-    graph = PER_CALL * sum(size for index, size in sizes.items() if index >= first)
+    tokens = any(call.kind != "conv" for call in table.calls)
+    first = 1 if tokens else min(layers)
+    sizes = {call.index: 4 * call.size for call in table.calls}
+    graph = sum(
+        (PER_NORM if call.kind == "norm" else PER_CALL) * sizes[call.index]
+        for call in table.calls
+        if call.index >= first
+    )
     return max(graph + sum(sizes[layer] for layer in layers), 4 * max(sizes.values()))
 
 
 def forward_bytes(table: LayerTable) -> int:
     """Bytes per image of a forward pass without a graph: a few of its largest outputs at once."""
-    largest = max(call.channels * call.height * call.width for call in table.calls)
+    largest = max(call.size for call in table.calls)
     return 4 * PER_CALL * largest
 
 

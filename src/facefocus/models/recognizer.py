@@ -1,6 +1,6 @@
 """The recognizer protocols, and the recognizer that runs on torch.
 
-A black box only embeds. A white box also shows its convolutions, so gradients and activations of
+A black box only embeds. A white box also shows its layers, so gradients and activations of
 its layers can be had.
 """
 
@@ -23,6 +23,7 @@ from facefocus.core.errors import UserError
 from facefocus.models.calls import ENOUGH, Network, as_found
 from facefocus.models.capture import Capture
 from facefocus.models.capture import capture as capture_network
+from facefocus.models.explicit_attention import ExplicitAttention
 from facefocus.models.layers import LayerTable, placement, trace_layers
 from facefocus.models.memory import TOO_LITTLE, out_of_memory
 from facefocus.models.outputs import Adapted, Around, embedding_in, find_embedding, not_finite
@@ -59,7 +60,7 @@ class Recognizer(Protocol):
 
 @runtime_checkable
 class WhiteBox(Recognizer, Protocol):
-    """A recognizer whose convolutions can be seen."""
+    """A recognizer whose layers can be seen."""
 
     @property
     def module(self) -> Network:
@@ -76,7 +77,7 @@ class WhiteBox(Recognizer, Protocol):
         ...
 
     def layers(self) -> LayerTable:
-        """Every convolution call of a forward pass."""
+        """Every layer call of a forward pass."""
         ...
 
     def capture(
@@ -272,7 +273,7 @@ class TorchRecognizer:
         return (self._inputs(torch.from_numpy(chunk)) for chunk in chunks(frames, self.batch))
 
     def layers(self) -> LayerTable:
-        """Every convolution call of a forward pass; found once."""
+        """Every layer call of a forward pass; found once."""
         return self._layers
 
     def capture(
@@ -280,7 +281,7 @@ class TorchRecognizer:
         frames: UInt8[np.ndarray, "n h w 3"] | Float[Tensor, "n h w 3"],
         layers: Collection[int],
     ) -> Capture:
-        """Run `frames` (0-255) once and keep the outputs of the convolution calls `layers`.
+        """Run `frames` (0-255) once and keep the outputs of the layer calls `layers`.
 
         Raises:
             UserError: No such layer; see `facefocus.models.capture.capture`.
@@ -305,7 +306,7 @@ class TorchRecognizer:
 
     def _eager(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         for inputs in batches:
-            with as_found(self.module), reproducible(inputs.device):
+            with as_found(self.module), ExplicitAttention(), reproducible(inputs.device):
                 part = self.module(inputs)
             yield part
 

@@ -47,6 +47,7 @@ ARCHITECTURES.add("mobilefacenet", "facefocus.models.mobilefacenet:MobileFaceNet
 ARCHITECTURES.add("squeezenet", "facefocus.models.squeezenet:SqueezeNet")
 ARCHITECTURES.add("iresnet", "facefocus.models.iresnet:IResNet")
 ARCHITECTURES.add("inception_resnet_v1", "facefocus.models.inception_resnet:InceptionResnetV1")
+ARCHITECTURES.add("vision_transformer", "facefocus.models.vision_transformer:VisionTransformer")
 
 #: Recognizers of other packages: their entry points in ``facefocus.recognizers``, each a
 #: recognizer or a function without arguments that makes one.
@@ -364,9 +365,16 @@ def layers(name: str, preprocessing: Mapping[str, object] | None = None) -> Laye
         return white_box(load(name, preprocessing), "the table of layers").layers()
     entry = entries()[own]
     reader = entry.reader()
+    shape = (1 if reader.channels == "gray" else 3, *reader.size)
     with torch.device("meta"):
         module = entry.build()
-    return trace_layers(module, (1 if reader.channels == "gray" else 3, *reader.size))
+    table = trace_layers(module, shape)
+    if all(call.kind == "conv" for call in table.calls):
+        return table
+    # Tokens are placed by their values, so any values are needed.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return trace_layers(entry.build(), shape)
 
 
 def catalog() -> dict[str, Callable[[], nn.Module]]:

@@ -31,6 +31,7 @@ class Needs:
     Attributes:
         layer: A layer.
         objective: An objective.
+        attention: Every self-attention of the recognizer together.
         fill: What pixels are replaced with: a map for every fill.
         given_fill: A fill only where ``[[saliency]]`` names one.
         budget: The number of pixels that will be hidden: a map for every budget.
@@ -47,6 +48,7 @@ class Needs:
 
     layer: bool = False
     objective: bool = False
+    attention: bool = False
     fill: bool = False
     given_fill: bool = False
     budget: bool = False
@@ -68,7 +70,7 @@ class MapSpec:
         label: The method's name as the experiment gives it; a preset's own.
         method: The method that makes the map.
         layer: The layer's name as asked; None where the method has no use for one.
-        calls: The convolution calls that the layer is in this recognizer.
+        calls: The layer calls that the layer is in this recognizer, or that the method uses.
         fill: The fill that the map is made for; None where it serves every fill.
         every_fill: Whether it is tried under every fill, though it is made for one.
         budget: The budget that it is made for; None where it serves every budget.

@@ -23,12 +23,21 @@ from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress, silent
 from facefocus.faces.faceset import Identity
 from facefocus.models.capture import Capture
+from facefocus.models.layers import Call, LayerTable
 from facefocus.models.memory import in_halves
 from facefocus.models.recognizer import CHUNK, WhiteBox, check_finite, white_box
 from facefocus.models.reproducible import reproducible
 from facefocus.saliency.explainer import Explainer, MapArrays, MapRequest, Maps, MapSpec, Passes
 from facefocus.saliency.objectives import parse_objective
-from facefocus.saliency.streams import Cam, CamConfig, Goal, Stream, StreamPlan, plan_streams
+from facefocus.saliency.streams import (
+    FORWARD,
+    Cam,
+    CamConfig,
+    Goal,
+    Stream,
+    StreamPlan,
+    plan_streams,
+)
 
 __all__ = [
     "CamConfig",
@@ -139,7 +148,7 @@ def cam_identity_maps(
 
 
 class _Cams(Explainer):
-    """The explainer of all gradient methods: see `facefocus.saliency.explainer.Explainer`."""
+    """The explainer of all gradient and attention methods; see the base class."""
 
     def maps(self, request: MapRequest, progress: Progress) -> Maps:
         """All maps from shared passes; pairs are capped alike within one call."""
@@ -165,9 +174,9 @@ class _Cams(Explainer):
         total = Passes()
         for most in dict.fromkeys(spec.max_pairs for spec in request.specs):
             families = {
-                parse_objective(spec.objective or "", normalize=spec.normalize).family
+                parse_objective(spec.objective, normalize=spec.normalize).family
                 for spec in request.specs
-                if spec.max_pairs == most
+                if spec.max_pairs == most and spec.objective is not None
             }
             jobs = _jobs(request.people, most, request.images.seed)
             pairs = sum(len(job.partners) for job in jobs)
@@ -180,16 +189,15 @@ class _Cams(Explainer):
         return total
 
 
-#: The explainer of all gradient methods.
+#: The explainer of all gradient and attention methods.
 CAMS = _Cams()
 
 
 def _config(spec: MapSpec) -> CamConfig:
-    assert spec.layer is not None and spec.objective is not None
     return CamConfig(
         method=spec.method,
-        layer=spec.layer,
-        objective=spec.objective,
+        layer=spec.layer or "",
+        objective=spec.objective or "",
         options=spec.options,
         evidence=spec.evidence,
         normalize=spec.normalize,
@@ -370,36 +378,61 @@ def _chunk_sums(
             partners = [int(job.partners[number]) for job in chunk if number < len(job.partners)]
             for family in plan.work:
                 with reproducible(captured.embeddings.device):
-                    _add_family(sums, plan, family, captured, references.of(partners))
+                    made = references.of(partners)
+                    _add_family(sums, plan, family, recognizer.layers(), captured, made)
                 tick()
     return sums
 
 
 def _add_family(
-    sums: _Sums, plan: StreamPlan, family: str, captured: Capture, e_b: Float[Tensor, "m d"]
+    sums: _Sums,
+    plan: StreamPlan,
+    family: str,
+    table: LayerTable,
+    captured: Capture,
+    e_b: Float[Tensor, "m d"],
 ) -> None:
     """One backward pass: add the maps of the first m images against the references `e_b`.
 
-    The other images get a zero direction and no map.
+    The other images get a zero direction and no map. Methods without an objective need no pass.
     """
+    gradients, scales = _pulls(plan, family, captured, e_b)
+    together = {index for calls in plan.work[family] if len(calls) > 1 for index in calls}
+    for calls, cams in plan.work[family].items():
+        activations = [captured.activations[index] for index in calls]
+        # Popped, so that a layer's gradient is freed as soon as its maps are made.
+        pulls = [
+            gradients[index] if index in together else gradients.pop(index)
+            for index in calls
+            if index in gradients
+        ]
+        rows = [table.calls[index - 1] for index in calls]
+        for part in _blocks(len(e_b), sum(activation[0].numel() for activation in activations)):
+            inputs = [raw[part] for raw in activations], [pull[part] for pull in pulls]
+            for cam, goals in cams.items():
+                factors = {goal: scales[goal][part] for goal in goals}
+                for goal, made in _pair_maps(plan, cam, rows, *inputs, factors):
+                    sums.add(
+                        Stream(calls, cam, goal), part, *(values.cpu().numpy() for values in made)
+                    )
+
+
+def _pulls(
+    plan: StreamPlan, family: str, captured: Capture, e_b: Float[Tensor, "m d"]
+) -> tuple[dict[int, Tensor], dict[Goal, Float[Tensor, " m"]]]:
+    """Gradients at every captured layer along the direction of a family; each goal's factor."""
     e_a = captured.embeddings[: len(e_b)]
     e_b = e_b.to(e_a)
     objectives = plan.family(family)
+    if family == FORWARD:
+        goals = (
+            goal for cams in plan.work[family].values() for own in cams.values() for goal in own
+        )
+        return {}, dict.fromkeys(goals, torch.ones_like(e_a[:, 0]))
     directions = torch.zeros_like(captured.embeddings)
     directions[: len(e_b)] = next(iter(objectives.values())).direction(e_a, e_b)
     scales = {goal: objective.scale(e_a, e_b) for goal, objective in objectives.items()}
-    gradients = captured.gradients(directions)
-    for layer, cams in plan.work[family].items():
-        # Popped, so that a layer's gradient is freed as soon as its maps are made.
-        gradient, activation = gradients.pop(layer), captured.activations[layer]
-        for part in _blocks(len(e_b), gradient[0].numel()):
-            for cam, goals in cams.items():
-                factors = {goal: scales[goal][part] for goal in goals}
-                maps = _pair_maps(plan, cam, activation[part], gradient[part], factors)
-                for goal, made in maps:
-                    sums.add(
-                        Stream(layer, cam, goal), part, *(values.cpu().numpy() for values in made)
-                    )
+    return captured.gradients(directions), scales
 
 
 def _blocks(images: int, floats: int) -> Iterator[slice]:
@@ -414,21 +447,22 @@ _Normalized = tuple[Tensor, Tensor, Tensor]
 def _pair_maps(
     plan: StreamPlan,
     cam: Cam,
-    activation: Float[Tensor, "m k h w"],
-    gradient: Float[Tensor, "m k h w"],
+    calls: Sequence[Call],
+    activations: Sequence[Tensor],
+    gradients: Sequence[Tensor],
     factors: Mapping[Goal, Float[Tensor, " m"]],
 ) -> Iterator[tuple[Goal, _Normalized]]:
-    """Normalized maps of each goal, whose gradient is its factor times `gradient`."""
+    """Normalized maps of each goal, whose gradients are its factor times `gradients`."""
     method, options = plan.methods[cam], dict(cam.options)
 
-    def maps(scaled: Tensor) -> _Normalized:
-        made, ill = method.maps(activation, scaled, options)
+    def maps(scaled: Sequence[Tensor]) -> _Normalized:
+        made, ill = method.maps_at(calls, activations, scaled, options)
         normalized, usable = minmax_normalize(made)
         return normalized, usable, usable & ill
 
     if not method.scale_invariant:
         for goal, factor in factors.items():
-            yield goal, maps(gradient * factor[:, None, None, None])
+            yield goal, maps([gradient * _like(factor, gradient) for gradient in gradients])
         return
     # Only the sign of a factor matters, so that all goals choose from at most two maps. A factor
     # that is 0 or NaN chooses none.
@@ -439,10 +473,15 @@ def _pair_maps(
             if not bool(chosen.any()):
                 continue
             if sign not in by_sign:
-                by_sign[sign] = maps(gradient if sign > 0 else -gradient)
+                by_sign[sign] = maps(gradients if sign > 0 else [-pull for pull in gradients])
             normalized, *counted = by_sign[sign]
             usable, ill = (flags & chosen for flags in counted)
             yield goal, (normalized.where(chosen[:, None, None], 0.0), usable, ill)
+
+
+def _like(factor: Float[Tensor, " m"], raw: Tensor) -> Tensor:
+    """The factor of each image, with as many axes as a layer's output."""
+    return factor.reshape(-1, *[1] * (raw.dim() - 1))
 
 
 # The result ---------------------------------------------------------------------------------------
@@ -452,10 +491,10 @@ def _frame_maps(
     recognizer: WhiteBox, sums: _Sums, frame: tuple[int, int]
 ) -> dict[Stream, Float32[np.ndarray, "h w"]]:
     """The mean map of an identity in the frame, for every stream that has one."""
-    by_layer: dict[int, list[Stream]] = defaultdict(list)
+    by_layer: dict[tuple[int, ...], list[Stream]] = defaultdict(list)
     for stream, kept in sums.kept.items():
         if kept[0] > 0:
-            by_layer[stream.layer].append(stream)
+            by_layer[stream.calls].append(stream)
     found: dict[Stream, np.ndarray] = {}
     for streams in by_layer.values():
         means = np.stack([sums.maps[stream][0] / sums.kept[stream][0] for stream in streams])

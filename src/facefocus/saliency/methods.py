@@ -23,6 +23,7 @@ from torch import Tensor
 from facefocus.core.errors import UserError, did_you_mean
 from facefocus.core.progress import Progress, silent
 from facefocus.core.registry import Registry
+from facefocus.models.layers import Call, LayerTable, TokenCall
 from facefocus.models.recognizer import Recognizer, WhiteBox
 from facefocus.models.user_code import own_code
 from facefocus.saliency.explainer import Explainer, Hide, Needs, Options
@@ -229,6 +230,9 @@ METHODS = Methods(
     "method",
     load=(
         "facefocus.saliency.cam",
+        "facefocus.saliency.attention_rollout",
+        "facefocus.saliency.gradient_rollout",
+        "facefocus.saliency.legrad",
         "facefocus.saliency.rise",
         "facefocus.saliency.baselines",
         "facefocus.saliency.landmark_atlas",
@@ -278,6 +282,21 @@ class GradientMethod(_MethodBase):
         """See `Method`."""
         return Needs(layer=True, objective=True, pairs=True, gradients=True)
 
+    def places(self, table: LayerTable, layer: str) -> list[tuple[int, ...]]:
+        """The calls that each map of a layer or group is made at: one."""
+        return [(index,) for index in table.resolve(layer)]
+
+    def maps_at(
+        self,
+        calls: Sequence[Call],
+        activations: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        options: Options,
+    ) -> tuple[Tensor, Tensor]:
+        """`maps` from the raw output of one call and its gradient."""
+        grids = [calls[0].on_grid(raw[0]) for raw in (activations, gradients)]
+        return self.maps(grids[0], grids[1], options)
+
     def maps(self, activation: Tensor, gradient: Tensor, options: Options) -> tuple[Tensor, Tensor]:
         """Maps [n, h, w], and which of them are ill-conditioned [n]."""
         if self.bounded is None:
@@ -285,6 +304,62 @@ class GradientMethod(_MethodBase):
             return made, torch.zeros(len(made), dtype=torch.bool, device=made.device)
         made, change = self.bounded(activation, gradient, options)
         return made, change > BEARABLE * (made.amax(dim=(1, 2)) - made.amin(dim=(1, 2)))
+
+
+#: probabilities [n, heads, t, t] of every attention, their gradients, their calls -> map [n, h, w]
+AttentionFunction = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[TokenCall]], Tensor]
+
+
+@dataclass(frozen=True)
+class AttentionMethod(_MethodBase):
+    """A map from the probabilities of all self-attentions, and the objective's gradient there.
+
+    Attributes:
+        function: (probabilities [n, heads, t, t] of each attention, query by key, in the order in
+            which they run; their gradients; their calls) -> map [n, h, w] of the patches; pure,
+            and each image on its own. There are no gradients where none are used.
+        scale_invariant: As of a `GradientMethod`.
+        uses_gradient: Whether gradients, and so an objective, enter the map.
+        options: None: the functions take none.
+    """
+
+    name: str
+    function: AttentionFunction
+    version: int | str
+    scale_invariant: bool
+    uses_gradient: bool = True
+    options: Mapping[str, Option] = field(default_factory=dict, init=False)
+
+    kind: ClassVar[str] = "attention"
+    made_by: ClassVar[str] = "facefocus.saliency.identity:CAMS"
+
+    def needs(self, options: Options) -> Needs:
+        """See `Method`."""
+        return Needs(attention=True, objective=self.uses_gradient, pairs=True, gradients=True)
+
+    def places(self, table: LayerTable, layer: str) -> list[tuple[int, ...]]:
+        """All attentions at once, whatever the layer.
+
+        Raises:
+            UserError: There are none.
+        """
+        return [table.attention(self.name)]
+
+    def maps_at(
+        self,
+        calls: Sequence[Call],
+        activations: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        options: Options,
+    ) -> tuple[Tensor, Tensor]:
+        """Maps [n, h, w], and that none of them is ill-conditioned [n]."""
+        attentions = [call for call in calls if isinstance(call, TokenCall)]
+        made = self.function(activations, gradients, attentions)
+        return made, torch.zeros(len(made), dtype=torch.bool, device=made.device)
+
+
+#: Methods that look into layers, and share their passes.
+LayerMethod = GradientMethod | AttentionMethod
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ from facefocus.saliency.identity import minmax_normalize
 from facefocus.saliency.methods import (
     METHODS,
     Baseline,
-    GradientMethod,
+    LayerMethod,
     Method,
     PerturbationMethod,
 )
@@ -72,7 +72,7 @@ def pair_method(name: str, layer: str) -> PairMethod:
     """A method as it explains pairs.
 
     Args:
-        name: Of a gradient or perturbation method, a preset or a baseline.
+        name: Of a gradient, attention or perturbation method, a preset or a baseline.
         layer: Of a gradient method.
 
     Raises:
@@ -82,13 +82,14 @@ def pair_method(name: str, layer: str) -> PairMethod:
     if method.fixed is not None:
         fixed = method.fixed
         return PairMethod(name, METHODS[fixed.method], fixed.layer, fixed.objective)
-    if not isinstance(method, GradientMethod | PerturbationMethod | Baseline):
+    if not isinstance(method, LayerMethod | PerturbationMethod | Baseline):
         raise UserError(
             f"The method '{name}' explains a person, not a pair. Known for pairs: "
             f"{', '.join(known for known in METHODS if METHODS[known].kind != 'frame-gradient')}."
         )
-    graded = isinstance(method, GradientMethod)
-    return PairMethod(name, method, layer if graded else None, "cosine" if graded else None)
+    needs = method.needs(method.resolve_options({}))
+    objective = "cosine" if needs.objective else None
+    return PairMethod(name, method, layer if needs.layer else None, objective)
 
 
 def check_layer(choice: PairMethod, recognizer: Recognizer) -> None:
@@ -97,8 +98,9 @@ def check_layer(choice: PairMethod, recognizer: Recognizer) -> None:
     Raises:
         UserError: There is no such layer, or it is a black box.
     """
-    if choice.layer is not None:
-        white_box(recognizer, f"the method '{choice.name}'").layers().resolve(choice.layer)
+    if isinstance(choice.method, LayerMethod):
+        table = white_box(recognizer, f"the method '{choice.name}'").layers()
+        choice.method.places(table, choice.layer or "")
 
 
 def pair_level_maps(
@@ -112,13 +114,13 @@ def pair_level_maps(
         return masked_pair_maps(
             recognizer, choice.method, pairs, seed=seed, progress=_renamed(progress, stage)
         )
-    assert isinstance(choice.method, GradientMethod) and choice.layer and choice.objective
+    assert isinstance(choice.method, LayerMethod)
     return cam_pair_maps(
         white_box(recognizer, f"the method '{choice.name}'"),
         choice.method,
         pairs,
-        layer=choice.layer,
-        objective=parse_objective(choice.objective),
+        layer=choice.layer or "",
+        objective=parse_objective(choice.objective or "cosine"),
         progress=_renamed(progress, stage),
     )
 
@@ -139,7 +141,7 @@ def baseline_pair_maps(method: Baseline, pairs: PairFrames, *, seed: int) -> Pai
 
 def cam_pair_maps(
     recognizer: WhiteBox,
-    method: GradientMethod,
+    method: LayerMethod,
     pairs: PairFrames,
     *,
     layer: str,
@@ -152,7 +154,9 @@ def cam_pair_maps(
     each normalized and in the frame; layers without a ranking are left out.
     """
     frame = (pairs.frames.shape[1], pairs.frames.shape[2])
-    layers, options = recognizer.layers().resolve(layer), method.resolve_options({})
+    table, options = recognizer.layers(), method.resolve_options({})
+    calls_by_map = method.places(table, layer)
+    layers = sorted({index for calls in calls_by_map for index in calls})
     parts, shaky = [], []
     for start in range(0, len(pairs.first), CHUNK):
         # Always full: what an image's map is must not depend on how many are in its company.
@@ -161,11 +165,16 @@ def cam_pair_maps(
         with recognizer.capture(pairs.frames[pairs.first[places]], layers) as captured:
             e_a = captured.embeddings
             e_b = references.to(e_a)
-            scale = objective.scale(e_a, e_b)[:, None, None, None]
+            scale = objective.scale(e_a, e_b)
             gradients = captured.gradients(objective.direction(e_a, e_b))
             total, ill = torch.zeros(CHUNK, *frame), torch.zeros(CHUNK, dtype=torch.bool)
-            for index in layers:
-                made = method.maps(captured.activations[index], gradients[index] * scale, options)
+            for calls in calls_by_map:
+                scaled = [
+                    gradients[i] * scale.reshape(-1, *[1] * (gradients[i].dim() - 1)) for i in calls
+                ]
+                rows = [table.calls[i - 1] for i in calls]
+                raw = [captured.activations[i] for i in calls]
+                made = method.maps_at(rows, raw, scaled, options)
                 normalized, usable = minmax_normalize(made[0])
                 ill |= (usable & made[1]).cpu()
                 total += recognizer.preprocessing.to_frame(normalized.float().cpu(), frame)

@@ -1,8 +1,8 @@
 """Which averages a set of configurations needs, and what they share.
 
-A *stream* is the average of pair maps of one layer, method and objective. Configurations share
-streams (a layer alone and in a group), streams share gradients (objectives of one family), and
-maps where the method does not see the gradient's scale.
+A *stream* is the average of pair maps of one method and objective at one layer, or at all
+attentions together. Configurations share streams (a layer alone and in a group), streams share
+gradients (objectives of one family), and maps where the method does not see the gradient's scale.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from dataclasses import dataclass
 
 from facefocus.core.errors import UserError
 from facefocus.models.layers import LayerTable
-from facefocus.saliency.methods import METHODS, GradientMethod
+from facefocus.saliency.methods import METHODS, GradientMethod, LayerMethod
 from facefocus.saliency.objectives import Evidence, Objective, parse_objective
+
+#: The family of methods without an objective: they need no backward pass.
+FORWARD = "forward"
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,9 @@ class CamConfig:
     """One choice of method, layer and objective; hashable.
 
     Attributes:
-        method: Name of a gradient method: ``"grad-cam"``, ``"grad-cam++"``, ``"layer-cam"``.
-        layer: A layer or group of layers: ``"N"``, ``"3"``, ``"middle"`` (Protocol: layers).
+        method: Name of a gradient or attention method: ``"grad-cam"``, ``"legrad"``.
+        layer: A layer or group of layers: ``"N"``, ``"3"``, ``"middle"`` (Protocol: layers);
+            attention methods use all attentions, whatever it is.
         objective: ``"cosine"``, ``"l1"``, ``"l2"`` or ``"arcface(m)"``.
         options: The method's options by name, e.g. ``(("variant", "epsilon"),)``.
         evidence: ``"negative"`` explains what lowers the objective.
@@ -41,7 +45,7 @@ class CamConfig:
 
 @dataclass(frozen=True)
 class Cam:
-    """A gradient method with all its options."""
+    """A gradient or attention method with all its options."""
 
     method: str
     options: tuple[tuple[str, str], ...]
@@ -59,9 +63,9 @@ class Goal:
 
 @dataclass(frozen=True)
 class Stream:
-    """One average of pair maps."""
+    """One average of pair maps; `calls` are those that each map is made at."""
 
-    layer: int
+    calls: tuple[int, ...]
     cam: Cam
     goal: Goal
 
@@ -72,20 +76,21 @@ class StreamPlan:
 
     Attributes:
         methods: The method behind each CAM.
-        objectives: The objective behind each goal.
+        objectives: The objective behind each goal; none behind those of the family `FORWARD`.
         streams: The streams of each configuration, by ascending layer.
-        work: Family -> layer -> CAM -> its goals: what one backward pass serves.
+        work: Family -> calls -> CAM -> its goals: what one backward pass serves.
     """
 
-    methods: Mapping[Cam, GradientMethod]
+    methods: Mapping[Cam, LayerMethod]
     objectives: Mapping[Goal, Objective]
     streams: Mapping[CamConfig, tuple[Stream, ...]]
-    work: Mapping[str, Mapping[int, Mapping[Cam, Sequence[Goal]]]]
+    work: Mapping[str, Mapping[tuple[int, ...], Mapping[Cam, Sequence[Goal]]]]
 
     @property
     def layers(self) -> list[int]:
-        """Indices of all layers, ascending."""
-        return sorted({layer for layers in self.work.values() for layer in layers})
+        """Numbers of all calls, ascending."""
+        places = {calls for by_calls in self.work.values() for calls in by_calls}
+        return sorted({index for calls in places for index in calls})
 
     def family(self, name: str) -> dict[Goal, Objective]:
         """The objectives that share the direction `name`."""
@@ -96,24 +101,27 @@ def plan_streams(configs: Sequence[CamConfig], table: LayerTable) -> StreamPlan:
     """The streams of `configs` in a recognizer with these layers.
 
     Raises:
-        UserError: A method that is no gradient method, a bad option, objective or layer.
+        UserError: A method that looks into no layer, a bad option, objective or layer.
     """
-    methods: dict[Cam, GradientMethod] = {}
+    methods: dict[Cam, LayerMethod] = {}
     objectives: dict[Goal, Objective] = {}
     streams: dict[CamConfig, tuple[Stream, ...]] = {}
     for config in configs:
         cam, method = _cam(config)
-        goal, objective = _goal(config)
         methods.setdefault(cam, method)
-        objectives.setdefault(goal, objective)
-        streams[config] = tuple(Stream(n, cam, goal) for n in table.resolve(config.layer))
+        goal = Goal("", FORWARD, 1.0, 1.0)
+        if isinstance(method, GradientMethod) or method.uses_gradient:
+            goal, objective = _goal(config)
+            objectives.setdefault(goal, objective)
+        places = method.places(table, config.layer)
+        streams[config] = tuple(Stream(calls, cam, goal) for calls in places)
     return StreamPlan(methods, objectives, streams, _work(streams))
 
 
-def _cam(config: CamConfig) -> tuple[Cam, GradientMethod]:
+def _cam(config: CamConfig) -> tuple[Cam, LayerMethod]:
     method = METHODS[config.method]
-    if not isinstance(method, GradientMethod):
-        known = [name for name in METHODS if isinstance(METHODS[name], GradientMethod)]
+    if not isinstance(method, LayerMethod):
+        known = [name for name in METHODS if isinstance(METHODS[name], LayerMethod)]
         raise UserError(
             f"The 'method' of a layer's map must be one of {', '.join(known)}."
             f" Got '{config.method}', which is of the kind {method.kind}."
@@ -135,9 +143,9 @@ def _goal(config: CamConfig) -> tuple[Goal, Objective]:
 
 def _work(
     streams: Mapping[CamConfig, tuple[Stream, ...]],
-) -> dict[str, dict[int, dict[Cam, list[Goal]]]]:
-    work: dict[str, dict[int, dict[Cam, list[Goal]]]] = {}
+) -> dict[str, dict[tuple[int, ...], dict[Cam, list[Goal]]]]:
+    work: dict[str, dict[tuple[int, ...], dict[Cam, list[Goal]]]] = {}
     for stream in dict.fromkeys(stream for group in streams.values() for stream in group):
-        layers = work.setdefault(stream.goal.family, {})
-        layers.setdefault(stream.layer, {}).setdefault(stream.cam, []).append(stream.goal)
+        places = work.setdefault(stream.goal.family, {})
+        places.setdefault(stream.calls, {}).setdefault(stream.cam, []).append(stream.goal)
     return work

@@ -240,7 +240,7 @@ def specs_of(
             method=label if method.fixed is None else method.fixed.method,
             options=tuple(sorted(options.items())),
             layer=layer,
-            calls=() if layer is None else _calls(recognizers[sources[0]], layer),
+            calls=_calls(method, recognizers, sources, layer),
             objective=objective,
             evidence=saliency.evidence if objective else "positive",
             # What an objective does not read is not part of its key.
@@ -277,9 +277,16 @@ def _splits(spec: MapSpec) -> tuple[str, ...]:
     return ("same", "heldout") if photos == "none" else ("same", "heldout", "half")
 
 
-def _calls(recognizer: Recognizer, layer: str) -> tuple[int, ...]:
+def _calls(
+    method: Method, recognizers: Mapping[str, Recognizer], sources: Sequence[str], layer: str | None
+) -> tuple[int, ...]:
+    """The calls that a map is made at."""
+    if layer is None and not method.needs(method.resolve_options({})).attention:
+        return ()
+    recognizer = recognizers[sources[0]]
     assert is_white_box(recognizer)
-    return recognizer.layers().resolve(layer)
+    table = recognizer.layers()
+    return table.attention(method.name) if layer is None else table.resolve(layer)
 
 
 def _map_key(inputs: Inputs, sources: tuple[str, ...], spec: MapSpec, block: Block) -> str:
