@@ -526,10 +526,9 @@ class _WhiteTrial:
         traced = trace_layers(self.box.module, (channels, *reader.size))
         same = self.box.layers() == table and traced == table
         _need(same, "the layers change from one pass to the next")
-        tokens = sum(isinstance(call, TokenCall) for call in table.calls)
-        beside = f" and {tokens} calls on tokens" if tokens else ""
-        count = len(table.calls) - tokens
-        return f"{count} convolutions{beside}, {len(table.spatial)} of them spatial"
+        beside = f" and {len(table.tokens)} calls on tokens" if table.tokens else ""
+        found = len(table.convolutions)
+        return f"{found} convolutions{beside}, {len(table.spatial)} of them spatial"
 
     def capture(self) -> str:
         places = self.places()

@@ -286,3 +286,13 @@ def test_a_file_that_is_nested_too_deeply_is_one_line(depth: int, tmp_path: Path
     for read in readers:
         with pytest.raises(UserError, match=r"deep\.toml' is nested too deeply"):
             read()
+
+
+def test_a_kind_of_layer_goes_before_its_names() -> None:
+    got = parse_experiment(changed("saliency", kind="norm", layer=["N", 4])).saliency[0]
+    assert got.layer == ("norm:N", "norm:4")
+    assert parse_experiment(changed("saliency", kind="attention")).saliency[0].layer[0][:10] == (
+        "attention:"
+    )
+    with pytest.raises(UserError, match=r"The 'kind' of .* must be one of conv, norm, attention."):
+        parse_experiment(changed("saliency", kind="nrom"))

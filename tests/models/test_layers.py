@@ -130,7 +130,7 @@ def test_an_addition_in_place_overwrites() -> None:
 
 def test_functional_code_and_keyword_arguments() -> None:
     table = trace_layers(nets.functional(), nets.SHAPE)
-    assert [(call.name, call.stride, call.channels) for call in table.calls] == [
+    assert [(call.name, call.stride, call.channels) for call in table.convolutions] == [
         ("conv2d", (2, 2), 4),
         ("conv2d", (1, 1), 5),
     ]
@@ -138,8 +138,8 @@ def test_functional_code_and_keyword_arguments() -> None:
 
 def test_an_exported_program_has_the_modules_table() -> None:
     module = nets.inplace().eval()
-    expected = trace_layers(module, nets.SHAPE).calls
-    got = trace_layers(nets.exported(module), nets.SHAPE).calls
+    expected = trace_layers(module, nets.SHAPE).convolutions
+    got = trace_layers(nets.exported(module), nets.SHAPE).convolutions
     assert [(c.name, c.channels, c.height, c.stride, c.groups) for c in got] == [
         (c.name, c.channels, c.height, c.stride, c.groups) for c in expected
     ]
@@ -176,7 +176,7 @@ def test_low_level_calls_count() -> None:
         out: torch.Tensor = a.mean((2, 3)) + b.mean((2, 3)) + c.mean((2, 3))
         return out
 
-    strides = [call.stride for call in trace_layers(network, nets.SHAPE).calls]
+    strides = [call.stride for call in trace_layers(network, nets.SHAPE).convolutions]
     assert strides == [(2, 2), (2, 1), (1, 1)]
 
 
@@ -200,11 +200,11 @@ def test_mobilefacenet_table(options: dict[str, object], width: int, total: int)
     assert [call.name for call in table.calls if not call.spatial] == ["gdc.conv", "embed.conv"]
     last = table.calls[table.resolve("N")[0] - 1]
     assert (last.name, last.channels, last.height, last.width) == ("head.conv", 512, 7, width // 16)
-    first = table.calls[0]
+    first = table.convolutions[0]
     assert (first.name, first.height, first.width, first.stride) == (
         "stem.conv", 56, width // 2, (2, 2),
     )  # fmt: skip
-    assert table.calls[1].groups == 64
+    assert table.convolutions[1].groups == 64
     assert not any(call.overwritten for call in table.calls)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from facefocus.core.errors import UserError
 from facefocus.models.capture import capture
 from facefocus.models.explicit_attention import ExplicitAttention
-from facefocus.models.layers import LayerTable, TokenCall, trace_layers
+from facefocus.models.layers import LayerTable, trace_layers
 from facefocus.models.token_grids import TokenGrid
 from tests.models.transformers import (
     GRID,
@@ -35,14 +35,10 @@ def table_of(make: type[nn.Module], **options: Any) -> LayerTable:
     return trace_layers(seeded(make, **options), SHAPE)
 
 
-def tokens_of(table: LayerTable) -> list[TokenCall]:
-    return [call for call in table.calls if isinstance(call, TokenCall)]
-
-
 @pytest.mark.parametrize("attention", ["fused", "softmax", "module"])
 def test_a_class_token_is_found_and_left_out(attention: str) -> None:
     table = table_of(Vit, attention=attention)
-    calls = tokens_of(table)
+    calls = table.tokens
     assert [call.kind for call in calls] == [*KINDS, *KINDS, "norm"]
     assert [call.index for call in calls] == list(range(2, 9))
     assert all(call.grid == TokenGrid(*GRID, (0,)) for call in calls)
@@ -68,26 +64,26 @@ def test_registers_are_found_wherever_they_are(
     before: int, after: int, extra: tuple[int, ...], pool: str
 ) -> None:
     table = table_of(Vit, before=before, after=after, pool=pool)
-    assert all(call.grid == TokenGrid(*GRID, extra) for call in tokens_of(table))
+    assert all(call.grid == TokenGrid(*GRID, extra) for call in table.tokens)
     assert table.resolve("N") == (8,)
     patches = tuple(range(before, before + 12))
-    assert tokens_of(table)[4].read == patches
+    assert table.tokens[4].read == patches
 
 
 def test_tokens_in_another_order_are_not_taken_for_rows() -> None:
     columns_first = [row * 3 + column for column in range(3) for row in range(4)]
     shuffled = torch.randperm(12, generator=torch.Generator().manual_seed(0)).tolist()
     for order in (columns_first, shuffled):
-        calls = tokens_of(table_of(Vit, order=order))
+        calls = table_of(Vit, order=order).tokens
         assert not any(call.spatial for call in calls)
         assert "no order of rows and columns" in calls[0].note
 
 
 def test_windows_are_no_layer_and_the_grid_around_them_is() -> None:
     table = table_of(Swin)
-    norms = [call for call in tokens_of(table) if call.kind == "norm"]
+    norms = [call for call in table.tokens if call.kind == "norm"]
     assert [call.grid for call in norms] == [TokenGrid(4, 4)] * 3
-    windowed = [call for call in tokens_of(table) if call.kind == "attention"]
+    windowed = [call for call in table.tokens if call.kind == "attention"]
     assert [(call.windows, call.tokens, call.spatial) for call in windowed] == [(4, 4, False)] * 2
     assert table.kind == "norm"
     assert table.resolve("all") == (2, 4, 6)
@@ -104,7 +100,7 @@ def test_the_patches_of_windows_have_the_values_of_the_grid() -> None:
     table = trace_layers(network, SHAPE)
     x = images(3)
     got = capture(network, x, [2], table=table)
-    plain = network.norms[0](network.patches(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[operator, union-attr, index]
+    plain = network.norms[0](network.patches(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[operator, index]
     assert torch.equal(table.calls[1].on_grid(got.activations[2]), plain)
 
 
@@ -116,10 +112,10 @@ def test_hybrids_keep_their_convolutions_as_layers(make: type[nn.Module]) -> Non
     assert [call.kind for call in table.calls[:convolutions]] == ["conv"] * convolutions
     assert table.resolve("all") == tuple(range(1, convolutions + 1))
     # Neither attention among places of squares nor among channels shows places of the image.
-    assert not any(call.spatial for call in tokens_of(table) if call.kind == "attention")
+    assert not any(call.spatial for call in table.tokens if call.kind == "attention")
     if make is EdgeFace:
         assert table.resolve("norm:N") == (3,)
-        assert tokens_of(table)[0].grid == TokenGrid(*GRID)
+        assert table.tokens[0].grid == TokenGrid(*GRID)
 
 
 def test_calls_are_listed_as_they_run() -> None:
@@ -149,6 +145,8 @@ def test_groups_of_a_transformer() -> None:
     assert table.resolve("input") == (2, 4, 5)
     assert table.resolve("output") == (5, 7, 8)
     assert table.resolve("conv:all") == (1,)
+    with pytest.raises(UserError, match="'conv:input' does not exist"):
+        table.resolve("conv:input")
 
 
 def by_hand(network: nn.Module, x: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
@@ -166,7 +164,7 @@ def by_hand(network: nn.Module, x: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         own = block.attention
         y = keep(2 + 3 * number, block.norm1(tokens))  # type: ignore[operator]
         q, k, v = F.linear(y, own.in_proj_weight, own.in_proj_bias).chunk(3, -1)  # type: ignore[union-attr, arg-type]
-        q, k, v = (z.unflatten(2, (HEADS, -1)).transpose(1, 2) for z in (q, k, v))
+        q, k, v = (z.reshape(len(x), 13, HEADS, -1).transpose(1, 2) for z in (q, k, v))
         weights = keep(3 + 3 * number, torch.softmax(q @ k.mT / 2, -1))
         tokens = tokens + own.out_proj((weights @ v).transpose(1, 2).flatten(2))  # type: ignore[union-attr, operator]
         tokens = tokens + torch.tanh(block.mlp(keep(4 + 3 * number, block.norm2(tokens))))  # type: ignore[operator]
@@ -189,7 +187,7 @@ def test_outputs_and_gradients_are_those_of_a_plain_graph(attention: str) -> Non
 
 def test_places_of_a_grid() -> None:
     """Patch r, c of [n, t, d] is token 1 + 3 r + c; an attention's is a key, by head and query."""
-    calls = tokens_of(table_of(Vit))
+    calls = table_of(Vit).tokens
     norm, attention = torch.randn(2, 13, WIDTH), torch.randn(2, HEADS, 13, 13)
     found, weights = calls[0].on_grid(norm), calls[1].on_grid(attention)
     assert (found.shape, weights.shape) == ((2, WIDTH, 4, 3), (2, HEADS * 13, 4, 3))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import facefocus as ff
 from facefocus.core.errors import UserError
 from facefocus.faces.faceset import Identity
 from facefocus.models.capture import capture
@@ -272,6 +273,17 @@ def test_gradient_rollout_sees_the_scale_of_the_gradient() -> None:
     (method,) = plan.methods.values()
     assert not method.scale_invariant
     assert len(plan.objectives) == 2
+
+
+def test_a_kind_of_layer_can_be_chosen() -> None:
+    box, faces = transformer(), ff.load_faces("synthetic-eyes", people=2)
+    chosen = ff.explain(box, faces, "layer-cam", layer="N/2", kind="attention", max_images=2)
+    named = ff.explain(box, faces, "layer-cam", layer="attention:N/2", max_images=2)
+    plain = ff.explain(box, faces, "layer-cam", layer="N/2", max_images=2)
+    person = next(iter(chosen))
+    assert np.array_equal(chosen[person], named[person])
+    assert not np.array_equal(chosen[person], plain[person])
+    assert ff.explain(box, faces, "legrad", max_images=2)[person].shape == (112, 112)
 
 
 def test_pairs() -> None:

@@ -301,7 +301,7 @@ def _map_columns(maps: MapOutput, shape: str) -> dict[str, Any]:
         spec.label,
         " ".join(options),
         spec.layer,
-        ",".join(map(str, spec.calls)) or None,
+        ",".join(map(str, spec.calls)) if spec.layer else None,
         spec.objective,
         spec.evidence if graded else None,
         spec.normalize if graded else None,

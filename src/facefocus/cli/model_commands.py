@@ -164,12 +164,11 @@ def layer_lines(
     from facefocus.models.layers import GROUPS
 
     table = zoo.layers(recognizer, preprocessing)
-    mixed = any(call.kind != "conv" for call in table.calls)
     yield from columns(
         [
             (
                 f"{call.index:>4}",
-                *([call.kind] if mixed else []),
+                *([call.kind] if table.tokens else []),
                 call.name,
                 _shape(call),
                 call.note or "spatial",

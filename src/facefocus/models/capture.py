@@ -26,7 +26,7 @@ from facefocus.models.calls import (
     refuse_script,
 )
 from facefocus.models.explicit_attention import ExplicitAttention
-from facefocus.models.layers import ConvCall, LayerTable, trace
+from facefocus.models.layers import LayerTable, trace
 from facefocus.models.replaced_operations import ReplacedOperations
 from facefocus.models.reproducible import reproducible
 
@@ -130,7 +130,7 @@ def capture(
     overwritten = {call.index for call in table.calls if call.overwritten}
     with torch.inference_mode(False):
         padded = _padded(inputs, most)
-    convolutions = sum(isinstance(call, ConvCall) for call in table.calls)
+    convolutions = len(table.convolutions)
     outputs: dict[int, Tensor] = {}
     versions: dict[int, int] = {}
 

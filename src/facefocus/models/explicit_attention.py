@@ -83,8 +83,9 @@ def _multi_head(
     Args are those of `F.multi_head_attention_forward`; tokens come first: [t, n, d].
     """
     masks = (bias_k, bias_v, key_padding_mask, attn_mask)
-    plain = query is key and key is value and query.dim() == 3 and in_proj_weight is not None
-    if not plain or any(mask is not None for mask in masks) or add_zero_attn:
+    if in_proj_weight is None or query is not key or key is not value or query.dim() != 3:
+        return None
+    if any(mask is not None for mask in masks) or add_zero_attn:
         return None
     if training and dropout_p:
         return None

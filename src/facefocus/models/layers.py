@@ -33,6 +33,9 @@ GROUPS = {
 }
 #: Kinds of calls, and what a message calls several of one.
 KINDS = {"conv": "convolutions", "norm": "layer normalizations", "attention": "attentions"}
+#: Why no map can be made at a call on tokens: where each lies is not known, or they are parts.
+UNPLACED = "its tokens were not placed"
+PARTED = "its tokens are those of windows or of another order of axes, not of whole images"
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ class TokenCall:
         # [n, K, t], a place in the image last.
         flat = raw.flatten(1, 2) if self.kind == "attention" else raw.flatten(1, -2).mT
         chosen = flat[:, :, self.grid.patches(self.tokens)]
-        return chosen.unflatten(2, (self.grid.height, self.grid.width)).contiguous()
+        return chosen.reshape(*chosen.shape[:2], self.grid.height, self.grid.width)
 
 
 Call = ConvCall | TokenCall
@@ -156,6 +159,16 @@ class LayerTable:
     """
 
     calls: tuple[Call, ...]
+
+    @property
+    def convolutions(self) -> tuple[ConvCall, ...]:
+        """The convolutions, in execution order."""
+        return tuple(call for call in self.calls if isinstance(call, ConvCall))
+
+    @property
+    def tokens(self) -> tuple[TokenCall, ...]:
+        """The calls on tokens, in execution order."""
+        return tuple(call for call in self.calls if isinstance(call, TokenCall))
 
     @property
     def kind(self) -> str:
@@ -178,9 +191,7 @@ class LayerTable:
 
     def in_order(self) -> list[Call]:
         """All calls in the order in which they run."""
-        convolutions = [call for call in self.calls if isinstance(call, ConvCall)]
-        tokens = [call for call in self.calls if isinstance(call, TokenCall)]
-        return sorted([*convolutions, *tokens], key=_moment)
+        return sorted(self.calls, key=_moment)
 
     def resolve(self, name: str) -> tuple[int, ...]:
         """Indices (1-based, ascending) of a layer name, an integer, or a group.
@@ -221,9 +232,9 @@ class LayerTable:
         calls = self.of_kind("attention")
         if calls:
             return calls
-        hidden = [call for call in self.calls if call.kind == "attention"]
+        hidden = [call for call in self.tokens if call.kind == "attention"]
         why = f"the recognizer runs none in its {_counted(self.calls)}"
-        if hidden and isinstance(hidden[0], TokenCall):
+        if hidden:
             why = f"no map can be made at the recognizer's {len(hidden)}: {hidden[0].note}"
         raise UserError(
             f"The method '{method}' needs self-attention of the image's patches, and {why}. Use"
@@ -276,10 +287,11 @@ class LayerTable:
         return bool(members) and all(self._position(x, kind) is not None for x in members)
 
     def _members(self, name: str, kind: str) -> Sequence[str]:
-        if name == "input" and kind != "conv":
-            first = self.of_kind(kind)[:3]
-            return tuple(map(str, first)) if len(first) == 3 else ()
-        return GROUPS.get(name, (name,))
+        if name != "input":
+            return GROUPS.get(name, (name,))
+        convolutions = tuple(call.index for call in self.convolutions)
+        first = (convolutions if kind == "conv" else self.of_kind(kind))[:3]
+        return tuple(map(str, first)) if len(first) == 3 else ()
 
     def _position(self, name: str, kind: str) -> int | None:
         spatial = self.of_kind(kind)
@@ -387,9 +399,6 @@ def _token_row(
     attends = seen.kind == "attention"
     windows = len(out) // images
     tokens = out.shape[-1] if attends else out[0].numel() // out.shape[-1]
-    note = "its tokens were not placed"
-    if len(out) != images:
-        note = "its tokens are those of windows or of another order of axes, not of whole images"
     return TokenCall(
         index=convolutions + seen.index,
         name=names.get(id(seen.weight), "attention" if attends else "layer_norm"),
@@ -399,7 +408,7 @@ def _token_row(
         windows=max(windows, 1),
         after=seen.convolutions,
         overwritten=out._version != version,
-        note=note,
+        note=UNPLACED if len(out) == images else PARTED,
     )
 
 
@@ -410,13 +419,9 @@ def _placed(table: LayerTable, network: Network, inputs: Tensor) -> LayerTable:
     """The table with the grids of its token calls, from one more pass on `probe_images`."""
     from facefocus.models.capture import capture
 
-    whole = [
-        call
-        for call in table.calls
-        if isinstance(call, TokenCall) and "windows" not in call.note and call.tokens > 1
-    ]
-    wanted = [call.index for call in whole if call.kind == "norm"]
-    wanted += [call.index for call in whole if call.kind == "attention"][-1:]
+    whole = [call for call in table.tokens if call.note == UNPLACED and call.tokens > 1]
+    last = {call.tokens: call.index for call in whole if call.kind == "attention"}
+    wanted = [*(call.index for call in whole if call.kind == "norm"), *last.values()]
     if not wanted:
         return table
     try:
@@ -454,6 +459,7 @@ def _place(
     elif not still_fits(tokens, grid):
         grid = None
     if grid is None:
+        grids.pop(call.tokens, None)
         return replace(call, note="its tokens lie in no order of rows and columns")
     grids[call.tokens] = grid
     found = replace(call, grid=grid, note="")

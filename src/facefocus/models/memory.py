@@ -73,8 +73,7 @@ def capture_bytes(table: LayerTable, layers: Collection[int]) -> int:
 
     The graph begins at the earliest of the layers; with tokens, at the first call of all.
     """
-    tokens = any(call.kind != "conv" for call in table.calls)
-    first = 1 if tokens else min(layers)
+    first = 1 if table.tokens else min(layers)
     sizes = {call.index: 4 * call.size for call in table.calls}
     graph = sum(
         (PER_NORM if call.kind == "norm" else PER_CALL) * sizes[call.index]

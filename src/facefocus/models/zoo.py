@@ -369,7 +369,7 @@ def layers(name: str, preprocessing: Mapping[str, object] | None = None) -> Laye
     with torch.device("meta"):
         module = entry.build()
     table = trace_layers(module, shape)
-    if all(call.kind == "conv" for call in table.calls):
+    if not table.tokens:
         return table
     # Tokens are placed by their values, so any values are needed.
     with torch.random.fork_rng(devices=[]):

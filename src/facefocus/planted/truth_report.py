@@ -303,7 +303,8 @@ def _mean(found: Mapping[str, Row], score: str) -> float:
 
 
 def _layers(material: Material) -> Iterator[Block]:
-    rows = material.all.filter(COMPETES & (pl.col("objective") == "cosine"))
+    layered = (pl.col("objective") == "cosine") & pl.col("layer").is_not_null()
+    rows = material.all.filter(COMPETES & layered)
     yield Heading("Layers", 2)
     if rows.is_empty():
         yield Paragraph("No method with a layer was tried with the cosine.")
