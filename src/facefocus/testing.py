@@ -775,7 +775,9 @@ class _AttentionTrial(_GradientTrial):
 
 
 def _layer_trial(method: GradientMethod | AttentionMethod) -> _GradientTrial:
-    return (_AttentionTrial if isinstance(method, AttentionMethod) else _GradientTrial)(method)
+    return (
+        _AttentionTrial(method) if isinstance(method, AttentionMethod) else _GradientTrial(method)
+    )
 
 
 @dataclass(frozen=True)

@@ -185,9 +185,10 @@ def _shape(call: Call) -> str:
     """Channels and grid; of tokens also how many are no patches."""
     from facefocus.models.layers import TokenCall
 
-    if not isinstance(call, TokenCall) or call.grid is None:
-        size = f"{call.height}x{call.width}" if call.height else f"{call.tokens} tokens"
-        return f"{call.channels}x{size}"
+    if not isinstance(call, TokenCall):
+        return f"{call.channels}x{call.height}x{call.width}"
+    if call.grid is None:
+        return f"{call.channels}x{call.tokens} tokens"
     heads = f"{call.channels // call.tokens} heads " if call.kind == "attention" else ""
     extra = f" + {len(call.grid.extra)} more" if call.grid.extra else ""
     return f"{heads or f'{call.channels}x'}{call.height}x{call.width}{extra}"
