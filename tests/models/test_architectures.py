@@ -13,6 +13,7 @@ from facefocus.models.inception_resnet import InceptionResnetV1
 from facefocus.models.iresnet import BLOCKS, IResNet
 from facefocus.models.layers import ConvCall, trace_layers
 from facefocus.models.mobilefacenet import MobileFaceNet
+from facefocus.models.vision_transformer import VisionTransformer
 
 State = dict[str, Tensor]
 
@@ -170,6 +171,45 @@ def test_a_strided_stem_takes_over_from_the_last_stage() -> None:
         expected = iresnet(module.state_dict(), x, (1, 1, 1, 1), (2, 2, 2, 2, 1))
         torch.testing.assert_close(module(x), expected)
     assert expected.std() > 1e-3
+
+
+def transformer(state: State, x: Tensor, depth: int, heads: int) -> Tensor:
+    def centred(name: str, x: Tensor) -> Tensor:
+        x = x - x.mean(-1, keepdim=True)
+        x = x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        return x * state[f"{name}.weight"] + state[f"{name}.bias"]
+
+    def linear(name: str, x: Tensor) -> Tensor:
+        return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+
+    for number in (1, 2, 3):
+        x = F.conv2d(x, state[f"stem.conv{number}.weight"], stride=2, padding=1)
+        x = norm(state, f"stem.bn{number}", x, 1e-5).clamp_min(0)
+    n, width = x.shape[:2]
+    x = x.reshape(n, width, -1).mT + state["positions"]
+    for block in range(depth):
+        at = f"blocks.{block}"
+        queries, keys, values = linear(f"{at}.attention.qkv", centred(f"{at}.norm1", x)).chunk(3, 2)
+        mixed = []
+        for part in torch.arange(width).chunk(heads):
+            scores = queries[..., part] @ keys[..., part].mT / len(part) ** 0.5
+            mixed.append(torch.exp(scores) / torch.exp(scores).sum(2, True) @ values[..., part])
+        x = x + linear(f"{at}.attention.projection", torch.cat(mixed, 2))
+        y = linear(f"{at}.mlp.0", centred(f"{at}.norm2", x))
+        x = x + linear(f"{at}.mlp.2", y * (1 + torch.erf(y / 2**0.5)) / 2)
+    return norm(state, "features", linear("fc", centred("norm", x).reshape(n, -1)), 1e-5)
+
+
+def test_the_vision_transformer_is_its_definition() -> None:
+    options = {"depth": 2, "width": 12, "heads": 3, "expansion": 2, "embedding": 6}
+    module = randomized(VisionTransformer(**options, grid=(4, 3)))  # type: ignore[arg-type]
+    x = torch.randn(2, 3, 32, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = transformer(module.state_dict(), x, 2, 3)
+        torch.testing.assert_close(module(x), expected)
+    assert expected.std() > 1e-3
+    with pytest.raises(ValueError, match="heads must divide the width 12, got 5"):
+        VisionTransformer(depth=1, width=12, heads=5)
 
 
 def inception(

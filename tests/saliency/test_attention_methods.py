@@ -219,7 +219,7 @@ def test_identity_maps_are_means_of_normalized_pair_maps() -> None:
                 method = METHODS[name]
                 assert isinstance(method, AttentionMethod)
                 rows = [table.calls[index - 1] for index in places]
-                sums[name].append(minmax_normalize(method.maps_at(rows, *raw, {})[0])[0])
+                sums[name].append(minmax_normalize(method.maps_at(rows, raw[0], raw[1], {})[0])[0])
     for name, config in zip(METHODS_HERE, found, strict=True):
         mean = torch.cat(sums[name]).mean(0, keepdim=True)
         wanted = box.preprocessing.to_frame(mean, SIDES)[0]
@@ -245,7 +245,12 @@ def test_one_backward_pass_serves_all_and_rollout_needs_none(
     box.layers()
     passes = []
     plain = torch.autograd.grad
-    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: passes.append(1) or plain(*a, **k))
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        passes.append(1)
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(torch.autograd, "grad", counted)
     cams = [CamConfig("layer-cam", "N"), CamConfig("grad-cam", "attention:all")]
     made(box, [*cams, *(CamConfig(name, "") for name in METHODS_HERE)])
     assert len(passes) == 3, "as many as the largest number of partners"
