@@ -768,7 +768,7 @@ class _AttentionTrial(_GradientTrial):
 
     def call(self, activation: Tensor, gradient: Tensor, options: Options) -> Tensor:
         """The method's function, on two layers of two heads."""
-        layers = [list(raw.split(2, dim=1)) for raw in (activation, gradient)]
+        layers = [[raw[:, :2], raw[:, 2:]] for raw in (activation, gradient)]
         pulls = layers[1] if self.method.uses_gradient else []
         made: Tensor = self.method.function(layers[0], pulls, _ATTENTION_CALLS)
         return made

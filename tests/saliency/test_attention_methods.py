@@ -143,14 +143,16 @@ def in_numpy(method: str, p: list[np.ndarray], g: list[np.ndarray], rows: list[i
     """The definitions, with whole matrices; patches are tokens 1 to 12."""
     identity = np.eye(p[0].shape[-1])
     if method == "legrad":
-        return np.mean([np.maximum(x, 0).mean((0, 1)) for x in g], axis=0)[1:13].reshape(GRID)
+        row: np.ndarray = np.mean([np.maximum(x, 0).mean((0, 1)) for x in g], axis=0)
+        return row[1:13].reshape(GRID)
     product = identity
     for a, slopes in zip(p, g, strict=True):
         if method == "attention-rollout":
             product = (a.mean(0) + identity) / 2 @ product
         else:
             product = product + np.maximum(slopes * a, 0).mean(0) @ product
-    return product[rows].mean(0)[1:13].reshape(GRID)
+    whole: np.ndarray = product[rows].mean(0)
+    return whole[1:13].reshape(GRID)
 
 
 @pytest.mark.parametrize("pool", ["class", "mean"])
