@@ -102,6 +102,26 @@ def cells(text: str, caption: str) -> list[list[str]]:
     return rows
 
 
+def test_the_shared_mask_is_everybodys_and_is_compared_with_the_best_of_each_kind() -> None:
+    shared = table(
+        row(
+            method="shared-mask", layer=None, layer_calls=None, objective=None, target=target,
+            split=split, fill=fill, budget=0.1, identity=name, rate=0.5, images=6,
+        )
+        for target in ("net", "far") for split in ("same", "heldout")
+        for fill in FILLS for name in PEOPLE
+    )  # fmt: skip
+    text = markdown_document(information_blocks(pl.concat([made_up(), shared])))
+    assert "layer-cam @ blob hides best of 2 own maps:" in text
+    lines = cells(text, "The shared mask, searched on people who are not explained")
+    assert len(lines) == 2 * 2 * 2  # targets, fills that see the mask, photos
+    target, fill, photos, budget, _, left, *gaps = lines[0]
+    assert (target, fill, photos, budget) == ("net", "inpaint", "same", "10 %")
+    # By hand: own blobs leave .600, everybody's .560, the blob in the middle .800.
+    assert left.startswith("0.500")
+    assert [gap.split()[0] for gap in gaps] == ["-0.100", "-0.060", "-0.300"]
+
+
 # --- the answer -----------------------------------------------------------------------------------
 
 

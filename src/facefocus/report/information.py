@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float
 
 from facefocus.analysis.own_maps import (
     PHOTOS,
     SHORT,
     WHOSE,
     Contest,
+    Rates,
     Scores,
     Setting,
     contest,
@@ -29,7 +31,7 @@ from facefocus.analysis.own_maps import (
 )
 from facefocus.analysis.results import read_runs, unfinished_note
 from facefocus.analysis.summary import COMPETES, GUESSING, Row, guessing
-from facefocus.benchmark.result_columns import CONFIGURATION, MAP, RANDOM
+from facefocus.benchmark.result_columns import CONFIGURATION, MAP, RANDOM, SHARED_MASK
 from facefocus.core.errors import UserError
 from facefocus.core.text import NOTHING, budget_text, number, p_value, percent
 from facefocus.evaluation.statistics import (
@@ -389,10 +391,54 @@ def _whose(scores: Scores) -> Iterator[Block]:
         f" all other people.{blend if 'blend' in scores.controls else ''}"
     )
     yield _contest_table(scores)
+    shared = _shared_table(scores)
+    if shared is not None:
+        yield shared
     if scores.unseen == "heldout":
         yield _photos_table(scores)
     for target, fill, split in product(scores.targets, scores.readings[::-1], scores.splits):
         yield _whose_table(scores, target, fill, split)
+
+
+def _shared_table(scores: Scores) -> Table | None:
+    """The shared mask against the best map of every other kind; None where there is none."""
+    rows = []
+    cases = product(scores.targets, scores.gaps, scores.splits, scores.budgets)
+    for target, fill, split, budget in cases:
+        setting, maps, blind = (
+            Setting(split, budget, fill),
+            scores.maps(target),
+            scores.blind(target),
+        )
+        shared = [row for row in blind if row["method"] == SHARED_MASK]
+        flat = [row for row in blind if row["method"] not in (SHARED_MASK, RANDOM)]
+        if not shared:
+            continue
+        sides = [
+            scores.rates(maps, target, setting),
+            scores.rates(maps, target, setting, "population"),
+            scores.rates(flat, target, setting),
+        ]
+        mask = scores.rates(shared[:1], target, setting)
+        gaps = [means(mask - _lowest(side), share=False)[0].text(signed=True) for side in sides]
+        rows.append([target, fill, SHORT[split], budget_text(budget),
+                     scores.label(shared[0], target), means(mask)[0].text(), *gaps])  # fmt: skip
+    headings = ("Target", "Fill", "Photos", "Budget", "Map", "Recognition", "- best own map",
+                "- best mean map of others", "- best baseline")  # fmt: skip
+    caption = (
+        "The shared mask, searched on people who are not explained, minus the best map of each"
+        " other kind on the same photos, picked there in its favour: below zero, the shared mask"
+        " hides better"
+    )
+    return plain_table(headings, rows, caption, names=5) if rows else None
+
+
+def _lowest(rates: Rates) -> Float[np.ndarray, "1 people"]:
+    """The row of lowest mean over people; NaN where there is none."""
+    left = np.array([one.value for one in means(rates)])
+    if not np.isfinite(left).any():
+        return np.full((1, rates.shape[1]), np.nan)
+    return np.asarray(rates[[int(np.nanargmin(left))]])
 
 
 def _contest_table(scores: Scores) -> Table:
