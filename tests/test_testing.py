@@ -148,16 +148,49 @@ class Raising(Plain):
         raise KeyError("weights\nlost")
 
 
+class Fewer(Plain):
+    """Drops what it finds no face in."""
+
+    def embed(self, frames: np.ndarray) -> np.ndarray:
+        return super().embed(frames[frames.any(axis=(1, 2, 3))])
+
+
+class Zero(Plain):
+    def embed(self, frames: np.ndarray) -> np.ndarray:
+        return super().embed(frames) * (frames.std((1, 2, 3)) < 60)[:, None].astype(np.float32)
+
+
+class Learning(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6))
+
+
+class Gray(Plain):
+    def embed(self, frames: np.ndarray) -> np.ndarray:
+        gray = frames.astype(np.int64).sum(axis=3, keepdims=True) // 3
+        return super().embed(np.repeat(gray, 3, axis=3))
+
+
+def test_whether_colors_count_is_said() -> None:
+    colored, gray = check_recognizer(Plain()), check_recognizer(Gray())
+    assert failed(gray) == set()
+    assert detail(gray, "colors") == "swapping red and blue changes nothing: it sees no color"
+    assert "changes an embedding by up to" in detail(colored, "colors")
+
+
 def test_a_sound_black_box_passes_bit_for_bit() -> None:
     results = check_recognizer(Plain(), again=Plain)
     assert [result.name for result in results if result.passed] == [
         "interface",
         "embeddings",
         "finite",
+        "evaluation mode",
         "deterministic",
         "grouping",
         "pure",
         "distinct",
+        "colors",
         "fingerprint",
         "black box",
         "made again",
@@ -206,6 +239,8 @@ def test_bit_for_bit_holds_for_threads_and_is_not_said_where_it_does_not() -> No
         (Sociable(), "grouping", "in smaller groups: the result differs by"),
         (Writing(), "pure", "the frames were changed"),
         (Blind(), "distinct", "two different pictures are 0.0e+00 apart"),
+        (Zero(), "distinct", "an embedding is zero"),
+        (Learning(), "evaluation mode", "'1' are in training mode: call eval()"),
         (Forgetful(), "fingerprint", "changed after embedding"),
         (HalfOpen(), "black box", "it has capture but lacks module, preprocessing, layers"),
     ],
@@ -215,6 +250,12 @@ def test_a_broken_recognizer_fails_its_check(broken: object, check: str, words: 
     assert failed(results) - {"distinct"} <= {check}
     assert check in failed(results)
     assert words in detail(results, check) or check == "grouping"
+
+
+def test_a_row_for_every_frame() -> None:
+    results = check_recognizer(Fewer())
+    assert {"embeddings", "grouping"} <= failed(results)
+    assert detail(results, "embeddings") == "17 frames gave 16 embeddings: each needs its own row"
 
 
 def test_what_a_recognizer_raises_is_a_finding() -> None:
@@ -241,7 +282,7 @@ def test_a_sound_white_box_passes() -> None:
     assert failed(results) == set()
     assert detail(results, "layers") == "3 convolutions, 3 of them spatial"
     assert detail(results, "gradients") == "layers 1, 2, 3"
-    assert len(results) == 14
+    assert len(results) == 16
 
 
 def test_statistics_in_0_to_1_are_a_finding() -> None:

@@ -391,15 +391,40 @@ class _Trial:
         return {
             "embeddings": self.shape,
             "finite": self.finite,
+            "evaluation mode": self.evaluation_mode,
             "deterministic": self.deterministic,
             "grouping": self.grouping,
             "pure": self.pure,
             "distinct": self.distinct,
+            "colors": self.colors,
             "fingerprint": self.fingerprint,
         }
 
+    def evaluation_mode(self) -> str:
+        """Batch normalization and dropout depend on the batch and on chance in training mode."""
+        if isinstance(self.recognizer, TorchRecognizer):
+            return "set for every pass"
+        made = getattr(self.recognizer, "_made", self.recognizer)
+        held = [*vars(made).values(), getattr(made, "module", None)]
+        for network in (value for value in held if isinstance(value, nn.Module)):
+            training = [name for name, part in network.named_modules() if _learns(part)]
+            listed = ", ".join(f"'{name}'" for name in training[:2])
+            _need(not training, f"{listed} are in training mode: call eval() on the network")
+        return "no network of torch is seen in training mode"
+
+    def colors(self) -> str:
+        """Said, never failed: a recognizer may well see gray."""
+        pictures = self.kinds["face-like"][:4]
+        seen = _largest_difference(self.embed(pictures[..., ::-1]), self.embed(pictures))
+        if seen == 0:
+            return "swapping red and blue changes nothing: it sees no color"
+        return f"swapping red and blue changes an embedding by up to {seen:.0%}"
+
     def shape(self) -> str:
         found: object = self.embeddings
+        count = len(found) if isinstance(found, np.ndarray) and found.ndim else len(self.frames)
+        rows = f"{len(self.frames)} frames gave {count} embeddings: each needs its own row"
+        _need(count == len(self.frames), rows)
         ndim = found.ndim if isinstance(found, np.ndarray) else 0
         length = self.embeddings.shape[1] if ndim == 2 else 0
         _need_array(found, np.float32, (len(self.frames), length or 2), "embeddings")
@@ -494,6 +519,12 @@ def _refused(recognizer: Recognizer) -> str:
         _need("\n" not in str(error), "the refusal is more than one line")
         return "gradients are refused with a message"
     raise _Finding("gradients were not refused")
+
+
+def _learns(part: nn.Module) -> bool:
+    """Whether a layer does in training mode what it does not otherwise."""
+    kinds = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
+    return part.training and isinstance(part, kinds)
 
 
 class _WhiteTrial:
@@ -975,7 +1006,8 @@ def check_named(
         fill: Name of a fill.
         nuisance: Name of a nuisance.
         preprocessing: How a recognizer from a file reads frames; see `load_recognizer`.
-        faces: Folder of a face set, whose files are compared with their hashes.
+        faces: Folder of a face set, whose files are compared with their hashes; beside a
+            recognizer, see `propose_preprocessing`.
 
     Raises:
         UserError: Not exactly one of the five is named, or it cannot be loaded.

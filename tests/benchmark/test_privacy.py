@@ -187,7 +187,6 @@ def test_a_path_is_written_without_the_user_and_read_back(
         assert located(written, base) == path
     for text, shown in (
         (f"{home}/a.py:build", "~/a.py:build"),
-        (f"onnx2torch:{home}/a.onnx", "onnx2torch:~/a.onnx"),
         (f"/scratch/{USER}/a.onnx", "/scratch/$USER/a.onnx"),
         (f"{home}2/{USER}s/a", f"{home}2/{USER}s/a"),
         ("mobilefacenet-ms1m", "mobilefacenet-ms1m"),

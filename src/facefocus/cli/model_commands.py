@@ -28,6 +28,7 @@ from facefocus.core.text import number
 
 if TYPE_CHECKING:
     from facefocus.benchmark.verify import Verified
+    from facefocus.core.progress import Progress
     from facefocus.models.layers import Call, LayerTable
     from facefocus.models.zoo import Entry
     from facefocus.testing import CheckResult
@@ -212,14 +213,24 @@ def models_check(
     method: Annotated[str | None, typer.Option(help="Check a saliency method instead.")] = None,
     fill: Annotated[str | None, typer.Option(help="Check a fill instead.")] = None,
     nuisance: Annotated[str | None, typer.Option(help="Check a nuisance instead.")] = None,
-    faces: Annotated[Path | None, typer.Option(help="Check a prepared face set instead.")] = None,
+    faces: Annotated[
+        Path | None,
+        typer.Option(help="Check a prepared face set instead; with a FILE, propose its reading."),
+    ] = None,
     preprocessing: Reading = None,
 ) -> None:
     """Check that a recognizer of yours does what all measurements rely on.
 
-    Prints a line for each check. Exit code 1: one of them failed.
+    Prints a line for each check. Exit code 1: one of them failed. With a FILE and --faces, tries
+    the usual ways of reading a face instead, and prints how well each separates the people.
     """
     from facefocus.testing import check_named
+
+    if name is not None and faces is not None:
+        with long_job() as progress:
+            lines = list(proposal_lines(name, faces, progress))
+        show_lines(lines)
+        return
 
     results = check_named(
         name,
@@ -231,6 +242,37 @@ def models_check(
     )
     show_lines(check_lines(results))
     raise typer.Exit(int(not all(result.passed for result in results)))
+
+
+def proposal_lines(name: str, faces: Path, progress: Progress) -> Iterator[str]:
+    """Ways of reading a face, the best first, and which cannot be told from it.
+
+    Raises:
+        UserError: As `propose_preprocessing`.
+    """
+    from facefocus.benchmark.preprocessing_proposals import propose_preprocessing
+
+    proposals = propose_preprocessing(name, faces, progress)
+    best = proposals[0]
+    yield from columns(
+        [
+            ("separation", "EER", "", "preprocessing"),
+            *(
+                (
+                    number(proposal.separation, 2),
+                    f"{proposal.eer:.1%}",
+                    "" if proposal is best or proposal.worse_than(best) else "as good",
+                    proposal.line,
+                )
+                for proposal in proposals
+            ),
+        ]
+    )
+    yield (
+        "A proposal: the first separates these people best; 'as good' ones cannot be told from it"
+        f" here. Nothing was changed. If it is what the recognizer was trained with, write it to"
+        f" '{Path(name.rpartition('@')[2]).with_suffix('.toml')}', a line for each word."
+    )
 
 
 def check_lines(results: Sequence[CheckResult]) -> Iterator[str]:

@@ -1,16 +1,14 @@
-"""Recognizers from ONNX files: black boxes in onnxruntime, white boxes through onnx2torch."""
+"""Recognizers from ONNX files: white boxes in torch, or black boxes in onnxruntime."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import importlib
-import mmap
-import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,12 +17,15 @@ from torch import Tensor
 
 from facefocus.core.errors import UserError, one_line
 from facefocus.core.notices import notice
-from facefocus.models.custom import required
-from facefocus.models.outputs import embedding_in, find_embedding
-from facefocus.models.preprocessing import Preprocessing
+from facefocus.faces.sources.synthetic import render
+from facefocus.models.onnx_graph import OnnxGraph, read_graph, read_model, weight_files
+from facefocus.models.onnx_operations import UnknownOperation
+from facefocus.models.outputs import Adapted, embedding_in, find_embedding
+from facefocus.models.preprocessing import Layout, Preprocessing, required
 from facefocus.models.probe import probe_frames
 from facefocus.models.recognizer import (
     CHUNK,
+    Recognizer,
     TorchRecognizer,
     check_finite,
     check_frames,
@@ -39,6 +40,10 @@ _TYPES = {
     "tensor(double)": "float64",
     "tensor(uint8)": "uint8",
 }
+#: Least cosine between the embeddings of a graph in torch and those of the file's own program.
+AGREEMENT = 0.99999
+#: Largest difference of a value in torch, relative to its length, that a report passes over.
+_SAME = 1e-3
 #: Largest relative difference of an image's embedding beside another image and alone.
 _ALIKE = 0.01
 
@@ -79,7 +84,10 @@ class OnnxRecognizer:
         text = f"{files_digest(path)}\n{self.preprocessing.canonical}"
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
         self.precision = f"onnxruntime {version('onnxruntime')} float32"
-        self._output, self._batch = self._look()
+        self.output, self._batch = self._look()
+        self.nhwc = self._input.nhwc
+        #: How many images the file is made for; None for any number.
+        self.fixed = None if self._batch == CHUNK and self._input.batch is None else self._batch
 
     def embed(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
         """Raw embeddings of RGB frames.
@@ -89,7 +97,7 @@ class OnnxRecognizer:
                 be run on them.
         """
         check_frames(frames)
-        parts = [self._embed(chunk, self._output) for chunk in chunks(frames, self._batch)]
+        parts = [self._embed(chunk, self.output) for chunk in chunks(frames, self._batch)]
         embeddings: np.ndarray = np.concatenate(parts)[: len(frames)]
         check_finite(embeddings, self.name)
         return embeddings
@@ -146,82 +154,137 @@ class OnnxRecognizer:
 
 
 def files_digest(path: Path) -> str:
-    """sha256 (hex) of an ONNX file and of the files that it names for its weights."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        # Fields of TensorProto.external_data: a key (field 1), "location", and its value (2).
-        matches = re.finditer(rb"\x0a\x08location\x12", content)
-        names = {_text_at(content, match.end()) for match in matches}
-    beside = [path.parent / name for name in sorted(names) if name]
+    """sha256 (hex) of an ONNX file and of the files that it names for its weights.
+
+    Raises:
+        UserError: It is no ONNX file, or names a file that does not lie beside it.
+    """
+    beside = (path.parent / name for name in weight_files(read_graph(path)))
     return " ".join(sha256(file) for file in [path, *beside] if file.is_file())
 
 
-def _text_at(content: mmap.mmap, start: int) -> str:
-    """A text with its length before it, as protocol buffers write them."""
-    length = shift = 0
-    while True:
-        byte = content[start]
-        start, length, shift = start + 1, length | (byte & 127) << shift, shift + 7
-        if byte < 128:
-            break
-    try:
-        return content[start : start + min(length, 4096)].decode()
-    except UnicodeDecodeError:
-        return ""
+@runtime_checkable
+class Program(Protocol):
+    """A file that is run as it is.
 
-
-#: What an ONNX file is called when it is to become a white box.
-CONVERTED = "onnx2torch:"
-
-
-def load_converted(path: Path, preprocessing: Preprocessing | None) -> TorchRecognizer:
-    """An ONNX model as a white box in torch, where the package onnx2torch works.
-
-    Raises:
-        UserError: onnx2torch cannot be imported (it needs torchvision, which this package never
-            does), or cannot convert the model.
+    Attributes:
+        name: Of the recognizer.
+        preprocessing: How frames become its input.
+        output: Name of the output that is the embedding.
+        fixed: How many images the file is made for; None for any number.
+        nhwc: Whether channels come last.
     """
-    reader = required(preprocessing, str(path))
-    if not path.is_file():
-        raise UserError(f"The model '{path}' does not exist.")
+
+    name: str
+    preprocessing: Preprocessing
+    output: str
+    fixed: int | None
+    nhwc: bool
+    fingerprint: str
+
+    def embed(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
+        """Raw embeddings."""
+        ...
+
+
+def as_white_box(program: Program, path: Path) -> Recognizer:
+    """The recognizer of an ONNX file as a graph in torch; `program` itself where that cannot be.
+
+    The graph is taken where its embeddings of a few faces are those of the program (cosine above
+    `AGREEMENT`). A notice says why one stays a black box: which operation is missing, or which is
+    the first node whose value differs from onnxruntime's.
+    """
+    faces = agreement_faces()
     try:
-        onnx2torch = importlib.import_module("onnx2torch")
-    except (ImportError, RuntimeError) as error:
-        # A torchvision that does not belong to the torch that is here fails with RuntimeError.
-        raise UserError(
-            f"The model '{path}' as a white box needs the package onnx2torch, which needs a"
-            f" torchvision that fits torch {torch.__version__}: {one_line(error, 120)}. Without it,"
-            f" name the file alone: a black box, for s-rise, corr-rise and as a target."
-        ) from error
+        white = _in_torch(program, path)
+        pairs = zip(white.embed_reference(faces), program.embed(faces), strict=True)
+        cosine = min(_cosine(first, second) for first, second in pairs)
+        if cosine > AGREEMENT:
+            return white
+        reason = (
+            f"in torch, its embeddings have a least cosine of {cosine:.6f} with those of the file's"
+            f" own program{_first_difference(white, path)}"
+        )
+    except UnknownOperation as unknown:
+        reason = f"torch has no {unknown} here"
+    # A graph in a form that nobody thought of can fail in any way.
+    except Exception as error:
+        reason = f"in torch, it fails: {one_line(error, 120)}"
+    notice(f"The model '{path}' stays a black box, without gradients: {reason.rstrip('.')}.")
+    return program
+
+
+def agreement_faces() -> UInt8[np.ndarray, "n 112 112 3"]:
+    """The built-in frames and two drawn faces."""
+    drawn = [render("all", 0, person, 0).frame for person in range(2)]
+    return np.concatenate([probe_frames(), np.stack(drawn)])
+
+
+def _in_torch(program: Program, path: Path) -> TorchRecognizer:
+    graph = OnnxGraph(read_model(path), program.output, program.fixed)
+    layout: Layout = "nhwc" if program.nhwc else "nchw"
+    reader = dataclasses.replace(program.preprocessing, dtype=None, output=None, layout=layout)
+    identity = f"onnx graph 1 of {files_digest(path)}"
+    white = TorchRecognizer(program.name, graph, reader, identity=identity)
+    white.look()
+    return white
+
+
+def _cosine(first: np.ndarray, second: np.ndarray) -> float:
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), np.finfo(np.float64).tiny))
+
+
+def _first_difference(white: TorchRecognizer, path: Path) -> str:
+    """The first node whose value differs from onnxruntime's; empty where that cannot be told."""
+    import onnx
+    import onnxruntime
+
+    graph = white.module.network if isinstance(white.module, Adapted) else white.module
+    assert isinstance(graph, OnnxGraph)
+    model = read_model(path)
+    inputs = white.preprocessing(torch.from_numpy(agreement_faces()[: graph.images or 1]))
+    given = inputs.permute(0, 2, 3, 1) if white.preprocessing.layout == "nhwc" else inputs
+    with torch.no_grad():
+        values = dict(graph.values(given.contiguous()))
+    known = {output.name for output in model.graph.output}
+    model.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in values if name not in known
+    )
     try:
-        module = onnx2torch.convert(str(path))
-    except (NotImplementedError, ValueError, RuntimeError, KeyError) as error:
-        raise UserError(
-            f"onnx2torch cannot convert the model '{path}': {one_line(error, 120)}."
-        ) from error
-    module.eval().requires_grad_(False)
-    identity = f"onnx2torch of {files_digest(path)}"
-    recognizer = TorchRecognizer(path.stem, module, reader, identity=identity)
-    recognizer.look()
-    return recognizer
+        session = onnxruntime.InferenceSession(model.SerializeToString(), _session_options())
+        entry = session.get_inputs()[0]
+        image = given.contiguous().numpy().astype(_TYPES[entry.type])
+        names = [output.name for output in session.get_outputs()]
+        expected = dict(zip(names, session.run(None, {entry.name: image}), strict=True))
+    except Exception:
+        return ""
+    for node in graph.nodes:
+        for name in node.outputs:
+            if name in values and not _alike(values[name].numpy(), expected[name]):
+                return f"; the first difference is at {node.operation} '{node.name or name}'"
+    return ""
+
+
+def _alike(value: np.ndarray, wanted: np.ndarray) -> bool:
+    if value.shape != wanted.shape:
+        return False
+    a, b = value.astype(np.float64), wanted.astype(np.float64)
+    return bool(np.linalg.norm(a - b) <= _SAME * max(float(np.linalg.norm(b)), 1e-12))
 
 
 def _session(path: Path) -> Any:
-    if find_spec("onnxruntime") is None:
-        raise UserError(f"The recognizer '{path}' needs: pip install onnxruntime.")
+    missing = [name for name in ("onnxruntime", "onnx") if find_spec(name) is None]
+    if missing:
+        raise UserError(f"The recognizer '{path}' needs: pip install {' '.join(missing)}.")
     import onnxruntime
 
     if not path.is_file():
         raise UserError(f"The model '{path}' does not exist.")
-    options = onnxruntime.SessionOptions()
-    # Sums in one order give one result: a single thread, and kernels that promise it.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    # What goes wrong is raised, too.
-    options.log_severity_level = 4
+    read_graph(path)
     try:
         return onnxruntime.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+            str(path), sess_options=_session_options(), providers=["CPUExecutionProvider"]
         )
     # Its errors have no base but Exception.
     except Exception as error:
@@ -230,6 +293,19 @@ def _session(path: Path) -> Any:
         raise UserError(
             f"The model '{path}' is no ONNX model that onnxruntime can run: {one_line(error, 200)}"
         ) from error
+
+
+def _session_options() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # Sums in one order give one result: a single thread, and kernels that promise it.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    # What goes wrong is raised, too.
+    options.log_severity_level = 4
+    return options
 
 
 def _no_memory(error: Exception) -> bool:

@@ -14,9 +14,8 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from facefocus.core.errors import UserError, one_line
-from facefocus.models.custom import required
 from facefocus.models.onnx import files_digest
-from facefocus.models.preprocessing import INTERFACE, Preprocessing
+from facefocus.models.preprocessing import INTERFACE, Preprocessing, required
 from facefocus.models.recognizer import CHUNK, check_finite, check_frames, chunks
 from facefocus.models.user_code import sha256
 
@@ -53,7 +52,9 @@ class OpenVinoRecognizer:
                 f"The '{unused[0]}' of the preprocessing of '{path}' is for ONNX files that"
                 " onnxruntime runs, and for networks in torch. Leave it out."
             )
-        self._model, self._batch = _compiled(path, self.preprocessing)
+        self._model, self._batch, self.fixed = _compiled(path, self.preprocessing)
+        self.nhwc = False
+        self.output = min(self._model.output().get_names(), default="")
         if path.suffix.lower() == ".xml":
             files = "\n".join(map(sha256, (path, path.with_suffix(".bin"))))
         else:
@@ -78,8 +79,8 @@ class OpenVinoRecognizer:
         return embeddings
 
 
-def _compiled(path: Path, reader: Preprocessing) -> tuple[Any, int]:
-    """The model, and the number of images that a pass must have."""
+def _compiled(path: Path, reader: Preprocessing) -> tuple[Any, int, int | None]:
+    """The model, the number of images that a pass has, and the one that the file is made for."""
     if missing := missing_package("openvino"):
         raise UserError(f"The recognizer '{path}' needs: {missing}.")
     for file in (path, path.with_suffix(".bin") if path.suffix.lower() == ".xml" else path):
@@ -94,7 +95,8 @@ def _compiled(path: Path, reader: Preprocessing) -> tuple[Any, int]:
         core = openvino.Core()
         model = core.read_model(path)
         shape = model.input().get_partial_shape()
-        batch = shape[0].get_length() if shape[0].is_static else CHUNK
+        fixed = shape[0].get_length() if shape[0].is_static else None
+        batch = fixed or CHUNK
         if not shape.compatible(openvino.PartialShape([batch, *wanted])):
             raise ValueError(f"its input is {shape}")
         model.reshape([batch, *wanted])
@@ -107,4 +109,4 @@ def _compiled(path: Path, reader: Preprocessing) -> tuple[Any, int]:
             f"The model '{path}' is no OpenVINO model with one input of {size} and one output: "
             f"{one_line(error, 120)}"
         ) from error
-    return compiled, batch
+    return compiled, batch, fixed

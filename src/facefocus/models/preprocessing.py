@@ -34,6 +34,8 @@ Channels = Literal["rgb", "bgr", "gray"]
 Layout = Literal["nchw", "nhwc"]
 #: What an ONNX file may take its input as.
 DTYPES = ("float32", "float16", "uint8")
+#: What to tell a user whose recognizer does not say how it reads frames.
+_NEEDED = "needs its preprocessing: size, mean and std, and crop and channels where they matter"
 #: The words on the interface of a network, with what most have.
 INTERFACE = {"layout": "nchw", "dtype": None, "output": None}
 
@@ -168,6 +170,28 @@ def own_reading(values: Mapping[str, object], where: str) -> Preprocessing:
     if left_out:
         notice(f"Assumed, since {where} does not say it: {', '.join(left_out)}.")
     return reader
+
+
+def required(preprocessing: Preprocessing | None, what: str) -> Preprocessing:
+    """The preprocessing, which the user must give.
+
+    Raises:
+        UserError: There is none.
+    """
+    if preprocessing is None:
+        beside = Path(what).with_suffix(".toml")
+        lines = (
+            f"in '{beside}', with lines such as size = [112, 112] and mean = 127.5 and std = 128"
+        )
+        if ".py:" in what:
+            file, _, name = what.rpartition(":")
+            values = '{"size": [112, 112], "mean": 127.5, "std": 128}'
+            lines = f"by a line of '{file}', such as: {name}.preprocessing = {values}"
+        raise UserError(f"The recognizer '{what}' {_NEEDED}, {lines}")
+    doubt = scale_doubt(preprocessing)
+    if doubt is not None:
+        notice(f"The preprocessing of '{what}': {doubt}")
+    return preprocessing
 
 
 def scale_doubt(reader: Preprocessing) -> str | None:

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import nullcontext
 from functools import cached_property
-from importlib.util import find_spec
 from inspect import getattr_static
 from typing import Protocol, TypeGuard, runtime_checkable
 
@@ -119,12 +118,10 @@ def white_box(recognizer: Recognizer, purpose: str) -> WhiteBox:
         return recognizer
     if isinstance(recognizer, ScoreRecognizer):
         raise refused(recognizer.name)
-    converts = find_spec("onnx2torch") is not None
     raise UserError(
         f"The recognizer '{recognizer.name}' is a black box: it gives embeddings only, while "
         f"{purpose} needs its activations and gradients. Use a method that needs embeddings only "
-        "(s-rise, corr-rise), or a recognizer in torch"
-        + ("; an ONNX file may become one as 'onnx2torch:FILE.onnx'." * converts or ".")
+        "(s-rise, corr-rise), or a recognizer in torch."
     )
 
 

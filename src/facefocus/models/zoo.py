@@ -21,16 +21,14 @@ from facefocus.core.download import RemoteFile
 from facefocus.core.errors import UserError, blaming_own_code, did_you_mean
 from facefocus.core.registry import Registry
 from facefocus.core.specs import Spec, parse
-from facefocus.models.custom import load_factory, load_program
 from facefocus.models.foreign import foreign
 from facefocus.models.layers import LayerTable, trace_layers
-from facefocus.models.onnx import CONVERTED, OnnxRecognizer, load_converted
+from facefocus.models.onnx import OnnxRecognizer, as_white_box
 from facefocus.models.openvino import OpenVinoRecognizer, missing_package
 from facefocus.models.preprocessing import (
     Preprocessing,
     from_mapping,
     own_reading,
-    read_beside,
 )
 from facefocus.models.recognizer import Recognizer, TorchRecognizer, is_recognizer, white_box
 from facefocus.models.score_only import (
@@ -39,6 +37,7 @@ from facefocus.models.score_only import (
     compares_two,
     from_function,
 )
+from facefocus.models.sources import SOURCES, load_from_source, source_of
 from facefocus.models.weights import fitting, is_weights, load_into, read_weights
 
 #: Makers of networks, by name; other packages add theirs in ``facefocus.architectures``.
@@ -283,7 +282,8 @@ def full_name(name: str, *, others: bool = False) -> str:
     if name in aliases:
         return aliases[name]
     every = [*known, *aliases, *(PLUGINS if others else ())]
-    files = "; a file .onnx, .xml or .pt2, or FILE.py:FUNCTION, can be named as well"
+    forms = ", ".join(dict.fromkeys(SOURCES[key].form for key in SOURCES))
+    files = f"; these can be named as well: {forms}"
     raise UserError(
         f"No recognizer is called '{name}'.{_nearest(name, every)} 'facefocus models list' lists "
         f"them{files if others else ''}."
@@ -305,9 +305,8 @@ def load(
     """A recognizer by its name in the zoo, its entry point, or its file.
 
     Args:
-        name: Name or alias of the zoo; name of an entry point; path of an ``.onnx`` model (black
-            box; ``onnx2torch:FILE.onnx`` for a white one), of an OpenVINO model (``.xml``, a black
-            box) or of a ``.pt2`` program of torch.export; or ``file.py:function``.
+        name: Name or alias of the zoo; name of an entry point; or a file or a name that a source
+            of `models.sources` takes, as ``FILE.onnx`` or ``insightface:PACK``.
         preprocessing: How a recognizer from a file reads frames, as an object or as in TOML; by
             default ``x.toml`` beside ``x.onnx`` or ``x.pt2``. The zoo knows it for its own.
 
@@ -318,20 +317,8 @@ def load(
     reader = preprocessing
     if isinstance(reader, Mapping):
         reader = own_reading(reader, f"the preprocessing of '{name}'")
-    if name.startswith(CONVERTED):
-        path = Path(name.removeprefix(CONVERTED))
-        return load_converted(path, reader or read_beside(path))
-    suffix = Path(name).suffix.lower()
-    if suffix in (".onnx", ".pt2", ".xml") and reader is None:
-        reader = read_beside(Path(name))
-    if suffix == ".onnx":
-        return OnnxRecognizer(Path(name), reader)
-    if suffix == ".xml":
-        return OpenVinoRecognizer(Path(name), reader)
-    if suffix == ".pt2":
-        return load_program(Path(name), reader)
-    if ".py:" in name:
-        return load_factory(name, reader)
+    if (made := load_from_source(name, reader)) is not None:
+        return made
     if is_weights(Path(name)):
         raise weights_alone(Path(name), "mine")
     if reader is not None:
@@ -360,7 +347,7 @@ def layers(name: str, preprocessing: Mapping[str, object] | None = None) -> Laye
     Raises:
         UserError: No such recognizer, or a black box.
     """
-    own = "" if name in PLUGINS or Path(name).suffix else full_name(name, others=True)
+    own = "" if name in PLUGINS or source_of(name) else full_name(name, others=True)
     if not own or entries()[own].black_box:
         return white_box(load(name, preprocessing), "the table of layers").layers()
     entry = entries()[own]
@@ -439,9 +426,9 @@ def _load_entry(name: str) -> Recognizer:
         f"models/{entry.file}", f"The weights of '{name}'", how_to_get(name)
     )
     if entry.black_box:
-        box = BLACK_BOXES[entry.architecture](path, entry.reader())
-        box.name = name
-        return box
+        program = BLACK_BOXES[entry.architecture](path, entry.reader())
+        program.name = name
+        return as_white_box(program, path) if path.suffix == ".onnx" else program
     module, _ = loaded_network(entry, path)
     module.eval().requires_grad_(False)
     recognizer = TorchRecognizer(name, module, entry.reader(), identity=entry.identity)

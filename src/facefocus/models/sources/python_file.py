@@ -1,40 +1,21 @@
-"""Recognizers from the user's files: an exported program, or a function in a Python file."""
+"""Recognizers from a Python file: ``file.py:function``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import nn
 
-from facefocus.core.errors import UserError, did_you_mean, one_line
-from facefocus.core.notices import notice
-from facefocus.models.archive import load_archive
+from facefocus.core.errors import UserError, did_you_mean
 from facefocus.models.calls import refuse_script
 from facefocus.models.foreign import ForeignRecognizer, foreign
-from facefocus.models.preprocessing import Preprocessing, own_reading, scale_doubt
-from facefocus.models.recognizer import CHUNK, TorchRecognizer, is_recognizer
+from facefocus.models.preprocessing import Preprocessing, own_reading, required
+from facefocus.models.recognizer import TorchRecognizer, is_recognizer
 from facefocus.models.score_only import ScoreRecognizer, compares_two
-from facefocus.models.user_code import OwnCode, own_code, sha256
-
-#: What to tell a user whose recognizer does not say how it reads frames.
-NEEDED = "needs its preprocessing: size, mean and std, and crop and channels where they matter"
-
-
-def load_program(path: Path, preprocessing: Preprocessing | None) -> TorchRecognizer:
-    """A white box from a ``.pt2`` file of ``torch.export.save``.
-
-    Raises:
-        UserError: No such program, one that takes a single batch size only, or no preprocessing.
-    """
-    reader = required(preprocessing, str(path))
-    module = load_archive(path)
-    _check_batches(module, reader, path)
-    recognizer = TorchRecognizer(path.stem, module, reader, identity=f"program {sha256(path)}")
-    recognizer.look()
-    return recognizer
+from facefocus.models.sources import RecognizerSource
+from facefocus.models.user_code import OwnCode, own_code
 
 
 def load_factory(
@@ -121,39 +102,4 @@ def _recognizer(
     return TorchRecognizer(label, made, reader, identity="", around=code.visible)
 
 
-def required(preprocessing: Preprocessing | None, what: str) -> Preprocessing:
-    """The preprocessing, which the user must give.
-
-    Raises:
-        UserError: There is none.
-    """
-    if preprocessing is None:
-        beside = Path(what).with_suffix(".toml")
-        lines = (
-            f"in '{beside}', with lines such as size = [112, 112] and mean = 127.5 and std = 128"
-        )
-        if ".py:" in what:
-            file, _, name = what.rpartition(":")
-            values = '{"size": [112, 112], "mean": 127.5, "std": 128}'
-            lines = f"by a line of '{file}', such as: {name}.preprocessing = {values}"
-        raise UserError(f"The recognizer '{what}' {NEEDED}, {lines}")
-    doubt = scale_doubt(preprocessing)
-    if doubt is not None:
-        notice(f"The preprocessing of '{what}': {doubt}")
-    return preprocessing
-
-
-def _check_batches(module: nn.Module, reader: Preprocessing, path: Path) -> None:
-    network = cast(Callable[[torch.Tensor], torch.Tensor], module)
-    channels = 1 if reader.channels == "gray" else 3
-    for count in (2, CHUNK):
-        try:
-            with torch.no_grad():
-                network(torch.zeros(count, channels, *reader.size))
-        # A graph that is none can fail in any way.
-        except Exception as error:
-            raise UserError(
-                f"The program '{path}' does not run on {count} images of {channels}x"
-                f"{reader.size[0]}x{reader.size[1]}: {one_line(error, 100)}. Export it with a "
-                "dynamic batch: dynamic_shapes=({0: torch.export.Dim('batch', min=2)},)."
-            ) from error
+PYTHON = RecognizerSource("FILE.py:FUNCTION", load_factory, takes_reading=True)

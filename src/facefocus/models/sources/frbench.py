@@ -1,0 +1,71 @@
+"""Recognizers of FRBench: ``frbench:BACKBONE/LOSS/DATA``.
+
+FRBench averages the embeddings of a crop and of its mirror image unless told otherwise; here it is
+asked for the crop alone (its ``tta=()``), so that a map explains one pass.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from facefocus.core.errors import UserError, did_you_mean
+from facefocus.models.preprocessing import Preprocessing
+from facefocus.models.recognizer import TorchRecognizer
+from facefocus.models.sources import RecognizerSource, package
+
+
+def load_frbench(name: str, preprocessing: Preprocessing | None) -> TorchRecognizer:
+    """A pretrained backbone of the package frbench, as its own configuration reads faces.
+
+    Raises:
+        UserError: The name has no three parts, the package or the weights are not here, or the
+            backbone wants faces aligned in a way of its own.
+    """
+    full = f"frbench:{name}"
+    parts = name.split("/")
+    if len(parts) != 3 or not all(parts):
+        raise UserError(
+            f"The recognizer must be frbench:BACKBONE/LOSS/DATA, as frbench:swinv2-t/arcface/ms1m."
+            f" Got '{full}'."
+        )
+    frbench = package("frbench", "pip install frbench", full)
+    # Nothing leaves the machine: no look for news, no download.
+    with frbench.configure_scoped(update_check=False):
+        _check_files(Path(frbench.CACHE), "_".join(parts), full)
+        pipeline = frbench.FR(*parts, eager_load=True)
+    reader = pipeline.preprocessor
+    if not torch.allclose(reader.template.cpu(), frbench.ARCFACE_112_TEMPLATE, atol=0.5):
+        raise UserError(
+            f"The recognizer '{full}' wants faces aligned to a template of its own, which differs"
+            " from ArcFace's. Name it by a function: FILE.py:FUNCTION, with a 'crop'."
+        )
+    return TorchRecognizer(
+        "-".join(parts),
+        pipeline.backbone.eval().requires_grad_(False),
+        Preprocessing(
+            size=(int(reader.size[0]), int(reader.size[1])),
+            channels=reader.channel,
+            mean=tuple(255 * float(value) for value in reader.mean.flatten()),
+            std=tuple(255 * float(value) for value in reader.std.flatten()),
+        ),
+        identity=f"frbench {'/'.join(parts)}",
+    )
+
+
+def _check_files(cache: Path, asset: str, full: str) -> None:
+    manifest = cache / "manifest.json"
+    get = f"frbench-download {asset}"
+    if not manifest.is_file():
+        raise UserError(f"The weights of '{full}' are not in '{cache}'. Get them by: {get}.")
+    entries = json.loads(manifest.read_text("utf-8"))
+    if asset not in entries:
+        near = did_you_mean(asset, list(entries))
+        raise UserError(f"FRBench has no '{asset}'.{near} List them by: frbench-download --list.")
+    if not (cache / entries[asset]["target_name"]).is_dir():
+        raise UserError(f"The weights of '{full}' are not in '{cache}'. Get them by: {get}.")
+
+
+FRBENCH = RecognizerSource("frbench:BACKBONE/LOSS/DATA", load_frbench)

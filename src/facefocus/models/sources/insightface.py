@@ -1,0 +1,69 @@
+"""Recognizers of insightface: ``insightface:PACK``, from the packs in the user's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facefocus.core.errors import UserError, did_you_mean
+from facefocus.models.onnx_graph import read_graph
+from facefocus.models.preprocessing import Preprocessing
+from facefocus.models.recognizer import Recognizer
+from facefocus.models.sources import RecognizerSource
+from facefocus.models.sources.onnx_file import load_onnx
+
+#: Where insightface puts its packs.
+FOLDER = Path(".insightface", "models")
+#: Sides of the input of its recognition models.
+_SIDES = (112, 112)
+
+
+def load_insightface(name: str, preprocessing: Preprocessing | None) -> Recognizer:
+    """The recognition model of a pack, such as ``buffalo_l``: RGB, 112 x 112.
+
+    As insightface itself does, mean and std are 127.5, or 0 and 1 where the graph begins with a
+    subtraction and a multiplication of its own.
+
+    Raises:
+        UserError: The pack is not there, or holds no such model.
+    """
+    folder = Path.home() / FOLDER
+    pack = folder / name
+    if not name or not pack.is_dir():
+        packs = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+        raise UserError(
+            f"The pack '{name}' is not in '{folder}', which has {', '.join(packs) or 'none'}."
+            f'{did_you_mean(name, packs)} insightface gets it by: python -c "from insightface.app'
+            f" import FaceAnalysis; FaceAnalysis('{name or 'buffalo_l'}')\"."
+        )
+    found = [path for path in sorted(pack.glob("*.onnx")) if _recognizes(path)]
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise UserError(
+            f"The pack '{pack}' must hold one recognition model, which takes [n, 3, 112, 112]."
+            f" Got {names}. Name the file itself: FILE.onnx."
+        )
+    own = _normalizes(found[0])
+    mean, std = (0.0, 1.0) if own else (127.5, 127.5)
+    return load_onnx(str(found[0]), Preprocessing(_SIDES, mean=(mean,) * 3, std=(std,) * 3))
+
+
+def _recognizes(path: Path) -> bool:
+    """Whether a model takes one image of 112 x 112 and gives one output, as insightface asks."""
+    graph = read_graph(path).graph
+    weights = {value.name for value in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        return False
+    sides = inputs[0].type.tensor_type.shape.dim
+    return len(sides) == 4 and tuple(side.dim_value for side in sides[2:]) == _SIDES
+
+
+def _normalizes(path: Path) -> bool:
+    names = [node.name for node in read_graph(path).graph.node[:8]]
+    return all(
+        any(name.startswith(starts) for name in names)
+        for starts in (("Sub", "_minus"), ("Mul", "_mul"))
+    )
+
+
+INSIGHTFACE = RecognizerSource("insightface:PACK", load_insightface)

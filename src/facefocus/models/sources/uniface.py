@@ -1,0 +1,72 @@
+"""Recognizers of uniface: ``uniface:NAME``, from the files in the user's folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from facefocus.core.errors import UserError, did_you_mean
+from facefocus.models.preprocessing import Preprocessing
+from facefocus.models.recognizer import Recognizer
+from facefocus.models.sources import RecognizerSource
+from facefocus.models.sources.onnx_file import load_onnx
+
+#: Its recognizers, by the names of its files, and those that can be fetched here as well.
+FETCHED = {
+    "mobilenetv1_025": "uniface-mobilenetv1-025",
+    "mobilenetv2": "uniface-mobilenetv2",
+    "mobilenetv3_small": "uniface-mobilenetv3-small",
+    "sphere20": "uniface-sphere20",
+    "arcface_mnet": "insightface-w600k-mbf",
+    "arcface_resnet": "insightface-w600k-r50",
+    "adaface_ir_18": "adaface-ir18",
+    "adaface_ir_101": "adaface-ir101",
+}
+NAMES = (
+    *FETCHED,
+    *("mobilenetv3_large", "sphere36", "adaface_ir_50"),
+    *("edgeface_xxs", "edgeface_xs_gamma_06", "edgeface_s_gamma_05", "edgeface_base"),
+)
+
+
+def load_uniface(name: str, preprocessing: Preprocessing | None) -> Recognizer:
+    """A recognizer of uniface: 112 x 112, mean and std 127.5, RGB; AdaFace's take BGR.
+
+    Its file is looked for in uniface's folder, then among the recognizers that were fetched here.
+
+    Raises:
+        UserError: uniface has no such recognizer, or its file is not here.
+    """
+    if name not in NAMES:
+        raise UserError(
+            f"The recognizer must be uniface:NAME with a NAME of {', '.join(NAMES)}."
+            f" Got '{name}'.{did_you_mean(name, NAMES)}"
+        )
+    folder = Path(os.environ.get("UNIFACE_CACHE_DIR", "~/.uniface/models")).expanduser()
+    path = folder / f"{name}.onnx"
+    if not path.is_file():
+        return _fetched(name, path)
+    adaface = name.startswith("adaface")
+    reader = Preprocessing(
+        (112, 112),
+        channels="bgr" if adaface else "rgb",
+        mean=(127.5,) * 3,
+        std=(127.5,) * 3,
+        # AdaFace's files give the embedding and its norm.
+        output=0 if adaface else None,
+    )
+    return load_onnx(str(path), reader)
+
+
+def _fetched(name: str, path: Path) -> Recognizer:
+    """The same file where it was fetched by facefocus."""
+    from facefocus.models.zoo import describe, load
+
+    own = FETCHED.get(name)
+    if own and describe(own).present():
+        return load(own)
+    remedy = f" Get it by: facefocus fetch {own}." if own else " uniface gets it at its first use."
+    raise UserError(f"The file '{path}' of 'uniface:{name}' does not exist.{remedy}")
+
+
+UNIFACE = RecognizerSource("uniface:NAME", load_uniface)

@@ -1,0 +1,152 @@
+"""ONNX files as white boxes: the layers, gradients and maps of the torch module they came from."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from facefocus.core.errors import UserError
+from facefocus.models import zoo
+from facefocus.models.backends import accelerate
+from facefocus.models.onnx_graph import OnnxGraph, read_model
+from facefocus.models.preprocessing import from_mapping
+from facefocus.models.recognizer import Recognizer, TorchRecognizer, WhiteBox, is_white_box
+from facefocus.testing import check_recognizer
+from tests.models.nets import inplace
+
+pytest.importorskip("onnxruntime")
+
+SIZE = (16, 12)
+READING: dict[str, Any] = {"size": list(SIZE), "mean": 127.5, "std": 128, "channels": "rgb"}
+
+
+def exported(
+    module: nn.Module, path: Path, *, batch: int | None = None, kept: bool = True, opset: int = 17
+) -> Path:
+    """The module as an ONNX file: for any number of images, or for exactly `batch`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        modes = torch.onnx.TrainingMode
+        torch.onnx.export(
+            module.eval(),
+            (torch.zeros(batch or 2, 3, *SIZE),),
+            path,
+            dynamo=False,
+            input_names=["image"],
+            dynamic_axes={} if batch else {"image": {0: "n"}},
+            # Else the exporter merges batch normalizations into convolutions.
+            training=modes.PRESERVE if kept else modes.EVAL,
+            opset_version=opset,
+        )
+    return path
+
+
+def frames(count: int) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (count, *SIZE, 3), dtype=np.uint8)
+
+
+def in_torch(module: nn.Module) -> TorchRecognizer:
+    return TorchRecognizer("torch", module.eval(), from_mapping(READING), identity="")
+
+
+def loaded(path: Path, **changes: Any) -> WhiteBox:
+    recognizer: Recognizer = zoo.load(str(path), READING | changes)
+    assert is_white_box(recognizer)
+    return recognizer
+
+
+def test_layers_activations_and_gradients_are_those_of_the_torch_module(tmp_path: Path) -> None:
+    module = inplace()
+    graph, torch_box = loaded(exported(module, tmp_path / "net.onnx")), in_torch(module)
+    rows = [
+        [(c.name, c.channels, c.height, c.stride, c.groups, c.spatial) for c in box.layers().calls]
+        for box in (graph, torch_box)
+    ]
+    assert rows[0] == rows[1] and [row[0] for row in rows[0]] == ["0", "2", "5"]
+    np.testing.assert_allclose(graph.embed(frames(5)), torch_box.embed(frames(5)), atol=1e-6)
+    with graph.capture(frames(5), [1, 2, 3]) as a, torch_box.capture(frames(5), [1, 2, 3]) as b:
+        directions = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+        found, wanted = a.gradients(directions), b.gradients(directions)
+        for layer in (1, 2, 3):
+            torch.testing.assert_close(a.activations[layer], b.activations[layer])
+            torch.testing.assert_close(found[layer], wanted[layer])
+
+
+def test_it_keeps_what_is_asked_of_any_white_box(tmp_path: Path) -> None:
+    path = exported(inplace(), tmp_path / "net.onnx", kept=False)
+    results = check_recognizer(loaded(path), again=lambda: loaded(path))
+    assert not [result for result in results if not result.passed]
+    assert {"capture", "gradients"} <= {result.name for result in results}
+
+
+def test_openvino_runs_the_graph_as_torch_does(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    graph = loaded(exported(Transformer(), tmp_path / "net.onnx", batch=1))
+    fast = accelerate(loaded(tmp_path / "net.onnx"), "openvino")
+    np.testing.assert_allclose(fast.embed(frames(3)), graph.embed(frames(3)), atol=1e-4)
+
+
+class Transformer(nn.Module):
+    """A class token before 12 patches, one block of attention, and layer normalizations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches = nn.Conv2d(3, 8, 4, 4)
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.first, self.last = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.patches(images).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+        n, t, d = x.shape
+        qkv = self.qkv(self.first(x)).reshape(n, t, 3, 2, d // 2).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(*qkv.unbind(0))
+        x = x + self.out(y.transpose(1, 2).reshape(n, t, d))
+        normed: Tensor = self.last(x)
+        return F.gelu(normed[:, 0])
+
+
+@pytest.mark.parametrize(("batch", "opset"), [(None, 14), (None, 17), (1, 14), (4, 17)])
+def test_a_transformer_from_any_operation_set_and_for_any_number_of_images(
+    batch: int | None, opset: int, tmp_path: Path
+) -> None:
+    """Before version 17, a layer normalization is written as nine operations; they become one."""
+    module = Transformer()
+    path = exported(module, tmp_path / "net.onnx", batch=batch, opset=opset)
+    graph = loaded(path)
+    np.testing.assert_allclose(graph.embed(frames(5)), in_torch(module).embed(frames(5)), atol=1e-5)
+    network = OnnxGraph(read_model(path), read_model(path).graph.output[0].name, batch)
+    operations = [node.operation for node in network.nodes]
+    assert operations.count("LayerNormalization") == 2
+    assert "Sqrt" not in [node.operation for node in network.nodes if node.opset < 17][-5:]
+    assert operations.count("Softmax") == 1
+
+
+def test_a_merged_batch_normalization_still_gives_the_embeddings(tmp_path: Path) -> None:
+    module = inplace()
+    graph = loaded(exported(module, tmp_path / "net.onnx", kept=False))
+    assert [call.name for call in graph.layers().calls] == ["0", "2", "5"]
+    np.testing.assert_allclose(graph.embed(frames(5)), in_torch(module).embed(frames(5)), atol=1e-5)
+
+
+def test_weights_on_another_type_follow_the_module(tmp_path: Path) -> None:
+    path = exported(Transformer(), tmp_path / "net.onnx")
+    network = OnnxGraph(read_model(path), read_model(path).graph.output[0].name).double()
+    images = torch.randn(2, 3, *SIZE, dtype=torch.float64)
+    assert network(images).dtype == torch.float64
+    torch.testing.assert_close(network(images), Transformer().double()(images))
+
+
+def test_it_is_no_onnx_file(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"\x00\x01 no model")
+    with pytest.raises(UserError, match=r"net.onnx' is no ONNX file"):
+        read_model(tmp_path / "net.onnx")
