@@ -157,7 +157,8 @@ class Fewer(Plain):
 
 class Zero(Plain):
     def embed(self, frames: np.ndarray) -> np.ndarray:
-        return super().embed(frames) * (frames.std((1, 2, 3)) < 60)[:, None].astype(np.float32)
+        found: np.ndarray = super().embed(frames)
+        return np.where(frames.std((1, 2, 3))[:, None] < 60, found, np.float32(0))
 
 
 class Learning(Plain):

@@ -67,7 +67,7 @@ def test_the_figures_are_those_of_the_definition() -> None:
     same = [cosines[0, 1], cosines[2, 3], cosines[4, 5]]
     other = [cosines[i, j] for i in range(6) for j in range(i) if i // 2 != j // 2]
     wanted = (np.mean(same) - np.mean(other)) / np.sqrt((np.var(same) + np.var(other)) / 2)
-    reader = Preprocessing((112, 112), mean=(0,) * 3, std=(1,) * 3)
+    reader = Preprocessing((112, 112), mean=(0.0,) * 3, std=(1.0,) * 3)
     flat = normalize(np.ones((6, 2), np.float32) + np.eye(6, 2, dtype=np.float32) / 10)
     first, second = proposals._ranked([(reader, flat), (reader, units)], owners)
     assert first.separation == pytest.approx(wanted, rel=1e-6) and first.error == 0
@@ -77,7 +77,9 @@ def test_the_figures_are_those_of_the_definition() -> None:
         - proposals._separation(flat[owners != p], owners[owners != p])
         for p in "abc"
     ]
-    assert second.error == pytest.approx(np.sqrt(2 / 3 * np.sum((left - np.mean(left)) ** 2)))
+    assert second.error == pytest.approx(
+        np.sqrt(2 / 3 * np.sum((np.array(left) - np.mean(left)) ** 2))
+    )
 
 
 def test_lines_for_the_user(monkeypatch: pytest.MonkeyPatch) -> None:

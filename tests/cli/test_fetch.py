@@ -429,4 +429,4 @@ def test_lists_offer_no_name_without_saying_what_comes_first(
     after = states()
     assert after["facenet-vggface2"] == after[box] == "here"
     monkeypatch.setattr("facefocus.models.openvino.find_spec", lambda name: None)
-    assert states()[box] == "pip install onnxruntime"
+    assert states()[box] == "pip install onnxruntime onnx"

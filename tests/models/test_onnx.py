@@ -184,6 +184,7 @@ def test_channels_that_come_last_are_seen_or_said(
         zoo.load(path, READING | {"size": [112, 112]})
     last_channels(tmp_path, ["h", "w", "c"])
     found = zoo.load(path, READING | {"layout": "nhwc"})
+    assert is_white_box(found)
     np.testing.assert_allclose(found.embed(frames(3)), expected_of(frames(3)), atol=1e-5)
 
 
@@ -215,7 +216,9 @@ def test_float16_and_embeddings_of_four_axes_just_work(tmp_path: Path) -> None:
         type=TensorProto.FLOAT16,
         weights=np.float16,
     )
-    got = zoo.load(str(half), READING).embed(frames(5))
+    white = zoo.load(str(half), READING)
+    assert is_white_box(white) and len(white.layers().calls) == 1
+    got = white.embed(frames(5))
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected_of(frames(5)), atol=0.02)
 
@@ -230,9 +233,17 @@ def test_pixels_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'u.toml\', write dtype = "uint8" and no mean and no std'):
         zoo.load(path, READING)
     for reading in ({"size": [16, 12], "dtype": "uint8"}, READING | {"mean": 0, "std": 1}):
-        got = zoo.load(path, reading).embed(frames(5))
+        white = zoo.load(path, reading)
+        got = white.embed(frames(5))
         np.testing.assert_allclose((got - 127.5 * WEIGHT.sum((1, 2, 3))) / 128,
                                    expected_of(frames(5)), atol=1e-3)  # fmt: skip
+    # Pixels are rounded; the gradient passes as if they were not.
+    assert is_white_box(white)
+    image = torch.full((1, 3, 16, 12), 7.4, requires_grad=True)
+    out = white.module(image)
+    (gradient,) = torch.autograd.grad(out[0, 0], image)
+    np.testing.assert_allclose(out.detach().numpy()[0], 7 * WEIGHT.sum((1, 2, 3)), atol=1e-3)
+    np.testing.assert_allclose(gradient[0].numpy(), WEIGHT[0])
     with pytest.raises(UserError, match=r"must be 0 and 1 for the 'dtype' uint8.* leave them out"):
         zoo.load(path, READING | {"dtype": "uint8"})
 
@@ -247,6 +258,7 @@ def test_the_output_with_the_norm_beside_it_is_found(
     ]
     outputs = {"norm": ["n", 1], "embedding": ["n", 4]}
     found = zoo.load(str(built(tmp_path / "two.onnx", nodes, outputs=outputs)), READING)
+    assert is_white_box(found)
     np.testing.assert_allclose(found.embed(frames(5)), expected_of(frames(5)), atol=1e-5)
     assert '"embedding" is taken for the embedding' in " ".join(caplog.messages)
 
@@ -265,7 +277,9 @@ def test_a_reshape_that_is_fixed_to_one_image_is_run_on_one_at_a_time(
     ]
     constants = [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in shapes.items()]
     path = str(built(tmp_path / "fixed.onnx", nodes, constants=constants))
-    got = zoo.load(path, READING).embed(frames(5))
+    white = zoo.load(path, READING)
+    assert is_white_box(white)
+    got = white.embed(frames(5))
     exponentials = np.exp(expected_of(frames(5)))
     expected = exponentials / exponentials.sum(1, keepdims=True)
     np.testing.assert_allclose(got, expected, atol=1e-5)
@@ -281,6 +295,7 @@ def test_weights_in_files_beside_the_model_are_part_of_the_fingerprint(tmp_path:
     )
     data = tmp_path / "of" / "m.data"
     first = zoo.load(str(path), READING)
+    assert is_white_box(first)
     np.testing.assert_array_equal(first.embed(frames(2)), inside)
     weights = np.frombuffer(data.read_bytes(), np.float32) + 1
     data.write_bytes(weights.astype(np.float32).tobytes())
@@ -328,5 +343,5 @@ def test_without_onnxruntime_the_extra_is_named(
         "facefocus.models.onnx.find_spec",
         lambda name: None if name == "onnxruntime" else find(name),
     )
-    with pytest.raises(UserError, match=r"needs: pip install onnxruntime\.$"):
+    with pytest.raises(UserError, match=r"needs: pip install onnxruntime onnx\.$"):
         zoo.load(str(path), READING)

@@ -104,15 +104,34 @@ class Transformer(nn.Module):
         self.first, self.last = nn.LayerNorm(8), nn.LayerNorm(8)
         self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
 
+    def count(self, x: Tensor) -> int:
+        return x.shape[0]
+
     def forward(self, images: Tensor) -> Tensor:
         x = self.patches(images).flatten(2).transpose(1, 2)
-        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+        x = torch.cat([self.token.expand(self.count(x), -1, -1), x], 1)
         n, t, d = x.shape
         qkv = self.qkv(self.first(x)).reshape(n, t, 3, 2, d // 2).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(*qkv.unbind(0))
         x = x + self.out(y.transpose(1, 2).reshape(n, t, d))
         normed: Tensor = self.last(x)
         return F.gelu(normed[:, 0])
+
+
+class Counted(Transformer):
+    """The exporter writes the number of images down as a constant."""
+
+    def count(self, x: Tensor) -> int:
+        return len(x)
+
+
+def test_a_file_that_runs_on_the_two_images_of_its_export_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = Counted()
+    graph = loaded(exported(module, tmp_path / "two.onnx"))
+    np.testing.assert_allclose(graph.embed(frames(5)), in_torch(module).embed(frames(5)), atol=1e-5)
+    assert "runs on two images only" in caplog.text
 
 
 @pytest.mark.parametrize(("batch", "opset"), [(None, 14), (None, 17), (1, 14), (4, 17)])

@@ -66,7 +66,7 @@ def onnx_file(path: Path, *, side: int = 112, prefix: str = "") -> Path:
     nodes, start = [], "image"
     if prefix:
         for name, operation, value in (("minus", "Sub", 127.5), ("mul", "Mul", 1 / 128)):
-            constants.append(numpy_helper.from_array(np.float32([value]), name))
+            constants.append(numpy_helper.from_array(np.array([value], np.float32), name))
             made = f"{name}0"
             nodes.append(helper.make_node(operation, [start, name], [made], name=f"_{made}"))
             start = made
@@ -86,7 +86,8 @@ def onnx_file(path: Path, *, side: int = 112, prefix: str = "") -> Path:
 def linear(given: Tensor) -> np.ndarray:
     side = given.shape[-1]
     weight = np.random.default_rng(1).normal(size=(4, 3, side, side)).astype(np.float32) / side
-    return np.einsum("nchw,dchw->nd", given.numpy(), weight)
+    found: np.ndarray = np.einsum("nchw,dchw->nd", given.numpy(), weight)
+    return found
 
 
 @pytest.fixture
@@ -219,6 +220,7 @@ def frbench(home: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         FR=FR,
         CACHE=str(home),
         ARCFACE_112_TEMPLATE=torch.zeros(5, 2),
+        FRBenchError=KeyError,
         configure_scoped=configure_scoped,
         settings=settings,
     )
@@ -229,12 +231,14 @@ def test_a_backbone_of_frbench(
 ) -> None:
     with pytest.raises(UserError, match=r"Get them by: frbench-download small_arcface_ms1m\.$"):
         zoo.load("frbench:small/arcface/ms1m")
-    (home / "manifest.json").write_text(json.dumps({"small_arcface_ms1m": {"target_name": "s"}}))
+    entry = {"target_name": "s", "contents": {"weight": "w.pth"}}
+    (home / "manifest.json").write_text(json.dumps({"small_arcface_ms1m": entry}))
     with pytest.raises(UserError, match=r"has no 'smal_arcface_ms1m'\. Did you mean"):
         zoo.load("frbench:smal/arcface/ms1m")
     with pytest.raises(UserError, match="Get them by"):
         zoo.load("frbench:small/arcface/ms1m")
     (home / "s").mkdir()
+    (home / "s" / "w.pth").touch()
     recognizer = zoo.load("frbench:small/arcface/ms1m")
     given = planes(
         frames(3), 255 * np.array([0.5, 0.4, 0.3]), 255 * np.array([0.5, 0.6, 0.7]), bgr=True
@@ -353,7 +357,7 @@ def test_a_stand_in_for_dlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             assert Path(path).read_text() == "weights"
 
         def compute_face_descriptor(self, chips: list[np.ndarray]) -> list[list[float]]:
-            return [[float(chip[75, 75, 0]), float(chip[75, 75, 2])] for chip in chips]
+            return [[float(value) for value in chip[75, 75]] + [0.0] * 125 for chip in chips]
 
     folder = tmp_path / "face_recognition_models"
     (folder / "models").mkdir(parents=True)
@@ -363,7 +367,7 @@ def test_a_stand_in_for_dlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     install(monkeypatch, "dlib", face_recognition_model_v1=Model)
     recognizer = zoo.load("dlib")
     flat = np.zeros((2, 112, 112, 3), np.uint8) + np.array([7, 8, 9], np.uint8)
-    assert recognizer.embed(flat).tolist() == [[7, 9], [7, 9]]
+    assert recognizer.embed(flat)[:, :4].tolist() == [[7, 8, 9, 0]] * 2
     assert recognizer.embed(flat[:0]).shape[0] == 0
     with pytest.raises(UserError, match="dlib has one recognizer"):
         zoo.load("dlib:other")

@@ -12,7 +12,10 @@ import torch
 
 from facefocus.core import locations
 from facefocus.models import zoo
-from facefocus.models.recognizer import TorchRecognizer
+from facefocus.models.onnx import OnnxRecognizer
+from facefocus.models.onnx_graph import OnnxGraph, read_model
+from facefocus.models.recognizer import TorchRecognizer, is_white_box
+from tests.real.test_faces import data
 
 pytestmark = pytest.mark.real
 
@@ -121,24 +124,59 @@ def test_public_checkpoints_fit_key_by_key(file: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mobilefacenet-casia-112x96", "squeezenet-vggface2"])
-def test_an_onnx_export_embeds_alike(name: str, tmp_path: Path) -> None:
+def test_an_onnx_export_embeds_alike_and_shows_the_same_layers(name: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     recognizer = load(name)
     assert isinstance(recognizer.module, torch.nn.Module)
     entry = zoo.describe(name)
     channels = 1 if recognizer.preprocessing.channels == "gray" else 3
+    path = tmp_path / f"{name}.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             recognizer.module,
             (torch.zeros(2, channels, *recognizer.preprocessing.size),),
-            tmp_path / "model.onnx",
+            path,
             input_names=["image"],
             output_names=["embedding"],
             dynamic_axes={"image": {0: "n"}, "embedding": {0: "n"}},
+            training=torch.onnx.TrainingMode.PRESERVE,
             dynamo=False,
         )
-    black = zoo.load(str(tmp_path / "model.onnx"), entry.preprocessing)
-    ours, theirs = recognizer.embed(frames(5)), black.embed(frames(5))
-    cosine = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
-    assert cosine.min() > 0.9999
+    white = zoo.load(str(path), entry.preprocessing)
+    black = OnnxRecognizer(path, entry.reader())
+    assert is_white_box(white)
+    wanted = recognizer.embed(frames(5))
+    for found in (white.embed(frames(5)), black.embed(frames(5))):
+        lengths = np.linalg.norm(wanted, axis=1) * np.linalg.norm(found, axis=1)
+        assert ((wanted * found).sum(1) / lengths).min() > 0.99999
+    rows = [
+        [(call.name, call.channels, call.height, call.width) for call in box.layers().calls]
+        for box in (white, recognizer)
+    ]
+    assert rows[0] == rows[1]
+    (last,) = white.layers().resolve("N")
+    with white.capture(frames(2), [last]) as ours, recognizer.capture(frames(2), [last]) as theirs:
+        other = theirs.embeddings.roll(1, 0)
+        pairs = [
+            (ours.activations[last], theirs.activations[last]),
+            (ours.gradients(other)[last], theirs.gradients(other)[last]),
+        ]
+    for found_values, values in pairs:
+        assert (found_values - values).norm() < 1e-4 * values.norm()
+
+
+def test_the_graph_of_the_detector_gives_what_onnxruntime_gives() -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path = data("models/face_detection_yunet_2023mar.onnx")
+    session = onnxruntime.InferenceSession(str(path))
+    entry = session.get_inputs()[0]
+    image = np.random.default_rng(0).uniform(0, 255, entry.shape).astype(np.float32)
+    model = read_model(path)
+    for name, wanted in zip(
+        [output.name for output in session.get_outputs()],
+        session.run(None, {entry.name: image}),
+        strict=True,
+    ):
+        found = OnnxGraph(model, name)(torch.from_numpy(image)).numpy()
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)

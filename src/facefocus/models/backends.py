@@ -262,8 +262,10 @@ def _compile(module: Any, inputs: Tensor, precision: str) -> Any:
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     with as_found(module), warnings.catch_warnings():
-        # OpenVINO reads modules through torch.jit.trace, which torch calls deprecated.
+        # OpenVINO reads modules through torch.jit.trace, which torch calls deprecated, and which
+        # warns of shapes that become constants: the program is for one shape.
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         decoder = TorchScriptPythonDecoder(module, example_input=inputs.contiguous())
         frontend = FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))

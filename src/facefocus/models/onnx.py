@@ -116,10 +116,13 @@ class OnnxRecognizer:
                 raise error from None
             trouble = "cannot be run on several images at once"
         else:
-            together, alone = (
-                self._embed(frames[:2], output)[1],
-                self._embed(frames[1:2], output)[0],
-            )
+            together = self._embed(frames[:2], output)[1]
+            try:
+                alone = self._embed(frames[1:2], output)[0]
+            except UserError:
+                # An exporter wrote down the two images that it was shown.
+                notice(f"The model '{self._path}' runs on two images only: two at a time.")
+                return output, 2
             if np.linalg.norm(together - alone) <= _ALIKE * np.linalg.norm(alone):
                 return output, CHUNK
             trouble = "gives an image another embedding beside another image"
@@ -274,9 +277,8 @@ def _alike(value: np.ndarray, wanted: np.ndarray) -> bool:
 
 
 def _session(path: Path) -> Any:
-    missing = [name for name in ("onnxruntime", "onnx") if find_spec(name) is None]
-    if missing:
-        raise UserError(f"The recognizer '{path}' needs: pip install {' '.join(missing)}.")
+    if find_spec("onnxruntime") is None:
+        raise UserError(f"The recognizer '{path}' needs: pip install onnxruntime onnx.")
     import onnxruntime
 
     if not path.is_file():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from facefocus.models.onnx_operations import OPERATIONS, Node, UnknownOperation
 
 #: Operations whose constant shape counts images in a file that is fixed to some number of them.
 _SHAPED = ("Reshape", "Expand")
+
+
+#: Float types by their number in ONNX.
+_FLOATS = (1, 10, 11, 16)
 
 
 class OnnxGraph(nn.Module):
@@ -45,9 +50,11 @@ class OnnxGraph(nn.Module):
         self.output, self.images = output, images
         graph = model.graph
         constants = {value.name: _tensor(value) for value in graph.initializer}
-        self.input = next(value.name for value in graph.input if value.name not in constants)
-        dtype = graph.input[0].type.tensor_type.elem_type
-        self.whole = dtype not in (1, 10, 11, 16)
+        # Before IR version 4, weights were inputs as well.
+        image = next(value for value in graph.input if value.name not in constants)
+        self.input = image.name
+        #: Whether the file takes pixels as whole numbers.
+        self.whole = image.type.tensor_type.elem_type not in _FLOATS
         nodes = _needed(_fused_layer_norms(_nodes(model), constants), {output})
         if missing := [node.operation for node in nodes if node.operation not in OPERATIONS]:
             raise UnknownOperation(", ".join(sorted(set(missing))))
@@ -85,7 +92,7 @@ class OnnxGraph(nn.Module):
                 for name in node.inputs
             ]
             if self.images is not None:
-                given = self._for_images(node, given, constants, len(images))
+                given = self._for_images(node, given, constants, int(images.shape[0]))
             made = OPERATIONS[node.operation](node, *given)
             del given
             for name in node.inputs:
@@ -165,8 +172,10 @@ def read_graph(path: Path) -> Any:
     """An ONNX file without the weights that lie in other files.
 
     Raises:
-        UserError: As `read_model`.
+        UserError: As `read_model`, or the package onnx is not installed.
     """
+    if find_spec("onnx") is None:
+        raise UserError(f"The recognizer '{path}' needs: pip install onnx.")
     import onnx
 
     try:

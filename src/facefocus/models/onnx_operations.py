@@ -72,6 +72,11 @@ def _integers(value: Tensor | Sequence[int] | None) -> list[int] | None:
     return None if value is None else list(value)
 
 
+def _sides(x: Tensor) -> list[int]:
+    """The shape as whole numbers, also where torch.jit traces and a side is a tensor."""
+    return [int(side) for side in x.shape]
+
+
 def _same_device(*values: Tensor) -> list[Tensor]:
     """Values computed from shapes lie on the CPU; they join the others where they meet them."""
     device = next((value.device for value in values if value.device.type != "cpu"), None)
@@ -201,10 +206,11 @@ def _swish(node: Node, x: Tensor) -> Tensor:
 
 @_operation("PRelu")
 def _prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
-    channels = x.shape[1] if x.dim() > 1 else 1
+    sides, own = _sides(x), _sides(slope)
+    channels = sides[1] if x.dim() > 1 else 1
     # [C, 1, 1] by the definition; MXNet wrote [C], which the definition would put along the rows.
-    by_channel = slope.dim() >= 1 and slope.shape == (channels, *[1] * (x.dim() - 2))
-    written_plain = slope.shape == (channels,) and x.shape[-1] != channels
+    by_channel = own == [channels, *[1] * (x.dim() - 2)]
+    written_plain = own == [channels] and sides[-1] != channels
     if slope.numel() == 1 or by_channel or written_plain:
         return torch.prelu(x, slope.reshape(-1))
     return torch.where(x < 0, slope * x, x)
@@ -264,7 +270,7 @@ def _pads(node: Node, x: Tensor, kernel: Sequence[int]) -> tuple[list[int], list
         return pads[:axes], pads[axes:]
     before, after = [], []
     steps, gaps = node.get("strides", [1] * axes), node.get("dilations", [1] * axes)
-    for side, width, step, gap in zip(x.shape[2:], kernel, steps, gaps, strict=True):
+    for side, width, step, gap in zip(_sides(x)[2:], kernel, steps, gaps, strict=True):
         total = max((-(-side // step) - 1) * step + (width - 1) * gap + 1 - side, 0)
         small, large = total // 2, total - total // 2
         before.append(small if mode == "SAME_UPPER" else large)
@@ -287,14 +293,14 @@ def _conv(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
     convolve: Any = {1: torch.conv1d, 2: torch.conv2d}.get(axes)
     if convolve is None:
         raise node.refuse(f"{axes} axes")
-    x, padding = _padded(x, _pads(node, x, weight.shape[2:]), 0.0)
+    x, padding = _padded(x, _pads(node, x, _sides(weight)[2:]), 0.0)
     steps, gaps = node.get("strides", [1] * axes), node.get("dilations", [1] * axes)
     return convolve(x, weight, bias, steps, padding, gaps, node.get("group", 1))  # type: ignore[no-any-return]
 
 
 @_operation("ConvTranspose")
 def _conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    before, after = _pads(node, x, weight.shape[2:])
+    before, after = _pads(node, x, _sides(weight)[2:])
     odd = node.get("auto_pad", "NOTSET") != "NOTSET" or node.get("output_shape") is not None
     if odd or before != after or weight.dim() != 4:
         raise node.refuse("a given output shape, uneven padding, or other than two axes")
@@ -325,7 +331,7 @@ def _batch_norm(
 
 @_operation("LayerNormalization")
 def _layer_norm(node: Node, x: Tensor, scale: Tensor | None, bias: Tensor | None = None) -> Tensor:
-    shape = x.shape[node.get("axis", -1) :]
+    shape = _sides(x)[node.get("axis", -1) :]
     weight, shift = (None if part is None else part.expand(shape) for part in (scale, bias))
     return F.layer_norm(x, shape, weight, shift, node.get("epsilon", 1e-5))
 
@@ -338,7 +344,9 @@ def _instance_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor
 @_operation("GroupNormalization")
 def _group_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     # Before version 21, scale and bias were those of groups.
-    weight, shift = (part.repeat_interleave(x.shape[1] // len(part)) for part in (scale, bias))
+    weight, shift = (
+        part.repeat_interleave(_sides(x)[1] // _sides(part)[0]) for part in (scale, bias)
+    )
     return F.group_norm(x, node.get("num_groups"), weight, shift, node.get("epsilon", 1e-5))
 
 
@@ -397,7 +405,7 @@ def _gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
     a = a.t() if node.get("transA", 0) else a
     weight = b if node.get("transB", 0) else b.t()
     alpha, beta = node.get("alpha", 1.0), node.get("beta", 1.0)
-    if alpha == beta == 1 and c is not None and c.numel() == len(weight):
+    if alpha == beta == 1 and c is not None and c.numel() == _sides(weight)[0]:
         return F.linear(a, weight, c.reshape(-1))
     product = F.linear(a, weight) * float(alpha)
     return product if c is None else product + c * float(beta)
@@ -494,7 +502,7 @@ def _constant_of_shape(node: Node, shape: Tensor) -> Tensor:
 
 @_operation("Shape")
 def _shape(node: Node, x: Tensor) -> Tensor:
-    return torch.tensor([int(side) for side in x.shape][node.get("start", 0) : node.get("end")])
+    return torch.tensor(_sides(x)[node.get("start", 0) : node.get("end")])
 
 
 @_operation("Size")
@@ -511,14 +519,15 @@ def _range(node: Node, start: Tensor, end: Tensor, step: Tensor) -> Tensor:
 def _reshape(node: Node, x: Tensor, shape: Tensor) -> Tensor:
     sides = _integers(shape) or []
     if not node.get("allowzero", 0):
-        sides = [x.shape[axis] if side == 0 else side for axis, side in enumerate(sides)]
+        own = _sides(x)
+        sides = [own[axis] if side == 0 else side for axis, side in enumerate(sides)]
     return x.reshape(sides)
 
 
 @_operation("Flatten")
 def _flatten(node: Node, x: Tensor) -> Tensor:
     axis = node.get("axis", 1)
-    return x.reshape(math.prod(x.shape[: axis % x.dim() if axis < 0 else axis]), -1)
+    return x.reshape(math.prod(_sides(x)[: axis % x.dim() if axis < 0 else axis]), -1)
 
 
 @_operation("Transpose")
@@ -550,7 +559,7 @@ def _split(node: Node, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, 
     axis = node.get("axis", 0)
     chosen = _integers(node.get("split", sizes))
     # Parts of one size, the last one smaller where they do not fit.
-    return torch.split(x, chosen or -(-x.shape[axis] // len(node.outputs)), axis)
+    return torch.split(x, chosen or -(-_sides(x)[axis] // len(node.outputs)), axis)
 
 
 @_operation("Slice")
@@ -563,7 +572,7 @@ def _slice(node: Node, x: Tensor, *given: Tensor | None) -> Tensor:
     for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
         axis = axes[place] if axes else place
         step = steps[place] if steps else 1
-        chosen = range(x.shape[axis])[start:end:step]
+        chosen = range(_sides(x)[axis])[start:end:step]
         if step > 0:
             x = x[(*[slice(None)] * (axis % x.dim()), slice(chosen.start, chosen.stop, step))]
         else:
@@ -576,16 +585,16 @@ def _gather(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     axis = node.get("axis", 0) % x.dim()
     if indices.dim() == 0 and indices.device.type == "cpu":
         return x.select(axis, int(indices))
-    places = torch.remainder(indices.reshape(-1).to(x.device), x.shape[axis])
-    return x.index_select(axis, places).reshape(
-        *x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]
-    )
+    own = _sides(x)
+    places = torch.remainder(indices.reshape(-1).to(x.device), own[axis])
+    sides = [*own[:axis], *_sides(indices), *own[axis + 1 :]]
+    return x.index_select(axis, places).reshape(sides)
 
 
 @_operation("GatherElements")
 def _gather_elements(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     axis = node.get("axis", 0)
-    return torch.gather(x, axis, torch.remainder(indices.to(x.device), x.shape[axis]))
+    return torch.gather(x, axis, torch.remainder(indices.to(x.device), _sides(x)[axis]))
 
 
 @_operation("Expand")
@@ -606,7 +615,7 @@ def _trilu(node: Node, x: Tensor, k: Tensor | None = None) -> Tensor:
 
 @_operation("DepthToSpace")
 def _depth_to_space(node: Node, x: Tensor) -> Tensor:
-    block, (n, c, h, w) = node.get("blocksize"), x.shape
+    block, (n, c, h, w) = node.get("blocksize"), _sides(x)
     if node.get("mode", "DCR") == "CRD":
         return F.pixel_shuffle(x, block)
     parts = x.reshape(n, block, block, c // block**2, h, w).permute(0, 3, 4, 1, 5, 2)
@@ -615,7 +624,7 @@ def _depth_to_space(node: Node, x: Tensor) -> Tensor:
 
 @_operation("SpaceToDepth")
 def _space_to_depth(node: Node, x: Tensor) -> Tensor:
-    block, (n, c, h, w) = node.get("blocksize"), x.shape
+    block, (n, c, h, w) = node.get("blocksize"), _sides(x)
     parts = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
     return parts.reshape(n, c * block**2, h // block, w // block)
 
@@ -648,15 +657,15 @@ def _resize(node: Node, x: Tensor, *given: Tensor | None) -> Tensor:
     transform = node.get("coordinate_transformation_mode", usual)
     if mode == "nearest":
         for axis in range(x.dim()):
-            if sizes[axis] != x.shape[axis]:
-                places = _nearest(node, transform, x.shape[axis], sizes[axis], scales[axis])
+            side = _sides(x)[axis]
+            if sizes[axis] != side:
+                places = _nearest(node, transform, side, sizes[axis], scales[axis])
                 x = x.index_select(axis, torch.tensor(places, device=x.device))
         return x
     words = {"half_pixel": False, "pytorch_half_pixel": False, "align_corners": True}
-    plain = x.dim() == 4 and sizes[:2] == list(x.shape[:2]) and not node.get("antialias", 0)
-    exact = all(
-        abs(s * side - size) < 1e-4 for s, side, size in zip(scales, x.shape, sizes, strict=True)
-    )
+    plain = x.dim() == 4 and sizes[:2] == _sides(x)[:2] and not node.get("antialias", 0)
+    pairs = zip(scales, _sides(x), sizes, strict=True)
+    exact = all(abs(scale * side - size) < 1e-4 for scale, side, size in pairs)
     if transform not in words or not plain or not exact or node.get("exclude_outside", 0):
         raise node.refuse(f"mode {mode} and {transform} in this way")
     name = {"linear": "bilinear", "cubic": "bicubic"}[mode]
@@ -675,10 +684,10 @@ def _scales_and_sizes(
     if sizes is not None and sizes.numel():
         sides = _integers(sizes) or []
         # A file that is fixed to one image says so here, too: images stay as many as they are.
-        sides[0] = x.shape[0]
-        return [size / side for size, side in zip(sides, x.shape, strict=True)], sides
+        sides[0] = _sides(x)[0]
+        return [size / side for size, side in zip(sides, _sides(x), strict=True)], sides
     factors = node.get("scales") if scales is None else [float(s) for s in scales.tolist()]
-    return factors, [math.floor(s * side) for s, side in zip(factors, x.shape, strict=True)]
+    return factors, [math.floor(s * side) for s, side in zip(factors, _sides(x), strict=True)]
 
 
 def _nearest(node: Node, transform: str, side: int, size: int, scale: float) -> list[int]:

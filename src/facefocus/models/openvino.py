@@ -19,13 +19,14 @@ from facefocus.models.preprocessing import INTERFACE, Preprocessing, required
 from facefocus.models.recognizer import CHUNK, check_finite, check_frames, chunks
 from facefocus.models.user_code import sha256
 
-#: The package that runs a kind of file.
-_RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
+#: The packages that run a kind of file.
+_RUNTIMES = {"onnx": ("onnxruntime", "onnx"), "openvino": ("openvino",)}
 
 
 def missing_package(kind: str) -> str:
     """The command that installs what runs ``onnx`` or ``openvino`` files; empty if it is here."""
-    return "" if find_spec(_RUNTIMES[kind]) else f"pip install {_RUNTIMES[kind]}"
+    needed = _RUNTIMES[kind]
+    return "" if all(map(find_spec, needed)) else f"pip install {' '.join(needed)}"
 
 
 class OpenVinoRecognizer:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from facefocus.core.errors import UserError, did_you_mean
+from facefocus.core.errors import UserError, did_you_mean, one_line
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.sources import RecognizerSource, package
@@ -35,9 +35,14 @@ def load_frbench(name: str, preprocessing: Preprocessing | None) -> TorchRecogni
     # Nothing leaves the machine: no look for news, no download.
     with frbench.configure_scoped(update_check=False):
         _check_files(Path(frbench.CACHE), "_".join(parts), full)
-        pipeline = frbench.FR(*parts, eager_load=True)
+        try:
+            pipeline = frbench.FR(*parts, eager_load=True)
+        except frbench.FRBenchError as error:
+            raise UserError(f"FRBench cannot load '{full}': {one_line(error)}") from error
     reader = pipeline.preprocessor
-    if not torch.allclose(reader.template.cpu(), frbench.ARCFACE_112_TEMPLATE, atol=0.5):
+    width, height = reader.size[1], reader.size[0]
+    template = reader.template.cpu() * 112 / torch.tensor([width, height])
+    if not torch.allclose(template, frbench.ARCFACE_112_TEMPLATE, atol=0.5):
         raise UserError(
             f"The recognizer '{full}' wants faces aligned to a template of its own, which differs"
             " from ArcFace's. Name it by a function: FILE.py:FUNCTION, with a 'crop'."
@@ -46,7 +51,7 @@ def load_frbench(name: str, preprocessing: Preprocessing | None) -> TorchRecogni
         "-".join(parts),
         pipeline.backbone.eval().requires_grad_(False),
         Preprocessing(
-            size=(int(reader.size[0]), int(reader.size[1])),
+            size=(int(height), int(width)),
             channels=reader.channel,
             mean=tuple(255 * float(value) for value in reader.mean.flatten()),
             std=tuple(255 * float(value) for value in reader.std.flatten()),
@@ -64,7 +69,8 @@ def _check_files(cache: Path, asset: str, full: str) -> None:
     if asset not in entries:
         near = did_you_mean(asset, list(entries))
         raise UserError(f"FRBench has no '{asset}'.{near} List them by: frbench-download --list.")
-    if not (cache / entries[asset]["target_name"]).is_dir():
+    folder = cache / entries[asset]["target_name"]
+    if not all((folder / file).is_file() for file in entries[asset]["contents"].values()):
         raise UserError(f"The weights of '{full}' are not in '{cache}'. Get them by: {get}.")
 
 
