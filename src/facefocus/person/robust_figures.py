@@ -142,7 +142,8 @@ def _row(
     outcome: Outcome,
     before: Measures,
     after: Measures,
-    **more: float,
+    undetected: int = 0,
+    moved: float = np.nan,
 ) -> Robustness:
     """One row from the values of each photo; those without one do not count."""
     usual = outcome.values["clean", judge.name, judge.seen]["cosine", ""]
@@ -162,7 +163,8 @@ def _row(
         surviving,
         {key: float(np.mean(value[there])) for key, value in after.items() if there.any()},
         int(there.sum()),
-        **more,  # type: ignore[arg-type]
+        undetected,
+        moved,
     )
 
 

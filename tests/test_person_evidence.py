@@ -1,0 +1,207 @@
+"""The study of one person's masks: who is in it, its rows, and what its document says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from benchmarks import person_evidence
+from benchmarks.person_document import Case, Results, document, read_results
+from benchmarks.person_evidence import (
+    Part,
+    Study,
+    chosen_people,
+    read_study,
+    work,
+)
+from facefocus.core.errors import UserError
+from facefocus.faces.sources.synthetic import make_faceset, render
+from facefocus.person import candidates
+from facefocus.person.explanation import explain_person
+from facefocus.person.photos import Photo
+from facefocus.person.redetect import Redetected
+from facefocus.report.markdown_renderer import markdown_document
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+
+
+def test_the_study_reads_and_masks_are_learned_for_the_next_larger_budget() -> None:
+    study = read_study(EXPERIMENTS / "person.toml")
+    part = next(part for part in study.setting if part.name == "sibling")
+    assert ("pixels", 0.05) in part.trials and ("cells", 0.1) in part.trials
+    few = Part("few", ("a",), ("b",), (), (), (), learned=(0.05, 0.2), gradient=(), lasting=())
+    assert [few.learned_for(b) for b in (0.01, 0.05, 0.1, 0.3)] == [0.05, 0.05, 0.2, 0.2]
+    assert study.recognizers[0] == study.checker
+    assert len(set(study.recognizers)) == len(study.recognizers) == 5
+
+
+def test_people_are_drawn_among_those_with_enough_photos(tmp_path: Path) -> None:
+    for name, count in {"a": 1, "b": 3, "c": 4, "d": 9}.items():
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            (tmp_path / name / f"{number}.jpg").touch()
+        (tmp_path / name / "note.txt").touch()
+    study = Study(5, (3, 4), 3, 0, "black", "x", (), ())
+    found = chosen_people(study, tmp_path)
+    assert set(found) == {"b", "c"} and chosen_people(study, tmp_path) == found
+    assert [path.name for path in found["c"]] == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def rows_of(values: dict[tuple[str, str, float, str, str, str], list[float]]) -> pl.DataFrame:
+    """Pair rates of people by setting, shape, budget, judge, condition, view; and cosines."""
+    return pl.DataFrame(
+        [
+            {
+                **dict(zip(("setting", "shape", "budget", "recognizer"), key, strict=False)),
+                **{"condition": key[4], "view": key[5], "seen": False, "person": f"p{place:02}"},
+                **{"measure": measure, "rule": rule, "value": value},
+                **{"photos": 8, "undetected": 1},
+            }
+            for key, people in values.items()
+            for place, value in enumerate(people)
+            for measure, rule in (("pair", "EER"), ("any", "EER"), ("cosine", ""))
+        ]
+    )
+
+
+CASIA = "mobilefacenet-casia"
+
+
+def test_goals_are_met_or_missed_by_their_figures_and_intervals() -> None:
+    study = read_study(EXPERIMENTS / "person.toml")
+    pixels = ("sibling", "pixels", 0.05, CASIA)
+    cells = ("sibling", "cells", 0.1, CASIA)
+    low = [0.02, 0.04, 0.06, 0.0, 0.03, 0.05]
+    rows = rows_of(
+        {
+            (*pixels, "own", "painted"): low,
+            (*pixels, "gradient", "painted"): [value + 0.1 + 0.01 * value for value in low],
+            (*pixels, "random", "painted"): [0.5] * 6,
+            (*pixels, "shifted", "painted"): [0.4] * 6,
+            (*cells, "own", "painted"): [0.0, 0.1, 0.3, 0.2, 0.1, 0.5],
+            (*cells, "gradient", "painted"): [0.1, 0.0, 0.3, 0.3, 0.0, 0.5],
+            ("against repair", "cells", 0.2, CASIA, "own", "painted repaired"): [0.6] * 6,
+        }
+    )
+    text = markdown_document(document(Results(study, rows)))
+    lines = text.splitlines()
+
+    def line(start: str) -> str:
+        return next(one for one in lines if one.startswith(start))
+
+    assert "0.03 [" in line("| Sibling sources, pixels 5 %, pair") and "| met |" in line(
+        "| Sibling sources, pixels 5 %, pair"
+    )
+    assert "missed; the interval reaches the goal" in line("| Sibling sources, cells 10 %, pair")
+    assert "| missed |" in line("| Repair told, white box, 20 %, pair")
+    assert "not measured" in line("| Repair told, white box, 30 %, pair")
+    better = [one for one in lines if "Better than the occlusion gradient" in one]
+    assert "pixels 5 %, painted photographs: yes, difference of pair rates -0.10" in better[0]
+    assert "cells 10 %, painted photographs: not shown" in better[2]
+    (row,) = [one for one in lines if one.startswith("| pixels | 5 % |") and "0.40" in one]
+    assert "shifted 0.40" in row and row.endswith("| 6 |")
+    assert "Not all people are done" in text
+
+
+MODEL = "iresnet-mini-eyes"
+STUDY = f"""
+people = 2
+photos = [4, 4]
+most_photos = 4
+seed = 0
+fill = "black"
+checker = "{MODEL}"
+
+[[setting]]
+name = "usual"
+models = ["{MODEL}"]
+judges = ["{MODEL}", "iresnet-mini-mouth"]
+pixels = [0.01, 0.05]
+cells = []
+patches = []
+learned = [0.05]
+gradient = [0.05]
+lasting = []
+
+[[setting]]
+name = "against repair"
+models = ["{MODEL}"]
+judges = ["{MODEL}"]
+against = "repair"
+pixels = []
+cells = [0.005]
+patches = []
+learned = [0.005]
+gradient = []
+lasting = []
+"""
+
+
+def test_rows_are_those_of_the_product_and_are_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "STEPS", 1)
+    monkeypatch.setattr(candidates, "DRAFT_STEPS", 1)
+    monkeypatch.setattr(candidates, "LARGEST", 0.005)
+    monkeypatch.setattr(person_evidence, "GRADIENT_STEPS", 1)
+    monkeypatch.setattr(person_evidence, "FaceDetector", lambda _: None)
+    monkeypatch.setattr(person_evidence, "detector_model", lambda _: None)
+    monkeypatch.setattr(person_evidence, "find_again", as_it_is)
+    (tmp_path / "study.toml").write_text(STUDY)
+    (tmp_path / "rows").mkdir()
+    for person in range(2):
+        (tmp_path / "photos" / f"p{person}").mkdir(parents=True)
+        for number in range(4):
+            face = render("eyes", 7, person, number).frame
+            Image.fromarray(face).save(tmp_path / "photos" / f"p{person}" / f"{number}.png")
+    study = read_study(tmp_path / "study.toml")
+    people = chosen_people(study, tmp_path / "photos")
+    gallery = tmp_path / "gallery"
+    make_faceset(gallery, world="eyes", identities=8, photos=3, seed=0)
+    rest = (gallery, tmp_path / "store", "torch")
+    first = next(work(study, people, [list(people)], rest, tmp_path))
+    assert first[1] == "usual" and len(list((tmp_path / "rows").iterdir())) == 1
+    assert len(list(work(study, people, [list(people)], rest, tmp_path))) == 3
+    assert not list(work(study, people, [list(people)], rest, tmp_path))
+
+    results = read_results(tmp_path)
+    name = results.people[0]
+    made = explain_person(
+        tmp_path / "photos" / name,
+        MODEL,
+        unseen="iresnet-mini-mouth",
+        backend="torch",
+        draft=True,
+    )
+    table = made.table.filter(condition="own", measure="cosine", gallery="unseen")
+    for judge, value in zip(table["recognizer"], table["value"], strict=True):
+        case = Case("usual", "pixels", 0.05, judge, view="crop")
+        assert results.values(case, ("cosine", ""))[0] == pytest.approx(value)
+        # A painted crop that is found where it was is the hidden crop.
+        painted = results.values(Case("usual", "pixels", 0.05, judge), ("cosine", ""))[0]
+        assert painted == pytest.approx(value)
+    repaired = Case("against repair", "cells", 0.005, MODEL, view="repaired")
+    again = results.values(repaired, ("cosine", ""))
+    assert np.isfinite(again).all()
+    np.testing.assert_allclose(
+        again,
+        results.values(
+            Case("against repair", "cells", 0.005, MODEL, view="painted repaired"), ("cosine", "")
+        ),
+        atol=1e-6,
+    )
+
+
+def as_it_is(pixels: np.ndarray, photo: Photo, detector: None) -> Redetected:
+    """A detector that finds the face where it was."""
+    return Redetected(pixels, np.zeros((5, 2)), 1)
+
+
+def test_without_rows_there_is_no_document(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text((EXPERIMENTS / "person.toml").read_text())
+    with pytest.raises(UserError, match="must hold rows"):
+        read_results(tmp_path)
