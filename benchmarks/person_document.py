@@ -35,10 +35,28 @@ from facefocus.person.candidates import OWN, POPULATION, SAME_PHOTOS
 from facefocus.person.proof import CLEAN
 from facefocus.person.robust_figures import ON_CROPS, ON_PHOTOS, PHOTOGRAPH
 from facefocus.person.verdict import CONTROLS
-from facefocus.report.document import Block, Facts, Heading, Listing, Paragraph, Table, plain_table
+from facefocus.report.document import (
+    Block,
+    Code,
+    Facts,
+    Heading,
+    Listing,
+    Paragraph,
+    Table,
+    plain_table,
+)
 from facefocus.report.markdown_renderer import markdown_document
 
 TITLE = "One person's masks: what they hide on photographs that they never saw"
+
+#: How the study is run again.
+COMMANDS = """\
+tar xzf lfw-deepfunneled.tgz
+facefocus prepare lfw
+pip install face_recognition_models dlib-bin --no-deps
+python -m benchmarks.person_evidence experiments/person.toml lfw-deepfunneled \\
+    --gallery faces/lfw --out runs/person
+python -m benchmarks.person_document runs/person --out docs/results-person.md"""
 
 #: The two rates of every table, at the threshold of equal error rate.
 PAIR, ANY = ("pair", "EER"), ("any", "EER")
@@ -152,6 +170,8 @@ def document(results: Results) -> list[Block]:
     return [
         Heading(TITLE, 1),
         *_opening(results),
+        Heading("In short", 2),
+        Listing([*_short(results)]),
         Heading("The goals", 2),
         *_goals(results),
         Heading("What is left of recognition", 2),
@@ -198,7 +218,7 @@ def _opening(results: Results) -> Iterator[Block]:
         f"{done} people of LFW (deep-funneled photographs) with {study.photos[0]} to"
         f" {study.photos[1]} photos, of each the first {study.most_photos}; masks of"
         " `facefocus person`, made of one half of a person's photos and tried on the other."
-        " Intervals are of 95 %, over people. [Protocol](protocol.md#person-proof)."
+        " Intervals are of 95 %, over people. Definitions: protocol.md, person-proof."
     )
     if short:
         yield Paragraph(
@@ -206,6 +226,42 @@ def _opening(results: Results) -> Iterator[Block]:
             + "; ".join(f"{name}: {count} of {study.people}" for name, count in short.items())
             + "."
         )
+
+
+def _short(results: Results) -> Iterator[str]:
+    """What each judge is left with at 5 and 20 %, and after repair."""
+    for part in results.study.setting:
+        for judge in () if part.against else judges(results, part):
+            kind = "on which it was made" if _seen(part, judge) else "which never saw it"
+            courses = [
+                f"{text(results.mean(case))} ({text(results.mean(case, ANY))}) at"
+                f" {budget_text(budget)}"
+                for shape, budget in part.trials
+                if shape == "pixels" and budget in (0.05, 0.2)
+                for case in [Case(part.name, shape, budget, judge)]
+            ]
+            clean = Case(part.name, *part.trials[0], judge, CLEAN, CROP)
+            yield (
+                f"A mask of pixels made on {' and '.join(part.models)}, judged by {judge}, {kind}:"
+                f" of {text(results.mean(clean))} ({text(results.mean(clean, ANY))}) pairs (photos"
+                f" found by any other) it leaves {', '.join(courses)}, painted."
+            )
+    for part in (part for part in results.study.setting if part.against):
+        for shape, budget in part.trials:
+            case = Case(part.name, shape, budget, judges(results, part)[0], OWN, PAINTED_REPAIRED)
+            regions = [
+                f"{text(results.mean(_with(case, condition=name)))} under {words}"
+                for name, words in (
+                    (IGNORANT, "the mask that ignores repair"),
+                    (BAND, "the band of eyes and brows"),
+                    (INNER_FACE, "the inner face"),
+                )
+            ]
+            yield (
+                f"Once repaired, places known, judged by {case.judge}: at {budget_text(budget)} the"
+                f" mask against repair leaves {text(results.mean(case))} of pairs,"
+                f" {', '.join(regions)}."
+            )
 
 
 # Goals --------------------------------------------------------------------------------------------
@@ -511,6 +567,7 @@ def _repair_table(results: Results, part: Part, judge: str) -> Table:
 def _measured(results: Results) -> Iterator[Block]:
     study = results.study
     yield Listing(study.cuts)
+    yield Code(COMMANDS)
     yield Facts(
         {
             "People": ", ".join(name.replace("_", " ") for name in results.people),

@@ -109,7 +109,7 @@ def test_goals_are_met_or_missed_by_their_figures_and_intervals() -> None:
 
 MODEL = "iresnet-mini-eyes"
 STUDY = f"""
-people = 2
+people = 1
 photos = [4, 4]
 most_photos = 4
 seed = 0
@@ -153,20 +153,18 @@ def test_rows_are_those_of_the_product_and_are_made_once(
     monkeypatch.setattr(person_evidence, "find_again", as_it_is)
     (tmp_path / "study.toml").write_text(STUDY)
     (tmp_path / "rows").mkdir()
-    for person in range(2):
-        (tmp_path / "photos" / f"p{person}").mkdir(parents=True)
-        for number in range(4):
-            face = render("eyes", 7, person, number).frame
-            Image.fromarray(face).save(tmp_path / "photos" / f"p{person}" / f"{number}.png")
+    (tmp_path / "photos" / "p0").mkdir(parents=True)
+    for number in range(4):
+        face = render("eyes", 7, 0, number).frame
+        Image.fromarray(face).save(tmp_path / "photos" / "p0" / f"{number}.png")
     study = read_study(tmp_path / "study.toml")
     people = chosen_people(study, tmp_path / "photos")
     gallery = tmp_path / "gallery"
     make_faceset(gallery, world="eyes", identities=8, photos=3, seed=0)
     rest = (gallery, tmp_path / "store", "torch")
-    first = next(work(study, people, [list(people)], rest, tmp_path))
-    assert first[1] == "usual" and len(list((tmp_path / "rows").iterdir())) == 1
-    assert len(list(work(study, people, [list(people)], rest, tmp_path))) == 3
-    assert not list(work(study, people, [list(people)], rest, tmp_path))
+    assert next(work(study, people, [list(people)], rest, tmp_path)) == ("p0", "usual")
+    again = list(work(study, people, [list(people)], rest, tmp_path))
+    assert again == [("p0", "against repair")]
 
     results = read_results(tmp_path)
     name = results.people[0]
@@ -194,6 +192,14 @@ def test_rows_are_those_of_the_product_and_are_made_once(
         ),
         atol=1e-6,
     )
+
+
+def test_maps_of_a_person_stay_together() -> None:
+    maps = [np.full((2, 2), number) for number in range(4)]
+    (first, second) = person_evidence._by_person(maps, "own")
+    assert [int(one[0, 0]) for one in (*first, *second)] == [0, 1, 2, 3]
+    with pytest.raises(UserError, match="orders no pixels"):
+        person_evidence._by_person([maps[0], None], "own")
 
 
 def as_it_is(pixels: np.ndarray, photo: Photo, detector: None) -> Redetected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,14 @@ def test_patches_are_scored_by_the_similarity_that_is_left(faces: FaceSet) -> No
     masks[1, :, :60] = True
     nothing, much = left(masks)
     assert much < nothing <= 3 * candidates.SCORED_DRAWS
+
+
+def test_patches_of_a_draft_embed_nothing(faces: FaceSet) -> None:
+    photos = person(faces)[:3], list("abc")
+    draft = candidates.Recipe(0.1, "patches", "black", draft=True)
+    assert candidates.score_of([TINY[0]], photos, draft) is None
+    assert candidates.score_of([TINY[0]], photos, replace(draft, draft=False)) is not None
+    assert candidates.score_of([TINY[0]], photos, replace(draft, shape="cells")) is None
 
 
 @pytest.mark.parametrize(

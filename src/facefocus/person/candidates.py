@@ -386,7 +386,9 @@ def masks_of_others(
 
 def score_of(sources: Sequence[Recognizer], photos: Photos, recipe: Recipe) -> Score | None:
     """By what `shaped` chooses patches; None for shapes that the map alone determines."""
-    return similarity_left(sources, photos, recipe) if recipe.shape == "patches" else None
+    # A draft has no time to embed hundreds of faces: what is left of the map decides there.
+    scored = recipe.shape == "patches" and not recipe.draft
+    return similarity_left(sources, photos, recipe) if scored else None
 
 
 def crossed(
