@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +94,10 @@ class Results:
         self._lost: dict[Case, list[int]] = {}
         for row in rows.iter_rows(named=True):
             case = Case(
-                *(row[name] for name in ("setting", "shape", "budget", "recognizer")),
+                row["setting"],
+                row["shape"],
+                row["budget"],
+                row["recognizer"],
                 row["condition"],
                 row["view"],
             )
@@ -134,7 +137,7 @@ def interval(values: np.ndarray, *, share: bool) -> Interval:
 
 
 def _with(case: Case, **changed: object) -> Case:
-    return Case(**{**vars(case), **changed})  # type: ignore[arg-type]
+    return replace(case, **changed)  # type: ignore[arg-type]
 
 
 def text(found: Interval, *, signed: bool = False) -> str:
@@ -584,8 +587,8 @@ def _measured(results: Results) -> Iterator[Block]:
 
 def _found_share(results: Results) -> float:
     rows = results.rows.filter(pl.col("view").is_in([PAINTED]), pl.col("measure") == "cosine")
-    lost, kept = rows["undetected"].sum(), rows["photos"].sum()
-    return float(kept / max(lost + kept, 1))
+    lost, kept = int(rows["undetected"].sum()), int(rows["photos"].sum())
+    return kept / max(lost + kept, 1)
 
 
 def main() -> None:

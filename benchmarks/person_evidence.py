@@ -145,12 +145,12 @@ class Study:
 def read_study(path: Path) -> Study:
     """The study of a TOML file."""
     given = tomllib.loads(path.read_text("utf-8"))
-    parts = tuple(
-        Part(**{name: tuple(v) if isinstance(v, list) else v for name, v in part.items()})
-        for part in given.pop("setting")
-    )
-    lists = {name: tuple(given.get(name, ())) for name in ("photos", "cuts")}
-    return Study(**given | lists | {"setting": parts})
+    parts = tuple(Part(**_tuples(part)) for part in given.pop("setting"))
+    return Study(**_tuples({"cuts": (), **given}), setting=parts)
+
+
+def _tuples(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
 
 
 def chosen_people(study: Study, photos: Path) -> dict[str, list[Path]]:

@@ -183,10 +183,10 @@ def test_rows_are_those_of_the_product_and_are_made_once(
         painted = results.values(Case("usual", "pixels", 0.05, judge), ("cosine", ""))[0]
         assert painted == pytest.approx(value)
     repaired = Case("against repair", "cells", 0.005, MODEL, view="repaired")
-    again = results.values(repaired, ("cosine", ""))
-    assert np.isfinite(again).all()
+    on_crops = results.values(repaired, ("cosine", ""))
+    assert np.isfinite(on_crops).all()
     np.testing.assert_allclose(
-        again,
+        on_crops,
         results.values(
             Case("against repair", "cells", 0.005, MODEL, view="painted repaired"), ("cosine", "")
         ),
