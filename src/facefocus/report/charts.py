@@ -25,7 +25,12 @@ def _spec(chart: Any, height: Any) -> Spec:
         labelFontSize=12, titleFontSize=12, tickCount=8,
     )  # fmt: skip
     # Parameters of Altair's own are named by a counter: none is used, so equal runs are equal.
-    made = chart.properties(width="container", height=height, background="transparent")
+    made = chart.properties(
+        width="container",
+        height=height,
+        background="transparent",
+        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+    )
     config = {"axis": axis.to_dict(), "view": {"stroke": None}, "font": "system-ui, sans-serif"}
     return {**made.to_dict(validate=False), "config": config, "$schema": alt.SCHEMA_URL}
 

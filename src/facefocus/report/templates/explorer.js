@@ -226,7 +226,7 @@
       if (plot.clientWidth < NARROW) Object.assign(spec.config.axis, { labelLimit: 150, labelFontSize: 11 });
       // Known before the promise is: two drawings at once share one chart.
       plots.set(name, vegaEmbed(plot, spec, { ast: true, actions: false, renderer: "svg",
-        defaultStyle: false, tooltip: () => {}, logLevel: 0 }).then(({ view }) => listen(view, chart, plot)));
+        defaultStyle: false, tooltip: () => {}, logLevel: 1 }).then(({ view }) => listen(view, chart, plot)));
     }
     const view = await plots.get(name);
     const shown = shownBy(chart, rows);
@@ -643,7 +643,6 @@
   document.addEventListener("DOMContentLoaded", () => {
     document.querySelectorAll("table.sortable").forEach(sortable);
     if (!page) return;
-    document.body.classList.add("live");
     for (const link of document.querySelectorAll("#views a")) {
       link.addEventListener("click", (event) => { event.preventDefault(); change({ view: link.dataset.view }, []); });
     }
