@@ -175,10 +175,11 @@ def load_recognizer(
 
     Args:
         model: A name (``facefocus models list``), a file (``mine.onnx``, ``mine.pt2``,
-            ``file.py:build``), a torch module from preprocessed images to embeddings, or a
-            `Recognizer`, which is given back. Or a function that takes two aligned crops, RGB uint8
-            [h, w, 3], and returns a number, larger the more alike they are: such a recognizer
-            serves in `verify`, in `explain` with perturbation methods, and in `recognizer_card`.
+            ``file.py:build``), one of another package (``insightface:buffalo_l``), a torch module
+            from preprocessed images to embeddings, or a `Recognizer`, which is given back. Or a
+            function that takes two aligned crops, RGB uint8 [h, w, 3], and returns a number, larger
+            the more alike they are: such a recognizer serves in `verify`, in `explain` with
+            perturbation methods, and in `recognizer_card`.
         preprocessing: Of a module or file, how it reads an aligned crop: size, mean and std in
             0-255, and crop and channels where they matter.
         name: Of a module or a function, what it is called; its class or name by default.

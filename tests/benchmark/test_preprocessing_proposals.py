@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def load(name: str, reader: Preprocessing) -> TorchRecognizer:
 
 def test_the_right_channels_and_range_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposals, "load", load)
-    found = propose_preprocessing("mine.onnx", colored())
+    found = propose_preprocessing("mine.pt2", colored())
     assert len(found) == 8
     best = found[0]
     assert best.preprocessing.channels == "rgb" and best.error == 0 and best.eer < 0.15
@@ -100,7 +101,29 @@ def test_a_file_that_takes_none_of_them_says_why(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(proposals, "load", refuse)
     with pytest.raises(UserError, match=r"no \(112, 112\)"):
-        propose_preprocessing("mine.onnx", colored())
+        propose_preprocessing("mine.pt2", colored())
     few = colored()
     with pytest.raises(UserError, match="must have 3 people with 2 or more images"):
         propose_preprocessing("m", make_faceset(few.frames[:4], ["a"] * 4, list("abcd"), "few"))
+
+
+@pytest.mark.parametrize(
+    ("sides", "count", "size", "channels"),
+    [
+        (["n", 3, 112, 96], 8, (112, 96), {"rgb", "bgr"}),
+        ([1, 160, 160, 3], 8, (160, 160), {"rgb", "bgr"}),
+        (["n", 1, 64, 64], 3, (64, 64), {"gray"}),
+        (["n", "c", "h", "w"], 44, (224, 224), {"rgb", "bgr", "gray"}),
+    ],
+)
+def test_an_onnx_file_says_which_sizes_and_channels_are_tried(
+    sides: list[Any], count: int, size: tuple[int, int], channels: set[str], tmp_path: Path
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    image, out = (onnx.helper.make_tensor_value_info(name, 1, sides) for name in ("image", "out"))
+    node = onnx.helper.make_node("Relu", ["image"], ["out"])
+    graph = onnx.helper.make_graph([node], "made", [image], [out])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "mine.onnx")
+    ways = list(proposals._ways(*proposals._taken(str(tmp_path / "mine.onnx"))))
+    assert len(ways) == count and ways[-1].size == size
+    assert {way.channels for way in ways} == channels

@@ -143,6 +143,8 @@ def test_a_transformer_from_any_operation_set_and_for_any_number_of_images(
     path = exported(module, tmp_path / "net.onnx", batch=batch, opset=opset)
     graph = loaded(path)
     np.testing.assert_allclose(graph.embed(frames(5)), in_torch(module).embed(frames(5)), atol=1e-5)
+    names = [[call.name for call in box.layers().calls] for box in (graph, in_torch(module))]
+    assert names[0] == names[1] == ["patches", "first", "qkv", "last"]
     network = OnnxGraph(read_model(path), read_model(path).graph.output[0].name, batch)
     operations = [node.operation for node in network.nodes]
     assert operations.count("LayerNormalization") == 2

@@ -149,6 +149,8 @@ CASES = [
     case("MatMul", IMAGE, normal(5, 3)),
     case("MatMul", IMAGE, normal(4, 5, 3)),
     case("Einsum", normal(2, 3), normal(3, 4), equation="ij,jk->ki"),
+    case("CumSum", IMAGE, np.array(2)),
+    case("CumSum", IMAGE, np.array(-1), exclusive=1, reverse=1),
     case("Softmax", IMAGE, axis=1),
     case("Softmax", IMAGE, opset=11, axis=1),
     case("Softmax", IMAGE, opset=11, axis=3),

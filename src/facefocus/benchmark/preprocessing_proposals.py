@@ -19,13 +19,14 @@ from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress, silent
 from facefocus.evaluation.verification import eer, normalize
 from facefocus.faces.faceset import FaceSet, open_faceset, select_identities
+from facefocus.models.onnx_graph import input_sides, read_graph
 from facefocus.models.preprocessing import Channels, Preprocessing
 from facefocus.models.zoo import load
 
 #: Sides of inputs that recognizers have; those that the file refuses are left out.
 SIZES = (112, 160, 128, 224)
-#: Mean and std that recognizers were trained with, in 0-255. (x - 127.5) / 128 differs too little
-#: from the first to be told from it.
+#: Mean and std that recognizers were trained with, in 0-255. (x - 127.5) / 128 gives
+#: nearly the same embeddings as the first, so it is left out.
 RANGES: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = (
     ((127.5,), (127.5,)),
     ((0.0,), (255.0,)),
@@ -92,7 +93,7 @@ def propose_preprocessing(
     frames = np.asarray(faces.frames[rows])
     scored: list[tuple[Preprocessing, np.ndarray]] = []
     refusal: UserError | None = None
-    ways = list(_ways())
+    ways = list(_ways(*_taken(name)))
     for done, reader in enumerate(ways):
         try:
             scored.append((reader, normalize(load(name, reader).embed(frames))))
@@ -105,9 +106,24 @@ def propose_preprocessing(
     return _ranked(scored, owners)
 
 
-def _ways() -> Iterator[Preprocessing]:
-    orders: tuple[Channels, ...] = ("rgb", "bgr", "gray")
-    for size in SIZES:
+def _taken(name: str) -> tuple[Sequence[tuple[int, int]], Sequence[Channels]]:
+    """The sizes and channels that a file may take; an ONNX file often says which."""
+    sizes: Sequence[tuple[int, int]] = [(side, side) for side in SIZES]
+    channels: Sequence[Channels] = ("rgb", "bgr", "gray")
+    if Path(name).suffix.lower() != ".onnx":
+        return sizes, channels
+    sides = input_sides(read_graph(Path(name)))
+    if len(sides) != 4:
+        return sizes, channels
+    last = sides[3] in (1, 3) and sides[1] not in (1, 3)
+    depth, size = (sides[3], sides[1:3]) if last else (sides[1], sides[2:])
+    if min(size) > 0:
+        sizes = [(size[0], size[1])]
+    return sizes, {1: channels[2:], 3: channels[:2]}.get(depth, channels)
+
+
+def _ways(sizes: Sequence[tuple[int, int]], orders: Sequence[Channels]) -> Iterator[Preprocessing]:
+    for size in sizes:
         for channels in orders:
             count = 1 if channels == "gray" else 3
             for mean, std in RANGES:
@@ -115,7 +131,7 @@ def _ways() -> Iterator[Preprocessing]:
                     means, stds = (v * count if len(v) == 1 else v for v in (mean, std))
                     # In the order of the channels that the network is given.
                     turn = -1 if channels == "bgr" else 1
-                    yield Preprocessing((size, size), None, channels, means[::turn], stds[::turn])
+                    yield Preprocessing(size, None, channels, means[::turn], stds[::turn])
 
 
 def _ranked(

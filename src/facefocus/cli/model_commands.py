@@ -245,7 +245,7 @@ def models_check(
 
 
 def proposal_lines(name: str, faces: Path, progress: Progress) -> Iterator[str]:
-    """Ways of reading a face, the best first, and which cannot be told from it.
+    """Ways of reading a face, the best first, and which are not significantly worse.
 
     Raises:
         UserError: As `propose_preprocessing`.
@@ -269,9 +269,10 @@ def proposal_lines(name: str, faces: Path, progress: Progress) -> Iterator[str]:
         ]
     )
     yield (
-        "A proposal: the first separates these people best; 'as good' ones cannot be told from it"
-        f" here. Nothing was changed. If it is what the recognizer was trained with, write it to"
-        f" '{Path(name.rpartition('@')[2]).with_suffix('.toml')}', a line for each word."
+        "A proposal: the first separates these people best; those marked 'as good' are not"
+        f" significantly worse. Nothing was changed. If it is what the recognizer was trained"
+        f" with, write it to '{Path(name.rpartition('@')[2]).with_suffix('.toml')}', a line for"
+        " each word."
     )
 
 

@@ -239,7 +239,7 @@ def _cosine(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _first_difference(white: TorchRecognizer, path: Path) -> str:
-    """The first node whose value differs from onnxruntime's; empty where that cannot be told."""
+    """The first node whose value differs from onnxruntime's; empty where onnxruntime fails."""
     import onnx
     import onnxruntime
 

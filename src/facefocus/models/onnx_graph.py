@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ class OnnxGraph(nn.Module):
         nodes = _needed(_fused_layer_norms(_nodes(model), constants), {output})
         if missing := [node.operation for node in nodes if node.operation not in OPERATIONS]:
             raise UnknownOperation(", ".join(sorted(set(missing))))
-        self.nodes = _needed(_folded(nodes, constants), {output})
+        left = [_linear(node, constants) for node in _folded(nodes, constants)]
+        self.nodes = _needed(left, {output})
         self._paths: dict[str, str] = {}
         #: Whole numbers, shapes and single numbers: they stay on the CPU.
         self._plain: dict[str, Tensor] = {}
@@ -192,6 +194,13 @@ def read_graph(path: Path) -> Any:
     return model
 
 
+def input_sides(model: Any) -> list[int]:
+    """The sides of a model's first input that is no weight, 0 for those that are not fixed."""
+    weights = {value.name for value in model.graph.initializer}
+    image = next(value for value in model.graph.input if value.name not in weights)
+    return [int(side.dim_value) for side in image.type.tensor_type.shape.dim]
+
+
 def weight_files(model: Any) -> list[str]:
     """The files that a model names for its weights, relative to its folder."""
     from onnx.external_data_helper import _get_all_tensors, uses_external_data
@@ -271,6 +280,19 @@ def _folded(nodes: Sequence[Node], constants: dict[str, Tensor]) -> list[Node]:
     return left
 
 
+def _linear(node: Node, constants: dict[str, Tensor]) -> Node:
+    """A product with a constant matrix as a linear layer, which has the matrix transposed.
+
+    Layers are named by the weight that a call is given, so it must be the parameter itself.
+    """
+    matrix = constants.get(node.inputs[1]) if node.operation == "MatMul" else None
+    if matrix is None or matrix.dim() != 2 or not matrix.is_floating_point():
+        return node
+    name = f"{node.inputs[1]} transposed"
+    constants[name] = matrix.t().contiguous()
+    return replace(node, operation="Gemm", inputs=(node.inputs[0], name), attributes={"transB": 1})
+
+
 def _path_of(node: Node, name: str) -> list[str]:
     """Folders and leaf of a weight, from its own name or else from that of its node."""
     # A name of torch's exporter, as layer1.0.conv1.weight; not onnx::Conv_123, of a changed weight.
@@ -282,7 +304,7 @@ def _path_of(node: Node, name: str) -> list[str]:
         if folders and part.startswith(f"{folders[-1]}."):
             folders.pop()
         folders.append(part)
-    if len(folders) > 1 and folders[-1].startswith(node.operation):
+    if len(folders) > 1 and folders[-1].startswith((node.operation, "MatMul")):
         folders.pop()
     parts = [part for folder in folders for part in re.split(r"[./:]+", folder) if part]
     return [*(parts or [node.operation]), f"weight{list(node.inputs).index(name)}"]
@@ -301,11 +323,13 @@ def _fused_layer_norms(nodes: list[Node], constants: Mapping[str, Tensor]) -> li
     for node in nodes:
         for name in node.inputs:
             used_by.setdefault(name, []).append(node)
-    numbers = dict(constants) | {
-        node.outputs[0]: node.get("value")
-        for node in nodes
-        if node.operation == "Constant" and node.get("value") is not None
-    }
+    numbers = dict(constants)
+    for node in nodes:
+        if node.operation == "Constant" and node.get("value") is not None:
+            numbers[node.outputs[0]] = node.get("value")
+        # Exporters write equal weights once.
+        elif node.operation == "Identity" and node.inputs[0] in numbers:
+            numbers[node.outputs[0]] = numbers[node.inputs[0]]
 
     def affine(operation: str, before: Node) -> tuple[Node, str] | None:
         """The only user of a value, where it applies a constant along the last axis to it."""

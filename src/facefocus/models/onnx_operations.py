@@ -332,7 +332,11 @@ def _batch_norm(
 @_operation("LayerNormalization")
 def _layer_norm(node: Node, x: Tensor, scale: Tensor | None, bias: Tensor | None = None) -> Tensor:
     shape = _sides(x)[node.get("axis", -1) :]
-    weight, shift = (None if part is None else part.expand(shape) for part in (scale, bias))
+    # As they are where they fit: the weight itself tells which layer this is.
+    weight, shift = (
+        part if part is None or _sides(part) == shape else part.expand(shape)
+        for part in (scale, bias)
+    )
     return F.layer_norm(x, shape, weight, shift, node.get("epsilon", 1e-5))
 
 
@@ -437,6 +441,14 @@ def _attention(
         scale=node.get("scale"),
         enable_gqa=q.shape[1] != k.shape[1],
     )
+
+
+@_operation("CumSum")
+def _cumulative_sum(node: Node, x: Tensor, axis: Tensor) -> Tensor:
+    place = int(axis)
+    x = x.flip(place) if node.get("reverse", 0) else x
+    sums = x.cumsum(place) - x if node.get("exclusive", 0) else x.cumsum(place)
+    return sums.to(x.dtype).flip(place) if node.get("reverse", 0) else sums.to(x.dtype)
 
 
 @_operation("Softmax", "LogSoftmax")

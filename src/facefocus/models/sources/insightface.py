@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from facefocus.core.errors import UserError, did_you_mean
-from facefocus.models.onnx_graph import read_graph
+from facefocus.models.onnx_graph import input_sides, read_graph
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import Recognizer
 from facefocus.models.sources import RecognizerSource
@@ -48,14 +48,9 @@ def load_insightface(name: str, preprocessing: Preprocessing | None) -> Recogniz
 
 
 def _recognizes(path: Path) -> bool:
-    """Whether a model takes one image of 112 x 112 and gives one output, as insightface asks."""
-    graph = read_graph(path).graph
-    weights = {value.name for value in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        return False
-    sides = inputs[0].type.tensor_type.shape.dim
-    return len(sides) == 4 and tuple(side.dim_value for side in sides[2:]) == _SIDES
+    """Whether a model takes images of 112 x 112 and gives one output, as insightface asks."""
+    model = read_graph(path)
+    return len(model.graph.output) == 1 and tuple(input_sides(model)[2:]) == _SIDES
 
 
 def _normalizes(path: Path) -> bool:
