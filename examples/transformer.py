@@ -33,7 +33,9 @@ MAPS = (
 
 def main(path: Path) -> None:
     """Draw the table and the maps."""
-    faces = ff.load_faces(f"synthetic-{WORLD}", people=16)
+    faces = ff.load_faces(f"synthetic-{WORLD}")
+    assert faces.folder is not None
+    truth = read_truth(faces.folder)[WORLD]
     model = ff.load_recognizer(MODEL)
     found = [
         ff.explain(model, faces, method, layer=layer or "N", people=PEOPLE, max_images=4)
@@ -45,12 +47,11 @@ def main(path: Path) -> None:
     axes = right.subplots(PEOPLE, 1 + len(MAPS))
     for row, person in zip(axes, found[0], strict=True):
         first = int((faces.identities == person).nonzero()[0][0])
-        planted = read_truth(faces, [first])[WORLD][0]
         row[0].imshow(faces.frames[first])
         for axis, maps in zip(row[1:], found, strict=True):
             axis.imshow(maps[person], cmap="magma")
         for axis in row:
-            axis.contour(planted, [0.5], colors="cyan", linewidths=0.8)
+            axis.contour(truth[first], [0.5], colors="cyan", linewidths=0.8)
             axis.set(xticks=[], yticks=[])
     titles = ["a photo", *(f"{method}\n{f'@ {layer}' if layer else ''}" for method, layer in MAPS)]
     for axis, title in zip(axes[0], titles, strict=True):

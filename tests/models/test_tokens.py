@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from facefocus.core.errors import UserError
 from facefocus.models.capture import capture
 from facefocus.models.explicit_attention import ExplicitAttention
-from facefocus.models.layers import LayerTable, trace_layers
+from facefocus.models.layers import LayerTable, TokenCall, trace_layers
 from facefocus.models.token_grids import TokenGrid
 from tests.models.transformers import (
     GRID,
@@ -93,6 +93,16 @@ def test_windows_are_no_layer_and_the_grid_around_them_is() -> None:
         UserError, match=r"No map can be made at the layer '3' \(qkv.0\): .*windows"
     ):
         table.resolve("3")
+
+
+def test_attentions_of_different_grids_do_not_go_together() -> None:
+    calls = tuple(
+        TokenCall(i, "a", "attention", side**2, side**2, 1, 0, False, TokenGrid(side, side))
+        for i, side in ((1, 4), (2, 2))
+    )
+    with pytest.raises(UserError, match="have different grids of patches: 4x4, 2x2. Use grad-cam"):
+        LayerTable(calls).attention("legrad")
+    assert LayerTable(calls[:1]).attention("legrad") == (1,)
 
 
 def test_the_patches_of_windows_have_the_values_of_the_grid() -> None:

@@ -38,7 +38,7 @@ def pairs(
     faces: FacesDir,
     model: Model,
     method: Annotated[list[str], typer.Option(help="A saliency method. May be repeated.")],
-    layer: Annotated[str, typer.Option(help="Layer or group of layers.")] = "N",
+    layer: Annotated[str, typer.Option(help="Layer or group, such as N/2, attention:N.")] = "N",
     count: Annotated[int, typer.Option("--pairs", min=2, help="Number of pairs.")] = 500,
     fill: Fill = "black",
     rule: Rule = "eer",
@@ -97,7 +97,9 @@ def sanity(
     faces: FacesDir,
     model: Model,
     method: Annotated[list[str], typer.Option(help="A gradient method. May be repeated.")],
-    layer: Annotated[list[str], typer.Option(help="Layer or group of layers. May be repeated.")],
+    layer: Annotated[
+        list[str], typer.Option(help="Layer or group, as N/2, norm:N. May be repeated.")
+    ],
     identities: Annotated[int, typer.Option(min=1, help="Number of identities.")] = 10,
     preprocessing: Reading = None,
 ) -> None:

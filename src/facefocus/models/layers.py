@@ -227,15 +227,18 @@ class LayerTable:
         """Indices of all spatial attention calls, for methods that use them together.
 
         Raises:
-            UserError: There are none; says what works instead.
+            UserError: There are none, or they have different tokens; says what works instead.
         """
-        calls = self.of_kind("attention")
-        if calls:
-            return calls
-        hidden = [call for call in self.tokens if call.kind == "attention"]
+        every = [call for call in self.tokens if call.kind == "attention"]
+        placed = [call for call in every if call.spatial]
+        if len({call.tokens for call in placed}) == 1:
+            return tuple(call.index for call in placed)
         why = f"the recognizer runs none in its {_counted(self.calls)}"
-        if hidden:
-            why = f"no map can be made at the recognizer's {len(hidden)}: {hidden[0].note}"
+        if placed:
+            grids = dict.fromkeys(f"{call.height}x{call.width}" for call in placed)
+            why = f"the recognizer's have different grids of patches: {', '.join(grids)}"
+        elif every:
+            why = f"no map can be made at the recognizer's {len(every)}: {every[0].note}"
         raise UserError(
             f"The method '{method}' needs self-attention of the image's patches, and {why}. Use"
             " grad-cam, layer-cam, hires-cam, occlusion-gradient, s-rise or corr-rise, which need"
