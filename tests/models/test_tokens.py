@@ -100,7 +100,7 @@ def test_attentions_of_different_grids_do_not_go_together() -> None:
         TokenCall(i, "a", "attention", side**2, side**2, 1, 0, False, TokenGrid(side, side))
         for i, side in ((1, 4), (2, 2))
     )
-    with pytest.raises(UserError, match="have different grids of patches: 4x4, 2x2. Use grad-cam"):
+    with pytest.raises(UserError, match=r"different grids of patches: 4x4, 2x2\. Use grad-cam"):
         LayerTable(calls).attention("legrad")
     assert LayerTable(calls[:1]).attention("legrad") == (1,)
 
