@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from facefocus.analysis.results import default_slice
 from facefocus.analysis.summary import summarize
 from facefocus.evaluation.transfer import transfer
+from facefocus.paper import manuscript_figures
 from facefocus.report import figures
 from facefocus.report.columns import standing
-from tests.report.fabricated import realistic, row, table
+from tests.report.fabricated import realistic, row, table, write_run
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_colors_are_fixed_for_known_methods_and_distinct_for_others() -> None:
 
 def test_budget_curves_draw_the_means_of_each_layer(summary: pl.DataFrame) -> None:
     rows = summary.filter(pl.col("fill") == "black")
-    figure = figures.budget_curves(rows, width=11.0)
+    figure = manuscript_figures.budget_curves(rows, width=11.0)
     shown = [axis for axis in figure.axes if axis.get_visible()]
     assert [axis.get_title(loc="left") for axis in shown] == [
         "layer 1", "layer N/2 (24)", "layer N (48)",
@@ -70,13 +71,13 @@ def test_budgets_at_which_no_map_is_better_are_shaded_halfway_to_their_neighbors
     summary: pl.DataFrame,
 ) -> None:
     rows = summary.filter(pl.col("fill") == "black")
-    figure = figures.budget_curves(rows, width=11.0, no_better={0.03})
+    figure = manuscript_figures.budget_curves(rows, width=11.0, no_better={0.03})
     (span,) = figure.axes[0].patches
     left, right = (span.get_extents().transformed(figure.axes[0].transData.inverted())).intervalx
     assert np.allclose([left, right], [np.sqrt(1 * 3), np.sqrt(3 * 10)])
     (names,) = figure.legends
     assert "random pixels or a blob take as much" in [text.get_text() for text in names.get_texts()]
-    assert not figures.budget_curves(rows, width=11.0).axes[0].patches
+    assert not manuscript_figures.budget_curves(rows, width=11.0).axes[0].patches
 
 
 def test_a_series_has_the_same_dashes_in_every_panel_and_in_the_legend() -> None:
@@ -85,7 +86,7 @@ def test_a_series_has_the_same_dashes_in_every_panel_and_in_the_legend() -> None
                 budget=budget)
             for layer, kinds in shown.items() for evidence in kinds
             for budget in (0.01, 0.03)]  # fmt: skip
-    figure = figures.budget_curves(summarize(table(rows)), width=11.0)
+    figure = manuscript_figures.budget_curves(summarize(table(rows)), width=11.0)
     drawn: dict[str, set[str]] = {}
     for axis in figure.axes:
         for line in axis.lines:
@@ -110,7 +111,7 @@ def test_a_label_is_broken_between_words_or_after_a_hyphen() -> None:
 
 
 def test_narrow_curves_stand_one_above_the_other(summary: pl.DataFrame) -> None:
-    figure = figures.budget_curves(summary.filter(pl.col("fill") == "black"), width=3.6)
+    figure = manuscript_figures.budget_curves(summary.filter(pl.col("fill") == "black"), width=3.6)
     columns = {round(axis.get_position().x0, 6) for axis in figure.axes}
     assert len(figure.axes) == 3 and len(columns) == 1
     assert figure.get_figwidth() == pytest.approx(3.6)
@@ -118,7 +119,7 @@ def test_narrow_curves_stand_one_above_the_other(summary: pl.DataFrame) -> None:
 
 def test_heat_map_shows_drops_and_missing_maps(summary: pl.DataFrame) -> None:
     rows = default_slice(summary).of(summary)
-    axis = figures.layer_heatmap(rows, width=8.0).axes[0]
+    axis = manuscript_figures.layer_heatmap(rows, width=8.0).axes[0]
     (cell,) = rows.filter(
         (pl.col("method") == "grad-cam++") & (pl.col("layer") == "N/2")
     ).to_dicts()
@@ -135,7 +136,7 @@ def test_heat_map_shows_a_layer_that_is_another_call_in_each_recognizer() -> Non
         row(source=source, layer="N", layer_calls=calls, rate=rate)
         for source, calls, rate in (("a", "48", 0.7), ("b", "49", 0.6))
     ]
-    axis = figures.layer_heatmap(summarize(table(rows)), width=8.0).axes[0]
+    axis = manuscript_figures.layer_heatmap(summarize(table(rows)), width=8.0).axes[0]
     assert len(texts(axis)) == 2
     assert np.isfinite(array(axis.images[0].get_array())).all()
     ticks = [*axis.get_xticklabels(), *axis.get_yticklabels()]
@@ -144,7 +145,7 @@ def test_heat_map_shows_a_layer_that_is_another_call_in_each_recognizer() -> Non
 
 def test_fills_draw_every_mean(summary: pl.DataFrame) -> None:
     rows = summary.filter((pl.col("budget") == 0.01) & pl.col("layer").is_in(["1"]))
-    axis = figures.fills(rows, width=8.0).axes[0]
+    axis = manuscript_figures.fills(rows, width=8.0).axes[0]
     drawn = {
         float(array(line.get_xdata())[0]) for line in axis.lines if line.get_marker() != "None"
     }
@@ -156,8 +157,10 @@ def test_fills_draw_every_mean(summary: pl.DataFrame) -> None:
 def test_configurations_without_a_score_leave_gaps_not_errors() -> None:
     none = row(rate=None, cosine=None, degenerate=True, on_degenerate="skip")
     summary = summarize(table([none]))
-    assert "no score\n100 % no map" in texts(figures.layer_heatmap(summary, width=8.0).axes[0])
-    drawn = figures.budget_curves(summary, width=8.0).axes[0]
+    assert "no score\n100 % no map" in texts(
+        manuscript_figures.layer_heatmap(summary, width=8.0).axes[0]
+    )
+    drawn = manuscript_figures.budget_curves(summary, width=8.0).axes[0]
     assert not [line for line in drawn.lines if line.get_marker() != "None"]
 
 
@@ -195,7 +198,9 @@ def test_transfer_panels_share_their_axes_and_frame_the_white_box() -> None:
          "rate": [0.5, 0.75, 0.9, 0.6], "clean_rate": [1.0] * 4}
     )  # fmt: skip
     joint = square[:2].with_columns(source=pl.Series(["a", "a+b"]))
-    drawn = figures.transfer_maps({"m": transfer(square), "n": transfer(joint)}, width=8.0)
+    drawn = manuscript_figures.transfer_maps(
+        {"m": transfer(square), "n": transfer(joint)}, width=8.0
+    )
     first, second = drawn.axes
     assert sorted(texts(first)) == [
         "+0.100\n25 %",
@@ -215,7 +220,7 @@ def test_transfer_panels_share_their_axes_and_frame_the_white_box() -> None:
 def test_a_long_legend_has_room(tmp_path: Path) -> None:
     rows = [row(method=f"a-method-with-a-long-name-{index}", budget=budget)
             for index in range(12) for budget in (0.01, 0.03)]  # fmt: skip
-    figure = figures.budget_curves(summarize(table(rows)), width=3.6)
+    figure = manuscript_figures.budget_curves(summarize(table(rows)), width=3.6)
     figures.save(figure, tmp_path / "curves.svg")  # a collapsed layout warns, which is an error
     assert figure.get_figheight() > 0.55 + 2.5 + 11 * 0.2 - 1e-9
 
@@ -244,13 +249,13 @@ def test_outline_has_its_features_where_aligned_faces_have_them(tmp_path: Path) 
 def test_same_rows_give_the_same_bytes(summary: pl.DataFrame, tmp_path: Path, kind: str) -> None:
     rows = default_slice(summary).of(summary)
     for name in ("first", "second"):
-        figures.save(figures.layer_heatmap(rows, width=5.0), tmp_path / f"{name}.{kind}")
+        figures.save(manuscript_figures.layer_heatmap(rows, width=5.0), tmp_path / f"{name}.{kind}")
     first, second = ((tmp_path / f"{name}.{kind}").read_bytes() for name in ("first", "second"))
     assert first == second
 
 
 def test_png_has_two_pixels_for_each_shown(summary: pl.DataFrame, tmp_path: Path) -> None:
-    image = pixels(figures.layer_heatmap(default_slice(summary).of(summary), width=5.0),
+    image = pixels(manuscript_figures.layer_heatmap(default_slice(summary).of(summary), width=5.0),
                    tmp_path / "x.png")  # fmt: skip
     assert image.shape[1] == 2 * 96 * 5
 
@@ -258,6 +263,22 @@ def test_png_has_two_pixels_for_each_shown(summary: pl.DataFrame, tmp_path: Path
 def test_settings_around_are_neither_read_nor_changed(summary: pl.DataFrame) -> None:
     with mpl.rc_context({"font.size": 40.0, "axes.grid": False}):
         before = dict(mpl.rcParams)
-        figure = figures.layer_heatmap(default_slice(summary).of(summary), width=5.0)
+        figure = manuscript_figures.layer_heatmap(default_slice(summary).of(summary), width=5.0)
         assert dict(mpl.rcParams) == before
     assert figure.axes[0].texts[0].get_fontsize() == 8.5
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_figures_of_a_run_are_written_for_each_reading(tmp_path: Path, kind: str) -> None:
+    results = realistic(6).filter(pl.col("budget") < 0.05, pl.col("fill").is_in(["black", "mean"]))
+    other = results.filter(pl.col("fill") == "mean").with_columns(
+        fill=pl.lit("inpaint"), reading=pl.lit("information")
+    )
+    run = write_run(tmp_path / "run", pl.concat([results, other]))
+    written = manuscript_figures.write_figures([run], tmp_path / "out", kind)
+    stem = "lfw-mobilefacenet-casia"
+    assert [path.name for path in written] == [
+        *(f"{stem}-{name}-artefact.{kind}" for name in ("drops", "layers", "budgets", "fills")),
+        *(f"{stem}-{name}-information.{kind}" for name in ("drops", "layers", "budgets")),
+    ]
+    assert all(path.stat().st_size > 5_000 for path in written)

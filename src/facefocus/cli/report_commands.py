@@ -19,7 +19,7 @@ commands = typer.Typer()
 
 #: What ``--what`` can be, with the formats of each, the default one first.
 FORMATS = {
-    "page": ("html", "text", "markdown", "latex", "csv"),
+    "page": ("html", "text", "markdown", "latex", "csv", "svg", "png"),
     "tables": ("text", "markdown", "latex", "csv", "html"),
     "leaderboard": ("text", "markdown", "latex", "csv", "html"),
     "questions": ("markdown",),
@@ -49,7 +49,8 @@ def report(
         one_of(
             "--format",
             dict.fromkeys(name for names in FORMATS.values() for name in names),
-            help="html, markdown, latex, csv or text. The default depends on --what.",
+            help="html, markdown, latex, csv or text; svg or png: figures for a manuscript. The"
+            " default depends on --what.",
         ),
     ] = None,
     table: Annotated[str | None, typer.Option(help="One of the paper's tables: 2 to 15.")] = None,
@@ -86,6 +87,12 @@ def report(
         raise UserError(f"The report '--what truth' is of one run. Got {len(runs)}.")
     if page:
         _page(runs, out, with_faces)
+        return
+    if form in ("svg", "png"):
+        from facefocus.paper.manuscript_figures import write_figures
+
+        for path in write_figures(runs, out or Path("figures"), form):
+            show(f"figure {path}")
         return
     if what == "truth":
         from facefocus.planted.truth_report import write_note
@@ -145,7 +152,8 @@ def _text(runs: list[Path], what: str, form: str, table: str, policy: str) -> st
 
 def _information(runs: list[Path], what: str, form: str) -> str:
     """What hiding shows by either reading, and whose map; or the paper's questions by both."""
-    from facefocus.report import information, information_questions
+    from facefocus.paper import information_questions
+    from facefocus.report import information
     from facefocus.report.html_renderer import html_document
     from facefocus.report.latex_renderer import latex_document
     from facefocus.report.markdown_renderer import markdown_document

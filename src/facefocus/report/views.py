@@ -175,7 +175,8 @@ def people(report: Report) -> Section | None:
 
 def _all_people(report: Report) -> str:
     """The command that gives the figures of every person."""
-    return f"polars.read_parquet('{report.run.name}/results.parquet'), a row for each person."
+    read = f"polars.read_parquet('{report.run.name}/results.parquet')"
+    return f"python -c \"import polars; print({read}.filter(identity='NAME'))\""
 
 
 @section("strata", place=100)

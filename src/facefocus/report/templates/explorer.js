@@ -223,7 +223,9 @@
     figure.classList.toggle("empty", !rows.length);
     if (!plots.has(name)) {
       const spec = structuredClone(chart.spec);
-      if (plot.clientWidth < NARROW) Object.assign(spec.config.axis, { labelLimit: 150, labelFontSize: 11 });
+      const size = 0.75 * parseFloat(getComputedStyle(document.documentElement).fontSize);
+      Object.assign(spec.config.axis, { labelFontSize: size, titleFontSize: size,
+        labelLimit: plot.clientWidth < NARROW ? 150 : 28 * size });
       // Known before the promise is: two drawings at once share one chart.
       plots.set(name, vegaEmbed(plot, spec, { ast: true, actions: false, renderer: "svg",
         defaultStyle: false, tooltip: () => {}, logLevel: 1 }).then(({ view }) => listen(view, chart, plot)));

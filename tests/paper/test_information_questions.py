@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facefocus.report.information_questions import questions_blocks
+from facefocus.paper.information_questions import questions_blocks
 from facefocus.report.markdown_renderer import markdown_document
 from tests.report.fabricated import row, table
 from tests.report.test_information import PEOPLE, cells, sentence
