@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -250,8 +251,8 @@ def _short(results: Results) -> Iterator[str]:
                 f" found by any other) it leaves {', '.join(courses)}, painted."
             )
     for part in (part for part in results.study.setting if part.against):
-        for shape, budget in part.trials:
-            case = Case(part.name, shape, budget, judges(results, part)[0], OWN, PAINTED_REPAIRED)
+        for (shape, budget), judge in product(part.trials, judges(results, part)[:1]):
+            case = Case(part.name, shape, budget, judge, OWN, PAINTED_REPAIRED)
             regions = [
                 f"{text(results.mean(_with(case, condition=name)))} under {words}"
                 for name, words in (
@@ -310,7 +311,7 @@ def _goals(results: Results) -> Iterator[Block]:
         rows.append(
             [
                 goal.words,
-                f"<= {number(goal.most, 2)}",
+                f"at most {number(goal.most, 2)}",
                 text(found),
                 _met(found, goal.most),
                 text(results.mean(goal.bound, goal.measure)),
@@ -328,6 +329,9 @@ def _goals(results: Results) -> Iterator[Block]:
 def _met(found: Interval, most: float) -> str:
     if not np.isfinite(found.value):
         return "not measured"
+    if not np.isfinite(found.low):
+        mean = "missed" if found.value > most else "met"
+        return f"{mean} in the mean; too few people for an interval"
     if found.value > most:
         return "missed" if not found.low <= most else "missed; the interval reaches the goal"
     return "met" if found.high <= most else "met in the mean; the interval reaches above"
@@ -360,6 +364,8 @@ def _better(gap: Interval) -> str:
     shown = f"difference of pair rates {text(gap, signed=True)}."
     if not np.isfinite(gap.value):
         return "not measured."
+    if gap.value == 0 and not (gap.low or gap.high):
+        return f"no, they are equal: {shown}"
     if gap.high < 0:
         return f"yes, {shown}"
     if gap.low > 0:
