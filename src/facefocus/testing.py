@@ -405,7 +405,7 @@ class _Trial:
         if isinstance(self.recognizer, TorchRecognizer):
             return "set for every pass"
         made = getattr(self.recognizer, "_made", self.recognizer)
-        held = [*vars(made).values(), getattr(made, "module", None)]
+        held = [*getattr(made, "__dict__", {}).values(), getattr(made, "module", None)]
         for network in (value for value in held if isinstance(value, nn.Module)):
             training = [name for name, part in network.named_modules() if _learns(part)]
             listed = ", ".join(f"'{name}'" for name in training[:2])

@@ -14,8 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from facefocus.core.errors import UserError
 from facefocus.models import zoo
+from facefocus.models.onnx import as_white_box
 from facefocus.models.openvino import OpenVinoRecognizer
 from facefocus.models.preprocessing import from_mapping
+from facefocus.models.recognizer import is_white_box
 
 READING = {"size": [6, 6], "mean": 127.5, "std": 128}
 WORDS = "size = [6, 6]\nmean = 127.5\nstd = 128\n"
@@ -91,6 +93,9 @@ def test_batch_norms_with_spatial_0_run(tmp_path: Path) -> None:
     normed = F.batch_norm(inputs(2), m, v, s, b, False, 0.0, 1e-5)
     expected = torch.where(normed > 0, normed, normed * slope).flatten(1).numpy()
     np.testing.assert_allclose(box.embed(frames(2)), expected, rtol=1e-4, atol=1e-5)
+    white = as_white_box(box, tmp_path / "r100.onnx")
+    assert is_white_box(white)
+    np.testing.assert_allclose(white.embed(frames(2)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_beside_an_onnx_file_are_part_of_the_fingerprint(tmp_path: Path) -> None:

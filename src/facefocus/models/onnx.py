@@ -224,7 +224,11 @@ def agreement_faces() -> UInt8[np.ndarray, "n 112 112 3"]:
 
 
 def _in_torch(program: Program, path: Path) -> TorchRecognizer:
-    graph = OnnxGraph(read_model(path), program.output, program.fixed)
+    model = read_model(path)
+    outputs = [output.name for output in model.graph.output]
+    # OpenVINO may know its only output by another name.
+    output = program.output if program.output in outputs else outputs[0]
+    graph = OnnxGraph(model, output, program.fixed)
     layout: Layout = "nhwc" if program.nhwc else "nchw"
     reader = dataclasses.replace(program.preprocessing, dtype=None, output=None, layout=layout)
     identity = f"onnx graph 1 of {files_digest(path)}"
