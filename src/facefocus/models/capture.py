@@ -130,12 +130,11 @@ def capture(
     overwritten = {call.index for call in table.calls if call.overwritten}
     with torch.inference_mode(False):
         padded = _padded(inputs, most)
-    convolutions = len(table.convolutions)
     outputs: dict[int, Tensor] = {}
     versions: dict[int, int] = {}
 
     def visit(seen: Seen | SeenTokens, out: Tensor) -> Tensor:
-        index = seen.index + (convolutions if isinstance(seen, SeenTokens) else 0)
+        index = table.number(seen)
         if index not in wanted:
             return out
         kept = out if out.requires_grad and outputs else out.detach().requires_grad_()

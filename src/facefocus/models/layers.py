@@ -189,6 +189,10 @@ class LayerTable:
         """Indices of the spatial calls of a kind."""
         return tuple(call.index for call in self.calls if call.spatial and call.kind == kind)
 
+    def number(self, seen: Seen | SeenTokens) -> int:
+        """The number of a call that is seen as it executes."""
+        return seen.index + (len(self.convolutions) if isinstance(seen, SeenTokens) else 0)
+
     def in_order(self) -> list[Call]:
         """All calls in the order in which they run."""
         return sorted(self.calls, key=_moment)
@@ -419,7 +423,10 @@ def _token_row(
 
 
 def _placed(table: LayerTable, network: Network, inputs: Tensor) -> LayerTable:
-    """The table with the grids of its token calls, from one more pass on `probe_images`."""
+    """The table with the grids of its token calls, from their values on `probe_images`.
+
+    Gradients, which tell what the embedding reads, need two of the images only.
+    """
     from facefocus.models.capture import capture
 
     whole = [call for call in table.tokens if call.note == UNPLACED and call.tokens > 1]
@@ -427,16 +434,41 @@ def _placed(table: LayerTable, network: Network, inputs: Tensor) -> LayerTable:
     wanted = [*(call.index for call in whole if call.kind == "norm"), *last.values()]
     if not wanted:
         return table
+    probes = probe_images(inputs)
     try:
-        with capture(network, probe_images(inputs), wanted, table=table) as captured:
-            outputs = captured.activations
-            pulls = captured.gradients(torch.ones_like(captured.embeddings))
+        with capture(network, probes[:2], wanted, table=table, most=2) as captured:
+            # Any direction but one along which a normalized embedding cannot change.
+            numbers = torch.Generator().manual_seed(1)
+            direction = torch.randn(captured.embeddings.shape, generator=numbers)
+            pulls = captured.gradients(direction.to(captured.embeddings))
     # A network that hides its gradients has a table, too; a capture will say what is wrong.
     except UserError:
         return table
+    outputs = _norms(table, network, probes)
     grids: dict[int, TokenGrid] = {}
     placed = {call.index: _place(call, outputs, pulls, grids) for call in whole}
     return LayerTable(tuple(placed.get(call.index, call) for call in table.calls))
+
+
+def _norms(table: LayerTable, network: Network, inputs: Tensor) -> dict[int, Tensor]:
+    """The outputs of the layer normalizations of tokens, without a graph."""
+    found: dict[int, Tensor] = {}
+
+    def visit(seen: Seen | SeenTokens, out: Tensor) -> Tensor:
+        if isinstance(seen, SeenTokens) and seen.kind == "norm":
+            # A copy, should the network overwrite it.
+            found[table.number(seen)] = out.clone()
+        return out
+
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        as_found(network),
+        LayerCalls(visit),
+        ExplicitAttention(),
+    ):
+        network(inputs)
+    return found
 
 
 def _place(
