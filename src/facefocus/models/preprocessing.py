@@ -183,6 +183,8 @@ def required(preprocessing: Preprocessing | None, what: str) -> Preprocessing:
         lines = (
             f"in '{beside}', with lines such as size = [112, 112] and mean = 127.5 and std = 128"
         )
+        if Path(what).suffix.lower() in (".onnx", ".pt2", ".xml"):
+            lines += f" (a proposal: facefocus models check {what} --faces faces/lfw)"
         if ".py:" in what:
             file, _, name = what.rpartition(":")
             values = '{"size": [112, 112], "mean": 127.5, "std": 128}'
