@@ -27,7 +27,7 @@ from facefocus.report.section_registry import section
 from facefocus.report.summary_table import summary_table
 
 #: People whose maps are shown, of each world.
-SHOWN = 3
+SHOWN = 2
 
 
 def truth_summary(results: pl.DataFrame, summary: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
