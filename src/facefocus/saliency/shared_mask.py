@@ -45,6 +45,11 @@ FEWEST_PEOPLE = 8
 BUMP, HEIGHT = (3 / 112, 24 / 112), (0.05, 0.5)
 #: Bumps of a step, at most.
 BUMPS = 3
+#: Share of the steps that try first fields: the center Gaussian, and other Gaussians of the middle
+#: column, from the best of which the climb begins.
+STARTS = 0.1
+#: Rows of their centers and standard deviations along each side, as shares of it.
+START_ROW, START_SPREAD = (0.25, 0.75), (0.08, 0.5)
 
 #: ``cost(mask [h, w]) -> what is to be lowered``.
 Cost = Callable[[Bool[np.ndarray, "h w"]], float]
@@ -52,7 +57,7 @@ Cost = Callable[[Bool[np.ndarray, "h w"]], float]
 
 def climb(
     cost: Cost,
-    start: Float[np.ndarray, "h w"],
+    shape: tuple[int, int],
     pixels: int,
     *,
     steps: int,
@@ -61,15 +66,16 @@ def climb(
 ) -> Float32[np.ndarray, "h w"]:
     """The field whose `pixels` largest values are the mask of lowest cost that was found.
 
-    Hill climbing: a step adds one to three Gaussian bumps, up or down, half of them mirrored at
-    the middle column as faces are, and stays where the cost falls.
+    The first steps try a Gaussian each. Then hill climbing from the best: a step adds one to three
+    Gaussian bumps, up or down, half of them mirrored at the middle column as faces are, and stays
+    where the cost falls.
 
     Args:
         cost: Of a mask of exactly `pixels` pixels.
-        start: The first field, in [0, 1].
+        shape: Height and width of the frame.
         pixels: How many pixels will be hidden.
         steps: Masks that are tried.
-        rng: For the bumps.
+        rng: For the Gaussians.
         progress: Called per step.
 
     Returns:
@@ -78,16 +84,16 @@ def climb(
     Example:
         >>> goal = np.zeros((8, 8), bool)
         >>> goal[:2] = True
-        >>> even, rng = np.full((8, 8), 0.5), np.random.default_rng(0)
-        >>> made = climb(lambda mask: -float(mask[goal].sum()), even, 8, steps=200, rng=rng)
+        >>> rng = np.random.default_rng(0)
+        >>> made = climb(lambda mask: -float(mask[goal].sum()), (8, 8), 8, steps=200, rng=rng)
         >>> int(top_pixels(made, 8)[goal].sum())
         8
     """
-    values = np.asarray(start, np.float64)
+    values = center_gaussian(shape, rng).astype(np.float64)
     mask = top_pixels(values, pixels)
     least = cost(mask)
     for step in range(steps):
-        tried = values + _bumps(values.shape, rng)
+        tried = _start(shape, rng) if step < STARTS * steps else values + _bumps(shape, rng)
         moved = top_pixels(tried, pixels)
         # An equal mask is no step, but the field may drift to where the next one changes it.
         reached = least if np.array_equal(moved, mask) else cost(moved)
@@ -106,7 +112,18 @@ def top_pixels(values: Float[np.ndarray, "h w"], pixels: int) -> Bool[np.ndarray
     return mask.reshape(values.shape)
 
 
-def _bumps(shape: tuple[int, ...], rng: np.random.Generator) -> Float[np.ndarray, "h w"]:
+def _start(shape: tuple[int, int], rng: np.random.Generator) -> Float[np.ndarray, "h w"]:
+    """A Gaussian of height 1 on the middle column."""
+    middle = rng.uniform(*START_ROW) * shape[0], (shape[1] - 1) / 2
+    spreads = [math.exp(rng.uniform(*map(math.log, START_SPREAD))) * side for side in shape]
+    down, across = (
+        np.exp(-0.5 * ((np.arange(side) - center) / spread) ** 2)
+        for side, center, spread in zip(shape, middle, spreads, strict=True)
+    )
+    return np.outer(down, across)
+
+
+def _bumps(shape: tuple[int, int], rng: np.random.Generator) -> Float[np.ndarray, "h w"]:
     height, width = shape
     rows, columns = np.arange(height)[:, None], np.arange(width)[None]
     total = np.zeros(shape)
@@ -163,7 +180,7 @@ def shared_mask(
     recognizers: Sequence[Recognizer],
     hide: Hide,
     people: Sequence[People],
-    start: Float[np.ndarray, "h w"],
+    shape: tuple[int, int],
     pixels: int,
     *,
     steps: int,
@@ -178,10 +195,10 @@ def shared_mask(
         recognizers: The sources.
         hide: What hides a mask on all photos of these people.
         people: Their clean embeddings, by each recognizer.
-        start: The first field.
+        shape: Height and width of the frame.
         pixels: How many pixels will be hidden.
         steps: Masks that are tried.
-        rng: For the bumps.
+        rng: For the Gaussians.
         progress: Called per step.
     """
 
@@ -190,7 +207,7 @@ def shared_mask(
         sources = zip(recognizers, people, strict=True)
         return float(np.mean([clean.matched(source.embed(frames)) for source, clean in sources]))
 
-    return climb(cost, start, pixels, steps=steps, rng=rng, progress=progress)
+    return climb(cost, shape, pixels, steps=steps, rng=rng, progress=progress)
 
 
 # --- as a method ----------------------------------------------------------------------------------
@@ -236,7 +253,7 @@ def search(
         recognizers,
         images.hider(rows, spec.fill),
         [People.of(recognizer.embed(frames), photos) for recognizer in recognizers],
-        center_gaussian(images.frame, generator(images.seed, "shared-mask")),
+        images.frame,
         images.pixels(spec.budget),
         steps=int(options["steps"]),
         rng=generator(images.seed, "shared-mask", *sources, spec.fill, str(spec.budget)),
@@ -269,7 +286,7 @@ class SharedMask:
     """The method; see `facefocus.saliency.methods.Method`."""
 
     name: str = "shared-mask"
-    version: int | str = 1
+    version: int | str = 2
     options: Mapping[str, Option] = field(
         default_factory=lambda: {
             "steps": Whole("600", 1, 100_000),
