@@ -115,7 +115,8 @@ def top_pixels(values: Float[np.ndarray, "h w"], pixels: int) -> Bool[np.ndarray
 def _start(shape: tuple[int, int], rng: np.random.Generator) -> Float[np.ndarray, "h w"]:
     """A Gaussian of height 1 on the middle column."""
     middle = rng.uniform(*START_ROW) * shape[0], (shape[1] - 1) / 2
-    spreads = [math.exp(rng.uniform(*map(math.log, START_SPREAD))) * side for side in shape]
+    least, most = map(math.log, START_SPREAD)
+    spreads = [math.exp(rng.uniform(least, most)) * side for side in shape]
     down, across = (
         np.exp(-0.5 * ((np.arange(side) - center) / spread) ** 2)
         for side, center, spread in zip(shape, middle, spreads, strict=True)
