@@ -55,7 +55,7 @@ COMMANDS = """\
 tar xzf lfw-deepfunneled.tgz
 facefocus prepare lfw
 pip install face_recognition_models dlib-bin --no-deps
-python -m benchmarks.person_evidence experiments/person.toml lfw-deepfunneled \\
+python -m benchmarks.person_evidence benchmarks/person_study.toml lfw-deepfunneled \\
     --gallery faces/lfw --out runs/person
 python -m benchmarks.person_document runs/person --out docs/results-person.md"""
 

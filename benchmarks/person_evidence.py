@@ -124,7 +124,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Study:
-    """Who is explained, and how; see ``experiments/person.toml``."""
+    """Who is explained, and how; see ``benchmarks/person_study.toml``."""
 
     people: int
     photos: tuple[int, int]

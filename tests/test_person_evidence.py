@@ -26,11 +26,11 @@ from facefocus.person.photos import Photo
 from facefocus.person.redetect import Redetected
 from facefocus.report.markdown_renderer import markdown_document
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+SHIPPED = Path(__file__).parent.parent / "benchmarks" / "person_study.toml"
 
 
 def test_the_study_reads_and_masks_are_learned_for_the_next_larger_budget() -> None:
-    study = read_study(EXPERIMENTS / "person.toml")
+    study = read_study(SHIPPED)
     part = next(part for part in study.setting if part.name == "sibling")
     assert ("pixels", 0.05) in part.trials and ("cells", 0.1) in part.trials
     few = Part("few", ("a",), ("b",), (), (), (), learned=(0.05, 0.2), gradient=(), lasting=())
@@ -72,7 +72,7 @@ CASIA = "mobilefacenet-casia"
 
 
 def test_goals_are_met_or_missed_by_their_figures_and_intervals() -> None:
-    study = read_study(EXPERIMENTS / "person.toml")
+    study = read_study(SHIPPED)
     pixels = ("sibling", "pixels", 0.05, CASIA)
     cells = ("sibling", "cells", 0.1, CASIA)
     low = [0.02, 0.04, 0.06, 0.0, 0.03, 0.05]
@@ -208,6 +208,6 @@ def as_it_is(pixels: np.ndarray, photo: Photo, detector: None) -> Redetected:
 
 
 def test_without_rows_there_is_no_document(tmp_path: Path) -> None:
-    (tmp_path / "study.toml").write_text((EXPERIMENTS / "person.toml").read_text())
+    (tmp_path / "study.toml").write_text(SHIPPED.read_text())
     with pytest.raises(UserError, match="must hold rows"):
         read_results(tmp_path)

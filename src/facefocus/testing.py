@@ -22,6 +22,7 @@ from facefocus.benchmark.explained_images import MemoryImages
 from facefocus.core.errors import UserError, located
 from facefocus.core.progress import silent
 from facefocus.core.seeds import generator
+from facefocus.core.text import percent
 from facefocus.evaluation.nuisances import NUISANCES, Nuisance, nuisance_rng, seen_under
 from facefocus.faces.faceset import check_files, make_faceset, select_identities
 from facefocus.faces.sources.synthetic import render
@@ -418,7 +419,7 @@ class _Trial:
         seen = _largest_difference(self.embed(pictures[..., ::-1]), self.embed(pictures))
         if seen == 0:
             return "swapping red and blue changes nothing: it sees no color"
-        return f"swapping red and blue changes an embedding by up to {seen:.0%}"
+        return f"swapping red and blue changes an embedding by up to {percent(seen, 0)}"
 
     def shape(self) -> str:
         found: object = self.embeddings

@@ -413,14 +413,14 @@ def test_what_conforms_is_0_what_fails_is_1_and_mistakes_are_2(
     command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = command("models", "check", f"{folder}/one.py:build")
-    assert good.code == 0 and good.out.splitlines()[-1] == "14 checks, 0 failed"
-    assert "ok      deterministic  the same bits twice" in good.out.splitlines()
+    assert good.code == 0 and good.out.splitlines()[-1] == "16 checks, 0 failed"
+    assert "ok      deterministic    the same bits twice" in good.out.splitlines()
     text = (
         (folder / "one.py").read_text().replace('"own", 0', '"own", __import__("time").time_ns()')
     )
     Path("random.py").write_text(text)
     broken = command("models", "check", "random.py:build")
-    assert broken.code == 1 and broken.out.splitlines()[-1] == "14 checks, 1 failed"
+    assert broken.code == 1 and broken.out.splitlines()[-1] == "16 checks, 1 failed"
     assert [line.split()[0] for line in broken.out.splitlines()].count("FAILED") == 1
     assert "FAILED  made again" in broken.out
     assert command("models", "check", "--method", "layer-cam").code == 0

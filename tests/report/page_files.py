@@ -45,6 +45,9 @@ def read_packed(path: Path) -> Packed:
             columns[about["name"]] = pl.Series([about["labels"][one] for one in values])
         else:
             found = values / 10.0 ** about["digits"]
+            if "from" in about:
+                middle = columns[about["from"]].fill_null(0).to_numpy()
+                found = np.round(middle, 3) + found * 10
             found[values == np.iinfo(kind).min] = np.nan
             columns[about["name"]] = pl.Series(found, nan_to_null=True)
     return Packed(name, head, pl.DataFrame(columns), rest)

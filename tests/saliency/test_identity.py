@@ -562,7 +562,10 @@ def test_every_pair_is_drawn_equally_often() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (CamConfig("random", "N"), "one of grad-cam.* Got 'random', which is of the kind baseline"),
+        (
+            CamConfig("random", "N"),
+            "one of .*grad-cam.* Got 'random', which is of the kind baseline",
+        ),
         (CamConfig("gradcam", "N"), "No method is called 'gradcam'.*Did you mean 'grad-cam'"),
         (CamConfig("grad-cam", "N", options=(("variant", "x"),)), "has no option 'variant'"),
         (CamConfig("grad-cam", "N", "cos"), "No objective is called 'cos'"),

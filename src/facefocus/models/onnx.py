@@ -17,6 +17,7 @@ from torch import Tensor
 
 from facefocus.core.errors import UserError, one_line
 from facefocus.core.notices import notice
+from facefocus.core.text import number
 from facefocus.faces.sources.synthetic import render
 from facefocus.models.onnx_graph import OnnxGraph, read_graph, read_model, weight_files
 from facefocus.models.onnx_operations import UnknownOperation
@@ -205,8 +206,8 @@ def as_white_box(program: Program, path: Path) -> Recognizer:
         if cosine > AGREEMENT:
             return white
         reason = (
-            f"in torch, its embeddings have a least cosine of {cosine:.6f} with those of the file's"
-            f" own program{_first_difference(white, path)}"
+            f"in torch, its embeddings have a least cosine of {number(cosine, 6)} with those of the"
+            f" file's own program{_first_difference(white, path)}"
         )
     except UnknownOperation as unknown:
         reason = f"torch has no {unknown} here"

@@ -2,7 +2,9 @@
 
 A file holds one call, ``facefocus.put(NAME, TEXT)``; the text is base64 of gzip of a JSON line
 (`rows`, `columns` and what else belongs to them) and of the columns, one after the other, as
-little-endian integers: the place in a list of labels, or a figure in units of its last digit.
+little-endian integers: the place in a list of labels, or a figure in units of its last digit. The
+ends of an interval, NAME_low and NAME_high, are what lies between them and NAME, in units of its
+last shown digit.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +42,10 @@ def script(name: str, table: pl.DataFrame, *, arrays: bytes = b"", **more: Any) 
         >>> script("x", pl.DataFrame({"method": ["a", "b", "a"], "rate": [0.5, None, 1.0]}))[:23]
         'facefocus.put("x", "H4s'
     """
-    made = [_codes(one) if _coded(one) else _figures(one) for one in table.iter_columns()]
+    made = [
+        _codes(one) if _coded(one) else _end(one, table) or _figures(one)
+        for one in table.iter_columns()
+    ]
     head = {"rows": table.height, "columns": [about for about, _ in made], **more}
     raw = b"".join([_json(head).encode(), b"\n", *(data for _, data in made), arrays])
     text = base64.b64encode(gzip.compress(raw, 7, mtime=0)).decode()
@@ -79,8 +85,29 @@ def _codes(column: pl.Series) -> tuple[dict[str, Any], bytes]:
     return about, found.to_numpy().astype(f"<{np.dtype(kind).str[1:]}").tobytes()
 
 
+def _end(column: pl.Series, table: pl.DataFrame) -> tuple[dict[str, Any], bytes] | None:
+    """An end of an interval by its distance from the middle; None for any other column."""
+    middle = re.sub("_(low|high)$", "", column.name)
+    if middle == column.name or middle not in table.columns or _digits(middle) != DIGITS:
+        return None
+    ends, middles = (np.rint(_units(one) / 10) for one in (column, table[middle]))
+    distances = ends - middles
+    if not np.array_equal(np.isfinite(distances), np.isfinite(ends)):
+        return None
+    return _integers({"name": column.name, "digits": DIGITS, "from": middle}, distances)
+
+
 def _figures(column: pl.Series) -> tuple[dict[str, Any], bytes]:
-    digits = SHARE_DIGITS if column.name.endswith("_share") else DIGITS
+    return _integers({"name": column.name, "digits": _digits(column.name)}, _units(column))
+
+
+def _digits(name: str) -> int:
+    return SHARE_DIGITS if name.endswith("_share") else DIGITS
+
+
+def _units(column: pl.Series) -> np.ndarray:
+    """The figures of a column in units of their last digit, NaN where there is none."""
+    digits = _digits(column.name)
     values = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
     units = np.rint(values * 10.0**digits)
     known = np.isfinite(units)
@@ -90,7 +117,12 @@ def _figures(column: pl.Series) -> tuple[dict[str, Any], bytes]:
         for place in np.flatnonzero(known & (np.abs(units) % 10 == 5)):
             up = round(float(values[place]), 3) * 10.0**digits > units[place]
             units[place] += 1 if up else -1
+    units[~known] = np.nan
+    return np.asarray(units)
+
+
+def _integers(about: dict[str, Any], units: np.ndarray) -> tuple[dict[str, Any], bytes]:
+    known = np.isfinite(units)
     kind = "int16" if np.abs(units[known]).max(initial=0) < 32_768 else "int32"
-    units[~known] = _LEAST[kind]
-    about = {"name": column.name, "type": kind, "digits": digits}
-    return about, units.astype(f"<{np.dtype(kind).str[1:]}").tobytes()
+    whole = np.where(known, units, _LEAST[kind])
+    return about | {"type": kind}, whole.astype(f"<{np.dtype(kind).str[1:]}").tobytes()

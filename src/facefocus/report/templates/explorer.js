@@ -45,6 +45,12 @@
       table.column[column.name] = column;
       at = end;
     }
+    for (const column of table.columns.filter((one) => one.from)) {
+      const [middle, none] = [table.column[column.from], -2147483648];
+      column.data = Int32Array.from(column.data, (distance, row) =>
+        distance === column.none ? none : 10 * (Math.round(middle.data[row] / 10) + distance));
+      column.none = none;
+    }
     table.rest = raw.subarray(at);
     return table;
   }
