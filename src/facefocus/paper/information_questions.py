@@ -212,7 +212,7 @@ def _layers(scores: Scores) -> _Answered | None:
         return None
     blocks: list[Block] = []
     best: dict[tuple[str, str, str], str] = {}
-    for fill in scores.readings:
+    for fill in scores.fills:
         lines: dict[tuple[str, str], dict[str, float]] = {}
         for target, maps in ((name, swept[name]) for name in names if name in swept):
             setting = Setting(scores.unseen, scores.budgets[-1], fill)
@@ -298,7 +298,7 @@ def _losses(scores: Scores) -> _Answered | None:
     blocks: list[Block] = []
     spans: dict[str, list[float]] = {}
     tested: list[tuple[str, float]] = []
-    for fill in scores.readings:
+    for fill in scores.fills:
         lines: dict[tuple[str, str], dict[str, float]] = {}
         for target, maps in swept.items():
             setting = Setting(scores.unseen, scores.budgets[-1], fill)
