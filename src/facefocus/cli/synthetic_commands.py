@@ -21,6 +21,7 @@ from facefocus.cli.options import (
 )
 from facefocus.cli.printing import long_job, show, show_lines
 from facefocus.cli.usage import CommandGroup
+from facefocus.core.errors import UserError
 from facefocus.core.text import number
 
 if TYPE_CHECKING:
@@ -141,8 +142,14 @@ def demo(
         table, lines = outcome(out)
     print_blocks([table])
     show_lines([*lines, f"page {page}"])
-    with long_job() as progress:
-        from facefocus.person.person_demo import demo_person
+    from facefocus.faces.detect import detector_model
+    from facefocus.person.person_demo import demo_person
 
+    try:
+        detector_model(None)
+    except UserError as missing:
+        show_lines([f"No page of one person: {missing}"])
+        return
+    with long_job() as progress:
         page, shown = demo_person(out, backend=backend, store=store, progress=progress)
     show_lines([*shown.sentences, f"page {page}"])
