@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import numpy as np
@@ -544,7 +545,7 @@ def main() -> None:
             while done < total and not any(job.done() and job.exception() for job in jobs):
                 try:
                     name, part = queue.get(timeout=5)
-                except Exception:
+                except Empty:
                     continue
                 done += 1
                 left = (time.monotonic() - start) / done * (total - done)

@@ -29,7 +29,9 @@ from facefocus.planted import demo as demo_module
 from facefocus.planted.demo import outcome, run_demo
 from facefocus.planted.truth import truth_summary
 from facefocus.report import figures
+from facefocus.report.document import Paragraph
 from facefocus.report.text_renderer import text_document
+from tests.conftest import Command
 from tests.report.page_files import read_packed
 from tests.small import tiny_recognizer
 
@@ -216,3 +218,16 @@ def test_a_file_without_a_wrong_variant(tmp_path: Path) -> None:
     assert found["a"].occlusion.fill == ("white",) and found["a"].occlusion.budget == (0.01,)
     file.write_text(base)
     assert load_variants(file)[1][""].name == tomllib.loads(base)["name"]
+
+
+def test_without_a_face_detector_the_demo_says_how_to_get_the_page_of_a_person(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The page needs YuNet: a machine without it has run all else, and nothing went wrong."""
+    page = tmp_path / "index.html"
+    monkeypatch.setattr("facefocus.planted.demo.run_demo", lambda out, **settings: page)
+    monkeypatch.setattr("facefocus.planted.demo.outcome", lambda out: (Paragraph("methods"), []))
+    done = command("demo", "--out", str(tmp_path))
+    assert done.code == 0
+    said = " ".join(done.out.split())
+    assert "index.html" in said and "Get it by 'facefocus fetch yunet', and run the demo" in said

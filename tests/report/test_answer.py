@@ -273,6 +273,16 @@ def test_control_missing_for_some() -> None:
     assert not check.good and "1 of 2 configurations have no random control" in check.detail
 
 
+def test_a_shared_mask_needs_no_control_by_other_people() -> None:
+    own, other = {"rate": 0.5}, {"control": "other", "rate": 0.9}
+    shared = {"method": "shared-mask", "layer": None, "layer_calls": None, "objective": None}
+    check = found(run(own, other, shared), "other people's masks")
+    assert check.good and check.detail.startswith("Every configuration has a control")
+    assert not found(run(own, shared), "other people's masks").good
+    alone = found(run(shared), "other people's masks")
+    assert alone.good and alone.detail == "There is no map of one person."
+
+
 def impostors(clean: float, hidden: float) -> Check:
     rows = [row(clean_fmr=clean, fmr=hidden), row(identity="Bo", clean_fmr=0.0, fmr=0.0)]
     found = checks(summarize(table(rows)))

@@ -53,6 +53,9 @@ def results() -> pl.DataFrame:
                                 size * (0.4 if control else 1) * (0.6 if fill == "inpaint" else 1)
                             )
                             lost *= 1.4 if budget > 0.02 else 1
+                            # With the gap filled in, random pixels take as much at the larger one.
+                            if method == "random" and fill == "inpaint" and budget > 0.02:
+                                lost = 0.4
                             for name in PEOPLE:
                                 drop = float(np.clip(lost * draw.uniform(0.5, 1.5), 0, 0.9))
                                 rows.append(
@@ -185,6 +188,16 @@ def test_a_link_restores_the_view(browser: Any, run: Path) -> None:
     people = Opened(browser, run, "#view=people&person=Ada&level=2")
     assert people.page.locator("#person").input_value() == "Ada"
     assert people.page.locator("#level").inner_text() == "10\N{NO-BREAK SPACE}%"
+
+
+def test_budgets_at_which_random_pixels_take_as_much_are_shaded(browser: Any, run: Path) -> None:
+    for fill, shaded in (("black", 0), ("inpaint", 1)):
+        opened = Opened(browser, run, f"#view=budgets&fill={fill}")
+        assert opened.page.locator("#budgets .mark-rect path").count() == shaded, fill
+    # The larger budget, of two: the right half of the picture.
+    place = opened.page.locator("#budgets .mark-rect path").bounding_box()
+    whole = opened.page.locator("#budgets .plot").bounding_box()
+    assert place["x"] + place["width"] / 2 > whole["x"] + whole["width"] / 2
 
 
 def test_numbers_are_those_of_the_runs_table(opened: Opened, run: Path) -> None:

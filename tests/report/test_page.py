@@ -491,6 +491,23 @@ def test_held_out_run_shows_held_out_rows(tmp_path: Path) -> None:
     assert board["split"].to_list() == ["heldout"] and board["fill"].to_list() == ["black"]
 
 
+def test_slices_say_where_random_pixels_take_as_much(tmp_path: Path) -> None:
+    rates = {(0.01, "grad-cam"): 0.2, (0.01, "random"): 0.8, (0.03, "grad-cam"): 0.5,
+             (0.03, "random"): 0.5}  # fmt: skip
+    rows = table(
+        row(identity=name, budget=budget, method=method, rate=rate + 0.01 * (place % 3))
+        for (budget, method), rate in rates.items()
+        for place, name in enumerate(f"P{number:02}" for number in range(20))
+    )
+    rows = rows.with_columns(
+        pl.when(pl.col("method") != "random").then(pl.col(name)).alias(name)
+        for name in ("source", "layer", "layer_calls", "objective")
+    )
+    write_report(write_run(tmp_path / "run", rows))
+    said = read_packed(tmp_path / "run" / "report" / "data" / "answers.js").table
+    assert dict(said.select("budget", "no_more").rows()) == {0.01: False, 0.03: True}
+
+
 def both_readings() -> pl.DataFrame:
     """Black: layer-cam first, 0.9 to 0.2; inpaint: grad-cam first, 0.9 to 0.5; random 0.3, 0.8."""
     rates = {

@@ -151,7 +151,7 @@ EXPERIMENT: dict[str, Any] = {
         {"method": "grad-cam"},
     ],
     "occlusion": {"budget": [0.05, 0.2], "fill": "black"},
-    "controls": {"control": "population"},
+    "controls": {"control": ["population", "shifted"], "draws": 1},
     "evaluation": {"split": ["same", "heldout"]},
 }
 
@@ -170,7 +170,7 @@ def test_a_run_searches_once_for_everybody_and_the_mask_is_the_same_for_all(
     rows = collect(session).filter(pl.col("method") == "shared-mask")
     assert set(rows["source"]) == {"a"} and set(rows["target"]) == {"a", "b"}
     assert set(rows["split"]) == {"same", "heldout"}
-    assert rows["control"].null_count() == len(rows)  # everybody's map is everybody's own
+    assert set(rows["control"]) == {None, "shifted"}  # everybody's mean map is the map itself
     assert (rows["masked_pixels"] == rows["budget_pixels"]).all()
     assert set(rows["budget_pixels"]) == {pixel_count(b, *session.frame) for b in (0.05, 0.2)}
     # Who is explained is part of the key: others could be searched on.

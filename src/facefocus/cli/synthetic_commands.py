@@ -147,8 +147,9 @@ def demo(
 
     try:
         detector_model(None)
-    except UserError as missing:
-        show_lines([f"No page of one person: {missing}"])
+    except UserError:
+        missing = "No page of one person: the face detector YuNet is not here. Get it by"
+        show_lines([f"{missing} 'facefocus fetch yunet', and run the demo again."])
         return
     with long_job() as progress:
         page, shown = demo_person(out, backend=backend, store=store, progress=progress)

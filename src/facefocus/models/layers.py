@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -343,6 +344,22 @@ def trace_layers(network: Network, input_shape: tuple[int, int, int]) -> LayerTa
     return trace(network, torch.zeros(2, *input_shape, device=device, dtype=dtype))
 
 
+@contextmanager
+def _watched(
+    network: Network, visit: Callable[[Seen | SeenTokens, Tensor], Tensor]
+) -> Iterator[None]:
+    """Show every layer call to `visit`, without gradients; the network stays as it was found."""
+    # Not inference mode: its tensors keep no version, which tells whether they were overwritten.
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        as_found(network),
+        LayerCalls(visit),
+        ExplicitAttention(),
+    ):
+        yield
+
+
 def trace(network: Network, inputs: Float[Tensor, "n c h w"]) -> LayerTable:
     """The layer calls of one forward pass on `inputs`; see `trace_layers`."""
     refuse_script(network)
@@ -353,14 +370,7 @@ def trace(network: Network, inputs: Float[Tensor, "n c h w"]) -> LayerTable:
         calls.append((seen, out, out._version))
         return out
 
-    # Not inference mode: its tensors keep no version, which tells whether they were overwritten.
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-        as_found(network),
-        LayerCalls(visit),
-        ExplicitAttention(),
-    ):
+    with _watched(network, visit):
         network(inputs.clone())
     if not calls:
         raise UserError(
@@ -460,13 +470,7 @@ def _norms(table: LayerTable, network: Network, inputs: Tensor) -> dict[int, Ten
             found[table.number(seen)] = out.clone()
         return out
 
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-        as_found(network),
-        LayerCalls(visit),
-        ExplicitAttention(),
-    ):
+    with _watched(network, visit):
         network(inputs)
     return found
 

@@ -265,6 +265,7 @@ def _first_difference(white: TorchRecognizer, path: Path) -> str:
         image = given.contiguous().numpy().astype(_TYPES[entry.type])
         names = [output.name for output in session.get_outputs()]
         expected = dict(zip(names, session.run(None, {entry.name: image}), strict=True))
+    # Its errors have no base but Exception; the notice goes without the node then.
     except Exception:
         return ""
     for node in graph.nodes:

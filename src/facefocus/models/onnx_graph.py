@@ -182,6 +182,7 @@ def read_graph(path: Path) -> Any:
 
     try:
         model = onnx.load(str(path), load_external_data=False)
+    # What is no file of this kind fails in protobuf's ways.
     except Exception as error:
         raise UserError(f"The model '{path}' is no ONNX file: {one_line(error)}") from error
     folder = path.parent.resolve()

@@ -10,7 +10,7 @@ from facefocus.analysis.labels import changed_options
 from facefocus.analysis.results import Slice
 from facefocus.analysis.standing import Standing, best, margins, no_more, standing_of
 from facefocus.analysis.summary import COMPETES, GUESSES, GUESSING, INCLUSIVE, Row
-from facefocus.benchmark.result_columns import ORACLE, RANDOM, with_readings
+from facefocus.benchmark.result_columns import ORACLE, RANDOM, SHARED_MASK, with_readings
 from facefocus.core.text import budget_text, number, percent
 from facefocus.evaluation.statistics import FEWEST, NO_INTERVAL
 from facefocus.report.columns import interval
@@ -257,6 +257,7 @@ def _random_sentence(top: Row) -> str:
 def checks(summary: pl.DataFrame) -> list[Check]:
     """The audit (Protocol: audit) over all configurations, as findings."""
     mapped = summary.filter(COMPETES)
+    own = mapped.filter(pl.col("method") != SHARED_MASK)
     return [
         _area(summary),
         _maps(mapped),
@@ -264,7 +265,7 @@ def checks(summary: pl.DataFrame) -> list[Check]:
         _unaffected(mapped),
         _random(summary),
         _control(mapped, "excess", "Compared with a control of the same shape", _SHAPE),
-        _control(mapped, "specificity", "Compared with other people's masks", _OTHERS),
+        _control(own, "specificity", "Compared with other people's masks", _OTHERS),
         _images(mapped),
         _oracle(summary),
         *_impostors(mapped),
@@ -300,6 +301,8 @@ def _control(mapped: pl.DataFrame, name: str, title: str, words: tuple[str, str]
     """Whether every configuration has a control; `words`: what it is, what lacks without it."""
     control, unknown = words
     without = mapped.filter(pl.col(name).is_null()).height
+    if mapped.is_empty():
+        return Check(True, title, "There is no map of one person.")
     if not without:
         return Check(True, title, f"Every configuration has a control: {control}.")
     if without == mapped.height:

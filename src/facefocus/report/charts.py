@@ -84,11 +84,16 @@ def intervals(*, control: bool = False, offset: str = "", within: str = "label")
 
 
 def curves() -> Spec:
-    """A score against the budget, with bands."""
+    """A score against the budget, with bands; the ``shaded`` budgets from ``low`` to ``high``."""
     budget = alt.X(
         "budget", type="quantitative", title="Budget (percent of pixels hidden)",
         scale=alt.Scale(type="log", nice=False, padding=14),
     )  # fmt: skip
+    shade = (
+        _rows("shaded")
+        .mark_rect(color=_INK, opacity=0.1)
+        .encode(x=alt.X("low", type="quantitative"), x2="high")
+    )
     rows = _rows().encode(x=budget, color=_COLOR, detail="label:N")
     value = alt.Y("value", type="quantitative", title=None, scale=alt.Scale(zero=False))
     band = rows.mark_area(opacity=0.13).encode(
@@ -96,7 +101,7 @@ def curves() -> Spec:
     )
     line = rows.mark_line(strokeWidth=2).encode(y=value)
     point = rows.mark_point(filled=True, size=60, opacity=1).encode(y=value, shape=_SHAPE)
-    return _spec(alt.layer(band, line, point), 330)
+    return _spec(alt.layer(shade, band, line, point), 330)
 
 
 def matrix(x: str, y: str, x_title: str, y_title: str) -> Spec:

@@ -14,7 +14,7 @@ from PIL import Image
 from facefocus.analysis.labels import layer_depth, place_label, varying
 from facefocus.analysis.ranking import RANKS, ranked
 from facefocus.analysis.results import Slice
-from facefocus.analysis.standing import best
+from facefocus.analysis.standing import best, margins
 from facefocus.analysis.summary import COMPETES
 from facefocus.benchmark.result_columns import CONFIGURATION, HELDOUT_ORACLE, ORACLE
 from facefocus.core.seeds import generator
@@ -123,13 +123,23 @@ def _with_ranks(report: Report) -> pl.DataFrame:
 
 
 def answers(report: Report) -> pl.DataFrame:
-    """For every slice, and own or others' maps: the answer, and the sentences after it."""
+    """For every slice, and own or others' maps: the answer, and the sentences after it.
+
+    ``no_more``: even the best method is not shown to take more than random pixels, or than a blob
+    in the middle.
+    """
     lines = []
     for about, shown, rows, results in _parts(report):
         first, *more = answer_to(results, rows, shown)
-        lines.append(about | {"reading": shown.reading, "answer": first, "more": "\n".join(more)})
+        no_more = not all(margin.shown for margin in margins(shown.of(rows)))
+        lines.append(
+            about
+            | {"reading": shown.reading, "answer": first, "more": "\n".join(more)}
+            | {"no_more": no_more}
+        )
     names = (*KEYS, "maps", "reading", "answer", "more")
-    schema = {name: pl.Float64 if name == "budget" else pl.String for name in names}
+    schema: dict[str, Any] = dict.fromkeys(names, pl.String)
+    schema |= {"budget": pl.Float64, "no_more": pl.Boolean}
     return pl.DataFrame(lines, schema=schema, orient="row")
 
 

@@ -85,8 +85,8 @@ def budgets(report: Report) -> Section | None:
         "budgets",
         charts.curves(),
         f"The selected score against the budget, a line for each of the best methods. {_SEE_TABLE}",
-        "Bands are 95 % intervals. A line that is no better than that of random pixels shows no"
-        " merit of its map.",
+        "Bands are 95 % intervals. Shaded budgets: even the best method is not shown to take more"
+        " recognition than random pixels, or than a blob in the middle.",
         free=("budget",),
         top=6,
     )

@@ -458,11 +458,13 @@ def _controls(
     """The maps' own masks, then every draw of every control that fits them."""
     yield None, 0
     wanted = experiment.controls
-    # Controls have equal areas by definition; a map that sees no photo of the person is one itself.
-    blind = METHODS[output.spec.method].needs(dict(output.spec.options)).photos == "none"
-    if wanted is None or policy == "inclusive" or blind or block.split == "half":
+    # Controls have equal areas by definition; a baseline is a control itself.
+    if wanted is None or policy == "inclusive" or output.source is None or block.split == "half":
         return
+    everybodys = METHODS[output.spec.method].needs(dict(output.spec.options)).shared
     for control in wanted.control:
+        if everybodys and control in SHARED:
+            continue  # other people's map is the same one
         for number in range(1 if control in UNDRAWN else wanted.draws):
             yield control, number
 

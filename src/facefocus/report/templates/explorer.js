@@ -224,6 +224,7 @@
   async function drawChart(figure, turn) {
     const name = figure.dataset.chart, chart = page.charts[name];
     const rows = name === "scatter" ? await scatterRows(chart) : await chartRows(chart);
+    const shaded = JSON.stringify(chart.spec.layer).includes('"shaded"') ? await shadedBudgets(rows) : null;
     if (turn !== drawing) return;
     const plot = figure.querySelector(".plot");
     figure.classList.toggle("empty", !rows.length);
@@ -240,6 +241,7 @@
     const shown = shownBy(chart, rows);
     view.data("rows", shown);
     if (chart.spec.layer.some((layer) => JSON.stringify(layer).includes('"lines"'))) view.data("lines", lines(name, rows));
+    if (shaded) view.data("shaded", shaded);
     await view.resize().runAsync();
     if (turn !== drawing) return;
     const first = rows[0] && rows[0].value != null ? ` First: ${rows[0].label}, ${number(rows[0].value)}.` : "";
@@ -259,6 +261,20 @@
       ink: strength(row) > least + 0.5 * (most - least) ? "#ffffff" : "#111827",
     })).sort((a, b) => (place(a) < place(b) ? -1 : 1));
   }
+
+  // Budgets at which random pixels or a blob take as much, each half of the way to its neighbors.
+  async function shadedBudgets(rows) {
+    const { budget: _, ...alike } = wantedAnswers();
+    const found = rowsOf(await load(page.answers), { ...alike, fill: state.fill });
+    const none = new Set(found.filter((row) => row.no_more).map((row) => row.budget));
+    const tried = [...new Set(rows.map((row) => row.budget))].sort((a, b) => a - b);
+    const step = (i) => (tried[i] && tried[i + 1] ? Math.sqrt(tried[i + 1] / tried[i]) : tried.length > 1 ? 0 : 1.4);
+    return tried.flatMap((one, i) => (none.has(one) ? [{ low: (100 * one) / (step(i - 1) || step(i)),
+      high: 100 * one * (step(i) || step(i - 1)) }] : []));
+  }
+
+  const wantedAnswers = () => ({ run: state.run, faces: state.faces, target: state.target, split: state.split,
+    maps: state.maps, budget: state.budget });
 
   // What marks are seen against: clean faces; no effect; the whole effect of the search.
   function lines(name, rows) {
@@ -574,9 +590,8 @@
     const table = await load(page.answers);
     const rows = await boardRows();
     if (turn !== drawing) return;
-    const exact = { faces: state.faces, target: state.target, split: state.split, maps: state.maps };
     const tested = state.score === "rate" && state.run !== ALL;
-    const found = tested ? rowsOf(table, { ...exact, run: state.run, budget: state.budget }) : [];
+    const found = tested ? rowsOf(table, wantedAnswers()) : [];
     const [mine] = found.filter((row) => row.fill === state.fill);
     const others = found.filter((row) => row.reading !== page.readings[state.fill]);
     const other = others.find((row) => ["black", "inpaint"].includes(row.fill)) ?? others[0];
