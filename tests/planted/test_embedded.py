@@ -16,7 +16,8 @@ from facefocus.faces.sources.synthetic import WORLDS, Rendered, render_many
 from facefocus.models import zoo
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.user_code import sha256
-from facefocus.planted.reliance import CHANCE, KEPT
+from facefocus.planted.reliance import CHANCE, KEPT, KNOWN
+from facefocus.planted.train.card import MOST_EER, card_failures
 from facefocus.planted.train.recipe import load_recipe
 
 NAMES = zoo.embedded()
@@ -77,9 +78,12 @@ def test_they_keep_what_is_asked_of_them(name: str) -> None:
     if name.endswith("-all"):
         assert found["validation"]["tmr_at_fmr_1e2"] >= 0.9
     else:
+        assert found["planted"]["clean_tmr"] >= KNOWN
         assert found["planted"]["part_tmr"] <= CHANCE
         assert found["planted"]["kept"] >= KEPT
         assert found["planted"]["passed"] is True
+    assert found["validation"]["eer"] <= MOST_EER
+    assert card_failures(zoo.card(name)) == []
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -58,12 +58,39 @@ def test_a_part_whose_loss_changes_nothing_fails() -> None:
     found = judged(faces(0.05, 1), faces(0.05, 2))
     assert found.part.tmr == 1.0
     assert not found.passed
+    assert "with the planted part hidden: TMR 1.0000, at most 0.1" in found.failure
 
 
 def test_a_loss_elsewhere_fails() -> None:
     found = judged(faces(100.0, 1), faces(100.0, 2))
     assert found.kept < 0.85
     assert not found.passed
+    assert "needs pixels elsewhere" in found.failure
+
+
+def test_who_knows_nobody_fails_though_nothing_is_lost_elsewhere() -> None:
+    """Noise keeps its rate wherever pixels are hidden: chance is no sign of the planted part."""
+    unlearned = planted.Planted(
+        "eyes", "black", 60, 6, 0.09, 0.0111, planted.Hidden(0.0111, 0.01, 0.01),
+        planted.Hidden(0.0117, 0.0109, 0.01),
+    )  # fmt: skip
+    assert unlearned.part.tmr <= planted.CHANCE
+    assert unlearned.kept >= planted.KEPT
+    assert not unlearned.passed
+    expected = (
+        "it recognizes too few people with nothing hidden: TMR 0.0111 at FMR 1e-2, at least 0.2 "
+        "expected"
+    )
+    assert list(planted_lines(unlearned))[-1] == f"FAILED: {expected}"
+    record = planted.planted_record(unlearned)
+    assert (record["passed"], record["failure"]) == (False, expected)
+
+
+def test_a_clean_rate_of_zero_is_a_failure_and_no_division_by_zero() -> None:
+    nothing = planted.Hidden(0.0, 0.0, 0.0)
+    found = planted.Planted("eyes", "black", 60, 6, 0.09, 0.0, nothing, nothing)
+    assert found.kept == 0.0
+    assert "too few people" in found.failure
 
 
 def test_rates_are_counted_over_all_pairs_at_the_clean_threshold() -> None:
@@ -114,6 +141,7 @@ def test_pixels_outside_the_part_do_not_tell_people_apart() -> None:
     region[:12, :12] = True
     found = planted.check_planted(Reader(region), "eyes", people=8, photos=3)
     assert found.clean_tmr < 0.2
+    assert not found.passed
 
 
 def test_a_world_without_one_part_is_refused() -> None:
@@ -128,6 +156,7 @@ def test_lines_and_record_say_the_same() -> None:
     record = planted.planted_record(found)
     assert lines[-1].startswith("passed")
     assert record["passed"] is True
+    assert "failure" not in record
     assert f"clean tmr {record['clean_tmr']:.4f}" in lines
     assert record["part_tmr"] == round(found.part.tmr, 4)
 

@@ -17,9 +17,10 @@ from facefocus.faces.faceset import FaceSet, make_faceset
 from facefocus.faces.sources.synthetic import make_faceset as make_faceset_on_disk
 from facefocus.faces.sources.synthetic import render_many
 from facefocus.planted.train import loop
-from facefocus.planted.train.card import train_recognizer
+from facefocus.planted.train.card import card_failures, train_recognizer
 from facefocus.planted.train.data import Split, batch, split, steps_per_epoch
 from facefocus.planted.train.recipe import Recipe, parse_recipe
+from tests.conftest import Command
 
 NETWORK = {
     "architecture": "iresnet",
@@ -256,3 +257,19 @@ def test_a_world_becomes_a_recognizer_with_its_card(tmp_path: Path) -> None:
     for found in (record, after):
         del found["result"]["command"]
     assert after == record
+
+
+def test_a_training_that_learned_nothing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    """Figures of a training whose loss never fell; the command ends with code 1."""
+    card = tmp_path / "unlearned.toml"
+    failure = "it recognizes people with the planted part hidden"
+    card.write_text(f"[validation]\neer = 0.25\n[planted]\nfailure = '{failure}'\n")
+    assert card_failures(card) == [failure]
+    card.write_text("[validation]\neer = 0.5\n")
+    (few,) = card_failures(card)
+    assert few == "it recognizes too few unseen people: EER 0.5000, at most 0.25 expected"
+    monkeypatch.setattr("facefocus.planted.train.card.train_recognizer", lambda *_, **__: card)
+    ended = command("synthetic", "train", "any")
+    assert (ended.code, ended.out.splitlines()[-1]) == (1, f"FAILED: {few}")

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress, silent
 from facefocus.core.seeds import generator
+from facefocus.core.text import number
 from facefocus.evaluation.verification import normalize, threshold
 from facefocus.faces.sources.synthetic import decoys, planted, render_many
 from facefocus.models.recognizer import Recognizer
@@ -32,6 +33,8 @@ FMR = 1e-2
 #: What hiding the planted part must leave at most (TMR), and hiding elsewhere at least (share of
 #: the clean TMR).
 CHANCE, KEPT = 0.10, 0.85
+#: What clean pairs must reach at least (TMR): hiding cannot take what is not there.
+KNOWN = 2 * CHANCE
 #: Seed of the people, which no training uses.
 SEED = 5150
 
@@ -78,12 +81,32 @@ class Planted:
     @property
     def kept(self) -> float:
         """Share of the clean TMR that is left when the hidden pixels are elsewhere."""
-        return self.elsewhere.tmr / self.clean_tmr
+        return self.elsewhere.tmr / self.clean_tmr if self.clean_tmr else 0.0
+
+    @property
+    def failure(self) -> str:
+        """What is missing, in one line; empty where hiding the part alone destroys recognition."""
+        if self.clean_tmr < KNOWN:
+            return (
+                f"it recognizes too few people with nothing hidden: TMR {number(self.clean_tmr, 4)}"
+                f" at FMR 1e-2, at least {KNOWN:g} expected"
+            )
+        if self.part.tmr > CHANCE:
+            return (
+                f"it recognizes people with the planted part hidden: TMR {number(self.part.tmr, 4)}"
+                f", at most {CHANCE:g} expected"
+            )
+        if self.kept < KEPT:
+            return (
+                f"it needs pixels elsewhere: with as many hidden there, {number(self.kept, 4)} of "
+                f"the clean TMR is kept, at least {KEPT:g} expected"
+            )
+        return ""
 
     @property
     def passed(self) -> bool:
-        """Whether hiding the part leaves chance, and hiding elsewhere leaves recognition."""
-        return self.part.tmr <= CHANCE and self.kept >= KEPT
+        """Whether people are recognized, with the part hidden no more, without pixels elsewhere."""
+        return not self.failure
 
 
 def check_planted(
@@ -177,11 +200,12 @@ def _scores(
 
 
 def planted_record(checked: Planted) -> dict[str, object]:
-    """What `check_planted` found, for a card."""
+    """What `check_planted` found, for a card; `failure` only where it did not pass."""
     record: dict[str, object] = {}
     for name, value in asdict(checked).items():
         if isinstance(value, dict):
             record |= {f"{name}_{key}": round(part, 4) for key, part in value.items()}
         else:
             record[name] = round(value, 4) if isinstance(value, float) else value
-    return {**record, "kept": round(checked.kept, 4), "passed": checked.passed}
+    record |= {"kept": round(checked.kept, 4), "passed": checked.passed}
+    return record if checked.passed else {**record, "failure": checked.failure}

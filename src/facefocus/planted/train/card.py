@@ -18,10 +18,11 @@ from torch import nn
 
 from facefocus import __version__
 from facefocus.core.errors import UserError
-from facefocus.core.files import write_atomically
+from facefocus.core.files import read_toml, write_atomically
 from facefocus.core.locations import expanded, private
 from facefocus.core.progress import Progress, silent
 from facefocus.core.specs import to_toml
+from facefocus.core.text import number
 from facefocus.evaluation.verification import VerificationReport
 from facefocus.faces.faceset import MANIFEST, FaceSet, open_faceset, read_manifest
 from facefocus.faces.sources.synthetic import make_faceset, planted
@@ -36,6 +37,8 @@ from facefocus.planted.train.validation import unseen_report
 
 #: Folder of the drawn faces under the output folder.
 FACES = "faces"
+#: EER on unseen people that a recognizer has at most, or it has learned too little.
+MOST_EER = 0.25
 
 
 def train_recognizer(
@@ -146,6 +149,26 @@ def _validation(report: VerificationReport, data: Split) -> dict[str, Any]:
         for name, value in figures.items()
         if value is not None
     }
+
+
+def card_failures(card: Path) -> list[str]:
+    """What a card's recognizer fails in, one line each: unseen people, the planted part.
+
+    Example:
+        >>> from facefocus.models import zoo
+        >>> card_failures(zoo.card("iresnet-mini-eyes"))
+        []
+    """
+    record = read_toml(card, "card")
+    failures = []
+    if (eer := record["validation"]["eer"]) > MOST_EER:
+        failures.append(
+            f"it recognizes too few unseen people: EER {number(eer, 4)}, at most {MOST_EER:g} "
+            "expected"
+        )
+    if hidden := record.get("planted", {}).get("failure"):
+        failures.append(hidden)
+    return failures
 
 
 def card_text(record: Mapping[str, Any]) -> str:
