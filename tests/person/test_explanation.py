@@ -8,28 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
 import facefocus.person.candidates as candidates
 import facefocus.person.proof as proof
 from facefocus.core.errors import UserError
-from facefocus.faces.faceset import FaceSet, make_faceset, open_faceset
+from facefocus.faces.faceset import FaceSet, open_faceset
 from facefocus.person.explanation import PersonExplanation, explain_person
 from facefocus.person.limits import limits_of
 from facefocus.person.proof import CLEAN, Judge
 from facefocus.person.trials import CHOSEN, Team
-from tests.small import paint_faceset, tiny_recognizer
+from tests.small import aligned_faceset, paint_faceset, tiny_recognizer
 
 TINY = [tiny_recognizer(f"tiny-{seed}", seed) for seed in range(3)]
 
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
-    small = open_faceset(paint_faceset(tmp_path_factory.mktemp("faces") / "painted"))
-    frames = np.stack([cv2.resize(np.asarray(frame), (112, 112)) for frame in small.frames])
-    return make_faceset(frames, small.identities.tolist(), small.names.tolist(), "painted")
+    return aligned_faceset(tmp_path_factory.mktemp("faces") / "painted")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -246,10 +243,18 @@ def test_a_sibling_is_not_passed_off_as_a_stranger() -> None:
         teams = [Team(recognizers, sources, (*sources, judge(unseen, False)))]
         frames = np.random.default_rng(0).integers(0, 256, (10, 112, 112, 3), dtype=np.uint8)
         design = proof.make_design(frames)
-        return list(limits_of(frames, design, teams, None, "learned-mask", draft=True))
+        return list(
+            limits_of(frames, design, teams, None, "learned-mask", draft=True, photographs=True)
+        )
 
     (sibling,) = [line for line in said("mobilefacenet-casia") if "sibling" in line]
     assert "sibling of mobilefacenet-ms1m (same architecture)" in sibling
     (data,) = [line for line in said("facenet-vggface2") if "sibling" in line]
     assert "sibling of squeezenet-vggface2 (same training data)" in data
     assert not [line for line in said("iresnet18-glint360k") if "sibling" in line]
+
+
+def test_a_gallery_of_another_size_is_refused(faces: FaceSet, tmp_path: Path) -> None:
+    small = open_faceset(paint_faceset(tmp_path / "small"))
+    with pytest.raises(UserError, match=r"'gallery' must hold crops of 112 x 112.*Got 32 x 32"):
+        explain_person(person(faces), TINY[0], gallery=small, backend="torch")

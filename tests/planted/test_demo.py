@@ -25,6 +25,7 @@ from facefocus.core.errors import UserError
 from facefocus.faces.faceset import open_faceset
 from facefocus.faces.sources.synthetic import read_truth
 from facefocus.models import zoo
+from facefocus.person import candidates, person_demo
 from facefocus.planted import demo as demo_module
 from facefocus.planted.demo import outcome, run_demo
 from facefocus.planted.truth import truth_summary
@@ -33,7 +34,7 @@ from facefocus.report.document import Paragraph
 from facefocus.report.text_renderer import text_document
 from tests.conftest import Command
 from tests.report.page_files import read_packed
-from tests.small import tiny_recognizer
+from tests.small import aligned_faceset, tiny_recognizer
 
 SMALL = {"identities": 3, "photos": 3, "seed": 112}
 
@@ -220,14 +221,23 @@ def test_a_file_without_a_wrong_variant(tmp_path: Path) -> None:
     assert load_variants(file)[1][""].name == tomllib.loads(base)["name"]
 
 
-def test_without_a_face_detector_the_demo_says_how_to_get_the_page_of_a_person(
+def test_without_a_face_detector_the_demo_explains_the_persons_aligned_crops(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The page needs YuNet: a machine without it has run all else, and nothing went wrong."""
+    """A machine without YuNet sees the person's page, and reads what it lacks."""
     page = tmp_path / "index.html"
     monkeypatch.setattr("facefocus.planted.demo.run_demo", lambda out, **settings: page)
     monkeypatch.setattr("facefocus.planted.demo.outcome", lambda out: (Paragraph("methods"), []))
+    monkeypatch.setattr(person_demo, "has_detector", lambda: False)
+    monkeypatch.setattr(person_demo, "PHOTOS", 2)
+    monkeypatch.setattr(person_demo, "MODELS", tiny_recognizer("first", 0))
+    monkeypatch.setattr(person_demo, "UNSEEN", tiny_recognizer("second", 1))
+    gallery = aligned_faceset(tmp_path / "gallery")
+    monkeypatch.setattr(person_demo, "open_or_make_faceset", lambda *_: gallery)
+    monkeypatch.setattr(candidates, "STEPS", 1)
     done = command("demo", "--out", str(tmp_path))
     assert done.code == 0
     said = " ".join(done.out.split())
-    assert "index.html" in said and "Get it by 'facefocus fetch yunet', and run the demo" in said
+    assert "Get it by 'facefocus fetch yunet', and run the demo" in said
+    shown = (tmp_path / "person" / "index.html").read_text()
+    assert "nothing was painted on a photograph" in shown

@@ -21,7 +21,6 @@ from facefocus.cli.options import (
 )
 from facefocus.cli.printing import long_job, show, show_lines
 from facefocus.cli.usage import CommandGroup
-from facefocus.core.errors import UserError
 from facefocus.core.text import number
 
 if TYPE_CHECKING:
@@ -146,15 +145,15 @@ def demo(
         table, lines = outcome(out)
     print_blocks([table])
     show_lines([*lines, f"page {page}"])
-    from facefocus.faces.detect import detector_model
-    from facefocus.person.person_demo import demo_person
+    from facefocus.person.person_demo import demo_person, has_detector
 
-    try:
-        detector_model(None)
-    except UserError:
-        missing = "No page of one person: the face detector YuNet is not here. Get it by"
-        show_lines([f"{missing} 'facefocus fetch yunet', and run the demo again."])
-        return
     with long_job() as progress:
         page, shown = demo_person(out, backend=backend, store=store, progress=progress)
+    if not has_detector():
+        show_lines(
+            [
+                "The person's photographs were not painted and detected anew: the face detector"
+                " YuNet is not here. Get it by 'facefocus fetch yunet', and run the demo again."
+            ]
+        )
     show_lines([*shown.sentences, f"page {page}"])

@@ -472,6 +472,7 @@ def explain_subject(
                 strangers,
                 candidates[0].method,
                 draft=recipe.draft,
+                photographs=bool(subject.photos),
             )
         ),
     )
@@ -675,8 +676,18 @@ def _check(recipe: Recipe) -> None:
 
 
 def _faces(gallery: FaceSet | str | Path) -> FaceSet:
-    if isinstance(gallery, FaceSet):
-        return gallery
+    faces = gallery if isinstance(gallery, FaceSet) else _open_gallery(gallery)
+    height, width = faces.frames.shape[1:3]
+    if (height, width) != (FRAME_SIDE, FRAME_SIDE):
+        raise UserError(
+            f"The 'gallery' must hold crops of {FRAME_SIDE} x {FRAME_SIDE} pixels, as the person's"
+            f" photos are aligned. Got {height} x {width} in '{faces.title}'. Prepare it again"
+            " with --crop arcface112."
+        )
+    return faces
+
+
+def _open_gallery(gallery: str | Path) -> FaceSet:
     # Only where it is needed: a draft has no gallery, and shall be there within seconds.
     from facefocus.benchmark.run import open_or_make_faceset
 

@@ -26,6 +26,7 @@ def limits_of(
     method: str,
     *,
     draft: bool,
+    photographs: bool,
 ) -> Iterator[str]:
     """What is missing, one sentence or two each."""
     count = len(frames)
@@ -33,6 +34,11 @@ def limits_of(
         yield (
             "A draft: a rough mask, without other people and without nuisances and repair. Nothing"
             " is proven before it is run without --draft."
+        )
+    if not photographs:
+        yield (
+            "The photos are aligned crops: nothing was painted on a photograph, and no face was"
+            " detected and aligned anew."
         )
     yield from _of_siblings(teams)
     if count == 1:
