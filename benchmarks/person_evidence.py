@@ -1,8 +1,9 @@
 """``python -m benchmarks.person_evidence STUDY PHOTOS --gallery SET --out FOLDER``: the study of
 ``facefocus person`` on people with a folder of photographs each.
 
-Each person's rows are kept in FOLDER, a file for each setting: killed and run again, it goes on
-where it was. ``python -m benchmarks.person_document FOLDER --out FILE`` writes the document.
+Each person's rows are kept in FOLDER, a file for each setting: killed and run again, or with more
+shapes and budgets in STUDY, it does what is missing. The document is written by
+``python -m benchmarks.person_document FOLDER --out FILE``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -39,6 +40,7 @@ from facefocus.person.candidates import (
     POPULATION,
     REPAIR,
     SAME_PHOTOS,
+    Photos,
     Recipe,
     atlas_maps,
     crossed,
@@ -48,6 +50,7 @@ from facefocus.person.candidates import (
     own_maps,
     population_map,
     score_of,
+    searched_people,
     shaped,
 )
 from facefocus.person.explanation import (
@@ -71,11 +74,14 @@ GRADIENT, GRADIENT_STEPS = "gradient", 25
 #: What `--against repair` is compared with: the mask that ignores repair, and regions of any face.
 IGNORANT, BAND, INNER_FACE = "own-ignoring-repair", "band", "inner-face"
 
+#: The mask for everybody that is found with repair in the loop on other people.
+SHARED = "shared-mask"
+
 #: How hidden photos are seen: the aligned crop, the painted photograph detected anew; repaired.
 CROP, PAINTED, REPAIRED, PAINTED_REPAIRED = "crop", "painted", "repaired", "painted repaired"
 
 #: Conditions that are painted on the photographs.
-ON_PHOTOS = (OWN, GRADIENT, "shifted", "random", IGNORANT, BAND, INNER_FACE)
+ON_PHOTOS = (OWN, GRADIENT, "shifted", "random", IGNORANT, BAND, INNER_FACE, SHARED)
 
 #: People whose maps are made together: a pass with gradients takes 16 photos, full or not.
 TOGETHER = 2
@@ -117,6 +123,19 @@ class Part:
         """Shape and budget of every mask."""
         shapes = {"pixels": self.pixels, "cells": self.cells, "patches": self.patches}
         return [(shape, budget) for shape, budgets in shapes.items() for budget in budgets]
+
+    def without(self, trials: Container[tuple[str, float]]) -> Part:
+        """The same without some trials."""
+
+        def left(shape: str, budgets: Sequence[float]) -> tuple[float, ...]:
+            return tuple(budget for budget in budgets if (shape, budget) not in trials)
+
+        return replace(
+            self,
+            pixels=left("pixels", self.pixels),
+            cells=left("cells", self.cells),
+            patches=left("patches", self.patches),
+        )
 
     def learned_for(self, budget: float) -> float:
         """The budget that the mask of a budget is learned for."""
@@ -184,10 +203,10 @@ class Member:
     judges: Mapping[str, Judge]
 
     @property
-    def sides(self) -> list[tuple[np.ndarray, list[str]]]:
-        """Photos that masks are made of, and their names."""
+    def sides(self) -> list[Photos]:
+        """Photos that masks are made of."""
         frames, names = self.subject.frames, self.subject.names
-        return [(frames[f.made_of], [names[r] for r in f.made_of]) for f in self.design.folds]
+        return [Photos(frames[f.made_of], [names[r] for r in f.made_of]) for f in self.design.folds]
 
 
 def half_maps(
@@ -205,11 +224,14 @@ def gradient_maps(members: Sequence[Member], part: Part, recipe: Recipe) -> list
     sides = [side for member in members for side in member.sides]
     made = occlusion_gradient_maps(
         sources_of(members[0], part),
-        [frames for frames, _ in sides],
-        [hider(recipe.fill, f, [fill_rng(recipe.seed, n) for n in names]) for f, names in sides],
+        [side.crops for side in sides],
+        [
+            hider(recipe.fill, side.crops, [fill_rng(recipe.seed, name) for name in side.names])
+            for side in sides
+        ],
         steps=GRADIENT_STEPS,
-        pixels=recipe.pixels(sides[0][0].shape[1:3]),
-        rngs=[recipe.rng(GRADIENT, *names) for _, names in sides],
+        pixels=recipe.pixels(sides[0].crops.shape[1:3]),
+        rngs=[recipe.rng(GRADIENT, *side.names) for side in sides],
     )
     return _by_person([one.map for one in made], GRADIENT)
 
@@ -416,7 +438,7 @@ class Worker:
         masks = {OWN: own[None], SAME_PHOTOS: same}
         masks |= {name: of_halves(halves, scored=False)[0][None] for name, halves in more.items()}
         if part.against:
-            fixed = fixed_regions(frame, recipe)
+            fixed = fixed_regions(frame, recipe) | {SHARED: self._shared(team, recipe)}
         else:
             fixed, others = self._of_others(team, part, recipe)
             drawn = control_masks(
@@ -438,11 +460,20 @@ class Worker:
         people = masked_people(self.setting.strangers)
         learned = replace(recipe, budget=part.learned_for(recipe.budget))
         maps = own_maps(team.sources, people, learned, self.setting.store)
-        mean = population_map([one for one in maps if one is not None])
+        mean = population_map(maps)
+        assert mean is not None
         others = self._kept(
             (part.models, recipe), lambda: masks_of_others(team.sources, people, maps, recipe)
         )
         return {POPULATION: shaped(mean, recipe, POPULATION)}, others
+
+    def _shared(self, team: Team, recipe: Recipe) -> np.ndarray:
+        """The mask for everybody, found on other people against repair."""
+        assert self.setting.strangers is not None
+        people = searched_people(self.setting.strangers)
+        (found,) = own_maps(team.sources, people, recipe, self.setting.store)
+        assert found is not None
+        return shaped(found, recipe, SHARED)
 
     def _kept(self, key: Any, make: Any) -> Any:
         if not hasattr(self, "_memory"):
@@ -478,6 +509,16 @@ def file_of(folder: Path, part: Part, name: str) -> Path:
     return folder / "rows" / f"{part.name.replace(' ', '-')} {name}.parquet"
 
 
+def kept_rows(file: Path) -> list[pl.DataFrame]:
+    """The rows of a file; nothing where there is none."""
+    return [pl.read_parquet(file)] if file.is_file() else []
+
+
+def trials_of(tables: Sequence[pl.DataFrame]) -> set[tuple[str, float]]:
+    """Shape and budget of what was tried."""
+    return {pair for table in tables for pair in table.select("shape", "budget").unique().rows()}
+
+
 def work(
     study: Study,
     people: Mapping[str, Sequence[Path]],
@@ -492,17 +533,20 @@ def work(
     for group in groups:
         members: dict[str, Member] = {}
         for part in study.setting:
-            missing = [name for name in group if not file_of(out, part, name).is_file()]
-            if not missing:
-                continue
-            for name in missing:
-                if name not in members:
-                    members[name] = worker.member(people[name])
-            for name, table in zip(
-                missing, worker.people([members[name] for name in missing], part), strict=True
-            ):
-                write_atomically(file_of(out, part, name), table.write_parquet)
-                yield name, part.name
+            kept = {name: kept_rows(file_of(out, part, name)) for name in group}
+            missing = {name: part.without(trials_of(kept[name])) for name in group}
+            for left in dict.fromkeys(missing.values()):
+                names = [name for name in group if missing[name] == left]
+                if not left.trials:
+                    continue
+                for name in names:
+                    if name not in members:
+                        members[name] = worker.member(people[name])
+                made = worker.people([members[name] for name in names], left)
+                for name, table in zip(names, made, strict=True):
+                    rows = pl.concat([*kept[name], table])
+                    write_atomically(file_of(out, part, name), rows.write_parquet)
+                    yield name, part.name
 
 
 def _work(queue: Any, *arguments: Any) -> None:
@@ -528,7 +572,11 @@ def main() -> None:
     shutil.copyfile(asked.study, asked.out / "study.toml")
     groups = [names[start : start + TOGETHER] for start in range(0, len(names), TOGETHER)]
     rest = (asked.gallery, asked.store or asked.out / "store", asked.backend)
-    total = sum(not file_of(asked.out, p, n).is_file() for p in study.setting for n in names)
+    total = sum(
+        bool(part.without(trials_of(kept_rows(file_of(asked.out, part, name)))).trials)
+        for part in study.setting
+        for name in names
+    )
     start = time.monotonic()
     most = min(asked.workers, len(groups))
     context = get_context("spawn")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_goals_are_met_or_missed_by_their_figures_and_intervals() -> None:
             (*pixels, "shifted", "painted"): [0.4] * 6,
             (*cells, "own", "painted"): [0.0, 0.1, 0.3, 0.2, 0.1, 0.5],
             (*cells, "gradient", "painted"): [0.1, 0.0, 0.3, 0.3, 0.0, 0.5],
-            ("against repair", "cells", 0.2, CASIA, "own", "painted repaired"): [0.6] * 6,
+            ("against repair", "pixels", 0.2, CASIA, "own", "painted repaired"): [0.6] * 6,
         }
     )
     text = markdown_document(document(Results(study, rows)))
@@ -132,8 +133,8 @@ name = "against repair"
 models = ["{MODEL}"]
 judges = ["{MODEL}"]
 against = "repair"
-pixels = []
-cells = [0.005]
+pixels = [0.005]
+cells = []
 patches = []
 learned = [0.005]
 gradient = []
@@ -146,7 +147,7 @@ def test_rows_are_those_of_the_product_and_are_made_once(
 ) -> None:
     monkeypatch.setattr(candidates, "STEPS", 1)
     monkeypatch.setattr(candidates, "DRAFT_STEPS", 1)
-    monkeypatch.setattr(candidates, "LARGEST", 0.005)
+    monkeypatch.setattr(candidates, "SEARCH_STEPS", 20)
     monkeypatch.setattr(person_evidence, "GRADIENT_STEPS", 1)
     monkeypatch.setattr(person_evidence, "FaceDetector", lambda _: None)
     monkeypatch.setattr(person_evidence, "detector_model", lambda _: None)
@@ -162,9 +163,16 @@ def test_rows_are_those_of_the_product_and_are_made_once(
     gallery = tmp_path / "gallery"
     make_faceset(gallery, world="eyes", identities=8, photos=3, seed=0)
     rest = (gallery, tmp_path / "store", "torch")
-    assert next(work(study, people, [list(people)], rest, tmp_path)) == ("p0", "usual")
+    usual = study.setting[0]
+    short = replace(study, setting=(replace(usual, pixels=usual.pixels[:1]),))
+    assert list(work(short, people, [list(people)], rest, tmp_path)) == [("p0", "usual")]
+    before = read_results(tmp_path).rows
+    # Only what is missing is done.
     again = list(work(study, people, [list(people)], rest, tmp_path))
-    assert again == [("p0", "against repair")]
+    assert again == [("p0", "usual"), ("p0", "against repair")]
+    rows = read_results(tmp_path).rows.filter(setting="usual")
+    assert rows.filter(pl.col("budget") == 0.01).equals(before)
+    assert not list(work(study, people, [list(people)], rest, tmp_path))
 
     results = read_results(tmp_path)
     name = results.people[0]
@@ -182,13 +190,13 @@ def test_rows_are_those_of_the_product_and_are_made_once(
         # A painted crop that is found where it was is the hidden crop.
         painted = results.values(Case("usual", "pixels", 0.05, judge), ("cosine", ""))[0]
         assert painted == pytest.approx(value)
-    repaired = Case("against repair", "cells", 0.005, MODEL, view="repaired")
+    repaired = Case("against repair", "pixels", 0.005, MODEL, view="repaired")
     on_crops = results.values(repaired, ("cosine", ""))
     assert np.isfinite(on_crops).all()
     np.testing.assert_allclose(
         on_crops,
         results.values(
-            Case("against repair", "cells", 0.005, MODEL, view="painted repaired"), ("cosine", "")
+            Case("against repair", "pixels", 0.005, MODEL, view="painted repaired"), ("cosine", "")
         ),
         atol=1e-6,
     )

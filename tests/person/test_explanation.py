@@ -177,7 +177,7 @@ def test_shapes_have_exactly_the_area() -> None:
 def test_patches_are_scored_by_the_similarity_that_is_left(faces: FaceSet) -> None:
     frames = person(faces)[:3]
     recipe = candidates.Recipe(0.1, "patches", "black")
-    left = candidates.similarity_left([TINY[0]], (frames, list("abc")), recipe)
+    left = candidates.similarity_left([TINY[0]], candidates.Photos(frames, list("abc")), recipe)
     masks = np.zeros((2, 112, 112), bool)
     masks[1, :, :60] = True
     nothing, much = left(masks)
@@ -185,7 +185,7 @@ def test_patches_are_scored_by_the_similarity_that_is_left(faces: FaceSet) -> No
 
 
 def test_patches_of_a_draft_embed_nothing(faces: FaceSet) -> None:
-    photos = person(faces)[:3], list("abc")
+    photos = candidates.Photos(person(faces)[:3], list("abc"))
     draft = candidates.Recipe(0.1, "patches", "black", draft=True)
     assert candidates.score_of([TINY[0]], photos, draft) is None
     assert candidates.score_of([TINY[0]], photos, replace(draft, draft=False)) is not None

@@ -13,12 +13,13 @@ import facefocus.person.candidates as candidates
 import facefocus.person.repair_cost as repair_cost
 from facefocus.core.errors import UserError
 from facefocus.core.store import Store
+from facefocus.evaluation.verification import normalize
 from facefocus.occlusion.fills import fill_rng, hider
-from facefocus.occlusion.mask_search import greedy_map
-from facefocus.person.candidates import Recipe, own_maps
+from facefocus.person.candidates import Photos, Recipe, own_maps
 from facefocus.person.explanation import PersonExplanation, explain_person
 from facefocus.person.proof import Figure, Judge
 from facefocus.person.repair_cost import RepairFigure, repair_sentences
+from facefocus.saliency.shared_mask import People, shared_mask, top_pixels
 from tests.small import tiny_recognizer
 
 
@@ -27,55 +28,58 @@ def small() -> Iterator[None]:
     """Small areas and few steps: what is tested does not depend on them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "STEPS", 1)
-        patch.setattr(candidates, "LARGEST", 0.02)
+        patch.setattr(candidates, "SEARCH_STEPS", 10)
         patch.setattr(repair_cost, "BUDGETS", (0.02,))
         yield
 
 
 class TwoSpots:
-    """Reads a cell that its surroundings give away, strongly, and one that they do not, weakly."""
+    """Reads a square that its surroundings give away, strongly, and one that they do not."""
 
     name, fingerprint = "two-spots", "two-spots 1"
 
     def embed(self, frames: np.ndarray) -> np.ndarray:
-        plain, spot = (frames[:, rows, 21:28].mean(axis=(1, 2, 3)) for rows in (PLAIN, SPOT))
+        plain, spot = (frames[:, rows, SIDES].mean(axis=(1, 2, 3)) for rows in (PLAIN, SPOT))
         return np.stack([3 * plain, spot, np.full(len(frames), 100.0)], axis=1)
 
 
-PLAIN, SPOT = slice(14, 21), slice(70, 77)
+PLAIN, SPOT, SIDES = slice(16, 48), slice(64, 96), slice(40, 72)
 
 
 def spotted(count: int) -> np.ndarray:
     frames = np.full((count, 112, 112, 3), 100, np.uint8)
-    frames[:, SPOT, 21:28] = 250
+    frames[:, SPOT, SIDES] = 250
     return frames
 
 
-def test_a_cell_that_repair_brings_back_is_not_hidden_first(tmp_path: Path) -> None:
-    photos = spotted(2), ["a", "b"]
-    recipe = Recipe(49 / 112**2, "cells", "black", against="repair")
+def test_a_square_that_repair_brings_back_is_not_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "SEARCH_STEPS", 100)
+    photos = Photos(spotted(2), ["a", "b"])
+    recipe = Recipe(32**2 / 112**2, "pixels", "black", against="repair")
     (found,) = own_maps([TwoSpots()], [photos], recipe, Store(tmp_path))
     assert found is not None
-    assert sorted(found[::7, ::7].ravel()) == list(range(1, 257))
     mask = candidates.shaped(found, recipe, "own")
-    assert mask.sum() == 49 and mask[SPOT, 21:28].all()
-    # As it is painted, the cell that repair brings back takes more.
-    frames, embed = photos[0], TwoSpots().embed
-    painted = greedy_map(
-        embed,
-        hider("black", frames, [fill_rng(0, name) for name in "ab"]),
-        embed(frames),
-        shape=(112, 112),
-        pixels=49,
+    assert mask.sum() == 32**2
+    assert mask[SPOT, SIDES].mean() > 0.5 and not mask[PLAIN, SIDES].any()
+    # As it is painted, the square that repair brings back takes more.
+    clean = TwoSpots().embed(photos.crops)
+    painted = shared_mask(
+        [TwoSpots()],
+        hider("black", photos.crops, [fill_rng(0, name) for name in "ab"]),
+        [People(normalize(clean)[None], 0.5)],
+        (112, 112),
+        32**2,
+        steps=100,
         rng=np.random.default_rng(0),
-        block=7,
     )
-    assert (painted[PLAIN, 21:28] == 256).all()
+    assert top_pixels(painted, 32**2)[PLAIN, SIDES].mean() > 0.5
 
 
 def test_a_single_photo_has_no_mask_against_repair(tmp_path: Path) -> None:
-    recipe = Recipe(0.004, "cells", "black", against="repair")
-    assert own_maps([TwoSpots()], [(spotted(1), ["a"])], recipe, Store(tmp_path)) == [None]
+    recipe = Recipe(0.004, "pixels", "black", against="repair")
+    assert own_maps([TwoSpots()], [Photos(spotted(1), ["a"])], recipe, Store(tmp_path)) == [None]
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +94,7 @@ def made(small: None) -> PersonExplanation:
 
 
 def test_figures_are_those_of_the_proof_and_of_repair(made: PersonExplanation) -> None:
-    assert made.recipe.shape == "cells" and made.candidates[0].method == "greedy-cells"
+    assert made.candidates[0].method == "hill-climbing"
     found = {
         (row.against, row.budget, row.repaired): row.figure.value
         for row in made.repair
@@ -161,7 +165,7 @@ def test_the_area_is_the_least_one_that_is_as_good_as_unrepaired(
     ("options", "message"),
     [
         ({"against": "repairs"}, "'against' must be repair. Got 'repairs'.*Did you mean 'repair'"),
-        ({"shape": "pixels"}, "Against repair the 'shape' must be cells. Got 'pixels'"),
+        ({"shape": "cells"}, "Against repair the 'shape' must be pixels.*Got 'cells'"),
         ({"fill": "inpaint"}, "Against repair the 'fill'.*Got 'inpaint'"),
         ({"draft": True}, "'draft' cannot be 'against' repair"),
     ],

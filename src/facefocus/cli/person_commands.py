@@ -34,10 +34,7 @@ def person(
         typer.Option(help="A recognizer that only judges the mask; may be repeated."),
     ] = None,
     budget: Annotated[float, typer.Option(help="Share of the face's pixels to hide.")] = 0.05,
-    shape: Annotated[
-        str | None,
-        typer.Option(help="pixels, cells or patches. By default pixels; cells against repair."),
-    ] = None,
+    shape: Annotated[str, typer.Option(help="pixels, cells or patches.")] = "pixels",
     fill: Fill = "black",
     against: Annotated[
         str,

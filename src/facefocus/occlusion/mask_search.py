@@ -268,45 +268,6 @@ def _renew(
         effects[late] = np.minimum(effects[late], np.nextafter(best, -np.inf))
 
 
-def greedy_map(
-    embed: Embed,
-    hide: Hide,
-    clean: Float[np.ndarray, "m d"],
-    *,
-    shape: tuple[int, int],
-    pixels: int,
-    rng: np.random.Generator,
-    block: int = BLOCK,
-    lookahead: int = LOOKAHEAD,
-) -> Float[np.ndarray, "h w"]:
-    """A map whose blocks are hidden in the order in which greedy takes them (`search_masks`).
-
-    Blocks that greedy takes until they cover `pixels` come first, then the others by the effect
-    that they had last. Each has one value: the number of blocks down to 1.
-
-    Args:
-        embed: Raw embeddings of frames.
-        hide: Hides masks on the person's frames.
-        clean: Raw embeddings of these frames.
-        shape: Height and width of the frames.
-        pixels: As many are hidden at most.
-        rng: For ties.
-        block: Side of a block in pixels.
-        lookahead: Blocks tried anew, at most, before one is taken.
-
-    Raises:
-        ValueError: Fewer than two frames, more `pixels` than the frame has, or an embedding that is
-            not finite.
-    """
-    _check(clean, shape, [pixels], None)
-    person = _Person(embed, hide, clean, shape, both=False)
-    order = _greedy_order(person, _grid(shape, block, rng), pixels, None, lookahead)
-    values = np.empty(shape[0] * shape[1])
-    for place, flat in enumerate(order):
-        values[flat] = len(order) - place
-    return values.reshape(shape)
-
-
 @dataclass(frozen=True, eq=False)
 class _Start:
     """A flat mask and the mean mated cosine under it."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
 from facefocus.benchmark.keys import fill_of, forward_of, gradients_of, libraries
@@ -23,19 +23,20 @@ from facefocus.evaluation.verification import normalize
 from facefocus.faces.part_atlas import FACE_PARTS, parts
 from facefocus.models.recognizer import Recognizer, WhiteBox, is_white_box
 from facefocus.occlusion.fills import fill_rng, hider
-from facefocus.occlusion.mask_search import greedy_map
 from facefocus.occlusion.masks import pixel_count
-from facefocus.occlusion.shapes import Score, Shape, cell_side, cells, patches, pixels
-from facefocus.person.other_people import Strangers
+from facefocus.occlusion.shapes import Score, Shape, cells, patches, pixels
+from facefocus.person.other_people import Strangers, card_thresholds
 from facefocus.person.proof import Design
 from facefocus.saliency.identity import ordered_pairs
 from facefocus.saliency.landmark_atlas import PARTS, atlas_map
 from facefocus.saliency.learned_mask import Learning, learn_masks
+from facefocus.saliency.methods import METHODS
 from facefocus.saliency.perturbation import (
     masked_embeddings,
     masks_of,
     perturbation_identity_map,
 )
+from facefocus.saliency.shared_mask import FEWEST_PEOPLE, People, shared_mask
 
 #: Names of candidates besides the parts of the atlas: the person's own mask, and everybody's.
 OWN, POPULATION = "own", "population"
@@ -60,12 +61,11 @@ SCORED_PHOTOS, SCORED_DRAWS = 5, 2
 BLACK_BOX_METHOD = "s-rise"
 
 #: What masks can be found against, by which method, and with which fill in the place of repair.
-#: Greedy goes on to `LARGEST`, so that one order of cells serves every budget up to that.
 AGAINST = ("repair",)
-GREEDY_METHOD, REPAIR, LARGEST = "greedy-cells", "inpaint", 0.44
+SEARCH_METHOD, REPAIR = "hill-climbing", "inpaint"
 
-#: Cells that greedy tries anew before it takes one: fewer than the oracle, which may take hours.
-LOOKAHEAD = 4
+#: Masks that hill climbing tries; people and photos of each that it finds everybody's mask on.
+SEARCH_STEPS, SEARCH_PEOPLE, SEARCH_PHOTOS = 300, 24, 2
 
 #: Other people whose masks are made, and photos of each.
 OTHERS, OTHER_PHOTOS = 3, 4
@@ -100,8 +100,18 @@ class Recipe:
         return generator(self.seed, "person ties", *what)
 
 
-#: Crops of one person and a name for each.
-Photos = tuple[np.ndarray, Sequence[str]]
+class Photos(NamedTuple):
+    """Photos that a mask is made of.
+
+    Attributes:
+        crops: [n, h, w, 3], of one person, or of several one after another.
+        names: A name for each.
+        each: Photos of each of several people; 0: all are of one person.
+    """
+
+    crops: np.ndarray
+    names: Sequence[str]
+    each: int = 0
 
 
 def method_of(sources: Sequence[Recognizer], photos: int, recipe: Recipe) -> str:
@@ -110,7 +120,7 @@ def method_of(sources: Sequence[Recognizer], photos: int, recipe: Recipe) -> str
     Gradients of a single photo's similarity to itself are zero: it takes a method that hides.
     """
     if recipe.against:
-        return GREEDY_METHOD
+        return SEARCH_METHOD
     white = any(map(is_white_box, sources))
     return "learned-mask" if white and photos > 1 else BLACK_BOX_METHOD
 
@@ -160,10 +170,17 @@ def _make(
 ) -> list[np.ndarray]:
     """Maps by the method that fits; those of one person do not depend on the others."""
     if recipe.against:
+        ends = np.cumsum([len(photos.crops) for photos in people]).tolist()
         made = []
-        for number, photos in enumerate(people):
-            made.append(_by_greedy(sources, photos, recipe))
-            progress("maps", number + 1, len(people))
+        for photos, end in zip(people, ends, strict=True):
+
+            def tried(
+                _: str, done: int, total: int, end: int = end, photos: Photos = photos
+            ) -> None:
+                count = len(photos.crops)
+                progress("maps", (end - count) * total + count * done, ends[-1] * total)
+
+            made.append(_by_search(sources, photos, recipe, tried))
         return made
     white = [source for source in sources if is_white_box(source)]
     several = [
@@ -183,13 +200,13 @@ def _make(
 def _by_gradient(
     sources: Sequence[WhiteBox], people: Sequence[Photos], recipe: Recipe, progress: Progress
 ) -> list[np.ndarray]:
-    frames = [np.asarray(crops) for crops, _ in people]
+    frames = [np.asarray(photos.crops) for photos in people]
     made = learn_masks(
         sources,
         frames,
-        [hider(recipe.fill, crops, _fill_rngs(recipe, names)) for crops, names in people],
+        [hider(recipe.fill, crops, _fill_rngs(recipe, names)) for crops, names, _ in people],
         pixels=recipe.pixels(frames[0].shape[1:3]),
-        rngs=[recipe.rng(*names) for _, names in people],
+        rngs=[recipe.rng(*photos.names) for photos in people],
         learning=_learning(recipe),
         progress=progress,
     )
@@ -200,7 +217,7 @@ def _by_perturbation(
     sources: Sequence[Recognizer], photos: Photos, recipe: Recipe, progress: Progress
 ) -> np.ndarray:
     """The mean of the ranks of each source's map; a single photo is compared with itself."""
-    frames, names = photos
+    frames, names, _ = photos
     count = len(frames)
     pairs = ordered_pairs(count, None, recipe.rng("pairs")) if count > 1 else np.array([[0, 0]])
     options = {"masks": "200"} if recipe.draft else {}
@@ -220,35 +237,39 @@ def _by_perturbation(
     return mean
 
 
-def _by_greedy(sources: Sequence[Recognizer], photos: Photos, recipe: Recipe) -> np.ndarray:
-    """Cells in the order in which greedy hides them, the score taken after repair.
-
-    The score is the mean over sources of the mean cosine to the other clean photos.
-    """
-    frames, names = photos
+def _by_search(
+    sources: Sequence[Recognizer], photos: Photos, recipe: Recipe, progress: Progress
+) -> np.ndarray:
+    """The map whose mask leaves fewest pairs matched after repair; see `shared_mask`."""
+    frames, names, each = photos
     shape = (frames.shape[1], frames.shape[2])
     if len(frames) == 1:
-        # No other photo to be compared with: every cell is worth the same.
+        # No other photo to be compared with: every mask is worth the same.
         return np.zeros(shape, np.float32)
-
-    def embed(seen: np.ndarray) -> np.ndarray:
-        # Unit vectors side by side: their cosine is the mean of the sources' cosines.
-        return np.concatenate([normalize(source.embed(seen)) for source in sources], axis=1)
-
-    return greedy_map(
-        embed,
+    people = []
+    for source in sources:
+        units = normalize(source.embed(frames))
+        units = units.reshape(-1, each or len(frames), units.shape[1])
+        people.append(People(units, _level(source, units)))
+    return shared_mask(
+        sources,
         hider(REPAIR, frames, _fill_rngs(recipe, names)),
-        embed(frames),
-        shape=shape,
-        pixels=_greedy_pixels(recipe, shape),
+        people,
+        shape,
+        recipe.pixels(shape),
+        steps=SEARCH_STEPS,
         rng=recipe.rng(*names),
-        block=cell_side(shape),
-        lookahead=LOOKAHEAD,
-    ).astype(np.float32)
+        progress=progress,
+    )
 
 
-def _greedy_pixels(recipe: Recipe, shape: tuple[int, int]) -> int:
-    return pixel_count(max(recipe.budget, LARGEST), *shape)
+def _level(source: Recognizer, units: Float[np.ndarray, "p m d"]) -> float:
+    """The threshold of the soft count: the card's, else half the mean cosine of mated pairs."""
+    known = card_thresholds(source).get("EER")
+    if known is not None:
+        return known
+    other = ~np.eye(units.shape[1], dtype=bool)
+    return float(np.einsum("pid,pjd->pij", units, units)[:, other].mean()) / 2
 
 
 def _learning(recipe: Recipe) -> Learning:
@@ -261,20 +282,21 @@ def _fill_rngs(recipe: Recipe, names: Sequence[str]) -> list[np.random.Generator
 
 
 def _key(sources: Sequence[Recognizer], photos: Photos, recipe: Recipe) -> str:
-    frames, names = photos
+    frames, names, each = photos
     if recipe.against:
         return content_key(
             "person map against repair",
-            version=VERSION,
-            method=GREEDY_METHOD,
+            version=[VERSION, METHODS["shared-mask"].version],
+            method=SEARCH_METHOD,
             sources=[source.fingerprint for source in sources],
             passes=[forward_of(source) for source in sources],
             libraries=libraries(),
             frames=hashlib.sha256(np.ascontiguousarray(frames).tobytes()).hexdigest(),
             names=list(names),
+            each=each,
             fill=fill_of(REPAIR),
-            pixels=_greedy_pixels(recipe, frames.shape[1:3]),
-            lookahead=LOOKAHEAD,
+            pixels=recipe.pixels(frames.shape[1:3]),
+            steps=SEARCH_STEPS,
             seed=recipe.seed,
         )
     return content_key(
@@ -332,25 +354,33 @@ def make_candidates(
     recipe: Recipe,
     store: Store,
     progress: Progress = silent,
+    *,
+    others: bool = True,
 ) -> Candidates:
-    """All masks that are tried, made on `sources`; see `Candidates`."""
-    frames, names = photos
+    """All masks that are tried, made on `sources`; see `Candidates`.
+
+    Against repair, other people's are made only where `others` are asked for: they take as long.
+    """
+    frames, names, _ = photos
     count, frame = len(frames), (frames.shape[1], frames.shape[2])
     sides = [fold.made_of for fold in design.folds if len(fold.made_of)]
     # A draft has no time for a third map: that of all photos is the mean of the halves' there.
     wanted = sides if recipe.draft and sides else [*sides, np.arange(count)]
-    own = [(frames[rows], [names[row] for row in rows]) for rows in wanted]
-    foreign = [] if strangers is None else masked_people(strangers)
-    made = own_maps(sources, [*own, *foreign], recipe, store, progress)
-    of_others = [values for values in made[len(own) :] if values is not None]
+    own = [Photos(frames[rows], [names[row] for row in rows]) for rows in wanted]
+    needed = strangers is not None and (others or not recipe.against)
+    foreign = masked_people(strangers) if strangers is not None and needed else []
+    many = [] if strangers is None or not recipe.against else searched_people(strangers)
+    made = own_maps(sources, [*own, *foreign, *many], recipe, store, progress)
+    of_others = made[len(own) : len(own) + len(foreign)]
     maps = atlas_maps(frame)
-    if of_others:
-        maps[POPULATION] = population_map(of_others)
+    everybody = made[-1] if many else population_map(of_others)
+    if everybody is not None:
+        maps[POPULATION] = everybody
     whole = {name: shaped(values, recipe, name) for name, values in maps.items()}
     masks = {name: np.broadcast_to(mask, (count, *frame)).copy() for name, mask in whole.items()}
     same: dict[str, np.ndarray] = {}
     halves = [values for values in made[: len(sides)] if values is not None]
-    own_map = population_map(halves) if wanted is sides and halves else made[len(own) - 1]
+    own_map = population_map(halves) if wanted is sides else made[len(own) - 1]
     if own_map is not None:
         maps[OWN] = own_map
         whole[OWN] = shaped(maps[OWN], recipe, OWN, score_of(sources, own[-1], recipe))
@@ -364,7 +394,7 @@ def make_candidates(
         whole,
         masks,
         same,
-        masks_of_others(sources, foreign, made[len(own) :], recipe),
+        masks_of_others(sources, foreign, of_others, recipe),
         face_region(frame),
         method_of(sources, count, recipe),
     )
@@ -420,21 +450,47 @@ def face_region(frame: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
 
 def masked_people(strangers: Strangers) -> list[Photos]:
     """The photos of a few strangers whose masks are made: the same for all with these strangers."""
+    drawn = _drawn_people(strangers, OTHERS, OTHER_PHOTOS)
+    return [Photos(strangers.frames[rows], names) for rows, names in drawn if len(rows) > 1]
+
+
+def searched_people(strangers: Strangers) -> list[Photos]:
+    """The photos of the strangers that everybody's mask against repair is found on, as one entry.
+
+    None where fewer than `FEWEST_PEOPLE` have enough photos.
+    """
+    drawn = _drawn_people(strangers, SEARCH_PEOPLE, SEARCH_PHOTOS)
+    several = [(rows, names) for rows, names in drawn if len(rows) == SEARCH_PHOTOS]
+    if len(several) < FEWEST_PEOPLE:
+        return []
+    rows = np.concatenate([rows for rows, _ in several])
+    names = [name for _, names in several for name in names]
+    return [Photos(strangers.frames[rows], names, SEARCH_PHOTOS)]
+
+
+def _drawn_people(
+    strangers: Strangers, most: int, photos: int
+) -> list[tuple[Int[np.ndarray, " m"], list[str]]]:
+    """The rows of at most so many photos of each of some people, those with several first."""
     people, counts = np.unique(strangers.people, return_counts=True)
     drawn = generator(0, "other people", strangers.hash).permutation(len(people))
-    ordered = sorted(drawn.tolist(), key=lambda number: -min(int(counts[number]), OTHER_PHOTOS))
-    chosen = [people[number] for number in ordered[:OTHERS] if counts[number] > 1]
-    listed: list[Photos] = []
-    for name in chosen:
-        rows = np.flatnonzero(strangers.people == name)[:OTHER_PHOTOS]
-        listed.append((strangers.frames[rows], [f"{name} {number}" for number in range(len(rows))]))
+    ordered = sorted(drawn.tolist(), key=lambda number: -min(int(counts[number]), photos))
+    listed = []
+    for name in people[ordered[:most]]:
+        rows = np.flatnonzero(strangers.people == name)[:photos]
+        listed.append((rows, [f"{name} {number}" for number in range(len(rows))]))
     return listed
 
 
-def population_map(maps: Sequence[Float[np.ndarray, "h w"]]) -> Float[np.ndarray, "h w"]:
-    """The mean of other people's maps as ranks: maps of several methods' scales weigh the same."""
-    mean: np.ndarray = np.mean([rankdata(one).reshape(one.shape) for one in maps], axis=0)
-    return mean
+def population_map(
+    maps: Sequence[Float[np.ndarray, "h w"] | None],
+) -> Float[np.ndarray, "h w"] | None:
+    """The mean of people's maps as ranks: maps of several methods' scales weigh the same.
+
+    None where all are degenerate, or there are none.
+    """
+    ranks = [rankdata(one).reshape(one.shape) for one in maps if one is not None]
+    return np.mean(ranks, axis=0) if ranks else None
 
 
 # From maps to masks -------------------------------------------------------------------------------

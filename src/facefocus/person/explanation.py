@@ -29,6 +29,7 @@ from facefocus.person.candidates import (
     REPAIR,
     SHAPES,
     Candidates,
+    Photos,
     Recipe,
     make_candidates,
 )
@@ -237,7 +238,7 @@ def explain_person(
     *,
     unseen: str | Recognizer | Sequence[str | Recognizer] = (),
     budget: float = 0.05,
-    shape: str | None = None,
+    shape: str = "pixels",
     fill: str = "black",
     against: str = "",
     gallery: FaceSet | str | Path | None = None,
@@ -258,8 +259,7 @@ def explain_person(
         unseen: Recognizers that only judge. Without any, of several models each is also judged
             with a mask made on the others.
         budget: Share of the pixels of the aligned face that is hidden.
-        shape: ``pixels``, ``cells`` or ``patches`` (Protocol: shapes); pixels by default, and cells
-            against repair.
+        shape: ``pixels``, ``cells`` or ``patches`` (Protocol: shapes).
         fill: What hides.
         against: ``repair``: masks are found with the gap filled in, so that less comes back when
             somebody repairs the photo (Protocol: repair-cost); empty: as they are painted.
@@ -310,7 +310,7 @@ def explain_people(
     *,
     unseen: str | Recognizer | Sequence[str | Recognizer] = (),
     budget: float = 0.05,
-    shape: str | None = None,
+    shape: str = "pixels",
     fill: str = "black",
     against: str = "",
     gallery: FaceSet | str | Path | None = None,
@@ -487,16 +487,20 @@ def _of_team(
     told: Callable[[str], Progress],
 ) -> tuple[Candidates, Outcome, list[Robustness], list[RepairFigure]]:
     """The masks of a team, what they do, whether it lasts, and what repair costs."""
-    recipe, photos = setting.recipe, (subject.frames, subject.names)
+    recipe, photos = setting.recipe, Photos(subject.frames, subject.names)
     crops = Crops(subject.frames, subject.names, recipe.fill, recipe.seed)
     # People who are nobody to a recognizer give no masks on it.
     serve = strangers is not None and all(map(strangers.serves, team.sources))
     people = strangers if serve else None
 
-    def masks_of(asked: Recipe, progress: Progress = silent) -> Candidates:
-        return make_candidates(team.sources, photos, design, people, asked, setting.store, progress)
+    def masks_of(asked: Recipe, progress: Progress) -> Mapping[str, np.ndarray]:
+        return make_candidates(
+            team.sources, photos, design, people, asked, setting.store, progress, others=False
+        ).masks
 
-    made = masks_of(recipe, told("maps"))
+    made = make_candidates(
+        team.sources, photos, design, people, recipe, setting.store, told("maps")
+    )
     outcome = _tried(team, crops, design, made, recipe, told("trials"))
     robustness: list[Robustness] = []
     repair: list[RepairFigure] = []
@@ -630,12 +634,9 @@ def _judge(
 # What is asked for --------------------------------------------------------------------------------
 
 
-def _recipe(
-    budget: float, shape: str | None, fill: str, draft: bool, seed: int, against: str
-) -> Recipe:
+def _recipe(budget: float, shape: str, fill: str, draft: bool, seed: int, against: str) -> Recipe:
     """What is asked for, checked before anything is loaded."""
-    asked = shape or ("cells" if against else "pixels")
-    recipe = Recipe(budget, asked, fill, draft, seed, against)
+    recipe = Recipe(budget, shape, fill, draft, seed, against)
     _check(recipe)
     if against:
         _check_against(recipe)
@@ -648,9 +649,10 @@ def _check_against(recipe: Recipe) -> None:
             f"The 'against' must be {', '.join(AGAINST)}. Got '{recipe.against}'."
             + did_you_mean(recipe.against, AGAINST)
         )
-    if recipe.shape != "cells":
+    if recipe.shape != "pixels":
         raise UserError(
-            f"Against repair the 'shape' must be cells. Got '{recipe.shape}'. Leave it out."
+            f"Against repair the 'shape' must be pixels: these masks are a few smooth regions"
+            f" already. Got '{recipe.shape}'. Leave it out."
         )
     if isinstance(FILLS[recipe.fill], GapFill):
         raise UserError(

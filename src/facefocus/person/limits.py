@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from facefocus.models.recognizer import Recognizer, is_white_box
 from facefocus.models.zoo import entries
-from facefocus.person.candidates import BLACK_BOX_METHOD, GREEDY_METHOD
+from facefocus.person.candidates import BLACK_BOX_METHOD, SEARCH_METHOD
 from facefocus.person.other_people import Strangers
 from facefocus.person.proof import Design
 from facefocus.person.trials import Team
@@ -117,5 +117,5 @@ def _of_black_boxes(sources: Sequence[Recognizer], method: str) -> Iterator[str]
             f"{boxes} shows no gradients: the mask comes from {method}, which only hides and looks."
             " It is weaker than one that is learned."
         )
-    elif boxes and method != GREEDY_METHOD:
+    elif boxes and method != SEARCH_METHOD:
         yield f"{boxes} shows no gradients: the own mask is learned on the other models alone."

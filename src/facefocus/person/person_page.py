@@ -356,7 +356,7 @@ def _repair(made: PersonExplanation) -> Section | None:
         "repair",
         "What does protection against repair cost?",
         "Repair here fills in the hidden places from their surroundings, and is given where they"
-        " are. Masks of cells are found as greedy takes them, the score taken after repair.",
+        " are. Masks are found by hill climbing, the score taken after repair.",
         [plain_table(headings, rows, "After repair, photos that the mask never saw")],
     )
 

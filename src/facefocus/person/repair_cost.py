@@ -6,17 +6,19 @@ found as it is painted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from facefocus.core.progress import Progress, silent
 from facefocus.core.text import budget_text
-from facefocus.person.candidates import LARGEST, REPAIR, Candidates, Recipe
+from facefocus.person.candidates import REPAIR, Recipe
 from facefocus.person.proof import Design, Figure, Judge
 from facefocus.person.trials import CHOSEN, Crops, Team, try_masks
 
 #: Shares of the face that are tried besides the one that is asked for, where they are larger.
-BUDGETS = (0.1, 0.2, 0.3, LARGEST)
+BUDGETS = (0.1, 0.2, 0.3)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def repair_figures(
     team: Team,
     crops: Crops,
     design: Design,
-    candidates: Callable[[Recipe], Candidates],
+    masks_of: Callable[[Recipe, Progress], Mapping[str, np.ndarray]],
     recipe: Recipe,
     progress: Progress = silent,
 ) -> list[RepairFigure]:
@@ -52,7 +54,7 @@ def repair_figures(
         team: Who makes masks, and who judges.
         crops: The photos.
         design: Which are compared.
-        candidates: Makes the masks of a recipe.
+        masks_of: Makes the mask of each photo by candidate, under a recipe.
         recipe: Against repair.
         progress: Called with masks done and in total.
     """
@@ -64,8 +66,11 @@ def repair_figures(
     trials += [(recipe, crops, repaired), (ignorant, crops, crops), (ignorant, repaired, crops)]
     found = []
     for number, (asked, tried, deciding) in enumerate(trials):
-        progress("repair", number, len(trials))
-        masks = candidates(asked).masks
+
+        def told(stage: str, done: int, total: int, before: int = number) -> None:
+            progress(stage, before * total + done, len(trials) * total)
+
+        masks = masks_of(asked, told)
         outcome = try_masks(team, tried, design, masks, lambda _: {}, silent, deciding=deciding)
         found += [
             RepairFigure(bool(asked.against), asked.budget, tried is repaired, figure)
