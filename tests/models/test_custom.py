@@ -76,7 +76,7 @@ def test_files_that_are_no_programs(tmp_path: Path, content: bytes | None) -> No
     path = tmp_path / "bad.pt2"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=r"bad.pt2' cannot be read") as caught:
+    with pytest.raises(UserError, match=r"bad.pt2' (cannot be read|does not exist)") as caught:
         zoo.load(str(path), READING)
     assert "\n" not in str(caught.value)
 
@@ -169,7 +169,7 @@ def test_wrong_functions_are_named(factory: Path, name: str, message: str) -> No
 
 
 def test_wrong_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"does not exist: .*absent.py"):
+    with pytest.raises(UserError, match=r"absent.py. does not exist"):
         zoo.load(f"{tmp_path}/absent.py:build")
     (tmp_path / "broken.py").write_text("def build(:\n")
     with pytest.raises(UserError, match=r"broken.py' line 1: SyntaxError"):

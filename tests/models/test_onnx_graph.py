@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from facefocus.core.errors import UserError
@@ -20,6 +21,7 @@ from facefocus.models.preprocessing import from_mapping
 from facefocus.models.recognizer import Recognizer, TorchRecognizer, WhiteBox, is_white_box
 from facefocus.testing import check_recognizer
 from tests.models.nets import inplace
+from tests.models.transformers import EdgeFace, MobileVit, Swin, seeded
 
 pytest.importorskip("onnxruntime")
 
@@ -152,6 +154,28 @@ def test_a_transformer_from_any_operation_set_and_for_any_number_of_images(
     assert operations.count("Softmax") == 1
 
 
+class OneImage(Swin):
+    """The exporter writes the number of images down beside computed sides of the grid."""
+
+    def count(self, x: Tensor) -> int:
+        return len(x)
+
+
+@pytest.mark.parametrize(
+    ("make", "batch"), [(Swin, None), (OneImage, 1), (MobileVit, None), (EdgeFace, 1)]
+)
+def test_tokens_lie_as_in_the_torch_module(
+    make: type[nn.Module], batch: int | None, tmp_path: Path
+) -> None:
+    module = seeded(make)
+    graph, torch_box = (
+        loaded(exported(module, tmp_path / "net.onnx", batch=batch)),
+        in_torch(module),
+    )
+    np.testing.assert_allclose(graph.embed(frames(5)), torch_box.embed(frames(5)), atol=1e-5)
+    assert graph.layers() == torch_box.layers()
+
+
 def test_a_merged_batch_normalization_still_gives_the_embeddings(tmp_path: Path) -> None:
     module = inplace()
     graph = loaded(exported(module, tmp_path / "net.onnx", kept=False))
@@ -165,6 +189,20 @@ def test_weights_on_another_type_follow_the_module(tmp_path: Path) -> None:
     images = torch.randn(2, 3, *SIZE, dtype=torch.float64)
     assert network(images).dtype == torch.float64
     torch.testing.assert_close(network(images), Transformer().double()(images))
+
+
+def test_weights_are_named_by_the_module_that_the_newer_exporter_tells() -> None:
+    node = helper.make_node("MatMul", ["image", "val_13"], ["out"], "node_MatMul_12")
+    scopes = "['', 'blocks', 'blocks.0', 'blocks.0.qkv', 'linear']"
+    node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=scopes)
+    weight = numpy_helper.from_array(np.ones((4, 2), np.float32), "val_13")
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, side])
+        for name, side in (("image", 4), ("out", 2))
+    ]
+    model = helper.make_model(helper.make_graph([node], "made", ends[:1], ends[1:], [weight]))
+    names = [name for name, _ in OnnxGraph(model, "out").named_parameters()]
+    assert names == ["blocks.0.qkv.weight1"]
 
 
 def test_it_is_no_onnx_file(tmp_path: Path) -> None:

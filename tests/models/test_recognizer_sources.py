@@ -15,6 +15,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -31,6 +32,8 @@ from facefocus.models.sources import SOURCES, RecognizerSource, source_of
 from facefocus.models.sources.dlib import chip
 from facefocus.testing import check_recognizer
 
+#: A pickle that would run a program.
+HOSTILE = b"cposix\nsystem\n(Vtrue\ntR."
 DLIB = all(map(importlib.util.find_spec, ("dlib", "face_recognition_models")))
 
 
@@ -125,8 +128,32 @@ def test_a_name_tells_its_source(name: str, form: str, rest: str) -> None:
 
 def test_other_names_have_no_source() -> None:
     assert source_of("mobilefacenet-ms1m") is None and source_of("tim:vit@x") is None
-    with pytest.raises(UserError, match=r"can be named as well: .*insightface:PACK"):
+    with pytest.raises(UserError, match=r"mean 'timm'\? .*named as well: .*insightface:PACK"):
         zoo.load("tim:vit@x")
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("a.onnx", "FILE.onnx"),
+        ("a.pt2", "FILE.pt2"),
+        ("openvino:a.xml", "openvino:FILE.xml"),
+        ("openvino:", "openvino:FILE.xml"),
+        ("a.py:build", "FILE.py:FUNCTION"),
+        ("a.py", "FILE.py:FUNCTION"),
+        ("a.py:", "FILE.py:FUNCTION"),
+    ],
+)
+def test_a_file_that_is_not_there(name: str, form: str) -> None:
+    """Said before anything else: what the file would need does not matter."""
+    with pytest.raises(UserError, match=f"^The recognizer must be {form}. "):
+        zoo.load(name)
+
+
+def test_a_python_file_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_bytes(HOSTILE + b"\0")
+    with pytest.raises(UserError, match=r"own.py' is no Python file: source code .* null bytes"):
+        zoo.load(f"{tmp_path / 'own.py'}:build")
 
 
 def test_a_source_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +182,9 @@ def test_the_recognition_model_of_an_insightface_pack(home: Path, prefix: str) -
     expected = linear(planes(frames(3), 127.5, 128 if prefix else 127.5))
     np.testing.assert_allclose(recognizer.embed(frames(3)), expected, atol=1e-4)
     with pytest.raises(UserError, match=r"which has buffalo_x\. Did you mean 'buffalo_x'\?"):
-        zoo.load("insightface:buffalo_y")
+        zoo.load("insightface:buffalo_x0")
+    with pytest.raises(UserError, match=r"Did you mean 'antelopev2'\? Get one by: pip install ins"):
+        zoo.load("insightface:antelope")
     (pack / "w600k.onnx").unlink()
     with pytest.raises(UserError, match=r"must hold one recognition model.* Got none"):
         zoo.load("insightface:buffalo_x")
@@ -180,6 +209,8 @@ def test_files_of_uniface(home: Path, name: str, file: str, bgr: bool) -> None:
 def test_what_uniface_and_adaface_do_not_have(home: Path) -> None:
     with pytest.raises(UserError, match="facefocus fetch uniface-sphere20"):
         zoo.load("uniface:sphere20")
+    with pytest.raises(UserError, match=r"verify_model_weights\(constants.SphereFaceWeights\('sph"):
+        zoo.load("uniface:sphere36")
     with pytest.raises(UserError, match="Did you mean 'sphere20'"):
         zoo.load("uniface:sphere21")
     with pytest.raises(UserError, match=r"adaface:NAME with a NAME of ir_18, ir_50, ir_101"):
@@ -220,7 +251,6 @@ def frbench(home: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         FR=FR,
         CACHE=str(home),
         ARCFACE_112_TEMPLATE=torch.zeros(5, 2),
-        FRBenchError=KeyError,
         configure_scoped=configure_scoped,
         settings=settings,
     )
@@ -238,7 +268,7 @@ def test_a_backbone_of_frbench(
     with pytest.raises(UserError, match="Get them by"):
         zoo.load("frbench:small/arcface/ms1m")
     (home / "s").mkdir()
-    (home / "s" / "w.pth").touch()
+    torch.save(Small().state_dict(), home / "s" / "w.pth")
     recognizer = zoo.load("frbench:small/arcface/ms1m")
     given = planes(
         frames(3), 255 * np.array([0.5, 0.4, 0.3]), 255 * np.array([0.5, 0.6, 0.7]), bgr=True
@@ -249,21 +279,36 @@ def test_a_backbone_of_frbench(
     monkeypatch.setattr(FR, "template", torch.ones(5, 2))
     with pytest.raises(UserError, match="aligned to a template of its own"):
         zoo.load("frbench:small/arcface/ms1m")
+    monkeypatch.setattr(frbench, "FR", Mock(side_effect=KeyError("backbone")))
+    with pytest.raises(UserError, match="FRBench cannot load 'frbench:small/arcface/ms1m': 'back"):
+        zoo.load("frbench:small/arcface/ms1m")
+    (home / "s" / "w.pth").write_bytes(HOSTILE)
+    with pytest.raises(UserError, match=r"w.pth' would run code .*posix.system"):
+        zoo.load("frbench:small/arcface/ms1m")
+    (home / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match=r"manifest.json' is damaged: remove it"):
+        zoo.load("frbench:small/arcface/ms1m")
     for name in ("frbench:small/arcface", "frbench:", "frbench:a//b"):
         with pytest.raises(UserError, match=r"must be frbench:BACKBONE/LOSS/DATA"):
             zoo.load(name)
 
 
 def test_facenet_of_facenet_pytorch(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, "facenet_pytorch", InceptionResnetV1=lambda pretrained: Small())
+    install(monkeypatch, "facenet_pytorch", InceptionResnetV1=Small)
     with pytest.raises(UserError, match=r"InceptionResnetV1\('vggface2'\)\"\.$"):
         zoo.load("facenet-pytorch:vggface2")
     folder = home / ".cache" / "torch" / "checkpoints"
     folder.mkdir(parents=True)
-    (folder / "20180402-114759-vggface2.pt").touch()
+    # As the published file, with a layer of classes that gives no embedding.
+    logits = {"logits.weight": torch.ones(9, 6), "logits.bias": torch.ones(9)}
+    weights, path = Small(seed=3), folder / "20180402-114759-vggface2.pt"
+    torch.save(weights.state_dict() | logits, path)
     found = zoo.load("facenet-pytorch:vggface2").embed(frames(3, 160))
-    expected = Small().eval()(planes(frames(3, 160), 127.5, 128)).detach().numpy()
+    expected = weights.eval()(planes(frames(3, 160), 127.5, 128)).detach().numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
+    path.write_bytes(HOSTILE)
+    with pytest.raises(UserError, match=r"vggface2.pt' would run code .*posix.system"):
+        zoo.load("facenet-pytorch:vggface2")
     with pytest.raises(UserError, match="Did you mean 'vggface2'"):
         zoo.load("facenet-pytorch:vggface")
 
@@ -354,7 +399,8 @@ def test_without_dlib_the_message_names_the_line_to_install() -> None:
 def test_a_stand_in_for_dlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Model:
         def __init__(self, path: str) -> None:
-            assert Path(path).read_text() == "weights"
+            if Path(path).read_text() != "weights":
+                raise RuntimeError("Unexpected end of file")
 
         def compute_face_descriptor(self, chips: list[np.ndarray]) -> list[list[float]]:
             return [[float(value) for value in chip[75, 75]] + [0.0] * 125 for chip in chips]
@@ -369,6 +415,9 @@ def test_a_stand_in_for_dlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     flat = np.zeros((2, 112, 112, 3), np.uint8) + np.array([7, 8, 9], np.uint8)
     assert recognizer.embed(flat)[:, :4].tolist() == [[7, 8, 9, 0]] * 2
     assert recognizer.embed(flat[:0]).shape[0] == 0
+    (folder / "models" / "dlib_face_recognition_resnet_model_v1.dat").write_text("wei")
+    with pytest.raises(UserError, match=r"of 'dlib' cannot be read: Unexpected end .*--force-rei"):
+        zoo.load("dlib")
     with pytest.raises(UserError, match="dlib has one recognizer"):
         zoo.load("dlib:other")
 

@@ -95,11 +95,16 @@ class Swin(nn.Module):
         self.qkv = nn.ModuleList(nn.Linear(WIDTH, 3 * WIDTH) for _ in range(2))
         self.head = nn.Linear(WIDTH, 5)
 
+    def count(self, x: Tensor) -> int:
+        return x.shape[0]
+
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.patches(x).permute(0, 2, 3, 1)
-        n, h, w, d = tokens.shape
         for shift, (norm, qkv) in enumerate(zip(self.norms, self.qkv, strict=False)):
             y = norm(tokens).roll((-shift, -shift), (1, 2))
+            # Of no effect here; its sides are computed, as in timm's network.
+            y = F.pad(y, (0, 0, 0, y.shape[2] % 2, 0, y.shape[1] % 2))
+            n, (h, w, d) = self.count(x), y.shape[1:]
             y = y.view(n, h // 2, 2, w // 2, 2, d).transpose(2, 3).reshape(-1, 4, d)
             y = attend(qkv(y)).view(n, h // 2, w // 2, 2, 2, d).transpose(2, 3)
             tokens = tokens + y.reshape(n, h, w, d).roll((shift, shift), (1, 2))
@@ -142,7 +147,7 @@ class EdgeFace(nn.Module):
         y = self.norm(x.permute(0, 2, 3, 1)).flatten(1, 2)
         n, t, d = y.shape
         q, k, v = self.qkv(y).view(n, t, 3, HEADS, d // HEADS).permute(2, 0, 3, 4, 1).unbind(0)
-        y = y + ((q @ k.mT).softmax(-1) @ v).permute(0, 3, 1, 2).reshape(n, t, d)
+        y = y + ((q @ k.transpose(2, 3)).softmax(-1) @ v).permute(0, 3, 1, 2).reshape(n, t, d)
         out: Tensor = self.head(y.mean(1) + x.mean((2, 3)))
         return out
 

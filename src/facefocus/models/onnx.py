@@ -287,8 +287,6 @@ def _session(path: Path) -> Any:
         raise UserError(f"The recognizer '{path}' needs: pip install onnxruntime onnx.")
     import onnxruntime
 
-    if not path.is_file():
-        raise UserError(f"The model '{path}' does not exist.")
     read_graph(path)
     try:
         return onnxruntime.InferenceSession(

@@ -69,6 +69,12 @@ class OnnxGraph(nn.Module):
                 self._keep(node, name, constants)
         if output in constants:
             self._plain[output] = constants[output]
+        #: Shapes whose first side is a number of the file, the others may be computed.
+        self._written = set(self._plain) | {
+            node.outputs[0]
+            for node in self.nodes
+            if node.operation == "Concat" and node.inputs[0] in self._plain
+        }
         self._last = {name: place for place, node in enumerate(self.nodes) for name in node.inputs}
         self.eval().requires_grad_(False)
 
@@ -109,11 +115,11 @@ class OnnxGraph(nn.Module):
     ) -> list[Any]:
         """What a node of a file for a fixed number of images is given for `count` images.
 
-        Its constant shapes begin with images, times what each is divided into; constants that are
-        joined to images, as class tokens are, are repeated for each.
+        A shape's first side, where the file has its number, counts images times what each is
+        divided into; constants that are joined to images, as class tokens are, are repeated.
         """
         fixed = self.images or 1
-        if node.operation in _SHAPED and node.inputs[1] in constants:
+        if node.operation in _SHAPED and node.inputs[1] in self._written:
             shape = given[1].clone()
             if shape[0] > 0 and (node.operation == "Reshape" or shape[0] % fixed == 0):
                 shape[0] = shape[0] * count // fixed
@@ -253,8 +259,25 @@ def _nodes(model: Any) -> list[Node]:
         graphs = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
         given = {a.name: None if a.type in graphs else value(a) for a in node.attribute}
         name = domain + node.op_type
-        nodes.append(Node(name, node.name, tuple(node.input), tuple(node.output), given, opset))
+        nodes.append(
+            Node(
+                name,
+                _module_of(node) or node.name,
+                tuple(node.input),
+                tuple(node.output),
+                given,
+                opset,
+            )
+        )
     return nodes
+
+
+def _module_of(node: Any) -> str:
+    """The path of the module that a node is of, which torch's newer exporter writes beside it."""
+    scopes = (x.value for x in node.metadata_props if x.key == "pkg.torch.onnx.name_scopes")
+    # "['', 'blocks', 'blocks.0', 'linear']": the network, modules from outside in, the call.
+    paths = re.findall(r"'([^']*)'", next(scopes, ""))
+    return str(paths[-2]) if len(paths) > 1 else ""
 
 
 def _needed(nodes: Sequence[Node], wanted: Collection[str]) -> list[Node]:

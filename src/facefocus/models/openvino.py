@@ -93,6 +93,9 @@ def _compiled(path: Path, reader: Preprocessing) -> tuple[Any, int, int | None]:
 
     wanted = (1 if reader.channels == "gray" else 3, *reader.size)
     try:
+        # OpenVINO would try other readers, which print what they do not understand.
+        if path.suffix.lower() == ".xml" and b"<net" not in path.read_bytes()[:1000]:
+            raise ValueError("it holds no <net>")
         core = openvino.Core()
         model = core.read_model(path)
         shape = model.input().get_partial_shape()

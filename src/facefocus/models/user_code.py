@@ -21,7 +21,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from facefocus.core.errors import UserError, blaming_own_code, is_own_code
+from facefocus.core.errors import UserError, blaming_own_code, is_own_code, one_line
 
 #: Folders of the system: what is read there differs from one machine to the next.
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/run/", "/usr/lib", "/usr/share/", "/var/cache/")
@@ -71,7 +71,15 @@ class _FreshLoader(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         """The file's code, compiled anew."""
-        return self.source_to_code(self.get_data(self.path), self.path)
+        try:
+            return self.source_to_code(self.get_data(self.path), self.path)
+        except (SyntaxError, ValueError) as error:
+            # Of a syntax error the line is shown.
+            if isinstance(error, SyntaxError) and error.filename:
+                raise
+            raise UserError(
+                f"The file '{self.path}' is no Python file: {one_line(error)}."
+            ) from error
 
 
 class OwnCode:

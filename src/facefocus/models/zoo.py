@@ -284,8 +284,10 @@ def full_name(name: str, *, others: bool = False) -> str:
     every = [*known, *aliases, *(PLUGINS if others else ())]
     forms = ", ".join(dict.fromkeys(SOURCES[key].form for key in SOURCES))
     files = f"; these can be named as well: {forms}"
+    prefix, colon, _ = name.partition(":")
+    near = did_you_mean(prefix, SOURCES) if colon else _nearest(name, every)
     raise UserError(
-        f"No recognizer is called '{name}'.{_nearest(name, every)} 'facefocus models list' lists "
+        f"No recognizer is called '{name}'.{near} 'facefocus models list' lists "
         f"them{files if others else ''}."
     )
 

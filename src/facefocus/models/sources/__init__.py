@@ -82,6 +82,18 @@ def load_from_source(name: str, preprocessing: Preprocessing | None) -> Recogniz
     return source.load(rest, preprocessing)
 
 
+def named_file(name: str, form: str) -> Path:
+    """The file that names a recognizer.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    path = Path(name)
+    if not path.is_file():
+        raise UserError(f"The recognizer must be {form}. The file '{name}' does not exist.")
+    return path
+
+
 def package(name: str, install: str, recognizer: str) -> Any:
     """A package of the user's, imported.
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from facefocus.core.errors import UserError
+from facefocus.core.errors import UserError, one_line
 from facefocus.models.foreign import ForeignRecognizer
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import check_frames
@@ -68,7 +68,7 @@ def load_dlib(name: str, preprocessing: Preprocessing | None) -> ForeignRecogniz
     """dlib's ResNet, from the weights of the package face_recognition_models.
 
     Raises:
-        UserError: A package is not installed.
+        UserError: A package is not installed, or its weights are damaged.
     """
     if name:
         raise UserError(f"dlib has one recognizer: 'dlib'. Got 'dlib:{name}'.")
@@ -77,9 +77,14 @@ def load_dlib(name: str, preprocessing: Preprocessing | None) -> ForeignRecogniz
         raise UserError(f"The recognizer 'dlib' needs: {INSTALL}.")
     dlib = package("dlib", INSTALL, "dlib")
     weights = Path(spec.submodule_search_locations[0]) / "models" / WEIGHTS
-    recognizer = ForeignRecognizer(
-        DlibResNet(dlib.face_recognition_model_v1(str(weights)), sha256(weights))
-    )
+    try:
+        network = dlib.face_recognition_model_v1(str(weights))
+    except RuntimeError as error:
+        raise UserError(
+            f"The weights '{weights}' of 'dlib' cannot be read: {one_line(error, 120)}. Get them"
+            f" by: {INSTALL} --force-reinstall."
+        ) from error
+    recognizer = ForeignRecognizer(DlibResNet(network, sha256(weights)))
     recognizer.look()
     return recognizer
 

@@ -13,7 +13,7 @@ from facefocus.core.errors import UserError, one_line
 from facefocus.models.archive import load_archive
 from facefocus.models.preprocessing import Preprocessing, read_beside, required
 from facefocus.models.recognizer import CHUNK, TorchRecognizer
-from facefocus.models.sources import RecognizerSource
+from facefocus.models.sources import RecognizerSource, named_file
 from facefocus.models.user_code import sha256
 
 
@@ -23,7 +23,7 @@ def load_program(name: str, preprocessing: Preprocessing | None) -> TorchRecogni
     Raises:
         UserError: No such program, one that takes a single batch size only, or no preprocessing.
     """
-    path = Path(name)
+    path = named_file(name, PROGRAM.form)
     reader = required(preprocessing or read_beside(path), name)
     module = load_archive(path)
     _check_batches(module, reader, path)

@@ -9,6 +9,7 @@ from facefocus.core.errors import UserError, did_you_mean
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.sources import RecognizerSource, package
+from facefocus.models.weights import load_into, read_weights
 
 #: Its weights, by the names that it gives them, and the file of each in the folder of torch.
 FILES = {
@@ -21,7 +22,7 @@ def load_facenet(name: str, preprocessing: Preprocessing | None) -> TorchRecogni
     """InceptionResnetV1 with pretrained weights: 160 x 160, RGB, (x - 127.5) / 128.
 
     Raises:
-        UserError: No such weights, the package or the file is not here.
+        UserError: No such weights, the package or the file is not here, or the file does not fit.
     """
     full = f"facenet-pytorch:{name}"
     if name not in FILES:
@@ -39,9 +40,11 @@ def load_facenet(name: str, preprocessing: Preprocessing | None) -> TorchRecogni
             f"The weights '{path}' of '{full}' do not exist. Get them by: python -c \"from"
             f" facenet_pytorch import InceptionResnetV1; InceptionResnetV1('{name}')\"."
         )
+    module = facenet.InceptionResnetV1()
+    load_into(module, read_weights(path), architecture=full, catalog={})
     return TorchRecognizer(
         f"facenet-pytorch-{name}",
-        facenet.InceptionResnetV1(pretrained=name).eval().requires_grad_(False),
+        module.eval().requires_grad_(False),
         Preprocessing((160, 160), mean=(127.5,) * 3, std=(128.0,) * 3),
         identity="facenet-pytorch InceptionResnetV1",
     )

@@ -15,6 +15,7 @@ from facefocus.core.errors import UserError, did_you_mean, one_line
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.sources import RecognizerSource, package
+from facefocus.models.weights import read_weights
 
 
 def load_frbench(name: str, preprocessing: Preprocessing | None) -> TorchRecognizer:
@@ -37,7 +38,8 @@ def load_frbench(name: str, preprocessing: Preprocessing | None) -> TorchRecogni
         _check_files(Path(frbench.CACHE), "_".join(parts), full)
         try:
             pipeline = frbench.FR(*parts, eager_load=True)
-        except frbench.FRBenchError as error:
+        # A configuration or weights of another kind can fail in any way.
+        except Exception as error:
             raise UserError(f"FRBench cannot load '{full}': {one_line(error)}") from error
     reader = pipeline.preprocessor
     width, height = reader.size[1], reader.size[0]
@@ -61,17 +63,28 @@ def load_frbench(name: str, preprocessing: Preprocessing | None) -> TorchRecogni
 
 
 def _check_files(cache: Path, asset: str, full: str) -> None:
+    """Raise unless a backbone's files are here and its weights can be read."""
     manifest = cache / "manifest.json"
-    get = f"frbench-download {asset}"
+    missing = UserError(
+        f"The weights of '{full}' are not in '{cache}'. Get them by: frbench-download {asset}."
+    )
     if not manifest.is_file():
-        raise UserError(f"The weights of '{full}' are not in '{cache}'. Get them by: {get}.")
-    entries = json.loads(manifest.read_text("utf-8"))
+        raise missing
+    try:
+        entries = json.loads(manifest.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"FRBench's list '{manifest}' is damaged: remove it. List them by: frbench-download"
+            " --list."
+        ) from error
     if asset not in entries:
         near = did_you_mean(asset, list(entries))
         raise UserError(f"FRBench has no '{asset}'.{near} List them by: frbench-download --list.")
-    folder = cache / entries[asset]["target_name"]
-    if not all((folder / file).is_file() for file in entries[asset]["contents"].values()):
-        raise UserError(f"The weights of '{full}' are not in '{cache}'. Get them by: {get}.")
+    folder, contents = cache / entries[asset]["target_name"], entries[asset]["contents"]
+    if not all((folder / file).is_file() for file in contents.values()):
+        raise missing
+    # Says what is wrong with a damaged or hostile file.
+    read_weights(folder / contents["weight"])
 
 
 FRBENCH = RecognizerSource("frbench:BACKBONE/LOSS/DATA", load_frbench)

@@ -13,6 +13,8 @@ from facefocus.models.sources.onnx_file import load_onnx
 
 #: Where insightface puts its packs.
 FOLDER = Path(".insightface", "models")
+#: Packs that it downloads.
+PACKS = ("buffalo_l", "buffalo_m", "buffalo_s", "buffalo_sc", "antelopev2")
 #: Sides of the input of its recognition models.
 _SIDES = (112, 112)
 
@@ -29,11 +31,13 @@ def load_insightface(name: str, preprocessing: Preprocessing | None) -> Recogniz
     folder = Path.home() / FOLDER
     pack = folder / name
     if not name or not pack.is_dir():
-        packs = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+        packs = sorted(path.name for path in folder.glob("*") if path.is_dir())
+        known = name in PACKS
         raise UserError(
             f"The pack '{name}' is not in '{folder}', which has {', '.join(packs) or 'none'}."
-            f'{did_you_mean(name, packs)} insightface gets it by: python -c "from insightface.app'
-            f" import FaceAnalysis; FaceAnalysis('{name or 'buffalo_l'}')\"."
+            f"{'' if known else did_you_mean(name, [*packs, *PACKS])} Get one by: pip install"
+            ' insightface, then python -c "from insightface.app import FaceAnalysis; FaceAnalysis'
+            f"('{name if known else PACKS[0]}')\"."
         )
     found = [path for path in sorted(pack.glob("*.onnx")) if _recognizes(path)]
     if len(found) != 1:

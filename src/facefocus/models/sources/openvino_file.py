@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from facefocus.models.openvino import OpenVinoRecognizer
 from facefocus.models.preprocessing import Preprocessing, read_beside
-from facefocus.models.sources import RecognizerSource
+from facefocus.models.sources import RecognizerSource, named_file
 
 
 def load_openvino(name: str, preprocessing: Preprocessing | None) -> OpenVinoRecognizer:
     """An OpenVINO model: a black box.
 
     Raises:
-        UserError: As `OpenVinoRecognizer`.
+        UserError: No such file, or as `OpenVinoRecognizer`.
     """
-    path = Path(name)
+    path = named_file(name, OPENVINO.form)
     return OpenVinoRecognizer(path, preprocessing or read_beside(path))
 
 

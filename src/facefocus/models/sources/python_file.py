@@ -14,7 +14,7 @@ from facefocus.models.foreign import ForeignRecognizer, foreign
 from facefocus.models.preprocessing import Preprocessing, own_reading, required
 from facefocus.models.recognizer import TorchRecognizer, is_recognizer
 from facefocus.models.score_only import ScoreRecognizer, compares_two
-from facefocus.models.sources import RecognizerSource
+from facefocus.models.sources import RecognizerSource, named_file
 from facefocus.models.user_code import OwnCode, own_code
 
 
@@ -31,9 +31,9 @@ def load_factory(
         UserError: No such file or function, its code raises, or its result is no recognizer.
     """
     file, _, name = spec.rpartition(":")
-    path = Path(file)
-    if not path.is_file():
-        raise UserError(f"The file of the recognizer '{spec}' does not exist: '{path}'.")
+    if not file or not name:
+        raise UserError(f"The recognizer must be {PYTHON.form}. Got '{spec}'.")
+    path = named_file(file, PYTHON.form)
     code = own_code(path, name)
     make = getattr(code.namespace, name, None)
     if not callable(make):

@@ -11,7 +11,7 @@ from facefocus.models.recognizer import Recognizer
 from facefocus.models.sources import RecognizerSource
 from facefocus.models.sources.onnx_file import load_onnx
 
-#: Its recognizers, by the names of its files, and those that can be fetched here as well.
+#: Its recognizers that can be fetched here as well, by the names of its files.
 FETCHED = {
     "mobilenetv1_025": "uniface-mobilenetv1-025",
     "mobilenetv2": "uniface-mobilenetv2",
@@ -22,11 +22,17 @@ FETCHED = {
     "adaface_ir_18": "adaface-ir18",
     "adaface_ir_101": "adaface-ir101",
 }
-NAMES = (
-    *FETCHED,
-    *("mobilenetv3_large", "sphere36", "adaface_ir_50"),
-    *("edgeface_xxs", "edgeface_xs_gamma_06", "edgeface_s_gamma_05", "edgeface_base"),
-)
+#: Those that only uniface gets, and its class of names that each is of.
+OTHERS = {
+    "mobilenetv3_large": "MobileFaceWeights",
+    "sphere36": "SphereFaceWeights",
+    "adaface_ir_50": "AdaFaceWeights",
+    "edgeface_xxs": "EdgeFaceWeights",
+    "edgeface_xs_gamma_06": "EdgeFaceWeights",
+    "edgeface_s_gamma_05": "EdgeFaceWeights",
+    "edgeface_base": "EdgeFaceWeights",
+}
+NAMES = (*FETCHED, *OTHERS)
 
 
 def load_uniface(name: str, preprocessing: Preprocessing | None) -> Recognizer:
@@ -65,8 +71,14 @@ def _fetched(name: str, path: Path) -> Recognizer:
     own = FETCHED.get(name)
     if own and describe(own).present():
         return load(own)
-    remedy = f" Get it by: facefocus fetch {own}." if own else " uniface gets it at its first use."
-    raise UserError(f"The file '{path}' of 'uniface:{name}' does not exist.{remedy}")
+    remedy = f"facefocus fetch {own}"
+    if not own:
+        asked = f"constants.{OTHERS[name]}('{name}')"
+        remedy = (
+            'pip install uniface, then python -c "from uniface import constants, model_store;'
+            f' model_store.verify_model_weights({asked})"'
+        )
+    raise UserError(f"The file '{path}' of 'uniface:{name}' does not exist. Get it by: {remedy}.")
 
 
 UNIFACE = RecognizerSource("uniface:NAME", load_uniface)
