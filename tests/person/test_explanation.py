@@ -15,6 +15,7 @@ import facefocus.person.candidates as candidates
 import facefocus.person.proof as proof
 from facefocus.core.errors import UserError
 from facefocus.faces.faceset import FaceSet, open_faceset
+from facefocus.occlusion.shapes import BLOCKS, SHORTLIST
 from facefocus.person.explanation import PersonExplanation, explain_person
 from facefocus.person.limits import limits_of
 from facefocus.person.proof import CLEAN, Judge
@@ -177,11 +178,16 @@ def test_shapes_have_exactly_the_area() -> None:
 def test_patches_are_scored_by_the_similarity_that_is_left(faces: FaceSet) -> None:
     frames = person(faces)[:3]
     recipe = candidates.Recipe(0.1, "patches", "black")
-    left = candidates.similarity_left([TINY[0]], candidates.Photos(frames, list("abc")), recipe)
+    bar: list[tuple[int, int]] = []
+    step = candidates._steps(lambda _, done, total: bar.append((done, total)), 1)
+    photos = candidates.Photos(frames, list("abc"))
+    left = candidates.similarity_left([TINY[0]], photos, recipe, step)
     masks = np.zeros((2, 112, 112), bool)
     masks[1, :, :60] = True
     nothing, much = left(masks)
     assert much < nothing <= 3 * candidates.SCORED_DRAWS
+    most = BLOCKS * SHORTLIST
+    assert bar == [(1, most), (2, most)]
 
 
 def test_patches_of_a_draft_embed_nothing(faces: FaceSet) -> None:

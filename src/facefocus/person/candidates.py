@@ -6,7 +6,8 @@ All have the same area and shape, and all are tried on the same photos.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple, get_args
 
@@ -24,7 +25,8 @@ from facefocus.faces.part_atlas import FACE_PARTS, parts
 from facefocus.models.recognizer import Recognizer, WhiteBox, is_white_box
 from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.occlusion.masks import pixel_count
-from facefocus.occlusion.shapes import Score, Shape, cells, patches, pixels
+from facefocus.occlusion.shapes import BLOCKS, SHORTLIST, Score, Shape, cells, patches, pixels
+from facefocus.person.meter import Meter
 from facefocus.person.other_people import Strangers, card_thresholds
 from facefocus.person.proof import Design
 from facefocus.saliency.identity import ordered_pairs
@@ -56,6 +58,9 @@ STEPS, DRAFT_STEPS, GRID = 15, 1, 16
 
 #: Photos and draws of `align` by which patches are chosen.
 SCORED_PHOTOS, SCORED_DRAWS = 5, 2
+
+#: Work of maps, and of patches that are chosen by the score: for the bar alone.
+MAPS_WORK, PATCHES_WORK = 2000, 1000
 
 #: What is used where no gradient can be had.
 BLACK_BOX_METHOD = "s-rise"
@@ -370,7 +375,9 @@ def make_candidates(
     needed = strangers is not None and (others or not recipe.against)
     foreign = masked_people(strangers) if strangers is not None and needed else []
     many = [] if strangers is None or not recipe.against else searched_people(strangers)
-    made = own_maps(sources, [*own, *foreign, *many], recipe, store, progress)
+    meter = Meter(progress, "maps", {"maps": MAPS_WORK, "patches": PATCHES_WORK * _scored(recipe)})
+    step = _steps(meter.share("patches", 0, 1), len(own) + len(foreign))
+    made = own_maps(sources, [*own, *foreign, *many], recipe, store, meter.share("maps", 0, 1))
     of_others = made[len(own) : len(own) + len(foreign)]
     maps = atlas_maps(frame)
     everybody = made[-1] if many else population_map(of_others)
@@ -383,9 +390,9 @@ def make_candidates(
     own_map = population_map(halves) if wanted is sides else made[len(own) - 1]
     if own_map is not None:
         maps[OWN] = own_map
-        whole[OWN] = shaped(maps[OWN], recipe, OWN, score_of(sources, own[-1], recipe))
+        whole[OWN] = shaped(maps[OWN], recipe, OWN, score_of(sources, own[-1], recipe, step))
         if halves and len(halves) == len(sides):
-            scores = [score_of(sources, half, recipe) for half in own[: len(sides)]]
+            scores = [score_of(sources, half, recipe, step) for half in own[: len(sides)]]
             masks[OWN], same[SAME_PHOTOS] = crossed(halves, scores, design, count, recipe)
         else:
             same[SAME_PHOTOS] = np.broadcast_to(whole[OWN], (1, count, *frame)).copy()
@@ -394,7 +401,7 @@ def make_candidates(
         whole,
         masks,
         same,
-        masks_of_others(sources, foreign, of_others, recipe),
+        masks_of_others(sources, foreign, of_others, recipe, step),
         face_region(frame),
         method_of(sources, count, recipe),
     )
@@ -405,20 +412,38 @@ def masks_of_others(
     people: Sequence[Photos],
     maps: Sequence[Float[np.ndarray, "h w"] | None],
     recipe: Recipe,
+    step: Callable[[], None] = lambda: None,
 ) -> tuple[Bool[np.ndarray, "h w"], ...]:
     """Other people's masks, made as the own one."""
     return tuple(
-        shaped(values, recipe, f"other {number}", score_of(sources, photos, recipe))
+        shaped(values, recipe, f"other {number}", score_of(sources, photos, recipe, step))
         for number, (photos, values) in enumerate(zip(people, maps, strict=True))
         if values is not None
     )
 
 
-def score_of(sources: Sequence[Recognizer], photos: Photos, recipe: Recipe) -> Score | None:
-    """By what `shaped` chooses patches; None for shapes that the map alone determines."""
+def score_of(
+    sources: Sequence[Recognizer],
+    photos: Photos,
+    recipe: Recipe,
+    step: Callable[[], None] = lambda: None,
+) -> Score | None:
+    """By what `shaped` chooses patches; None for shapes that the map alone determines.
+
+    `step` is called for each mask that is scored.
+    """
+    return similarity_left(sources, photos, recipe, step) if _scored(recipe) else None
+
+
+def _scored(recipe: Recipe) -> bool:
     # A draft has no time to embed hundreds of faces: what is left of the map decides there.
-    scored = recipe.shape == "patches" and not recipe.draft
-    return similarity_left(sources, photos, recipe) if scored else None
+    return recipe.shape == "patches" and not recipe.draft
+
+
+def _steps(progress: Progress, maps: int) -> Callable[[], None]:
+    """Counts masks that are scored, of the most that patches of so many maps take."""
+    done = itertools.count(1)
+    return lambda: progress("patches", next(done), maps * BLOCKS * SHORTLIST)
 
 
 def crossed(
@@ -517,7 +542,12 @@ def shaped(
     return patches(ranks, count, score or (lambda tried: -(tried * ranks).sum(axis=(1, 2))))
 
 
-def similarity_left(sources: Sequence[Recognizer], photos: Photos, recipe: Recipe) -> Score:
+def similarity_left(
+    sources: Sequence[Recognizer],
+    photos: Photos,
+    recipe: Recipe,
+    step: Callable[[], None] = lambda: None,
+) -> Score:
     """What is left of the similarity of a few photos under masks, aligned anew a few times.
 
     The mean over sources, photos and draws of `align`, of the cosine to the mean of the other clean
@@ -543,6 +573,7 @@ def similarity_left(sources: Sequence[Recognizer], photos: Photos, recipe: Recip
             for source, reference in zip(sources, references, strict=True):
                 found = normalize(source.embed(np.concatenate(seen)))
                 scores[place] += float((found * np.tile(reference, (SCORED_DRAWS, 1))).sum())
+            step()
         return scores
 
     return left
