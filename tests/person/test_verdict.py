@@ -105,7 +105,7 @@ def test_a_larger_gallery_that_matches_more_is_said() -> None:
     figures.append(replace(figure(CHOSEN, KNOWN, 0.5), gallery="others"))
     picked = {(KNOWN.name, True): ("own", "population")}
     shown = verdict(picked, {}, figures, [KNOWN], [], budget=0.05, limits=["a", "b", "c"])
-    assert any("by your own mask or the mask of other people's" in s for s in shown.sentences)
+    assert any("by your own mask or everybody's mask" in s for s in shown.sentences)
     assert any("3 of 6 are matched by" in s and "all your photos" in s for s in shown.sentences)
     assert shown.warnings == ("a", "b", "c")
 

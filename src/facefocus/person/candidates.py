@@ -338,6 +338,7 @@ class Candidates:
             they are tried on. Without two halves there is no own one.
         same_photos: What is tried on the photos that it was made from, to be compared with.
         others: Masks of other people, made in the same way; none without a gallery.
+        population: Number of other people that everybody's mask comes from.
         face: Where the face is.
         method: What maps were made by.
     """
@@ -347,6 +348,7 @@ class Candidates:
     masks: Mapping[str, Bool[np.ndarray, "n h w"]]
     same_photos: Mapping[str, Bool[np.ndarray, "1 n h w"]]
     others: tuple[Bool[np.ndarray, "h w"], ...]
+    population: int
     face: Bool[np.ndarray, "h w"]
     method: str
 
@@ -402,6 +404,7 @@ def make_candidates(
         masks,
         same,
         masks_of_others(sources, foreign, of_others, recipe, step),
+        len(many[0].crops) // SEARCH_PHOTOS if many else sum(one is not None for one in of_others),
         face_region(frame),
         method_of(sources, count, recipe),
     )

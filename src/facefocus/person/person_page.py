@@ -240,12 +240,14 @@ def _proof(made: PersonExplanation) -> Section:
     for place, judge in enumerate(ordered):
         table = _proof_table(made, look, judge)
         blocks.append(table if place < 2 else Details(table.caption, [table]))
+    people = made.candidates[0].population
+    everybody = f" Everybody's mask comes from {people} other people." if people else ""
     blocks.append(
         Note(
             "Intervals are of 95 %, over photos. Controls are means over draws. Your own mask, same"
             " photos: tried on the photos that it was made from. EER: the threshold where as many"
             " people are refused as strangers let in. Figures with all other photos as the gallery"
-            " are in explanation.json."
+            f" are in explanation.json.{everybody}"
         )
     )
     halves = (
@@ -302,7 +304,7 @@ def _candidate(name: str) -> str:
     if name == OWN:
         return "Your own mask"
     if name == POPULATION:
-        return "Other people's mean map"
+        return "Everybody's mask, from other people"
     return f"Part: {name.removeprefix('atlas-').replace('-', ' ')}"
 
 

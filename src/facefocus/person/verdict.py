@@ -125,7 +125,7 @@ def mask_words(recommended: str) -> str:
     if recommended == OWN:
         return "your own mask"
     if recommended == POPULATION:
-        return "the mask of other people's mean map"
+        return "everybody's mask, made from other people's photos"
     return f"the mask of {recommended.removeprefix('atlas-').replace('-', ' ')}, the same for all"
 
 
