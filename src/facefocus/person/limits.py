@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,7 +11,7 @@ from facefocus.models.recognizer import Recognizer, is_white_box
 from facefocus.models.zoo import entries
 from facefocus.person.candidates import BLACK_BOX_METHOD, SEARCH_METHOD
 from facefocus.person.other_people import Strangers
-from facefocus.person.proof import Design
+from facefocus.person.proof import Design, Judge
 from facefocus.person.trials import Team
 
 #: Fewer photos have no interval.
@@ -29,7 +29,6 @@ def limits_of(
     photographs: bool,
 ) -> Iterator[str]:
     """What is missing, one sentence or two each."""
-    count = len(frames)
     if draft:
         yield (
             "A draft: a rough mask, without other people and without nuisances and repair. Nothing"
@@ -41,6 +40,21 @@ def limits_of(
             " detected and aligned anew."
         )
     yield from _of_siblings(teams)
+    yield from _of_few_photos(len(frames), design)
+    yield from _of_black_boxes(teams[0].sources, method)
+    judges = {judge.name: judge for team in teams for judge in team.judges}
+    if all(judge.seen for team in teams for judge in team.judges):
+        yield (
+            "Every recognizer here was used to make the mask: nothing shows that it hides you from"
+            " others. Name one that is not used with --unseen."
+        )
+    if draft:
+        return
+    yield from _of_other_people(judges, strangers)
+
+
+def _of_few_photos(count: int, design: Design) -> Iterator[str]:
+    """What so many photos cannot show."""
     if count == 1:
         yield (
             "One photo: it has no other photo to be compared with, so no figure here is about"
@@ -54,15 +68,10 @@ def limits_of(
         )
     elif count < 2 * FEW:
         yield f"{count} photos are few: intervals are wide."
-    yield from _of_black_boxes(teams[0].sources, method)
-    judges = {judge.name: judge for team in teams for judge in team.judges}
-    if all(judge.seen for team in teams for judge in team.judges):
-        yield (
-            "Every recognizer here was used to make the mask: nothing shows that it hides you from"
-            " others. Name one that is not used with --unseen."
-        )
-    if draft:
-        return
+
+
+def _of_other_people(judges: Mapping[str, Judge], strangers: Strangers | None) -> Iterator[str]:
+    """What is not known without other people, or thresholds."""
     without = [name for name, judge in judges.items() if not judge.pair]
     if without:
         yield (

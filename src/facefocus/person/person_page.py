@@ -514,12 +514,8 @@ def record(made: PersonExplanation) -> dict[str, Any]:
         "left_out": [{"photo": path, "reason": why} for path, why in made.subject.left_out],
         "remarks": list(made.subject.remarks),
         "recipe": {
-            "budget": made.recipe.budget,
-            "shape": made.recipe.shape,
-            "fill": made.recipe.fill,
+            **vars(made.recipe),
             "against": made.recipe.against or None,
-            "draft": made.recipe.draft,
-            "seed": made.recipe.seed,
             "method": made.candidates[0].method,
         },
         "mask": {
@@ -539,20 +535,7 @@ def record(made: PersonExplanation) -> dict[str, Any]:
             }
             for team, outcome in zip(made.teams, made.outcomes, strict=True)
         ],
-        "recognizers": [
-            {
-                "name": judge.name,
-                "fingerprint": judge.recognizer.fingerprint,
-                "seen": judge.seen,
-                "thresholds": dict(judge.pair),
-                "template_thresholds": {
-                    str(size): dict(levels) for size, levels in judge.by_template.items()
-                },
-                "thresholds_from": judge.origin,
-                "strongest_control": made.lookup.control(judge),
-            }
-            for judge in made.judges
-        ],
+        "recognizers": [_recognizer(made, judge) for judge in made.judges],
         "rules": dict(RULES),
         "other_people": None
         if made.strangers is None
@@ -583,6 +566,19 @@ def record(made: PersonExplanation) -> dict[str, Any]:
             for judge in made.judges
             if (cost := made.repair_cost(judge)) is not None
         ],
+    }
+
+
+def _recognizer(made: PersonExplanation, judge: Judge) -> dict[str, Any]:
+    sizes = {str(size): dict(levels) for size, levels in judge.by_template.items()}
+    return {
+        "name": judge.name,
+        "fingerprint": judge.recognizer.fingerprint,
+        "seen": judge.seen,
+        "thresholds": dict(judge.pair),
+        "template_thresholds": sizes,
+        "thresholds_from": judge.origin,
+        "strongest_control": made.lookup.control(judge),
     }
 
 
