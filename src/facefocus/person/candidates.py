@@ -398,6 +398,9 @@ def make_candidates(
             masks[OWN], same[SAME_PHOTOS] = crossed(halves, scores, design, count, recipe)
         else:
             same[SAME_PHOTOS] = np.broadcast_to(whole[OWN], (1, count, *frame)).copy()
+    if recipe.draft and OWN in masks:
+        # A draft has no time to try the others.
+        masks = {OWN: masks[OWN]}
     return Candidates(
         maps,
         whole,

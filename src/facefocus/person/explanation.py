@@ -549,6 +549,8 @@ def _tried(
         drawn = control_masks(
             chosen, design.folds, made.face, recipe.shape, made.others, recipe.seed
         )
+        if recipe.draft:
+            drawn = {name: draws[:1] for name, draws in drawn.items()}
         return {**drawn, **made.same_photos}
 
     # Against repair, what is left once the gap is filled in decides.

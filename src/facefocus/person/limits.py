@@ -31,8 +31,8 @@ def limits_of(
     """What is missing, one sentence or two each."""
     if draft:
         yield (
-            "A draft: a rough mask, without other people and without nuisances and repair. Nothing"
-            " is proven before it is run without --draft."
+            "A draft: a rough mask alone, without other people, parts of the face, nuisances and"
+            " repair. Nothing is proven before it is run without --draft."
         )
     if not photographs:
         yield (
