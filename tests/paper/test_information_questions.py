@@ -11,8 +11,8 @@ import pytest
 
 from facefocus.paper.information_questions import questions_blocks
 from facefocus.report.markdown_renderer import markdown_document
+from tests.paper.test_information import PEOPLE, cells, sentence
 from tests.report.fabricated import row, table
-from tests.report.test_information import PEOPLE, cells, sentence
 
 NETS = ("net", "far")
 FILLS = ("black", "inpaint")

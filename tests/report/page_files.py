@@ -35,21 +35,22 @@ def read_packed(path: Path) -> Packed:
     raw = gzip.decompress(base64.b64decode(json.loads(text)))
     line, _, rest = raw.partition(b"\n")
     head = json.loads(line)
-    columns = {}
+    columns: dict[str, pl.Series] = {}
+    whole: dict[str, np.ndarray] = {}
     for about in head["columns"]:
-        kind = np.dtype(about["type"])
+        kind = np.dtype(f"<i{about['bytes']}")
         size = kind.itemsize * head["rows"]
-        values = np.frombuffer(rest[:size], kind.newbyteorder("<"))
+        planes = np.frombuffer(rest[:size], np.uint8).reshape(kind.itemsize, -1)
+        values = np.ascontiguousarray(planes.T).view(kind).reshape(-1)
         rest = rest[size:]
         if "labels" in about:
             columns[about["name"]] = pl.Series([about["labels"][one] for one in values])
         else:
-            found = values / 10.0 ** about["digits"]
-            if "from" in about:
-                middle = columns[about["from"]].fill_null(0).to_numpy()
-                found = np.round(middle, 3) + found * 10
+            found = values.astype(float)
             found[values == np.iinfo(kind).min] = np.nan
-            columns[about["name"]] = pl.Series(found, nan_to_null=True)
+            found += sum(whole[one] * weight for one, weight in about["sum"].items())
+            whole[about["name"]] = found
+            columns[about["name"]] = pl.Series(found / 10.0 ** about["digits"], nan_to_null=True)
     return Packed(name, head, pl.DataFrame(columns), rest)
 
 

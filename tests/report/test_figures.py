@@ -166,27 +166,19 @@ def test_configurations_without_a_score_leave_gaps_not_errors() -> None:
 
 def test_intervals_draw_every_mean_and_its_ends(summary: pl.DataFrame) -> None:
     rows = default_slice(summary).of(summary)
-    panels = (
-        figures.Panel("a", (("drop", "drop"), ("beyond_random", "beyond"))),
-        figures.Panel("b", (("rate", "rate"),), zero=False),
-    )
-    left, right = figures.intervals(rows, panels, width=8.0).axes
+    axis = figures.drop_intervals(rows, width=8.0).axes[0]
     ordered = sorted(rows.to_dicts(), key=standing)
-    drawn = [line for line in right.lines if line.get_marker() == "o"]
-    assert [array(line.get_xdata())[0] for line in drawn] == [one["rate"] for one in ordered]
-    bars = [array(line.get_xdata()) for line in right.lines if line.get_marker() == "None"]
-    assert np.allclose(bars, [[one["rate_low"], one["rate_high"]] for one in ordered])
-    hollow = [line for line in left.lines if to_hex(line.get_markerfacecolor()) == "#ffffff"]
-    beyond = [one["beyond_random"] for one in ordered if one["beyond_random"] is not None]
-    assert [array(line.get_xdata())[0] for line in hollow if line.get_marker() == "o"] == beyond
-    labels = [label.get_text() for label in left.get_yticklabels()]
+    drawn = [line for line in axis.lines if line.get_marker() == "o"]
+    assert [array(line.get_xdata())[0] for line in drawn] == [one["drop"] for one in ordered]
+    bars = [array(line.get_xdata()) for line in axis.lines[:-1] if line.get_marker() == "None"]
+    assert np.allclose(bars, [[one["drop_low"], one["drop_high"]] for one in ordered])
+    labels = [label.get_text() for label in axis.get_yticklabels()]
     assert labels[:2] == ["random", "layer-cam @ 1"]
 
 
 def test_rows_are_as_high_as_their_labels() -> None:
     rows = [row(source="a-recognizer+another-recognizer", options="x" * 20), row(layer="1")]
-    panel = figures.Panel("drop", (("drop", "drop"),))
-    axis = figures.intervals(summarize(table(rows)), [panel], width=3.6).axes[0]
+    axis = figures.drop_intervals(summarize(table(rows)), width=3.6).axes[0]
     lines = [label.get_text().count("\n") + 1 for label in axis.get_yticklabels()]
     first, second = axis.get_yticks()
     assert max(lines) == 4 and second - first >= 0.15 * (lines[0] + lines[1]) / 2

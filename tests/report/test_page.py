@@ -19,17 +19,19 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from scipy import stats
 
 from facefocus.analysis.results import unfinished_note
 from facefocus.analysis.summary import summarize
 from facefocus.cli.console import print_summary
 from facefocus.core.errors import UserError
 from facefocus.core.text import number
-from facefocus.faces.faceset import IndexRow, open_faceset, write_faceset
+from facefocus.faces.faceset import FaceSet, IndexRow, open_faceset, write_faceset
 from facefocus.paper.study_page import write_study_report
 from facefocus.report import explorer_files, packed_tables
 from facefocus.report import page as page_module
 from facefocus.report.page import write_report, write_reports
+from facefocus.report.people_groups import groups_from_file
 from facefocus.report.report_data import Report, tile_rows
 from facefocus.report.run_result import Results
 from facefocus.report.section_registry import PageSection
@@ -169,9 +171,8 @@ def test_charts_have_alt_texts_and_tables_headings(page: Page) -> None:
 
 
 def shown(packed: Packed, name: str) -> list[str]:
-    """The figures of a column as the page's script writes them: from units of 0.0001."""
-    return [number(None if one is None else round(round(one * 1e4) / 10) / 1e3)
-            for one in packed.table[name].to_list()]  # fmt: skip
+    """The figures of a column as the page's script writes them."""
+    return [number(one) for one in packed.table[name].to_list()]
 
 
 def test_numbers_are_those_of_the_runs_table(tmp_path: Path) -> None:
@@ -197,20 +198,23 @@ def test_a_figure_that_ends_in_a_five_is_rounded_as_everywhere(
     assert shown(read_packed(path), "rate") == [number(value), number(None)]
 
 
-def test_ends_of_intervals_are_kept_as_distances_and_come_back_as_shown(tmp_path: Path) -> None:
+def test_what_is_near_a_sum_of_others_is_kept_by_the_difference(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    middle = rng.uniform(-1, 1, 500).round(4)
-    ends = {"rate_low": middle - rng.uniform(0, 0.2, 500), "rate_high": middle + 0.1}
-    table = pl.DataFrame({"rate": middle, **ends}).with_row_index("person")
-    table = table.with_columns(
-        pl.when(pl.col("person") % 7 > 0).then(pl.col(name)).alias(name) for name in ends
-    )
+    clean, rate = rng.uniform(0.8, 1, 500), rng.uniform(0, 1, 500)
+    width = rng.uniform(0, 0.2, 500)
+    ends = {"rate_low": rate - width, "rate_high": rate + width + rng.uniform(0, 0.01, 500)}
+    table = pl.DataFrame({"clean_rate": clean, "rate": rate, **ends, "drop": clean - rate})
+    table = table.with_columns(pl.when(pl.col("rate") < 0.9).then(pl.col(*ends, "rate", "drop",
+                                                                        "clean_rate")))  # fmt: skip
     (tmp_path / "x.js").write_text(packed_tables.script("x", table))
     back = read_packed(tmp_path / "x.js")
-    for name in ends:
+    for name in table.columns:
         assert shown(back, name) == [number(one) for one in table[name]]
-    kinds = {one["name"]: one.get("from") for one in back.head["columns"]}
-    assert kinds == {"person": None, "rate": None, "rate_low": "rate", "rate_high": "rate"}
+    kept = {one["name"]: (one["bytes"], one["sum"]) for one in back.head["columns"]}
+    assert kept == {
+        "clean_rate": (2, {}), "rate": (2, {}), "rate_low": (2, {"rate": 1}),
+        "rate_high": (1, {"rate": 2, "rate_low": -1}), "drop": (1, {"clean_rate": 1, "rate": -1}),
+    }  # fmt: skip
     # A middle that is not there carries no end.
     bare = table.with_columns(rate=None).cast({"rate": pl.Float64})
     (tmp_path / "y.js").write_text(packed_tables.script("y", bare))
@@ -225,9 +229,8 @@ def test_packed_tables_come_back(tmp_path: Path) -> None:
     back = read_packed(tmp_path / "x.js")
     assert back.name == "x" and back.table.equals(rows) and back.rest == b"abc"
     assert back.head["about"] == 1
-    kinds = {one["name"]: one["type"] for one in back.head["columns"]}
-    assert kinds == {"identity": "uint16", "budget": "uint8", "n": "uint16", "layer": "uint8",
-                     "rate": "int32"}  # fmt: skip
+    sizes = {one["name"]: one["bytes"] for one in back.head["columns"]}
+    assert sizes == {"identity": 2, "budget": 1, "n": 2, "layer": 1, "rate": 4}
 
 
 def test_maps_and_masks_are_those_that_were_scored(run: Path) -> None:
@@ -241,12 +244,16 @@ def test_maps_and_masks_are_those_that_were_scored(run: Path) -> None:
     for tile in about["tiles"]:
         method, layer = tile["title"].split(", ")[0], tile["title"].split("layer ")[1]
         mine = rows.filter(method=method, layer=layer.split(",")[0])
-        grid = np.frombuffer(person.rest, np.uint8, size, at).reshape(about["map"])
+        steps = np.frombuffer(person.rest, np.uint8, size, at).reshape(about["map"])
+        grid = np.cumsum(steps, axis=1, dtype=np.uint8)
+        assert grid.max() <= 63
         full = maps[mine["map"][0]].reshape(56, 2, 56, 2).mean((1, 3))
         assert tile["none"] or np.corrcoef(grid.ravel(), full.ravel())[0, 1] > 0.999
         at += size
+        bits = np.zeros(112 * 112, np.uint8)
         for budget, pixels in zip(tile["budgets"], tile["pixels"], strict=True):
-            bits = np.unpackbits(np.frombuffer(person.rest, np.uint8, 1568, at), bitorder="little")
+            packed = np.frombuffer(person.rest, np.uint8, 1568, at)
+            bits ^= np.unpackbits(packed, bitorder="little")
             mask = masks[mine.filter(budget=budget)["index"][0]]
             assert (bits.reshape(112, 112) == mask).all() and pixels == mask.sum()
             at += 1568
@@ -579,6 +586,81 @@ def test_several_runs_on_one_page_say_what_is_comparable(tmp_path: Path) -> None
     assert ids(page).count("leaderboard") == 1 and page.text.count("layer-cam") > 1
     with pytest.raises(UserError, match="named once"):
         write_reports([first, first], tmp_path / "page")
+
+
+def test_pairs_are_tested_and_own_maps_and_held_out_photos_compared(tmp_path: Path) -> None:
+    draw = np.random.default_rng(7)
+    means = {"a": 0.4, "b": 0.36, "c": 0.2}
+    drops = {name: mean + draw.uniform(-0.15, 0.15, 12) for name, mean in means.items()}
+    rows = [
+        row(identity=f"P{i:02}", method=name, source=source, split=split,
+            rate=1 - share * more * values[i])
+        for name, values in drops.items()
+        for source, share in (("net", 1.0), ("other", 0.25))
+        for split, more in (("same", 1), ("half", 1), ("heldout", 0.9))
+        for i in range(12)
+    ]  # fmt: skip
+    page = Page(write_report(write_run(tmp_path / "run", table(rows))))
+    board = read_packed(tmp_path / "run" / "report" / "data" / "board-0.js").table
+    board = board.filter(split="same")
+    own = {one["method"]: one for one in board.filter(source="net").to_dicts()}
+    raw = [
+        max(stats.ttest_rel(drops["a"], drops[name]).pvalue,
+            stats.wilcoxon(drops["a"] - drops[name]).pvalue)
+        for name in ("b", "c")
+    ]  # fmt: skip
+    small, large = sorted(raw)
+    corrected = {small: 2 * small, large: max(2 * small, large)}
+    assert own["a"]["p_first"] is None
+    for name, p_value in zip(("b", "c"), raw, strict=True):
+        assert own[name]["p_first"] == pytest.approx(min(1, corrected[p_value]), abs=6e-4)
+        assert own[name]["own_share"] is None
+    shares = board.filter(source="other")["own_share"].to_list()
+    assert shares == pytest.approx([0.25] * 3, abs=1e-6)
+    assert "Kendall's tau of 3 methods and layers, 12 people: 1.000 [" in page.text
+
+
+def test_groups_of_a_file_are_shown_with_their_intervals(tmp_path: Path) -> None:
+    names = [f"P{number:02}" for number in range(16)]
+    drops = np.random.default_rng(4).uniform(0, 0.5, 16).round(2)
+    rows = [row(identity=name, source="net", rate=1 - drop)
+            for name, drop in zip(names, drops, strict=True)]  # fmt: skip
+    run = write_run(tmp_path / "run", table(rows))
+    groups = tmp_path / "groups.csv"
+    lines = [f"{name},{'old' if number < 6 else 'young' if number < 12 else 'new'}"
+             for number, name in enumerate(names)]  # fmt: skip
+    groups.write_text("\n".join(["identity,age", *lines, "Nobody,old"]))
+    page = Page(write_report(run, groups=groups))
+    found = read_packed(run / "report" / "data" / "rows-strata.js").table
+    found = found.filter(pl.col("stratum").str.starts_with("age"))
+    assert found["stratum"].to_list() == ["age: old", "age: young"]  # of the new, there are four
+    for part, shown_value in zip((drops[:6], drops[6:12]), found["value"], strict=True):
+        assert shown_value == pytest.approx(part.mean(), abs=5e-4)
+    assert (found["low"] < found["value"]).all() and (found["value"] < found["high"]).all()
+    assert "With --groups" not in page.text and "fewer than 5 people" in page.text
+    groups.write_text("identity,age\nSomebody,old\n")
+    with pytest.raises(UserError, match=r"must name people of 'these runs'\. Got 'Somebody'"):
+        write_report(run, groups=groups)
+
+
+def test_groups_of_images_leave_out_who_is_in_several(tmp_path: Path) -> None:
+    run = with_face_set(tmp_path)
+    groups = tmp_path / "groups.csv"
+    groups.write_text("image,light\nAda_0001,day\nBo_0001,day\nCy_0001,night\n")
+    assert "No group has 5 people who were scored" in Page(write_report(run, groups=groups)).text
+    frames = [np.zeros((8, 8, 3), np.uint8)] * 3
+    faces = FaceSet(np.stack(frames), np.array(["Ada", "Ada", "Bo"]), np.array(["a", "b", "c"]),
+                    "s", "")  # fmt: skip
+    groups.write_text("image,light\na,day\nb,night\nc,day\n")
+    found = groups_from_file(groups, PEOPLE, lambda: [faces])
+    assert found.rows() == [("Bo", "light: day"), ("Ada", None)]
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, small()) for name in ("a/x/r", "b/x/r", "b/s")]
+    write_reports(runs, tmp_path / "page")
+    described = read_page(tmp_path / "page" / "data" / "page.js")
+    assert [part["run"] for part in described["parts"]] == ["a/x/r", "b/x/r", "s"]
 
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:

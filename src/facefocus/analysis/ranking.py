@@ -7,10 +7,14 @@ import polars as pl
 
 from facefocus.analysis.summary import COMPETES, drops
 from facefocus.benchmark.result_columns import CONFIGURATION
-from facefocus.evaluation.statistics import FEWEST, rank_distribution
+from facefocus.evaluation.statistics import FEWEST, holm, paired_p_values, rank_distribution
 
 #: Columns that `ranked` adds: the mean rank, its 95 % interval, and how often it is the first.
 RANKS = ("rank", "rank_low", "rank_high", "first_share")
+
+#: Another: whether the drop differs from the largest one, by the larger p of a paired t and a
+#: Wilcoxon test over people, corrected by Holm over the methods; null for the first itself.
+FIRST_P = "p_first"
 
 
 def ranked(results: pl.DataFrame, summary: pl.DataFrame) -> pl.DataFrame:
@@ -23,16 +27,24 @@ def ranked(results: pl.DataFrame, summary: pl.DataFrame) -> pl.DataFrame:
         summary: Rows of one recognizer, budget, fill and split, from `summarize`.
 
     Returns:
-        `summary` with the columns `RANKS`.
+        `summary` with the columns `RANKS` and `FIRST_P`.
     """
     methods = summary.filter(COMPETES)
     values = drops(results, methods)
     values = values[:, ~np.isnan(values).any(axis=0)]
     if len(values) < 2 or values.shape[1] < FEWEST:
-        return summary.with_columns(pl.lit(None, pl.Float64).alias(name) for name in RANKS)
+        return summary.with_columns(
+            pl.lit(None, pl.Float64).alias(name) for name in (*RANKS, FIRST_P)
+        )
     ranks = rank_distribution(list(values[:, None]), seed=0)
-    columns = zip(RANKS, (ranks.mean, ranks.low, ranks.high, ranks.shares[:, 0]), strict=True)
-    added = methods.select(*CONFIGURATION, *(pl.Series(name, value) for name, value in columns))
+    first = int(values.mean(axis=1).argmax())
+    tested = paired_p_values(np.delete(values[first] - values, first, axis=0))
+    corrected = holm(np.maximum(tested.t, tested.wilcoxon).tolist())
+    columns = dict(zip(RANKS, (ranks.mean, ranks.low, ranks.high, ranks.shares[:, 0]), strict=True))
+    columns[FIRST_P] = np.insert(corrected, first, np.nan)
+    added = methods.select(
+        *CONFIGURATION, *(pl.Series(name, one, nan_to_null=True) for name, one in columns.items())
+    )
     return summary.join(
         added, on=CONFIGURATION, how="left", nulls_equal=True, maintain_order="left"
     )

@@ -26,6 +26,7 @@ from facefocus.benchmark.stages import STAGES, RowKey
 from facefocus.benchmark.stages.explain import MapOutput
 from facefocus.benchmark.stages.oracle import OracleTask
 from facefocus.benchmark.stages.score import VALUES, ScoreOutput, false_matches, scored_masks
+from facefocus.benchmark.stored_masks import INDEX, STORED_MASKS, read_masks
 from facefocus.core.files import write_atomically
 from facefocus.core.store import Arrays
 from facefocus.evaluation.localization import (
@@ -101,7 +102,9 @@ def write_run(session: Session, run: Path, provenance: dict[str, Any], toml: str
         KeyError: An artefact is missing: the run is not finished.
     """
     table = collect(session)
-    _write_gallery(session, run)
+    index = masks_index(session)
+    _write_gallery(session, run, index)
+    write_atomically(run / STORED_MASKS, lambda file: index.write_parquet(file))
     for stage in STAGES:
         STAGES[stage].write(session, run)
     write_atomically(run / "experiment.toml", lambda file: file.write(toml.encode()))
@@ -386,59 +389,8 @@ def mean(values: Iterable[float]) -> float | None:
 # --- gallery --------------------------------------------------------------------------------------
 
 
-def _write_gallery(session: Session, run: Path) -> None:
-    """Maps of a few identities spread over the run, one draw each, with the masks that were scored.
-
-    ``gallery.parquet`` has a row for each mask: of which map, for which budget, under which rule
-    for degenerate maps; `map` and `index` are its places among the ``maps`` and ``masks`` of
-    ``gallery.npz``. `fill` is null where map and mask serve every fill.
-    """
-    people = session.plan.people
-    chosen = {people[i].name for i in np.linspace(0, len(people) - 1, GALLERY).round().astype(int)}
-    rows: list[dict[str, Any]] = []
-    maps: list[np.ndarray] = []
-    masks: list[np.ndarray] = []
-    for person, output, made, index in _gallery_scores(session, chosen):
-        about = {"map": len(maps), "faces": session.faces.title, "identity": person.name}
-        about |= {"image": int(person.tests[0]), "fill": output.maps.spec.tried_fill}
-        about |= {"on_degenerate": output.on_degenerate, "degenerate": is_degenerate(made, index)}
-        about |= _map_columns(output.maps, session.experiment.occlusion.shape)
-        maps.append(made["maps"][index])
-        scored = scored_masks(session, session.store.load(output.key))[index]
-        for budget, mask in zip(output.budgets, scored, strict=True):
-            rows.append(about | {"index": len(masks), "budget": budget})
-            masks.append(mask)
-    arrays = {
-        "maps": np.reshape(maps, (-1, *session.frame)),
-        "masks": np.reshape(masks, (-1, *session.frame)),
-    }
-    if session.planted is not None:
-        photos = {person.name: person.rows for person in people}
-        shown = dict.fromkeys(row["identity"] for row in rows)
-        arrays["planted"] = np.stack([planted_share(session.planted, photos[n]) for n in shown])
-    table = pl.DataFrame(rows, schema=_GALLERY_SCHEMA, orient="row")
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    write_atomically(run / "gallery.npz", lambda file: file.write(buffer.getvalue()))
-    write_atomically(run / "gallery.parquet", lambda file: table.write_parquet(file))
-
-
-_GALLERY_SCHEMA: dict[str, Any] = {
-    "index": pl.Int64,
-    "map": pl.Int64,
-    "image": pl.Int64,
-    "degenerate": pl.Boolean,
-    **{
-        name: SCHEMA[name]
-        for name in ("faces", "identity", "budget", "fill", "on_degenerate", *MAP)
-    },
-}
-
-
-def _gallery_scores(
-    session: Session, chosen: set[str]
-) -> Iterator[tuple[Person, ScoreOutput, Arrays, int]]:
-    """Own masks of the first fold, each on the first target that it was tried on.
+def masks_index(session: Session) -> pl.DataFrame:
+    """Where the store has everybody's own masks, of the first fold: see `stored_masks.INDEX`.
 
     Of the rules for degenerate maps that of exactly k pixels, or else the first; where a map
     serves every fill, so does its mask.
@@ -446,9 +398,9 @@ def _gallery_scores(
     asked = session.experiment
     policies, fill = asked.occlusion.on_degenerate, asked.occlusion.fill[0]
     policy = "none" if "none" in policies else policies[0]
+    rows: list[dict[str, Any]] = []
     for block in session.plan.blocks:
-        wanted = [i for i, person in enumerate(block.people) if person.name in chosen]
-        if block.split != asked.evaluation.split[0] or block.fold or not wanted:
+        if block.split != asked.evaluation.split[0] or block.fold:
             continue
         shown: dict[MapOutput, ScoreOutput] = {}
         for target in asked.recognizers.targets:
@@ -457,7 +409,38 @@ def _gallery_scores(
                 served = output.maps.spec.tried_fill or fill
                 if own and not output.maps.spec.draw and output.fill == served:
                     shown.setdefault(output.maps, output)
-        for output in shown.values():
-            made = session.store.load(output.maps.key)
-            for index in wanted:
-                yield block.people[index], output, made, index
+        about = {"block": block.index, "faces": session.faces.title, "on_degenerate": policy}
+        about |= {"people": [person.name for person in block.people]}
+        about |= {"images": [int(person.tests[0]) for person in block.people]}
+        rows += [
+            about
+            | {"maps": output.maps.key, "scores": output.key, "budgets": list(output.budgets)}
+            | {"fill": output.maps.spec.tried_fill}
+            | _map_columns(output.maps, asked.occlusion.shape)
+            for output in shown.values()
+        ]
+    return pl.DataFrame(rows, schema=INDEX, orient="row")
+
+
+def _write_gallery(session: Session, run: Path, index: pl.DataFrame) -> None:
+    """Maps of a few identities spread over the run, one draw each, with the masks that were scored.
+
+    ``gallery.parquet`` has a row for each mask: of which map, for which budget, under which rule
+    for degenerate maps; `map` and `index` are its places among the ``maps`` and ``masks`` of
+    ``gallery.npz``. `fill` is null where map and mask serve every fill.
+    """
+    people = session.plan.people
+    places = np.linspace(0, len(people) - 1, GALLERY).round().astype(int)
+    table, maps, masks = read_masks(session.store, index, {people[i].name for i in places})
+    arrays = {
+        "maps": np.reshape(maps, (-1, *session.frame)),
+        "masks": np.reshape(masks, (-1, *session.frame)),
+    }
+    if session.planted is not None:
+        photos = {person.name: person.rows for person in people}
+        shown = table["identity"].unique(maintain_order=True)
+        arrays["planted"] = np.stack([planted_share(session.planted, photos[n]) for n in shown])
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_atomically(run / "gallery.npz", lambda file: file.write(buffer.getvalue()))
+    write_atomically(run / "gallery.parquet", lambda file: table.write_parquet(file))

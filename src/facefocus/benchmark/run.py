@@ -371,6 +371,15 @@ def located_store(text: str, run: Path) -> Path:
     return store_dir().resolve() if text == DEFAULT else located(text, run)
 
 
+def recorded_store(run: Path) -> Store | None:
+    """The store that a run's artefacts are in; None where the folder does not say."""
+    try:
+        asked = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        return Store(located_store(asked.get("store", "store"), run))
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 @any_path
 def run_status(run: Path) -> list[StageStatus]:
     """How far a run is with all its variants, from what their stores hold.

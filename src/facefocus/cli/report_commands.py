@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -61,6 +61,14 @@ def report(
     with_faces: Annotated[
         bool, typer.Option("--with-faces", help="Show photographs on the page.")
     ] = False,
+    person: Annotated[
+        list[str] | None,
+        typer.Option(help="A person to show on the page with all maps; may be repeated."),
+    ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(help="CSV file of groups on the page: identity,GROUP or image,GROUP."),
+    ] = None,
     on_degenerate: Annotated[
         str,
         typer.Option(help="Rows of tables: none (exactly k pixels), or inclusive (as the paper)."),
@@ -81,12 +89,14 @@ def report(
             "--table": table is not None and what != "tables",
             "--on-degenerate": on_degenerate != "none" and what != "tables",
             "--with-faces": with_faces and not page,
+            "--person": person is not None and not page,
+            "--groups": groups is not None and not page,
         },
     )
     if what == "truth" and len(runs) > 1:
         raise UserError(f"The report '--what truth' is of one run. Got {len(runs)}.")
     if page:
-        _page(runs, out, with_faces)
+        _page(runs, out, with_faces=with_faces, persons=person or (), groups=groups)
         return
     if form in ("svg", "png"):
         from facefocus.paper.manuscript_figures import write_figures
@@ -118,16 +128,20 @@ def _refuse_unused(what: str, unused: dict[str, bool]) -> None:
         )
 
 
-def _page(runs: list[Path], out: Path | None, with_faces: bool) -> None:
-    """Write the page of runs or of a study, and print their tables or leaderboards."""
+def _page(runs: list[Path], out: Path | None, **asked: Any) -> None:
+    """Write the page of runs or of a study, and print their tables or leaderboards.
+
+    Args:
+        asked: What `write_reports` and `write_study_report` take by the same names.
+    """
     from facefocus.paper.study_page import is_study, write_study_report
     from facefocus.report.page import write_reports
 
     if len(runs) == 1 and is_study(runs[0]):
-        page = write_study_report(runs[0], out, with_faces=with_faces)
+        page = write_study_report(runs[0], out, **asked)
     else:
         folder = out or (Path("report") if len(runs) > 1 else runs[0] / "report")
-        page = write_reports(runs, folder, with_faces=with_faces)
+        page = write_reports(runs, folder, **asked)
     for run in runs:
         (print_study if is_study(run) else print_summary)(run)
     show(f"page {page}")
@@ -152,8 +166,7 @@ def _text(runs: list[Path], what: str, form: str, table: str, policy: str) -> st
 
 def _information(runs: list[Path], what: str, form: str) -> str:
     """What hiding shows by either reading, and whose map; or the paper's questions by both."""
-    from facefocus.paper import information_questions
-    from facefocus.report import information
+    from facefocus.paper import information, information_questions
     from facefocus.report.html_renderer import html_document
     from facefocus.report.latex_renderer import latex_document
     from facefocus.report.markdown_renderer import markdown_document

@@ -175,44 +175,64 @@ def read_groups(path: Path, faces: FaceSet) -> list[Stratum]:
     Raises:
         UserError: The file cannot be read, has other columns, or names nobody of the face set.
     """
+    kind, groupings = read_group_file(path)
+    names = faces.identities if kind == "identity" else faces.names
+    require_known(path, kind, groupings, set(names.tolist()), faces.title)
+    return [
+        Stratum(grouping, group, np.isin(names, [one for one in groups if groups[one] == group]))
+        for grouping, groups in groupings.items()
+        for group in sorted(set(groups.values()))
+    ]
+
+
+def read_group_file(path: Path) -> tuple[str, dict[str, dict[str, str]]]:
+    """What a file of groups names, ``identity`` or ``image``, and each grouping's group by name.
+
+    Raises:
+        UserError: The file cannot be read, or has other columns.
+    """
     try:
         table = list(csv.reader(io.StringIO(path.read_text("utf-8-sig"))))
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"The groups '{path}' cannot be read: {one_line(error)}.") from error
     header = [cell.strip() for cell in table[0]] if table else []
-    if len(header) < 2 or header[0] not in ("identity", "image"):
+    if len(header) < 2 or header[0] not in _PLURAL:
         raise UserError(
             f"The first line of the groups '{path}' must be identity,GROUP or image,GROUP. Got"
             f" '{','.join(header)[:80]}'."
         )
-    names = faces.identities if header[0] == "identity" else faces.names
-    rows = [[cell.strip() for cell in row] for row in table[1:] if any(row)]
-    first: dict[str, list[str]] = {}
-    for place, row in enumerate(rows, 2):
+    rows: dict[str, list[str]] = {}
+    for place, cells in enumerate(table[1:], 2):
+        row = [cell.strip() for cell in cells]
+        if not any(row):
+            continue
         if len(row) != len(header):
             raise UserError(
                 f"Line {place} of the groups '{path}' must have {len(header)} cells. Got"
                 f" {len(row)}."
             )
-        if first.setdefault(row[0], row) != row:
+        if rows.setdefault(row[0], row) != row:
             raise UserError(
                 f"Line {place} of the groups '{path}' gives '{row[0]}' other groups than a line"
                 " before. Keep one of the lines."
             )
-    known = set(names.tolist())
-    if not known.intersection(row[0] for row in rows):
-        example = rows[0][0] if rows else ""
+    return header[0], {
+        grouping: {name: row[column] for name, row in rows.items() if row[column]}
+        for column, grouping in enumerate(header[1:], 1)
+    }
+
+
+def require_known(
+    path: Path, kind: str, groupings: Mapping[str, Mapping[str, str]], known: set[str], title: str
+) -> None:
+    """Refuse groups that name nobody of `known`, the people or images of `title`."""
+    named = [name for groups in groupings.values() for name in groups]
+    if not known.intersection(named):
+        example = named[0] if named else ""
         raise UserError(
-            f"The groups '{path}' must name {_PLURAL[header[0]]} of '{faces.title}'. Got"
-            f" '{example}' and no other that is one.{did_you_mean(example, known)}"
+            f"The groups '{path}' must name {_PLURAL[kind]} of '{title}'. Got '{example}' and no"
+            f" other that is one.{did_you_mean(example, known)}"
         )
-    strata = []
-    for column, grouping in enumerate(header[1:], 1):
-        groups = {row[0]: row[column] for row in rows if row[column]}
-        for group in sorted(set(groups.values())):
-            inside = [name for name, own in groups.items() if own == group]
-            strata.append(Stratum(grouping, group, np.isin(names, inside)))
-    return strata
 
 
 def difference_p(

@@ -25,14 +25,14 @@ from facefocus.analysis.summary import Row
 from facefocus.benchmark.result_columns import RANDOM
 from facefocus.core.text import budget_text, number, p_value
 from facefocus.evaluation.statistics import LEVEL, Interval, holm, mean_interval, paired_p_values
-from facefocus.report.document import Block, Cell, Heading, Listing, Paragraph, Table, plain_table
-from facefocus.report.information import (
+from facefocus.paper.information import (
     audit_blocks,
     one_experiment,
     order_blocks,
     transfer_lines,
     transfer_sentence,
 )
+from facefocus.report.document import Block, Cell, Heading, Listing, Paragraph, Table, plain_table
 
 TITLE = "The paper's questions by both readings"
 

@@ -31,7 +31,7 @@ from facefocus.evaluation.transfer import Transfer
 from facefocus.evaluation.transfer import transfer as transfer_matrices
 from facefocus.report import figures
 from facefocus.report.columns import leading
-from facefocus.report.figures import GRID, INK, PAPER, Panel, folded, legend, looks, styled
+from facefocus.report.figures import GRID, INK, PAPER, folded, legend, looks, styled
 
 #: With more lines than this in one panel, bands would hide each other: only lines are drawn.
 BANDS = 4
@@ -401,8 +401,7 @@ def _figures(summary: pl.DataFrame, shown: Slice) -> Iterator[tuple[str, Figure]
         part, name = shown.of(rows), f"{rows['faces'][0]}-{rows['target'][0]}"
         if part.filter(COMPETES).is_empty():
             continue
-        panel = Panel("Drop of recognition", (("drop", "drop"),))
-        yield f"{name}-drops", figures.intervals(leading(part), [panel], width=WIDTH)
+        yield f"{name}-drops", figures.drop_intervals(leading(part), width=WIDTH)
         if part["layer"].drop_nulls().len():
             yield f"{name}-layers", layer_heatmap(part, width=WIDTH)
         few = leading(part, LINES).select(_SERIES).unique()

@@ -46,13 +46,13 @@ def is_study(folder: Path) -> bool:
     return (folder / STUDY).is_file()
 
 
-def write_study_report(folder: Path, out: Path | None = None, *, with_faces: bool = False) -> Path:
+def write_study_report(folder: Path, out: Path | None = None, **asked: Any) -> Path:
     """Write the page of a study: all its finished runs, and the paper's tables.
 
     Args:
         folder: The study's folder.
         out: The page's folder; by default STUDY/report.
-        with_faces: Show face pixels in the galleries.
+        asked: `with_faces`, `persons` and `groups` as for `write_reports`.
 
     Returns:
         The path of the study's page.
@@ -80,10 +80,10 @@ def write_study_report(folder: Path, out: Path | None = None, *, with_faces: boo
     return write_reports(
         finished,
         out or folder / "report",
-        with_faces=with_faces,
         more=sections,
         title=str(_record(folder).get("name", folder.resolve().name)),
         notes=[*unfinished_note(folder), *_answers(results), *warned],
+        **asked,
     )
 
 

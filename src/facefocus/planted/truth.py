@@ -293,7 +293,7 @@ def _chart(report: Report) -> Chart:
 
 def _maps(report: Report, world: str, rows: pl.DataFrame) -> Picture | None:
     """Maps of a few people under the outline of what is planted, each method at its best layer."""
-    known = (gallery for gallery in report.galleries if gallery.planted)
+    known = (gallery for gallery in report.galleries.values() if gallery.planted)
     gallery = next(
         (gallery for gallery in known if gallery.rows["faces"][0] == rows["faces"][0]), None
     )

@@ -12,14 +12,15 @@ import polars as pl
 from PIL import Image
 
 from facefocus.analysis.labels import layer_depth, place_label, varying
-from facefocus.analysis.ranking import RANKS, ranked
+from facefocus.analysis.ranking import FIRST_P, RANKS, ranked
 from facefocus.analysis.results import Slice
 from facefocus.analysis.standing import best, margins
 from facefocus.analysis.summary import COMPETES
-from facefocus.benchmark.result_columns import CONFIGURATION, HELDOUT_ORACLE, ORACLE
+from facefocus.benchmark.result_columns import CONFIGURATION, HELDOUT_ORACLE, MAP, ORACLE
+from facefocus.core.locations import run_folders
 from facefocus.core.seeds import generator
 from facefocus.report.answer import answer_to
-from facefocus.report.report_data import Gallery, Report, tile_rows
+from facefocus.report.report_data import Gallery, Report, stored_people, tile_rows
 
 #: What the selectors of the page choose, besides score and maps.
 KEYS = ("run", "faces", "target", "split", "budget", "fill")
@@ -37,8 +38,12 @@ CONFIGURATIONS, PEOPLE, POINTS = 20, 200, 400_000
 #: it those of the first look.
 SLICES = 400
 
-#: Pixels that a side of a shown map has at most: maps are smooth, masks are not.
-SIDE = 56
+#: Pixels that a side of a shown map has at most, and its shades: maps are smooth, masks are not.
+SIDE, LEVELS = 56, 64
+
+#: Bytes of a mask of 112 x 112 pixels, and of all maps and masks of a run before they are packed:
+#: the page has fewer people with maps where these do not suffice for all.
+MASK_BYTES, MAPS_BYTES = 1_568, 40_000_000
 
 
 def labels(rows: pl.DataFrame, varied: pl.DataFrame) -> pl.Series:
@@ -61,14 +66,14 @@ def own_or_transferred() -> pl.Expr:
 
 def board(report: Report) -> pl.DataFrame:
     """The rows of the leaderboard and of most charts: every configuration of methods' own masks."""
-    rows = _with_ranks(report)
+    rows = _with_own_shares(_with_ranks(report))
     kind = pl.when(COMPETES).then(pl.lit("method")).otherwise(
         pl.when(pl.col("method").is_in([ORACLE, HELDOUT_ORACLE])).then(pl.lit("oracle"))
         .otherwise(pl.lit("baseline"))
     )  # fmt: skip
     ends = [f"{name}{end}" for name in _MEANS for end in ("", "_low", "_high")]
-    figures = [one for one in ("clean_rate", "clean_cosine", *ends, *_AUDIT, *RANKS)
-               if rows[one].is_not_null().any()]  # fmt: skip
+    names = ("clean_rate", "clean_cosine", *ends, *_AUDIT, *RANKS, FIRST_P, "own_share")
+    figures = [one for one in names if rows[one].is_not_null().any()]
     return rows.select(
         pl.lit(report.name).alias("run"),
         *KEYS[1:], "reading", "source", own_or_transferred().alias("maps"), "method", "layer",
@@ -113,13 +118,28 @@ def _with_ranks(report: Report) -> pl.DataFrame:
     for _, shown, rows, results in _parts(report):
         part = shown.of(rows).filter(COMPETES)
         if results.height:
-            found.append(ranked(results, part).select(*CONFIGURATION, *RANKS))
+            found.append(ranked(results, part).select(*CONFIGURATION, *RANKS, FIRST_P))
     rows = report.summary
     if not found:
-        return rows.with_columns(pl.lit(None, pl.Float64).alias(name) for name in RANKS)
+        return rows.with_columns(pl.lit(None, pl.Float64).alias(name) for name in (*RANKS, FIRST_P))
     return rows.join(
         pl.concat(found), on=CONFIGURATION, how="left", nulls_equal=True, maintain_order="left"
     )
+
+
+def _with_own_shares(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of others' maps with ``own_share``: their drop as a share of that by the target's own.
+
+    Null where the same configuration was not tried with the target's own maps, or where the drop
+    by these is not above 0 for sure.
+    """
+    alike = [name for name in CONFIGURATION
+             if name not in ("source", "layer_calls", "threshold")]  # fmt: skip
+    own = rows.filter(pl.col("source") == pl.col("target"), pl.col("drop_low") > 0)
+    own = own.select(*alike, own_drop="drop").unique(alike, maintain_order=True)
+    found = rows.join(own, on=alike, how="left", nulls_equal=True, maintain_order="left")
+    other = pl.col("source") != pl.col("target")
+    return found.with_columns(own_share=pl.when(other).then(pl.col("drop") / pl.col("own_drop")))
 
 
 def answers(report: Report) -> pl.DataFrame:
@@ -159,15 +179,19 @@ def named_configurations(report: Report) -> pl.DataFrame:
     return pl.concat([order.head(CONFIGURATIONS - baselines.height), baselines])
 
 
+def seeded_people(report: Report, most: int = PEOPLE) -> list[str]:
+    """At most so many people: whom the user named, then a seeded choice; fewer are among more."""
+    names = report.results["identity"].unique().sort()
+    order = generator(0, "people").permutation(len(names))
+    asked = [name for name in report.persons if name in set(names)]
+    return list(dict.fromkeys([*asked, *names[order]]))[: max(most, len(asked))]
+
+
 def people(report: Report) -> pl.DataFrame:
     """Recognition of people clean and hidden: named configurations, a seeded choice of people."""
-    names = report.results["identity"].unique().sort().to_list()
-    if len(names) > PEOPLE:
-        picked = generator(0, "people").choice(len(names), PEOPLE, replace=False)
-        names = [names[place] for place in sorted(picked)]
     rows = report.results.filter(
         pl.col("control").is_null(), pl.col("rate").is_not_null(), pl.col("split") != "half",
-        pl.col("identity").is_in(names),
+        pl.col("identity").is_in(seeded_people(report)),
     )  # fmt: skip
     rows = rows.with_columns(labels(rows, report.summary), maps=own_or_transferred())
     rows = rows.filter(
@@ -185,47 +209,70 @@ def people(report: Report) -> pl.DataFrame:
 
 
 def galleries(report: Report) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Each person's maps and masks: what the header of a file says, and its bytes."""
-    named = set(named_configurations(report)["label"]) if report.summary.height else set()
-    for gallery in report.galleries:
-        for part in gallery.rows.partition_by("identity", maintain_order=True):
-            yield _person(report, gallery, part, named)
+    """Each person's maps and masks: what the header of a file says, and its bytes.
+
+    From the run's store, as far as it still has them: of people the user named all, of a seeded
+    choice those of the named configurations. Else from the gallery of the run folder.
+    """
+    named = named_configurations(report)
+    folders = run_folders(report.run)
+    each = named.height * (SIDE**2 + report.summary["budget"].n_unique() * MASK_BYTES)
+    chosen = seeded_people(report, min(PEOPLE, MAPS_BYTES // max(1, len(folders) * each)))
+    asked = set(report.persons)
+    for folder in folders:
+        gallery, faces = report.galleries.get(folder), report.faces.get(folder)
+        rows = gallery.rows.partition_by("identity", as_dict=True) if gallery else {}
+        kept = {str(name): part for (name,), part in rows.items()}
+        others, maps = {*chosen, *kept} - asked, named.select(MAP).unique()
+        for names, wanted, most in ((asked, None, None), (others, maps, CONFIGURATIONS)):
+            for name, stored in stored_people(folder, names, wanted, faces):
+                kept.pop(name, None)
+                yield _person(report, stored, stored.rows, named, most)
+        for part in kept.values():
+            assert gallery is not None
+            yield _person(report, gallery, part, named, CONFIGURATIONS)
 
 
 def _person(
-    report: Report, gallery: Gallery, part: pl.DataFrame, named: set[str]
+    report: Report, gallery: Gallery, part: pl.DataFrame, named: pl.DataFrame, most: int | None
 ) -> tuple[dict[str, Any], bytes]:
-    """Of one person: tiles of `named` configurations first, at most `CONFIGURATIONS` in all."""
-    kept = [(title, row) for title, row in tile_rows(part)][: 3 * CONFIGURATIONS]
-    kept.sort(key=lambda item: item[0].replace("\n", " @ ").replace("layer ", "") not in named)
-    tiles, arrays = [], []
-    for title, row in kept[:CONFIGURATIONS]:
-        masks = part.filter(map=row["map"]).unique("budget", maintain_order=True)
-        arrays.append(_shrunk(gallery.maps[row["map"]]))
-        tile = {"title": title.replace("\n", ", "), "source": row["source"],
-                "none": row["degenerate"], "budgets": masks["budget"].to_list(),
-                "pixels": []}  # fmt: skip
-        for place in masks["index"]:
-            mask = gallery.masks[place].astype(bool)
-            tile["pixels"].append(int(mask.sum()))
-            arrays.append(np.packbits(mask.reshape(-1), bitorder="little"))
-        tiles.append(tile)
-    who, image = part["identity"][0], int(part["image"][0])
-    height, width = gallery.masks.shape[1:]
-    about = {"run": report.name, "identity": who, "faces": part["faces"][0], "tiles": tiles,
-             "height": height, "width": width, "map": arrays[0].shape if arrays else (0, 0),
-             "face": _face(gallery, image), "left": max(0, len(kept) - CONFIGURATIONS)}  # fmt: skip
+    """Of one person: tiles of `named` configurations first, at most `most` in all.
+
+    The bytes are each tile's map, every cell by its difference from the one to its left, and its
+    packed masks, each by its difference from the smaller one: what differs little, packs well.
+    """
+    first = set(named["label"])
+    kept = tile_rows(part)
+    kept.sort(key=lambda item: item[0].replace("\n", " @ ").replace("layer ", "") not in first)
+    tiles, arrays, shape = [], [], (0, 0)
+    for title, row in kept[:most]:
+        masks = part.filter(map=row["map"]).unique("budget").sort("budget")
+        small = _shrunk(gallery.maps[row["map"]])
+        shape = small.shape
+        arrays.append(np.diff(small, axis=1, prepend=np.uint8(0)))
+        cut = gallery.masks[masks["index"].to_numpy()].astype(bool)
+        bits = np.packbits(cut.reshape(len(cut), -1), axis=1, bitorder="little")
+        arrays.append(bits ^ np.pad(bits, ((1, 0), (0, 0)))[:-1])
+        tiles.append({"title": title.replace("\n", ", "), "source": row["source"],
+                      "none": row["degenerate"], "budgets": masks["budget"].to_list(),
+                      "pixels": cut.sum(axis=(1, 2)).tolist()})  # fmt: skip
+    faces, height_width = part["faces"][0], gallery.masks.shape[1:]
+    tried = report.summary.filter(pl.col("method").is_in([ORACLE, HELDOUT_ORACLE]).not_())
+    left = tried.filter(faces=faces).select(MAP).n_unique() - len(tiles)
+    about = {"run": report.name, "identity": part["identity"][0], "faces": faces, "tiles": tiles,
+             "height": height_width[0], "width": height_width[1], "map": shape,
+             "face": _face(gallery, int(part["image"][0])), "left": max(0, left)}  # fmt: skip
     return about, b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
 
 
 def _shrunk(values: np.ndarray) -> np.ndarray:
-    """A map from its least to its largest value as bytes, at most `SIDE` pixels wide."""
+    """A map from its least to its largest value in `LEVELS`, at most `SIDE` pixels wide."""
     step = -(-max(values.shape) // SIDE)
     height, width = (side // step * step for side in values.shape)
     cells = values[:height, :width].reshape(height // step, step, width // step, step)
     small = cells.mean(axis=(1, 3), dtype=np.float64)
     least, most = float(small.min()), float(small.max())
-    shown = 255 * (small - least) / ((most - least) or 1.0)
+    shown = (LEVELS - 1) * (small - least) / ((most - least) or 1.0)
     return np.asarray(np.rint(shown).astype(np.uint8))
 
 

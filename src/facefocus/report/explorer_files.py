@@ -77,10 +77,7 @@ def write_files(
     data.mkdir()
     shutil.copyfile(chart_library(), data / "vega.js")
     own = files(__package__) / "templates"
-    for name, parts in (
-        ("explorer.js", ["explorer.js"]),
-        ("explorer.css", ["report.css", "explorer.css"]),
-    ):
+    for name, parts in _OWN.items():
         text = "".join((own / part).read_text(encoding="utf-8") for part in parts)
         (folder / name).write_text(text, encoding="utf-8")
     boards = [board(report) for report in reports]
@@ -101,6 +98,7 @@ def write_files(
         "answers": _write(data, "answers", said),
         "galleries": [one for i, report in enumerate(reports)
                       for one in _write_galleries(report, data, i)],
+        "persons": reports[0].persons,
         "outline": _outline(),
     }  # fmt: skip
     (data / "page.js").write_text(plain_script("page", page), encoding="utf-8")

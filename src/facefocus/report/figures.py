@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -21,13 +20,11 @@ import polars as pl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Curve
 from matplotlib.transforms import Affine2D
 
 from facefocus.analysis.labels import place_label, varying
-from facefocus.analysis.summary import Row
 from facefocus.report.columns import standing
 
 P = ParamSpec("P")
@@ -119,84 +116,34 @@ def folded(label: str, limit: int, *, lines: int = 3) -> str:
 # ---------------------------------------------------------------------------- intervals
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One panel of `intervals`.
-
-    Attributes:
-        title: Above it.
-        figures: Names of summary columns with an interval, and what the legend calls them; the
-            first is drawn filled, the second hollow.
-        zero: Whether zero is a value to see it against.
-    """
-
-    title: str
-    figures: tuple[tuple[str, str], ...]
-    zero: bool = True
-
-
 @styled
-def intervals(summary: pl.DataFrame, panels: Sequence[Panel], *, width: float) -> Figure:
-    """Means with 95 % intervals: a row per configuration, the same rows in every panel.
+def drop_intervals(summary: pl.DataFrame, *, width: float) -> Figure:
+    """The drop of recognition of each configuration, with its 95 % interval.
 
     Args:
-        summary: Rows of one recognizer, budget, fill and split, each with the panels' columns.
-        panels: Side by side, or one above the other where it is narrow.
+        summary: Rows of one recognizer, budget, fill and split.
         width: In inches.
     """
-    rows = sorted(summary.to_dicts(), key=standing)
-    names = varying(summary)
-    wide = width > 6
-    shape = (1, len(panels)) if wide else (len(panels), 1)
-    pair = max(len(panel.figures) for panel in panels) > 1
-    labels = [folded(place_label(row, names), 40 if wide else 20, lines=4) for row in rows]
+    rows, names = sorted(summary.to_dicts(), key=standing), varying(summary)
+    labels = [folded(place_label(row, names), 40 if width > 6 else 20, lines=4) for row in rows]
     # One unit of y is an inch: a row is as high as its label needs.
-    heights = np.array([max(0.15 * (text.count("\n") + 1), 0.2 + 0.05 * pair) for text in labels])
+    heights = np.array([max(0.15 * (text.count("\n") + 1), 0.2) for text in labels])
     ends = (heights + 0.06).cumsum()
-    places = ends - heights / 2
     total = float(ends[-1]) if len(ends) else 0.3
-    figure = Figure(figsize=(width, (0.65 + total) * shape[0] + 0.3 * pair), layout="constrained")
-    axes = figure.subplots(*shape, sharey=True, squeeze=False).ravel()
-    look = looks(summary["method"])
-    for axis, panel in zip(axes, panels, strict=True):
-        for y, row in zip(places, rows, strict=True):
-            _interval_marks(axis, row, panel, float(y), look[row["method"]][0])
-        if panel.zero:
-            axis.axvline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-        axis.set_title(folded(panel.title, 42))
-        axis.grid(axis="y", visible=False)
-        axis.tick_params(axis="y", labelleft=not wide or axis is axes[0])
-    axes[0].set_yticks(places, labels)
-    axes[0].set_ylim(total + 0.06, 0)
-    if pair:
-        legend(figure, _hollow_legend(panels), width)
+    figure = Figure(figsize=(width, 0.65 + total), layout="constrained")
+    axis, look = figure.subplots(), looks(summary["method"])
+    for y, row in zip(ends - heights / 2, rows, strict=True):
+        color = look[row["method"]][0]
+        if row["drop_low"] is not None:
+            axis.plot([row["drop_low"], row["drop_high"]], [y, y], color=color, linewidth=1.5)
+        if row["drop"] is not None:
+            axis.plot(row["drop"], y, marker="o", markersize=5.5, color=color)
+    axis.axvline(0, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    axis.set_title("Drop of recognition")
+    axis.grid(axis="y", visible=False)
+    axis.set_yticks(ends - heights / 2, labels)
+    axis.set_ylim(total + 0.06, 0)
     return figure
-
-
-def _interval_marks(axis: Axes, row: Row, panel: Panel, y: float, color: str) -> None:
-    for index, (name, _) in enumerate(panel.figures):
-        value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
-        at = y + (index - (len(panel.figures) - 1) / 2) * 0.1
-        if value is None:
-            continue
-        if low is not None and high is not None:
-            axis.plot([low, high], [at, at], color=color, linewidth=1.5, alpha=1 - 0.35 * index)
-        axis.plot(value, at, marker="o", markersize=5.5, markeredgecolor=color, markeredgewidth=1.4,
-                  markerfacecolor=PAPER if index else color)  # fmt: skip
-
-
-def _hollow_legend(panels: Sequence[Panel]) -> dict[str, Line2D]:
-    words = {
-        (index, text)
-        for panel in panels
-        if len(panel.figures) > 1
-        for index, (_, text) in enumerate(panel.figures)
-    }
-    return {
-        text: Line2D([], [], color=INK, marker="o", markersize=5.5, linewidth=1.5,
-                     markerfacecolor=PAPER if index else INK)
-        for index, text in sorted(words)
-    }  # fmt: skip
 
 
 # ---------------------------------------------------------------------------- outline

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +14,51 @@ import polars as pl
 
 from facefocus.analysis.results import read_results, unfinished_note
 from facefocus.analysis.summary import warnings
-from facefocus.core.errors import UserError, one_line
+from facefocus.core.errors import UserError, did_you_mean, one_line
 from facefocus.core.files import any_path, replace_folder, writing
 from facefocus.core.locations import located, recorded_faces, run_folders
 from facefocus.faces.faceset import FaceSet, open_faceset
 from facefocus.report.answer import artefact_note
 from facefocus.report.document import Block, Chart, Heading, Live, Section
 from facefocus.report.html_renderer import html_explorer
+from facefocus.report.people_groups import groups_from_file
 from facefocus.report.report_data import Report
 from facefocus.report.section_registry import ordered_sections
 
 
 @any_path
-def write_report(run: Path, *, with_faces: bool = False, faces_dir: Path | None = None) -> Path:
+def write_report(
+    run: Path,
+    *,
+    with_faces: bool = False,
+    faces_dir: Path | None = None,
+    persons: Sequence[str] = (),
+    groups: Path | None = None,
+) -> Path:
     """Write ``RUN/report/index.html`` and its data, replacing a report that is there.
 
     Args:
         run: The run's folder.
         with_faces: Show face pixels beside maps. Without it no output holds any.
         faces_dir: Where the face set lies, if not where the run found it.
+        persons: People who are on the page with all their maps, besides a seeded choice.
+        groups: A CSV file of groups of people: see `facefocus.evaluation.strata.read_group_file`.
 
     Returns:
         The path of the page.
 
     Raises:
-        UserError: There are no results, a file cannot be read, or, with faces, the face set is not
-            the one the run used.
+        UserError: There are no results, a file cannot be read, or, with faces or with groups of
+            images, the face set is not the one the run used.
     """
-    return write_reports([run], run / "report", with_faces=with_faces, faces_dir=faces_dir)
+    return write_reports(
+        [run],
+        run / "report",
+        with_faces=with_faces,
+        faces_dir=faces_dir,
+        persons=persons,
+        groups=groups,
+    )
 
 
 def write_reports(
@@ -49,6 +67,8 @@ def write_reports(
     *,
     with_faces: bool = False,
     faces_dir: Path | None = None,
+    persons: Sequence[str] = (),
+    groups: Path | None = None,
     more: Callable[[Path], Sequence[Section | None]] = lambda folder: (),
     title: str = "",
     notes: Sequence[str] = (),
@@ -60,6 +80,8 @@ def write_reports(
         out: The page's folder; a page that is there is replaced.
         with_faces: As for `write_report`.
         faces_dir: As for `write_report`.
+        persons: As for `write_report`.
+        groups: As for `write_report`.
         more: Makes sections of all runs together, and their pictures in the folder it is given.
         title: Of the page; by default the experiments' names.
         notes: Sentences that stand above all.
@@ -72,37 +94,52 @@ def write_reports(
     """
     if out.exists() and any(out.iterdir()) and not (out / "index.html").is_file():
         raise UserError(f"The page's folder must be new, empty or a page. Got '{out}'.")
-    read = [(run, read_results(run)) for run in runs]
-    names = _names(runs)
+    read = {name: (run, read_results(run)) for name, run in _names(runs).items()}
+
+    def face_sets() -> Iterator[FaceSet]:
+        for run in runs:
+            yield from _face_sets(run, faces_dir).values()
+
+    people = {name for _, results in read.values() for name in results["identity"]}
+    for name in set(persons) - people:
+        raise UserError(
+            f"'--person' must be one of the run. Got '{name}'.{did_you_mean(name, people)}"
+        )
+    grouped = None if groups is None else groups_from_file(groups, people, face_sets)
+    unfinished = [text for run in runs for text in unfinished_note(run)]
 
     def render(folder: Path) -> str:
-        reports = []
-        for (run, results), name in zip(read, names, strict=True):
-            variants = run_folders(run)
-            records = {one: _read_provenance(one) for one in variants}
-            recorded = records[run] if run in records else _merged(records)
-            faces = {one: _open_faces(one, records[one], faces_dir)
-                     for one in variants if with_faces}  # fmt: skip
-            toml = variants[0] / "experiment.toml"
-            text = toml.read_text(encoding="utf-8") if toml.is_file() else ""
-            reports.append(Report(run, results, recorded, text, folder, faces, called=name))
-        unfinished = [text for run in runs for text in unfinished_note(run)]
-        return explorer(reports, folder, more=more(folder), title=title,
-                        notes=[*notes, *unfinished])  # fmt: skip
+        reports = [
+            Report(
+                run,
+                results,
+                _provenance(run),
+                _experiment(run),
+                folder,
+                _face_sets(run, faces_dir) if with_faces else {},
+                called=name,
+                persons=persons,
+                groups=grouped,
+            )
+            for name, (run, results) in read.items()
+        ]
+        return explorer(
+            reports, folder, more=more(folder), title=title, notes=[*notes, *unfinished]
+        )
 
     return _write_page(out, render)
 
 
-def _names(runs: Sequence[Path]) -> list[str]:
-    """The folders' names; where two are equal, with as much of their paths as tells them apart."""
-    paths = [run.resolve() for run in runs]
+def _names(runs: Sequence[Path]) -> dict[str, Path]:
+    """Each run under its folder's name; where two are equal, with as much as tells them apart."""
+    paths = [run.resolve().parts for run in runs]
     if len(set(paths)) < len(paths):
         raise UserError("Every run must be named once. Got one of them twice.")
-    names = [path.name for path in paths]
-    return [
-        name if names.count(name) == 1 else "/".join(path.parts[-2:])
-        for name, path in zip(names, paths, strict=True)
-    ]
+    names = {}
+    for parts, run in zip(paths, runs, strict=True):
+        depth = next(n for n in count(1) if [p[-n:] for p in paths].count(parts[-n:]) == 1)
+        names["/".join(parts[-depth:])] = run
+    return names
 
 
 def _write_page(out: Path, render: Callable[[Path], str]) -> Path:
@@ -129,15 +166,28 @@ def _read_provenance(run: Path) -> dict[str, Any]:
         raise UserError(f"'{path}' cannot be read: {one_line(error)}.") from error
 
 
-def _merged(records: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
-    """The provenance of all variants, each under its name, and what is one for all."""
+def _provenance(run: Path) -> dict[str, Any]:
+    """The provenance of a run; of all its variants, each under its name, and what all share."""
+    records = {folder: _read_provenance(folder) for folder in run_folders(run)}
+    if run in records:
+        return records[run]
     last = list(records.values())[-1]
     shared = {name: last[name] for name in ("facefocus", "finished") if name in last}
     return shared | {folder.name: record for folder, record in records.items()}
 
 
-def _open_faces(run: Path, recorded: Mapping[str, Any], faces_dir: Path | None) -> FaceSet:
-    used = recorded.get("faces")
+def _experiment(run: Path) -> str:
+    toml = run_folders(run)[0] / "experiment.toml"
+    return toml.read_text(encoding="utf-8") if toml.is_file() else ""
+
+
+def _face_sets(run: Path, faces_dir: Path | None) -> dict[Path, FaceSet]:
+    """The face set of each run folder."""
+    return {folder: _open_faces(folder, faces_dir) for folder in run_folders(run)}
+
+
+def _open_faces(run: Path, faces_dir: Path | None) -> FaceSet:
+    used = _read_provenance(run).get("faces")
     if not isinstance(used, dict) or "hash" not in used:
         raise UserError("Faces need a run that records its face set. Got none in provenance.json.")
     if faces_dir is None and not used.get("path"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from facefocus.analysis.labels import settings_in_words
 from facefocus.analysis.results import Slice, default_slices
 from facefocus.analysis.summary import Row, summarize
 from facefocus.benchmark.result_columns import MAP
+from facefocus.benchmark.stored_masks import STORED_MASKS, read_masks
 from facefocus.core.locations import run_folders
 from facefocus.faces.faceset import FaceSet
 from facefocus.report import figures
@@ -70,6 +71,31 @@ def read_gallery(run: Path, faces: FaceSet | None = None) -> Gallery | None:
         )
 
 
+def stored_people(
+    run: Path, people: Collection[str], named: pl.DataFrame | None, faces: FaceSet | None = None
+) -> Iterator[tuple[str, Gallery]]:
+    """Maps and masks of each of some people, as far as the run's store still has them.
+
+    Args:
+        run: A run folder without variants.
+        people: Whose.
+        named: The maps that are read, a row of `MAP` each; None: all.
+        faces: As of `Gallery`.
+    """
+    from facefocus.benchmark.run import recorded_store
+
+    store = recorded_store(run) if people and (run / STORED_MASKS).is_file() else None
+    if store is None:
+        return
+    index = pl.read_parquet((run / STORED_MASKS).read_bytes())
+    if named is not None:
+        index = index.join(named, on=list(MAP), how="semi", nulls_equal=True, maintain_order="left")
+    for part in index.partition_by("block", maintain_order=True):
+        rows, maps, masks = read_masks(store, part, people, partly=True)
+        for one in rows.partition_by("identity", maintain_order=True):
+            yield one["identity"][0], Gallery(one, maps, masks, {}, faces)
+
+
 @dataclass(frozen=True)
 class Report:
     """What the sections read, and the folder their pictures go to.
@@ -84,6 +110,8 @@ class Report:
             pixel anywhere.
         summarized: `summary`, where it was computed before.
         called: The run's name on the page; by default that of its folder.
+        persons: People whose maps are shown under every configuration.
+        groups: Of a file of the user's: see `people_groups.groups_from_file`.
     """
 
     run: Path
@@ -94,6 +122,8 @@ class Report:
     faces: Mapping[Path, FaceSet] = field(default_factory=dict)
     summarized: pl.DataFrame | None = None
     called: str = ""
+    persons: Sequence[str] = ()
+    groups: pl.DataFrame | None = None
     _names: list[str] = field(default_factory=list)
 
     @cached_property
@@ -117,15 +147,15 @@ class Report:
         return self.slices[0]
 
     @cached_property
-    def galleries(self) -> list[Gallery]:
-        """The galleries of the run, one of each variant."""
-        found = [read_gallery(run, self.faces.get(run)) for run in run_folders(self.run)]
-        return [gallery for gallery in found if gallery is not None]
+    def galleries(self) -> dict[Path, Gallery]:
+        """The gallery of each of the run's folders, one a variant."""
+        found = {run: read_gallery(run, self.faces.get(run)) for run in run_folders(self.run)}
+        return {run: gallery for run, gallery in found.items() if gallery is not None}
 
     @property
     def drawn(self) -> bool:
         """Whether all faces are known to be nobody's: they come with their truth."""
-        return all(gallery.planted for gallery in self.galleries)
+        return all(gallery.planted for gallery in self.galleries.values())
 
     @property
     def title(self) -> str:

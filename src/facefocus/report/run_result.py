@@ -129,8 +129,7 @@ class Results:
         Args:
             width: In inches.
         """
-        panel = figures.Panel("Drop of the recognition rate", (("drop", "drop"),))
-        return figures.intervals(self._first(self.shown), [panel], width=width)
+        return figures.drop_intervals(self._first(self.shown), width=width)
 
     def report(self, folder: str | Path | None = None, *, with_faces: bool = False) -> Path:
         """Write the report page; returns its path.

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from facefocus.analysis.summary import COMPETES
+from facefocus.analysis.summary import COMPETES, drops
 from facefocus.core.text import NOTHING, budget_text, number
-from facefocus.evaluation.statistics import FEWEST, mean_intervals
+from facefocus.evaluation.statistics import FEWEST, rank_agreement
 from facefocus.report import charts
 from facefocus.report.answer import checks
 from facefocus.report.audit_blocks import audit_blocks
@@ -20,21 +20,19 @@ from facefocus.report.document import (
     Code,
     Details,
     Facts,
+    Heading,
     Live,
     Paragraph,
     Section,
 )
-from facefocus.report.explorer_data import (
-    KEYS,
-    PEOPLE,
-    labels,
-    layer_order,
-    named_configurations,
-    own_or_transferred,
-)
+from facefocus.report.explorer_data import PEOPLE, layer_order
 from facefocus.report.explorer_data import people as people_table
+from facefocus.report.people_groups import strata_rows
 from facefocus.report.report_data import Report
 from facefocus.report.section_registry import section
+
+#: Methods and layers whose order is compared at most: all pairs of them are tested.
+MOST_ORDERED = 100
 
 _SEE_TABLE = "The leaderboard has the numbers."
 
@@ -49,22 +47,28 @@ def leaderboard(report: Report) -> Section | None:
         " when people are resampled, with 95 % of its values: a method is no winner where it is"
         " not sure."
     )
-    notes = {column.title: column.note for column in columns(report.summary)}
+    notes = {column.title: column.note for column in columns(report.summary)} | {
+        "Rank": "Mean rank over resampled people, with 95 % of its values.",
+        "First": "Share of resamplings in which it comes first.",
+        "p (Holm)": "Whether its drop differs from the largest one: paired t and Wilcoxon tests,"
+        " the larger p, corrected by Holm over all methods and layers. Without: it is the largest.",
+        "Of own maps": "Drop as a share of the drop by the target recognizer's own maps.",
+    }
     blocks = [Live("leaderboard"), Details("What the columns mean", [Facts(notes)])]
     return Section("leaderboard", "Leaderboard", lead, blocks)
 
 
-def _several(report: Report, name: str) -> bool:
-    """Whether methods were tried at several values of a column."""
+def _by(report: Report, column: str, chart: Chart) -> Section | None:
+    """A view of one chart, where methods were tried at several values of a column."""
     rows = report.summary.filter(COMPETES)
-    return bool(rows.height and rows[name].drop_nulls().n_unique() > 1)
+    if rows.is_empty() or rows[column].drop_nulls().n_unique() < 2:
+        return None
+    return Section(chart.name, chart.name.capitalize(), "", [chart])
 
 
 @section("layers", place=30)
 def layers(report: Report) -> Section | None:
     """Layer by method."""
-    if not _several(report, "layer"):
-        return None
     chart = Chart(
         "layers",
         charts.matrix("layer", "method", "Layer", "Method"),
@@ -73,14 +77,12 @@ def layers(report: Report) -> Section | None:
         each=("layer", "method"),
         click={"view": "=leaderboard", "find": "label"},
     )
-    return Section("layers", "Layers", "", [chart])
+    return _by(report, "layer", chart)
 
 
 @section("budgets", place=40)
 def budgets(report: Report) -> Section | None:
     """Scores against the budget."""
-    if not _several(report, "budget"):
-        return None
     chart = Chart(
         "budgets",
         charts.curves(),
@@ -90,14 +92,12 @@ def budgets(report: Report) -> Section | None:
         free=("budget",),
         top=6,
     )
-    return Section("budgets", "Budgets", "", [chart])
+    return _by(report, "budget", chart)
 
 
 @section("fills", place=50)
 def fills(report: Report) -> Section | None:
     """Scores by what hides."""
-    if not _several(report, "fill"):
-        return None
     readings = report.summary.select("reading", "fill").unique(maintain_order=True)
     words = {"artefact": "shows what upsets the recognizer", "information": "shows what it knew"}
     named = (
@@ -113,14 +113,12 @@ def fills(report: Report) -> Section | None:
         free=("fill",),
         top=5,
     )
-    return Section("fills", "Fills", "", [chart])
+    return _by(report, "fill", chart)
 
 
 @section("losses", place=60)
 def losses(report: Report) -> Section | None:
     """Scores by the loss that maps explain."""
-    if not _several(report, "objective"):
-        return None
     chart = Chart(
         "losses",
         charts.intervals(offset="objective", within="method"),
@@ -129,7 +127,7 @@ def losses(report: Report) -> Section | None:
         " too good.",
         each=("objective", "method"),
     )
-    return Section("losses", "Losses", "", [chart])
+    return _by(report, "objective", chart)
 
 
 @section("transfer", place=80)
@@ -166,112 +164,42 @@ def people(report: Report) -> Section | None:
         "Recognition of each person clean and hidden. The list below has the people.",
         f"{shown['identity'].n_unique()} of {report.results['identity'].n_unique()} people (a"
         f" seeded choice of at most {PEOPLE}) and {shown['label'].n_unique()} configurations are in"
-        f" this page. All others: {_all_people(report)}",
+        f" this page. Others: facefocus report {report.run.name} --person NAME",
         rows=shown,
         click={"person": "identity"},
     )
     return Section("people", "People", lead, [chart, Live("people")])
 
 
-def _all_people(report: Report) -> str:
-    """The command that gives the figures of every person."""
-    read = f"polars.read_parquet('{report.run.name}/results.parquet')"
-    return f"python -c \"import polars; print({read}.filter(identity='NAME'))\""
-
-
 @section("strata", place=100)
 def strata(report: Report) -> Section | None:
     """Whether the effect depends on who is hidden."""
-    if report.summary.is_empty() or report.results["identity"].n_unique() < 2 * FEWEST:
+    if report.summary.is_empty():
         return None
-    rows = _strata_rows(report)
+    rows = strata_rows(report)
     if rows.is_empty():
-        return None
+        return None if report.groups is None else Section(
+            "strata", "Groups of people", "",
+            [Paragraph(f"No group has {FEWEST} people who were scored: none is shown.")],
+        )  # fmt: skip
+    shown = "in thirds of the people by how many photos they have, and by how well they are"
+    caption = [f"Drop of recognition {shown} recognized with nothing hidden."]
+    caption += ["With --with-faces by pose as well."] if not report.faces else []
+    if report.groups is None:
+        caption.append("With --groups GROUPS.csv by any other groups.")
+    else:
+        mixed = report.groups.filter(pl.col("stratum").is_null())["identity"].n_unique()
+        caption += [f"{mixed} people have photos in several groups: left out."] if mixed else []
+    caption.append(f"Groups of fewer than {FEWEST} people are not shown.")
     chart = Chart(
         "strata",
         charts.intervals(offset="stratum"),
         "Drop of recognition in groups of people, for the named configurations.",
-        "Drop of recognition in thirds of the people: by how many photos they have, by how well"
-        " they are recognized with nothing hidden"
-        + (", and by pose." if report.faces else "; with --with-faces by pose as well."),
+        " ".join(caption),
         rows=rows,
         top=3,
     )
     return Section("strata", "Groups of people", "", [chart])
-
-
-def _groups(report: Report) -> pl.DataFrame:
-    """Which group each person of each data set and recognizer is in: a row for each."""
-    about = report.results.group_by("faces", "target", "identity", maintain_order=True).agg(
-        pl.col("images").max().cast(pl.Float64), pl.col("clean_rate").mean()
-    )
-    found = []
-    for name, words in (("images", "photos"), ("clean_rate", "clean recognition")):
-        low, high = about[name].quantile(1 / 3), about[name].quantile(2 / 3)
-        if low is None or high is None or low == high:
-            continue
-        third = (
-            pl.when(pl.col(name) <= low).then(pl.lit(f"{words}: up to {low:.3g}"))
-            .when(pl.col(name) <= high).then(pl.lit(f"{words}: {low:.3g} to {high:.3g}"))
-            .otherwise(pl.lit(f"{words}: above {high:.3g}"))
-        )  # fmt: skip
-        found.append(about.select("faces", "target", "identity", third.alias("stratum")))
-    return pl.concat([*found, *_poses(report)]) if found else about.clear()
-
-
-def _poses(report: Report) -> list[pl.DataFrame]:
-    """Groups by mean yaw, of face sets that are open and hold landmarks."""
-    from facefocus.evaluation.strata import HALF_PROFILE, pose
-    from facefocus.faces.faceset import LANDMARK_COLUMNS, read_index
-
-    found = []
-    for faces in report.faces.values():
-        folder = faces.folder
-        index = (
-            [] if folder is None else [one for one in read_index(folder) if one["row"] is not None]
-        )
-        if not index or any(one["left_eye_x"] is None for one in index):
-            continue
-        points = np.array([[one[name] for name in LANDMARK_COLUMNS] for one in index], np.float64)
-        yaw = pose(points.reshape(-1, 5, 2)).yaw
-        turned = pl.DataFrame({"identity": [one["identity"] for one in index], "yaw": np.abs(yaw)})
-        mean = turned.group_by("identity").agg(pl.col("yaw").mean())
-        name = (
-            pl.when(pl.col("yaw") < HALF_PROFILE).then(pl.lit(f"pose: yaw below {HALF_PROFILE:g}"))
-            .otherwise(pl.lit(f"pose: yaw of {HALF_PROFILE:g} or more"))
-        )  # fmt: skip
-        people = report.results.select("faces", "target", "identity").unique(maintain_order=True)
-        found.append(
-            people.filter(faces=faces.title).join(mean, on="identity", maintain_order="left")
-            .select("faces", "target", "identity", name.alias("stratum"))
-        )  # fmt: skip
-    return found
-
-
-def _strata_rows(report: Report) -> pl.DataFrame:
-    groups = _groups(report)
-    if groups.is_empty():
-        return pl.DataFrame()
-    named = named_configurations(report).filter(COMPETES)
-    rows = report.results.filter(
-        pl.col("control").is_null(), pl.col("split") != "half", pl.col("rate").is_not_null()
-    )
-    rows = rows.with_columns(labels(rows, report.summary), maps=own_or_transferred())
-    rows = rows.filter(pl.col("label").is_in(named["label"].implode()), pl.col("maps") == "own")
-    rows = rows.join(groups, on=["faces", "target", "identity"], maintain_order="left")
-    keys = [*KEYS[1:], "label", "method", "stratum"]
-    drops = rows.group_by(keys, maintain_order=True).agg(drop=pl.col("clean_rate") - pl.col("rate"))
-    drops = drops.filter(pl.col("drop").list.len() >= FEWEST)
-    listed = drops["drop"].to_list()
-    values = np.full((len(listed), max(map(len, listed), default=0)), np.nan)
-    for line, one in zip(values, listed, strict=True):
-        line[: len(one)] = one
-    found = mean_intervals(values)
-    about = drops.select(pl.lit(report.name).alias("run"), *keys)
-    return about.with_columns(
-        pl.Series(name, getattr(found, name), pl.Float64).fill_nan(None)
-        for name in ("value", "low", "high")
-    )
 
 
 @section("audit", place=110)
@@ -281,9 +209,35 @@ def audit(report: Report) -> Section | None:
         return None
     lead = "What is marked 'look' does not make a number wrong, but limits it."
     blocks: list[Any] = [Checks(checks(report.summary))]
+    if orders := _same_orders(report):
+        blocks += [Heading("Own photos against held-out photos"), Facts(orders)]
     if more := audit_blocks(report.results):
         blocks.append(Details("Whole faces: budget, fill, percentile, transfer", more))
     return Section("audit", "Audit", lead, blocks)
+
+
+def _same_orders(report: Report) -> dict[str, str]:
+    """Whether methods come in the same order on photos that their maps saw and never saw."""
+    found = {}
+    for (faces, target), rows in report.summary.partition_by(
+        "faces", "target", as_dict=True
+    ).items():
+        part = report.shown.of(rows).filter(COMPETES, pl.col("heldout_drop").is_not_null())
+        part = part.filter(pl.col("source") == pl.col("target"))
+        if not 2 <= part.height <= MOST_ORDERED:
+            continue
+        same, other = (
+            drops(report.results, part.with_columns(split=pl.lit(split)))
+            for split in ("half", "heldout")
+        )
+        whole = ~np.isnan(same + other).any(axis=0)
+        if whole.sum() >= FEWEST:
+            tau = rank_agreement(same[:, whole], other[:, whole])
+            found[f"{target}, {faces}"] = (
+                f"Kendall's tau of {part.height} methods and layers, {whole.sum()} people:"
+                f" {tau.text()} (1: the same order)"
+            )
+    return found
 
 
 @section("provenance", place=120)

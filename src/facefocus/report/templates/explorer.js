@@ -5,6 +5,7 @@
   const TITLES = { run: "Run", faces: "Faces", target: "Recognizer", maps: "Maps", split: "Photos",
     budget: "Budget", fill: "Fill", score: "Score" };
   const ALL = "*"; // of run: all of them
+  const NONE = -(2 ** 31); // in the place of a figure that is not there
   const DASH = "\u2013", NARROW = 700, ROWS = 40;
   const PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B5E3C",
     "#7A4FBF", "#B8A800", "#A3123F", "#0F766E", "#65A30D"];
@@ -35,21 +36,19 @@
     const raw = new Uint8Array(await new Response(stream).arrayBuffer());
     let at = raw.indexOf(10) + 1;
     const table = JSON.parse(new TextDecoder().decode(raw.subarray(0, at)));
-    const kinds = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array, int16: Int16Array,
-      int32: Int32Array };
     table.column = {};
     for (const column of table.columns) {
-      const end = at + table.rows * kinds[column.type].BYTES_PER_ELEMENT;
-      column.data = new kinds[column.type](raw.slice(at, end).buffer);
-      column.none = { int16: -32768, int32: -2147483648 }[column.type];
+      const data = (column.data = new Int32Array(table.rows));
+      for (let plane = 0; plane < column.bytes; plane++, at += table.rows) {
+        for (let row = 0; row < table.rows; row++) data[row] |= raw[at + row] << (8 * plane);
+      }
+      const shift = 32 - 8 * column.bytes, none = NONE >> shift;
+      const parts = Object.entries(column.sum ?? {}).map(([name, weight]) => [table.column[name].data, weight]);
+      for (let row = 0; row < table.rows; row++) {
+        const value = (data[row] << shift) >> shift;
+        data[row] = value === none ? NONE : parts.reduce((sum, [part, weight]) => sum + weight * part[row], value);
+      }
       table.column[column.name] = column;
-      at = end;
-    }
-    for (const column of table.columns.filter((one) => one.from)) {
-      const [middle, none] = [table.column[column.from], -2147483648];
-      column.data = Int32Array.from(column.data, (distance, row) =>
-        distance === column.none ? none : 10 * (Math.round(middle.data[row] / 10) + distance));
-      column.none = none;
     }
     table.rest = raw.subarray(at);
     return table;
@@ -58,7 +57,7 @@
   function cell(column, row) {
     const value = column.data[row];
     if (column.labels) return column.labels[value];
-    return value === column.none ? null : value / 10 ** column.digits;
+    return value === NONE ? null : value / 10 ** column.digits;
   }
 
   // Rows of a table as objects, those whose columns have the wanted values.
@@ -78,7 +77,6 @@
 
   const score = () => page.scores.find(([name]) => name === state.score) ?? page.scores[0];
   const mapsKind = () => (["own", "transferred"].includes(state.maps) ? state.maps : "transferred");
-  const combination = (one) => Object.fromEntries([...KEYS, "maps"].map((name, i) => [name, one[i]]));
 
   function readAddress() {
     const asked = new URLSearchParams(location.hash.slice(1));
@@ -100,7 +98,7 @@
   // If nothing was tried with these settings, take those that were, and keep what was just chosen.
   function settle(kept) {
     const names = [...kept, "run", "faces", "target", "maps", "split", "fill", "budget"];
-    let left = page.combinations.map(combination);
+    let left = page.combinations;
     for (const name of names) {
       const some = left.filter((one) => matches(one, name));
       if (some.length) left = some;
@@ -122,10 +120,9 @@
 
   // --- text -------------------------------------------------------------------------------------
 
-  // Figures come in units of 0.0001, none of which lies between two numbers of three digits.
   function number(value, digits = 3) {
     if (value == null) return DASH;
-    const text = (Math.round(Math.round(value * 1e4) / 10 ** (4 - digits)) / 10 ** digits).toFixed(digits);
+    const text = value.toFixed(digits);
     return Number(text) === 0 ? text.replace("-", "") : text;
   }
   const signed = (value) => (value > 0 && Number(number(value)) > 0 ? `+${number(value)}` : number(value));
@@ -149,8 +146,16 @@
 
   // --- rows -------------------------------------------------------------------------------------
 
-  // The leaderboard's rows under the selectors, but for those that are free.
-  async function boardRows(free = []) {
+  // The leaderboard's rows under the selectors, but for those that are free; kept for all that
+  // shows them, until a selector changes.
+  let kept = {};
+  function boardRows(free = []) {
+    const settings = JSON.stringify(Object.keys(TITLES).map((name) => state[name]));
+    if (kept.settings !== settings) kept = { settings };
+    return (kept[free] ??= readRows(free));
+  }
+
+  async function readRows(free) {
     const wanted = {};
     for (const name of KEYS) if (!free.includes(name) && state[name] !== ALL) wanted[name] = state[name];
     const parts = page.parts.filter((part) => Object.entries(wanted).every(
@@ -183,8 +188,7 @@
     } else {
       rows = (await boardRows(chart.free)).filter((row) => row.value != null);
     }
-    const order = chart.rows ? (a, b) => b.value - a.value : better;
-    rows.sort(order);
+    rows.sort(chart.rows ? (a, b) => b.value - a.value : better);
     if (chart.each.length) {
       const seen = new Set();
       rows = rows.filter((row) => {
@@ -200,6 +204,10 @@
       const others = [...new Set(rows.filter((row) => row.kind === "baseline").map((row) => row.label))];
       for (const label of [...others.filter((one) => one.startsWith("random")), ...others].slice(0, 3)) kept.add(label);
       rows = rows.filter((row) => kept.has(row.label) || row.kind === "oracle");
+    }
+    if (chart.rows) {
+      const groups = (await load(chart.rows)).column.stratum?.labels ?? []; // in their own order
+      rows.sort((a, b) => groups.indexOf(a.stratum) - groups.indexOf(b.stratum));
     }
     return colored(rows, chart.each.length && !chart.each.includes("layer") ? "method" : "label");
   }
@@ -229,8 +237,11 @@
     const plot = figure.querySelector(".plot");
     figure.classList.toggle("empty", !rows.length);
     if (!plots.has(name)) {
-      const spec = structuredClone(chart.spec);
       const size = 0.75 * parseFloat(getComputedStyle(document.documentElement).fontSize);
+      // Marks and their texts grow with the page's letters, as on a large screen.
+      const grown = { fontSize: size / 12, step: size / 12, size: (size / 12) ** 2 };
+      const spec = JSON.parse(JSON.stringify(chart.spec), (key, value) =>
+        key in grown && typeof value === "number" ? value * grown[key] : value);
       Object.assign(spec.config.axis, { labelFontSize: size, titleFontSize: size,
         labelLimit: plot.clientWidth < NARROW ? 150 : 28 * size });
       // Known before the promise is: two drawings at once share one chart.
@@ -294,7 +305,8 @@
       tip.hidden = !(row && (row.label ?? row.identity));
       if (tip.hidden) return;
       tip.textContent = row.identity ? `${row.identity}: ${number(row.clean)} clean, ${number(row.hidden)} hidden` :
-        `${row.label}: ${number(row.value)} ${row.low < row.high ? `[${number(row.low)}, ${number(row.high)}]` : ""}`;
+        `${row.label}: ${number(row.value)} ${row.low < row.high ? `[${number(row.low)}, ${number(row.high)}]` : ""}` +
+        (row.own_share == null ? "" : `; its drop is ${percent(row.own_share, 0)} of that by the target's own maps`);
       tip.style.left = `${Math.min(event.pageX + 12, document.documentElement.clientWidth - 240)}px`;
       tip.style.top = `${event.pageY + 12}px`;
     });
@@ -327,6 +339,8 @@
   const COLUMNS = [
     ["Clean", "clean_rate", plain], ["Recognition", "rate", plain], ["Drop", "drop", signed],
     ["Rank", "rank", (value) => number(value, 1)], ["First", "first_share", (value) => percent(value, 0)],
+    ["p (Holm)", "p_first", (value) => (value < 0.001 ? "<0.001" : number(value))],
+    ["Of own maps", "own_share", (value) => percent(value, 0)],
     ["Excess", "excess", signed], ["Specificity", "specificity", signed], ["Share of oracle", "oracle_share", plain],
     ["Held-out drop", "heldout_drop", signed], ["Cosine", "cosine", plain],
     ["Scored", "scored", (value, row) => `${value}/${row.identities}`],
@@ -356,7 +370,7 @@
     const heads = [["Method @ layer", "label", String, false], ...columns].map(([title, name, , audit]) => {
       const button = make("button", { type: "button", textContent: title });
       button.addEventListener("click", () => change({ sort: sort === name && !down ? `-${name}` :
-        sort === name ? name : ["label", "rank"].includes(name) ? name : `-${name}` }, []));
+        sort === name ? name : ["label", "rank", "p_first"].includes(name) ? name : `-${name}` }, []));
       const head = make("th", { scope: "col", className: audit ? "audit num" : name === "label" ? "" : "num" }, button);
       if (sort === name) head.setAttribute("aria-sort", down ? "descending" : "ascending");
       return head;
@@ -372,7 +386,8 @@
     const table = place.querySelector("table");
     table.tHead.replaceChildren(make("tr", {}, ...heads));
     table.tBodies[0].replaceChildren(...body);
-    table.caption.textContent = `${settings()}: ${found.length} rows${few.length < found.length ? `, the first ${few.length}` : ""}`;
+    const count = `${found.length} rows${few.length < found.length ? `, the first ${few.length}` : ""}`;
+    table.caption.replaceChildren(make("span", { textContent: `${settings()}: ${count}` }));
     for (const head of heads) if (head.textContent === focus) head.firstChild.focus();
     const more = place.querySelector(".all");
     more.hidden = found.length <= ROWS;
@@ -440,13 +455,16 @@
     place.querySelector(".tiles").replaceChildren();
     byId("hidden").parentElement.hidden = !person;
     byId("people-note").textContent = person ? personNote(person.person) : shown === undefined ? "" :
-      `The page has no maps of ${shown}: the run folder keeps those of ${withMaps.size} people.`;
+      page.persons.includes(shown) ? `The store of the run no longer has maps of ${shown}.` :
+        `Maps and masks of ${withMaps.size} people are in this page. Those of ${shown}: ${command(shown)}`;
     if (person) await drawPerson(place, person);
   }
 
+  const command = (person) => `facefocus report ${state.run === ALL ? "RUN" : state.run} --person "${person}"`;
+
   function personNote(about) {
     const face = about.face ? "on the photo" : "on a drawn outline: no face is shown";
-    const left = about.left ? ` ${about.left} more configurations are not in the page.` : "";
+    const left = about.left ? ` ${about.left} more maps are not in this page: ${command(about.identity)}` : "";
     return `${about.identity}: each method's map (bright: important) above, the pixels that were hidden below, ${face}.${left}`;
   }
 
@@ -474,8 +492,10 @@
     const mapSize = person.map[0] * person.map[1], maskSize = Math.ceil((person.height * person.width) / 8);
     let at = 0;
     const tiles = person.tiles.map((tile) => {
-      const map = rest.subarray(at, (at += mapSize));
-      const masks = tile.budgets.map(() => rest.subarray(at, (at += maskSize)));
+      // A cell is kept by its difference from the one to its left, a mask by that from the smaller.
+      let value = 0, mask = new Uint8Array(maskSize);
+      const map = rest.subarray(at, (at += mapSize)).map((one, i) => (value = i % person.map[1] ? value + one : one) & 255);
+      const masks = tile.budgets.map(() => (mask = rest.subarray(at, (at += maskSize)).map((one, i) => one ^ mask[i])));
       const place = tile.budgets.indexOf(budgets[level]);
       const words = tile.none ? "no map" : place < 0 ? "not tried" : `${tile.pixels[place]} pixels hidden`;
       return make("figure", { className: "tile" },
@@ -510,7 +530,7 @@
     const [height, width] = person.map;
     const small = make("canvas", { width, height });
     const pixels = new ImageData(width, height);
-    map.forEach((value, i) => pixels.data.set([...heat(value / 255), 255], 4 * i));
+    map.forEach((value, i) => pixels.data.set([...heat(value / 63), 255], 4 * i));
     small.getContext("2d").putImageData(pixels, 0, 0);
     context.globalAlpha = face ? 0.6 : 1;
     context.drawImage(small, 0, 0, person.width, person.height);
@@ -557,8 +577,7 @@
   }
 
   function choices(name) {
-    const all = page.combinations.map(combination);
-    const values = [...new Set(all.map((one) => one[name]))];
+    const values = [...new Set(page.combinations.map((one) => one[name]))];
     if (name === "score") return page.scores.map(([value, title]) => [value, title]);
     if (name === "run") return [...values.map((one) => [one, one]), ...(values.length > 1 ? [[ALL, "all runs"]] : [])];
     if (name === "budget") return values.sort((a, b) => a - b).map((one) => [one, budgetText(one)]);
@@ -666,6 +685,7 @@
   document.addEventListener("DOMContentLoaded", () => {
     document.querySelectorAll("table.sortable").forEach(sortable);
     if (!page) return;
+    page.combinations = page.combinations.map((one) => Object.fromEntries([...KEYS, "maps"].map((name, i) => [name, one[i]])));
     for (const link of document.querySelectorAll("#views a")) {
       link.addEventListener("click", (event) => { event.preventDefault(); change({ view: link.dataset.view }, []); });
     }

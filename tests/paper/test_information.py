@@ -18,8 +18,8 @@ from facefocus.benchmark.execute import execute
 from facefocus.benchmark.experiment import parse_experiment
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.core.errors import UserError
+from facefocus.paper.information import TITLE, information_blocks
 from facefocus.report.html_renderer import html_document
-from facefocus.report.information import TITLE, information_blocks
 from facefocus.report.latex_renderer import latex_document
 from facefocus.report.markdown_renderer import markdown_document
 from facefocus.report.text_renderer import text_document
