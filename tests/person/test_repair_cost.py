@@ -151,14 +151,19 @@ def test_the_area_is_the_least_one_that_is_as_good_as_unrepaired(
     rows += [RepairFigure(False, 0.05, False, figure(0.2))]
     rows += [RepairFigure(False, 0.05, True, figure(0.8))]
     judge = Judge(tiny_recognizer("r"), True, np.eye(2))
-    cost = repair_cost.repair_cost(rows, judge, ("any", "EER"))
+    cost = repair_cost.repair_cost(rows, judge, ("any", "EER"), 1.0)
     assert cost is not None and cost.least == least
     said = " ".join(
         repair_sentences(cost, judge, 0.05, lambda f: f"{f.value * f.photos:.0f} of 10")
     )
     assert sentence in said
     assert f"{left[0] * 10:.0f} of 10 under this mask, 8 of 10 under a mask" in said
-    assert repair_cost.repair_cost(rows, judge, ("template", "EER")) is None
+    assert repair_cost.repair_cost(rows, judge, ("template", "EER"), 1.0) is None
+    # A mask that hides nothing before repair has no cost to name.
+    nothing = repair_cost.repair_cost(rows, judge, ("any", "EER"), 0.2)
+    assert nothing is not None and nothing.least is None
+    said = " ".join(repair_sentences(nothing, judge, 0.05, lambda f: ""))
+    assert "takes nothing on r even without repair" in said
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ from facefocus.person.other_people import (
 )
 from facefocus.person.person_page import check_out, write_explanation
 from facefocus.person.photos import Photo, read_people
-from facefocus.person.proof import Design, Figure, Judge, control_masks, make_design
+from facefocus.person.proof import CLEAN, Design, Figure, Judge, control_masks, make_design
 from facefocus.person.repair_cost import (
     RepairCost,
     RepairFigure,
@@ -164,7 +164,10 @@ class PersonExplanation:
 
     def repair_cost(self, judge: Judge) -> RepairCost | None:
         """What protection against repair costs on a recognizer; None where it was not asked for."""
-        return repair_cost(self.repair, judge, self.lookup.measure)
+        clean = self.lookup.get(CLEAN, judge)
+        if clean is None:
+            return None
+        return repair_cost(self.repair, judge, self.lookup.measure, clean.value)
 
     def _repair_sentences(self, main: Judge) -> Iterator[str]:
         cost = self.repair_cost(main)

@@ -329,7 +329,8 @@ def _repair(made: PersonExplanation) -> Section | None:
         cost = made.repair_cost(judge)
         if cost is None:
             continue
-        reached = f"not up to {budget_text(cost.against[-1][0])}"
+        largest = budget_text(cost.against[-1][0])
+        reached = f"not up to {largest}" if cost.hides else "hides nothing"
         rows.append(
             [
                 judge.name,

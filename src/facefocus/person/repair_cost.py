@@ -86,20 +86,31 @@ class RepairCost:
     """What protection against repair costs on one recognizer, by one measure.
 
     Attributes:
+        clean: With nothing hidden.
         unrepaired: The mask that ignores repair, as it is painted, at the budget asked for.
         repaired: The same mask, the photos repaired.
         against: Masks against repair, the photos repaired, by ascending budget.
+        hides: Whether the mask that ignores repair takes anything before repair: else there is
+            nothing that protection could cost.
         least: The least budget tried at which as little is left of recognition as in `unrepaired`;
-            None where none of them is enough.
+            None where none of them is enough, or that mask hides nothing.
     """
 
+    clean: float
     unrepaired: Figure
     repaired: Figure
     against: tuple[tuple[float, Figure], ...]
 
     @property
+    def hides(self) -> bool:
+        """See `RepairCost`."""
+        return self.unrepaired.value < self.clean
+
+    @property
     def least(self) -> float | None:
         """See `RepairCost`."""
+        if not self.hides:
+            return None
         for budget, figure in self.against:
             if figure.value <= self.unrepaired.value:
                 return budget
@@ -107,7 +118,7 @@ class RepairCost:
 
 
 def repair_cost(
-    figures: Sequence[RepairFigure], judge: Judge, measure: tuple[str, str]
+    figures: Sequence[RepairFigure], judge: Judge, measure: tuple[str, str], clean: float
 ) -> RepairCost | None:
     """What the figures of a judge say by one measure; None where they say nothing."""
     own = [
@@ -120,7 +131,7 @@ def repair_cost(
     if not ignorant:
         return None
     against = ((row.budget, row.figure) for row in own if row.against and row.repaired)
-    return RepairCost(ignorant[False], ignorant[True], tuple(sorted(against, key=_budget)))
+    return RepairCost(clean, ignorant[False], ignorant[True], tuple(sorted(against, key=_budget)))
 
 
 def _budget(row: tuple[float, Figure]) -> float:
@@ -139,7 +150,12 @@ def repair_sentences(
         f" was found without repair ({text(cost.unrepaired)} before repair)."
     )
     least, largest = cost.least, cost.against[-1][0]
-    if least is None:
+    if not cost.hides:
+        yield (
+            f"Hiding {budget_text(budget)} takes nothing on {judge.name} even without repair: what"
+            " protection against repair costs cannot be said."
+        )
+    elif least is None:
         yield (
             "Protection against repair that leaves as little was not reached up to"
             f" {budget_text(largest)} of the face."
