@@ -86,13 +86,18 @@ class Vit(nn.Module):
 
 
 class Swin(nn.Module):
-    """Attention in windows of 2x2 of a grid of 4x4, shifted by one in the second block."""
+    """Attention in windows of 2x2 of a grid of 4x4, shifted by one in the second block.
 
-    def __init__(self) -> None:
+    With `whole`, a third block attends to all, as the last stage of a Swin does.
+    """
+
+    def __init__(self, whole: bool = False) -> None:
         super().__init__()
+        self.whole = whole
         self.patches = nn.Conv2d(3, WIDTH, (4, 3), (4, 3))
         self.norms = nn.ModuleList(nn.LayerNorm(WIDTH) for _ in range(3))
         self.qkv = nn.ModuleList(nn.Linear(WIDTH, 3 * WIDTH) for _ in range(2))
+        self.all_norm, self.all_qkv = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 3 * WIDTH)
         self.head = nn.Linear(WIDTH, 5)
 
     def count(self, x: Tensor) -> int:
@@ -108,7 +113,10 @@ class Swin(nn.Module):
             y = y.view(n, h // 2, 2, w // 2, 2, d).transpose(2, 3).reshape(-1, 4, d)
             y = attend(qkv(y)).view(n, h // 2, w // 2, 2, 2, d).transpose(2, 3)
             tokens = tokens + y.reshape(n, h, w, d).roll((shift, shift), (1, 2))
-        out: Tensor = self.head(self.norms[2](tokens.flatten(1, 2)).mean(1))
+        tokens = tokens.flatten(1, 2)
+        if self.whole:
+            tokens = tokens + attend(self.all_qkv(self.all_norm(tokens)))
+        out: Tensor = self.head(self.norms[2](tokens).mean(1))
         return out
 
 

@@ -19,6 +19,7 @@ from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.token_grids import TokenGrid
 from facefocus.saliency.attention_rollout import attention_rollout
+from facefocus.saliency.cam import layer_cam
 from facefocus.saliency.explainer import Images, MapRequest, MapSpec
 from facefocus.saliency.gradient_rollout import gradient_rollout
 from facefocus.saliency.identity import CAMS, cam_identity_maps, minmax_normalize
@@ -26,7 +27,7 @@ from facefocus.saliency.legrad import legrad
 from facefocus.saliency.methods import METHODS, AttentionMethod
 from facefocus.saliency.pair_level import PairFrames, check_layer, pair_level_maps, pair_method
 from facefocus.saliency.streams import CamConfig, plan_streams
-from tests.models.transformers import GRID, HEADS, SHAPE, Vit, images, seeded
+from tests.models.transformers import GRID, HEADS, SHAPE, Swin, Vit, images, seeded
 from tests.small import tiny_recognizer
 
 METHODS_HERE = ("attention-rollout", "gradient-rollout", "legrad")
@@ -183,6 +184,68 @@ def test_all_three_are_those_of_a_transformer_in_numpy(pool: str) -> None:
             wanted = in_numpy(name, p, g, [0] if pool == "class" else list(range(1, 13)))
             # Gradient rollout leaves the identity out: a constant.
             np.testing.assert_allclose(found - found.min(), wanted - wanted.min(), atol=1e-8)
+
+
+def test_a_swin_uses_the_attentions_of_whole_images_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    network: Any = seeded(Swin, whole=True).double()
+    x = images(2, torch.float64)
+    table = trace_layers(network, SHAPE)
+    (place,) = table.attention("legrad")
+    assert "The method 'legrad' uses 1 of the recognizer's 3 attentions: at qkv.0" in caplog.text
+    assert "windows" in caplog.text
+    call = table.calls[place - 1]
+    assert isinstance(call, TokenCall) and call.read == tuple(range(16))
+    direction = torch.tensor([0.3, -1.0, 0.5, 0.2, 0.9], dtype=torch.float64).expand(2, -1)
+    got = capture(network, x, [place], table=table)
+    raw = [got.activations[place]], [got.gradients(direction)[place]]
+
+    # What follows the windows, in plain operations.
+    before: list[torch.Tensor] = []
+    network.all_norm.register_forward_pre_hook(lambda _, given: before.append(given[0]))
+    network(x)
+    q, k, v = (
+        part.reshape(2, 16, HEADS, -1).transpose(1, 2)
+        for part in network.all_qkv(network.all_norm(before[0])).chunk(3, -1)
+    )
+    p = torch.softmax(q @ k.mT / 2, -1).requires_grad_()
+    tokens = before[0] + (p @ v).transpose(1, 2).flatten(2)
+    out = network.head(network.norms[2](tokens).mean(1))
+    (g,) = torch.autograd.grad(out, p, direction)
+    wanted = {
+        "attention-rollout": (p.mean(1) + torch.eye(16)).mean(1) / 2,
+        "gradient-rollout": (g * p).relu().mean((1, 2)),
+        "legrad": g.relu().mean((1, 2)),
+    }
+    for name, values in wanted.items():
+        method = METHODS[name]
+        assert isinstance(method, AttentionMethod)
+        found = method.maps_at([call], *raw, {})[0]
+        torch.testing.assert_close(found, values.detach().reshape(2, 4, 4))
+
+
+def test_layer_cam_of_tokens_around_windows() -> None:
+    """At the norm before shifted windows: sum over d of relu(g) a, rectified, on the 4x4 grid."""
+    network: Any = seeded(Swin).double()
+    x = images(2, torch.float64)
+    table = trace_layers(network, SHAPE)
+    place = next(call.index for call in table.tokens if call.name == "norms.1")
+    direction = torch.tensor([0.3, -1.0, 0.5, 0.2, 0.9], dtype=torch.float64).expand(2, -1)
+    got = capture(network, x, [place], table=table)
+    call, values, pulls = table.calls[place - 1], got.activations, got.gradients(direction)
+    found = layer_cam(call.on_grid(values[place]), call.on_grid(pulls[place]), {})
+
+    leaf: list[torch.Tensor] = []
+
+    def cut(_: object, __: object, out: torch.Tensor) -> torch.Tensor:
+        leaf.append(out.detach().requires_grad_())
+        return leaf[0]
+
+    network.norms[1].register_forward_hook(cut)
+    (g,) = torch.autograd.grad(network(x), leaf, direction)
+    assert leaf[0].shape == (2, 4, 4, 8)
+    torch.testing.assert_close(found, (g.relu() * leaf[0]).sum(-1).relu().detach())
 
 
 # With other methods -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from facefocus.core.errors import UserError, did_you_mean
+from facefocus.core.notices import notice
 from facefocus.models.calls import (
     LayerCalls,
     Network,
@@ -231,12 +232,19 @@ class LayerTable:
     def attention(self, method: str) -> tuple[int, ...]:
         """Indices of all spatial attention calls, for methods that use them together.
 
+        Says so where the recognizer has others, as a Swin has in windows.
+
         Raises:
             UserError: There are none, or they have different tokens; says what works instead.
         """
         every = [call for call in self.tokens if call.kind == "attention"]
         placed = [call for call in every if call.spatial]
         if len({call.tokens for call in placed}) == 1:
+            if left_out := [call for call in every if not call.spatial]:
+                notice(
+                    f"The method '{method}' uses {len(placed)} of the recognizer's {len(every)}"
+                    f" attentions: at {left_out[0].name}, {left_out[0].note}."
+                )
             return tuple(call.index for call in placed)
         why = f"the recognizer runs none in its {_counted(self.calls)}"
         if placed:
