@@ -121,14 +121,14 @@ def test_budgets_are_sorted_and_distinct() -> None:
         (
             changed("saliency", fill="blur"),
             "The 'fill' of [saliency] is for methods whose maps depend on the fill"
-            " (occlusion-gradient, learned-mask, shared-mask, s-rise, corr-rise). Got 'grad-cam'."
-            " Name fills to try maps under in [occlusion].",
+            " (such as occlusion-gradient, learned-mask, shared-mask, s-rise, corr-rise). Got"
+            " 'grad-cam'. Name fills to try maps under in [occlusion].",
         ),
         (
             changed("saliency", method=["occlusion-gradient", "random"], fill="blur"),
             "The 'fill' of [saliency] is for methods whose maps depend on the fill"
-            " (occlusion-gradient, learned-mask, shared-mask, s-rise, corr-rise). Got 'random'."
-            " Name fills to try maps under in [occlusion].",
+            " (such as occlusion-gradient, learned-mask, shared-mask, s-rise, corr-rise). Got"
+            " 'random'. Name fills to try maps under in [occlusion].",
         ),
         (
             changed("occlusion", budget=[0.01, 2.5]),

@@ -246,9 +246,8 @@ class Saliency(Spec):
         if without:
             raise whole_message(
                 "The 'fill' of [saliency] is for methods whose maps depend on the fill"
-                f" (occlusion-gradient, learned-mask, shared-mask, s-rise, corr-rise). Got"
-                f" '{without[0]}'. Name"
-                " fills to try maps under in [occlusion]."
+                " (such as occlusion-gradient, learned-mask, shared-mask, s-rise, corr-rise). Got"
+                f" '{without[0]}'. Name fills to try maps under in [occlusion]."
             )
 
     @field_validator("objective")

@@ -79,6 +79,10 @@ class MemoryImages:
         """See `Images`."""
         return people_beside(self._faces, self._faces.identities[self._rows].tolist())
 
+    def everybody(self) -> Sequence[Identity]:
+        """See `Images`."""
+        return people_beside(self._faces, [])
+
     def shared(self, spec: MapSpec, sources: Sequence[str]) -> np.ndarray:
         """See `Images`."""
         return search(spec, sources, self)

@@ -135,7 +135,7 @@ def _tried(
     progress: Progress,
 ) -> tuple[PairMaps, PairCurves]:
     """The maps of one method and what hiding and showing pixels by them does."""
-    made = pair_level_maps(choice, recognizer, pairs, seed, progress)
+    made = pair_level_maps(choice, recognizer, pairs, seed, progress, hides)
     curves = pair_curves(
         _counting(recognizer, choice.name, (2 * STEPS + 1) * len(pairs.first), progress),
         pairs.frames,
@@ -182,6 +182,7 @@ def _chosen_pairs(faces: FaceSet, listed: Pairs | None, count: int, seed: int) -
         first=np.searchsorted(rows, first),
         second=np.searchsorted(rows, second),
         mated=listed.mated[chosen],
+        people=faces.identities[rows],
     )
 
 

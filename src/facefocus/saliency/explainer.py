@@ -162,6 +162,9 @@ class Images(Protocol):
     def others(self) -> Sequence[Identity]:
         """The people of the face set who are not explained."""
 
+    def everybody(self) -> Sequence[Identity]:
+        """The people of the face set with two or more images."""
+
     def shared(self, spec: MapSpec, sources: Sequence[str]) -> Float32[np.ndarray, "h w"]:
         """The map of everybody under a spec of `facefocus.saliency.shared_mask`."""
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import ClassVar, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -196,6 +197,7 @@ class Methods(Registry[Method]):
 #: Stands for maps that were made elsewhere; no method that can be asked for.
 GIVEN = "given"
 _FILE = re.compile(r".+\.py:[A-Za-z_]\w*")
+_FOLDER = Path(__file__).parent
 
 
 def _method_of_file(name: str) -> Method:
@@ -225,7 +227,8 @@ def _method_of_file(name: str) -> Method:
     )
 
 
-#: Every saliency method; plug-ins through the entry-point group ``facefocus.methods``.
+#: Every saliency method, in the order of their modules here and then of their modules' names;
+#: plug-ins through the entry-point group ``facefocus.methods``.
 METHODS = Methods(
     "method",
     load=(
@@ -239,6 +242,8 @@ METHODS = Methods(
         "facefocus.saliency.occlusion_gradient",
         "facefocus.saliency.learned_mask",
         "facefocus.saliency.shared_mask",
+        # A new method is a file of this folder and needs no line here.
+        *(f"facefocus.saliency.{module.name}" for module in iter_modules([str(_FOLDER)])),
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress, silent
 from facefocus.models.recognizer import CHUNK, Recognizer, WhiteBox, white_box
 from facefocus.saliency.baselines import baseline_map
+from facefocus.saliency.explainer import Hide
 from facefocus.saliency.identity import minmax_normalize
 from facefocus.saliency.methods import (
     METHODS,
@@ -22,6 +24,15 @@ from facefocus.saliency.methods import (
 )
 from facefocus.saliency.objectives import Objective, parse_objective
 from facefocus.saliency.perturbation import mask_set, masked_embeddings, pair_maps
+from facefocus.saliency.photo_maps import (
+    PhotoGradientMethod,
+    PhotoMethod,
+    blackened,
+    photo_pair_maps,
+)
+
+#: Share of the pixels that maps are made for which depend on the budget: the curves have none.
+BUDGET = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +45,7 @@ class PairFrames:
         first: Row in `frames` of each pair's probe, the explained image.
         second: Row of its reference.
         mated: Which pairs are mated.
+        people: Whose each frame is; needed by methods that look at somebody else.
     """
 
     frames: UInt8[np.ndarray, "n h w 3"]
@@ -41,6 +53,7 @@ class PairFrames:
     first: Int[np.ndarray, " p"]
     second: Int[np.ndarray, " p"]
     mated: Bool[np.ndarray, " p"]
+    people: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +69,9 @@ class PairMaps:
     maps: Float32[np.ndarray, "p h w"]
     degenerate: int
     ill_conditioned: int = 0
+
+
+_EXPLAINS_PAIRS = (LayerMethod, PerturbationMethod, Baseline, PhotoMethod)
 
 
 @dataclass(frozen=True)
@@ -82,10 +98,11 @@ def pair_method(name: str, layer: str) -> PairMethod:
     if method.fixed is not None:
         fixed = method.fixed
         return PairMethod(name, METHODS[fixed.method], fixed.layer, fixed.objective)
-    if not isinstance(method, LayerMethod | PerturbationMethod | Baseline):
+    if not isinstance(method, _EXPLAINS_PAIRS):
+        pairs = (n for n in METHODS if METHODS[n].fixed or isinstance(METHODS[n], _EXPLAINS_PAIRS))
         raise UserError(
             f"The method '{name}' explains a person, not a pair. Known for pairs: "
-            f"{', '.join(known for known in METHODS if METHODS[known].kind != 'frame-gradient')}."
+            f"{', '.join(pairs)}."
         )
     needs = method.needs(method.resolve_options({}))
     objective = "cosine" if needs.objective else None
@@ -101,12 +118,25 @@ def check_layer(choice: PairMethod, recognizer: Recognizer) -> None:
     if isinstance(choice.method, LayerMethod):
         table = white_box(recognizer, f"the method '{choice.name}'").layers()
         choice.method.places(table, choice.layer or "")
+    elif isinstance(choice.method, PhotoGradientMethod):
+        table = white_box(recognizer, f"the method '{choice.name}'").layers()
+        if choice.layer is not None:
+            table.resolve(choice.layer)
 
 
 def pair_level_maps(
-    choice: PairMethod, recognizer: Recognizer, pairs: PairFrames, seed: int, progress: Progress
+    choice: PairMethod,
+    recognizer: Recognizer,
+    pairs: PairFrames,
+    seed: int,
+    progress: Progress,
+    hides: Callable[[np.ndarray], Hide] | None = None,
 ) -> PairMaps:
-    """The maps of one method, of the first image of each pair against the second."""
+    """The maps of one method, of the first image of each pair against the second.
+
+    `hides` gives what hides masks on the frames of some rows, for methods that depend on the fill;
+    black by default.
+    """
     stage = f"{choice.name} maps"
     if isinstance(choice.method, Baseline):
         return baseline_pair_maps(choice.method, pairs, seed=seed)
@@ -114,6 +144,8 @@ def pair_level_maps(
         return masked_pair_maps(
             recognizer, choice.method, pairs, seed=seed, progress=_renamed(progress, stage)
         )
+    if isinstance(choice.method, PhotoMethod):
+        return _photo_maps(choice, recognizer, pairs, seed, _renamed(progress, stage), hides)
     assert isinstance(choice.method, LayerMethod)
     return cam_pair_maps(
         white_box(recognizer, f"the method '{choice.name}'"),
@@ -123,6 +155,45 @@ def pair_level_maps(
         objective=parse_objective(choice.objective or "cosine"),
         progress=_renamed(progress, stage),
     )
+
+
+def _photo_maps(
+    choice: PairMethod,
+    recognizer: Recognizer,
+    pairs: PairFrames,
+    seed: int,
+    progress: Progress,
+    hides: Callable[[np.ndarray], Hide] | None,
+) -> PairMaps:
+    assert isinstance(choice.method, PhotoMethod)
+    calls: tuple[int, ...] = ()
+    if choice.layer is not None:
+        table = white_box(recognizer, f"the method '{choice.name}'").layers()
+        calls = table.resolve(choice.layer)
+    people = pairs.names if pairs.people is None else pairs.people
+    made = photo_pair_maps(
+        choice.method,
+        recognizer,
+        pairs.frames[pairs.first],
+        pairs.frames[pairs.second],
+        names=[
+            f"{pairs.names[a]}\x1f{pairs.names[b]}"
+            for a, b in zip(pairs.first, pairs.second, strict=True)
+        ],
+        people=[str(people[row]) for row in pairs.first],
+        hiders=[
+            blackened(pairs.frames[row]) if hides is None else hides(np.array([row]))
+            for row in pairs.first
+        ],
+        calls=calls,
+        pixels=round(BUDGET * pairs.frames[0, ..., 0].size),
+        seed=seed,
+    )
+    maps = []
+    for done, each in enumerate(made, start=1):
+        maps.append(each)
+        progress("maps", done, len(pairs.first))
+    return _collected(torch.from_numpy(np.stack(maps).astype(np.float64)))
 
 
 def _renamed(progress: Progress, stage: str) -> Progress:

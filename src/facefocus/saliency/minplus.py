@@ -1,0 +1,95 @@
+"""MinPlus: greedy removal and greedy aggregation of parts (Protocol: photo-maps)."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float64, Int
+
+from facefocus.saliency.explainer import Options
+from facefocus.saliency.methods import METHODS, Choice, Whole
+from facefocus.saliency.photo_maps import Photo, PhotoScoreMethod, Score, scores_under
+
+#: Parts along each side: squares of 14 of 112 pixels.
+GRID = 8
+
+
+def minplus(photo: Photo, score: Score, options: Options) -> Float64[np.ndarray, "h w"]:
+    """MinPlus (Mery, CVPRW 2022): the mean of greedy removal and greedy aggregation.
+
+    *Removal* (the paper's S0-): of 8 x 8 squares, that one is hidden whose hiding leaves the least
+    similarity, beside those that are hidden by now; `rounds` times. *Aggregation* (S1+): the photo
+    is hidden whole, and that square is shown whose showing brings the most similarity. A square's
+    value is its rank: 64 down for those that were taken, in order, then the others by what they
+    left, or brought, in the last round; ties by place. One round is S0 and S1.
+
+    The paper's parts are Gaussian masks that multiply the photo. Squares stand for them here, so
+    that any fill can hide them; values between their centers are interpolated bilinearly, so that
+    hiding begins in the middle of a square.
+
+    Args:
+        photo: What is explained.
+        score: Its similarity to its references.
+        options: ``game`` ``both``, ``minus`` (removal) or ``plus`` (aggregation); ``rounds``.
+    """
+    parts = squares(photo.frame.shape[:2])
+    rounds = min(int(options["rounds"]), len(parts))
+    ranks = [
+        greedy_ranks(photo, score, parts, rounds, removing=removing)
+        for removing, word in ((True, "minus"), (False, "plus"))
+        if options["game"] in ("both", word)
+    ]
+    cells = np.mean(ranks, axis=0).reshape(GRID, GRID)
+    height, width = photo.frame.shape[:2]
+    found: np.ndarray = cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
+    return found
+
+
+def squares(frame: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:
+    """The parts, row by row; every pixel is in one."""
+    rows, columns = (np.arange(side) * GRID // side for side in frame)
+    number = rows[:, None] * GRID + columns
+    parts: np.ndarray = number == np.arange(GRID * GRID)[:, None, None]
+    return parts
+
+
+def greedy_ranks(
+    photo: Photo, score: Score, parts: Bool[np.ndarray, "n h w"], rounds: int, *, removing: bool
+) -> Int[np.ndarray, " n"]:
+    """The rank of each part, n for the first that is taken."""
+    hidden = np.zeros(parts.shape[1:], bool) if removing else np.ones(parts.shape[1:], bool)
+    left = list(range(len(parts)))
+    taken: list[int] = []
+    for _ in range(rounds):
+        masks = hidden | parts[left] if removing else hidden & ~parts[left]
+        found = scores_under(photo, score, masks)
+        order = np.argsort(found if removing else -found, kind="stable")
+        left = [left[place] for place in order]
+        taken.append(left.pop(0))
+        hidden = hidden | parts[taken[-1]] if removing else hidden & ~parts[taken[-1]]
+        best = list(left)
+        left.sort()
+    ranks = np.empty(len(parts), np.int64)
+    ranks[[*taken, *best]] = np.arange(len(parts), 0, -1)
+    return ranks
+
+
+def _passes(options: Options, frame: tuple[int, int]) -> int:
+    cells, rounds = GRID * GRID, min(int(options["rounds"]), GRID * GRID)
+    each = rounds * cells - rounds * (rounds - 1) // 2
+    return each * (2 if options["game"] == "both" else 1)
+
+
+METHODS.add(
+    "minplus",
+    PhotoScoreMethod(
+        "minplus",
+        minplus,
+        version=1,
+        passes=_passes,
+        options={
+            "game": Choice("both", ("both", "minus", "plus")),
+            "rounds": Whole("8", 1, GRID * GRID),
+        },
+    ),
+)

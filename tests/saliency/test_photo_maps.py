@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from facefocus.benchmark.explained_images import MemoryImages
+from facefocus.core.errors import UserError
+from facefocus.core.progress import silent
+from facefocus.faces.faceset import make_faceset, select_identities
+from facefocus.models.score_only import ScoreRecognizer
+from facefocus.saliency.explainer import MapArrays, MapRequest, MapSpec
+from facefocus.saliency.methods import METHODS
+from facefocus.saliency.pair_level import PairFrames, pair_level_maps, pair_method
+from facefocus.saliency.photo_maps import (
+    Photo,
+    PhotoGradientMethod,
+    PhotoScoreMethod,
+    Score,
+    Strangers,
+    score_against,
+)
+from tests.saliency.photos import noise, of_red, red
+
+#: Embeds by the two red values themselves.
+PLAIN = of_red(lambda x: x, 2)
+NAMES = ["a", "a", "a", "b", "b", "c"]
+FRAMES = np.stack([red(row) for row in ([3, 4], [1, 0], [0, 1], [4, 3], [5, 5], [9, 9])])
+
+
+def maps_of(method: object, fill: str | None = None, people: Sequence[str] = "ab") -> MapArrays:
+    faces = make_faceset(FRAMES, NAMES, [str(row) for row in range(6)], "few")
+    images = MemoryImages(faces, {"of-red": PLAIN}, 0, np.arange(5))
+    chosen = select_identities(faces, people=list(people))
+    spec = MapSpec(label="tried", method="tried", options=(), fill=fill)
+    with METHODS.holding(method):  # type: ignore[arg-type]
+        explainer = method.explainer  # type: ignore[attr-defined]
+        ((_, made),) = explainer.maps(MapRequest([spec], ["of-red"], chosen, images), silent)
+    return made
+
+
+def reference_and_stranger(recognizer, photos, *, options, calls, pixels):  # type: ignore[no-untyped-def]
+    """A map whose two pixels are what a method was given."""
+    return np.stack(
+        [
+            photo.reference[None] if photo.stranger is None else photo.stranger[None]
+            for photo in photos
+        ]
+    )
+
+
+def gradient_method(**more: bool) -> PhotoGradientMethod:
+    return PhotoGradientMethod(
+        "tried", reference_and_stranger, 1, passes=lambda options: (1, 1), **more
+    )
+
+
+def test_a_photo_is_compared_with_the_mean_of_the_others() -> None:
+    # Of a, the others' means are (.5, .5), flat and left out, (.3, .9) and (.8, .4); of b, the
+    # other's unit is (.7, .7), flat, or (.8, .6).
+    made = maps_of(gradient_method())
+    np.testing.assert_allclose(made.maps[0, 0], [0.5, 0.5])  # mean of scaled (0, 1) and (1, 0)
+    np.testing.assert_allclose(made.maps[1, 0], [1.0, 0.0])
+    assert made.total.tolist() == [3, 2] and made.degenerate.tolist() == [1, 1]
+
+
+def test_or_with_each_of_them() -> None:
+    made = maps_of(gradient_method(each_pair=True))
+    # Every photo of a is a reference twice: (.6, .8) and (0, 1) are (0, 1) when scaled.
+    np.testing.assert_allclose(made.maps[0, 0], [1 / 3, 2 / 3], rtol=1e-6)
+    assert made.total.tolist() == [6, 2] and made.degenerate.tolist() == [0, 1]
+
+
+def test_the_stranger_is_the_most_similar_photo_of_somebody_else() -> None:
+    strangers = Strangers(np.array([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]]), ["a", "b", "c"])
+    assert strangers.nearest(np.array([0.6, 0.8]), "a").tolist() == [0.8, 0.6]
+    assert strangers.nearest(np.array([0.0, 1.0]), "a").tolist() == [0.0, 1.0]
+    with pytest.raises(UserError, match="found none beside 'a'"):
+        Strangers(np.ones((1, 2)), ["a"]).nearest(np.ones(2), "a")
+    # Who is explained changes no stranger.
+    both, alone = (
+        maps_of(gradient_method(stranger=True)),
+        maps_of(gradient_method(stranger=True), people="b"),
+    )
+    assert np.array_equal(both.maps[1], alone.maps[0])
+
+
+def of_scores(photo: Photo, score: Score, options: object) -> np.ndarray:
+    assert photo.hide is not None
+    each = np.array([[[True, False]], [[False, True]]])
+    found: np.ndarray = -score(photo.hidden(each))[None]
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_scores_are_mean_cosines_under_black() -> None:
+    made = maps_of(PhotoScoreMethod("tried", of_scores, 1, passes=lambda options, frame: 2))
+    # b (4, 3) against (5, 5): without one pixel both cosines are 1 / sqrt 2, and so is the other
+    # way round against (.8, .6): .6 without the first pixel, .8 without the second.
+    assert made.total.tolist() == [3, 2] and made.degenerate[1] == 1
+    np.testing.assert_allclose(made.maps[1, 0], [1.0, 0.0], rtol=1e-6)
+
+
+def test_a_recognizer_that_only_compares_gives_its_mean_score() -> None:
+    def similarity(first: np.ndarray, second: np.ndarray) -> float:
+        return float(first[0, 0, 0]) - float(second[0, 0, 0])
+
+    score = score_against(ScoreRecognizer("mine", similarity, identity="1"), FRAMES[:2])
+    assert score(FRAMES[3:5]).tolist() == [2.0, 3.0]  # 4 - (3 + 1) / 2, 5 - 2
+
+
+@pytest.mark.parametrize("name", ["integrated-gradients", "smoothgrad"])
+def test_pairs_have_maps(name: str) -> None:
+    from tests.small import tiny_recognizer
+
+    frames, rows = noise(count=4), np.array([0, 1, 3])
+    names = np.array([f"image {row}" for row in range(4)])
+    pairs = PairFrames(frames, names, rows, (rows + 1) % 4, np.ones(3, bool), names)
+    made = pair_level_maps(pair_method(name, "N"), tiny_recognizer(), pairs, 0, silent)
+    assert made.maps.shape == (3, 32, 32) and made.degenerate == 0
+    np.testing.assert_allclose(made.maps.max(axis=(1, 2)), 1)
+    one = PairFrames(frames, names, rows[1:2], (rows + 1)[1:2], np.ones(1, bool), names)
+    alone = pair_level_maps(pair_method(name, "N"), tiny_recognizer(), one, 0, silent)
+    assert np.array_equal(alone.maps[0], made.maps[1])
