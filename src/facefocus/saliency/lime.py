@@ -54,11 +54,10 @@ def superpixels(frame: UInt8[np.ndarray, "h w 3"], count: int) -> Int[np.ndarray
     rows, columns = np.indices((height, width)) + 0.5
     places = np.stack([rows, columns], axis=2) * (COMPACTNESS / step)
     points = np.concatenate([frame.astype(np.float64), places], axis=2)
-    grid = np.ix_(
-        ((np.arange(along) + 0.5) * height / along).astype(int),
-        ((np.arange(across) + 0.5) * width / across).astype(int),
-    )
-    centers = points[grid].reshape(-1, 5)
+    middles = [(np.arange(n) + 0.5) * side / n for n, side in ((along, height), (across, width))]
+    centers = points[np.ix_(*(middle.astype(int) for middle in middles))].reshape(-1, 5)
+    centers[:, 3:] = np.stack(np.meshgrid(*middles, indexing="ij"), axis=2).reshape(-1, 2)
+    centers[:, 3:] *= COMPACTNESS / step
     points = points.reshape(-1, 5)
     for _ in range(ITERATIONS):
         distances = np.stack([np.square(points - center).sum(axis=1) for center in centers])

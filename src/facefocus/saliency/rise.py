@@ -86,7 +86,11 @@ def _windows(rng: np.random.Generator, count: int, side: int) -> np.ndarray:
 
 
 def patch_masks(
-    rng: np.random.Generator, count: int, frame: tuple[int, int], options: Options
+    rng: np.random.Generator,
+    count: int,
+    frame: tuple[int, int],
+    options: Options,
+    patches: int | None = None,
 ) -> Float32[np.ndarray, "g h w"]:
     """CorrRISE masks (Lu et al., 2024): ones with 10 patches, each fully inside, that may overlap.
 
@@ -96,10 +100,12 @@ def patch_masks(
         frame: Height and width; a patch is 30/112 of each, to the nearest pixel.
         options: ``fill``: ``black``: 0 in a patch; ``uniform``: every pixel of a patch its own
             value, uniform in [0, 1).
+        patches: Another number of patches.
     """
     height, width = (max(1, math.floor(PATCH * side + 0.5)) for side in frame)
-    tops = rng.integers(0, frame[0] - height + 1, (count, PATCHES))
-    lefts = rng.integers(0, frame[1] - width + 1, (count, PATCHES))
+    each = PATCHES if patches is None else patches
+    tops = rng.integers(0, frame[0] - height + 1, (count, each))
+    lefts = rng.integers(0, frame[1] - width + 1, (count, each))
     masks = np.ones((count, *frame), np.float32)
     for mask, mask_tops, mask_lefts in zip(masks, tops, lefts, strict=True):
         for top, left in zip(mask_tops, mask_lefts, strict=True):
