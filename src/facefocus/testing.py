@@ -72,6 +72,8 @@ _ATTENTION_CALLS = [
 _MASKS, _SMALL = "64", (48, 40)
 #: Steps of methods that take many.
 _STEPS = "2"
+#: What makes the work of a trial small, by option.
+_FEW = {"steps": _STEPS, "samples": _STEPS, "rounds": "1", "stride": "28"}
 
 
 @dataclass(frozen=True)
@@ -914,9 +916,12 @@ class _MapTrial:
             "each on its own": self.alone,
             "pure": self.pure,
         }
-        steps = self.method.options.get("steps")
-        few = steps is not None and int(steps.default) > int(_STEPS)
-        variants = _variants(self.method, {"steps": _STEPS} if few else {})
+        few = {
+            name: few
+            for name, few in _FEW.items()
+            if name in self.method.options and self.method.options[name].default != "1"
+        }
+        variants = _variants(self.method, few)
         return {name: _each(variants, check) for name, check in checks.items()}
 
     def made(self, options: Options, rows: slice, labels: Sequence[str]) -> list[MapArrays]:

@@ -48,14 +48,14 @@ def test_the_definition_in_numpy(contrast: str) -> None:
     b = module.first.bias.numpy().astype(float)
     reading = Preprocessing((1, 4), None, "rgb", (100.0,) * 3, (1.0,) * 3)
     box = TorchRecognizer("two", module, reading, identity="two")
-    mate, stranger = rng.standard_normal((2, 5))
-    explained = photo(red([30, 120, 99, 210]), mate, stranger=stranger)
-    found = map_of("excitation-backprop", box, explained, contrast=contrast)
 
     x = np.array([30, 120, 99, 210]) - 100.0
     h = w @ x + b
     acted = np.where(h >= 0, h, 0.25 * h)
     e = v @ (acted + h)
+    mate, stranger = e * [1, 0.5, 0, -1, 2], e * [0, 1, 3, -1, 0.1]
+    explained = photo(red([30, 120, 99, 210]), mate, stranger=stranger)
+    found = map_of("excitation-backprop", box, explained, contrast=contrast)
     shares = []
     for other in (mate, stranger):
         prior = np.maximum(e * other, 0)

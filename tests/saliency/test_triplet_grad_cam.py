@@ -13,7 +13,7 @@ from tests.small import TinyNet, tiny_recognizer
 def by_definition(method: str, frame: np.ndarray, mate: np.ndarray, stranger: np.ndarray) -> Tensor:
     """The map at the second convolution, from the objective as it is written."""
     recognizer = tiny_recognizer()
-    net = recognizer.module.network  # type: ignore[attr-defined]
+    net = recognizer.module
     assert isinstance(net, TinyNet)
     x = recognizer.preprocessing(torch.from_numpy(frame[None]))
     a = net.second(torch.relu(net.first(x))).detach().requires_grad_()

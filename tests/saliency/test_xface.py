@@ -24,7 +24,7 @@ def test_an_additive_similarity_gives_a_sum_of_box_sums() -> None:
         box = np.ones((side, side))
         drops = convolve2d(worth * frame[..., 0], box, mode="valid")
         wanted += convolve2d(drops / side**2, box, mode="full")
-    found = xface(photo(frame, []), score, {})
+    found = xface(photo(frame, []), score, {"stride": "5"})
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
 
 

@@ -22,6 +22,9 @@ from facefocus.saliency.photo_maps import Photo, PhotoGradientMethod, stacked_fr
 POINTS, SMOOTH = 14, 28
 #: Standard deviation of the bump of a point, as a share of the side; temperature of the maximum.
 SIGMA, TEMPERATURE = 1 / 28, 1 / 20
+#: What the similarity counts: the authors' weights are for logits of a classifier, which ArcFace
+#: makes of cosines by this factor.
+LOGIT = 64.0
 #: Weight of the area in the first and in the last step, and stochastic gradient descent, as in the
 #: authors' code.
 AREA = (300.0, 300.0 * 1.0035**800)
@@ -41,10 +44,12 @@ def extremal_perturbation(
     m is the smooth maximum over 14 x 14 points of their values in [0, 1], each times a Gaussian
     bump about it (4 px of 112). What m covers is replaced by the fill: (1 - m) x + m c. ``game``
     ``delete`` lowers the similarity of that; ``preserve``, the authors' default, hides 1 - m
-    instead and raises it. Added is w mean((sort(m) - a)^2), a the values of a mask of exactly
-    `pixels` pixels; w grows from 300 in equal ratios to what it is in the authors' code after 800
-    steps. Descent with step 0.01 and momentum 0.9, from 0.5 everywhere, `steps` times (the authors:
-    800). c is what the fill leaves of a photo that is hidden whole; theirs is a pyramid of blurs.
+    instead and raises it. The similarity counts 64-fold, as a logit of ArcFace, since the authors
+    lower logits. Added is w mean((sort(m) - a)^2), a the values of a mask of exactly
+    `pixels` pixels, equal values of m in random order; w grows from 300 in equal ratios to what it
+    is in the authors' code after 800 steps. Descent with step 0.01 and momentum 0.9, from 0.5
+    everywhere, `steps` times (the authors: 800). c is what the fill leaves of a photo that is
+    hidden whole; theirs is a pyramid of blurs.
 
     Args:
         recognizer: The source.
@@ -62,6 +67,8 @@ def extremal_perturbation(
     area = area_template(size, pixels).to(frames)
     points = torch.full((len(photos), POINTS * POINTS), 0.5, device=device).requires_grad_()
     velocity = torch.zeros_like(points)
+    # Equal values are in random order, else the area would begin to grow in a corner.
+    ties = torch.from_numpy(np.stack([photo.rng.permutation(area.numel()) for photo in photos]))
     for step in range(steps):
         mask = smooth_mask(points, size)
         covers = mask if deletes else 1 - mask
@@ -70,12 +77,11 @@ def extremal_perturbation(
         (pulled,) = torch.autograd.grad(
             seen, points, similar if deletes else -similar, retain_graph=True
         )
-        # Image by image: a sum over all would add in another order for another batch.
-        ordered = mask.flatten(1).sort(dim=1).values
+        ordered = mask.flatten(1).gather(1, ties.to(device)).sort(dim=1, stable=True).values
         weight = AREA[0] * (AREA[1] / AREA[0]) ** (step / max(steps - 1, 1))
         missed = weight * (ordered - area).square().mean(dim=1)
         (held,) = torch.autograd.grad(missed, points, torch.ones_like(missed))
-        velocity = MOMENTUM * velocity + pulled + held
+        velocity = MOMENTUM * velocity + LOGIT * pulled + held
         with torch.no_grad():
             points = (points - RATE * velocity).clamp(0, 1).requires_grad_()
     found: np.ndarray = smooth_mask(points.detach(), size).double().cpu().numpy()

@@ -6,15 +6,19 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from facefocus.saliency.explainer import Options
-from facefocus.saliency.methods import METHODS
+from facefocus.saliency.methods import METHODS, Whole
 from facefocus.saliency.photo_maps import Photo, PhotoScoreMethod, Score, scores_under
 
-#: Sides of the patches and their stride, in pixels of a frame of 112.
-SIDES, STRIDE = (7, 14, 28), 5
+#: Sides of the patches, in pixels of a frame of 112.
+SIDES = (7, 14, 28)
 
 
-def patches(frame: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:
+def patches(frame: tuple[int, int], stride: int = 5) -> Bool[np.ndarray, "n h w"]:
     """A mask for each place of each patch, fully inside the frame, row by row.
+
+    Args:
+        frame: Height and width.
+        stride: From place to place, in pixels of 112.
 
     Example:
         >>> patches((112, 112)).sum(axis=(1, 2))[[0, 22 * 22, -1]].tolist()
@@ -25,7 +29,7 @@ def patches(frame: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:
     masks = []
     for side in SIDES:
         (high, down), (wide, across) = (
-            (max(1, round(side * length / 112)), max(1, round(STRIDE * length / 112)))
+            (max(1, round(side * length / 112)), max(1, round(stride * length / 112)))
             for length in frame
         )
         for top in range(0, frame[0] - high + 1, down):
@@ -40,16 +44,16 @@ def xface(photo: Photo, score: Score, options: Options) -> Float64[np.ndarray, "
     """xFace (Knoche et al., 2023): the sum over patches that hold a pixel of (s - s_patch) / area.
 
     s is the similarity of the photo, s_patch with the patch hidden. All patches are tried: sides
-    of 7, 14 and 28 of 112 pixels at a stride of 5. Of the authors' three ways to hide a pair, this
-    is the one in which the explained photo alone is hidden: the other sides are photos that serve
-    everybody. Pixels at the border are in fewer patches, and so lower, as published.
+    of 7, 14 and 28 of 112 pixels, at a `stride` of 5. Of the authors' three ways to hide a pair,
+    this is the one in which the explained photo alone is hidden: the other sides are photos that
+    serve everybody. Pixels at the border are in fewer patches, and so lower, as published.
 
     Args:
         photo: What is explained.
         score: Its similarity to its references.
-        options: None.
+        options: ``stride``.
     """
-    masks = patches(photo.frame.shape[:2])
+    masks = patches(photo.frame.shape[:2], int(options["stride"]))
     drops = score(photo.frame[None])[0] - scores_under(photo, score, masks)
     total = np.zeros(photo.frame.shape[:2])
     for mask, drop in zip(masks, drops, strict=True):
@@ -59,5 +63,11 @@ def xface(photo: Photo, score: Score, options: Options) -> Float64[np.ndarray, "
 
 METHODS.add(
     "xface",
-    PhotoScoreMethod("xface", xface, version=1, passes=lambda options, frame: len(patches(frame))),
+    PhotoScoreMethod(
+        "xface",
+        xface,
+        version=1,
+        passes=lambda options, frame: len(patches(frame, int(options["stride"]))),
+        options={"stride": Whole("5", 1, 112)},
+    ),
 )
