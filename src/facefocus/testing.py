@@ -73,7 +73,7 @@ _MASKS, _SMALL = "64", (48, 40)
 #: Steps of methods that take many.
 _STEPS = "2"
 #: What makes the work of a trial small, by option.
-_FEW = {"steps": _STEPS, "samples": _STEPS, "rounds": "1", "stride": "28"}
+_FEW = {"steps": _STEPS, "samples": _STEPS, "rounds": "1", "grid": "2", "stride": "28"}
 
 
 @dataclass(frozen=True)

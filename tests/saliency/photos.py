@@ -23,7 +23,8 @@ class OfRed(nn.Module):
         self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.function(x[:, 0].flatten(1))
+        embedding: Tensor = self.function(x[:, 0].flatten(1))
+        return embedding
 
 
 def of_red(function: Callable[[Tensor], Tensor], width: int, height: int = 1) -> TorchRecognizer:
@@ -81,7 +82,8 @@ def map_of(
 def cosine(recognizer: TorchRecognizer, frame: Tensor, reference: np.ndarray) -> Tensor:
     """The similarity of a float frame [h, w, 3] to a unit reference, differentiable."""
     e = recognizer.module(recognizer.preprocessing(frame[None]))[0].double()
-    return (e / e.norm() * torch.from_numpy(reference)).sum()
+    similar: Tensor = (e / e.norm() * torch.from_numpy(reference)).sum()
+    return similar
 
 
 class Linear:

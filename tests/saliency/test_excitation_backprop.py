@@ -17,8 +17,8 @@ class TwoLayers(nn.Module):
 
     def __init__(self, first: np.ndarray, second: np.ndarray) -> None:
         super().__init__()
-        self.first = nn.Linear(*first.shape[::-1])
-        self.second = nn.Linear(*second.shape[::-1], bias=False)
+        self.first = nn.Linear(first.shape[1], first.shape[0])
+        self.second = nn.Linear(second.shape[1], second.shape[0], bias=False)
         self.act = nn.PReLU()
         self.first.weight.data = torch.from_numpy(first).float()
         self.second.weight.data = torch.from_numpy(second).float()
@@ -68,6 +68,7 @@ def test_the_definition_in_numpy(contrast: str) -> None:
 
 def test_shares_add_up_to_one_in_a_real_network() -> None:
     box, frames = load("iresnet-mini-eyes"), noise(112, 2)
+    assert isinstance(box, TorchRecognizer)
     e = box.embed(frames).astype(np.float64)
     mate = e[1] / np.linalg.norm(e[1])
     explained = photo(frames[0], mate, stranger=mate)

@@ -52,7 +52,8 @@ def test_two_steps_of_descent(game: str) -> None:
         similar = F.cosine_similarity(e, reference, dim=0) * reference.norm()
         # An area of 0 pixels: all are held to 0, whatever their order, in which many are equal.
         held = weight * (mask**2).mean()
-        return held + 64 * (similar if game == "delete" else -similar)
+        total: Tensor = held + 64 * (similar if game == "delete" else -similar)
+        return total
 
     points, moment = torch.full((POINTS**2,), 0.5).double(), torch.zeros(POINTS**2).double()
     for weight in (300.0, 300 * 1.0035**800):

@@ -10,7 +10,7 @@ from tests.saliency.photos import photo
 
 #: One pixel to a square.
 FRAME = np.full((8, 8, 3), 200, np.uint8)
-PARTS = squares((8, 8))
+PARTS = squares((8, 8), 8)
 
 
 def of_shown(value: Callable[[np.ndarray], float]) -> Callable[[np.ndarray], np.ndarray]:
@@ -39,9 +39,9 @@ def test_what_stands_in_for_each_other_is_told_apart_by_the_two_games() -> None:
     # Aggregation: 3 brings .6, then 20 brings .3, then all bring nothing: the first.
     plus = greedy_ranks(explained, score, PARTS, 3, removing=False)
     assert [plus[3], plus[20], plus[0]] == [64, 63, 62]
-    both = minplus(explained, score, {"game": "both", "rounds": "3"})
+    both = minplus(explained, score, {"game": "both", "rounds": "3", "grid": "8"})
     np.testing.assert_allclose(both.ravel(), (minus + plus) / 2)
-    one = minplus(explained, score, {"game": "plus", "rounds": "1"})
+    one = minplus(explained, score, {"game": "plus", "rounds": "1", "grid": "8"})
     # S1: what each brings alone: 3 and 7 alike, then 20.
     assert one.ravel()[[3, 7, 20]].tolist() == [64, 63, 62]
 
@@ -49,7 +49,7 @@ def test_what_stands_in_for_each_other_is_told_apart_by_the_two_games() -> None:
 def test_values_are_interpolated_between_the_centers_of_squares() -> None:
     frame = np.full((16, 16, 3), 200, np.uint8)
     score = of_shown(lambda shown: float(shown.reshape(16, 16)[:2, :2].sum()))
-    found = minplus(photo(frame, []), score, {"game": "minus", "rounds": "1"})
+    found = minplus(photo(frame, []), score, {"game": "minus", "rounds": "1", "grid": "8"})
     # The first square is 64, those beside it by place: 63 right, 56 below, 55 across.
     assert found[0, 0] == 64
     assert found[1, 1] == pytest.approx(

@@ -11,7 +11,7 @@ from facefocus.core.progress import silent
 from facefocus.faces.faceset import make_faceset, select_identities
 from facefocus.models.score_only import ScoreRecognizer
 from facefocus.saliency.explainer import MapArrays, MapRequest, MapSpec
-from facefocus.saliency.methods import METHODS
+from facefocus.saliency.methods import METHODS, Method
 from facefocus.saliency.pair_level import PairFrames, pair_level_maps, pair_method
 from facefocus.saliency.photo_maps import (
     Photo,
@@ -29,14 +29,14 @@ NAMES = ["a", "a", "a", "b", "b", "c"]
 FRAMES = np.stack([red(row) for row in ([3, 4], [1, 0], [0, 1], [4, 3], [5, 5], [9, 9])])
 
 
-def maps_of(method: object, fill: str | None = None, people: Sequence[str] = "ab") -> MapArrays:
+def maps_of(method: Method, people: Sequence[str] = "ab") -> MapArrays:
     faces = make_faceset(FRAMES, NAMES, [str(row) for row in range(6)], "few")
     images = MemoryImages(faces, {"of-red": PLAIN}, 0, np.arange(5))
     chosen = select_identities(faces, people=list(people))
-    spec = MapSpec(label="tried", method="tried", options=(), fill=fill)
-    with METHODS.holding(method):  # type: ignore[arg-type]
-        explainer = method.explainer  # type: ignore[attr-defined]
-        ((_, made),) = explainer.maps(MapRequest([spec], ["of-red"], chosen, images), silent)
+    spec = MapSpec(label="tried", method="tried", options=())
+    request = MapRequest([spec], ["of-red"], chosen, images)
+    with METHODS.holding(method):
+        ((_, made),) = method.explainer.maps(request, silent)
     return made
 
 
@@ -50,9 +50,14 @@ def reference_and_stranger(recognizer, photos, *, options, calls, pixels):  # ty
     )
 
 
-def gradient_method(**more: bool) -> PhotoGradientMethod:
+def gradient_method(*, each_pair: bool = False, stranger: bool = False) -> PhotoGradientMethod:
     return PhotoGradientMethod(
-        "tried", reference_and_stranger, 1, passes=lambda options: (1, 1), **more
+        "tried",
+        reference_and_stranger,
+        1,
+        passes=lambda options: (1, 1),
+        each_pair=each_pair,
+        stranger=stranger,
     )
 
 

@@ -115,7 +115,7 @@ class _Excitation(TorchFunctionMode):
             x, rest = args[0], args[1:]
             weight = given.get("weight", rest[0] if rest else None)
             if not isinstance(weight, Tensor):
-                return _Linear.apply(x, None, lambda x, _: func(x, *rest, **given), None)
+                return _apply(_Linear, x, None, lambda x, _: func(x, *rest, **given), None)
             free = {k: v for k, v in given.items() if k not in ("weight", "bias")}
             bias = given.get("bias", rest[1] if len(rest) > 1 else None)
             if bias is not None and name == "conv2d":
@@ -126,12 +126,12 @@ class _Excitation(TorchFunctionMode):
                 made: Tensor = func(x, w, None, *more, **free)
                 return made
 
-            return _Linear.apply(x, weight, weighted, bias)
+            return _apply(_Linear, x, weight, weighted, bias)
         if name in _ADDING and isinstance(args[1], Tensor) and not given:
-            return _Sum.apply(args[0], args[1])
+            return _apply(_Sum, args[0], args[1])
         scales = name in _SCALING and not any(isinstance(arg, Tensor) for arg in args[1:])
         if name in _PASSING or scales:
-            return _Same.apply(args[0], lambda x: func(x, *args[1:], **given))
+            return _apply(_Same, args[0], lambda x: func(x, *args[1:], **given))
         if name in _MOVING:
             return func(*args, **given)
         raise UserError(
@@ -139,6 +139,10 @@ class _Excitation(TorchFunctionMode):
             f" '{self._name}' runs. It follows convolutions, linear layers, batch normalizations,"
             " pools, sums, ReLU and PReLU."
         )
+
+
+def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:
+    return function.apply(*args)  # type: ignore[no-untyped-call]
 
 
 def _tensors(args: Sequence[Any]) -> list[Any]:

@@ -53,7 +53,7 @@ def fame(
         largest = np.abs(gradients).max(axis=(1, 2, 3), keepdims=True)
         steps = gradients / np.where(largest == 0, 1, largest)
         moved = np.clip(moved - steps, 0, 255).astype(np.float32)
-    change = np.abs(((moved - clean).astype(np.float64) * GRAY).sum(axis=3))
+    change: np.ndarray = np.abs(((moved - clean).astype(np.float64) * GRAY).sum(axis=3))
     if options["blur"] == "false":
         return change
     sigma = BLUR * min(change.shape[1:])

@@ -10,18 +10,15 @@ from facefocus.saliency.explainer import Options
 from facefocus.saliency.methods import METHODS, Choice, Whole
 from facefocus.saliency.photo_maps import Photo, PhotoScoreMethod, Score, scores_under
 
-#: Parts along each side: squares of 14 of 112 pixels.
-GRID = 8
-
 
 def minplus(photo: Photo, score: Score, options: Options) -> Float64[np.ndarray, "h w"]:
     """MinPlus (Mery, CVPRW 2022): the mean of greedy removal and greedy aggregation.
 
-    *Removal* (the paper's S0-): of 8 x 8 squares, that one is hidden whose hiding leaves the least
-    similarity, beside those that are hidden by now; `rounds` times. *Aggregation* (S1+): the photo
-    is hidden whole, and that square is shown whose showing brings the most similarity. A square's
-    value is its rank: 64 down for those that were taken, in order, then the others by what they
-    left, or brought, in the last round; ties by place. One round is S0 and S1.
+    *Removal* (the paper's S0-): of `grid` x `grid` squares, that one is hidden whose hiding leaves
+    the least similarity, beside those that are hidden by now; `rounds` times. *Aggregation* (S1+):
+    the photo is hidden whole, and that square is shown whose showing brings the most similarity. A
+    square's value is its rank: their number down for those that were taken, in order, then the
+    others by what they left, or brought, in the last round; ties by place. One round is S0 and S1.
 
     The paper's parts are Gaussian masks that multiply the photo. Squares stand for them here, so
     that any fill can hide them; values between their centers are interpolated bilinearly, so that
@@ -30,26 +27,28 @@ def minplus(photo: Photo, score: Score, options: Options) -> Float64[np.ndarray,
     Args:
         photo: What is explained.
         score: Its similarity to its references.
-        options: ``game`` ``both``, ``minus`` (removal) or ``plus`` (aggregation); ``rounds``.
+        options: ``game`` ``both``, ``minus`` (removal) or ``plus`` (aggregation); ``rounds``,
+            ``grid``.
     """
-    parts = squares(photo.frame.shape[:2])
+    grid = int(options["grid"])
+    parts = squares(photo.frame.shape[:2], grid)
     rounds = min(int(options["rounds"]), len(parts))
     ranks = [
         greedy_ranks(photo, score, parts, rounds, removing=removing)
         for removing, word in ((True, "minus"), (False, "plus"))
         if options["game"] in ("both", word)
     ]
-    cells = np.mean(ranks, axis=0).reshape(GRID, GRID)
+    cells = np.mean(ranks, axis=0).reshape(grid, grid)
     height, width = photo.frame.shape[:2]
     found: np.ndarray = cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
     return found
 
 
-def squares(frame: tuple[int, int]) -> Bool[np.ndarray, "n h w"]:
+def squares(frame: tuple[int, int], grid: int) -> Bool[np.ndarray, "n h w"]:
     """The parts, row by row; every pixel is in one."""
-    rows, columns = (np.arange(side) * GRID // side for side in frame)
-    number = rows[:, None] * GRID + columns
-    parts: np.ndarray = number == np.arange(GRID * GRID)[:, None, None]
+    rows, columns = (np.arange(side) * grid // side for side in frame)
+    number = rows[:, None] * grid + columns
+    parts: np.ndarray = number == np.arange(grid * grid)[:, None, None]
     return parts
 
 
@@ -75,7 +74,8 @@ def greedy_ranks(
 
 
 def _passes(options: Options, frame: tuple[int, int]) -> int:
-    cells, rounds = GRID * GRID, min(int(options["rounds"]), GRID * GRID)
+    cells = int(options["grid"]) ** 2
+    rounds = min(int(options["rounds"]), cells)
     each = rounds * cells - rounds * (rounds - 1) // 2
     return each * (2 if options["game"] == "both" else 1)
 
@@ -89,7 +89,8 @@ METHODS.add(
         passes=_passes,
         options={
             "game": Choice("both", ("both", "minus", "plus")),
-            "rounds": Whole("8", 1, GRID * GRID),
+            "rounds": Whole("8", 1, 10_000),
+            "grid": Whole("8", 1, 100),
         },
     ),
 )
