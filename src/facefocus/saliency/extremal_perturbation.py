@@ -107,12 +107,9 @@ def smooth_mask(points: Float[Tensor, "n points"], size: tuple[int, int]) -> Flo
     centers, places = ((torch.arange(count) + 0.5) / count for count in (POINTS, SMOOTH))
     bumps = torch.exp(-0.5 * ((places[:, None] - centers) / SIGMA).square()).to(points)
     around = (bumps[:, None, :, None] * bumps[None, :, None, :]).reshape(SMOOTH**2, POINTS**2)
-    masks = []
-    for own in points:
-        values = around * own
-        weights = torch.softmax(values / TEMPERATURE, dim=1)
-        masks.append((values * weights).sum(dim=1).view(1, 1, SMOOTH, SMOOTH))
-    coarse = torch.cat(masks)
+    values = around * points[:, None]
+    weights = torch.softmax(values / TEMPERATURE, dim=2)
+    coarse = (values * weights).sum(dim=2).view(-1, 1, SMOOTH, SMOOTH)
     return F.interpolate(coarse, size, mode="bilinear", align_corners=False)[:, 0]
 
 
