@@ -157,6 +157,7 @@ def test_the_area_is_the_least_one_that_is_as_good_as_unrepaired(
         repair_sentences(cost, judge, 0.05, lambda f: f"{f.value * f.photos:.0f} of 10")
     )
     assert sentence in said
+    assert ("--budget 0.2" in said) == (least == 0.2)
     assert f"{left[0] * 10:.0f} of 10 under this mask, 8 of 10 under a mask" in said
     assert repair_cost.repair_cost(rows, judge, ("template", "EER"), 1.0) is None
     # A mask that hides nothing before repair has no cost to name.

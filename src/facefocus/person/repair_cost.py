@@ -161,7 +161,8 @@ def repair_sentences(
             f" {budget_text(largest)} of the face."
         )
     else:
+        remedy = "" if least == budget else f" Ask for that mask with --budget {least:g}."
         yield (
             f"Of the areas tried, {budget_text(least)} is the least of which repair leaves as"
-            f" little as {budget_text(budget)} leaves without repair."
+            f" little as {budget_text(budget)} leaves without repair.{remedy}"
         )
