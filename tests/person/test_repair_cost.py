@@ -19,7 +19,7 @@ from facefocus.person.candidates import Photos, Recipe, own_maps
 from facefocus.person.explanation import PersonExplanation, explain_person
 from facefocus.person.proof import Figure, Judge
 from facefocus.person.repair_cost import RepairFigure, repair_sentences
-from facefocus.saliency.shared_mask import People, shared_mask, top_pixels
+from facefocus.saliency.shared_mask import People, climb_of_people, top_pixels
 from tests.small import tiny_recognizer
 
 
@@ -65,7 +65,7 @@ def test_a_square_that_repair_brings_back_is_not_hidden(
     assert mask[SPOT, SIDES].mean() > 0.5 and not mask[PLAIN, SIDES].any()
     # As it is painted, the square that repair brings back takes more.
     clean = TwoSpots().embed(photos.crops)
-    painted = shared_mask(
+    painted = climb_of_people(
         [TwoSpots()],
         hider("black", photos.crops, [fill_rng(0, name) for name in "ab"]),
         [People(normalize(clean)[None], 0.5)],
@@ -94,7 +94,7 @@ def made(small: None) -> PersonExplanation:
 
 
 def test_figures_are_those_of_the_proof_and_of_repair(made: PersonExplanation) -> None:
-    assert made.candidates[0].method == "hill-climbing"
+    assert made.candidates[0].method == "searched-mask"
     found = {
         (row.against, row.budget, row.repaired): row.figure.value
         for row in made.repair

@@ -27,7 +27,7 @@ from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.occlusion.masks import pixel_count
 from facefocus.occlusion.shapes import BLOCKS, SHORTLIST, Score, Shape, cells, patches, pixels
 from facefocus.person.meter import Meter
-from facefocus.person.other_people import Strangers, card_thresholds
+from facefocus.person.other_people import Strangers
 from facefocus.person.proof import Design
 from facefocus.saliency.identity import ordered_pairs
 from facefocus.saliency.landmark_atlas import PARTS, atlas_map
@@ -38,7 +38,8 @@ from facefocus.saliency.perturbation import (
     masks_of,
     perturbation_identity_map,
 )
-from facefocus.saliency.shared_mask import FEWEST_PEOPLE, People, shared_mask
+from facefocus.saliency.searched_mask import searched_mask
+from facefocus.saliency.shared_mask import FEWEST_PEOPLE
 
 #: Names of candidates besides the parts of the atlas: the person's own mask, and everybody's.
 OWN, POPULATION = "own", "population"
@@ -67,7 +68,7 @@ BLACK_BOX_METHOD = "s-rise"
 
 #: What masks can be found against, by which method, and with which fill in the place of repair.
 AGAINST = ("repair",)
-SEARCH_METHOD, REPAIR = "hill-climbing", "inpaint"
+SEARCH_METHOD, REPAIR = "searched-mask", "inpaint"
 
 #: Masks that hill climbing tries; people and photos of each that it finds everybody's mask on.
 SEARCH_STEPS, SEARCH_PEOPLE, SEARCH_PHOTOS = 300, 24, 2
@@ -245,36 +246,18 @@ def _by_perturbation(
 def _by_search(
     sources: Sequence[Recognizer], photos: Photos, recipe: Recipe, progress: Progress
 ) -> np.ndarray:
-    """The map whose mask leaves fewest pairs matched after repair; see `shared_mask`."""
+    """See `searched_mask`: the score is taken after repair."""
     frames, names, each = photos
-    shape = (frames.shape[1], frames.shape[2])
-    if len(frames) == 1:
-        # No other photo to be compared with: every mask is worth the same.
-        return np.zeros(shape, np.float32)
-    people = []
-    for source in sources:
-        units = normalize(source.embed(frames))
-        units = units.reshape(-1, each or len(frames), units.shape[1])
-        people.append(People(units, _level(source, units)))
-    return shared_mask(
+    return searched_mask(
         sources,
+        frames,
         hider(REPAIR, frames, _fill_rngs(recipe, names)),
-        people,
-        shape,
-        recipe.pixels(shape),
+        recipe.pixels(frames.shape[1:3]),
         steps=SEARCH_STEPS,
         rng=recipe.rng(*names),
+        photos=each or None,
         progress=progress,
     )
-
-
-def _level(source: Recognizer, units: Float[np.ndarray, "p m d"]) -> float:
-    """The threshold of the soft count: the card's, else half the mean cosine of mated pairs."""
-    known = card_thresholds(source).get("EER")
-    if known is not None:
-        return known
-    other = ~np.eye(units.shape[1], dtype=bool)
-    return float(np.einsum("pid,pjd->pij", units, units)[:, other].mean()) / 2
 
 
 def _learning(recipe: Recipe) -> Learning:
@@ -291,7 +274,7 @@ def _key(sources: Sequence[Recognizer], photos: Photos, recipe: Recipe) -> str:
     if recipe.against:
         return content_key(
             "person map against repair",
-            version=[VERSION, METHODS["shared-mask"].version],
+            version=[VERSION, METHODS[SEARCH_METHOD].version],
             method=SEARCH_METHOD,
             sources=[source.fingerprint for source in sources],
             passes=[forward_of(source) for source in sources],

@@ -154,7 +154,7 @@ class People:
     @classmethod
     def of(cls, embeddings: Float[np.ndarray, "n d"], photos: int) -> People:
         """Those whose embeddings lie one after another, as many `photos` of each."""
-        units = _units(embeddings).reshape(-1, photos, embeddings.shape[1])
+        units = units_of(embeddings).reshape(-1, photos, embeddings.shape[1])
         cosines = np.einsum("aid,bjd->aibj", units, units)
         different = ~np.eye(len(units), dtype=bool)
         non_mated = cosines.transpose(0, 2, 1, 3)[different]
@@ -165,19 +165,20 @@ class People:
 
         A pair of cosine c counts 1 / (1 + exp((threshold - c) / `WIDTH`)).
         """
-        units = _units(hidden).reshape(self.units.shape)
+        units = units_of(hidden).reshape(self.units.shape)
         cosines = np.einsum("pid,pjd->pij", units, self.units)
         other = ~np.eye(cosines.shape[1], dtype=bool)
         return float(expit((cosines[:, other] - self.threshold) / WIDTH).mean())
 
 
-def _units(embeddings: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+def units_of(embeddings: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """Embeddings at length 1; zeros stay."""
     wide = embeddings.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     return wide / np.where(lengths > 0, lengths, 1.0)
 
 
-def shared_mask(
+def climb_of_people(
     recognizers: Sequence[Recognizer],
     hide: Hide,
     people: Sequence[People],
@@ -243,14 +244,14 @@ def rows_of_others(
 def search(
     spec: MapSpec, sources: Sequence[str], images: Images, progress: Progress = silent
 ) -> Float32[np.ndarray, "h w"]:
-    """The map of everybody under a spec: see `shared_mask`."""
+    """The map of everybody under a spec: see `climb_of_people`."""
     options = dict(spec.options)
     rows = rows_of_others(images.others(), options, images.seed)
     assert spec.fill is not None and spec.budget is not None
     recognizers = [images.recognizer(name) for name in sources]
     frames = np.asarray(images.frames[rows])
     photos = int(options["photos"])
-    return shared_mask(
+    return climb_of_people(
         recognizers,
         images.hider(rows, spec.fill),
         [People.of(recognizer.embed(frames), photos) for recognizer in recognizers],

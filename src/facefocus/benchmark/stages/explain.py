@@ -196,8 +196,8 @@ def _sources(experiment: Experiment, saliency: Saliency, method: Method) -> list
         return [(name,) for name in experiment.recognizers.source]
     if needs.sources != "several":
         raise UserError(
-            f"The 'sources' of [saliency] are for methods that can combine recognizers"
-            f" (occlusion-gradient, learned-mask, shared-mask). Got '{method.name}'."
+            "The 'sources' of [saliency] are for methods that can combine recognizers (such as"
+            f" occlusion-gradient, learned-mask, searched-mask). Got '{method.name}'."
         )
     return [saliency.sources]
 
