@@ -25,7 +25,6 @@ from facefocus.models.onnx_operations import OPERATIONS, Node, UnknownOperation
 #: Operations whose constant shape counts images in a file that is fixed to some number of them.
 _SHAPED = ("Reshape", "Expand")
 
-
 #: Float types by their number in ONNX.
 _FLOATS = (1, 10, 11, 16)
 
@@ -55,12 +54,12 @@ class OnnxGraph(nn.Module):
         image = next(value for value in graph.input if value.name not in constants)
         self.input = image.name
         #: Whether the file takes pixels as whole numbers.
-        self.whole = image.type.tensor_type.elem_type not in _FLOATS
+        self.integer_pixels = image.type.tensor_type.elem_type not in _FLOATS
         nodes = _needed(_fused_layer_norms(_nodes(model), constants), {output})
         if missing := [node.operation for node in nodes if node.operation not in OPERATIONS]:
             raise UnknownOperation(", ".join(sorted(set(missing))))
-        left = [_linear(node, constants) for node in _folded(nodes, constants)]
-        self.nodes = _needed(left, {output})
+        remaining = [_linear(node, constants) for node in _folded(nodes, constants)]
+        self.nodes = _needed(remaining, {output})
         self._paths: dict[str, str] = {}
         #: Whole numbers, shapes and single numbers: they stay on the CPU.
         self._plain: dict[str, Tensor] = {}
@@ -75,7 +74,7 @@ class OnnxGraph(nn.Module):
             for node in self.nodes
             if node.operation == "Concat" and node.inputs[0] in self._plain
         }
-        self._last = {name: place for place, node in enumerate(self.nodes) for name in node.inputs}
+        self._last = {name: step for step, node in enumerate(self.nodes) for name in node.inputs}
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -88,25 +87,25 @@ class OnnxGraph(nn.Module):
     def values(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Every value of the graph by name, in the order in which they are computed."""
         _, dtype = placement(self)
-        if self.whole:
+        if self.integer_pixels:
             # Pixels are whole numbers; the gradient passes as if they were not.
             images = images + (images.round() - images).detach()
         live = {self.input: images}
         parameters = dict(self.named_parameters(remove_duplicate=False))
         constants = self._plain | {name: parameters[path] for name, path in self._paths.items()}
-        for place, node in enumerate(self.nodes):
+        for step, node in enumerate(self.nodes):
             given = [
                 None if not name else constants[name] if name in constants else live[name]
                 for name in node.inputs
             ]
             if self.images is not None:
                 given = self._for_images(node, given, constants, int(images.shape[0]))
-            made = OPERATIONS[node.operation](node, *given)
+            results = _several(OPERATIONS[node.operation](node, *given))
             del given
             for name in node.inputs:
-                if name and name not in constants and self._last[name] == place:
+                if name and name not in constants and self._last[name] == step:
                     live.pop(name, None)
-            for name, value in zip(node.outputs, _several(made), strict=False):
+            for name, value in zip(node.outputs, results, strict=False):
                 live[name] = value.to(dtype) if value.is_floating_point() else value
                 yield name, live[name]
 
@@ -223,8 +222,8 @@ def weight_files(model: Any) -> list[str]:
     )
 
 
-def _several(made: Any) -> Sequence[Tensor]:
-    return made if isinstance(made, tuple | list) else (made,)
+def _several(result: Any) -> Sequence[Tensor]:
+    return result if isinstance(result, tuple | list) else (result,)
 
 
 def _tensor(value: Any) -> Tensor:
@@ -246,12 +245,10 @@ def _nodes(model: Any) -> list[Node]:
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
 
     def value(attribute: Any) -> Any:
-        found = helper.get_attribute_value(attribute)
+        plain = helper.get_attribute_value(attribute)
         if attribute.type == AttributeProto.TENSOR:
-            return _tensor(found)
-        if attribute.type == AttributeProto.STRING:
-            return found.decode()
-        return found
+            return _tensor(plain)
+        return plain.decode() if attribute.type == AttributeProto.STRING else plain
 
     nodes = []
     for node in model.graph.node:
@@ -292,16 +289,16 @@ def _needed(nodes: Sequence[Node], wanted: Collection[str]) -> list[Node]:
 
 def _folded(nodes: Sequence[Node], constants: dict[str, Tensor]) -> list[Node]:
     """The nodes that depend on the input; what the others give is added to the constants."""
-    left = []
+    remaining = []
     with torch.no_grad():
         for node in nodes:
             if any(name and name not in constants for name in node.inputs):
-                left.append(node)
+                remaining.append(node)
                 continue
             given = [constants[name] if name else None for name in node.inputs]
-            made = _several(OPERATIONS[node.operation](node, *given))
-            constants.update(zip(node.outputs, made, strict=False))
-    return left
+            results = _several(OPERATIONS[node.operation](node, *given))
+            constants.update(zip(node.outputs, results, strict=False))
+    return remaining
 
 
 def _linear(node: Node, constants: dict[str, Tensor]) -> Node:
@@ -366,9 +363,9 @@ def _fused_layer_norms(nodes: list[Node], constants: Mapping[str, Tensor]) -> li
 
     replaced: dict[str, Node] = {}
     for node in nodes:
-        if (found := _normalized(node, made_by, numbers)) is None:
+        if (normalized := _normalized(node, made_by, numbers)) is None:
             continue
-        source, eps = found
+        source, eps = normalized
         scaled = affine("Mul", node)
         shifted = affine("Add", scaled[0]) if scaled else None
         end = (shifted or scaled or (node, ""))[0]

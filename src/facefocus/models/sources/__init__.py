@@ -9,12 +9,12 @@ user's own package and downloads nothing.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facefocus.core.errors import UserError, one_line
+from facefocus.core.errors import UserError, did_you_mean, one_line
 from facefocus.core.registry import Registry
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import Recognizer
@@ -92,6 +92,19 @@ def named_file(name: str, form: str) -> Path:
     if not path.is_file():
         raise UserError(f"The recognizer must be {form}. The file '{name}' does not exist.")
     return path
+
+
+def check_name(name: str, known: Collection[str], form: str) -> None:
+    """Check that a source has a recognizer of this name.
+
+    Raises:
+        UserError: It has none; names all that it has.
+    """
+    if name not in known:
+        raise UserError(
+            f"The recognizer must be {form} with a NAME of {', '.join(known)}. Got '{name}'."
+            + did_you_mean(name, known)
+        )
 
 
 def package(name: str, install: str, recognizer: str) -> Any:

@@ -5,10 +5,9 @@ The authors' own code is a repository, no package: name it by ``FILE.py:FUNCTION
 
 from __future__ import annotations
 
-from facefocus.core.errors import UserError, did_you_mean
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import Recognizer
-from facefocus.models.sources import RecognizerSource
+from facefocus.models.sources import RecognizerSource, check_name
 from facefocus.models.sources.uniface import load_uniface
 
 NAMES = ("ir_18", "ir_50", "ir_101")
@@ -20,11 +19,7 @@ def load_adaface(name: str, preprocessing: Preprocessing | None) -> Recognizer:
     Raises:
         UserError: No such recognizer, or its file is not here.
     """
-    if name not in NAMES:
-        raise UserError(
-            f"The recognizer must be adaface:NAME with a NAME of {', '.join(NAMES)}."
-            f" Got '{name}'.{did_you_mean(name, NAMES)}"
-        )
+    check_name(name, NAMES, ADAFACE.form)
     return load_uniface(f"adaface_{name}", preprocessing)
 
 

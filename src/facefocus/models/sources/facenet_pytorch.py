@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from facefocus.core.errors import UserError, did_you_mean
+from facefocus.core.errors import UserError
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import TorchRecognizer
-from facefocus.models.sources import RecognizerSource, package
+from facefocus.models.sources import RecognizerSource, check_name, package
 from facefocus.models.weights import load_into, read_weights
 
 #: Its weights, by the names that it gives them, and the file of each in the folder of torch.
@@ -25,11 +25,7 @@ def load_facenet(name: str, preprocessing: Preprocessing | None) -> TorchRecogni
         UserError: No such weights, the package or the file is not here, or the file does not fit.
     """
     full = f"facenet-pytorch:{name}"
-    if name not in FILES:
-        raise UserError(
-            f"The recognizer must be facenet-pytorch:DATA with a DATA of {', '.join(FILES)}."
-            f" Got '{full}'.{did_you_mean(name, FILES)}"
-        )
+    check_name(name, FILES, FACENET.form)
     facenet = package("facenet_pytorch", "pip install facenet-pytorch --no-deps", full)
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = Path(os.environ.get("TORCH_HOME", Path(cache) / "torch")).expanduser()
@@ -50,4 +46,4 @@ def load_facenet(name: str, preprocessing: Preprocessing | None) -> TorchRecogni
     )
 
 
-FACENET = RecognizerSource("facenet-pytorch:vggface2", load_facenet)
+FACENET = RecognizerSource("facenet-pytorch:NAME", load_facenet)

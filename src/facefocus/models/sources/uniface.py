@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from facefocus.core.errors import UserError, did_you_mean
+from facefocus.core.errors import UserError
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import Recognizer
-from facefocus.models.sources import RecognizerSource
+from facefocus.models.sources import RecognizerSource, check_name
 from facefocus.models.sources.onnx_file import load_onnx
 
 #: Its recognizers that can be fetched here as well, by the names of its files.
@@ -43,11 +43,7 @@ def load_uniface(name: str, preprocessing: Preprocessing | None) -> Recognizer:
     Raises:
         UserError: uniface has no such recognizer, or its file is not here.
     """
-    if name not in NAMES:
-        raise UserError(
-            f"The recognizer must be uniface:NAME with a NAME of {', '.join(NAMES)}."
-            f" Got '{name}'.{did_you_mean(name, NAMES)}"
-        )
+    check_name(name, NAMES, UNIFACE.form)
     folder = Path(os.environ.get("UNIFACE_CACHE_DIR", "~/.uniface/models")).expanduser()
     path = folder / f"{name}.onnx"
     if not path.is_file():
