@@ -182,24 +182,6 @@ def check_fill(fill: str | Fill) -> list[CheckResult]:
         _need_equal(given, frames, "the frames were changed")
         return "the frames stay as they were"
 
-    def gap_only() -> str:
-        _need_equal(made(range(4))[:, ~mask], frames[:, ~mask], "a visible pixel was changed")
-        return "visible pixels stay as they were"
-
-    def blind() -> str:
-        others = np.where(mask[..., None], 255 - frames, frames)
-        _need_equal(made(range(4), others), made(range(4)), "content depends on hidden pixels")
-        return "content depends on no pixel that the mask hides"
-
-    def each_mask() -> str:
-        masks = np.stack([np.roll(mask, shift, axis=1) for shift in range(4)])
-        masks[3] = True
-        hide = hider(tried, frames.copy(), [fill_rng(0, f"image {row}") for row in range(4)])
-        together = hide(masks)
-        for row, own in enumerate(masks):
-            _need_equal(hide(own)[row], together[row], "a mask of one image is filled otherwise")
-        return "one mask for all images or one for each; also all of an image"
-
     checks: dict[str, _Check] = {
         "content": content,
         "deterministic": lambda: _repeats(lambda: made(range(4))),
@@ -207,8 +189,38 @@ def check_fill(fill: str | Fill) -> list[CheckResult]:
         "pure": pure,
     }
     if isinstance(tried, GapFill):
-        checks |= {"visible pixels": gap_only, "hidden pixels": blind, "each mask": each_mask}
+        checks |= _gap_checks(tried, frames, mask)
     return _results(checks)
+
+
+def _gap_checks(fill: GapFill, frames: np.ndarray, mask: np.ndarray) -> dict[str, _Check]:
+    """What is asked of a fill that sees the mask."""
+
+    def rngs() -> list[np.random.Generator]:
+        return [fill_rng(0, f"image {row}") for row in range(len(frames))]
+
+    def filled(given: np.ndarray) -> np.ndarray:
+        return np.asarray(fill.prepare(given.copy(), rngs())(mask))
+
+    def gap_only() -> str:
+        _need_equal(filled(frames)[:, ~mask], frames[:, ~mask], "a visible pixel was changed")
+        return "visible pixels stay as they were"
+
+    def blind() -> str:
+        others = np.where(mask[..., None], 255 - frames, frames)
+        _need_equal(filled(others), filled(frames), "content depends on hidden pixels")
+        return "content depends on no pixel that the mask hides"
+
+    def each_mask() -> str:
+        masks = np.stack([np.roll(mask, shift, axis=1) for shift in range(len(frames))])
+        masks[-1] = True
+        hide = hider(fill, frames.copy(), rngs())
+        together = hide(masks)
+        for row, own in enumerate(masks):
+            _need_equal(hide(own)[row], together[row], "a mask of one image is filled otherwise")
+        return "one mask for all images or one for each; also all of an image"
+
+    return {"visible pixels": gap_only, "hidden pixels": blind, "each mask": each_mask}
 
 
 def check_nuisance(nuisance: str | Nuisance) -> list[CheckResult]:

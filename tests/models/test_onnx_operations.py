@@ -287,7 +287,7 @@ def test_an_operation_gives_what_onnxruntime_gives(
     wanted = by_onnxruntime(model, arrays)
     for place, expected in enumerate(wanted):
         graph = OnnxGraph(model, f"out{place}")
-        graph.whole = False
+        graph.integer_pixels = False
         found = graph(torch.from_numpy(np.array(given[0]))).numpy()
         assert found.shape == expected.shape and found.dtype == expected.dtype
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)

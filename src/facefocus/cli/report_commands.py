@@ -97,19 +97,20 @@ def report(
         raise UserError(f"The report '--what truth' is of one run. Got {len(runs)}.")
     if page:
         _page(runs, out, with_faces=with_faces, persons=person or (), groups=groups)
-        return
-    if form in ("svg", "png"):
+    elif form in ("svg", "png"):
         from facefocus.paper.manuscript_figures import write_figures
 
         for path in write_figures(runs, out or Path("figures"), form):
             show(f"figure {path}")
-        return
-    if what == "truth":
+    elif what == "truth":
         from facefocus.planted.truth_report import write_note
 
         show(f"truth {write_note(runs[0], out or Path('results-truth.md'))}")
-        return
-    text = _text(runs, what, form, table or "all", on_degenerate)
+    else:
+        _show_or_write(_text(runs, what, form, table or "all", on_degenerate), what, out)
+
+
+def _show_or_write(text: str, what: str, out: Path | None) -> None:
     if out is None:
         show(text, end="")
     else:

@@ -9,7 +9,7 @@ in it is computed here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -402,6 +402,32 @@ def _abroad(scores: Scores, source: str, names: Sequence[str]) -> list[Row]:
 # --- specificity ----------------------------------------------------------------------------------
 
 
+_Gap = tuple[str, str, Float[np.ndarray, " people"]]
+
+
+def _counted_sides(gaps: list[_Gap], corrected: Sequence[float]) -> Iterator[str]:
+    """For each fill in how many cases the own map is ahead and behind, by control.
+
+    Args:
+        gaps: Fill, control, and each person's own rate minus that under the control.
+        corrected: p of each.
+    """
+    controls = list(dict.fromkeys(control for _, control, _ in gaps))
+    for fill in dict.fromkeys(name for name, *_ in gaps):
+        sides = []
+        for control in controls:
+            cases = [
+                (gap, p < 1 - LEVEL)
+                for (name, whose, gap), p in zip(gaps, corrected, strict=True)
+                if (name, whose) == (fill, control)
+            ]
+            ahead, behind = _sides(cases)
+            sides.append(
+                f"{ahead} ahead of {WHOSE[control].lower()} and {behind} behind, of {len(cases)}"
+            )
+        yield f"{fill}: {', '.join(sides)}"
+
+
 def _specificity(scores: Scores) -> _Answered | None:
     """The best own map against the same method's map of somebody else, and of everybody else."""
     controls = [control for control in _OTHERS if control in scores.controls]
@@ -409,7 +435,7 @@ def _specificity(scores: Scores) -> _Answered | None:
     if not controls:
         return None
     rows: list[list[str]] = []
-    gaps: list[tuple[str, str, Float[np.ndarray, " people"]]] = []
+    gaps: list[_Gap] = []
     for target, fill, budget in product(names, scores.fills, scores.budgets):
         setting = Setting(scores.unseen, budget, fill)
         maps = [
@@ -434,23 +460,10 @@ def _specificity(scores: Scores) -> _Answered | None:
     for row in rows:
         for place in range(6, len(row), 2):
             row[place] = p_value(next(shown))
-    counts = []
-    for fill in dict.fromkeys(name for name, *_ in gaps):
-        sides = []
-        for control in controls:
-            mine = [
-                (gap, p < 1 - LEVEL)
-                for (name, whose, gap), p in zip(gaps, corrected, strict=True)
-                if (name, whose) == (fill, control)
-            ]
-            ahead, behind = _sides(mine)
-            sides.append(
-                f"{ahead} ahead of {WHOSE[control].lower()} and {behind} behind, of {len(mine)}"
-            )
-        counts.append(f"{fill}: {', '.join(sides)}")
     answer = (
         "Is it the person's own? Cases (recognizer and budget) in which the own map of a method is"
-        f" shown to be ahead or behind: {'; '.join(counts)} (paired tests, Holm over {len(gaps)})."
+        f" shown to be ahead or behind: {'; '.join(_counted_sides(gaps, corrected))} (paired"
+        f" tests, Holm over {len(gaps)})."
     )
     headings = ["Recognizer", "Fill", "Budget", "Map", "Own"]
     for control in controls:

@@ -166,24 +166,10 @@ def make_card(
     kept = Store(store or store_dir())
     report, thresholds, warnings = _thresholds(recognizer, faces, listed, kept, seed, progress)
     side_by_side = compared(recognizer, faces, listed, kept, seed)
-    pairs = np.concatenate([person.rows[ordered_places(len(person.rows))] for person in chosen])
-    scores_only = isinstance(recognizer, ScoreRecognizer)
-    strangers = np.empty((0, 2), np.int64)
-    if not scores_only:
-        strangers = impostor_pairs(chosen, IMPOSTORS * len(chosen), seed=seed)
+    pairs = _pairs(recognizer, faces, chosen, seed)
     first, further = first_conditions(side), [CLEAN, *further_conditions()]
-    table = _scores(side_by_side, [*first, *further[1:]], pairs, strangers, progress)
-    owners, others = (numbered(faces.identities[part[:, 0]]) for part in (pairs, strangers))
-
-    def rows_of(conditions: Sequence[Condition]) -> tuple[ConditionRow, ...]:
-        scores = np.stack([table[each.name] for each in conditions])
-        mated, non_mated = np.split(scores, [len(pairs)], axis=1)
-        beside = (None, None) if scores_only else (non_mated, others)
-        return tuple(condition_rows(conditions, mated, owners, thresholds, *beside))
-
+    table = _scores(side_by_side, [*first, *further[1:]], pairs, progress)
     by_person = _maps(side_by_side, faces, chosen, chosen_method, seed, progress)
-    clean = table["clean"]
-    beside = None if scores_only else (strangers, clean[len(pairs) :], others)
     return RecognizerCard(
         model=model if isinstance(model, str) else model.name,
         fingerprint=recognizer.fingerprint,
@@ -191,27 +177,18 @@ def make_card(
         faces_hash=faces.hash,
         people=len(chosen),
         photos=len(rows),
-        pairs=len(pairs),
-        impostors=len(strangers),
+        pairs=len(pairs.mated),
+        impostors=len(pairs.strangers),
         seed=seed,
         method=chosen_method,
         calls=recognizer.calls if isinstance(recognizer, ScoreRecognizer) else None,
         report=report,
         thresholds=thresholds,
-        rows=rows_of(first),
-        further=rows_of(further),
+        rows=_condition_rows(first, table, pairs, thresholds),
+        further=_condition_rows(further, table, pairs, thresholds),
         maps=_figures(by_person),
-        strata=tuple(
-            stratum_rows(
-                _with_both_sides(strata, rows),
-                [person.name for person in chosen],
-                pairs,
-                clean[: len(pairs)],
-                owners,
-                thresholds,
-                _face_shares(by_person),
-                beside,
-            )
+        strata=_stratum_rows(
+            _with_both_sides(strata, rows), chosen, table["clean"], pairs, thresholds, by_person
         ),
         warnings=tuple(warnings),
     )
@@ -298,15 +275,73 @@ def _thresholds(
     return report, thresholds, warnings
 
 
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """The pairs of a card, as rows of the face set, and whose first photo each has.
+
+    Attributes:
+        mated: Ordered pairs of one person's photos; `owners` are their people.
+        strangers: Non-mated pairs, none where the recognizer gives scores only; `others` are the
+            people of their first photos.
+        scores_only: Whether the recognizer gives scores only.
+    """
+
+    mated: np.ndarray
+    owners: np.ndarray
+    strangers: np.ndarray
+    others: np.ndarray
+    scores_only: bool
+
+
+def _pairs(recognizer: Recognizer, faces: FaceSet, people: list[Identity], seed: int) -> _Pairs:
+    mated = np.concatenate([person.rows[ordered_places(len(person.rows))] for person in people])
+    scores_only = isinstance(recognizer, ScoreRecognizer)
+    strangers = np.empty((0, 2), np.int64)
+    if not scores_only:
+        strangers = impostor_pairs(people, IMPOSTORS * len(people), seed=seed)
+    owners, others = (numbered(faces.identities[part[:, 0]]) for part in (mated, strangers))
+    return _Pairs(mated, owners, strangers, others, scores_only)
+
+
+def _condition_rows(
+    conditions: Sequence[Condition],
+    table: Mapping[str, np.ndarray],
+    pairs: _Pairs,
+    thresholds: Mapping[str, float],
+) -> tuple[ConditionRow, ...]:
+    scores = np.stack([table[each.name] for each in conditions])
+    mated, non_mated = np.split(scores, [len(pairs.mated)], axis=1)
+    beside = (None, None) if pairs.scores_only else (non_mated, pairs.others)
+    return tuple(condition_rows(conditions, mated, pairs.owners, thresholds, *beside))
+
+
+def _stratum_rows(
+    strata: list[Stratum],
+    people: list[Identity],
+    clean: np.ndarray,
+    pairs: _Pairs,
+    thresholds: Mapping[str, float],
+    by_person: Mapping[str, list[np.ndarray]],
+) -> tuple[StratumRow, ...]:
+    mated, non_mated = np.split(clean, [len(pairs.mated)])
+    rows = stratum_rows(
+        strata,
+        [person.name for person in people],
+        pairs.mated,
+        mated,
+        pairs.owners,
+        thresholds,
+        _face_shares(by_person),
+        None if pairs.scores_only else (pairs.strangers, non_mated, pairs.others),
+    )
+    return tuple(rows)
+
+
 def _scores(
-    recognizer: Compared,
-    conditions: list[Condition],
-    pairs: np.ndarray,
-    strangers: np.ndarray,
-    progress: Progress,
+    recognizer: Compared, conditions: list[Condition], pairs: _Pairs, progress: Progress
 ) -> dict[str, np.ndarray]:
     """Scores of mated and then of non-mated pairs under each condition."""
-    both = np.concatenate([pairs, strangers])
+    both = np.concatenate([pairs.mated, pairs.strangers])
     total = len(conditions) * recognizer.cost(both)
     finished = 0
 
