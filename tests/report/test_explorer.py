@@ -20,6 +20,7 @@ from facefocus.core.locations import cache_dir
 from facefocus.core.text import number, with_bounds
 from facefocus.report.page import write_report
 from tests.report.fabricated import add_gallery, row, table, write_run
+from tests.report.page_files import read_packed
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 if CHROMIUM is None:
@@ -85,7 +86,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "Übung mit Leerzeichen"
     write_run(folder, results())
     add_gallery(folder, [EVIL, "Ada"])
-    write_report(folder)
+    groups = [f"{name},{'dark' if place % 2 else 'light'}" for place, name in enumerate(PEOPLE)]
+    (folder / "groups.csv").write_text("\n".join(["identity,hair", *groups]))
+    write_report(folder, groups=folder / "groups.csv")
     return folder
 
 
@@ -246,6 +249,14 @@ def test_a_click_on_a_person_opens_maps_and_masks(browser: Any, run: Path) -> No
     after = opened.page.locator(".tile").nth(0).inner_text()
     assert before != after and "1254 pixels hidden" in after
     assert opened.problems == []
+
+
+def test_groups_of_people_stand_in_their_own_order(browser: Any, run: Path) -> None:
+    opened = Opened(browser, run, "#view=strata")
+    texts = opened.page.locator("[data-chart=strata] .role-axis-label text").all_text_contents()
+    strata = read_packed(run / "report" / "data" / "rows-strata.js").table["stratum"]
+    groups = strata.unique(maintain_order=True).to_list()
+    assert len(groups) > 3 and [one for one in texts if one in groups] == groups
 
 
 def test_a_cell_of_the_transfer_matrix_opens_that_pair(browser: Any, run: Path) -> None:

@@ -584,6 +584,7 @@ def test_several_runs_on_one_page_say_what_is_comparable(tmp_path: Path) -> None
     described = read_page(tmp_path / "page" / "data" / "page.js")
     assert [part["run"] for part in described["parts"]] == ["first", "second"]
     assert ids(page).count("leaderboard") == 1 and page.text.count("layer-cam") > 1
+    assert page.text.count("What the columns mean") == 1
     with pytest.raises(UserError, match="named once"):
         write_reports([first, first], tmp_path / "page")
 

@@ -29,50 +29,60 @@ FORMATS = {
 }
 
 
+What = Annotated[
+    str,
+    one_of(
+        "--what",
+        FORMATS,
+        help="page: all of a run or study. tables: the paper's, with your numbers."
+        " leaderboard: methods in order. questions: the paper's, answered."
+        " truth: which methods find the planted part, of synthetic faces."
+        " information: what hiding shows with the gap filled in, and whose map."
+        " information-questions: the paper's, with and without the gap filled in.",
+    ),
+]
+Form = Annotated[
+    str | None,
+    one_of(
+        "--format",
+        dict.fromkeys(name for names in FORMATS.values() for name in names),
+        help="html, markdown, latex, csv or text; svg or png: figures for a manuscript. The"
+        " default depends on --what.",
+    ),
+]
+PaperTable = Annotated[
+    str | None, typer.Option("--table", help="One of the paper's tables: 2 to 15.")
+]
+Written = Annotated[
+    Path | None,
+    typer.Option("--out", help="The file to write, in place of printing; the folder of a page."),
+]
+WithFaces = Annotated[bool, typer.Option("--with-faces", help="Show photographs on the page.")]
+Persons = Annotated[
+    list[str] | None,
+    typer.Option("--person", help="A person to show on the page with all maps; may be repeated."),
+]
+Groups = Annotated[
+    Path | None,
+    typer.Option("--groups", help="CSV file of groups on the page: identity,GROUP or image,GROUP."),
+]
+OnDegenerate = Annotated[
+    str,
+    typer.Option(help="Rows of tables: none (exactly k pixels), or inclusive (as the paper)."),
+]
+
+
 @commands.command(rich_help_panel=REPORTS)
 def report(
     runs: Runs,
-    what: Annotated[
-        str,
-        one_of(
-            "--what",
-            FORMATS,
-            help="page: all of a run or study. tables: the paper's, with your numbers."
-            " leaderboard: methods in order. questions: the paper's, answered."
-            " truth: which methods find the planted part, of synthetic faces."
-            " information: what hiding shows with the gap filled in, and whose map."
-            " information-questions: the paper's, with and without the gap filled in.",
-        ),
-    ] = "page",
-    form: Annotated[
-        str | None,
-        one_of(
-            "--format",
-            dict.fromkeys(name for names in FORMATS.values() for name in names),
-            help="html, markdown, latex, csv or text; svg or png: figures for a manuscript. The"
-            " default depends on --what.",
-        ),
-    ] = None,
-    table: Annotated[str | None, typer.Option(help="One of the paper's tables: 2 to 15.")] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="The file to write, in place of printing; the folder of a page."),
-    ] = None,
-    with_faces: Annotated[
-        bool, typer.Option("--with-faces", help="Show photographs on the page.")
-    ] = False,
-    person: Annotated[
-        list[str] | None,
-        typer.Option(help="A person to show on the page with all maps; may be repeated."),
-    ] = None,
-    groups: Annotated[
-        Path | None,
-        typer.Option(help="CSV file of groups on the page: identity,GROUP or image,GROUP."),
-    ] = None,
-    on_degenerate: Annotated[
-        str,
-        typer.Option(help="Rows of tables: none (exactly k pixels), or inclusive (as the paper)."),
-    ] = "none",
+    what: What = "page",
+    form: Form = None,
+    table: PaperTable = None,
+    out: Written = None,
+    with_faces: WithFaces = False,
+    person: Persons = None,
+    groups: Groups = None,
+    on_degenerate: OnDegenerate = "none",
 ) -> None:
     """Report what runs found.
 

@@ -22,7 +22,7 @@ def _spec(chart: Any, height: Any) -> Spec:
     axis = alt.Axis(
         labelColor=_INK, titleColor=_INK, gridColor=_INK, domainColor=_INK, tickColor=_INK,
         gridOpacity=0.13, domainOpacity=0.4, tickOpacity=0.4, labelLimit=330, titleFontWeight=500,
-        labelFontSize=12, titleFontSize=12, tickCount=8,
+        labelFontSize=12, titleFontSize=12, titlePadding=12, tickCount=8,
     )  # fmt: skip
     # Parameters of Altair's own are named by a counter: none is used, so equal runs are equal.
     made = chart.properties(

@@ -125,6 +125,13 @@ _MEASURED_COLUMNS = {
 }
 
 
+#: What each figure means, by the title of its column.
+NOTES = {
+    column.title: column.note
+    for column in (*_SCORE_COLUMNS, *_MEASURED_COLUMNS.values(), *_AUDIT_COLUMNS)
+}
+
+
 def columns(summary: pl.DataFrame, scores: Sequence[Column] | None = None) -> list[Column]:
     """The columns that tell these rows apart, the scores, and always the audit.
 

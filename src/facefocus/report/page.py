@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -95,39 +95,41 @@ def write_reports(
     if out.exists() and any(out.iterdir()) and not (out / "index.html").is_file():
         raise UserError(f"The page's folder must be new, empty or a page. Got '{out}'.")
     read = {name: (run, read_results(run)) for name, run in _names(runs).items()}
-
-    def face_sets() -> Iterator[FaceSet]:
-        for run in runs:
-            yield from _face_sets(run, faces_dir).values()
-
-    people = {name for _, results in read.values() for name in results["identity"]}
-    for name in set(persons) - people:
-        raise UserError(
-            f"'--person' must be one of the run. Got '{name}'.{did_you_mean(name, people)}"
-        )
-    grouped = None if groups is None else groups_from_file(groups, people, face_sets)
+    asked = _asked(read, persons, groups, faces_dir)
     unfinished = [text for run in runs for text in unfinished_note(run)]
 
     def render(folder: Path) -> str:
-        reports = [
-            Report(
-                run,
-                results,
-                _provenance(run),
-                _experiment(run),
-                folder,
-                _face_sets(run, faces_dir) if with_faces else {},
-                called=name,
-                persons=persons,
-                groups=grouped,
-            )
-            for name, (run, results) in read.items()
-        ]
+        reports = []
+        for name, (run, results) in read.items():
+            faces = _face_sets(run, faces_dir) if with_faces else {}
+            record, toml = _provenance(run), _experiment(run)
+            reports.append(Report(run, results, record, toml, folder, faces, called=name, **asked))
         return explorer(
             reports, folder, more=more(folder), title=title, notes=[*notes, *unfinished]
         )
 
     return _write_page(out, render)
+
+
+def _asked(
+    read: Mapping[str, tuple[Path, pl.DataFrame]],
+    persons: Sequence[str],
+    groups: Path | None,
+    faces_dir: Path | None,
+) -> dict[str, Any]:
+    """What `Report` takes of the people that a user names, and of a file of groups."""
+    people = {name for _, results in read.values() for name in results["identity"].unique()}
+    for name in set(persons) - people:
+        raise UserError(
+            f"'--person' must be one of the run. Got '{name}'.{did_you_mean(name, people)}"
+        )
+
+    def face_sets() -> Iterator[FaceSet]:
+        for run, _ in read.values():
+            yield from _face_sets(run, faces_dir).values()
+
+    grouped = None if groups is None else groups_from_file(groups, people, face_sets)
+    return {"persons": persons, "groups": grouped}
 
 
 def _names(runs: Sequence[Path]) -> dict[str, Path]:
@@ -258,14 +260,14 @@ def _artefact_notes(reports: Sequence[Report]) -> list[str]:
 
 
 def _joined(made: Sequence[Section | None], reports: Sequence[Report]) -> Section | None:
-    """One section of all runs: what follows the selectors once, all else under each run's name."""
+    """One section of all runs: what follows the selectors or is alike once, else under names."""
     found = [(one, report) for one, report in zip(made, reports, strict=True) if one is not None]
     if len(found) < 2:
         return found[0][0] if found else None
     live: dict[str, Block] = {}
-    blocks: list[Block] = []
+    parts: list[tuple[str, list[Block]]] = []
     for section, report in found:
-        own = []
+        own: list[Block] = []
         for block in section.blocks:
             if isinstance(block, Live):
                 live[block.part] = block
@@ -273,8 +275,12 @@ def _joined(made: Sequence[Section | None], reports: Sequence[Report]) -> Sectio
                 live[block.name] = _with_rows(block, live.get(block.name))
             else:
                 own.append(block)
-        blocks += [Heading(report.name), *own] if own else []
-    first = found[0][0]
+        parts.append((report.name, own))
+    first, shared = found[0][0], parts[0][1]
+    alike = all(own == shared for _, own in parts)
+    blocks = shared if alike else [
+        block for name, own in parts if own for block in (Heading(name), *own)
+    ]  # fmt: skip
     return Section(first.key, first.title, first.lead, [*live.values(), *blocks])
 
 

@@ -100,12 +100,16 @@ def _thirds(report: Report) -> pl.DataFrame:
         low, high = about[name].quantile(1 / 3), about[name].quantile(2 / 3)
         if low is None or high is None or low == high or about["identity"].n_unique() < 2 * FEWEST:
             continue
-        third = (
-            pl.when(pl.col(name) <= low).then(pl.lit(f"{words}: up to {low:.3g}"))
-            .when(pl.col(name) <= high).then(pl.lit(f"{words}: {low:.3g} to {high:.3g}"))
-            .otherwise(pl.lit(f"{words}: above {high:.3g}"))
-        )  # fmt: skip
-        found.append(about.select("faces", "target", "identity", third.alias("stratum")))
+        value = pl.col(name)
+        thirds = {f"up to {low:.3g}": value <= low,
+                  f"{low:.3g} to {high:.3g}": (value > low) & (value <= high),
+                  f"above {high:.3g}": value > high}  # fmt: skip
+        found += [
+            about.filter(inside).select(
+                "faces", "target", "identity", pl.lit(f"{words}: {text}").alias("stratum")
+            )
+            for text, inside in thirds.items()
+        ]
     return pl.concat(found)
 
 

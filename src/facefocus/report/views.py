@@ -13,7 +13,7 @@ from facefocus.evaluation.statistics import FEWEST, rank_agreement
 from facefocus.report import charts
 from facefocus.report.answer import checks
 from facefocus.report.audit_blocks import audit_blocks
-from facefocus.report.columns import columns
+from facefocus.report.columns import NOTES
 from facefocus.report.document import (
     Chart,
     Checks,
@@ -47,7 +47,7 @@ def leaderboard(report: Report) -> Section | None:
         " when people are resampled, with 95 % of its values: a method is no winner where it is"
         " not sure."
     )
-    notes = {column.title: column.note for column in columns(report.summary)} | {
+    notes = NOTES | {
         "Rank": "Mean rank over resampled people, with 95 % of its values.",
         "First": "Share of resamplings in which it comes first.",
         "p (Holm)": "Whether its drop differs from the largest one: paired t and Wilcoxon tests,"

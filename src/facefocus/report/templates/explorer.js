@@ -38,24 +38,27 @@
     const table = JSON.parse(new TextDecoder().decode(raw.subarray(0, at)));
     table.column = {};
     for (const column of table.columns) {
-      const data = (column.data = new Int32Array(table.rows));
-      for (let plane = 0; plane < column.bytes; plane++, at += table.rows) {
-        for (let row = 0; row < table.rows; row++) data[row] |= raw[at + row] << (8 * plane);
-      }
-      const shift = 32 - 8 * column.bytes, none = NONE >> shift;
-      const parts = Object.entries(column.sum ?? {}).map(([name, weight]) => [table.column[name].data, weight]);
-      for (let row = 0; row < table.rows; row++) {
-        const value = (data[row] << shift) >> shift;
-        data[row] = value === none ? NONE : parts.reduce((sum, [part, weight]) => sum + weight * part[row], value);
-      }
+      Object.assign(column, { raw, at, rows: table.rows, shift: 32 - 8 * column.bytes,
+        parts: Object.entries(column.sum ?? {}).map(([name, weight]) => [table.column[name], weight]) });
       table.column[column.name] = column;
+      at += table.rows * column.bytes;
     }
     table.rest = raw.subarray(at);
     return table;
   }
 
+  // The integer of a row, read where it is asked for: most rows never are.
+  function integer(column, row) {
+    let value = 0;
+    for (let i = 0; i < column.bytes; i++) value |= column.raw[column.at + i * column.rows + row] << (8 * i);
+    value = (value << column.shift) >> column.shift;
+    if (value === NONE >> column.shift) return NONE;
+    for (const [part, weight] of column.parts) value += weight * integer(part, row);
+    return value;
+  }
+
   function cell(column, row) {
-    const value = column.data[row];
+    const value = integer(column, row);
     if (column.labels) return column.labels[value];
     return value === NONE ? null : value / 10 ** column.digits;
   }
@@ -63,12 +66,13 @@
   // Rows of a table as objects, those whose columns have the wanted values.
   function rowsOf(table, wanted) {
     const tests = Object.entries(wanted).filter(([name]) => table.column[name]).map(
-      ([name, value]) => [table.column[name].data, table.column[name].labels.indexOf(value)]);
+      ([name, value]) => [table.column[name], table.column[name].labels.indexOf(value)]);
     const found = [];
     for (let row = 0; row < table.rows; row++) {
-      if (tests.every(([data, code]) => data[row] === code)) {
-        found.push(Object.fromEntries(table.columns.map((one) => [one.name, cell(one, row)])));
-      }
+      if (!tests.every(([column, code]) => integer(column, row) === code)) continue;
+      const one = {};
+      for (const column of table.columns) one[column.name] = cell(column, row);
+      found.push(one);
     }
     return found;
   }
@@ -170,12 +174,12 @@
       const label = row.label + (from ? `, maps from ${row.source}` : "") +
         (state.run === ALL ? ` (${row.run})` : "");
       const moved = row.rate != null && row.excess != null && name === "rate" ? row.rate + row.excess : null;
-      return { ...row, name: row.label, label, value: row[name], low: row[`${name}_low`] ?? row[name],
-        high: row[`${name}_high`] ?? row[name], control: moved };
+      return Object.assign(row, { label, value: row[name], low: row[`${name}_low`] ?? row[name],
+        high: row[`${name}_high`] ?? row[name], control: moved });
     });
   }
 
-  const better = (a, b) => (score()[3] ? a.value - b.value : b.value - a.value);
+  const better = () => (score()[3] ? (a, b) => a.value - b.value : (a, b) => b.value - a.value);
 
   // What a chart shows: of each its best, of all its best series; colors of their own.
   async function chartRows(chart) {
@@ -188,7 +192,7 @@
     } else {
       rows = (await boardRows(chart.free)).filter((row) => row.value != null);
     }
-    rows.sort(chart.rows ? (a, b) => b.value - a.value : better);
+    rows.sort(chart.rows ? (a, b) => b.value - a.value : better());
     if (chart.each.length) {
       const seen = new Set();
       rows = rows.filter((row) => {
@@ -614,7 +618,7 @@
     const [mine] = found.filter((row) => row.fill === state.fill);
     const others = found.filter((row) => row.reading !== page.readings[state.fill]);
     const other = others.find((row) => ["black", "inpaint"].includes(row.fill)) ?? others[0];
-    byId("answer").textContent = mine?.answer ?? byScore(rows.filter((row) => row.kind === "method" && row.value != null && !row.warning));
+    byId("answer").textContent = mine?.answer ?? byScore(rows.filter((row) => row.kind !== "oracle" && row.value != null && !row.warning));
     byId("other").textContent = other?.answer ?? "";
     byId("other").hidden = !other;
     const more = (mine?.more ?? "").split("\n").filter(Boolean);
@@ -624,13 +628,15 @@
 
   // What may be said of a score without a test between methods: its interval, and no more.
   function byScore(rows) {
-    const [top] = rows.sort(better);
+    const [top] = rows.filter((row) => row.kind === "method").sort(better());
+    const [flat] = rows.filter((row) => row.kind === "baseline").sort(better());
     if (!top) return `Nothing was scored: ${settings()}.`;
     const [name, title, , less] = score();
     const bounds = interval(top, name);
     const sure = less || !bounds ? "" : top.low > 0 ? " It is above 0 for sure." : " Its interval includes 0: it is not shown to be above 0.";
-    return `${title}, ${settings()}: ${less ? "lowest" : "highest"} is ${top.label}, ${number(top.value)} ${bounds}`.trim() +
-      `.${sure} Whether it is first for sure is tested for recognition within a run only: see the ranks.`;
+    const beaten = flat && better()(flat, top) < 0 ? ` ${less ? "Lower" : "Higher"} still is ${flat.label}, ${number(flat.value)}.` : "";
+    return `${title}, ${settings()}: ${less ? "lowest" : "highest"} of the methods is ${top.label}, ${number(top.value)} ${bounds}`.trim() +
+      `.${beaten}${sure} Whether it is first for sure is tested for recognition within a run only: see the ranks.`;
   }
 
   const views = () => [...document.querySelectorAll("main > section")].map((one) => one.dataset.view);
