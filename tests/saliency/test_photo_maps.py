@@ -7,7 +7,7 @@ import pytest
 
 from facefocus.benchmark.explained_images import MemoryImages
 from facefocus.core.errors import UserError
-from facefocus.core.progress import silent
+from facefocus.core.progress import Progress, silent
 from facefocus.faces.faceset import make_faceset, select_identities
 from facefocus.models.score_only import ScoreRecognizer
 from facefocus.saliency.explainer import MapArrays, MapRequest, MapSpec
@@ -29,14 +29,15 @@ NAMES = ["a", "a", "a", "b", "b", "c"]
 FRAMES = np.stack([red(row) for row in ([3, 4], [1, 0], [0, 1], [4, 3], [5, 5], [9, 9])])
 
 
-def maps_of(method: Method, people: Sequence[str] = "ab") -> MapArrays:
+def maps_of(method: Method, people: Sequence[str] = "ab", progress: Progress = silent) -> MapArrays:
     faces = make_faceset(FRAMES, NAMES, [str(row) for row in range(6)], "few")
     images = MemoryImages(faces, {"of-red": PLAIN}, 0, np.arange(5))
     chosen = select_identities(faces, people=list(people))
     spec = MapSpec(label="tried", method="tried", options=())
-    request = MapRequest([spec], ["of-red"], chosen, images)
+    # Twice: progress goes on from one to the next.
+    request = MapRequest([spec, spec], ["of-red"], chosen, images)
     with METHODS.holding(method):
-        ((_, made),) = method.explainer.maps(request, silent)
+        ((_, made), *_) = method.explainer.maps(request, progress)
     return made
 
 
@@ -68,6 +69,13 @@ def test_a_photo_is_compared_with_the_mean_of_the_others() -> None:
     np.testing.assert_allclose(made.maps[0, 0], [0.5, 0.5])  # mean of scaled (0, 1) and (1, 0)
     np.testing.assert_allclose(made.maps[1, 0], [1.0, 0.0])
     assert made.total.tolist() == [3, 2] and made.degenerate.tolist() == [1, 1]
+
+
+def test_progress_is_in_passes_of_all_that_is_asked_for() -> None:
+    told: list[tuple[int, int]] = []
+    maps_of(gradient_method(), progress=lambda stage, done, total: told.append((done, total)))
+    # Five photos, each embedded, a forward and a backward pass; twice.
+    assert told == [(done, 30) for done in (3, 6, 9, 12, 15, 18, 21, 24, 27, 30)]
 
 
 def test_or_with_each_of_them() -> None:

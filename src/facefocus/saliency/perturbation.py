@@ -194,17 +194,18 @@ def similarities(
     masked: Float32[np.ndarray, "n d"], references: Float32[np.ndarray, "p d"]
 ) -> Float64[np.ndarray, "p n"]:
     """Cosine of every masked embedding to every reference; NaN where an embedding is zero."""
-    units = _units(references)
+    units = unit_rows(references)
     found = np.empty((len(references), len(masked)))
     for start in range(0, len(masked), ROWS):
-        part = _units(masked[start : start + ROWS])
+        part = unit_rows(masked[start : start + ROWS])
         for row, unit in zip(found, units, strict=True):
             # No matrix product: its last bits may change with the shape and the threads.
             row[start : start + len(part)] = (part * unit).sum(axis=1)
     return found
 
 
-def _units(embeddings: Float32[np.ndarray, "n d"]) -> Float64[np.ndarray, "n d"]:
+def unit_rows(embeddings: Float32[np.ndarray, "n d"]) -> Float64[np.ndarray, "n d"]:
+    """Each embedding at length 1; NaN where it is zero."""
     wide = embeddings.astype(np.float64)
     with np.errstate(invalid="ignore"):
         units: np.ndarray = wide / np.sqrt((wide * wide).sum(axis=1, keepdims=True))

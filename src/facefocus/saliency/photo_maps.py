@@ -10,7 +10,7 @@ their maps, and maps of verification pairs are here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -42,6 +42,7 @@ from facefocus.saliency.explainer import (
 from facefocus.saliency.identity import minmax_normalize, ordered_pairs
 from facefocus.saliency.mated_gradients import cosine_gradient, inputs_of
 from facefocus.saliency.methods import METHODS, Option, _MethodBase
+from facefocus.saliency.perturbation import unit_rows
 
 #: Masked frames that are embedded at once.
 GROUP = 64
@@ -207,14 +208,6 @@ def similarity_gradients(
     return found
 
 
-def unit_rows(embeddings: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, "n d"]:
-    """Each embedding at length 1, NaN where it is zero."""
-    wide = embeddings.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        units: np.ndarray = wide / np.sqrt((wide * wide).sum(axis=1, keepdims=True))
-    return units
-
-
 # Maps of people -----------------------------------------------------------------------------------
 
 
@@ -224,7 +217,8 @@ class _PhotoMaps(Explainer):
     def maps(self, request: MapRequest, progress: Progress) -> Maps:
         """Photo by photo, several photos to a batch where gradients are taken."""
         recognizer = request.images.recognizer(request.sources[0])
-        for spec in request.specs:
+        works = [self.passes(replace(request, specs=[spec]), ()).all for spec in request.specs]
+        for number, spec in enumerate(request.specs):
             method = METHODS[spec.method]
             if isinstance(method, PhotoScoreMethod):
                 counts = [_count(person) for person in request.people]
@@ -233,17 +227,17 @@ class _PhotoMaps(Explainer):
                 assert isinstance(method, PhotoGradientMethod)
                 pairs = [_pairs(method, person, spec, request.images) for person in request.people]
                 counts = [len(own) for own in pairs]
-                photos = _photos(white_box(recognizer, f"the method '{spec.label}'"), method,
-                                 spec, request, pairs)  # fmt: skip
+                box = white_box(recognizer, f"the method '{spec.label}'")
                 made = gradient_maps(
                     method,
-                    white_box(recognizer, f"the method '{spec.label}'"),
-                    photos,
+                    box,
+                    _photos(box, method, spec, request, pairs),
                     options=dict(spec.options),
                     calls=spec.calls,
                     pixels=0 if spec.budget is None else request.images.pixels(spec.budget),
                 )
-            yield spec, _averaged(made, counts, request.images.frame, progress)
+            tick = _part(progress, sum(works[:number]), works[number], sum(works))
+            yield spec, _averaged(made, counts, request.images.frame, tick)
 
     def passes(self, request: MapRequest, every: Sequence[MapSpec]) -> Passes:
         """What each method says of a photo, and one forward pass for its own embedding."""
@@ -267,6 +261,11 @@ class _PhotoMaps(Explainer):
 
 #: The explainer of all methods that explain one photo at a time.
 PHOTO_MAPS = _PhotoMaps()
+
+
+def _part(progress: Progress, before: int, work: int, total: int) -> Progress:
+    """Progress of one spec's photos, in passes of all specs."""
+    return lambda stage, done, of: progress(stage, before + work * done // of, total)
 
 
 def _count(person: Identity) -> int:
