@@ -389,7 +389,7 @@ def _main_table(results: Results, part: Part, judge: str) -> Table:
     for shape, budget in part.trials:
         case = Case(part.name, shape, budget, judge)
         crop = _with(case, view=CROP)
-        if not np.isfinite(results.mean(crop).value):
+        if not any(np.isfinite(results.mean(tried).value) for tried in (crop, case)):
             continue
         rows.append(
             [
