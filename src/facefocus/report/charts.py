@@ -105,7 +105,7 @@ def curves() -> Spec:
 
 
 def matrix(x: str, y: str, x_title: str, y_title: str) -> Spec:
-    """A score by two names: darker hides better; each cell says its figure."""
+    """A score by two names: darker hides better; each cell says its figure, turned by ``turn``."""
     top = alt.Axis(orient="top", labelAngle=0)
     cells = _rows().encode(
         x=alt.X(x, type="nominal", sort=None, title=x_title, axis=top), y=_y(y, y_title)
@@ -114,10 +114,11 @@ def matrix(x: str, y: str, x_title: str, y_title: str) -> Spec:
         "strength", type="quantitative", legend=None, scale=alt.Scale(scheme="blues", zero=False)
     )
     ink = alt.Color("ink", type="nominal", scale=None)
+    turn = alt.Angle("turn", type="quantitative", scale=None)
     layers = cells.mark_rect().encode(color=color) + cells.mark_text(fontSize=12).encode(
-        text="text:N", color=ink
+        text="text:N", color=ink, angle=turn
     )
-    return _spec(layers.resolve_scale(color="independent"), alt.Step(34))
+    return _spec(layers.resolve_scale(color="independent"), alt.Step(38))
 
 
 def scatter() -> Spec:

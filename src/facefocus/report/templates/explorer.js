@@ -242,18 +242,20 @@
     figure.classList.toggle("empty", !rows.length);
     if (!plots.has(name)) {
       const size = 0.75 * parseFloat(getComputedStyle(document.documentElement).fontSize);
-      // Marks and their texts grow with the page's letters, as on a large screen.
+      const narrow = plot.clientWidth < NARROW;
+      // Marks and their texts grow with the page's letters, as on a large screen; on a narrow one
+      // names stand upright.
       const grown = { fontSize: size / 12, step: size / 12, size: (size / 12) ** 2 };
+      const fitted = narrow ? { labelAngle: -90, tickCount: 4 } : {};
       const spec = JSON.parse(JSON.stringify(chart.spec), (key, value) =>
-        key in grown && typeof value === "number" ? value * grown[key] : value);
-      Object.assign(spec.config.axis, { labelFontSize: size, titleFontSize: size,
-        labelLimit: plot.clientWidth < NARROW ? 150 : 28 * size });
+        key in fitted ? fitted[key] : key in grown && typeof value === "number" ? value * grown[key] : value);
+      Object.assign(spec.config.axis, { labelFontSize: size, titleFontSize: size, labelLimit: narrow ? 150 : 28 * size });
       // Known before the promise is: two drawings at once share one chart.
       plots.set(name, vegaEmbed(plot, spec, { ast: true, actions: false, renderer: "svg",
         defaultStyle: false, tooltip: () => {}, logLevel: 1 }).then(({ view }) => listen(view, chart, plot)));
     }
     const view = await plots.get(name);
-    const shown = shownBy(chart, rows);
+    const shown = shownBy(chart, rows, plot.clientWidth);
     view.data("rows", shown);
     if (chart.spec.layer.some((layer) => JSON.stringify(layer).includes('"lines"'))) view.data("lines", lines(name, rows));
     if (shaded) view.data("shaded", shaded);
@@ -264,7 +266,7 @@
     legend(figure, shown);
   }
 
-  function shownBy(chart, rows) {
+  function shownBy(chart, rows, width) {
     if (!JSON.stringify(chart.spec).includes("strength")) {
       return rows.map((row) => ({ ...row, budget: Number((100 * row.budget).toPrecision(6)) }));
     }
@@ -272,7 +274,11 @@
     const [least, most] = [Math.min(...rows.map(strength)), Math.max(...rows.map(strength))];
     const place = (row) => [page.layers.indexOf(row.layer), row.target, row.source, row.method].map(
       (one) => (typeof one === "number" ? String(one + 1).padStart(4, "0") : one ?? "")).join("\u0000");
-    return rows.map((row) => ({ ...row, strength: strength(row), text: number(row.value),
+    // Figures stand upright in cells that are narrower than they are.
+    const columns = new Set(rows.map((row) => row[chart.spec.layer[0].encoding.x.field])).size;
+    const letter = 0.75 * parseFloat(getComputedStyle(document.documentElement).fontSize);
+    const turn = width - 10 * letter < 3 * letter * columns ? 270 : 0;
+    return rows.map((row) => ({ ...row, strength: strength(row), text: number(row.value), turn,
       ink: strength(row) > least + 0.5 * (most - least) ? "#ffffff" : "#111827",
     })).sort((a, b) => (place(a) < place(b) ? -1 : 1));
   }
