@@ -191,6 +191,22 @@ def test_weights_on_another_type_follow_the_module(tmp_path: Path) -> None:
     torch.testing.assert_close(network(images), Transformer().double()(images))
 
 
+def test_a_shape_that_fits_counts_no_images() -> None:
+    """In a file for one image: the largest pixel of all, as [1, 1], times each image."""
+    nodes = [
+        helper.make_node("ReduceMax", ["image"], ["largest"], keepdims=0),
+        helper.make_node("Reshape", ["largest", "shape"], ["matrix"]),
+        helper.make_node("Mul", ["image", "matrix"], ["out"]),
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4]) for n in ("image", "out")]
+    shape = numpy_helper.from_array(np.array([1, 1]), "shape")
+    graph = helper.make_graph(nodes, "made", ends[:1], ends[1:], [shape])
+    images = torch.arange(12.0).view(3, 4)
+    opset = [helper.make_opsetid("", 17)]
+    network = OnnxGraph(helper.make_model(graph, opset_imports=opset), "out", 1)
+    assert torch.equal(network(images), images * 11)
+
+
 def test_weights_are_named_by_the_module_that_the_newer_exporter_tells() -> None:
     node = helper.make_node("MatMul", ["image", "val_13"], ["out"], "node_MatMul_12")
     scopes = "['', 'blocks', 'blocks.0', 'blocks.0.qkv', 'linear']"

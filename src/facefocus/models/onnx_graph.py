@@ -120,6 +120,8 @@ class OnnxGraph(nn.Module):
         fixed = self.images or 1
         if node.operation in _SHAPED and node.inputs[1] in self._written:
             shape = given[1].clone()
+            if node.operation == "Reshape" and shape.prod() == given[0].numel():
+                return given  # It fits as it is: a value that is no image's.
             if shape[0] > 0 and (node.operation == "Reshape" or shape[0] % fixed == 0):
                 shape[0] = shape[0] * count // fixed
             return [given[0], shape]
