@@ -130,26 +130,30 @@ def norm(state: State, name: str, x: Tensor, eps: float) -> Tensor:
     return (x - mean) / torch.sqrt(var + eps) * weight + bias
 
 
+def prelu(state: State, name: str, x: Tensor) -> Tensor:
+    slope = state[f"{name}.weight"].view(1, -1, 1, 1)
+    return torch.where(x > 0, x, slope * x)
+
+
+def residual(state: State, at: str, x: Tensor, stride: int) -> Tensor:
+    y = F.conv2d(norm(state, f"{at}.bn1", x, 1e-5), state[f"{at}.conv1.weight"], padding=1)
+    y = prelu(state, f"{at}.prelu", norm(state, f"{at}.bn2", y, 1e-5))
+    y = F.conv2d(y, state[f"{at}.conv2.weight"], stride=stride, padding=1)
+    y = norm(state, f"{at}.bn3", y, 1e-5)
+    if stride == 2:
+        x = F.conv2d(x, state[f"{at}.downsample.0.weight"], stride=2)
+        x = norm(state, f"{at}.downsample.1", x, 1e-5)
+    return x + y
+
+
 def iresnet(
     state: State, x: Tensor, counts: tuple[int, ...], strides: tuple[int, ...] = (1, 2, 2, 2, 2)
 ) -> Tensor:
-    def prelu(name: str, x: Tensor) -> Tensor:
-        slope = state[f"{name}.weight"].view(1, -1, 1, 1)
-        return torch.where(x > 0, x, slope * x)
-
     x = F.conv2d(x, state["conv1.weight"], stride=strides[0], padding=1)
-    x = prelu("prelu", norm(state, "bn1", x, 1e-5))
+    x = prelu(state, "prelu", norm(state, "bn1", x, 1e-5))
     for stage, count in enumerate(counts, 1):
         for block in range(count):
-            at, stride = f"layer{stage}.{block}", strides[stage] if block == 0 else 1
-            y = F.conv2d(norm(state, f"{at}.bn1", x, 1e-5), state[f"{at}.conv1.weight"], padding=1)
-            y = prelu(f"{at}.prelu", norm(state, f"{at}.bn2", y, 1e-5))
-            y = F.conv2d(y, state[f"{at}.conv2.weight"], stride=stride, padding=1)
-            y = norm(state, f"{at}.bn3", y, 1e-5)
-            if stride == 2:
-                x = F.conv2d(x, state[f"{at}.downsample.0.weight"], stride=2)
-                x = norm(state, f"{at}.downsample.1", x, 1e-5)
-            x = x + y
+            x = residual(state, f"layer{stage}.{block}", x, strides[stage] if block == 0 else 1)
     x = norm(state, "bn2", x, 1e-5).flatten(1) @ state["fc.weight"].T + state["fc.bias"]
     return norm(state, "features", x, 1e-5)
 
@@ -182,9 +186,10 @@ def transformer(state: State, x: Tensor, depth: int, heads: int) -> Tensor:
     def linear(name: str, x: Tensor) -> Tensor:
         return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
 
-    for number in (1, 2, 3):
-        x = F.conv2d(x, state[f"stem.conv{number}.weight"], stride=2, padding=1)
-        x = norm(state, f"stem.bn{number}", x, 1e-5).clamp_min(0)
+    x = F.conv2d(x, state["conv1.weight"], stride=2, padding=1)
+    x = prelu(state, "prelu", norm(state, "bn1", x, 1e-5))
+    for number, stride in enumerate((2, 2, 2, 1), start=1):
+        x = residual(state, f"layer{number}.0", x, stride)
     n, width = x.shape[:2]
     x = x.reshape(n, width, -1).mT + state["positions"]
     for block in range(depth):
@@ -197,19 +202,19 @@ def transformer(state: State, x: Tensor, depth: int, heads: int) -> Tensor:
         x = x + linear(f"{at}.attention.projection", torch.cat(mixed, 2))
         y = linear(f"{at}.mlp.0", centred(f"{at}.norm2", x))
         x = x + linear(f"{at}.mlp.2", y * (1 + torch.erf(y / 2**0.5)) / 2)
-    return norm(state, "features", linear("fc", centred("norm", x).reshape(n, -1)), 1e-5)
+    return norm(state, "features", linear("join", centred("norm", x).reshape(n, -1)), 1e-5)
 
 
 def test_the_vision_transformer_is_its_definition() -> None:
-    options = {"depth": 2, "width": 12, "heads": 3, "expansion": 2, "embedding": 6}
-    module = randomized(VisionTransformer(**options, grid=(4, 3)))
-    x = torch.randn(2, 3, 32, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    options = {"depth": 2, "width": 3, "heads": 3, "expansion": 2, "embedding": 6}
+    module = randomized(VisionTransformer(**options, grid=(3, 2)))
+    x = torch.randn(2, 3, 48, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = transformer(module.state_dict(), x, 2, 3)
         torch.testing.assert_close(module(x), expected)
     assert expected.std() > 1e-3
-    with pytest.raises(ValueError, match="heads must divide the width 12, got 5"):
-        VisionTransformer(depth=1, width=12, heads=5)
+    with pytest.raises(ValueError, match="heads must divide 4 times the width, 12, got 5"):
+        VisionTransformer(depth=1, width=3, heads=5)
 
 
 def inception(

@@ -89,7 +89,7 @@ def test_what_a_capture_of_tokens_takes_is_estimated_from_above() -> None:
     """At the first convolution and at every attention, with all that lies between."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = VisionTransformer(depth=2, width=24, heads=2, embedding=8).eval()
+        module = VisionTransformer(depth=2, width=6, heads=2, embedding=8).eval()
     reader = describe("IR18").reader()
     box = TorchRecognizer("vit", module, reader, identity="vit")
     layers = [1, *box.layers().attention("legrad")]

@@ -15,6 +15,7 @@ from facefocus.evaluation.verification import pair_scores, sample_pairs, tmr_at_
 from facefocus.faces.sources.synthetic import WORLDS, Rendered, render_many
 from facefocus.models import zoo
 from facefocus.models.recognizer import TorchRecognizer
+from facefocus.models.token_grids import TokenGrid
 from facefocus.models.user_code import sha256
 from facefocus.planted.reliance import CHANCE, KEPT, KNOWN
 from facefocus.planted.train.card import MOST_EER, card_failures
@@ -34,7 +35,7 @@ def card(name: str) -> dict[str, Any]:
 
 def test_every_family_is_there_and_every_world() -> None:
     families = {zoo.describe(name).architecture for name in NAMES if name.endswith("-all")}
-    assert families == {"iresnet", "mobilefacenet", "inception_resnet_v1"}
+    assert families == {"iresnet", "mobilefacenet", "inception_resnet_v1", "vision_transformer"}
     assert {name.rpartition("-")[2] for name in NAMES} == set(WORLDS)
 
 
@@ -48,6 +49,14 @@ def test_they_load_offline_from_the_package_alone(
         recognizer = zoo.load(name)
         assert isinstance(recognizer, TorchRecognizer)
         assert recognizer.layers().calls[recognizer.layers().resolve("N")[0] - 1].height == 7
+
+
+def test_a_transformers_table_of_layers_is_that_of_its_weights() -> None:
+    """A fresh block changes nothing, so that without weights no normalization would be read."""
+    table = zoo.layers("vit-mini-eyes")
+    kinds = [call.kind for call in table.in_order()]
+    assert (kinds.count("conv"), kinds.count("norm"), kinds.count("attention")) == (12, 7, 3)
+    assert all((call.grid, call.note) == (TokenGrid(7, 7, ()), "") for call in table.tokens)
 
 
 def test_their_weights_take_little_room() -> None:

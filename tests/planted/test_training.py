@@ -16,6 +16,7 @@ from facefocus.core.errors import UserError
 from facefocus.faces.faceset import FaceSet, make_faceset
 from facefocus.faces.sources.synthetic import make_faceset as make_faceset_on_disk
 from facefocus.faces.sources.synthetic import render_many
+from facefocus.models import zoo
 from facefocus.planted.train import loop
 from facefocus.planted.train.card import card_failures, train_recognizer
 from facefocus.planted.train.data import Split, batch, split, steps_per_epoch
@@ -191,6 +192,33 @@ def test_training_lowers_the_loss_and_learns_unseen_people(faces: FaceSet, tmp_p
     losses = [epoch["loss"] for epoch in trainee.history]
     assert losses[-1] < 0.5 * losses[0]
     assert trainee.history[-1]["eer"] < 0.35
+
+
+def test_training_starts_from_the_tensors_that_agree() -> None:
+    """A transformer's stem is that of the recognizer it starts from; the rest is fresh."""
+    options = {"depth": 1, "width": 16, "heads": 4, "embedding": 32}
+    faces = {"world": "eyes", "identities": 700, "photos": 14, "seed": 1}
+    network = {"architecture": "vision_transformer", "options": options}
+    how = parse_recipe(
+        {"name": "t", "network": {**network, "initial": "iresnet-mini-eyes"}, "faces": faces}
+    )
+    path, module = zoo.describe("iresnet-mini-eyes").present(), loop.build(how)
+    assert path is not None
+    fresh = {key: value.clone() for key, value in module.state_dict().items()}
+    loop._start_from(module, how)
+    started, key = module.state_dict(), "layer4.0.conv2.weight"
+    assert torch.equal(started[key], load_file(path)[key].float())
+    assert not torch.equal(started[key], fresh[key])
+    assert torch.equal(started["join.weight"], fresh["join.weight"])
+    other = how.model_copy(update={"seed": 1})
+    with pytest.raises(UserError, match=r"have the recipe's .faces. and seed.*seen the people"):
+        loop._start_from(module, other)
+    small = how.network.model_copy(update={"options": {**options, "width": 4, "embedding": 8}})
+    other = how.model_copy(update={"network": small})
+    with pytest.raises(UserError, match=r"with 'vision_transformer'.*shares none"):
+        loop._start_from(loop.build(other), other)
+    with pytest.raises(UserError, match=r"iresnet-mini-eye'.*iresnet-mini-eyes"):
+        parse_recipe({"name": "t", "network": {**network, "initial": "iresnet-mini-eye"}})
 
 
 def test_another_recipe_does_not_go_on_from_a_checkpoint(data: Split, tmp_path: Path) -> None:

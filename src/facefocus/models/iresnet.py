@@ -69,11 +69,11 @@ class IResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.prelu = nn.PReLU(width)
         counts = BLOCKS[depth]
-        self.layer1 = _stage(width, width, counts[0], 2)
-        self.layer2 = _stage(width, 2 * width, counts[1], 2)
-        self.layer3 = _stage(2 * width, 4 * width, counts[2], 2)
+        self.layer1 = stage(width, width, counts[0], 2)
+        self.layer2 = stage(width, 2 * width, counts[1], 2)
+        self.layer3 = stage(2 * width, 4 * width, counts[2], 2)
         last = 8 * width // stem_stride
-        self.layer4 = _stage(4 * width, last, counts[3], 2 // stem_stride)
+        self.layer4 = stage(4 * width, last, counts[3], 2 // stem_stride)
         self.bn2 = nn.BatchNorm2d(last)
         self.fc = nn.Linear(last * final_size[0] * final_size[1], embedding)
         self.features = nn.BatchNorm1d(embedding)
@@ -86,6 +86,7 @@ class IResNet(nn.Module):
         return out
 
 
-def _stage(inputs: int, outputs: int, count: int, stride: int) -> nn.Sequential:
+def stage(inputs: int, outputs: int, count: int, stride: int) -> nn.Sequential:
+    """Blocks of one stage; the first has the stride."""
     first = Block(inputs, outputs, stride)
     return nn.Sequential(first, *(Block(outputs, outputs, stride=1) for _ in range(count - 1)))

@@ -1,22 +1,19 @@
-"""A vision transformer with a convolutional stem and the tokens joined into one linear layer.
+"""A vision transformer on the map of a small residual stem, the tokens joined in one linear layer.
 
-Blocks as of Dosovitskiy et al. (2021): layer normalization before attention and before the
-multilayer perceptron. The stem is that of Xiao et al. (2021), "Early convolutions help transformers
-see better": it halves the image with each convolution. There is no class token: as in ArcFace's
-transformers, all tokens of the last normalization go into the embedding, each with weights of its
-own, so that where something is can count.
+The hybrid of Dosovitskiy et al. (2021), "An image is worth 16x16 words": tokens are the pixels of a
+residual network's map; layer normalization comes before attention and before the multilayer
+perceptron. The stem is a small `IResNet`. There is no class token: as in ArcFace's transformers,
+all tokens of the last normalization go into the embedding, each with weights of its own, so that
+where something is can count.
 """
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Channels of the stem before its last convolution.
-STEM = (16, 32)
+from facefocus.models.iresnet import stage
 
 
 class Attention(nn.Module):
@@ -46,9 +43,12 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width)
-        )
+        last = nn.Linear(expansion * width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, expansion * width), nn.GELU(), last)
+        # A new block changes nothing: training begins as that of the stem, which learns quickly.
+        for layer in (self.attention.projection, last):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [n, t, width]."""
@@ -58,15 +58,18 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Embedding [n, embedding] (not normalized) of images [n, 3, 8 h, 8 w].
+    """Embedding [n, embedding] (not normalized) of images [n, 3, 16 h, 16 w].
+
+    The stem has the modules, and their names, of an `IResNet` of depth 10 whose first convolution
+    is strided, so that it can start from the weights of one.
 
     Args:
-        depth: Blocks.
-        width: Channels of a token.
-        heads: Heads of each attention; they divide the width.
-        expansion: Channels of a perceptron's middle as a multiple of the width.
+        depth: Blocks of attention.
+        width: Channels of the stem's first stage; a token has four times as many.
+        heads: Heads of each attention; they divide the channels of a token.
+        expansion: Channels of a perceptron's middle as a multiple of a token's.
         embedding: Length of the embedding.
-        grid: Rows and columns of tokens, 1/8 of the input.
+        grid: Rows and columns of tokens, 1/16 of the input.
     """
 
     def __init__(
@@ -77,25 +80,29 @@ class VisionTransformer(nn.Module):
         heads: int,
         expansion: int = 4,
         embedding: int = 512,
-        grid: tuple[int, int] = (14, 14),
+        grid: tuple[int, int] = (7, 7),
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"the heads must divide the width {width}, got {heads}")
-        sizes = (3, *STEM, width)
-        self.stem = nn.Sequential()
-        for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
-            self.stem.add_module(f"conv{number}", nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False))
-            self.stem.add_module(f"bn{number}", nn.BatchNorm2d(outputs))
-            self.stem.add_module(f"relu{number}", nn.ReLU())
-        self.positions = nn.Parameter(0.02 * torch.randn(1, grid[0] * grid[1], width))
-        self.blocks = nn.Sequential(*(Block(width, heads, expansion) for _ in range(depth)))
-        self.norm = nn.LayerNorm(width)
-        self.fc = nn.Linear(grid[0] * grid[1] * width, embedding)
+        channels, tokens = 4 * width, grid[0] * grid[1]
+        if channels % heads:
+            raise ValueError(f"the heads must divide 4 times the width, {channels}, got {heads}")
+        self.conv1 = nn.Conv2d(3, width, 3, 2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.prelu = nn.PReLU(width)
+        self.layer1 = stage(width, width, 1, 2)
+        self.layer2 = stage(width, 2 * width, 1, 2)
+        self.layer3 = stage(2 * width, channels, 1, 2)
+        self.layer4 = stage(channels, channels, 1, 1)
+        self.positions = nn.Parameter(0.02 * torch.randn(1, tokens, channels))
+        self.blocks = nn.Sequential(*(Block(channels, heads, expansion) for _ in range(depth)))
+        self.norm = nn.LayerNorm(channels)
+        self.join = nn.Linear(tokens * channels, embedding)
         self.features = nn.BatchNorm1d(embedding)
 
     def forward(self, x: Tensor) -> Tensor:
         """Embeddings [n, embedding]."""
-        tokens = self.stem(x).flatten(2).transpose(1, 2) + self.positions
-        out: Tensor = self.features(self.fc(self.norm(self.blocks(tokens)).flatten(1)))
+        x = self.prelu(self.bn1(self.conv1(x)))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        tokens = x.flatten(2).transpose(1, 2) + self.positions
+        out: Tensor = self.features(self.join(self.norm(self.blocks(tokens)).flatten(1)))
         return out

@@ -82,6 +82,7 @@ class Material:
         fixed: The same of each method with the layer and objective of largest mean AUC over the
             worlds: one setting for all, chosen on them.
         images: Where the pictures lie, seen from the note.
+        name: What the pictures' names begin with: the note's, without ``results-``.
     """
 
     results: pl.DataFrame
@@ -89,6 +90,7 @@ class Material:
     found: Mapping[str, pl.DataFrame]
     fixed: Mapping[str, pl.DataFrame]
     images: Path
+    name: str
 
     @cached_property
     def agreements(self) -> dict[tuple[str, bool], list[Interval]]:
@@ -141,7 +143,8 @@ def write_note(run: Path, out: Path) -> Path:
             raise UserError(
                 f"The maps of each world must be from one recognizer. Got {sources} in '{world}'."
             )
-    material = Material(results, shown, found, _fixed(found), Path("images"))
+    named = out.stem.removeprefix("results-")
+    material = Material(results, shown, found, _fixed(found), Path("images"), named)
     with writing(out):
         pictures = _pictures(run, material, out.parent / material.images)
     parts = (_opening, _short, _methods, _layers, _losses, _budgets, _degenerate, _hiding)
@@ -273,7 +276,7 @@ def _methods(material: Material) -> Iterator[Block]:
         ("truth_pointing", "Pointing game"),
     ):
         yield plain_table(["", *material.fixed, "mean"], _method_rows(material, score), title)
-    yield Picture(("images/truth-methods.png", 0, 0), "Methods by world")
+    yield Picture((f"images/{material.name}-methods.png", 0, 0), "Methods by world")
 
 
 def _method_rows(material: Material, score: str) -> list[list[str]]:
@@ -493,7 +496,8 @@ def _hiding(material: Material) -> Iterator[Block]:
 def _pictures(run: Path, material: Material, folder: Path) -> list[Block]:
     """Draw the pictures; returns the blocks that show those of people."""
     folder.mkdir(parents=True, exist_ok=True)
-    figures.save(truth_figures.bars(material.fixed, width=WIDTH), folder / "truth-methods.png")
+    methods = folder / f"{material.name}-methods.png"
+    figures.save(truth_figures.bars(material.fixed, width=WIDTH), methods)
     named = [world for world in PICTURED if world in material.fixed]
     pictured = named or list(material.fixed)[:2]
     blocks: list[Block] = [Heading("Some maps", 2)]
@@ -510,13 +514,14 @@ def _pictures(run: Path, material: Material, folder: Path) -> list[Block]:
             [truth_figures.line(gallery, who, rows) for who in people], width=WIDTH
         )
         name = re.sub(r"[^\w.-]", "_", world)
-        figures.save(drawn, folder / f"truth-maps-{name}.png")
+        drawing = f"{material.name}-maps-{name}.png"
+        figures.save(drawn, folder / drawing)
         blocks += [
             Paragraph(
                 f"World '{world}'. Outlined: the planted part. The faces are drawn; they are"
                 " nobody's."
             ),
-            Picture((f"images/truth-maps-{name}.png", 0, 0), f"Maps in world {world}"),
+            Picture((f"images/{drawing}", 0, 0), f"Maps in world {world}"),
         ]
     return blocks if len(blocks) > 1 else []
 

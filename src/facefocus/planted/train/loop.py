@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from facefocus.core.errors import UserError, one_line
 from facefocus.core.files import write_atomically
 from facefocus.core.progress import Progress, silent
+from facefocus.models import zoo
+from facefocus.models.weights import read_weights
 from facefocus.models.zoo import ARCHITECTURES
 from facefocus.planted.train.data import Split, batch, steps_per_epoch
 from facefocus.planted.train.heads import HEADS
-from facefocus.planted.train.recipe import Recipe
+from facefocus.planted.train.recipe import Recipe, load_recipe
 from facefocus.planted.train.schedule import grown, learning_rate
 from facefocus.planted.train.validation import figures
 
@@ -134,6 +136,7 @@ def _fresh(recipe: Recipe, data: Split) -> Trainee:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         module = build(recipe)
+        _start_from(module, recipe)
         width = module.eval()(_inputs(module, recipe, data.faces.frames[:1].copy())).shape[1]
         # Short, because the optimizer turns short directions fast: they find their people early.
         directions = nn.Parameter(0.01 * torch.randn(data.people, width))
@@ -145,6 +148,34 @@ def _fresh(recipe: Recipe, data: Split) -> Trainee:
         {"params": _vectors(module), "weight_decay": 0.0},
     ]
     return Trainee(module, directions, torch.optim.AdamW(groups, lr=0.0))
+
+
+def _start_from(module: nn.Module, recipe: Recipe) -> None:
+    """Copy the tensors of the recipe's initial recognizer whose name and shape agree.
+
+    Raises:
+        UserError: None agrees, or it was trained on other people, perhaps those who are unseen.
+    """
+    if (name := recipe.network.initial) is None:
+        return
+    other = load_recipe(name)
+    if (other.faces, other.seed) != (recipe.faces, recipe.seed):
+        raise UserError(
+            f"The 'initial' of [network] must have the recipe's [faces] and seed, or it may have "
+            f"seen the people who must be unseen. Got '{name}', which has others."
+        )
+    path = zoo.describe(name).present()
+    assert path is not None  # an embedded recognizer's weights are in the package
+    own, given = module.state_dict(), read_weights(path).mappings[""]
+    shared = {
+        key: value for key, value in given.items() if key in own and value.shape == own[key].shape
+    }
+    if not shared:
+        raise UserError(
+            f"The 'initial' of [network] must share tensors with '{recipe.network.architecture}'. "
+            f"Got '{name}', which shares none."
+        )
+    module.load_state_dict(shared, strict=False)
 
 
 def build(recipe: Recipe) -> nn.Module:

@@ -43,17 +43,26 @@ class Network(Spec):
     Attributes:
         architecture: Name of an architecture of the zoo.
         options: Its keyword arguments.
+        initial: An embedded recognizer of the same faces and seed, so that unseen people stay
+            unseen: training starts from its tensors wherever name and shape agree.
         preprocessing: How it reads a frame, as in ``zoo.toml``.
     """
 
     architecture: str
     options: dict[str, Option] = Field(default_factory=dict)
+    initial: str | None = None
     preprocessing: dict[str, Any] = Field(default_factory=lambda: dict(READER))
 
     @field_validator("architecture")
     @classmethod
     def _known(cls, value: str) -> str:
         check_known([value], ARCHITECTURES)
+        return value
+
+    @field_validator("initial")
+    @classmethod
+    def _embedded(cls, value: str | None) -> str | None:
+        check_known([] if value is None else [value], zoo.embedded())
         return value
 
     @field_validator("preprocessing")
