@@ -93,7 +93,7 @@ def contents(path: Path) -> Iterator[bytes]:
     """A file's bytes, and what is packed in it."""
     yield path.read_bytes()
     if path.suffix == ".parquet":
-        yield pl.read_parquet(path).write_csv().encode()
+        yield pl.read_parquet(path).write_json().encode()
     elif path.suffix in (".npz", ".zip"):
         with zipfile.ZipFile(path) as packed:
             yield from (packed.read(name) for name in packed.namelist())

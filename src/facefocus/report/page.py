@@ -15,7 +15,7 @@ import polars as pl
 from facefocus.analysis.results import read_results, unfinished_note
 from facefocus.analysis.summary import warnings
 from facefocus.core.errors import UserError, did_you_mean, one_line
-from facefocus.core.files import any_path, replace_folder, writing
+from facefocus.core.files import any_path, replace_folder, resolved, writing
 from facefocus.core.locations import located, recorded_faces, run_folders
 from facefocus.faces.faceset import FaceSet, open_faceset
 from facefocus.report.answer import artefact_note
@@ -134,7 +134,7 @@ def _asked(
 
 def _names(runs: Sequence[Path]) -> dict[str, Path]:
     """Each run under its folder's name; where two are equal, with as much as tells them apart."""
-    paths = [run.resolve().parts for run in runs]
+    paths = [resolved(run).parts for run in runs]
     if len(set(paths)) < len(paths):
         raise UserError("Every run must be named once. Got one of them twice.")
     names = {}
