@@ -129,7 +129,7 @@ def open_in_browser(page: Path) -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         shown = browser.new_page()
         start = time.perf_counter()
-        shown.goto(page.as_uri())
+        shown.goto(page.resolve().as_uri())
         shown.wait_for_selector("body[data-drawn]", state="attached")
         print(f"first screen {time.perf_counter() - start:.2f} s")
         for name, value in (
