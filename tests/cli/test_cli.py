@@ -257,7 +257,7 @@ def test_models_are_listed_and_shown(command: Command) -> None:
     Path("models/mobilefacenet-casia.safetensors").touch()
     lines = command("models", "list").out.splitlines()
     rows = {line.split()[0]: line.split() for line in lines}
-    assert rows["name"][-3:] == ["license", "commercial", "here?"] and len(rows) == 31
+    assert rows["name"][-3:] == ["license", "commercial", "here?"] and len(rows) == 34
     assert rows["mobilefacenet-casia"][1:] == [
         "mobilefacenet", "CASIA-WebFace", "real", "MIT", "yes", "here",
     ]  # fmt: skip
