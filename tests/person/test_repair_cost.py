@@ -17,10 +17,11 @@ from facefocus.evaluation.verification import normalize
 from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.person.candidates import Photos, Recipe, own_maps
 from facefocus.person.explanation import PersonExplanation, explain_person
-from facefocus.person.proof import Figure, Judge
+from facefocus.person.other_people import choose_strangers
+from facefocus.person.proof import Figure, Judge, make_design
 from facefocus.person.repair_cost import RepairFigure, repair_sentences
 from facefocus.saliency.shared_mask import People, climb_of_people, top_pixels
-from tests.small import tiny_recognizer
+from tests.small import aligned_faceset, tiny_recognizer
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -80,6 +81,35 @@ def test_a_square_that_repair_brings_back_is_not_hidden(
 def test_a_single_photo_has_no_mask_against_repair(tmp_path: Path) -> None:
     recipe = Recipe(0.004, "pixels", "black", against="repair")
     assert own_maps([TwoSpots()], [Photos(spotted(1), ["a"])], recipe, Store(tmp_path)) == [None]
+
+
+def test_everybodys_mask_against_repair_is_searched_on_other_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "SEARCH_PEOPLE", 9)
+    strangers = choose_strangers(aligned_faceset(tmp_path / "faces"))
+    (several,) = candidates.searched_people(strangers)
+    owners = [name.split()[0] for name in several.names]
+    assert len(set(owners)) == 9 and owners[::2] == owners[1::2] and several.each == 2
+    recipe, store = Recipe(0.05, "pixels", "black", against="repair"), Store(tmp_path / "store")
+    photos, tiny = Photos(spotted(2), ["a", "b"]), [tiny_recognizer()]
+    (searched,) = own_maps(tiny, [several], recipe, store)
+    assert searched is not None
+    design = make_design(photos.crops)
+    with_others, without = (
+        candidates.make_candidates(tiny, photos, design, strangers, recipe, store, others=others)
+        for others in (True, False)
+    )
+    wanted = candidates.shaped(searched, recipe, "population")
+    for made in (with_others, without):
+        assert made.population == 9
+        np.testing.assert_array_equal(made.whole["population"], wanted)
+    assert len(with_others.others) == candidates.OTHERS and not without.others
+    # With too few people it is the mean map of those whose masks are made, asked for or not.
+    monkeypatch.setattr(candidates, "FEWEST_PEOPLE", 10)
+    few = candidates.make_candidates(tiny, photos, design, strangers, recipe, store, others=False)
+    assert few.population == candidates.OTHERS
+    assert (few.whole["population"] != wanted).any()
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from facefocus.benchmark.explained_images import MemoryImages
 from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress, silent
 from facefocus.faces.faceset import make_faceset, select_identities
+from facefocus.models.recognizer import WhiteBox
 from facefocus.models.score_only import ScoreRecognizer
-from facefocus.saliency.explainer import MapArrays, MapRequest, MapSpec
+from facefocus.saliency.explainer import MapArrays, MapRequest, MapSpec, Options
 from facefocus.saliency.methods import METHODS, Method
 from facefocus.saliency.pair_level import PairFrames, pair_level_maps, pair_method
 from facefocus.saliency.photo_maps import (
@@ -41,7 +42,14 @@ def maps_of(method: Method, people: Sequence[str] = "ab", progress: Progress = s
     return made
 
 
-def reference_and_stranger(recognizer, photos, *, options, calls, pixels):  # type: ignore[no-untyped-def]
+def reference_and_stranger(
+    recognizer: WhiteBox,
+    photos: Sequence[Photo],
+    *,
+    options: Options,
+    calls: Sequence[int],
+    pixels: int,
+) -> np.ndarray:
     """A map whose two pixels are what a method was given."""
     return np.stack(
         [

@@ -349,7 +349,7 @@ def make_candidates(
 ) -> Candidates:
     """All masks that are tried, made on `sources`; see `Candidates`.
 
-    Against repair, other people's are made only where `others` are asked for: they take as long.
+    Where everybody's mask is searched, other people's are made only where `others` are asked for.
     """
     frames, names, _ = photos
     count, frame = len(frames), (frames.shape[1], frames.shape[2])
@@ -357,9 +357,8 @@ def make_candidates(
     # A draft has no time for a third map: that of all photos is the mean of the halves' there.
     wanted = sides if recipe.draft and sides else [*sides, np.arange(count)]
     own = [Photos(frames[rows], [names[row] for row in rows]) for rows in wanted]
-    needed = strangers is not None and (others or not recipe.against)
-    foreign = masked_people(strangers) if strangers is not None and needed else []
-    many = [] if strangers is None or not recipe.against else searched_people(strangers)
+    many = searched_people(strangers) if strangers is not None and recipe.against else []
+    foreign = masked_people(strangers) if strangers is not None and (others or not many) else []
     meter = Meter(progress, "maps", {"maps": MAPS_WORK, "patches": PATCHES_WORK * _scored(recipe)})
     step = _steps(meter.share("patches", 0, 1), len(own) + len(foreign))
     made = own_maps(sources, [*own, *foreign, *many], recipe, store, meter.share("maps", 0, 1))

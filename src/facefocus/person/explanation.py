@@ -656,7 +656,7 @@ def _check_against(recipe: Recipe) -> None:
         )
     if recipe.shape != "pixels":
         raise UserError(
-            f"Against repair the 'shape' must be pixels: these masks are a few smooth regions"
+            "Against repair the 'shape' must be pixels: these masks are a few smooth regions"
             f" already. Got '{recipe.shape}'. Leave it out."
         )
     if isinstance(FILLS[recipe.fill], GapFill):

@@ -27,7 +27,7 @@ from facefocus.saliency.explainer import (
     Options,
     Passes,
 )
-from facefocus.saliency.methods import METHODS, Fixed, Option, Whole, resolve_options
+from facefocus.saliency.methods import METHODS, Option, Whole, _MethodBase
 from facefocus.saliency.shared_mask import People, climb_of_people, units_of
 
 
@@ -138,7 +138,7 @@ SEARCHED_MASKS = _SearchedMasks()
 
 
 @dataclass(frozen=True)
-class SearchedMask:
+class SearchedMask(_MethodBase):
     """The method; see `facefocus.saliency.methods.Method`."""
 
     name: str = "searched-mask"
@@ -148,20 +148,11 @@ class SearchedMask:
     )
 
     kind: ClassVar[str] = "black-box"
-    fixed: ClassVar[Fixed | None] = None
-
-    @property
-    def explainer(self) -> Explainer:
-        """See `Method`."""
-        return SEARCHED_MASKS
+    made_by: ClassVar[str] = "facefocus.saliency.searched_mask:SEARCHED_MASKS"
 
     def needs(self, options: Options) -> Needs:
         """See `Method`: a map for every fill and budget."""
         return Needs(fill=True, budget=True, seed=True, sources="several")
-
-    def resolve_options(self, given: Options) -> dict[str, str]:
-        """See `Method`."""
-        return resolve_options(self.name, self.options, given)
 
 
 METHODS.add("searched-mask", SearchedMask())

@@ -32,7 +32,7 @@ from facefocus.saliency.explainer import (
     Needs,
     Options,
 )
-from facefocus.saliency.methods import METHODS, Fixed, Option, Whole, resolve_options
+from facefocus.saliency.methods import METHODS, Option, Whole, _MethodBase
 
 #: Share of the non-mated pairs whose cosine reaches the threshold of the soft count.
 NON_MATED = 0.01
@@ -284,7 +284,7 @@ SHARED_MASKS = _SharedMasks()
 
 
 @dataclass(frozen=True)
-class SharedMask:
+class SharedMask(_MethodBase):
     """The method; see `facefocus.saliency.methods.Method`."""
 
     name: str = "shared-mask"
@@ -298,21 +298,12 @@ class SharedMask:
     )
 
     kind: ClassVar[str] = "black-box"
-    fixed: ClassVar[Fixed | None] = None
-
-    @property
-    def explainer(self) -> Explainer:
-        """See `Method`."""
-        return SHARED_MASKS
+    made_by: ClassVar[str] = "facefocus.saliency.shared_mask:SHARED_MASKS"
 
     def needs(self, options: Options) -> Needs:
         """See `Method`: a map for every fill and budget, of no photo of the person."""
         return Needs(fill=True, budget=True, seed=True, shared=True, sources="several",
                      photos="none")  # fmt: skip
-
-    def resolve_options(self, given: Options) -> dict[str, str]:
-        """See `Method`."""
-        return resolve_options(self.name, self.options, given)
 
 
 METHODS.add("shared-mask", SharedMask())
