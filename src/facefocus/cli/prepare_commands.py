@@ -16,7 +16,7 @@ from facefocus.cli.usage import CommandGroup
 
 if TYPE_CHECKING:
     from facefocus.faces.prepare import PrepareReport
-    from facefocus.faces.sources import FaceSource
+    from facefocus.faces.sources import DerivedSource, FaceSource
     from facefocus.models.recognizer import Recognizer
 
 commands = typer.Typer()
@@ -27,19 +27,23 @@ class FaceSources(CommandGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The sources, then what else is in the group."""
-        from facefocus.faces.sources import SOURCES
+        from facefocus.faces.sources import DERIVED, SOURCES
 
-        return [*SOURCES, *super().list_commands(ctx)]
+        return [*SOURCES, *DERIVED, *super().list_commands(ctx)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of a source."""
-        from facefocus.faces.sources import SOURCES
+        from facefocus.faces.sources import DERIVED, SOURCES
 
-        if cmd_name not in SOURCES:
-            return super().get_command(ctx, cmd_name)
-        source = SOURCES[cmd_name]
         single = typer.Typer(add_completion=False)
-        single.command(cmd_name, help=source.help)(_prepare_command(source))
+        if cmd_name in SOURCES:
+            source = SOURCES[cmd_name]
+            single.command(cmd_name, help=source.help)(_prepare_command(source))
+        elif cmd_name in DERIVED:
+            derived = DERIVED[cmd_name]
+            single.command(cmd_name, help=derived.help)(_derive_command(derived))
+        else:
+            return super().get_command(ctx, cmd_name)
         return typer.main.get_command(single)
 
 
@@ -189,6 +193,29 @@ def _prepare_command(kind: FaceSource) -> Callable[..., None]:
         show_lines(prepare_lines(report))
 
     return prepare
+
+
+Prepared = Annotated[
+    Path | None, typer.Option(help="The prepared face set it is made of. Default: faces/lfw.")
+]
+
+
+def _derive_command(kind: DerivedSource) -> Callable[..., None]:
+    def derive(
+        source: Prepared = None,
+        out: Out = None,
+        count: Annotated[
+            int | None, typer.Option(min=1, help="Pairs or people, at most. Default: all.")
+        ] = None,
+        seed: Annotated[int, typer.Option(help="Another seed makes other pairs.")] = kind.seed,
+    ) -> None:
+        with long_job() as progress:
+            from facefocus.faces.sources import derive_faces
+
+            report = derive_faces(kind, source, out, count=count, seed=seed, progress=progress)
+        show_lines(prepare_lines(report))
+
+    return derive
 
 
 def prepare_lines(report: PrepareReport) -> Iterator[str]:

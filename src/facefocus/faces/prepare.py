@@ -278,7 +278,7 @@ def prepare(
                 record={**record, "notes": notes, "list": pairs and pairs.sha256},
             )
             _clean(out)
-        report = _report(out, already_complete=False)
+        report = report_of(out, already_complete=False)
     if sheet is None:
         return report
     return replace(report, sheets=_drawn(sheet, source, out, progress))
@@ -432,10 +432,15 @@ def _finished(
     open_faceset(out)
     with _writing(out):
         _clean(out)
-    return _report(out, already_complete=True)
+    return report_of(out, already_complete=True)
 
 
-def _report(out: Path, *, already_complete: bool) -> PrepareReport:
+def report_of(out: Path, *, already_complete: bool) -> PrepareReport:
+    """The report on a complete face set.
+
+    Raises:
+        UserError: It is none.
+    """
     manifest = read_manifest(out)
     counts, pairs = manifest["counts"], manifest["pairs"]
     return PrepareReport(

@@ -1,8 +1,9 @@
 """Face sources: what an archive or a folder of photographs looks like, and one way to prepare it.
 
 A new source is one file with a `FaceSource` and one registration: ``SOURCES.add("mine", MINE)``, or
-an entry point of the group ``facefocus.face_sources``. Drawn faces need no photographs and are made
-by `facefocus.faces.sources.synthetic`.
+an entry point of the group ``facefocus.face_sources``. Face sets that are made of another one, with
+a truth, are a `DerivedSource` in `DERIVED` (group ``facefocus.derived_face_sources``). Drawn faces
+need no photographs and are made by `facefocus.faces.sources.synthetic`.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Protocol, Unpack, runtime_checkable
 
 from facefocus.core.errors import UserError
 from facefocus.core.files import any_path
+from facefocus.core.locations import search_dirs
+from facefocus.core.progress import Progress, silent
 from facefocus.core.registry import Registry
 from facefocus.faces.archives import DEPTH, find_list, picture_source
 from facefocus.faces.duplicates import Duplicates
-from facefocus.faces.faceset import PairList
+from facefocus.faces.faceset import MANIFEST, FaceSet, PairList, open_faceset
 from facefocus.faces.lists import Naming
-from facefocus.faces.prepare import Entry, Options, PrepareReport, prepare
+from facefocus.faces.prepare import Entry, Options, PrepareReport, prepare, report_of
 
 
 def _no_notes(entries: Sequence[Entry], pairs: PairList | None, name: str) -> Iterable[str]:
@@ -72,6 +75,96 @@ SOURCES.add("lfw", "facefocus.faces.sources.lfw:LFW")
 SOURCES.add("calfw", "facefocus.faces.sources.cross:CALFW")
 SOURCES.add("cplfw", "facefocus.faces.sources.cross:CPLFW")
 SOURCES.add("folder", "facefocus.faces.sources.folder:FOLDER")
+
+
+@runtime_checkable
+class MakeFaces(Protocol):
+    """Writes a face set that is made of another one."""
+
+    def __call__(
+        self, faces: FaceSet, out: Path, *, count: int | None, seed: int, progress: Progress
+    ) -> bool:
+        """Write it to the folder `out`; whether it had to be made.
+
+        Args:
+            faces: The other one, from a folder.
+            out: New, or the same set from before.
+            count: How many pairs or people, at most; None for all.
+            seed: Of every draw.
+            progress: Called with images done and in total.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class DerivedSource:
+    """A face set that is made of one that is prepared already.
+
+    Attributes:
+        name: What it is called in `DERIVED` and on the command line.
+        help: One line for users.
+        make: Makes it.
+        seed: The default seed.
+    """
+
+    name: str
+    help: str
+    make: MakeFaces
+    seed: int = 0
+
+
+#: Every derived face source by its name.
+DERIVED: Registry[DerivedSource] = Registry("derived face source")
+DERIVED.add("patch-lfw", "facefocus.faces.sources.patch_lfw:PATCH_LFW")
+DERIVED.add("transplant", "facefocus.faces.sources.transplant:TRANSPLANT")
+
+
+@any_path
+def derive_faces(
+    source: str | DerivedSource,
+    path: Path | None = None,
+    out: Path | None = None,
+    *,
+    count: int | None = None,
+    seed: int | None = None,
+    progress: Progress = silent,
+) -> PrepareReport:
+    """Make a face set of one that is prepared already.
+
+    Args:
+        source: A name of `DERIVED`, or a source that is not registered.
+        path: The folder of the other face set; None for ``faces/lfw``.
+        out: The folder; None for ``faces/NAME``.
+        count: How many pairs or people, at most; None for all.
+        seed: Of every draw; None for the source's own.
+        progress: Called as ``("write", images done, images)``.
+
+    Raises:
+        UserError: No such source, no such face set or one that it cannot be made of, or `out`
+            cannot be written or holds something else.
+    """
+    kind = DERIVED[source] if isinstance(source, str) else source
+    if count is not None and count < 1:
+        raise UserError(f"The 'count' must be at least 1. Got {count}.")
+    folder = out or Path("faces") / kind.name
+    new = kind.make(
+        open_faceset(path or _prepared_lfw(kind.name)),
+        folder,
+        count=count,
+        seed=kind.seed if seed is None else seed,
+        progress=progress,
+    )
+    return report_of(folder, already_complete=not new)
+
+
+def _prepared_lfw(name: str) -> Path:
+    folders = [root / "faces" / "lfw" for root in (Path(), *search_dirs())]
+    for folder in folders:
+        if (folder / MANIFEST).is_file():
+            return folder
+    raise UserError(
+        f"'{name}' is made of a prepared face set, and faces/lfw is not here. Prepare LFW by"
+        " 'facefocus prepare lfw', or name another face set by --source."
+    )
 
 
 @any_path
