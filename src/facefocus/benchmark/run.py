@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import active_children, get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -46,6 +46,7 @@ from facefocus.core.store import Missing, Store
 from facefocus.evaluation.verification import Rule
 from facefocus.faces.sources.synthetic import WORLDS, make_faceset
 from facefocus.models.recognizer import is_white_box
+from facefocus.models.zoo import lineage
 
 #: Synthetic faces are made when first asked for, so many of these people with so many photos.
 #: The embedded recognizers were trained and validated on other seeds: these people are new to them.
@@ -338,6 +339,7 @@ def describe(session: Session) -> dict[str, Any]:
                 "precision": getattr(recognizer, "precision", "float32"),
                 "forward": forward_of(recognizer),
                 "gradients": gradients_of(recognizer) if is_white_box(recognizer) else None,
+                "lineage": asdict(lineage(name, recognizer)),
             }
             for name, recognizer in session.recognizers.items()
         },

@@ -13,6 +13,7 @@ from facefocus.core import locations
 from facefocus.core.errors import UserError, did_you_mean
 from facefocus.core.files import write_atomically
 from facefocus.models import zoo
+from facefocus.models.lineage import NOT_STATED
 from facefocus.models.preprocessing import from_mapping
 from facefocus.models.user_code import sha256
 from facefocus.models.zoo import NETWORKS, OWN, PLUGINS, Entry
@@ -106,8 +107,9 @@ def _own_entry(
         architecture=alike.architecture,
         options=alike.options,
         preprocessing=reading,
-        training="not stated",
-        data="real",
+        training=NOT_STATED,
+        data=NOT_STATED,
+        family=alike.family,
         source="a file of the user",
         license="not stated",
         commercial="unknown",

@@ -23,6 +23,7 @@ from facefocus.core.registry import Registry
 from facefocus.core.specs import Spec, parse
 from facefocus.models.foreign import foreign
 from facefocus.models.layers import LayerTable, trace_layers
+from facefocus.models.lineage import NOT_STATED, Kind, Lineage
 from facefocus.models.onnx import OnnxRecognizer, as_white_box
 from facefocus.models.openvino import OpenVinoRecognizer, missing_package
 from facefocus.models.preprocessing import (
@@ -98,6 +99,9 @@ class Entry(Spec):
         preprocessing: As for `preprocessing.from_mapping`.
         training: Data it was trained on.
         data: Whether that data shows real people.
+        family: Its architecture line.
+        loss: That it was trained with.
+        year: Of its publication.
         source: Where it comes from.
         license: Of the weights.
         commercial: Whether that license allows commercial use.
@@ -120,7 +124,10 @@ class Entry(Spec):
     options: dict[str, Option]
     preprocessing: dict[str, object]
     training: str
-    data: Literal["real", "synthetic"]
+    data: Kind
+    family: str = NOT_STATED
+    loss: str = NOT_STATED
+    year: int | None = None
     source: str
     license: str
     commercial: Literal["yes", "no", "unknown"]
@@ -146,6 +153,11 @@ class Entry(Spec):
     def reader(self) -> Preprocessing:
         """How the recognizer reads a frame."""
         return from_mapping(self.preprocessing)
+
+    @property
+    def lineage(self) -> Lineage:
+        """Where it comes from."""
+        return Lineage(self.training, self.data, self.family, self.loss, self.year)
 
     @property
     def embedded(self) -> bool:
@@ -299,6 +311,28 @@ def describe(name: str) -> Entry:
         UserError: No such entry; suggests the nearest one.
     """
     return entries()[full_name(name)]
+
+
+def lineage(name: str, recognizer: object = None) -> Lineage:
+    """Where a recognizer comes from; not stated where nobody says it.
+
+    Args:
+        name: Its name or alias in the zoo, or at a source.
+        recognizer: The recognizer itself: what its attribute `lineage` says comes first.
+
+    Example:
+        >>> lineage("IR100").training, lineage("mine.py:build").training
+        ('Glint360K', 'not stated')
+    """
+    if isinstance(own := getattr(recognizer, "lineage", None), Lineage):
+        return own
+    known = entries()
+    if (asked := source_of(name)) is not None:
+        source, rest = asked
+        found = source.lineages.get(rest, Lineage())
+        return known[found].lineage if isinstance(found, str) else found
+    alike = (entry for key, entry in known.items() if name in (key, *entry.aliases))
+    return next((entry.lineage for entry in alike), Lineage())
 
 
 def load(

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
+from facefocus.models.lineage import NOT_STATED, UNSEEN, kinship, shared_by
 from facefocus.models.recognizer import Recognizer, is_white_box
-from facefocus.models.zoo import entries
+from facefocus.models.zoo import lineage
 from facefocus.person.candidates import BLACK_BOX_METHOD, SEARCH_METHOD
 from facefocus.person.other_people import Strangers
 from facefocus.person.proof import Design, Judge
@@ -98,23 +99,30 @@ def _of_other_people(judges: Mapping[str, Judge], strangers: Strangers | None) -
 
 
 def _of_siblings(teams: Sequence[Team]) -> Iterator[str]:
-    """Recognizers that are called unseen, and share architecture or data with one that was seen."""
-    known = entries()
-    for name, source in {
-        (judge.name, source.name): None
+    """Recognizers that are called unseen, and are kin to one that was seen."""
+    pairs = {
+        (judge.name, source.name): (
+            lineage(judge.name, judge.recognizer),
+            lineage(source.name, source),
+        )
         for team in teams
         for judge in team.judges
         if not judge.seen
         for source in team.sources
-    }:
-        one, other = known.get(name), known.get(source)
-        if one is None or other is None:
-            continue
-        if one.training == other.training or one.architecture == other.architecture:
-            what = "training data" if one.training == other.training else "architecture"
+    }
+    for (name, source), (one, other) in pairs.items():
+        kin = kinship(one, other)
+        if kin == NOT_STATED:
             yield (
-                f"{name} never saw the mask, but is a sibling of {source} (same {what}): a mask"
-                " looks stronger on it than on a recognizer of another kind."
+                f"{name} never saw the mask, but may be a sibling of {source}: training data or"
+                " family of one of them is not stated."
+            )
+        elif kin != UNSEEN:
+            shared = " and ".join(shared_by(one, other))
+            yield (
+                f"{name} never saw the mask, but is a sibling of {source} (they share {shared}):"
+                " a mask looks stronger on it than on a recognizer of"
+                " another kind."
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from facefocus.core.text import NOTHING, number, p_value, percent
 from facefocus.evaluation.part_shares import in_words
 from facefocus.evaluation.statistics import LEVEL, Interval
 from facefocus.faces.part_atlas import FACE_PARTS, PART_WORDS, parts
+from facefocus.models.lineage import NOT_STATED
 from facefocus.recognizer_cards.card_figures import (
     FEWEST_PEOPLE,
     ConditionRow,
@@ -348,7 +350,13 @@ def _limits(card: RecognizerCard) -> Iterator[Block]:
             f" that there is none.{missing}",
         ]
     )
+    stated = card.lineage
     provenance = {
+        "trained on": stated.training,
+        "people in that data": stated.data,
+        "family": stated.family,
+        "loss": stated.loss,
+        "year": NOT_STATED if stated.year is None else str(stated.year),
         "recognizer's fingerprint": card.fingerprint,
         "face set's hash": card.faces_hash,
         "mated pairs": f"{card.pairs:,}",
@@ -406,6 +414,7 @@ def plain(card: RecognizerCard) -> dict[str, Any]:
         "format": 1,
         "model": card.model,
         "fingerprint": card.fingerprint,
+        "lineage": asdict(card.lineage),
         "faces": {"title": card.faces, "hash": card.faces_hash},
         "people": card.people,
         "photos": card.photos,

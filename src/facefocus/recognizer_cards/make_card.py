@@ -41,9 +41,10 @@ from facefocus.faces.faceset import (
 from facefocus.faces.halves import halves, near_equal
 from facefocus.faces.part_atlas import FACE_PARTS, parts, shares
 from facefocus.models.backends import accelerate
+from facefocus.models.lineage import Lineage
 from facefocus.models.recognizer import CHUNK, Recognizer, hold_batches
 from facefocus.models.score_only import ScoreRecognizer
-from facefocus.models.zoo import load
+from facefocus.models.zoo import lineage, load
 from facefocus.recognizer_cards.card_conditions import (
     CLEAN,
     Condition,
@@ -81,6 +82,7 @@ class RecognizerCard:
 
     Attributes:
         model: The recognizer's name; `fingerprint` is its own.
+        lineage: What it was trained on, and what it is.
         faces: The face set's title; `faces_hash` is its own.
         people, photos: How many there are.
         pairs: Mated pairs of the first table; `impostors` non-mated ones, 0 where none were scored.
@@ -98,6 +100,7 @@ class RecognizerCard:
 
     model: str
     fingerprint: str
+    lineage: Lineage
     faces: str
     faces_hash: str
     people: int
@@ -173,6 +176,7 @@ def make_card(
     return RecognizerCard(
         model=model if isinstance(model, str) else model.name,
         fingerprint=recognizer.fingerprint,
+        lineage=lineage(model if isinstance(model, str) else model.name, recognizer),
         faces=faces.title,
         faces_hash=faces.hash,
         people=len(chosen),

@@ -38,6 +38,7 @@ SECTIONS: Registry[PageSection] = Registry(
     "report section",
     load=(
         "facefocus.report.views",
+        "facefocus.report.lineage_view",
         "facefocus.report.robustness_blocks",
         "facefocus.planted.truth",
         "facefocus.paper.study_page",

@@ -9,13 +9,14 @@ user's own package and downloads nothing.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from facefocus.core.errors import UserError, did_you_mean, one_line
 from facefocus.core.registry import Registry
+from facefocus.models.lineage import Lineage
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import Recognizer
 
@@ -29,11 +30,14 @@ class RecognizerSource:
         load: Makes the recognizer from what follows the prefix, or from the file, and from the
             preprocessing that the user gave; None for the source's own.
         takes_reading: Whether a preprocessing may be given.
+        lineages: Where those come from of whom it is known, by what follows the prefix; a name is
+            that of a recognizer of the zoo with the same weights.
     """
 
     form: str
     load: Callable[[str, Preprocessing | None], Recognizer]
     takes_reading: bool = False
+    lineages: Mapping[str, Lineage | str] = field(default_factory=dict)
 
 
 #: Every recognizer source by its prefix, or by the suffix of its files.

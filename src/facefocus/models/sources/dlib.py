@@ -18,6 +18,7 @@ from jaxtyping import Float32, UInt8
 
 from facefocus.core.errors import UserError, one_line
 from facefocus.models.foreign import ForeignRecognizer
+from facefocus.models.lineage import Lineage
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import check_frames
 from facefocus.models.sources import RecognizerSource, package
@@ -29,6 +30,13 @@ WEIGHTS = "dlib_face_recognition_resnet_model_v1.dat"
 #: pixels of an aligned crop of 112: center (x, y) and side. Medians of 118 crops of LFW, in which
 #: dlib's own five points were found. It ends 10 pixels below the crop, whose edge is repeated.
 CENTER, WIDTH, CHIP = (55.84, 72.27), 99.78, 150
+LINEAGE = Lineage(
+    training="VGG face, FaceScrub and the web",
+    data="real",
+    family="dlib ResNet-29",
+    loss="metric loss",
+    year=2017,
+)
 
 
 def chip(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "150 150 3"]:
@@ -49,6 +57,7 @@ class DlibResNet:
     """
 
     name = "dlib-resnet"
+    lineage = LINEAGE
 
     def __init__(self, network: Any, digest: str) -> None:
         self._network = network
@@ -89,4 +98,4 @@ def load_dlib(name: str, preprocessing: Preprocessing | None) -> ForeignRecogniz
     return recognizer
 
 
-DLIB = RecognizerSource("dlib", load_dlib)
+DLIB = RecognizerSource("dlib", load_dlib, lineages={"": LINEAGE})

@@ -46,4 +46,8 @@ def load_facenet(name: str, preprocessing: Preprocessing | None) -> TorchRecogni
     )
 
 
-FACENET = RecognizerSource("facenet-pytorch:NAME", load_facenet)
+FACENET = RecognizerSource(
+    "facenet-pytorch:NAME",
+    load_facenet,
+    lineages={"vggface2": "facenet-vggface2", "casia-webface": "facenet-casia"},
+)

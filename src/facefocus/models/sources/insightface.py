@@ -14,7 +14,13 @@ from facefocus.models.sources.onnx_file import load_onnx
 #: Where insightface puts its packs.
 FOLDER = Path(".insightface", "models")
 #: Packs that it downloads.
-PACKS = ("buffalo_l", "buffalo_m", "buffalo_s", "buffalo_sc", "antelopev2")
+PACKS = {
+    "buffalo_l": "insightface-w600k-r50",
+    "buffalo_m": "insightface-w600k-r50",
+    "buffalo_s": "insightface-w600k-mbf",
+    "buffalo_sc": "insightface-w600k-mbf",
+    "antelopev2": "iresnet100-glint360k",
+}
 #: Sides of the input of its recognition models.
 _SIDES = (112, 112)
 
@@ -37,7 +43,7 @@ def load_insightface(name: str, preprocessing: Preprocessing | None) -> Recogniz
             f"The pack '{name}' is not in '{folder}', which has {', '.join(packs) or 'none'}."
             f"{'' if known else did_you_mean(name, [*packs, *PACKS])} Get one by: pip install"
             ' insightface, then python -c "from insightface.app import FaceAnalysis; FaceAnalysis'
-            f"('{name if known else PACKS[0]}')\"."
+            f"('{name if known else next(iter(PACKS))}')\"."
         )
     found = [path for path in sorted(pack.glob("*.onnx")) if _recognizes(path)]
     if len(found) != 1:
@@ -65,4 +71,4 @@ def _normalizes(path: Path) -> bool:
     )
 
 
-INSIGHTFACE = RecognizerSource("insightface:PACK", load_insightface)
+INSIGHTFACE = RecognizerSource("insightface:PACK", load_insightface, lineages=PACKS)

@@ -77,4 +77,4 @@ def _fetched(name: str, path: Path) -> Recognizer:
     raise UserError(f"The file '{path}' of 'uniface:{name}' does not exist. Get it by: {remedy}.")
 
 
-UNIFACE = RecognizerSource("uniface:NAME", load_uniface)
+UNIFACE = RecognizerSource("uniface:NAME", load_uniface, lineages=FETCHED)
