@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from facefocus.evaluation.photo_risk import person_templates, template_thresholds
 from facefocus.faces.faceset import make_faceset
 from facefocus.person.other_people import (
     choose_strangers,
     pair_thresholds,
-    person_templates,
-    template_thresholds,
     who_is_the_person,
 )
 from facefocus.person.proof import (

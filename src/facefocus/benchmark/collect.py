@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from facefocus.benchmark.identification import FOUND
 from facefocus.benchmark.people import Block, Person
 from facefocus.benchmark.result_columns import HELDOUT_ORACLE, MADE_FOR, MAP, ORACLE
 from facefocus.benchmark.session import Session, is_degenerate
@@ -93,6 +94,11 @@ SCHEMA: dict[str, Any] = {
 #: a share only; the oracle's figures are of no one mask.
 TRUTH_SCHEMA: dict[str, Any] = dict.fromkeys(COLUMNS, pl.Float64)
 
+#: Further columns where the experiment asks for identification.
+FOUND_SCHEMA: dict[str, Any] = {
+    f"{front}{name}": pl.Float64 for name in FOUND for front in ("clean_", "")
+}
+
 
 def write_run(session: Session, run: Path, provenance: dict[str, Any], toml: str) -> Path:
     """Gather all artefacts of a finished run; returns the path of ``results.parquet``.
@@ -128,6 +134,7 @@ def collect(session: Session) -> pl.DataFrame:
             rows += [_row(session, target, split, key, found) for key, found in parts.items()]
     order = [name for name in SCHEMA if name not in ("cosine", "rate", "fmr")]
     schema = SCHEMA if session.truths is None else SCHEMA | TRUTH_SCHEMA
+    schema |= FOUND_SCHEMA if session.experiment.evaluation.identification else {}
     table = pl.DataFrame(rows, schema=schema, orient="row")
     return table.sort(order, nulls_last=True, maintain_order=True)
 
@@ -148,11 +155,13 @@ class Part:
     degenerate: int
     ill_conditioned: int
     truth: Mapping[str, float]
+    found: Mapping[str, float]
 
 
 def score_parts(session: Session, target: str, block: Block) -> Iterator[tuple[RowKey, Part]]:
     """What the scores of a block on a target say of every person and configuration."""
     clean = [clean_scores(session, target, person) for person in block.people]
+    searched = [clean_found(session, target, person) for person in block.people]
     loaded: dict[str, Arrays] = {}
     shape = session.experiment.occlusion.shape
     for output in session.plan.planned["scores"][target, block.index]:
@@ -174,6 +183,7 @@ def score_parts(session: Session, target: str, block: Block) -> Iterator[tuple[R
                     degenerate=int(made["degenerate"][index]),
                     ill_conditioned=int(made["ill_conditioned"][index]),
                     truth={name: float(found[index, place]) for name, found in truth.items()},
+                    found=_found(scores, index, place) | searched[index],
                 )
                 yield (columns, budget, person.name), part
 
@@ -218,6 +228,7 @@ def _parts_of_oracle(
                 degenerate=0,
                 ill_conditioned=0,
                 truth={},
+                found={},
             )
             key = tuple((columns | {"on_degenerate": policy}).items())
             yield (key, budget, person.name), part
@@ -289,6 +300,19 @@ def clean_scores(session: Session, target: str, person: Person) -> tuple[Retenti
     return retention(embeddings, embeddings, session.threshold(target)), false
 
 
+def clean_found(session: Session, target: str, person: Person) -> dict[str, float]:
+    """`FOUND` of a person's tested photos, nothing hidden; empty where it is not asked for."""
+    if not session.experiment.evaluation.identification:
+        return {}
+    clean = session.embeddings(target)[person.tests]
+    found = session.gallery(target).found(person.name, clean, clean)
+    return {f"clean_{name}": value for name, value in found.items()}
+
+
+def _found(scores: Arrays, index: int, place: int) -> dict[str, float]:
+    return {name: float(scores[name][index, place]) for name in FOUND if name in scores}
+
+
 def _map_columns(maps: MapOutput, shape: str) -> dict[str, Any]:
     """The columns that say how a map was made; null where a method has no use for a setting.
 
@@ -358,6 +382,7 @@ def _row(
         "degenerate": maps == degenerate,
         "draws": len(parts) // len(folds),
         **{name: mean(part.truth[name] for part in parts) for name in parts[0].truth},
+        **{name: mean(part.found[name] for part in parts) for name in parts[0].found},
     }
 
 

@@ -333,11 +333,14 @@ class Evaluation(Spec):
         compare: Occluded photos against ``clean`` ones, or ``both`` occluded.
         split: Try masks on the ``same`` photos, or ``heldout``: made on one half of a person's
             photos, tried on the other, both ways.
+        identification: Also look for each hidden photo in a gallery of everybody: by any photo of
+            the person, by the template, and which template is nearest (Protocol: photo-risk).
     """
 
     threshold: str = "eer"
     compare: Literal["clean", "both"] = "clean"
     split: Several[Literal["same", "heldout"]] = ("same",)
+    identification: bool = False
 
     @field_validator("threshold", mode="before")
     @classmethod

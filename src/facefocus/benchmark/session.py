@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from facefocus.benchmark.experiment import parse_experiment
+from facefocus.benchmark.identification import Gallery
 from facefocus.benchmark.people import Block
 from facefocus.benchmark.plan import Plan, make_plan
 from facefocus.benchmark.stages import Task
@@ -22,8 +23,8 @@ from facefocus.core.errors import UserError
 from facefocus.core.locations import expanded
 from facefocus.core.store import Arrays, Store
 from facefocus.evaluation.randomization import impostor_pairs
-from facefocus.evaluation.verification import eer, pair_scores, threshold
-from facefocus.faces.faceset import FaceSet, Pairs, open_faceset, read_pairs
+from facefocus.evaluation.verification import eer, pair_cosines, threshold
+from facefocus.faces.faceset import FaceSet, open_faceset, read_pairs
 from facefocus.faces.sources.synthetic import TRUTH, read_truth
 from facefocus.models.backends import accelerate
 from facefocus.models.memory import TOO_LITTLE
@@ -130,6 +131,7 @@ class Session:
         self._embeddings: dict[tuple[str, bool], np.ndarray] = {}
         self._operating: dict[str, OperatingPoint] = {}
         self._populations: dict[str, Population] = {}
+        self._galleries: dict[str, Gallery] = {}
 
     @cached_property
     def impostors(self) -> dict[str, np.ndarray]:
@@ -286,17 +288,23 @@ class Session:
         """The frozen threshold of one recognizer (Protocol: thresholds)."""
         if recognizer not in self._operating:
             rule = self.experiment.evaluation.rule
-            mated, other = _scores(self.embeddings(recognizer), self.plan.pairs)
+            mated, other = pair_cosines(self.embeddings(recognizer), self.plan.pairs)
             rate = eer(mated, other) if len(mated) and len(other) else None
             if self.spec.calibration is not None:
                 embeddings = self.embeddings(recognizer, calibrate=True)
-                mated, other = _scores(embeddings, self.plan.calibration)
+                mated, other = pair_cosines(embeddings, self.plan.calibration)
             self._operating[recognizer] = OperatingPoint(threshold(mated, other, rule), rate)
         return self._operating[recognizer]
 
     def threshold(self, recognizer: str) -> float:
         """The threshold of `operating`."""
         return self.operating(recognizer).threshold
+
+    def gallery(self, recognizer: str) -> Gallery:
+        """The clean photos of everybody, as one recognizer sees them."""
+        if recognizer not in self._galleries:
+            self._galleries[recognizer] = Gallery(self, recognizer)
+        return self._galleries[recognizer]
 
     def population(self, block: Block, output: MapOutput) -> Population:
         """The maps of everybody in the block's fold under the spec of `output`."""
@@ -322,14 +330,6 @@ class Session:
         names = sorted(maps)
         stacked = np.stack([maps[name] for name in names]) if names else np.zeros((0, *self.frame))
         return Population(stacked, {name: row for row, name in enumerate(names)}), keys
-
-
-def _scores(embeddings: np.ndarray, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines of the mated and of the non-mated pairs."""
-    rows = np.unique(np.concatenate([pairs.first, pairs.second]))
-    first, second = (np.searchsorted(rows, side) for side in (pairs.first, pairs.second))
-    scores = pair_scores(embeddings[rows], first, second)
-    return scores[pairs.mated], scores[~pairs.mated]
 
 
 def is_degenerate(made: Arrays, index: int) -> bool:

@@ -6,6 +6,7 @@ and gives, for each hidden photo, whether somebody who looks for the person find
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +15,20 @@ from scipy import stats
 
 from facefocus.core.seeds import generator
 from facefocus.evaluation.statistics import LEVEL, Interval
-from facefocus.evaluation.verification import SAMPLED_PAIRS, even_shares, normalize
+from facefocus.evaluation.verification import (
+    SAMPLED_PAIRS,
+    even_shares,
+    normalize,
+    parse_rule,
+    threshold,
+)
 
-#: The thresholds at which a risk is given: recognizers are deployed at low false match rates.
-RULES = ("eer", "fmr=1e-3")
+#: Where recognizers decide, by name (Protocol: thresholds): they are deployed at low false match
+#: rates.
+RULES = {"EER": "eer", "FMR 1e-3": "fmr=1e-3"}
+
+#: People who must have more photos than a template, so that a threshold can be set for it.
+LEAST_PEOPLE = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +118,26 @@ def template(embeddings: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " d"]:
     return mean
 
 
+def person_templates(
+    embeddings: Float[np.ndarray, "n d"],
+    people: Shaped[np.ndarray, " n"],
+    most: int | None = None,
+) -> Float[np.ndarray, "people d"]:
+    """The normalized mean of each person's unit embeddings, by ascending name.
+
+    Of the first `most` only: templates of more photos are nearer to everybody, and have to be as
+    large as those that they are ranked beside.
+    """
+    _, owner = np.unique(people, return_inverse=True)
+    order = np.argsort(owner, kind="stable")
+    starts = np.searchsorted(owner[order], np.arange(owner.max() + 1))
+    numbers = np.arange(len(owner)) - starts[owner[order]]
+    rows = order if most is None else order[numbers < most]
+    sums = np.zeros((owner.max() + 1, embeddings.shape[1]))
+    np.add.at(sums, owner[rows], embeddings[rows])
+    return normalize(sums)
+
+
 def template_scores(
     embeddings: Float[np.ndarray, "n d"],
     identities: Shaped[np.ndarray, " n"],
@@ -161,6 +192,40 @@ def template_scores(
     strangers = _strangers(with_template, rows, generator(seed, "non-mated templates"))
     non_mated = (templates[strangers[:, 0]] * unit[strangers[:, 1]]).sum(axis=1)
     return np.array(mated), non_mated
+
+
+def template_thresholds(
+    embeddings: Float[np.ndarray, "n d"],
+    people: Shaped[np.ndarray, " n"],
+    size: int,
+    rules: Mapping[str, str] = RULES,
+) -> dict[str, float]:
+    """The threshold of each rule for a photo and a template of `size` photos, by its name.
+
+    Where fewer than `LEAST_PEOPLE` have more photos than that, for the largest templates that as
+    many can be tried with: beyond a few photos the size changes little.
+    """
+    counts = np.sort(np.unique(people, return_counts=True)[1])
+    most = int(counts[-LEAST_PEOPLE]) - 1 if len(counts) >= LEAST_PEOPLE else 0
+    usable = min(size, most)
+    return thresholds(*template_scores(embeddings, people, usable), rules) if usable else {}
+
+
+def thresholds(
+    mated: Float[np.ndarray, " m"],
+    non_mated: Float[np.ndarray, " k"],
+    rules: Mapping[str, str] = RULES,
+) -> dict[str, float]:
+    """The threshold of each rule that so many scores can give, by its name."""
+    if not (len(mated) and len(non_mated)):
+        return {}
+    found = {}
+    for name, text in rules.items():
+        rule = parse_rule(text)
+        # An FMR of 1e-3 takes 1000 pairs.
+        if rule.kind != "fmr" or rule.value is None or len(non_mated) >= round(1 / rule.value):
+            found[name] = threshold(mated, non_mated, rule)
+    return found
 
 
 def _strangers(

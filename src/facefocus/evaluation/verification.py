@@ -131,6 +131,16 @@ def pair_scores(
     return scores
 
 
+def pair_cosines(
+    embeddings: Float[np.ndarray, "n d"], pairs: Pairs
+) -> tuple[Float[np.ndarray, " mated"], Float[np.ndarray, " non_mated"]]:
+    """Cosines of the mated and of the non-mated pairs; other rows need not be finite."""
+    rows = np.unique(np.concatenate([pairs.first, pairs.second]))
+    first, second = (np.searchsorted(rows, side) for side in (pairs.first, pairs.second))
+    scores = pair_scores(embeddings[rows], first, second)
+    return scores[pairs.mated], scores[~pairs.mated]
+
+
 def error_rates(mated: Float[np.ndarray, " m"], non_mated: Float[np.ndarray, " k"]) -> ErrorRates:
     """FMR and FNMR at every distinct score and just above the highest.
 

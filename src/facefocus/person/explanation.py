@@ -17,6 +17,7 @@ from facefocus.core.files import printable
 from facefocus.core.locations import cache_dir, store_dir
 from facefocus.core.progress import Progress, silent
 from facefocus.core.store import Store
+from facefocus.evaluation.photo_risk import person_templates, template_thresholds
 from facefocus.evaluation.verification import normalize
 from facefocus.faces.align import FRAME_SIDE
 from facefocus.faces.faceset import FaceSet, open_faceset
@@ -40,9 +41,7 @@ from facefocus.person.other_people import (
     card_thresholds,
     choose_strangers,
     pair_thresholds,
-    person_templates,
     stranger_embeddings,
-    template_thresholds,
     who_is_the_person,
 )
 from facefocus.person.person_page import check_out, write_explanation

@@ -17,8 +17,8 @@ from facefocus.benchmark.keys import forward_of
 from facefocus.core.progress import Progress, silent
 from facefocus.core.seeds import generator
 from facefocus.core.store import Missing, Store, content_key
-from facefocus.evaluation.photo_risk import template_scores
-from facefocus.evaluation.verification import normalize, sample_pairs, threshold
+from facefocus.evaluation.photo_risk import person_templates, thresholds
+from facefocus.evaluation.verification import normalize, sample_pairs
 from facefocus.faces.faceset import FaceSet
 from facefocus.faces.halves import near_equal
 from facefocus.faces.sources.synthetic import TRUTH
@@ -34,12 +34,6 @@ SEVERAL = 5
 
 #: Pairs of each kind that set the thresholds.
 PAIRS = 20_000
-
-#: People who must have more photos than a template, so that a threshold can be set for it.
-LEAST_PEOPLE = 5
-
-#: Where recognizers decide: a name for the page, and the rule (Protocol: thresholds).
-RULES = {"EER": "eer", "FMR 1e-3": "fmr=1e-3"}
 
 #: Images embedded between two reports of progress.
 STEP = 128
@@ -85,7 +79,7 @@ class Strangers:
 def faces_of(recognizer: Recognizer) -> str:
     """The kind of faces a recognizer was trained on: ``real`` unless its card says otherwise."""
     known = entries().get(recognizer.name)
-    return "real" if known is None else known.data
+    return "synthetic" if known is not None and known.data == "synthetic" else "real"
 
 
 def card_thresholds(recognizer: Recognizer) -> dict[str, float]:
@@ -186,54 +180,10 @@ def who_is_the_person(
     return sorted(names)
 
 
-def person_templates(
-    embeddings: Float[np.ndarray, "n d"],
-    people: Shaped[np.ndarray, " n"],
-    most: int | None = None,
-) -> Float[np.ndarray, "people d"]:
-    """The normalized mean of each person's unit embeddings, by ascending name.
-
-    Of the first `most` only: templates of more photos are nearer to everybody, and have to be as
-    large as those that they are ranked beside.
-    """
-    _, owner = np.unique(people, return_inverse=True)
-    order = np.argsort(owner, kind="stable")
-    starts = np.searchsorted(owner[order], np.arange(owner.max() + 1))
-    numbers = np.arange(len(owner)) - starts[owner[order]]
-    rows = order if most is None else order[numbers < most]
-    sums = np.zeros((owner.max() + 1, embeddings.shape[1]))
-    np.add.at(sums, owner[rows], embeddings[rows])
-    return normalize(sums)
-
-
 def pair_thresholds(
     embeddings: Float[np.ndarray, "n d"], people: Shaped[np.ndarray, " n"]
 ) -> dict[str, float]:
     """The threshold of each of `RULES` that pairs of photos can give, by its name."""
     pairs = sample_pairs(people, count=PAIRS, seed=0)
     scores = np.einsum("pd,pd->p", embeddings[pairs.first], embeddings[pairs.second])
-    return _thresholds(scores[pairs.mated], scores[~pairs.mated])
-
-
-def template_thresholds(
-    embeddings: Float[np.ndarray, "n d"], people: Shaped[np.ndarray, " n"], size: int
-) -> dict[str, float]:
-    """The same for a photo and a template of `size` photos.
-
-    Where fewer than `LEAST_PEOPLE` have more photos than that, for the largest templates that as
-    many can be tried with: beyond a few photos the size changes little.
-    """
-    counts = np.sort(np.unique(people, return_counts=True)[1])
-    most = int(counts[-LEAST_PEOPLE]) - 1 if len(counts) >= LEAST_PEOPLE else 0
-    usable = min(size, most)
-    return _thresholds(*template_scores(embeddings, people, usable)) if usable else {}
-
-
-def _thresholds(
-    mated: Float[np.ndarray, " m"], non_mated: Float[np.ndarray, " k"]
-) -> dict[str, float]:
-    if not (len(mated) and len(non_mated)):
-        return {}
-    # An FMR of 1e-3 takes 1000 pairs.
-    possible = [name for name in RULES if name == "EER" or len(non_mated) >= 1000]
-    return {name: threshold(mated, non_mated, RULES[name]) for name in possible}
+    return thresholds(scores[pairs.mated], scores[~pairs.mated])

@@ -22,11 +22,11 @@ from facefocus.core.errors import UserError
 from facefocus.core.files import check_folder, lives, replace_folder, writing
 from facefocus.core.text import budget_text, number, percent, with_bounds
 from facefocus.evaluation.part_shares import in_words, part_shares
+from facefocus.evaluation.photo_risk import RULES
 from facefocus.occlusion.fills import fill_rng
 from facefocus.occlusion.mask_files import write_mask
 from facefocus.occlusion.painting import paint, write_picture
 from facefocus.person.candidates import OWN, POPULATION, SAME_PHOTOS
-from facefocus.person.other_people import RULES
 from facefocus.person.proof import CLEAN, Figure, Judge
 from facefocus.person.robust_figures import PHOTOGRAPH, Robustness
 from facefocus.person.trials import CHOSEN

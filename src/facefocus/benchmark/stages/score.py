@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from scipy.stats import entropy
 
 from facefocus.benchmark.experiment import Experiment
+from facefocus.benchmark.identification import FOUND
 from facefocus.benchmark.keys import fill_of
 from facefocus.benchmark.people import Block, Person
 from facefocus.benchmark.plan import scored_on
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from facefocus.benchmark.plan import Inputs
 
 #: What a score artefact holds of each person and budget, NaN for who is left out; besides the
-#: masks themselves (`scored_masks`).
+#: masks themselves (`scored_masks`), and `FOUND` where it is asked for.
 VALUES = ("cosine", "rate", "fmr", "area")
 
 
@@ -155,11 +156,10 @@ def score(session: Session, task: ScoreTask, progress: Progress) -> None:
     """Retention of every person of a block under every wanted mask, stored with the masks."""
     tables: dict[ScoreOutput, dict[str, np.ndarray]] = {}
     places: dict[Job, list[tuple[ScoreOutput, int]]] = defaultdict(list)
+    names = (*VALUES, *(FOUND if session.experiment.evaluation.identification else ()))
     for output in task.outputs:
         made = list(_block_masks(session, task.block, output))
-        tables[output] = {
-            name: np.full((len(made), len(output.budgets)), np.nan) for name in VALUES
-        }
+        tables[output] = {name: np.full((len(made), len(output.budgets)), np.nan) for name in names}
         tables[output]["masks"] = pack(np.stack([one.masks for one in made]))
         for person, masks in enumerate(made):
             if masks.skipped:
@@ -275,7 +275,10 @@ class Job:
 def retained(
     session: Session, target: str, people: Sequence[Person], fill: str, jobs: Sequence[Job]
 ) -> Iterator[tuple[Job, dict[str, float]]]:
-    """Mean mated cosine, recognition rate and FMR of every job; best person by person."""
+    """Mean mated cosine, recognition rate and FMR of every job; best person by person.
+
+    Without a nuisance `FOUND` as well, where it is asked for.
+    """
     embeddings = session.embeddings(target)
     level = session.threshold(target)
     photos = _Photos(session, people, fill)
@@ -290,7 +293,11 @@ def retained(
                 compare = "both"
             left = retention(clean, occluded, level, compare=compare)
             fmr = false_matches(session, target, person.name, person.tests, occluded)
-            yield job, {"cosine": left.cosine, "rate": left.rate, "fmr": fmr}
+            values = {"cosine": left.cosine, "rate": left.rate, "fmr": fmr}
+            if session.experiment.evaluation.identification and job.nuisance is None:
+                gallery = clean if compare == "clean" else occluded
+                values |= session.gallery(target).found(person.name, gallery, occluded)
+            yield job, values
 
 
 def false_matches(
@@ -399,7 +406,10 @@ def _scores(
     scores = {}
     asked = inputs.experiment.occlusion.shape
     # Keys of masks of pixels are what they were before there were others.
-    shape = {} if asked == "pixels" else {"shape": asked}
+    shape: dict[str, Any] = {} if asked == "pixels" else {"shape": asked}
+    if inputs.experiment.evaluation.identification:
+        listed = np.concatenate([inputs.pairs.first, inputs.pairs.second]).astype(np.int64)
+        shape |= {"identification": [1, hashlib.sha256(listed.tobytes()).hexdigest()]}
     for target in inputs.experiment.recognizers.targets:
         common = scored_on(inputs, target)
         for block in inputs.blocks:
