@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,12 @@ import polars as pl
 import pytest
 
 from facefocus.analysis.summary import COMPETES, drops, summarize
+from facefocus.benchmark.identification import FOUND
 from facefocus.core.errors import UserError
 from facefocus.evaluation.statistics import compare_paired, mean_interval, ratio_intervals
+from facefocus.report.document import Facts, Table
+from facefocus.report.identification_view import identification
+from facefocus.report.report_data import Report
 from tests.report.fabricated import row, table
 
 PEOPLE = ("Ada", "Bo", "Cy", "Di")
@@ -219,3 +224,37 @@ def test_drops_stand_in_the_order_of_the_rows_and_of_names() -> None:
     same = summary["split"].to_list().index("same")
     np.testing.assert_allclose(found[same], [0.5, 0.5, 0.25, 0.75])
     np.testing.assert_allclose(found[1 - same], [0.25, 0.25, np.nan, np.nan])
+
+
+def test_identification_has_means_and_intervals_where_it_was_asked_for() -> None:
+    people = [f"P{number}" for number in range(8)]
+    rows = table(row(identity=name) for name in people)
+    found = {"any_rate": [1.0, 0.5] * 4, "clean_any_rate": [1.0] * 8, "rank_one": [0.25] * 8}
+    asked = rows.with_columns(pl.Series(name, values) for name, values in found.items())
+    (one,) = summarize(asked).to_dicts()
+    assert (one["any_rate"], one["clean_any_rate"], one["rank_one"]) == (0.75, 1.0, 0.25)
+    assert one["any_rate_low"] < 0.75 < one["any_rate_high"] <= 1
+    assert summarize(asked).select(summarize(rows).columns).equals(summarize(rows))
+    assert "any_rate" not in summarize(rows).columns
+
+
+def test_the_order_by_photos_is_compared_with_the_order_by_pairs(tmp_path: Path) -> None:
+    rates = {"1": 0.2, "N/2": 0.5, "N": 0.8}
+    rows = [
+        row(layer=layer, identity=f"P{number}", rate=rate + 0.01 * number,
+            clean_rate=1.0)
+        for layer, rate in rates.items() for number in range(8)
+    ]  # fmt: skip
+    results = table(rows)
+    photo = [{"1": 0.9, "N/2": 0.6, "N": 0.3}[one["layer"]] for one in rows]
+    names = (f"{front}{name}" for name in FOUND for front in ("", "clean_"))
+    results = results.with_columns(pl.Series(name, photo) for name in names)
+    section = identification(Report(tmp_path, results, {}, "", tmp_path))
+    assert section is not None
+    tables, _, facts = section.blocks
+    assert isinstance(tables, Table) and isinstance(facts, Facts)
+    assert [one["layer"] for one in tables.rows] == ["1", "N/2", "N"]
+    assert "any photo 0.900" in tables.notes[0]
+    (orders,) = facts.items.values()
+    assert orders["Any photo"].startswith("-1.000 [")
+    assert identification(Report(tmp_path, table(rows), {}, "", tmp_path)) is None

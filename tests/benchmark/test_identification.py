@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +44,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, pl.DataFram
             session = Session(SessionSpec(spec, faces, folder / "store", "torch"))
             execute(session)
             tables.append(collect(session))
-    return session, *tables
+    plain, found = tables
+    return session, plain, found
 
 
 def test_nothing_else_changes(runs: tuple[Session, pl.DataFrame, pl.DataFrame]) -> None:

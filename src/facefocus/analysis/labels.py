@@ -49,7 +49,8 @@ def varying(summary: pl.DataFrame) -> list[str]:
 
 def measured(summary: pl.DataFrame, name: str) -> bool:
     """Whether any method's row has a figure called `name`."""
-    return bool(summary.filter(COMPETES)[name].is_not_null().any())
+    there = name in summary.columns
+    return there and bool(summary.filter(COMPETES)[name].is_not_null().any())
 
 
 def layer_label(row: Row) -> str:

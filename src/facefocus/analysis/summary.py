@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
+from facefocus.benchmark.identification import FOUND
 from facefocus.benchmark.result_columns import (
     CENTER,
     CONFIGURATION,
@@ -74,6 +75,8 @@ def summarize(results: pl.DataFrame, *, controls: bool = False, seed: int = 0) -
       oracle is the bound, searched on the photos that are tried on, held-out ones included; none
       where masks may be larger (``on_degenerate = "inclusive"``).
 
+    - Where the experiment asks for identification, `RISKS`: shares of a person's photos.
+
     The same with ``cosine_`` in front, of the mean mated cosine. Rows of split ``half`` are a
     reference, as controls are: they enter `half_drop` and have no row of their own.
 
@@ -96,10 +99,15 @@ def summarize(results: pl.DataFrame, *, controls: bool = False, seed: int = 0) -
     audit = _audit(grid.rows)
     own = (audit["control"].is_null() | controls) & (audit["split"] != "half")
     rows = np.flatnonzero(own.to_numpy())
-    figures = pl.DataFrame(_figures(grid, rows, seed), schema=dict.fromkeys(_FIGURES, pl.Float64))
+    risks = [name for name in RISKS if name in results.columns]
+    names = (*_FIGURES, *(f"{name}{end}" for name in risks for end in _ENDS))
+    figures = pl.DataFrame(
+        _figures(grid, rows, seed) | _risks(grid, rows, risks, seed),
+        schema=dict.fromkeys(names, pl.Float64),
+    )
     table = pl.concat([audit.filter(own), figures.fill_nan(None)], how="horizontal")
     people = pl.col("heldout_identities").cast(pl.Int64)
-    return table.with_columns(people, warning=_WARNING).select(*CONFIGURATION, *_FIGURES, *_AUDIT)
+    return table.with_columns(people, warning=_WARNING).select(*CONFIGURATION, *names, *_AUDIT)
 
 
 _SCORES = (
@@ -107,6 +115,9 @@ _SCORES = (
     "masked_pixels", "masked_share", "maps", "maps_degenerate", "maps_ill_conditioned",
     "degenerate", "draws",
 )  # fmt: skip
+
+#: What identification adds (Protocol: photo-risk), hidden and with nothing hidden.
+RISKS = tuple(f"{front}{name}" for name in FOUND for front in ("clean_", ""))
 
 #: Columns that results of earlier versions lack.
 _OPTIONAL = ("eer", "clean_fmr", "fmr")
@@ -123,8 +134,9 @@ _MEANS = ("clean_rate", "rate", "clean_cosine", "cosine",
           *(f"{front}{name}" for front in ("", "cosine_") for name in _COMPARED))  # fmt: skip
 #: Those that are in [0, 1] by their nature.
 _SHARES = ("clean_rate", "rate")
+_ENDS = ("", "_low", "_high")
 _FIGURES = (
-    *(f"{name}{end}" for name in _MEANS for end in ("", "_low", "_high")),
+    *(f"{name}{end}" for name in _MEANS for end in _ENDS),
     *(f"{front}{name}_{test}_p" for front in ("", "cosine_") for name in _TESTED
       for test in ("t", "wilcoxon")),
     "heldout_identities",
@@ -248,6 +260,16 @@ def _figures(grid: _Grid, rows: Int[np.ndarray, " rows"], seed: int) -> dict[str
     for name in (f"{front}{name}" for front in ("", "cosine_") for name in _TESTED):
         p = paired_p_values(values[name])
         figures |= {f"{name}_t_p": p.t, f"{name}_wilcoxon_p": p.wilcoxon}
+    return figures
+
+
+def _risks(
+    grid: _Grid, rows: Int[np.ndarray, " rows"], names: Sequence[str], seed: int
+) -> dict[str, np.ndarray]:
+    """The shares of photos that are found, of the configurations `rows`."""
+    figures: dict[str, np.ndarray] = {}
+    for name in names:
+        figures |= _named(name, mean_intervals(grid.scores(name)[rows], share=True, seed=seed))
     return figures
 
 

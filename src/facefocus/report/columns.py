@@ -122,6 +122,19 @@ _MEASURED_COLUMNS = {
         "oracle_share",
         "(Drop - random drop) / (oracle drop - random drop): random is 0, the oracle is 1.",
     ),
+    "any_rate": _mean(
+        "Any photo",
+        "any_rate",
+        "Share of hidden photos that match one or more of the person's clean photos.",
+    ),
+    "template_rate": _mean(
+        "Template", "template_rate", "Share of hidden photos that match the person's template."
+    ),
+    "rank_one": _mean(
+        "Rank-1",
+        "rank_one",
+        "Share of hidden photos to which the person's template is the nearest of everybody's.",
+    ),
 }
 
 

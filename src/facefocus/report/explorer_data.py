@@ -15,7 +15,7 @@ from facefocus.analysis.labels import layer_depth, place_label, varying
 from facefocus.analysis.ranking import FIRST_P, RANKS, ranked
 from facefocus.analysis.results import Slice
 from facefocus.analysis.standing import best, margins
-from facefocus.analysis.summary import COMPETES
+from facefocus.analysis.summary import COMPETES, RISKS
 from facefocus.benchmark.result_columns import CONFIGURATION, HELDOUT_ORACLE, MAP, ORACLE
 from facefocus.core.locations import run_folders
 from facefocus.core.seeds import generator
@@ -71,9 +71,9 @@ def board(report: Report) -> pl.DataFrame:
         pl.when(pl.col("method").is_in([ORACLE, HELDOUT_ORACLE])).then(pl.lit("oracle"))
         .otherwise(pl.lit("baseline"))
     )  # fmt: skip
-    ends = [f"{name}{end}" for name in _MEANS for end in ("", "_low", "_high")]
+    ends = [f"{name}{end}" for name in (*_MEANS, *RISKS) for end in ("", "_low", "_high")]
     names = ("clean_rate", "clean_cosine", *ends, *_AUDIT, *RANKS, FIRST_P, "own_share")
-    figures = [one for one in names if rows[one].is_not_null().any()]
+    figures = [one for one in names if one in rows.columns and rows[one].is_not_null().any()]
     return rows.select(
         pl.lit(report.name).alias("run"),
         *KEYS[1:], "reading", "source", own_or_transferred().alias("maps"), "method", "layer",

@@ -42,6 +42,12 @@ SCORES = (
      " masks; more is more of this person's own", False),
     ("oracle_share", "Share of oracle", "of the drop that a greedy search reaches: random pixels"
      " are 0, the search is 1", False),
+    ("any_rate", "Found by any photo", "share of hidden photos that match one or more of the"
+     " person's clean photos; less hides better", True),
+    ("template_rate", "Found by template", "share of hidden photos that match the person's"
+     " template; less hides better", True),
+    ("rank_one", "Found first", "share of hidden photos to which the person's template is the"
+     " nearest of everybody's; less hides better", True),
 )  # fmt: skip
 
 #: Files of our own, each of some templates.

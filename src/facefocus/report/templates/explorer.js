@@ -301,9 +301,8 @@
   function lines(name, rows) {
     if (name === "scatter") return [{ clean: 0, hidden: 0 }, { clean: 1, hidden: 1 }];
     if (name !== "first") return name === "truth" ? [{ value: 0.5, name: "chance" }] : [];
-    const clean = { rate: "clean_rate", cosine: "clean_cosine" }[state.score];
-    const row = rows.find((one) => one[clean] != null);
-    if (clean) return row ? [{ value: row[clean], name: "clean" }] : [];
+    const clean = `clean_${state.score}`, row = rows.find((one) => one[clean] != null);
+    if (page.columns.includes(clean)) return row ? [{ value: row[clean], name: "clean" }] : [];
     return state.score === "oracle_share" ? [{ value: 0, name: "random" }, { value: 1, name: "search" }] :
       [{ value: 0, name: "no more" }];
   }
@@ -353,6 +352,7 @@
     ["Of own maps", "own_share", (value) => percent(value, 0)],
     ["Excess", "excess", signed], ["Specificity", "specificity", signed], ["Share of oracle", "oracle_share", plain],
     ["Held-out drop", "heldout_drop", signed], ["Cosine", "cosine", plain],
+    ["Any photo", "any_rate", plain], ["Template", "template_rate", plain], ["Rank-1", "rank_one", plain],
     ["Scored", "scored", (value, row) => `${value}/${row.identities}`],
     ["No map", "degenerate_share", share], ["Flat maps", "maps_degenerate_share", share],
     ["Ill-conditioned", "maps_ill_conditioned_share", share],
