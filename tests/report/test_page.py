@@ -535,7 +535,7 @@ def test_run_with_everything_has_every_view_and_every_score(tmp_path: Path) -> N
     add_gallery(run, PEOPLE[:1])
     page = Page(write_report(run))
     assert ids(page) == [
-        "leaderboard", "layers", "transfer", "people", "strata", "audit", "provenance",
+        "leaderboard", "layers", "transfer", "lineage", "people", "strata", "audit", "provenance",
     ]  # fmt: skip
     marks = [one["class"] for one in page.all("details") if one.get("class") in ("good", "look")]
     assert marks == ["good"] * 9

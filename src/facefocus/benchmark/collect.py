@@ -21,6 +21,7 @@ import polars as pl
 
 from facefocus.benchmark.identification import FOUND
 from facefocus.benchmark.people import Block, Person
+from facefocus.benchmark.person_values import PERSON_VALUES, person_values
 from facefocus.benchmark.result_columns import HELDOUT_ORACLE, MADE_FOR, MAP, ORACLE
 from facefocus.benchmark.session import Session, is_degenerate
 from facefocus.benchmark.stages import STAGES, RowKey
@@ -111,6 +112,8 @@ def write_run(session: Session, run: Path, provenance: dict[str, Any], toml: str
     index = masks_index(session)
     _write_gallery(session, run, index)
     write_atomically(run / STORED_MASKS, lambda file: index.write_parquet(file))
+    people = person_values(session)
+    write_atomically(run / PERSON_VALUES, lambda file: people.write_parquet(file))
     for stage in STAGES:
         STAGES[stage].write(session, run)
     write_atomically(run / "experiment.toml", lambda file: file.write(toml.encode()))

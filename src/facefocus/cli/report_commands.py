@@ -66,6 +66,10 @@ Groups = Annotated[
     Path | None,
     typer.Option("--groups", help="CSV file of groups on the page: identity,GROUP or image,GROUP."),
 ]
+Stratum = Annotated[
+    str | None,
+    typer.Option("--stratum", help="Of one group of people alone, as the page names it."),
+]
 OnDegenerate = Annotated[
     str,
     typer.Option(help="Rows of tables: none (exactly k pixels), or inclusive (as the paper)."),
@@ -82,6 +86,7 @@ def report(
     with_faces: WithFaces = False,
     person: Persons = None,
     groups: Groups = None,
+    stratum: Stratum = None,
     on_degenerate: OnDegenerate = "none",
 ) -> None:
     """Report what runs found.
@@ -100,13 +105,16 @@ def report(
             "--on-degenerate": on_degenerate != "none" and what != "tables",
             "--with-faces": with_faces and not page,
             "--person": person is not None and not page,
-            "--groups": groups is not None and not page,
+            "--groups": groups is not None and not page and stratum is None,
+            "--stratum": stratum is not None and what not in ("page", "tables", "leaderboard"),
+            f"--stratum with --format {form}": stratum is not None and form in ("svg", "png"),
         },
     )
     if what == "truth" and len(runs) > 1:
         raise UserError(f"The report '--what truth' is of one run. Got {len(runs)}.")
     if page:
-        _page(runs, out, with_faces=with_faces, persons=person or (), groups=groups)
+        more = {} if stratum is None else {"stratum": stratum}
+        _page(runs, out, with_faces=with_faces, persons=person or (), groups=groups, **more)
     elif form in ("svg", "png"):
         from facefocus.paper.manuscript_figures import write_figures
 
@@ -117,7 +125,8 @@ def report(
 
         show(f"truth {write_note(runs[0], out or Path('results-truth.md'))}")
     else:
-        _show_or_write(_text(runs, what, form, table or "all", on_degenerate), what, out)
+        people = None if stratum is None else (stratum, groups)
+        _show_or_write(_text(runs, what, form, table or "all", on_degenerate, people), what, out)
 
 
 def _show_or_write(text: str, what: str, out: Path | None) -> None:
@@ -149,6 +158,8 @@ def _page(runs: list[Path], out: Path | None, **asked: Any) -> None:
     from facefocus.report.page import write_reports
 
     if len(runs) == 1 and is_study(runs[0]):
+        if "stratum" in asked:
+            raise UserError("'--stratum' is for runs. Got a study: name its runs.")
         page = write_study_report(runs[0], out, **asked)
     else:
         folder = out or (Path("report") if len(runs) > 1 else runs[0] / "report")
@@ -158,7 +169,14 @@ def _page(runs: list[Path], out: Path | None, **asked: Any) -> None:
     show(f"page {page}")
 
 
-def _text(runs: list[Path], what: str, form: str, table: str, policy: str) -> str:
+def _text(
+    runs: list[Path],
+    what: str,
+    form: str,
+    table: str,
+    policy: str,
+    people: tuple[str, Path | None] | None,
+) -> str:
     from facefocus.analysis.results import read_runs
 
     if what == "questions":
@@ -167,7 +185,12 @@ def _text(runs: list[Path], what: str, form: str, table: str, policy: str) -> st
         return results_document(runs)
     if what.startswith("information"):
         return _information(runs, what, form)
-    results = read_runs(runs)
+    if people is None:
+        results = read_runs(runs)
+    else:
+        from facefocus.report.page import results_of_group
+
+        results = results_of_group(runs, *people)
     if what == "page":
         return _summary(results, form)
     from facefocus.paper.paper_formats import render

@@ -28,6 +28,8 @@ from facefocus.faces.faceset import LANDMARK_COLUMNS, FaceSet
 NOSE_DEPTH = 43 / 63
 #: Degrees of yaw from which on a face is half in profile, and in profile.
 HALF_PROFILE, PROFILE = 15.0, 40.0
+#: Names of `photo_values`.
+YAW, ROLL = "yaw, degrees", "roll, degrees"
 #: With fewer people in a stratum, or beside it, nothing is said of a difference.
 FEWEST_COMPARED = 10
 #: What the first column of a CSV file may name.
@@ -112,25 +114,41 @@ def photo_strata(
         index: Its index (`facefocus.faces.faceset.read_index`); empty for one in memory.
         rows: The photos that are divided.
     """
-    values = {"sharpness": sharpness(np.asarray(faces.frames[rows]))}
+    values = photo_values(faces, index, rows)
+    yaw, _ = values.pop(YAW, None), values.pop(ROLL, None)
+    strata = [] if yaw is None else _by_yaw(yaw, rows, len(faces.frames))
+    for grouping, value in values.items():
+        strata += _by_thirds(grouping, value, rows, len(faces.frames))
+    return strata
+
+
+def photo_values(
+    faces: FaceSet, index: Sequence[Mapping[str, Any]], rows: np.ndarray
+) -> dict[str, Float64[np.ndarray, " n"]]:
+    """Pose and quality of some photos by name, as far as the face set holds them.
+
+    `YAW` and `ROLL` are in degrees, to either side.
+
+    Args:
+        faces: The face set.
+        index: Its index (`facefocus.faces.faceset.read_index`); empty for one in memory.
+        rows: The photos.
+    """
     by_row = {row["row"]: row for row in index if row["row"] is not None}
     known = [by_row[int(row)] for row in rows if int(row) in by_row]
-    strata: list[Stratum] = []
+    values = {}
     if len(known) == len(rows) and all(row["left_eye_x"] is not None for row in known):
         flat = np.array([[row[column] for column in LANDMARK_COLUMNS] for row in known], np.float64)
         landmarks = flat.reshape(-1, 5, 2)
         held = pose(landmarks)
-        strata += _by_yaw(np.abs(held.yaw), rows, len(faces.frames))
-        eyes = np.linalg.norm(landmarks[:, 1] - landmarks[:, 0], axis=1)
         values = {
+            YAW: np.abs(held.yaw),
+            ROLL: np.abs(held.roll),
             "nose between eyes and mouth": held.nod,
-            "distance of the eyes, px": eyes,
+            "distance of the eyes, px": np.linalg.norm(landmarks[:, 1] - landmarks[:, 0], axis=1),
             "detector's score": np.array([row["score"] for row in known], np.float64),
-            **values,
         }
-    for grouping, value in values.items():
-        strata += _by_thirds(grouping, value, rows, len(faces.frames))
-    return strata
+    return {**values, "sharpness": sharpness(np.asarray(faces.frames[rows]))}
 
 
 def _by_yaw(yaw: np.ndarray, rows: np.ndarray, count: int) -> list[Stratum]:

@@ -14,6 +14,7 @@ import polars as pl
 
 from facefocus.analysis.results import read_results, unfinished_note
 from facefocus.analysis.summary import warnings
+from facefocus.benchmark.result_columns import CONFIGURATION
 from facefocus.core.errors import UserError, did_you_mean, one_line
 from facefocus.core.files import any_path, replace_folder, resolved, writing
 from facefocus.core.locations import located, recorded_faces, run_folders
@@ -21,7 +22,7 @@ from facefocus.faces.faceset import FaceSet, open_faceset
 from facefocus.report.answer import artefact_note
 from facefocus.report.document import Block, Chart, Heading, Live, Section
 from facefocus.report.html_renderer import html_explorer
-from facefocus.report.people_groups import groups_from_file
+from facefocus.report.people_groups import groups_from_file, of_group
 from facefocus.report.report_data import Report
 from facefocus.report.section_registry import ordered_sections
 
@@ -69,6 +70,7 @@ def write_reports(
     faces_dir: Path | None = None,
     persons: Sequence[str] = (),
     groups: Path | None = None,
+    stratum: str | None = None,
     more: Callable[[Path], Sequence[Section | None]] = lambda folder: (),
     title: str = "",
     notes: Sequence[str] = (),
@@ -82,6 +84,7 @@ def write_reports(
         faces_dir: As for `write_report`.
         persons: As for `write_report`.
         groups: As for `write_report`.
+        stratum: Of the people of this group alone; see the page's groups of people.
         more: Makes sections of all runs together, and their pictures in the folder it is given.
         title: Of the page; by default the experiments' names.
         notes: Sentences that stand above all.
@@ -104,11 +107,39 @@ def write_reports(
             faces = _face_sets(run, faces_dir) if with_faces else {}
             record, toml = _provenance(run), _experiment(run)
             reports.append(Report(run, results, record, toml, folder, faces, called=name, **asked))
-        return explorer(
-            reports, folder, more=more(folder), title=title, notes=[*notes, *unfinished]
-        )
+        first = [*notes, *unfinished]
+        if stratum is not None:
+            reports, first = [of_group(one, stratum) for one in reports], [
+                f"Only people of the group '{stratum}' are shown.", *first,
+            ]  # fmt: skip
+        return explorer(reports, folder, more=more(folder), title=title, notes=first)
 
     return _write_page(out, render)
+
+
+def results_of_group(
+    runs: Sequence[Path], stratum: str, groups: Path | None = None
+) -> pl.DataFrame:
+    """The result rows of runs, of the people of one group alone.
+
+    Args:
+        runs: Their folders.
+        stratum: The group, as the page names it.
+        groups: As for `write_report`.
+
+    Raises:
+        UserError: There is no such group, or as `write_report`.
+    """
+    read = {name: (run, read_results(run)) for name, run in _names(runs).items()}
+    asked = _asked(read, (), groups, None)
+    rows = pl.concat(
+        [
+            of_group(Report(run, results, {}, "", run, called=name, **asked), stratum).results
+            for name, (run, results) in read.items()
+        ],
+        how="diagonal",
+    )
+    return rows.unique((*CONFIGURATION, "identity"), keep="first", maintain_order=True)
 
 
 def _asked(

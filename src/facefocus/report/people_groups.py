@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from facefocus.analysis.summary import COMPETES
-from facefocus.evaluation.statistics import FEWEST, mean_intervals
-from facefocus.evaluation.strata import HALF_PROFILE, pose, read_group_file, require_known
-from facefocus.faces.faceset import LANDMARK_COLUMNS, FaceSet, read_index
+from facefocus.analysis.standing import best
+from facefocus.analysis.summary import COMPETES, Row
+from facefocus.benchmark.result_columns import CONFIGURATION
+from facefocus.core.errors import UserError, did_you_mean
+from facefocus.evaluation.statistics import FEWEST, holm, mean_intervals
+from facefocus.evaluation.strata import (
+    HALF_PROFILE,
+    YAW,
+    difference_p,
+    read_group_file,
+    require_known,
+)
+from facefocus.faces.faceset import FaceSet
 from facefocus.report.explorer_data import KEYS, labels, named_configurations, own_or_transferred
 from facefocus.report.report_data import Report
 
@@ -62,7 +72,7 @@ def strata_rows(report: Report) -> pl.DataFrame:
 
     Groups of fewer than `FEWEST` people have no row.
     """
-    groups = pl.concat([_thirds(report), *_poses(report), *_given(report)])
+    groups = all_groups(report)
     named = named_configurations(report).filter(COMPETES)
     rows = report.results.filter(
         pl.col("control").is_null(), pl.col("split") != "half", pl.col("rate").is_not_null()
@@ -93,20 +103,29 @@ def _people(report: Report) -> pl.DataFrame:
 
 
 def _thirds(report: Report) -> pl.DataFrame:
-    """Thirds of the people by their number of photos, and by recognition with nothing hidden."""
+    """Thirds of the people by their photos, and by recognition with nothing hidden."""
     about = _people(report)
+    if report.people is not None:
+        values = report.people.drop("images")
+        about = about.join(values, on=["faces", "identity"], how="left", maintain_order="left")
     found = [about.select("faces", "target", "identity", pl.lit("").alias("stratum")).clear()]
-    for name, words in (("images", "photos"), ("clean_rate", "clean recognition")):
-        low, high = about[name].quantile(1 / 3), about[name].quantile(2 / 3)
-        if low is None or high is None or low == high or about["identity"].n_unique() < 2 * FEWEST:
+    words = {"images": "photos", "clean_rate": "clean recognition"}
+    columns = [name for name in about.columns if name not in ("faces", "target", "identity", YAW)]
+    for name in columns:
+        known = about.filter(pl.col(name).is_not_null())
+        low, high = known[name].quantile(1 / 3), known[name].quantile(2 / 3)
+        if low is None or high is None or low == high or known["identity"].n_unique() < 2 * FEWEST:
             continue
         value = pl.col(name)
         thirds = {f"up to {low:.3g}": value <= low,
                   f"{low:.3g} to {high:.3g}": (value > low) & (value <= high),
                   f"above {high:.3g}": value > high}  # fmt: skip
         found += [
-            about.filter(inside).select(
-                "faces", "target", "identity", pl.lit(f"{words}: {text}").alias("stratum")
+            known.filter(inside).select(
+                "faces",
+                "target",
+                "identity",
+                pl.lit(f"{words.get(name, name)}: {text}").alias("stratum"),
             )
             for text, inside in thirds.items()
         ]
@@ -123,21 +142,93 @@ def _given(report: Report) -> Iterator[pl.DataFrame]:
 
 
 def _poses(report: Report) -> Iterator[pl.DataFrame]:
-    """Groups by mean yaw, of face sets that are open and hold landmarks."""
-    for faces in report.faces.values():
-        index = [] if faces.folder is None else read_index(faces.folder)
-        index = [one for one in index if one["row"] is not None]
-        if not index or any(one["left_eye_x"] is None for one in index):
-            continue
-        points = np.array([[one[name] for name in LANDMARK_COLUMNS] for one in index], np.float64)
-        yaw = pose(points.reshape(-1, 5, 2)).yaw
-        turned = pl.DataFrame({"identity": [one["identity"] for one in index], "yaw": np.abs(yaw)})
-        mean = turned.group_by("identity").agg(pl.col("yaw").mean())
+    """Groups by mean yaw, where the face set held landmarks."""
+    if report.people is not None and YAW in report.people.columns:
+        turned = report.people.filter(pl.col(YAW).is_not_null()).select("faces", "identity", YAW)
         name = (
-            pl.when(pl.col("yaw") < HALF_PROFILE).then(pl.lit(f"pose: yaw below {HALF_PROFILE:g}"))
+            pl.when(pl.col(YAW) < HALF_PROFILE).then(pl.lit(f"pose: yaw below {HALF_PROFILE:g}"))
             .otherwise(pl.lit(f"pose: yaw of {HALF_PROFILE:g} or more"))
         )  # fmt: skip
-        people = _people(report).filter(faces=faces.title)
-        yield people.join(mean, on="identity", maintain_order="left").select(
+        people = _people(report)
+        yield people.join(turned, on=["faces", "identity"], maintain_order="left").select(
             "faces", "target", "identity", name.alias("stratum")
         )
+
+
+def all_groups(report: Report) -> pl.DataFrame:
+    """The group of each person under each grouping: faces, target, identity, stratum."""
+    return pl.concat([_thirds(report), *_poses(report), *_given(report)])
+
+
+def of_group(report: Report, name: str) -> Report:
+    """The same report of the people of one group.
+
+    Raises:
+        UserError: There is no such group; names the nearest.
+    """
+    groups = all_groups(report)
+    known = groups["stratum"].drop_nulls().unique(maintain_order=True).to_list()
+    if name not in known:
+        raise UserError(
+            f"'--stratum' must be a group of people of '{report.name}'. Got '{name}'."
+            f"{did_you_mean(name, known)} There are: {'; '.join(known) or 'none'}."
+        )
+    inside = groups.filter(stratum=name)
+    results = report.results.join(
+        inside, on=["faces", "target", "identity"], how="semi", maintain_order="left"
+    )
+    return replace(report, results=results, summarized=None)
+
+
+def compared_groups(report: Report) -> Iterator[tuple[Row, pl.DataFrame]]:
+    """For each data set and recognizer the best method of the first look, and its groups.
+
+    Yields:
+        The method's row of the summary, and a row for each group: `stratum`, `people`, means and
+        intervals of `clean_rate`, `rate` and `drop`, and `p`: whether the drop of its people
+        differs from that of the others, by permutations, corrected by Holm over the groups; null
+        with fewer than `FEWEST_COMPARED` people in it or beside it.
+    """
+    groups = all_groups(report).partition_by("faces", "target", as_dict=True)
+    for (faces, target), rows in report.summary.partition_by(
+        "faces", "target", as_dict=True
+    ).items():
+        top = best(report.shown.of(rows).filter(pl.col("source") == pl.col("target")))
+        if top is not None and (faces, target) in groups:
+            found = _of_groups(report, top, groups[faces, target])
+            if found.height:
+                yield top, found
+
+
+def _of_groups(report: Report, top: Row, groups: pl.DataFrame) -> pl.DataFrame:
+    one = pl.DataFrame([top], schema=report.summary.schema).select(CONFIGURATION)
+    scored = report.results.join(one, on=CONFIGURATION, how="semi", nulls_equal=True)
+    scored = scored.filter(pl.col("rate").is_not_null())
+    drop = dict(scored.select("identity", pl.col("clean_rate") - pl.col("rate")).rows())
+    found = []
+    for (stratum,), part in groups.partition_by(
+        "stratum", as_dict=True, maintain_order=True
+    ).items():
+        people = [name for name in part["identity"] if name in drop]
+        if len(people) < FEWEST:
+            continue
+        inside = {name: drop[name] for name in people}
+        others = {name: value for name, value in drop.items() if name not in inside}
+        rates = scored.filter(pl.col("identity").is_in(people))
+        figures: Row = {"stratum": stratum, "people": len(people)}
+        for name, values, share in (
+            ("clean_rate", rates["clean_rate"], True),
+            ("rate", rates["rate"], True),
+            ("drop", rates["clean_rate"] - rates["rate"], False),
+        ):
+            mean = mean_intervals(values.to_numpy()[None], share=share)
+            ends = (mean.value[0], mean.low[0], mean.high[0])
+            figures |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+        found.append(figures | {"p": difference_p(inside, others)})
+    table = pl.DataFrame(found).fill_nan(None) if found else pl.DataFrame()
+    if found and table["p"].is_not_null().any():
+        known = table["p"].is_not_null().to_numpy()
+        corrected = np.full(len(table), np.nan)
+        corrected[known] = holm(table["p"].drop_nulls().to_list())
+        table = table.with_columns(p=pl.Series(corrected).fill_nan(None))
+    return table

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from facefocus.analysis.labels import settings_in_words
 from facefocus.analysis.results import Slice, default_slices
 from facefocus.analysis.summary import Row, summarize
+from facefocus.benchmark.person_values import read_person_values
 from facefocus.benchmark.result_columns import MAP
 from facefocus.benchmark.stored_masks import STORED_MASKS, read_masks
 from facefocus.core.locations import run_folders
@@ -130,6 +131,11 @@ class Report:
     def summary(self) -> pl.DataFrame:
         """One row per configuration of methods' own masks."""
         return summarize(self.results) if self.summarized is None else self.summarized
+
+    @cached_property
+    def people(self) -> pl.DataFrame | None:
+        """Pose and quality of each person's photos, from the run's folders; None of older runs."""
+        return read_person_values(run_folders(self.run))
 
     @property
     def name(self) -> str:

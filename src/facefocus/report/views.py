@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from facefocus.analysis.summary import COMPETES, drops
-from facefocus.core.text import NOTHING, budget_text, number
+from facefocus.analysis.labels import place_label, varying
+from facefocus.analysis.summary import COMPETES, Row, drops
+from facefocus.core.text import NOTHING, budget_text, number, p_value
 from facefocus.evaluation.statistics import FEWEST, rank_agreement
+from facefocus.evaluation.strata import FEWEST_COMPARED
 from facefocus.report import charts
 from facefocus.report.answer import checks
 from facefocus.report.audit_blocks import audit_blocks
-from facefocus.report.columns import NOTES
+from facefocus.report.columns import NOTES, interval
 from facefocus.report.document import (
+    Block,
     Chart,
     Checks,
     Code,
+    Column,
     Details,
     Facts,
     Heading,
     Live,
     Paragraph,
     Section,
+    Table,
 )
 from facefocus.report.explorer_data import PEOPLE, layer_order
 from facefocus.report.explorer_data import people as people_table
-from facefocus.report.people_groups import strata_rows
+from facefocus.report.people_groups import compared_groups, strata_rows
 from facefocus.report.report_data import Report
 from facefocus.report.section_registry import section
 
@@ -182,9 +190,10 @@ def strata(report: Report) -> Section | None:
             "strata", "Groups of people", "",
             [Paragraph(f"No group has {FEWEST} people who were scored: none is shown.")],
         )  # fmt: skip
-    shown = "in thirds of the people by how many photos they have, and by how well they are"
-    caption = [f"Drop of recognition {shown} recognized with nothing hidden."]
-    caption += ["With --with-faces by pose as well."] if not report.faces else []
+    caption = [
+        "Drop of recognition in thirds of the people by their photos, means over each person's, and"
+        " by how well they are recognized with nothing hidden."
+    ]
     if report.groups is None:
         caption.append("With --groups GROUPS.csv by any other groups.")
     else:
@@ -197,9 +206,44 @@ def strata(report: Report) -> Section | None:
         "Drop of recognition in groups of people, for the named configurations.",
         " ".join(caption),
         rows=rows,
-        top=3,
+        top=2,
     )
-    return Section("strata", "Groups of people", "", [chart])
+    return Section("strata", "Groups of people", "", [chart, *_on_whom(report)])
+
+
+def _on_whom(report: Report) -> Iterator[Block]:
+    """On whom does it work? The best method's drop in each group, and whether that differs."""
+    columns = [
+        Column("Group", "", lambda row: row["stratum"], numeric=False),
+        Column("People", "", lambda row: str(row["people"]), lambda row: row["people"]),
+        *(
+            Column(title, note, partial(_with_interval, name=name), itemgetter(name))
+            for title, note, name in (
+                ("Clean", "Recognition with nothing hidden.", "clean_rate"),
+                ("Hidden", "Recognition, hidden.", "rate"),
+                ("Drop", "Clean minus hidden.", "drop"),
+            )
+        ),
+        Column(
+            "p (Holm)",
+            "Whether the drop differs from that of everybody else: permutations, corrected by Holm"
+            f" over the groups; from {FEWEST_COMPARED} people on either side.",
+            lambda row: p_value(row["p"]),
+            lambda row: row["p"],
+        ),
+    ]
+    for top, rows in compared_groups(report):
+        label = place_label(top, varying(report.summary))
+        yield Table(
+            f"On whom does it work? {label} on {top['target']}, {report.shown}",
+            columns,
+            rows.to_dicts(),
+            mark=lambda row: "flagged" if row["p"] is not None and row["p"] < 0.05 else "",
+        )
+
+
+def _with_interval(row: Row, name: str) -> str:
+    return interval(row, name)
 
 
 @section("audit", place=110)
