@@ -30,5 +30,5 @@ def test_the_built_in_views_come_in_the_order_in_which_a_reader_asks() -> None:
     places = {id(one): name for name in SECTIONS for one in [SECTIONS[name]]}
     assert [places[id(one)] for one in ordered_sections()] == [
         "leaderboard", "truth", "layers", "budgets", "fills", "robustness", "losses", "transfer",
-        "lineage", "identification", "people", "strata", "audit", "provenance",
+        "lineage", "identification", "people", "pose", "strata", "audit", "provenance",
     ]  # fmt: skip

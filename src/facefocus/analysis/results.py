@@ -46,7 +46,8 @@ class Slice:
         return f"{self.fill} ({self.reading})"
 
     def __str__(self) -> str:
-        photos = ", held-out photos" if self.split == "heldout" else ""
+        other = self.split.replace("-", " ")
+        photos = {"same": "", "heldout": ", held-out photos"}.get(self.split, f", {other} photos")
         return f"{budget_text(self.budget)} of the pixels, fill {self.filled}{photos}"
 
 
@@ -71,7 +72,8 @@ def default_slices(table: pl.DataFrame) -> list[Slice]:
     table = with_readings(table)
     budgets = table["budget"].unique().sort().to_list()
     budget = next((one for one in budgets if np.isclose(one, 0.01)), budgets[0])
-    split = "same" if "same" in set(table["split"]) else "heldout"
+    splits = [one for one in ("same", "heldout") if one in set(table["split"])]
+    split = [*splits, *table.filter(pl.col("split") != "half")["split"]][0]
     found = []
     for reading, first in _FIRST_FILLS.items():
         fills = table.filter(pl.col("reading") == reading)["fill"].unique(maintain_order=True)

@@ -332,14 +332,15 @@ class Evaluation(Spec):
             or, as ``eer@FOLDER``, from those of another; or a number. Frozen under occlusion.
         compare: Occluded photos against ``clean`` ones, or ``both`` occluded.
         split: Try masks on the ``same`` photos, or ``heldout``: made on one half of a person's
-            photos, tried on the other, both ways.
+            photos, tried on the other, both ways; or ``cross-pose``: made on a person's frontal
+            photos, tried on turned ones, and the reverse (Protocol: cross-pose).
         identification: Also look for each hidden photo in a gallery of everybody: by any photo of
             the person, by the template, and which template is nearest (Protocol: photo-risk).
     """
 
     threshold: str = "eer"
     compare: Literal["clean", "both"] = "clean"
-    split: Several[Literal["same", "heldout"]] = ("same",)
+    split: Several[Literal["same", "heldout", "cross-pose"]] = ("same",)
     identification: bool = False
 
     @field_validator("threshold", mode="before")

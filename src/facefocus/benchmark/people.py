@@ -13,7 +13,8 @@ import numpy as np
 from facefocus.benchmark.experiment import Experiment, Faces
 from facefocus.core.errors import UserError
 from facefocus.core.seeds import generator
-from facefocus.faces.faceset import FaceSet, Identity, select_identities
+from facefocus.evaluation.strata import HALF_PROFILE, YAW, photo_values
+from facefocus.faces.faceset import FaceSet, Identity, read_index, select_identities
 from facefocus.faces.halves import LEAST, halves, near_equal
 from facefocus.faces.sources.lfw import errata_names
 
@@ -22,6 +23,9 @@ PEOPLE_PER_BLOCK = 16
 
 #: Fewest photos of a person that can be held out.
 HELDOUT_IMAGES = 2 * LEAST
+
+#: Splits by pose: which photos the maps come from, and on which hiding is tried.
+CROSS_POSE = ("frontal-to-turned", "turned-to-frontal")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +54,7 @@ class Block:
     Attributes:
         index: Number of the block in its plan.
         split: ``same``: maps and effects on the same photos; ``heldout``: on two halves; ``half``:
-            maps from the halves of ``heldout``, effects on the same half.
+            maps from the halves of ``heldout``, effects on the same half; one of `CROSS_POSE`.
         fold: Which half the maps come from; 0 where there is one fold only.
     """
 
@@ -103,17 +107,28 @@ def make_blocks(experiment: Experiment, faces: FaceSet) -> tuple[Block, ...]:
     blocks: list[Block] = []
     for (split, fold), people in _folds(experiment, faces, chosen).items():
         if not people:
-            raise UserError(
-                "The 'split' of [evaluation] can be heldout only for people with"
-                f" {HELDOUT_IMAGES} or more photos that make two halves without near-equal photos"
-                " across them. None of those chosen has as many."
-            )
+            raise _nobody(split)
         # People with equally many photos share a block, so that chunks of a backward pass are full.
         people.sort(key=lambda person: (len(person.rows), person.name))
         for start in range(0, len(people), PEOPLE_PER_BLOCK):
             part = tuple(people[start : start + PEOPLE_PER_BLOCK])
             blocks.append(Block(len(blocks), split, fold, part))
     return tuple(blocks)
+
+
+def _nobody(split: str) -> UserError:
+    """Nobody has the photos that a split takes."""
+    if split in CROSS_POSE:
+        return UserError(
+            f"The 'split' of [evaluation] can be cross-pose only for people with {LEAST} or more"
+            f" frontal photos (yaw below {HALF_PROFILE:g} degrees) and as many turned ones. None of"
+            " those chosen has as many."
+        )
+    return UserError(
+        "The 'split' of [evaluation] can be heldout only for people with"
+        f" {HELDOUT_IMAGES} or more photos that make two halves without near-equal photos"
+        " across them. None of those chosen has as many."
+    )
 
 
 def _people(experiment: Experiment, faces: FaceSet) -> list[Person]:
@@ -164,6 +179,13 @@ def _folds(
         if split == "same":
             found[split, 0] = list(chosen)
             continue
+        if split == "cross-pose":
+            sides = by_pose(faces, [person.identity for person in chosen])
+            for name, made, tried in zip(CROSS_POSE, (0, 1), (1, 0), strict=True):
+                found[name, 0] = [
+                    Person(who, cut[made], cut[tried]) for who, cut in sides.items()
+                ]  # fmt: skip
+            continue
         named = (
             (person.name, halves_of(faces, person.identity, experiment.seed)) for person in chosen
         )
@@ -172,6 +194,32 @@ def _folds(
         found["heldout", 1] = [Person(name, second, first) for name, first, second in both]
         found["half", 0] = [Person(name, first, first) for name, first, _ in both]
         found["half", 1] = [Person(name, second, second) for name, _, second in both]
+    return found
+
+
+def by_pose(faces: FaceSet, people: Sequence[Identity]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Rows of the frontal and of the turned photos of each person who has enough of both.
+
+    A turned photo that is near-equal to a frontal one is left out.
+
+    Raises:
+        UserError: The face set holds no landmarks.
+    """
+    index = [] if faces.folder is None else read_index(faces.folder)
+    yaw = photo_values(faces, index, np.concatenate([one.rows for one in people])).get(YAW)
+    if yaw is None:
+        raise UserError(
+            "The 'split' of [evaluation] can be cross-pose only for a face set with landmarks."
+            f" '{faces.title}' has none: prepare it from photographs."
+        )
+    found = {}
+    ends = np.cumsum([len(one.rows) for one in people])[:-1]
+    for person, turned in zip(people, np.split(yaw >= HALF_PROFILE, ends), strict=True):
+        groups = near_equal(np.asarray(faces.frames[person.rows]))
+        apart = turned & ~np.isin(groups, groups[~turned])
+        sides = person.rows[~turned], person.rows[apart]
+        if min(map(len, sides)) >= LEAST:
+            found[person.name] = sides
     return found
 
 

@@ -40,6 +40,7 @@ SECTIONS: Registry[PageSection] = Registry(
         "facefocus.report.views",
         "facefocus.report.lineage_view",
         "facefocus.report.identification_view",
+        "facefocus.report.pose_view",
         "facefocus.report.robustness_blocks",
         "facefocus.planted.truth",
         "facefocus.paper.study_page",

@@ -13,7 +13,7 @@ import numpy as np
 from facefocus.benchmark.experiment import Experiment, Saliency
 from facefocus.benchmark.explained_images import MemoryImages, SessionImages
 from facefocus.benchmark.keys import VERSIONS, fill_of, forward_of, gradients_of, libraries
-from facefocus.benchmark.people import Block, everybody
+from facefocus.benchmark.people import CROSS_POSE, Block, everybody
 from facefocus.benchmark.stages import ARTEFACT, STAGES, Stage, Task
 from facefocus.benchmark.stages.embed import chosen_rows, embed_tasks
 from facefocus.benchmark.stages.perturb import masked_tasks
@@ -274,7 +274,8 @@ def _splits(spec: MapSpec) -> tuple[str, ...]:
     if photos == "any":  # made elsewhere: nothing says from which photos
         return ("same",)
     # A baseline has seen no photo, so it has nothing to lose on others.
-    return ("same", "heldout") if photos == "none" else ("same", "heldout", "half")
+    judged = ("same", "heldout", *CROSS_POSE)
+    return judged if photos == "none" else (*judged, "half")
 
 
 def _calls(

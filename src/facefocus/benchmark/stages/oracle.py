@@ -249,7 +249,8 @@ def _oracles(
     for target in inputs.experiment.recognizers.targets:
         common, rivals = scored_on(inputs, target), _scored(inputs, scores, target)
         for block in inputs.blocks:
-            if block.split == "half":
+            # A bound is searched on all photos, and on the halves that are held out.
+            if block.split not in ("same", "heldout"):
                 continue
             tasks = []
             for fill, person in product(inputs.experiment.occlusion.fill, block.people):

@@ -428,7 +428,7 @@
   }
 
   const settings = () => [state.run === ALL ? "all runs" : "", state.target, mapsWords(), budgetText(state.budget),
-    `fill ${state.fill} (${page.readings[state.fill]})`, state.split === "heldout" ? "held-out photos" : "same photos",
+    `fill ${state.fill} (${page.readings[state.fill]})`, `${{ heldout: "held-out" }[state.split] ?? state.split.replaceAll("-", " ")} photos`,
   ].filter(Boolean).join(", ");
   const mapsWords = (maps = state.maps) => (maps === "own" ? "own maps" :
     maps === "transferred" ? "maps of other recognizers" : `maps from ${maps}`);
@@ -591,7 +591,7 @@
     if (name === "score") return page.scores.map(([value, title]) => [value, title]);
     if (name === "run") return [...values.map((one) => [one, one]), ...(values.length > 1 ? [[ALL, "all runs"]] : [])];
     if (name === "budget") return values.sort((a, b) => a - b).map((one) => [one, budgetText(one)]);
-    if (name === "split") return values.map((one) => [one, one === "heldout" ? "held-out" : one]);
+    if (name === "split") return values.map((one) => [one, one === "heldout" ? "held-out" : one.replaceAll("-", " ")]);
     if (name === "fill") return values.map((one) => [one, `${one} (${page.readings[one]})`]);
     if (name !== "maps") return values.map((one) => [one, one]);
     const sources = [...new Set(page.sources.filter(([run, target]) => (state.run === ALL || run === state.run) &&
