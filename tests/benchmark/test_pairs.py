@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,20 @@ from facefocus.benchmark import verify
 from facefocus.benchmark.pairs import pair_level
 from facefocus.cli.check_commands import curves_json, pairs_lines
 from facefocus.core.errors import UserError
+from facefocus.core.progress import silent
 from facefocus.faces.faceset import IndexRow, PairList, write_faceset
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import Recognizer, TorchRecognizer
+from facefocus.occlusion.fills import hider
 from facefocus.saliency import pair_level as pair_level_module
 from facefocus.saliency.identity import minmax_normalize
-from facefocus.saliency.methods import METHODS, GradientMethod, PerturbationMethod, Preset
+from facefocus.saliency.methods import (
+    METHODS,
+    FrameGradientMethod,
+    GradientMethod,
+    PerturbationMethod,
+    Preset,
+)
 from facefocus.saliency.objectives import parse_objective
 from facefocus.saliency.perturbation import mask_set, masked_embeddings, pair_maps
 from tests.small import tiny_recognizer
@@ -190,7 +199,7 @@ def test_mistakes_show_before_anything_is_computed(
 ) -> None:
     monkeypatch.setattr(pairwise, "verify_recognizer", None)
     with pytest.raises(UserError, match="explains a person, not a pair"):
-        level(faces, "occlusion-gradient")
+        level(faces, "searched-mask")
     with pytest.raises(UserError, match="layer 'M' is unknown"):
         level(faces, "grad-cam", layer="M")
     with pytest.raises(UserError, match="Did you mean 'grad-cam'"):
@@ -283,3 +292,102 @@ def test_black_box_maps_are_those_of_an_experiment(some: pair_level_module.PairF
         found = torch.from_numpy(pair_maps(masks, masked, reference))
         expected, _ = minmax_normalize(found)
         np.testing.assert_array_equal(made.maps[place], expected[0].float().numpy())
+
+
+# Contrasts and methods that explain people -------------------------------------------------------
+
+
+def contrasted(
+    name: str, pairs: pair_level_module.PairFrames, recognizer: Recognizer, layer: str = "1"
+) -> np.ndarray:
+    choice = pair_level_module.pair_method(name, layer)
+    return pair_level_module.contrast_maps(choice, recognizer, pairs, 0, silent)[1]
+
+
+def reds(*values: int) -> np.ndarray:
+    frames = np.full((len(values), SIDE, SIDE, 3), 90, np.uint8)
+    frames[:, ROW, COLUMN, 0] = values
+    return frames
+
+
+@pytest.mark.parametrize("name", ["layer-cam", "gradient-x-input", "occlusion-gradient"])
+def test_what_is_against_a_twin_lies_where_the_twin_differs(name: str) -> None:
+    """Towards (255, 1) more red helps; towards (0, 1) it hurts, by the gradient of the cosine."""
+    pairs = pair_level_module.PairFrames(
+        frames=reds(100, 255, 0),
+        names=np.array(["probe", "mate", "twin"]),
+        first=np.array([0]),
+        second=np.array([1]),
+        mated=np.array([True]),
+        people=np.array(["ada", "ada", "nobody"]),
+        against=np.array([2]),
+    )
+    found = contrasted(name, pairs, one_pixel("one"))[0]
+    wanted = np.zeros((SIDE, SIDE))
+    # Of the twin, LayerCAM has no map; in the others' the pixel is the least, and all else is 1.
+    wanted[:] = 0.0 if name == "layer-cam" else -1.0
+    wanted[ROW, COLUMN] = 1.0
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    without = replace(pairs, against=None)
+    with pytest.raises(ValueError, match="held against"):
+        contrasted(name, without, one_pixel("one"))
+
+
+def test_a_baseline_is_its_own_contrast_and_a_stranger_method_takes_the_twin(
+    some: pair_level_module.PairFrames,
+) -> None:
+    pairs = replace(
+        some,
+        first=some.first[:3],
+        second=some.second[:3],
+        mated=some.mated[:3],
+        people=np.array([f"p{i}" for i in range(6)]),
+        against=np.array([3, 3, 4]),
+    )
+    blob = contrasted("center-gaussian", pairs, tiny_recognizer())
+    assert np.array_equal(blob[0], blob[1]) and blob[0].max() == 1.0
+    held = contrasted("triplet-grad-cam", pairs, tiny_recognizer())
+    other = contrasted(
+        "triplet-grad-cam", replace(pairs, against=np.array([5, 3, 4])), tiny_recognizer()
+    )
+    assert not np.array_equal(held[0], other[0]) and np.array_equal(held[1:], other[1:])
+
+
+@pytest.mark.parametrize("name", ["gradient-x-input", "occlusion-gradient"])
+def test_a_persons_map_is_the_mean_of_its_pair_maps(
+    name: str, some: pair_level_module.PairFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two photos: each compared with the other. Before either is scaled."""
+    method, recognizer = METHODS[name], tiny_recognizer()
+    assert isinstance(method, FrameGradientMethod)
+    frames, options = some.frames[:2], method.resolve_options({})
+    hides = [hider("black", frames, [])] if method.needs_fill else []
+    rng = [np.random.default_rng(0)]
+    (whole,) = method.function([recognizer], [frames], hides, pixels=0, rngs=rng, options=options)
+    raw: list[np.ndarray] = []
+
+    def collected(maps: torch.Tensor) -> pair_level_module.PairMaps:
+        raw.extend(maps.numpy())
+        return pair_level_module.PairMaps(maps.float().numpy(), 0)
+
+    monkeypatch.setattr(pair_level_module, "_collected", collected)
+    pairs = replace(
+        some, first=np.array([0, 1]), second=np.array([1, 0]), mated=np.array([True, True])
+    )
+    choice = pair_level_module.pair_method(name, "N")
+    pair_level_module.pair_level_maps(choice, recognizer, pairs, 0, silent)
+    np.testing.assert_allclose(np.mean(raw, axis=0), whole.map, atol=1e-7)
+
+
+def test_a_learned_mask_of_a_pair_finds_the_pixel() -> None:
+    pairs = pair_level_module.PairFrames(
+        frames=reds(250, 255),
+        names=np.array(["probe", "mate"]),
+        first=np.array([0]),
+        second=np.array([1]),
+        mated=np.array([True]),
+    )
+    choice = pair_level_module.pair_method("learned-mask", "N")
+    made = pair_level_module.pair_level_maps(choice, one_pixel("one"), pairs, 0, silent)
+    # Ranks, scaled: the pixel is among the 5 of 100 that are hidden.
+    assert (made.maps[0] >= made.maps[0][ROW, COLUMN]).sum() <= 5

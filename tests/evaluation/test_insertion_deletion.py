@@ -54,6 +54,7 @@ def test_one_mated_pair_by_hand() -> None:
     # Trapezoids: half of the first step; all but half of the first step.
     assert result.deletion_area == pytest.approx(0.05, abs=1e-15)
     assert result.insertion_area == pytest.approx(0.95, abs=1e-15)
+    assert result.right.tolist() == [[[True] + [False] * 10], [[False] + [True] * 10]]
 
 
 def test_a_map_that_misses_the_pixel() -> None:

@@ -13,7 +13,9 @@ from sklearn.metrics import roc_auc_score
 from facefocus.evaluation.localization import (
     best_shares,
     chance,
+    map_share,
     mask_shares,
+    overlap,
     planted_share,
     pointing,
     roc_auc,
@@ -119,3 +121,25 @@ def test_a_map_that_is_not_finite_is_refused() -> None:
     for score in (roc_auc, pointing):
         with pytest.raises(ValueError, match="must be finite"):
             score(bad, PLANTED)
+
+
+def test_the_share_of_a_map_counts_from_its_least_value() -> None:
+    truth = np.array([[True, False], [False, True]])
+    # Above -1: 0, 4, 2, 2.
+    assert map_share(np.array([[-1.0, 3.0], [1.0, 1.0]]), truth) == 0.25
+    assert map_share(np.ones((2, 2)), truth) == 0.5
+    with pytest.raises(ValueError, match="finite"):
+        map_share(np.array([[np.inf, 0.0], [0.0, 0.0]]), truth)
+
+
+def test_the_overlap_is_of_as_many_pixels_as_the_truth() -> None:
+    truth = np.array([[True, True, True, False], [False, False, False, False]])
+    saliency = np.array([[9.0, 8.0, 1.0, 7.0], [0.0, 0.0, 0.0, 0.0]])
+    # The three largest share two pixels with the truth: 2 of 4.
+    assert overlap(saliency, truth, np.random.default_rng(0)) == 0.5
+    assert overlap(truth.astype(float), truth, np.random.default_rng(0)) == 1.0
+    # A flat map's three pixels are random: all of C(8, 3) = 56 choices alike.
+    chances = [overlap(np.zeros((2, 4)), truth, np.random.default_rng(s)) for s in range(1000)]
+    wanted = (15 * (2 / 4) + 30 * (1 / 5) + 1.0) / 56
+    assert np.mean(chances) == pytest.approx(wanted, abs=0.02)
+    assert np.isnan(overlap(saliency, np.zeros((2, 4), bool), np.random.default_rng(0)))

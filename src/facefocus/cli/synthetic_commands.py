@@ -129,6 +129,36 @@ def planted_lines(result: Planted) -> Iterator[str]:
     yield f"FAILED: {result.failure}" if result.failure else passed
 
 
+@commands.command("truth-pairs", rich_help_panel=KNOWN_ANSWER)
+def truth_pairs(
+    experiment: Annotated[Path, typer.Argument(help="An experiment on pairs (TOML).")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results. Default: runs/NAME.")
+    ] = None,
+    document: Annotated[
+        Path | None, typer.Option(help="The document. Default: results-pairs.md in the folder.")
+    ] = None,
+    backend: Backend = "auto",
+    store: StoreDir = None,
+) -> None:
+    """Measure which methods find what is true of pairs of real faces.
+
+    Takes an experiment with the face sets of 'prepare patch-lfw' and 'prepare transplant'. Writes
+    scores of every pair (pairs.parquet) and a document. Can be stopped at any moment, and goes on
+    where it was.
+    """
+    from facefocus.planted.truth_pairs import read_pair_experiment, run_truth_pairs
+    from facefocus.planted.truth_pairs_report import write_document
+
+    folder = out or Path("runs") / read_pair_experiment(experiment).name
+    with long_job() as progress:
+        table = run_truth_pairs(experiment, folder, backend=backend, store=store, progress=progress)
+    named = document or folder / "results-pairs.md"
+    command = f"facefocus truth-pairs {experiment} --backend {backend} --document {named}"
+    show(f"scores {folder / 'pairs.parquet'}")
+    show(f"document {write_document(table, command, named)}")
+
+
 @commands.command(rich_help_panel=KNOWN_ANSWER)
 def demo(
     out: DemoOut = Path("runs/demo"), backend: Backend = "auto", store: StoreDir = None

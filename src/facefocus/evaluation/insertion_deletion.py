@@ -34,6 +34,7 @@ class PairCurves:
         insertion: Accuracy at each share; higher is better.
         deletion_area: Area under the deletion curve by the trapezoid rule.
         insertion_area: Area under the insertion curve.
+        right: Whether each pair is decided rightly: under deletion, under insertion.
     """
 
     shares: Float[np.ndarray, " steps"]
@@ -41,6 +42,7 @@ class PairCurves:
     insertion: Float[np.ndarray, " steps"]
     deletion_area: float
     insertion_area: float
+    right: Bool[np.ndarray, "2 p steps"]
 
 
 def pair_curves(
@@ -79,7 +81,7 @@ def pair_curves(
     shares = np.arange(steps) / (steps - 1)
     height, width = frames.shape[1:3]
     counts = [pixel_count(float(share), height, width) for share in shares]
-    right = np.zeros((2, steps), dtype=np.int64)
+    right = np.zeros((2, len(first), steps), dtype=bool)
     for start in range(0, len(first), CHUNK):
         part = slice(start, start + CHUNK)
         hide = hider(first[part])
@@ -89,12 +91,13 @@ def pair_curves(
             masks = np.concatenate([cut(order, [count], (height, width)) for order in orders])
             for curve, mask in enumerate((masks, ~masks)):
                 scores = (normalize(embed(hide(mask))) * references).sum(axis=1)
-                right[curve, step] += np.count_nonzero((scores >= threshold) == mated[part])
-    deletion, insertion = right / len(first)
+                right[curve, part, step] = (scores >= threshold) == mated[part]
+    deletion, insertion = right.sum(axis=1) / len(first)
     return PairCurves(
         shares=shares,
         deletion=deletion,
         insertion=insertion,
         deletion_area=float(np.trapezoid(deletion, shares)),
         insertion_area=float(np.trapezoid(insertion, shares)),
+        right=right,
     )

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from facefocus.faces.sources.synthetic import mean_mask
+from facefocus.occlusion.masks import top_pixels
 
 #: Columns of a result table on faces with a truth, over the photos on which hiding is tried: the
 #: mask's share in the planted parts, the map's ROC AUC and pointing game, each with the best that
@@ -114,6 +115,34 @@ def pointing(saliency: Float[np.ndarray, "h w"], planted: Float[np.ndarray, "h w
     """
     _check(saliency)
     return float(planted[saliency == saliency.max()].mean())
+
+
+def map_share(saliency: Float[np.ndarray, "h w"], truth: Bool[np.ndarray, "h w"]) -> float:
+    """The share of a map inside the truth: of its values above its least one.
+
+    A flat map has `chance`.
+
+    Example:
+        >>> map_share(np.array([[1.0, 4.0], [2.0, 1.0]]), np.array([[False, True], [False, False]]))
+        0.75
+    """
+    _check(saliency)
+    above = saliency.astype(np.float64) - saliency.min()
+    total = above.sum()
+    return float(above[truth].sum() / total) if total > 0 else float(truth.mean())
+
+
+def overlap(
+    saliency: Float[np.ndarray, "h w"], truth: Bool[np.ndarray, "h w"], rng: np.random.Generator
+) -> float:
+    """Intersection over union of the truth and as many of the map's largest pixels.
+
+    Of equal values those that come first in a random order count. NaN without any truth.
+    """
+    count = int(truth.sum())
+    mask = top_pixels(saliency, count, rng)
+    union = np.count_nonzero(mask | truth)
+    return np.count_nonzero(mask & truth) / union if union else float("nan")
 
 
 def _check(saliency: Float[np.ndarray, "h w"]) -> None:

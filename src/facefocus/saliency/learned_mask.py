@@ -109,6 +109,7 @@ def learn_masks(
     rngs: Sequence[np.random.Generator],
     learning: Learning = Learning(),
     progress: Progress = silent,
+    mates: Sequence[np.ndarray] | None = None,
 ) -> list[OcclusionMap]:
     """Maps whose `pixels` largest values lower people's mean mated similarity most.
 
@@ -129,6 +130,7 @@ def learn_masks(
         rngs: One generator per person, for ties and jitter.
         learning: Steps, grid, jitter and photos that are left out.
         progress: Called per backward pass, each for one batch of images.
+        mates: What each person's images are compared with; without, their other images.
 
     Raises:
         ValueError: More `pixels` than the frame has, or a number of `learning` out of range.
@@ -136,7 +138,7 @@ def learn_masks(
     _check(people, pixels, learning)
     if not people:
         return []
-    references = [references_of(recognizer, people) for recognizer in recognizers]
+    references = [references_of(recognizer, people, mates) for recognizer in recognizers]
     learners = [
         _Learner(frames, hide, pixels, rng, learning)
         for frames, hide, rng in zip(people, hiders, rngs, strict=True)
@@ -476,6 +478,7 @@ def _learned_mask(
     rngs: Sequence[np.random.Generator],
     options: Options,
     progress: Progress = silent,
+    mates: Sequence[np.ndarray] | None = None,
 ) -> list[OcclusionMap]:
     learning = Learning(
         steps=int(options["steps"]),
@@ -492,6 +495,7 @@ def _learned_mask(
         rngs=rngs,
         learning=learning,
         progress=progress,
+        mates=mates,
     )
 
 

@@ -62,12 +62,28 @@ def inputs_of(recognizer: WhiteBox, frames: Tensor) -> Tensor:
     return inputs.contiguous(memory_format=torch.channels_last)
 
 
-def references_of(recognizer: WhiteBox, people: Sequence[np.ndarray]) -> list[Float[Tensor, "_ d"]]:
+def references_of(
+    recognizer: WhiteBox,
+    people: Sequence[np.ndarray],
+    mates: Sequence[np.ndarray] | None = None,
+) -> list[Float[Tensor, "_ d"]]:
     """For each image of each person, the mean of the other images' unit embeddings, float64.
 
     The cosine to that mean is the mean cosine. The module itself makes them, not `embed`, so that
-    maps do not depend on what else embeds.
+    maps do not depend on what else embeds. With `mates`, all images of a person have the mean of
+    that person's mates.
     """
+    if mates is not None:
+        units = [own.mean(dim=0, keepdim=True) for own in _units_of(recognizer, mates)]
+        return [mean.repeat(len(own), 1) for mean, own in zip(units, people, strict=True)]
+    return [
+        (own.sum(dim=0, keepdim=True) - own) / max(len(own) - 1, 1)
+        for own in _units_of(recognizer, people)
+    ]
+
+
+def _units_of(recognizer: WhiteBox, people: Sequence[np.ndarray]) -> list[Float[Tensor, "_ d"]]:
+    """The unit embeddings of each person's images, float64."""
     device, _ = placement(recognizer.module)
     parts = []
     with (
@@ -82,10 +98,7 @@ def references_of(recognizer: WhiteBox, people: Sequence[np.ndarray]) -> list[Fl
     counts = [len(frames) for frames in people]
     embeddings = torch.cat(parts)[: sum(counts)]
     units = embeddings / torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
-    return [
-        (own.sum(dim=0, keepdim=True) - own) / max(len(own) - 1, 1)
-        for own in torch.split(units, counts)
-    ]
+    return list(torch.split(units, counts))
 
 
 # Chunks -------------------------------------------------------------------------------------------

@@ -448,6 +448,7 @@ class FrameFunction(Protocol):
         rngs: Sequence[np.random.Generator],
         options: Options,
         progress: Progress = silent,
+        mates: Sequence[np.ndarray] | None = None,
     ) -> list[OcclusionMap]:
         """One map per person.
 
@@ -460,6 +461,8 @@ class FrameFunction(Protocol):
             rngs: One generator per person, for ties.
             options: All options of the method, resolved.
             progress: Called per backward pass.
+            mates: Frames that each person's are compared with, for maps of pairs; without, the
+                person's other frames.
         """
 
 

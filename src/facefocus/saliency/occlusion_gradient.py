@@ -66,6 +66,7 @@ def occlusion_gradient_maps(
     rngs: Sequence[np.random.Generator],
     block: int = 1,
     progress: Progress = silent,
+    mates: Sequence[np.ndarray] | None = None,
 ) -> list[OcclusionMap]:
     """How much hiding each pixel lowers a person's mean mated similarity, to first order.
 
@@ -96,6 +97,7 @@ def occlusion_gradient_maps(
         rngs: One generator per person, for ties.
         block: Side of a block in pixels.
         progress: Called per backward pass, each for one batch of images.
+        mates: What each person's images are compared with; without, their other images.
 
     Raises:
         ValueError: `steps` or `block` below 1, or more `pixels` than the frame has.
@@ -103,7 +105,7 @@ def occlusion_gradient_maps(
     _check(people, steps, pixels, block)
     if not people:
         return []
-    references = [references_of(recognizer, people) for recognizer in recognizers]
+    references = [references_of(recognizer, people, mates) for recognizer in recognizers]
     rankings = [
         _Ranking(frames.shape[1] * frames.shape[2], rng)
         for frames, rng in zip(people, rngs, strict=True)
@@ -251,6 +253,7 @@ def gradient_x_input_maps(
     people: Sequence[UInt8[np.ndarray, "_ h w 3"]],
     *,
     progress: Progress = silent,
+    mates: Sequence[np.ndarray] | None = None,
 ) -> list[OcclusionMap]:
     """Gradient times input (Shrikumar et al., 2016), the mean over a person's images.
 
@@ -262,13 +265,18 @@ def gradient_x_input_maps(
         recognizers: The sources; several are combined as in `occlusion_gradient_maps`.
         people: All frames of each person, RGB.
         progress: Called per backward pass, each for one batch of images.
+        mates: As for `occlusion_gradient_maps`.
     """
     if not people:
         return []
     tick = counter(progress, sum(len(chunks_of(one, people)) for one in recognizers))
     made = [
         mean_maps(
-            recognizer, people, references_of(recognizer, people), _products(recognizer), tick
+            recognizer,
+            people,
+            references_of(recognizer, people, mates),
+            _products(recognizer),
+            tick,
         )
         for recognizer in recognizers
     ]
@@ -303,6 +311,7 @@ def _occlusion_gradient(
     rngs: Sequence[np.random.Generator],
     options: Options,
     progress: Progress = silent,
+    mates: Sequence[np.ndarray] | None = None,
 ) -> list[OcclusionMap]:
     return occlusion_gradient_maps(
         recognizers,
@@ -313,6 +322,7 @@ def _occlusion_gradient(
         pixels=pixels,
         rngs=rngs,
         progress=progress,
+        mates=mates,
     )
 
 
@@ -325,8 +335,9 @@ def _gradient_x_input(
     rngs: Sequence[np.random.Generator],
     options: Options,
     progress: Progress = silent,
+    mates: Sequence[np.ndarray] | None = None,
 ) -> list[OcclusionMap]:
-    return gradient_x_input_maps(recognizers, people, progress=progress)
+    return gradient_x_input_maps(recognizers, people, progress=progress, mates=mates)
 
 
 for _method in (

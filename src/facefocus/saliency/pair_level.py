@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float32, Int, UInt8
 
 from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress, silent
+from facefocus.core.seeds import generator
 from facefocus.models.recognizer import CHUNK, Recognizer, WhiteBox, white_box
 from facefocus.saliency.baselines import baseline_map
 from facefocus.saliency.explainer import Hide
@@ -18,6 +19,7 @@ from facefocus.saliency.identity import minmax_normalize
 from facefocus.saliency.methods import (
     METHODS,
     Baseline,
+    FrameGradientMethod,
     LayerMethod,
     Method,
     PerturbationMethod,
@@ -46,6 +48,8 @@ class PairFrames:
         second: Row of its reference.
         mated: Which pairs are mated.
         people: Whose each frame is; needed by methods that look at somebody else.
+        against: Row of the image of somebody else that such methods hold against each pair;
+            without, the most similar one among other people's probes.
     """
 
     frames: UInt8[np.ndarray, "n h w 3"]
@@ -54,6 +58,7 @@ class PairFrames:
     second: Int[np.ndarray, " p"]
     mated: Bool[np.ndarray, " p"]
     people: np.ndarray | None = None
+    against: Int[np.ndarray, " p"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +76,7 @@ class PairMaps:
     ill_conditioned: int = 0
 
 
-_EXPLAINS_PAIRS = (LayerMethod, PerturbationMethod, Baseline, PhotoMethod)
+_EXPLAINS_PAIRS = (LayerMethod, PerturbationMethod, Baseline, PhotoMethod, FrameGradientMethod)
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,12 @@ class PairMethod:
     method: Method
     layer: str | None
     objective: str | None
+
+
+def explains_pairs(name: str) -> bool:
+    """Whether a method explains pairs; the others explain people."""
+    method = METHODS[name]
+    return method.fixed is not None or isinstance(method, _EXPLAINS_PAIRS)
 
 
 def pair_method(name: str, layer: str) -> PairMethod:
@@ -98,8 +109,8 @@ def pair_method(name: str, layer: str) -> PairMethod:
     if method.fixed is not None:
         fixed = method.fixed
         return PairMethod(name, METHODS[fixed.method], fixed.layer, fixed.objective)
-    if not isinstance(method, _EXPLAINS_PAIRS):
-        pairs = (n for n in METHODS if METHODS[n].fixed or isinstance(METHODS[n], _EXPLAINS_PAIRS))
+    if not explains_pairs(name):
+        pairs = (known for known in METHODS if explains_pairs(known))
         raise UserError(
             f"The method '{name}' explains a person, not a pair. Known for pairs: "
             f"{', '.join(pairs)}."
@@ -118,6 +129,8 @@ def check_layer(choice: PairMethod, recognizer: Recognizer) -> None:
     if isinstance(choice.method, LayerMethod):
         table = white_box(recognizer, f"the method '{choice.name}'").layers()
         choice.method.places(table, choice.layer or "")
+    elif isinstance(choice.method, FrameGradientMethod):
+        white_box(recognizer, f"the method '{choice.name}'")
     elif isinstance(choice.method, PhotoGradientMethod):
         table = white_box(recognizer, f"the method '{choice.name}'").layers()
         if choice.layer is not None:
@@ -146,6 +159,8 @@ def pair_level_maps(
         )
     if isinstance(choice.method, PhotoMethod):
         return _photo_maps(choice, recognizer, pairs, seed, _renamed(progress, stage), hides)
+    if isinstance(choice.method, FrameGradientMethod):
+        return _frame_maps(choice, recognizer, pairs, seed, _renamed(progress, stage), hides)
     assert isinstance(choice.method, LayerMethod)
     return cam_pair_maps(
         white_box(recognizer, f"the method '{choice.name}'"),
@@ -155,6 +170,41 @@ def pair_level_maps(
         objective=parse_objective(choice.objective or "cosine"),
         progress=_renamed(progress, stage),
     )
+
+
+def contrast_maps(
+    choice: PairMethod,
+    recognizer: Recognizer,
+    pairs: PairFrames,
+    seed: int,
+    progress: Progress,
+    hides: Callable[[np.ndarray], Hide] | None = None,
+) -> tuple[PairMaps, Float32[np.ndarray, "p h w"]]:
+    """The maps of pairs, and what in them is against others (Protocol: truth-on-real-faces).
+
+    The contrast is the map of the first image against the second, minus that against the other
+    one; of a method that holds a stranger against a pair, the map itself, with that stranger. A
+    baseline sees neither: its contrast is its map.
+
+    Raises:
+        ValueError: There is nothing to hold against the pairs.
+    """
+    if pairs.against is None:
+        raise ValueError("A contrast needs images that are held against the pairs.")
+    single = isinstance(choice.method, Baseline) or getattr(choice.method, "stranger", False)
+    if single:
+        made = pair_level_maps(choice, recognizer, pairs, seed, progress, hides)
+        return made, made.maps
+    both = replace(
+        pairs,
+        first=np.repeat(pairs.first, 2),
+        second=np.stack([pairs.second, pairs.against], axis=1).ravel(),
+        mated=np.repeat(pairs.mated, 2),
+        against=None,
+    )
+    made = pair_level_maps(choice, recognizer, both, seed, progress, hides)
+    mates, others = made.maps[::2], made.maps[1::2]
+    return replace(made, maps=mates), mates - others
 
 
 def _photo_maps(
@@ -188,12 +238,47 @@ def _photo_maps(
         calls=calls,
         pixels=round(BUDGET * pairs.frames[0, ..., 0].size),
         seed=seed,
+        strangers=None if pairs.against is None else pairs.frames[pairs.against],
     )
     maps = []
     for done, each in enumerate(made, start=1):
         maps.append(each)
         progress("maps", done, len(pairs.first))
     return _collected(torch.from_numpy(np.stack(maps).astype(np.float64)))
+
+
+def _frame_maps(
+    choice: PairMethod,
+    recognizer: Recognizer,
+    pairs: PairFrames,
+    seed: int,
+    progress: Progress,
+    hides: Callable[[np.ndarray], Hide] | None,
+) -> PairMaps:
+    """Maps of methods that explain people: each probe is a person of one photo, with one mate."""
+    assert isinstance(choice.method, FrameGradientMethod)
+    options = choice.method.resolve_options({})
+    needs = choice.method.needs(options)
+    probes = [pairs.frames[row : row + 1] for row in pairs.first]
+    made = choice.method.function(
+        [white_box(recognizer, f"the method '{choice.name}'")],
+        probes,
+        [
+            blackened(frames[0]) if hides is None else hides(np.array([row]))
+            for frames, row in zip(probes, pairs.first, strict=True)
+        ]
+        if needs.fill
+        else [],
+        pixels=round(BUDGET * pairs.frames[0, ..., 0].size) if needs.budget else 0,
+        rngs=[
+            generator(seed, "ties", str(pairs.names[a]), str(pairs.names[b]))
+            for a, b in zip(pairs.first, pairs.second, strict=True)
+        ],
+        options=options,
+        progress=progress,
+        mates=[pairs.frames[row : row + 1] for row in pairs.second],
+    )
+    return _collected(torch.from_numpy(np.stack([each.map for each in made]).astype(np.float64)))
 
 
 def _renamed(progress: Progress, stage: str) -> Progress:
@@ -265,13 +350,15 @@ def masked_pair_maps(
 ) -> PairMaps:
     """Maps of the first image of each pair from its similarity to the second under masks.
 
-    Every pair costs a forward pass for each mask; an image's masks are those of an experiment.
+    Every pair costs a forward pass for each mask, pairs of one first image in a row share them; an
+    image's masks are those of an experiment.
     """
     shape = (pairs.frames.shape[1], pairs.frames.shape[2])
     references, parts = recognizer.embed(pairs.frames[pairs.second]), []
     for place, row in enumerate(pairs.first):
-        masks = mask_set(method, shape, str(pairs.names[row]), seed=seed)
-        masked = masked_embeddings(recognizer, pairs.frames[row], masks)
+        if place == 0 or row != pairs.first[place - 1]:
+            masks = mask_set(method, shape, str(pairs.names[row]), seed=seed)
+            masked = masked_embeddings(recognizer, pairs.frames[row], masks)
         parts.append(pair_maps(masks, masked, references[place : place + 1]))
         progress("maps", place + 1, len(pairs.first))
     return _collected(torch.from_numpy(np.concatenate(parts)))

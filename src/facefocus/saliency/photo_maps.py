@@ -469,10 +469,12 @@ def photo_pair_maps(
     calls: Sequence[int],
     pixels: int,
     seed: int,
+    strangers: UInt8[np.ndarray, "p h w 3"] | None = None,
 ) -> Iterator[np.ndarray]:
     """Maps, not yet scaled, of the first image of each pair against the second.
 
-    The non-mate of a method that needs one is looked for among the explained images.
+    The non-mate of a method that needs one is looked for among the explained images, unless it is
+    given.
 
     Args:
         method: With its default options.
@@ -485,6 +487,7 @@ def photo_pair_maps(
         calls: The layer calls of a method that looks into a layer.
         pixels: The budget, for methods whose maps depend on it.
         seed: The experiment's.
+        strangers: The non-mate of each pair.
     """
     options = method.resolve_options({})
     rngs = [seeds.generator(seed, "photo map", name) for name in names]
@@ -495,14 +498,21 @@ def photo_pair_maps(
         return
     box = white_box(recognizer, f"the method '{method.name}'")
     own, units = (unit_rows(box.embed_reference(part)) for part in (frames, references))
-    strangers = Strangers(own, people) if method.stranger else None
+    nearest = Strangers(own, people)
+
+    def stranger(i: int) -> np.ndarray | None:
+        if not method.stranger:
+            return None
+        return nearest.nearest(own[i], people[i]) if others is None else others[i]
+
+    others = None if strangers is None else unit_rows(box.embed_reference(strangers))
     photos = (
         Photo(
             frame=frames[i],
             reference=units[i],
             rng=rngs[i],
             hide=hiders[i],
-            stranger=None if strangers is None else strangers.nearest(own[i], people[i]),
+            stranger=stranger(i),
         )
         for i in range(len(frames))
     )
