@@ -55,7 +55,8 @@ def photo(
         reference=np.asarray(reference, np.float64),
         rng=np.random.default_rng(seed),
         hide=lambda masks: occlude(frame[None], masks, filled[None]),
-        stranger=None if stranger is None else np.asarray(stranger, np.float64),
+        unit=None if stranger is None else np.asarray(stranger, np.float64),
+        gallery=None if stranger is None else np.asarray([stranger], np.float64),
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from facefocus.saliency.photo_maps import (
     Strangers,
     score_against,
 )
-from tests.saliency.photos import noise, of_red, red
+from tests.saliency.photos import noise, of_red, photo, red
 
 #: Embeds by the two red values themselves.
 PLAIN = of_red(lambda x: x, 2)
@@ -53,20 +54,20 @@ def reference_and_stranger(
     """A map whose two pixels are what a method was given."""
     return np.stack(
         [
-            photo.reference[None] if photo.stranger is None else photo.stranger[None]
+            photo.reference[None] if photo.gallery is None else photo.stranger[None]
             for photo in photos
         ]
     )
 
 
-def gradient_method(*, each_pair: bool = False, stranger: bool = False) -> PhotoGradientMethod:
+def gradient_method(*, each_pair: bool = False, gallery: bool = False) -> PhotoGradientMethod:
     return PhotoGradientMethod(
         "tried",
         reference_and_stranger,
         1,
         passes=lambda options: (1, 1),
         each_pair=each_pair,
-        stranger=stranger,
+        gallery=gallery,
     )
 
 
@@ -95,14 +96,16 @@ def test_or_with_each_of_them() -> None:
 
 def test_the_stranger_is_the_most_similar_photo_of_somebody_else() -> None:
     strangers = Strangers(np.array([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0]]), ["a", "b", "c"])
-    assert strangers.nearest(np.array([0.6, 0.8]), "a").tolist() == [0.8, 0.6]
-    assert strangers.nearest(np.array([0.0, 1.0]), "a").tolist() == [0.0, 1.0]
+    own = photo(noise()[0], [1.0, 0.0])
+    for unit, nearest in (([0.6, 0.8], [0.8, 0.6]), ([0.0, 1.0], [0.0, 1.0])):
+        seen = replace(own, unit=np.array(unit), gallery=strangers.beside("a"))
+        assert seen.stranger.tolist() == nearest
     with pytest.raises(UserError, match="found none beside 'a'"):
-        Strangers(np.ones((1, 2)), ["a"]).nearest(np.ones(2), "a")
+        Strangers(np.ones((1, 2)), ["a"]).beside("a")
     # Who is explained changes no stranger.
     both, alone = (
-        maps_of(gradient_method(stranger=True)),
-        maps_of(gradient_method(stranger=True), people="b"),
+        maps_of(gradient_method(gallery=True)),
+        maps_of(gradient_method(gallery=True), people="b"),
     )
     assert np.array_equal(both.maps[1], alone.maps[0])
 

@@ -230,6 +230,6 @@ METHODS.add(
         # A backward pass of shares runs every layer four times forward and backward.
         passes=lambda options: (1, 8 if options["contrast"] == "true" else 4),
         options={"contrast": Choice("true", ("true", "false"))},
-        stranger=True,
+        gallery=True,
     ),
 )

@@ -62,19 +62,28 @@ class Photo:
         reference: What it is compared with: a unit embedding, or the mean of several.
         rng: Its own generator.
         hide: What hides masks on this one frame; None where the method needs no fill.
-        stranger: Unit embedding of somebody else, where the method needs one.
+        unit: Its own unit embedding, where the method needs other people.
+        gallery: Unit embeddings of other people, likewise.
     """
 
     frame: UInt8[np.ndarray, "h w 3"]
     reference: Float64[np.ndarray, " d"]
     rng: np.random.Generator
     hide: Hide | None = None
-    stranger: Float64[np.ndarray, " d"] | None = None
+    unit: Float64[np.ndarray, " d"] | None = None
+    gallery: Float64[np.ndarray, "k d"] | None = None
 
     def hidden(self, masks: Bool[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n h w 3"]:
         """The frame under each mask."""
         assert self.hide is not None
         return np.concatenate([self.hide(mask) for mask in masks])
+
+    @property
+    def stranger(self) -> Float64[np.ndarray, " d"]:
+        """The embedding of the gallery that is most similar to the photo's own."""
+        assert self.unit is not None and self.gallery is not None
+        nearest: np.ndarray = self.gallery[int((self.gallery * self.unit).sum(axis=1).argmax())]
+        return nearest
 
     @property
     def baseline(self) -> UInt8[np.ndarray, "h w 3"]:
@@ -121,7 +130,7 @@ class PhotoGradientMethod(_MethodBase):
         needs_fill: Whether the map depends on what pixels are replaced with.
         needs_budget: Whether it depends on how many will be hidden.
         layer: Whether it looks into a layer.
-        stranger: Whether it needs a photo of somebody else.
+        gallery: Whether it needs photos of other people.
         each_pair: Whether a photo is explained against each of the person's other photos; else
             against the mean of all of them.
     """
@@ -134,7 +143,7 @@ class PhotoGradientMethod(_MethodBase):
     needs_fill: bool = False
     needs_budget: bool = False
     layer: bool = False
-    stranger: bool = False
+    gallery: bool = False
     each_pair: bool = False
 
     kind: ClassVar[str] = "photo-gradient"
@@ -293,7 +302,7 @@ def _photos(
 ) -> Iterator[Photo]:
     """What each map is made of, person by person."""
     images = request.images
-    strangers = _strangers(recognizer, images) if method.stranger else None
+    strangers = _strangers(recognizer, images) if method.gallery else None
     for person, own_pairs in zip(request.people, pairs, strict=True):
         frames, names = np.asarray(images.frames[person.rows]), images.names(person.rows)
         units = unit_rows(recognizer.embed_reference(frames))
@@ -304,7 +313,8 @@ def _photos(
                 reference=units[list(others)].mean(axis=0),
                 rng=seeds.generator(images.seed, "photo map", names[own], *with_whom),
                 hide=_hider(images, int(person.rows[own]), spec.fill),
-                stranger=None if strangers is None else strangers.nearest(units[own], person.name),
+                unit=None if strangers is None else units[own],
+                gallery=None if strangers is None else strangers.beside(person.name),
             )
 
 
@@ -417,7 +427,7 @@ def _averaged(
 
 @dataclass(frozen=True, eq=False)
 class Strangers:
-    """Photos of different people, among which a photo's non-mate is the most similar one.
+    """Photos of different people: who a photo might be taken for.
 
     Attributes:
         units: Their unit embeddings.
@@ -427,8 +437,8 @@ class Strangers:
     units: Float64[np.ndarray, "n d"]
     names: Sequence[str]
 
-    def nearest(self, unit: Float64[np.ndarray, " d"], person: str) -> Float64[np.ndarray, " d"]:
-        """The embedding of another person's photo that is most similar to a photo's.
+    def beside(self, person: str) -> Float64[np.ndarray, "k d"]:
+        """The embeddings of other people's photos.
 
         Raises:
             UserError: There is nobody else.
@@ -440,8 +450,7 @@ class Strangers:
                 " face set of several people with two or more photos each."
             )
         found: np.ndarray = self.units[others]
-        nearest: np.ndarray = found[int((found * unit).sum(axis=1).argmax())]
-        return nearest
+        return found
 
 
 def _strangers(recognizer: WhiteBox, images: Images) -> Strangers:
@@ -473,7 +482,7 @@ def photo_pair_maps(
 ) -> Iterator[np.ndarray]:
     """Maps, not yet scaled, of the first image of each pair against the second.
 
-    The non-mate of a method that needs one is looked for among the explained images, unless it is
+    Other people, for a method that needs them, are those of the explained images, unless they are
     given.
 
     Args:
@@ -498,21 +507,22 @@ def photo_pair_maps(
         return
     box = white_box(recognizer, f"the method '{method.name}'")
     own, units = (unit_rows(box.embed_reference(part)) for part in (frames, references))
-    nearest = Strangers(own, people)
-
-    def stranger(i: int) -> np.ndarray | None:
-        if not method.stranger:
-            return None
-        return nearest.nearest(own[i], people[i]) if others is None else others[i]
-
+    everybody = Strangers(own, people)
     others = None if strangers is None else unit_rows(box.embed_reference(strangers))
+
+    def gallery(i: int) -> np.ndarray | None:
+        if not method.gallery:
+            return None
+        return everybody.beside(people[i]) if others is None else others[i : i + 1]
+
     photos = (
         Photo(
             frame=frames[i],
             reference=units[i],
             rng=rngs[i],
             hide=hiders[i],
-            stranger=stranger(i),
+            unit=own[i],
+            gallery=gallery(i),
         )
         for i in range(len(frames))
     )

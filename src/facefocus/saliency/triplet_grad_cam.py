@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from facefocus.models.recognizer import WhiteBox
 from facefocus.saliency.explainer import Options
@@ -26,7 +27,7 @@ def triplet_maps(
     triplet is that of this objective, up to its factor. They average the weights over sampled
     triplets; Grad-CAM's weights are linear in the gradient, so the mean reference does the same for
     the positives. The negative is the most similar of up to 64 photos of other people, since easy
-    ones are not active. A group of layers: the mean of the layers' scaled maps.
+    ones are not active.
 
     Args:
         cam: What makes a map of activation and gradient.
@@ -34,18 +35,40 @@ def triplet_maps(
         photos: What is explained; each with a stranger.
         calls: Where.
     """
+
+    def directions(e: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        mates, strangers = (
+            torch.from_numpy(np.stack(found)).to(e)
+            for found in zip(*((p.reference, p.stranger) for p in photos), strict=True)
+        )
+        return directions_of(e, mates) - directions_of(e, strangers)
+
+    return cams_along(cam, recognizer, photos, calls, directions)
+
+
+def cams_along(
+    cam: GradientMethod,
+    recognizer: WhiteBox,
+    photos: Sequence[Photo],
+    calls: Sequence[int],
+    directions: Callable[[Tensor], Tensor],
+) -> Float[np.ndarray, "n h w"]:
+    """CAMs of any objective of the embeddings.
+
+    Args:
+        cam: What makes a map of activation and gradient.
+        recognizer: The source.
+        photos: What is explained.
+        calls: Where. A group of layers: the mean of the layers' scaled maps.
+        directions: Raw embeddings [n, d] in float64 to the objective's gradient there.
+    """
     frames = np.stack([photo.frame for photo in photos])
     table, size = recognizer.layers(), (frames.shape[1], frames.shape[2])
     options = cam.resolve_options({})
     total = torch.zeros(len(photos), *size)
     with recognizer.capture(frames, calls) as captured:
-        e = captured.embeddings.double()
-        mates, strangers = (
-            torch.from_numpy(np.stack(found)).to(e)
-            for found in zip(*((p.reference, p.stranger) for p in photos), strict=True)
-        )
-        directions = directions_of(e, mates) - directions_of(e, strangers)
-        gradients = captured.gradients(directions.to(captured.embeddings))
+        found = directions(captured.embeddings.double())
+        gradients = captured.gradients(found.to(captured.embeddings))
         for call in calls:
             raw = [captured.activations[call]], [gradients[call]]
             made, _ = cam.maps_at([table.calls[call - 1]], *raw, options)
@@ -73,7 +96,7 @@ def _method(name: str) -> PhotoGradientMethod:
         version=1,
         passes=lambda options: (1, 1),
         layer=True,
-        stranger=True,
+        gallery=True,
     )
 
 
