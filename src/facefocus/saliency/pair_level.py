@@ -191,8 +191,9 @@ def contrast_maps(
     """
     if pairs.against is None:
         raise ValueError("A contrast needs images that are held against the pairs.")
-    single = isinstance(choice.method, Baseline) or getattr(choice.method, "stranger", False)
-    if single:
+    method = choice.method
+    held = isinstance(method, PhotoGradientMethod) and method.gallery
+    if held or isinstance(method, Baseline):
         made = pair_level_maps(choice, recognizer, pairs, seed, progress, hides)
         return made, made.maps
     both = replace(
