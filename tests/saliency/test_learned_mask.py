@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from itertools import product
+from typing import get_args
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from facefocus.evaluation.retention import retention
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.occlusion.fills import fill_rng, hider, occlude
 from facefocus.occlusion.gap_fills import neighbor_means
@@ -13,6 +17,9 @@ from facefocus.occlusion.masks import top_pixels
 from facefocus.saliency.explainer import Hide
 from facefocus.saliency.learned_mask import (
     Learning,
+    Loss,
+    Pulls,
+    Start,
     compressed,
     draw_moves,
     learn_mask,
@@ -22,6 +29,7 @@ from facefocus.saliency.learned_mask import (
     spread,
     through_soft_mask,
 )
+from facefocus.saliency.mated_gradients import directions_of
 from facefocus.saliency.methods import METHODS
 from facefocus.saliency.occlusion_gradient import occlusion_gradient_map
 from facefocus.saliency.soft_fills import sees_mask, soft_gap_fill, surrogate_of
@@ -249,7 +257,10 @@ def test_what_is_refused() -> None:
 def test_the_method() -> None:
     method = METHODS["learned-mask"]
     options = method.resolve_options({})
-    assert options == {"steps": "40", "grid": "0", "cells": "0", "jitter": "none", "left_out": "0"}
+    assert options == {
+        "steps": "40", "grid": "0", "cells": "0", "jitter": "none", "left_out": "0",
+        "loss": "mean", "start": "gradient",
+    }  # fmt: skip
     needs = method.needs(method.resolve_options({"steps": "1"}))
     assert needs.budget and needs.fill and needs.seed and needs.sources == "several"
 
@@ -368,3 +379,41 @@ def test_nothing_hidden_tells() -> None:
         for given in (frames, others)
     )
     torch.testing.assert_close(first, second, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["nearest", "count"])
+def test_other_losses_pull_as_their_gradient_does(loss: Loss) -> None:
+    e = torch.from_numpy(rng(1).standard_normal((3, 6)))
+    units = e / e.norm(dim=1, keepdim=True)
+    hidden = torch.from_numpy(rng(2).standard_normal((1, 6))).requires_grad_()
+    cosines = units[[0, 2]] @ (hidden[0] / hidden[0].norm())
+    written = {
+        "nearest": 0.05 * torch.logsumexp(cosines / 0.05, dim=0),
+        "count": torch.sigmoid((cosines - 0.25) / 0.05).mean(),
+    }[loss]
+    (wanted,) = torch.autograd.grad(written, hidden)
+    # The hidden photo is the second one: it is not compared with itself.
+    pulls = Pulls(loss, [units], own=True).of(hidden.detach(), [(0, 1)])
+    found = directions_of(hidden.detach(), pulls)
+    torch.testing.assert_close(found, wanted)
+    # With mates of its own it is compared with all of them.
+    every = units @ (hidden[0] / hidden[0].norm())
+    weights = torch.softmax(every.detach() / 0.05, dim=0)
+    if loss == "nearest":
+        of_mates = Pulls(loss, [units], own=False).of(hidden.detach(), [(0, 1)])
+        torch.testing.assert_close(of_mates[0], (weights[:, None] * units).sum(dim=0))
+
+
+def test_a_start_from_noise_and_other_losses_hide_too() -> None:
+    recognizer, frames = smooth(), photos(4, 16)
+    hide, pixels = filler("black", frames), 40
+    clean = recognizer.embed(frames)
+
+    def left(learning: Learning) -> float:
+        made = learn_mask([recognizer], frames, hide, pixels=pixels, rng=rng(), learning=learning)
+        hidden = recognizer.embed(hide(top_pixels(made.map, pixels, rng())))
+        return retention(clean, hidden, 0.5).cosine
+
+    first = left(Learning(steps=1, start="random"))
+    for start, loss in product(get_args(Start), get_args(Loss)):
+        assert left(Learning(steps=15, start=start, loss=loss)) < first

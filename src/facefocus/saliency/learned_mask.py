@@ -33,7 +33,8 @@ from facefocus.saliency.mated_gradients import (
     inputs_of,
     is_ranking,
     made_of_images,
-    references_of,
+    means_of_others,
+    units_of,
 )
 from facefocus.saliency.methods import METHODS, Choice, FrameGradientMethod, OcclusionMap, Whole
 from facefocus.saliency.soft_fills import surrogate_of
@@ -42,6 +43,15 @@ Jitter = Literal["none", "align", "align-jpeg"]
 
 #: Temperature of the soft mask in the first and in the last step.
 HOT, COLD = 1.0, 0.1
+#: What a mask is to lower, of a hidden photo's cosines to the person's other photos: their mean,
+#: which is that to the template as well; the largest; or how many match.
+Loss = Literal["mean", "nearest", "count"]
+#: What theta begins with.
+Start = Literal["gradient", "random"]
+
+#: Width of the soft largest cosine and of the soft count, and the cosine from which a pair counts
+#: as a match: maps are made before the threshold of a run is known.
+WIDTH, MATCH = 0.05, 0.25
 #: Adam's step; theta begins with a standard deviation of 1.
 RATE = 0.2
 #: A new alignment: shifts as a share of the side (3 of 112 px), scale, turn in degrees, up to.
@@ -62,6 +72,8 @@ class Learning:
             (drawn for each photo and step), or JPEG besides.
         left_out: With n, every n-th photo is left out of the loss, and the mask of the step that
             hides these photos best is kept; 0 for none, and the mask of the last step.
+        loss: What is lowered.
+        start: What theta begins with: what hiding each pixel does to first order, or noise.
     """
 
     steps: int = 40
@@ -69,6 +81,8 @@ class Learning:
     cells: int = 0
     jitter: Jitter = "none"
     left_out: int = 0
+    loss: Loss = "mean"
+    start: Start = "gradient"
 
 
 def learn_mask(
@@ -114,8 +128,9 @@ def learn_masks(
     """Maps whose `pixels` largest values lower people's mean mated similarity most.
 
     What is lowered is the mean, over a person's photos and over `recognizers`, of the cosine of
-    the hidden photo to the mean of the person's other clean embeddings (each of length 1). Theta
-    begins with what hiding each pixel does on the clean photos, to first order. The map holds
+    the hidden photo to the mean of the person's other clean embeddings (each of length 1); with
+    another `learning.loss`, its soft largest cosine to one of them, or how many match. Theta begins
+    with what hiding each pixel does on the clean photos, to first order. The map holds
     ranks, H * W down to 1. It is degenerate where that first gradient orders no pixels: for one
     photo, or copies of one.
 
@@ -138,7 +153,12 @@ def learn_masks(
     _check(people, pixels, learning)
     if not people:
         return []
-    references = [references_of(recognizer, people, mates) for recognizer in recognizers]
+    units = [units_of(recognizer, people if mates is None else mates) for recognizer in recognizers]
+    references = [means_of_others(own, people, mates) for own in units]
+    pulls = [
+        None if learning.loss == "mean" else Pulls(learning.loss, own, mates is None)
+        for own in units
+    ]
     learners = [
         _Learner(frames, hide, pixels, rng, learning)
         for frames, hide, rng in zip(people, hiders, rngs, strict=True)
@@ -149,8 +169,8 @@ def learn_masks(
         hidden = [learner.hidden() for learner in learners]
         jitters = [learner.jitter(step) for learner in learners]
         found = [
-            _gradients(recognizer, hidden, own, jitters, tick)
-            for recognizer, own in zip(recognizers, references, strict=True)
+            _gradients(recognizer, hidden, own, pull, jitters, tick)
+            for recognizer, own, pull in zip(recognizers, references, pulls, strict=True)
         ]
         for person, learner in enumerate(learners):
             own = [source[person] for source in found]
@@ -235,6 +255,8 @@ class _Learner:
         effects = -self._surrogate(gradients, even)
         start = rows.T @ effects @ columns
         if is_ranking(start):
+            if self._learning.start == "random":
+                start = self._rng.standard_normal(start.shape)
             self._theta = torch.from_numpy((start - start.mean()) / start.std())
             self._adam = torch.optim.Adam([self._theta], lr=RATE)
 
@@ -404,14 +426,42 @@ def compressed(
 # Gradients ----------------------------------------------------------------------------------------
 
 
+class Pulls:
+    """Toward what the gradient of a loss pulls a photo's unit embedding.
+
+    Attributes are those of its loss: of cosines c_j to the other photos r_j the pull is
+    sum_j w_j r_j, with w_j the derivative of the loss by c_j.
+    """
+
+    def __init__(self, loss: Loss, units: Sequence[Tensor], own: bool) -> None:
+        self._loss, self._units, self._own = loss, units, own
+
+    def of(self, embeddings: Float[Tensor, "n d"], places: Sequence[Place]) -> Tensor:
+        """The pull [n, d] on each image; a photo is never compared with itself."""
+        found = []
+        for e, (person, image) in zip(embeddings, places, strict=True):
+            others = self._units[person]
+            if self._own:
+                others = torch.cat([others[:image], others[image + 1 :]])
+            cosines = (others * (e / torch.linalg.vector_norm(e))).sum(dim=1)
+            if self._loss == "nearest":
+                weights = torch.softmax(cosines / WIDTH, dim=0)
+            else:
+                matched = torch.sigmoid((cosines - MATCH) / WIDTH)
+                weights = matched * (1 - matched) / WIDTH / max(len(others), 1)
+            found.append((weights[:, None] * others).sum(dim=0))
+        return torch.stack(found)
+
+
 def _gradients(
     recognizer: WhiteBox,
     hidden: Sequence[UInt8[np.ndarray, "_ h w 3"]],
     references: Sequence[Tensor],
+    pulls: Pulls | None,
     jitters: Sequence[_Jitter],
     tick: Callable[[], None],
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each person, the gradient of each photo's cosine to its reference, and the cosine."""
+    """Of each person, the gradient of each photo's loss, and the cosine to its reference."""
     found = [(np.zeros(frames.shape, np.float32), np.zeros(len(frames))) for frames in hidden]
 
     def make(
@@ -421,7 +471,8 @@ def _gradients(
         seen = _jittered(pixels, jitters, places)
         embeddings = recognizer.module(inputs_of(recognizer, seen.to(own.device)))
         wide = embeddings.detach().double()
-        directions = directions_of(wide, own).to(embeddings)
+        toward = own if pulls is None else pulls.of(wide, places)
+        directions = directions_of(wide, toward).to(embeddings)
         (gradients,) = torch.autograd.grad(embeddings, pixels, directions)
         cosines = (wide * own).sum(dim=1) / torch.linalg.vector_norm(wide, dim=1)
         return list(zip(gradients.numpy(), cosines.tolist(), strict=True))
@@ -486,6 +537,8 @@ def _learned_mask(
         cells=int(options["cells"]),
         jitter=next(kind for kind in get_args(Jitter) if kind == options["jitter"]),
         left_out=int(options["left_out"]),
+        loss=next(kind for kind in get_args(Loss) if kind == options["loss"]),
+        start=next(kind for kind in get_args(Start) if kind == options["start"]),
     )
     return learn_masks(
         recognizers,
@@ -513,6 +566,8 @@ METHODS.add(
             "cells": Whole("0", 0, 10_000),
             "jitter": Choice("none", get_args(Jitter)),
             "left_out": Choice("0", ("0", "2", "3", "4")),
+            "loss": Choice("mean", get_args(Loss)),
+            "start": Choice("gradient", get_args(Start)),
         },
         rounds=lambda options, pixels: int(options["steps"]) + 1,
     ),

@@ -73,16 +73,22 @@ def references_of(
     maps do not depend on what else embeds. With `mates`, all images of a person have the mean of
     that person's mates.
     """
+    return means_of_others(units_of(recognizer, people if mates is None else mates), people, mates)
+
+
+def means_of_others(
+    units: Sequence[Float[Tensor, "_ d"]],
+    people: Sequence[np.ndarray],
+    mates: Sequence[np.ndarray] | None,
+) -> list[Float[Tensor, "_ d"]]:
+    """The same of unit embeddings that are known: those of `mates`, where they are given."""
     if mates is not None:
-        units = [own.mean(dim=0, keepdim=True) for own in _units_of(recognizer, mates)]
-        return [mean.repeat(len(own), 1) for mean, own in zip(units, people, strict=True)]
-    return [
-        (own.sum(dim=0, keepdim=True) - own) / max(len(own) - 1, 1)
-        for own in _units_of(recognizer, people)
-    ]
+        means = [own.mean(dim=0, keepdim=True) for own in units]
+        return [mean.repeat(len(own), 1) for mean, own in zip(means, people, strict=True)]
+    return [(own.sum(dim=0, keepdim=True) - own) / max(len(own) - 1, 1) for own in units]
 
 
-def _units_of(recognizer: WhiteBox, people: Sequence[np.ndarray]) -> list[Float[Tensor, "_ d"]]:
+def units_of(recognizer: WhiteBox, people: Sequence[np.ndarray]) -> list[Float[Tensor, "_ d"]]:
     """The unit embeddings of each person's images, float64."""
     device, _ = placement(recognizer.module)
     parts = []
