@@ -19,6 +19,17 @@ from facefocus.core.text import budget_text
 STUDY = "study.json"
 
 
+def photos_in_words(split: str) -> str:
+    """On which photos hiding is tried: ``held-out photos``.
+
+    Example:
+        >>> photos_in_words("same"), photos_in_words("frontal-to-turned")
+        ('photos the map came from', 'frontal to turned photos')
+    """
+    usual = {"same": "photos the map came from", "heldout": "held-out photos"}
+    return usual.get(split, f"{split.replace('-', ' ')} photos")
+
+
 @dataclass(frozen=True)
 class Slice:
     """One budget, one fill and one split: what a first look shows.
@@ -46,8 +57,7 @@ class Slice:
         return f"{self.fill} ({self.reading})"
 
     def __str__(self) -> str:
-        other = self.split.replace("-", " ")
-        photos = {"same": "", "heldout": ", held-out photos"}.get(self.split, f", {other} photos")
+        photos = "" if self.split == "same" else f", {photos_in_words(self.split)}"
         return f"{budget_text(self.budget)} of the pixels, fill {self.filled}{photos}"
 
 

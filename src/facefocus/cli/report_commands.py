@@ -22,6 +22,7 @@ FORMATS = {
     "page": ("html", "text", "markdown", "latex", "csv", "svg", "png"),
     "tables": ("text", "markdown", "latex", "csv", "html"),
     "leaderboard": ("text", "markdown", "latex", "csv", "html"),
+    "methods": ("markdown", "html", "latex", "text"),
     "questions": ("markdown",),
     "truth": ("markdown",),
     "information": ("markdown", "html", "latex", "text"),
@@ -35,7 +36,8 @@ What = Annotated[
         "--what",
         FORMATS,
         help="page: all of a run or study. tables: the paper's, with your numbers."
-        " leaderboard: methods in order. questions: the paper's, answered."
+        " leaderboard: methods in order. methods: all figures of a run's methods."
+        " questions: the paper's, answered."
         " truth: which methods find the planted part, of synthetic faces."
         " information: what hiding shows with the gap filled in, and whose map."
         " information-questions: the paper's, with and without the gap filled in.",
@@ -110,8 +112,8 @@ def report(
             f"--stratum with --format {form}": stratum is not None and form in ("svg", "png"),
         },
     )
-    if what == "truth" and len(runs) > 1:
-        raise UserError(f"The report '--what truth' is of one run. Got {len(runs)}.")
+    if what in ("truth", "methods") and len(runs) > 1:
+        raise UserError(f"The report '--what {what}' is of one run. Got {len(runs)}.")
     if page:
         more = {} if stratum is None else {"stratum": stratum}
         _page(runs, out, with_faces=with_faces, persons=person or (), groups=groups, **more)
@@ -183,8 +185,8 @@ def _text(
         from facefocus.paper.questions import results_document
 
         return results_document(runs)
-    if what.startswith("information"):
-        return _information(runs, what, form)
+    if what == "methods" or what.startswith("information"):
+        return _document(runs, what, form)
     if people is None:
         results = read_runs(runs)
     else:
@@ -198,15 +200,18 @@ def _text(
     return render(results, "leaderboard" if what == "leaderboard" else table, form, policy=policy)
 
 
-def _information(runs: list[Path], what: str, form: str) -> str:
-    """What hiding shows by either reading, and whose map; or the paper's questions by both."""
+def _document(runs: list[Path], what: str, form: str) -> str:
+    """A run's methods; what hiding shows by either reading; or the paper's questions by both."""
     from facefocus.paper import information, information_questions
+    from facefocus.paper.methods_document import methods_document
     from facefocus.report.html_renderer import html_document
     from facefocus.report.latex_renderer import latex_document
     from facefocus.report.markdown_renderer import markdown_document
     from facefocus.report.text_renderer import text_document
 
-    if what == "information":
+    if what == "methods":
+        blocks, title = methods_document(runs[0]), f"{runs[0].name}: methods"
+    elif what == "information":
         blocks, title = information.information_document(runs), information.TITLE
     else:
         blocks, title = information_questions.questions_document(runs), information_questions.TITLE

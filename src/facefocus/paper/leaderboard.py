@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from facefocus.analysis.results import Slice, default_slices
+from facefocus.analysis.results import Slice, default_slices, photos_in_words
 from facefocus.analysis.summary import COMPETES, GUESSING, INCLUSIVE, SKIP, Row, guessing
 from facefocus.benchmark.result_columns import RANDOM, with_readings
 from facefocus.core.text import NOTHING, budget_text, number, percent
@@ -112,7 +112,7 @@ _USUAL = {"on_degenerate": "none", "compare": "clean", "threshold_rule": "eer", 
 
 def _title(asked: Row, own: bool, shown: Slice) -> str:
     maps = "own maps" if own else "maps of other recognizers"
-    photos = "photos the map came from" if asked["split"] == "same" else "held-out photos"
+    photos = photos_in_words(asked["split"])
     settings = [
         f", {name} = {asked[name]}" for name, usual in _USUAL.items() if asked[name] != usual
     ]

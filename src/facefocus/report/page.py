@@ -105,7 +105,7 @@ def write_reports(
         reports = []
         for name, (run, results) in read.items():
             faces = _face_sets(run, faces_dir) if with_faces else {}
-            record, toml = _provenance(run), _experiment(run)
+            record, toml = provenance_of(run), _experiment(run)
             reports.append(Report(run, results, record, toml, folder, faces, called=name, **asked))
         first = [*notes, *unfinished]
         if stratum is not None:
@@ -199,7 +199,7 @@ def _read_provenance(run: Path) -> dict[str, Any]:
         raise UserError(f"'{path}' cannot be read: {one_line(error)}.") from error
 
 
-def _provenance(run: Path) -> dict[str, Any]:
+def provenance_of(run: Path) -> dict[str, Any]:
     """The provenance of a run; of all its variants, each under its name, and what all share."""
     records = {folder: _read_provenance(folder) for folder in run_folders(run)}
     if run in records:
