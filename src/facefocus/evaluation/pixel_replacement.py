@@ -22,7 +22,7 @@ Embed = Callable[[np.ndarray], np.ndarray]
 SHARES = tuple(step / 20 for step in range(1, 20))
 
 #: Pairs held in memory at a time; changes no result.
-CHUNK = 256
+CHUNK = 32
 
 
 def replacement_decisions(
@@ -69,10 +69,14 @@ def replacement_decisions(
             ranking(sign * saliency.astype(np.float64), rng)
             for sign, saliency, rng in zip(signs, maps[part], rngs[part], strict=True)
         ]
-        for step, count in enumerate(counts, start=1):
-            back = np.concatenate([cut(order, [count], (height, width)) for order in orders])
-            frames = np.where(back[..., None], original[part], edited[part])
-            matches[part, step] = _match(embed(frames), references, threshold)
+        # All steps at once: a recognizer pads its last batch.
+        frames = [
+            np.where(cut(order, counts, (height, width))[..., None], before, after)
+            for order, before, after in zip(orders, original[part], edited[part], strict=True)
+        ]
+        steps = np.repeat(references, len(counts), axis=0)
+        found = _match(embed(np.concatenate(frames)), steps, threshold)
+        matches[part, 1:] = found.reshape(-1, len(counts))
     return matches
 
 

@@ -166,7 +166,7 @@ def run_truth_pairs(
         level = _threshold(spec, sets["patches"][0], recognizer, backend, store, progress)
         games = [
             _patches(*sets["patches"], spec, name),
-            _transplants(*sets["transplants"], spec, recognizer, level),
+            _transplants(*sets["transplants"], spec, recognizer, level, kept),
         ]
         for choice in able:
             for game in games:
@@ -277,9 +277,37 @@ def _patches(faces: FaceSet, truth: PairTruth, spec: PairExperiment, recognizer:
 
 
 def _transplants(
-    faces: FaceSet, truth: PairTruth, spec: PairExperiment, recognizer: Recognizer, level: float
+    faces: FaceSet,
+    truth: PairTruth,
+    spec: PairExperiment,
+    recognizer: Recognizer,
+    level: float,
+    store: Store,
 ) -> Game:
     """Twins that count for a recognizer, one a person, until there are as many as asked for."""
+    key = content_key(
+        "twins that count",
+        version=VERSION,
+        faces=faces.hash,
+        recognizer=[recognizer.name, recognizer.fingerprint, forward_of(recognizer)],
+        threshold=level,
+        pairs=spec.pairs,
+        seed=spec.seed,
+    )
+    if key not in store:
+        store.save(key, {"places": _drawn_twins(faces, truth, spec, recognizer, level)})
+    places = store.load(key)["places"]
+    if not len(places):
+        raise UserError(
+            f"No twin of '{faces.folder}' counts for '{recognizer.name}': all match still, or are"
+            " less like their donors. Make more of them, without --count."
+        )
+    return _game("transplants", faces, truth.at(places))
+
+
+def _drawn_twins(
+    faces: FaceSet, truth: PairTruth, spec: PairExperiment, recognizer: Recognizer, level: float
+) -> Int[np.ndarray, " n"]:
     people = faces.identities[truth.explained]
     drawn = {
         str(person): generator(spec.seed, "twins", str(person), recognizer.name)
@@ -297,12 +325,7 @@ def _transplants(
         found += counts[np.sort(first)].tolist()
         if len(found) >= spec.pairs:
             break
-    if not found:
-        raise UserError(
-            f"No twin of '{faces.folder}' counts for '{recognizer.name}': none matches no more, or"
-            " is more like its donor. Make more of them, without --count."
-        )
-    return _game("transplants", faces, truth.at(np.array(found[: spec.pairs])))
+    return np.array(found[: spec.pairs], np.int64)
 
 
 def twins_that_count(
