@@ -223,3 +223,10 @@ def test_what_is_wrong_with_an_experiment_is_said(folder: Path, command: Command
     assert done.code == 2 and "Cannot read the experiment 'absent.toml'" in done.err
     assert command("truth-pairs", "--help").code == 0
     assert synthetic_commands.truth_pairs.__doc__
+
+
+@pytest.mark.parametrize("name", ["fast", "all"])
+def test_the_shipped_experiments_are_valid(name: str) -> None:
+    file = Path(__file__).parents[2] / "experiments" / "truth-pairs" / f"{name}.toml"
+    spec = read_pair_experiment(file)
+    assert len(spec.recognizers) == 4 and spec.pairs >= 8
