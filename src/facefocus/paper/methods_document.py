@@ -103,9 +103,10 @@ def _table(rows: pl.DataFrame) -> Table:
     columns = [Column("Method @ layer", "", lambda entry: entry[0], numeric=False)]
     columns += [at(budget) for budget in budgets]
     for title, name in _BEYOND:
-        if name in largest.columns and largest[name].is_not_null().any():
-            column = at(budgets[-1], name, signed=name != "oracle_share")
-            columns.append(Column(f"{title}, {budget_text(budgets[-1])}", "", column.cell))
+        if rows[name].is_not_null().any():
+            for budget in budgets:
+                column = at(budget, name, signed=name != "oracle_share")
+                columns.append(Column(f"{title}, {budget_text(budget)}", "", column.cell))
     first = rows.row(0, named=True)
     photos = photos_in_words(first["split"])
     return Table(
