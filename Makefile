@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,fast,onnx]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,fast,onnx,cluster]'
 	touch $@
 
 demo: $(READY)

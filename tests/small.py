@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -20,6 +23,9 @@ from facefocus.faces.faceset import (
 )
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import TorchRecognizer
+
+if TYPE_CHECKING:
+    from facefocus.benchmark.worker_pool import Pool
 
 #: Photos of each person: blocks and chunks then hold people of unlike sizes.
 PHOTOS = (2, 3, 5, 2, 4, 3, 2, 2, 3, 6, 2, 3, 4, 2, 2, 3, 2, 5)
@@ -79,6 +85,29 @@ def aligned_faceset(folder: Path) -> FaceSet:
     small = open_faceset(paint_faceset(folder))
     frames = np.stack([cv2.resize(np.asarray(frame), (112, 112)) for frame in small.frames])
     return make_faceset(frames, small.identities.tolist(), small.names.tolist(), "painted")
+
+
+@contextmanager
+def workers_here(count: int) -> Iterator[Pool]:
+    """Workers that are threads of this process: they see what a test has patched."""
+    # Here, because processes that load the tiny recognizer need none of it.
+    import dask
+    import distributed
+
+    from facefocus.benchmark.clusters import DASK
+    from facefocus.benchmark.worker_pool import Pool
+
+    pool, connect = Pool(f"local:{count}"), cast(Any, distributed.Client)
+    with (
+        dask.config.set(DASK),
+        connect(
+            n_workers=count, threads_per_worker=1, processes=False, memory_limit=0,
+            dashboard_address=None, set_as_default=False, silence_logs=False,
+        ) as client,
+    ):  # fmt: skip
+        pool._client = client
+        yield pool
+        pool._client = None
 
 
 def _list() -> PairList:

@@ -4,9 +4,8 @@ import json
 import math
 import re
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from itertools import combinations
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,14 @@ import torch
 
 from facefocus.benchmark import execute as run_module
 from facefocus.benchmark import session as session_module
+from facefocus.benchmark import worker_pool as pool_module
 from facefocus.benchmark.collect import write_run
 from facefocus.benchmark.execute import execute
 from facefocus.benchmark.experiment import parse_experiment
 from facefocus.benchmark.run import run_status
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.benchmark.stages.score import ScoreTask
+from facefocus.benchmark.worker_pool import Pool
 from facefocus.core.errors import UserError
 from facefocus.core.seeds import generator
 from facefocus.evaluation.retention import retention
@@ -31,7 +32,7 @@ from facefocus.faces.faceset import open_faceset
 from facefocus.models.recognizer import Recognizer
 from facefocus.saliency.identity import cam_identity_maps
 from facefocus.saliency.streams import CamConfig
-from tests.small import PHOTOS, TinyNet, paint_faceset, tiny_recognizer
+from tests.small import PHOTOS, TinyNet, paint_faceset, tiny_recognizer, workers_here
 
 EXPERIMENT: dict[str, Any] = {
     "name": "small",
@@ -51,6 +52,12 @@ def tiny_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
         return tiny_recognizer(name, seed="ab".index(name))
 
     monkeypatch.setattr(session_module, "load", load)
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Pool]:
+    with workers_here(2) as pool:
+        yield pool
 
 
 @pytest.fixture(scope="module")
@@ -170,28 +177,27 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(
     assert results(session, tmp_path) == (finished / "results.parquet").read_bytes()
 
 
-def test_workers_and_threads_change_no_byte(painted: Path, finished: Path, tmp_path: Path) -> None:
+def test_workers_and_threads_change_no_byte(
+    painted: Path, finished: Path, tmp_path: Path, workers: Pool
+) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         session = open_small(painted, tmp_path)
-        with ThreadPoolExecutor(3) as pool:
-            execute(session, pool)
+        assert execute(session, workers) == len(session.plan.tasks)
     finally:
         torch.set_num_threads(threads)
     assert results(session, tmp_path) == (finished / "results.parquet").read_bytes()
 
 
 def test_workers_say_how_far_they_are_inside_a_task(
-    painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: Pool
 ) -> None:
-    reports = get_context("spawn").Queue()
-    monkeypatch.setattr(run_module, "PAUSE", 0.002)
-    monkeypatch.setattr(run_module, "_reports", reports)
+    for module in (run_module, pool_module):
+        monkeypatch.setattr(module, "PAUSE", 0.002)
     session = open_small(painted, tmp_path)
     said: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    with ThreadPoolExecutor(2) as pool:
-        execute(session, pool, lambda stage, *at: said[stage].append(at), reports)
+    execute(session, workers, lambda stage, *at: said[stage].append(at))
     assert set(said) == {"embed", "maps", "scores"}
     for stage, steps in said.items():
         tasks = [task for task in session.plan.tasks if task.stage == stage]
@@ -368,7 +374,7 @@ def test_heldout_maps_never_see_the_photos_they_are_tried_on(painted: Path, tmp_
     assert row["clean_cosine"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_methods_of_every_kind_run_and_resume(painted: Path, tmp_path: Path) -> None:
+def test_methods_of_every_kind_run_and_resume(painted: Path, tmp_path: Path, workers: Pool) -> None:
     changes: dict[str, Any] = {
         "faces": {"set": "painted", "images": [3, 4]},
         "saliency": [
@@ -395,8 +401,7 @@ def test_methods_of_every_kind_run_and_resume(painted: Path, tmp_path: Path) -> 
     first = (tmp_path / "results.parquet").read_bytes()
     other = tmp_path / "other"
     again = open_small(painted, other, **changes)
-    with ThreadPoolExecutor(3) as pool:
-        execute(again, pool)
+    execute(again, workers)
     assert results(again, other) == first
 
 

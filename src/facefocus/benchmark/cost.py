@@ -12,7 +12,7 @@ import torch
 
 from facefocus.benchmark.execute import left_of
 from facefocus.benchmark.experiment import Experiment
-from facefocus.benchmark.run import open_sessions
+from facefocus.benchmark.run import memory_of_each, open_sessions
 from facefocus.benchmark.session import Session
 from facefocus.benchmark.stages import STAGES, Task
 from facefocus.benchmark.stages.explain import MapTask
@@ -58,13 +58,14 @@ def experiment_cost(
     backend: str = "auto",
     workers: int = 1,
     memory: int | None = None,
+    cluster: str | None = None,
     progress: Progress = silent,
 ) -> tuple[Path, Estimate]:
     """The run folder of an experiment, and what is left of it with all its variants.
 
     Writes nothing; the arguments, and what is raised, are those of `run_experiment`.
     """
-    each = None if memory is None else memory // workers
+    each = memory_of_each(memory, cluster, workers)
     folder, sessions = open_sessions(file, faces, out, store, backend, each, progress=progress)
     return folder, sum(map(estimate, sessions.values()), Estimate())
 

@@ -1,71 +1,94 @@
-"""Do what a plan still misses, on any ``concurrent.futures`` executor.
+"""Do what a plan still misses, in this process or by the workers of a cluster.
 
-A task carries everything it needs but the face set and the recognizers, which each process opens
-once. What is computed goes to the store at once, so a run that is killed at any moment repeats at
-most the tasks in flight, and its tables are the same to the byte.
+What is computed goes to the store at once, so a run that is killed at any moment repeats at most
+the tasks in flight, and its tables are the same to the byte.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, wait
-from multiprocessing.queues import Queue
-from queue import Empty
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
 
-from facefocus.benchmark.session import Session, SessionSpec, open_session
+from facefocus.benchmark.run_log import FailedTask, RunLog
+from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.benchmark.stages import STAGES, Task
-from facefocus.core.errors import blaming_own_code
+from facefocus.core.errors import UserError, one_line
+from facefocus.core.notices import notice
 from facefocus.core.progress import Progress, silent
+from facefocus.core.store import Missing
 from facefocus.evaluation.verification import guessing_warning, tells_apart
 from facefocus.models.memory import out_of_memory
+
+if TYPE_CHECKING:
+    from facefocus.benchmark.worker_pool import Outcome, Pool
 
 #: Its warnings go to standard error where the program that calls says nothing else.
 log = logging.getLogger(__name__)
 
-#: How far a worker is with a task: its number, and done and total in the task's own unit.
-WorkerReport = tuple[int, int, int]
-#: Seconds between two reports of a worker, and between two looks at them.
+#: Seconds between two looks at what workers report from inside their tasks.
 PAUSE = 0.5
+#: How often a task is tried by workers before it is set aside.
+TRIES = 3
+#: Tasks that are set aside before a stage is given up of which none could be done.
+HOPELESS = 3
+#: Seconds without a worker after which that is said.
+PATIENCE = 20.0
 
-#: Where this process, a worker, reports to; None where nobody reads it.
-_reports: Queue[WorkerReport] | None = None
+
+class Incomplete(UserError):
+    """Tasks were set aside, so the tables cannot be written: exit code 3."""
+
+    code = 3
 
 
 def execute(
     session: Session,
-    executor: Executor | None = None,
+    pool: Pool | None = None,
     progress: Progress = silent,
-    reports: Queue[WorkerReport] | None = None,
+    run_log: RunLog | None = None,
 ) -> int:
     """Do every task whose artefacts are missing; returns how many tasks were done.
 
     Args:
         session: An open session.
-        executor: Where tasks run; in this process when None.
+        pool: The workers; without any, this process does it all, and an error in a task ends it.
         progress: Called with the stage, and done and total in passes.
-        reports: What the executor's processes were given by `report_to`; without it, progress
-            is in whole tasks.
+        run_log: Where the run's folder says what was done.
 
     Raises:
         NeedsLess: Memory does not suffice.
         Missing: An artefact was damaged, and removed; it is made when this is called again.
+        Incomplete: Workers tried a task three times; everything that does not need it was done.
     """
-    done = 0
-    for stage in STAGES:
-        todo = [task for task in session.plan.tasks if task.stage == stage]
-        left = [rest for task in todo if (rest := left_of(session, task)) is not None]
-        passed = _Passed(stage, left, progress)
-        if executor is None:
-            for number, task in enumerate(left):
-                run_task(session, task, passed.of(number))
-                passed.finish(number)
-        else:
-            _run_all(session, left, executor, passed, reports)
-        done += len(left)
-        if stage == "embed":
-            _warn_of_guessing(session)
+    run_log = run_log or RunLog(None)
+    done, before = 0, {one.key for one in run_log.failed_tasks()}
+    workers = None if pool is None else _Workers(session, pool, run_log, before)
+    try:
+        for stage in STAGES:
+            todo = (task for task in session.plan.tasks if task.stage == stage)
+            left = [rest for task in todo if (rest := left_of(session, task)) is not None]
+            # What failed before is tried first.
+            left.sort(key=lambda task: task.keys[0] not in before)
+            passed = _Passed(stage, left, progress)
+            run_log.write("stage", stage=stage, tasks=len(left), passes=passed.total)
+            if workers is None:
+                _run_here(session, left, passed, run_log)
+            else:
+                workers.run(left, passed)
+            done += len(left)
+            if stage == "embed" and not (workers and workers.unmade):
+                _warn_of_guessing(session)
+    finally:
+        if workers is not None:
+            workers.close()
+    if workers is not None:
+        run_log.keep_failed(workers.failed)
+        workers.check()
     return done
 
 
@@ -75,14 +98,6 @@ def _warn_of_guessing(session: Session) -> None:
         rate = session.operating(name).eer
         if rate is not None and not tells_apart(rate):
             log.warning(guessing_warning(name, rate))
-
-
-def report_to(reports: Queue[WorkerReport]) -> None:
-    """Report to `reports` how far this process, a worker, is with each task."""
-    global _reports
-    # A worker that is stopped does not wait until its last reports are read.
-    reports.cancel_join_thread()
-    _reports = reports
 
 
 def left_of(session: Session, task: Task) -> Task | None:
@@ -97,15 +112,14 @@ class _Passed:
         self._stage, self._progress = stage, progress
         self._costs = [task.cost for task in tasks]
         self._parts = [0] * len(tasks)
-        self._total, self._sum = sum(self._costs), 0
+        self.total, self._sum = sum(self._costs), 0
 
     def of(self, number: int) -> Progress:
         """Progress inside one task, in the task's own unit."""
         return lambda _, done, of: self._set(number, self._costs[number] * done // max(of, 1))
 
-    def take(self, report: WorkerReport) -> None:
+    def take(self, number: int, done: int, of: int) -> None:
         """Take over what a worker reports."""
-        number, done, of = report
         # Late news of a task that is finished would take it back.
         if self._parts[number] < self._costs[number]:
             self.of(number)("", done, of)
@@ -117,63 +131,198 @@ class _Passed:
     def _set(self, number: int, part: int) -> None:
         self._sum += part - self._parts[number]
         self._parts[number] = part
-        self._progress(self._stage, self._sum, self._total)
+        self._progress(self._stage, self._sum, self.total)
 
 
-def _run_all(
-    session: Session,
-    tasks: Sequence[Task],
-    executor: Executor,
-    passed: _Passed,
-    reports: Queue[WorkerReport] | None,
-) -> None:
-    """Run tasks that do not depend on each other."""
-    futures = {
-        executor.submit(_in_worker, session.spec, number, task): number
-        for number, task in enumerate(tasks)
-    }
-    left = set(futures)
-    try:
-        while left:
-            done, left = wait(left, PAUSE, FIRST_COMPLETED)
-            for report in _new_reports(reports):
-                passed.take(report)
-            for future in done:
-                future.result()
-                passed.finish(futures[future])
-    finally:
-        for future in futures:
-            future.cancel()
+def _run_here(session: Session, tasks: Sequence[Task], passed: _Passed, run_log: RunLog) -> None:
+    for number, task in enumerate(tasks):
+        run_log.begin(task, "this process")
+        started = time.time()
+        run_task(session, task, passed.of(number))
+        passed.finish(number)
+        run_log.end(task, "this process", time.time() - started)
 
 
-def _new_reports(reports: Queue[WorkerReport] | None) -> Iterator[WorkerReport]:
-    """What workers reported since the last look."""
-    while reports is not None:
-        try:
-            yield reports.get_nowait()
-        except Empty:
+@dataclass
+class _Workers:
+    """A session's tasks on their way to workers and back.
+
+    Attributes:
+        before: First keys of tasks that failed in an earlier run.
+        failed: Tasks that were set aside.
+        waiting: How many tasks need what those would have made.
+        unmade: Keys of all that none of these made.
+    """
+
+    session: Session
+    pool: Pool
+    run_log: RunLog
+    before: Collection[str]
+    failed: list[FailedTask] = field(default_factory=list)
+    waiting: int = 0
+    unmade: set[str] = field(default_factory=set)
+    _token: str | None = None
+    _flying: dict[Any, tuple[int, int]] = field(default_factory=dict)
+    _begun: dict[int, str] = field(default_factory=dict)
+    _workers: int = 0
+
+    def run(self, tasks: Sequence[Task], passed: _Passed) -> None:
+        """Do tasks that do not depend on each other; those that fail are set aside."""
+        if not tasks:
             return
+        self._token = self._token or self.pool.prepare(self.session)
+        ended: SimpleQueue[Any] = SimpleQueue()
+        self._begun.clear()
+        todo, again = iter(range(len(tasks))), deque[tuple[int, int]]()
+        done, set_aside, quiet = 0, 0, time.monotonic()
+        while True:
+            for number, attempt in self._next(todo, again):
+                future = self.pool.submit(self._token, number, tasks[number], attempt)
+                self._flying[future] = number, attempt
+                future.add_done_callback(ended.put)
+            if not self._flying:
+                return
+            self._take_news(tasks, passed)
+            try:
+                future = ended.get(timeout=PAUSE)
+            except Empty:
+                quiet = self._look(quiet)
+                continue
+            number, attempt = self._flying.pop(future)
+            verdict = self._ended(number, tasks[number], future, attempt)
+            if verdict == "again":
+                again.append((number, attempt + 1))
+                continue
+            passed.finish(number)
+            done, set_aside = done + (verdict == "done"), set_aside + (verdict == "set aside")
+            if not done and set_aside >= min(HOPELESS, len(tasks)):
+                self._give_up(len(tasks) - set_aside)
+                return
+
+    def _next(
+        self, todo: Iterator[int], again: deque[tuple[int, int]]
+    ) -> Iterator[tuple[int, int]]:
+        """Tasks, each with the number of its attempt, until the window is full."""
+        window = self.pool.window
+        while len(self._flying) < window:
+            if again:
+                yield again.popleft()
+                continue
+            try:
+                yield next(todo), 1
+            except StopIteration:
+                return
+
+    def _take_news(self, tasks: Sequence[Task], passed: _Passed) -> None:
+        """What workers said from inside their tasks since the last look."""
+        while self.pool.news:
+            news = self.pool.news.popleft()
+            number = news["number"]
+            flying = any(number == other for other, _ in self._flying.values())
+            if not flying or news["stage"] != tasks[number].stage:
+                continue  # of a task that has ended
+            if "done" in news:
+                passed.take(number, news["done"], news["of"])
+            elif self._begun.get(number) != news["name"]:
+                self._begin(number, tasks[number], news["name"])
+
+    def _begin(self, number: int, task: Task, worker: str) -> None:
+        self._begun[number] = worker
+        self.run_log.begin(task, worker)
+
+    def _look(self, quiet: float) -> float:
+        """Count the workers; say where there is none. Returns since when all is well."""
+        count = self.pool.workers
+        if count != self._workers:
+            self.run_log.write("workers", count=count)
+            self._workers = count
+        if count:
+            return time.monotonic()
+        if time.monotonic() - quiet > PATIENCE:
+            notice("No worker of the cluster runs. The run goes on as soon as one does.")
+        return quiet
+
+    def _ended(self, number: int, task: Task, future: Any, attempt: int) -> str:
+        """What became of a task: done, again, or set aside.
+
+        Raises:
+            NeedsLess: Its worker has too little memory.
+            Missing: An artefact that it needs was damaged.
+            UserError: It cannot be done anywhere, or the scheduler is gone.
+        """
+        if future.status == "finished":
+            outcome = future.result()
+            if self._begun.pop(number, None) != outcome.worker:  # that news is still on its way
+                self.run_log.begin(task, outcome.worker)
+            return self._judge(task, outcome, attempt)
+        if future.status != "error":  # cancelled or lost
+            self.pool.workers  # noqa: B018 - says whether the scheduler is gone
+            return "again"
+        error = future.exception()
+        line = f"Its worker ended {TRIES} times: killed, out of memory, or at the end of its time."
+        if type(error).__name__ != "KilledWorker":
+            line = one_line(error)
+        return self._set_aside(task, "", (line, f"{type(error).__name__}: {error}\n"))
+
+    def _judge(self, task: Task, outcome: Outcome, attempt: int) -> str:
+        if outcome.less is not None:
+            raise NeedsLess(outcome.less)
+        if outcome.mistake is not None:
+            raise UserError(outcome.mistake)
+        if outcome.missing is not None:
+            if outcome.missing not in self.unmade:
+                raise Missing(outcome.missing)
+            self.waiting += 1
+            self.unmade |= set(task.keys)
+            return "set aside"
+        if outcome.failure is None:
+            self.run_log.end(task, outcome.worker, outcome.seconds)
+            return "done"
+        self.run_log.write(
+            "failed", stage=task.stage, key=task.keys[0], worker=outcome.worker,
+            error=outcome.failure[0], attempt=attempt,
+        )  # fmt: skip
+        if attempt < TRIES:
+            return "again"
+        return self._set_aside(task, outcome.worker, outcome.failure)
+
+    def _set_aside(self, task: Task, worker: str, failure: tuple[str, str]) -> str:
+        self.failed.append(FailedTask(task.stage, task.keys[0], worker, *failure))
+        self.run_log.keep_failed(self.failed)
+        self.unmade |= set(task.keys)
+        return "set aside"
+
+    def _give_up(self, left: int) -> None:
+        """Leave the rest of a stage of which nothing can be done."""
+        new = [one for one in self.failed if one.key not in self.before]
+        if len(new) == len(self.failed) and not self.waiting:
+            # Nothing at all has worked: this is the user's to mend, not the cluster's.
+            first = self.failed[0]
+            cause = RuntimeError(f"in the worker {first.worker}\n{first.traceback}")
+            raise UserError(f"{first.error}. --traceback shows all.") from cause
+        self.waiting += left
+
+    def check(self) -> None:
+        """Refuse to go on to the tables where tasks were set aside."""
+        if not self.failed and not self.waiting:
+            return
+        waiting = f", and {self.waiting} others need what they make" if self.waiting else ""
+        raise Incomplete(
+            f"{_counted(len(self.failed))} failed{waiting}: the tables are not written."
+            f" '{self.run_log.failed_file}' has the tracebacks. Run it again when the cause is"
+            " mended: these are tried first."
+        )
+
+    def close(self) -> None:
+        """Take back what is still with the scheduler."""
+        for future in self._flying:
+            future.cancel()
+        if self._token is not None:
+            self.pool.forget(self._token)
 
 
-def _in_worker(spec: SessionSpec, number: int, task: Task) -> None:
-    # Here, because an exception leaves its frames behind when it is sent to another process.
-    with blaming_own_code():
-        run_task(open_session(spec), task, _reporting(number))
-
-
-def _reporting(number: int) -> Progress:
-    """Progress that goes to the listening process, not more often than it looks."""
-    reports, last = _reports, time.monotonic()
-    if reports is None:
-        return silent
-
-    def report(_: str, done: int, of: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= PAUSE:
-            last = time.monotonic()
-            reports.put((number, done, of))
-
-    return report
+def _counted(tasks: int) -> str:
+    return "1 task" if tasks == 1 else f"{tasks} tasks"
 
 
 class NeedsLess(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -61,6 +61,12 @@ class Plan:
                 for row in person.rows.tolist():
                     found[row].append((block, person))
         return found
+
+    def for_workers(self) -> Plan:
+        """What tasks look up in the plan while they run: who is in it, and where clean embeddings
+        and everybody's maps are."""
+        looked_up = tuple(task for task in self.tasks if task.stage == "embed")
+        return replace(self, tasks=looked_up, planned={"maps": self.planned["maps"]})
 
     def keys(self) -> dict[str, list[str]]:
         """The keys of each stage: what `facefocus status` looks for."""

@@ -10,25 +10,23 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import sys
+import platform
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing import active_children, get_context
-from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from facefocus.benchmark.clusters import cluster_of, most_workers, require_dask
 from facefocus.benchmark.collect import write_run
-from facefocus.benchmark.execute import NeedsLess, WorkerReport, execute, report_to
+from facefocus.benchmark.execute import Incomplete, NeedsLess, execute
 from facefocus.benchmark.experiment import Experiment, load_variants, toml_of
 from facefocus.benchmark.keys import forward_of, gradients_of
+from facefocus.benchmark.run_lock import locked_run
+from facefocus.benchmark.run_log import RunLog
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.benchmark.stages import STAGES
-from facefocus.core.errors import UserError
+from facefocus.core.errors import UserError, one_line
 from facefocus.core.files import any_path, resolved, sweep, write_atomically
 from facefocus.core.locations import (
     expanded,
@@ -47,6 +45,9 @@ from facefocus.evaluation.verification import Rule
 from facefocus.faces.sources.synthetic import WORLDS, make_faceset
 from facefocus.models.recognizer import is_white_box
 from facefocus.models.zoo import lineage
+
+if TYPE_CHECKING:
+    from facefocus.benchmark.worker_pool import Pool
 
 #: Synthetic faces are made when first asked for, so many of these people with so many photos.
 #: The embedded recognizers were trained and validated on other seeds: these people are new to them.
@@ -116,6 +117,7 @@ def run_experiment(
     backend: str = "auto",
     workers: int = 1,
     memory: int | None = None,
+    cluster: str | Pool | None = None,
     made: Path = Path("faces"),
     progress: Progress = silent,
 ) -> Path:
@@ -127,20 +129,67 @@ def run_experiment(
         out: The run folder; ``runs/<name in the file>`` by default.
         store: Folder of the artefacts, which runs share: see `store_of` for the default.
         backend: What runs passes without gradients: see `facefocus.models.backends`.
-        workers: Processes; the results do not depend on it.
-        memory: Bytes that the passes may take in all. Smaller batches give other last bits, and
-            so have keys of their own.
+        workers: Processes; the results do not depend on it. More than one is ``local:N``.
+        memory: Bytes that the passes may take in all; of a scheduler's address, those of each
+            worker. Smaller batches give other last bits, and so have keys of their own.
+        cluster: Where the tasks run: see `facefocus.benchmark.clusters.cluster_of`.
         made: Where synthetic faces go that are not here yet.
         progress: Called with the stage, and done and total in passes.
 
     Raises:
-        UserError: A field, a face set, a recognizer or the run folder is wrong.
+        UserError: A field, a face set, a recognizer, the cluster or the run folder is wrong.
+        Incomplete: Workers could not do all tasks; what does not need them was done.
     """
-    each = None if memory is None else memory // max(workers, 1)
+    if workers > 1 or cluster is not None:
+        require_dask()
+    each = memory_of_each(memory, cluster, workers)
     run, sessions = open_sessions(file, faces, out, store, backend, each, made, progress)
-    for variant, session in sessions.items():
-        _run(session, run / variant, workers, toml_of(file), _named(progress, variant))
+    incomplete: list[Incomplete] = []
+    with worker_pool(cluster, workers) as pool:
+        for variant, session in sessions.items():
+            try:
+                _run(session, run / variant, pool, toml_of(file), _named(progress, variant))
+            except Incomplete as error:
+                incomplete.append(error)
+    if incomplete:
+        raise Incomplete("\n".join(map(str, incomplete)))
     return run
+
+
+def memory_of_each(
+    memory: int | None, cluster: str | Pool | None = None, workers: int = 1
+) -> int | None:
+    """The part of the memory that each worker may take: batches, and so keys, depend on it."""
+    if isinstance(cluster, str):
+        workers = most_workers(cluster_of(cluster))
+    elif cluster is not None:
+        workers = cluster.most
+    return None if memory is None else memory // max(workers, 1)
+
+
+@contextmanager
+def worker_pool(cluster: str | Pool | None, workers: int = 1) -> Iterator[Pool | None]:
+    """The workers of a cluster, given back at the end; None where this process does it all.
+
+    Raises:
+        UserError: It is no cluster, or Dask is not installed.
+    """
+    if cluster is None and workers > 1:
+        cluster = f"local:{workers}"
+    if not isinstance(cluster, str):
+        yield cluster
+        return
+    require_dask()
+    from facefocus.benchmark.worker_pool import Pool
+
+    pool = Pool(cluster)
+    try:
+        yield pool
+    except BaseException:
+        # Nobody waits for tasks that are half done; what is finished is stored.
+        pool.close(kill=True)
+        raise
+    pool.close(kill=False)
 
 
 @any_path
@@ -189,25 +238,32 @@ def calibration_faces(rule: Rule, made: Path, progress: Progress = silent) -> Pa
     return resolved(open_or_make_faceset(rule.faces, made, progress, otherwise))
 
 
-def _run(session: Session, run: Path, workers: int, toml: str, progress: Progress) -> None:
+def _run(session: Session, run: Path, pool: Pool | None, toml: str, progress: Progress) -> None:
     started, done = now(), 0
-    session.store.sweep()
-    with _executor(workers) as (executor, reports):
 
-        def work(session: Session) -> None:
-            nonlocal done
-            _write_request(run, session)
-            sweep(run)
-            done += execute(session, executor, progress, reports)
-            provenance = {
-                **describe(session),
-                "started": started,
-                "finished": now(),
-                "tasks_done": done,
-            }
-            write_run(session, run, provenance, _private(toml, session))
+    def work(session: Session) -> None:
+        nonlocal done
+        _write_request(run, session)
+        sweep(run)
+        done += execute(session, pool, progress, run_log)
+        provenance = {
+            **describe(session),
+            "started": started,
+            "finished": now(),
+            "tasks_done": done,
+        }
+        write_run(session, run, provenance, _private(toml, session))
 
-        persist(session, work)
+    with locked_run(run):
+        session.store.sweep()
+        run_log = RunLog(run)
+        run_log.write("start", host=platform.node(), process=os.getpid())
+        try:
+            persist(session, work)
+        except BaseException as error:
+            run_log.write("stop", reason=one_line(error))
+            raise
+        run_log.write("finish")
 
 
 T = TypeVar("T")
@@ -263,65 +319,6 @@ def _private(text: str, session: Session) -> str:
     """What an experiment says, with no absolute path to its face sets."""
     other = session.experiment.evaluation.rule.faces
     return private(private(text, session.experiment.faces.set), other)
-
-
-@contextmanager
-def _executor(workers: int) -> Iterator[tuple[Executor | None, Queue[WorkerReport] | None]]:
-    """Processes that share the cores, and what they report to; none for this process."""
-    if workers <= 1:
-        yield None, None
-        return
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    context = get_context("spawn")
-    reports: Queue[WorkerReport] = context.Queue()
-    others = active_children()
-    with (
-        _importable_main(),
-        ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_prepare, initargs=(threads, reports)
-        ) as pool,
-    ):
-        try:
-            yield pool, reports
-        except KeyboardInterrupt:
-            # Nobody waits for tasks that are half done; what is finished is stored.
-            for worker in set(active_children()) - set(others):
-                worker.terminate()
-            raise
-        except BrokenProcessPool:
-            raise UserError(_BROKEN) from None
-
-
-_BROKEN = (
-    "A worker process ended before its time: it was killed, the memory is full, or it cannot import"
-    " the script that started it. What is finished is kept: run it again with fewer workers. A"
-    " script must do its work under: if __name__ == '__main__':"
-)
-
-
-@contextmanager
-def _importable_main() -> Iterator[None]:
-    """Workers import the program that started them by its file; a notebook or standard input,
-    which is none, is not imported."""
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
-    if file is None or Path(file).is_file():
-        yield
-        return
-    del main.__file__
-    try:
-        yield
-    finally:
-        main.__file__ = file
-
-
-def _prepare(threads: int, reports: Queue[WorkerReport]) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
-    # Ctrl-C goes to all processes; the first one ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    report_to(reports)
 
 
 def describe(session: Session) -> dict[str, Any]:

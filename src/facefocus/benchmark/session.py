@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ POPULATIONS = 4
 
 @dataclass(frozen=True)
 class SessionSpec:
-    """What a worker process needs to open its own session; travels with every task.
+    """What a worker process needs to open its own session.
 
     Attributes:
         memory: Bytes that a pass may take: see `facefocus.models.backends.accelerate`.
@@ -123,8 +123,12 @@ class Session:
         UserError: The face set or a recognizer cannot be loaded.
     """
 
-    def __init__(self, spec: SessionSpec, held: Held | None = None) -> None:
+    def __init__(
+        self, spec: SessionSpec, held: Held | None = None, plan: Plan | None = None
+    ) -> None:
         self.spec, self.held = spec, held
+        if plan is not None:
+            self.__dict__["plan"] = plan  # a worker is given it
         self.experiment = parse_experiment(json.loads(spec.experiment))
         self.faces: FaceSet = open_faceset(spec.faces) if held is None else held.faces
         self.store = Store(spec.store)
@@ -138,7 +142,13 @@ class Session:
         """Non-mated pairs [p, 2] of every chosen person: own photo, another person's photo."""
         people = [person.identity for person in self.plan.people]
         pairs = impostor_pairs(people, IMPOSTORS * len(people), seed=self.experiment.seed)
-        return {person.name: pairs[np.isin(pairs[:, 0], person.rows)] for person in people}
+        owner = np.full(len(self.faces.frames), -1)
+        for number, person in enumerate(people):
+            owner[person.rows] = number
+        whose = owner[pairs[:, 0]]
+        bounds = np.cumsum(np.bincount(whose, minlength=len(people)))[:-1]
+        parts = np.split(pairs[np.argsort(whose, kind="stable")], bounds)
+        return {person.name: part for person, part in zip(people, parts, strict=True)}
 
     @property
     def frame(self) -> tuple[int, int]:
@@ -335,9 +345,3 @@ class Session:
 def is_degenerate(made: Arrays, index: int) -> bool:
     """Whether person `index` of a map artefact has no map left (Protocol: identity-maps)."""
     return bool(made["degenerate"][index] == made["total"][index])
-
-
-@lru_cache(maxsize=1)
-def open_session(spec: SessionSpec) -> Session:
-    """The session of this process."""
-    return Session(spec)

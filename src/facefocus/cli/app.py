@@ -72,7 +72,7 @@ def main() -> None:
             traceback.print_exception(error)
         else:
             show(error, error=True)
-        raise SystemExit(2) from None
+        raise SystemExit(error.code) from None
     raise SystemExit(code or 0)
 
 

@@ -120,5 +120,12 @@ StoreDir = Annotated[
         "--store", help="Folder of artefacts. Default: $FACEFOCUS_STORE, or the user's cache."
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the tasks run: local:N, a Dask scheduler (tcp://HOST:PORT), or a TOML file"
+        " (docs/cluster.md).",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders of runs.")]

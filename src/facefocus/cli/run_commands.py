@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 import typer
 
 from facefocus.cli.console import print_summary
-from facefocus.cli.options import EXPERIMENTS, Backend, Memory, RunOut, StoreDir, one_of
+from facefocus.cli.options import (
+    EXPERIMENTS,
+    Backend,
+    Cluster,
+    Memory,
+    RunOut,
+    StoreDir,
+    one_of,
+)
 from facefocus.cli.printing import columns, long_job, show, show_lines
 from facefocus.core.errors import UserError
 
@@ -44,7 +52,8 @@ def run(
     ] = None,
     out: RunOut = None,
     backend: Backend = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes: local:N.")] = 1,
+    cluster: Cluster = None,
     memory: Memory = None,
     store: StoreDir = None,
     dry_run: Annotated[
@@ -65,7 +74,12 @@ def run(
         "backend": backend,
         "workers": workers,
         "memory": memory,
+        "cluster": cluster,
     }
+    if cluster is not None and workers > 1:
+        raise UserError(
+            f"The '--workers' must be left out beside --cluster. Got {workers} and '{cluster}'."
+        )
     if is_study_file(file):
         (_show_study_cost if dry_run else _run_study)(file, wanted, settings)
         return
@@ -91,6 +105,7 @@ class Settings(TypedDict):
     backend: str
     workers: int
     memory: int | None
+    cluster: str | None
 
 
 def _run_experiment(file: Path, faces: Path | None, settings: Settings) -> None:

@@ -18,6 +18,9 @@ from pathlib import Path
 class UserError(Exception):
     """A mistake in what the user gave: shown as one line, without a traceback, exit code 2."""
 
+    #: The program's exit code.
+    code = 2
+
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the closest of `known`, or an empty string."""

@@ -260,11 +260,15 @@ def impostor_pairs(people: Sequence[Identity], count: int, *, seed: int) -> Int[
 def _drawn_pairs(
     people: Sequence[Identity], quotas: Int[np.ndarray, " i"], seed: int
 ) -> Iterator[Int[np.ndarray, "p 2"]]:
+    everybody = np.concatenate([np.empty(0, np.int64), *(person.rows for person in people)])
+    start = 0
     for person, quota in zip(people, quotas, strict=True):
-        others = [other.rows for other in people if other is not person]
-        rows = np.concatenate([np.empty(0, np.int64), *others])
-        available = len(person.rows) * len(rows)
+        count = len(everybody) - len(person.rows)
+        available = len(person.rows) * count
         rng = generator(seed, "impostors", person.name)
         drawn = rng.choice(available, min(int(quota), available), replace=False)
-        own, other = np.divmod(drawn, max(len(rows), 1))
-        yield np.stack([person.rows[own], rows[other]], axis=1)
+        own, other = np.divmod(drawn, max(count, 1))
+        # The other people's rows are all but the person's own, which lie together.
+        other += len(person.rows) * (other >= start)
+        yield np.stack([person.rows[own], everybody[other]], axis=1)
+        start += len(person.rows)

@@ -496,7 +496,8 @@ def sample_pairs(identities: Shaped[np.ndarray, " n"], *, count: int, seed: int)
         seed: Experiment seed.
     """
     people, owner = np.unique(identities, return_inverse=True)
-    rows = [np.flatnonzero(owner == person) for person in range(len(people))]
+    bounds = np.cumsum(np.bincount(owner, minlength=len(people)))[:-1]
+    rows = np.split(np.argsort(owner, kind="stable"), bounds)
     same = _mated_sample(people.tolist(), rows, count, seed)
     other = _non_mated_sample(owner, rows, count, generator(seed, "non-mated pairs"))
     pairs = np.concatenate([same, other])

@@ -29,7 +29,7 @@ from facefocus.analysis.results import STUDY, read_results
 from facefocus.benchmark.cost import Estimate, experiment_cost
 from facefocus.benchmark.experiment import Faces, parse_experiment
 from facefocus.benchmark.people import HELDOUT_IMAGES, chosen_people, halves_of
-from facefocus.benchmark.run import find_faceset, run_experiment, store_of
+from facefocus.benchmark.run import find_faceset, run_experiment, store_of, worker_pool
 from facefocus.core.errors import UserError
 from facefocus.core.files import any_path, read_toml, write_atomically
 from facefocus.core.locations import private
@@ -133,6 +133,7 @@ def run_study(
     backend: str = "auto",
     workers: int = 1,
     memory: int | None = None,
+    cluster: str | None = None,
     progress: Progress = silent,
 ) -> StudyResult:
     """Run the stages of a study, or one stage; what is done already is not done again.
@@ -145,6 +146,7 @@ def run_study(
         backend: See `facefocus.models.backends`.
         workers: Processes; the results do not depend on it.
         memory: Bytes that the passes may take in all; see `run_experiment`.
+        cluster: Where the tasks run; see `run_experiment`.
         progress: Called with run and stage, and done and total in passes.
 
     Raises:
@@ -155,19 +157,20 @@ def run_study(
     names = [run.name for run in plan.runs]
     _write(plan.folder / STUDY, {"name": plan.name, "missing": list(plan.missing), "runs": names})
     done = []
-    for label, run in plan.labelled():
-        _prepare(plan.folder, run)
-        folder = run_experiment(
-            plan.folder / run.name / "experiment.toml",
-            faces=run.faces,
-            out=plan.folder / run.name,
-            store=store or store_of(plan.folder),
-            backend=backend,
-            workers=workers,
-            memory=memory,
-            progress=_named(progress, label),
-        )
-        done.append(folder)
+    with worker_pool(cluster, workers) as pool:
+        for label, run in plan.labelled():
+            _prepare(plan.folder, run)
+            folder = run_experiment(
+                plan.folder / run.name / "experiment.toml",
+                faces=run.faces,
+                out=plan.folder / run.name,
+                store=store or store_of(plan.folder),
+                backend=backend,
+                memory=memory,
+                cluster=pool,
+                progress=_named(progress, label),
+            )
+            done.append(folder)
     return StudyResult(plan.folder, tuple(done), plan.missing)
 
 
@@ -205,6 +208,7 @@ def study_cost(
     backend: str = "auto",
     workers: int = 1,
     memory: int | None = None,
+    cluster: str | None = None,
     progress: Progress = silent,
 ) -> StudyCost:
     """What each run of a study will cost; writes nothing. The arguments are those of `run_study`.
@@ -226,6 +230,7 @@ def study_cost(
             backend=backend,
             workers=workers,
             memory=memory,
+            cluster=cluster,
             progress=_named(progress, label),
         )
         notes = tuple(

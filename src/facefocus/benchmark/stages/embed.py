@@ -88,10 +88,12 @@ def embed_tasks(
         calibrates: See `EmbedTask`.
     """
     forward = forward_of(recognizer)
+    asked = np.zeros(len(faces.frames), bool)
+    asked[wanted] = True
     parts = [
         (_embed_key(recognizer, forward, faces, rows), rows)
         for rows in _groups(len(faces.frames), listed)
-        if np.isin(rows, wanted).any()
+        if asked[list(rows)].any()
     ]
     step = FRAMES_PER_STEP // GROUP
     return [

@@ -166,11 +166,12 @@ def _maps(inputs: Inputs) -> dict[int, tuple[MapOutput, ...]]:
     height, width = inputs.faces.frames.shape[1:3]
     for _, spec in specs:
         METHODS[spec.method].explainer.check(spec, (height, width))
+    determined = [(*made, _determined(inputs, *made), _splits(made[1])) for made in specs]
     return {
         block.index: tuple(
-            MapOutput(_map_key(inputs, sources, spec, block), sources, spec)
-            for sources, spec in specs
-            if block.split in _splits(spec)
+            MapOutput(content_key("maps", **parts, people=block.mapped), sources, spec)
+            for sources, spec, parts, splits in determined
+            if block.split in splits
         )
         for block in inputs.blocks
     }
@@ -290,7 +291,8 @@ def _calls(
     return table.attention(method.name) if layer is None else table.resolve(layer)
 
 
-def _map_key(inputs: Inputs, sources: tuple[str, ...], spec: MapSpec, block: Block) -> str:
+def _determined(inputs: Inputs, sources: tuple[str, ...], spec: MapSpec) -> dict[str, Any]:
+    """What determines the maps under a spec, besides the people: the parts of their keys."""
     method = METHODS[spec.method]
     determined = asdict(spec)
     # The method and the calls say it, whatever they are called here.
@@ -302,19 +304,17 @@ def _map_key(inputs: Inputs, sources: tuple[str, ...], spec: MapSpec, block: Blo
     passes = gradients_of if needs.gradients else forward_of
     drawn = spec.max_pairs is not None or needs.seed
     shared = {"shared": _shared_key(inputs, sources, spec)} if needs.shared else {}
-    return content_key(
-        "maps",
-        version=[VERSIONS["maps"], method.version],
-        recognizers=[recognizer.fingerprint for recognizer in recognizers],
-        passes=[passes(recognizer) for recognizer in recognizers],
-        libraries=libraries(),
-        faces=inputs.faces.hash,
-        people=block.mapped,
-        spec=determined,
-        fill=None if spec.fill is None else fill_of(spec.fill),
-        seed=inputs.experiment.seed if drawn else None,
+    return {
+        "version": [VERSIONS["maps"], method.version],
+        "recognizers": [recognizer.fingerprint for recognizer in recognizers],
+        "passes": [passes(recognizer) for recognizer in recognizers],
+        "libraries": libraries(),
+        "faces": inputs.faces.hash,
+        "spec": determined,
+        "fill": None if spec.fill is None else fill_of(spec.fill),
+        "seed": inputs.experiment.seed if drawn else None,
         **shared,
-    )
+    }
 
 
 def _shared_key(inputs: Inputs, sources: tuple[str, ...], spec: MapSpec) -> str:

@@ -398,11 +398,7 @@ def hider_of(session: Session, rows: np.ndarray, fill: str | Fill) -> Hide:
 def _scores(
     inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]]
 ) -> dict[tuple[str, int], tuple[ScoreOutput, ...]]:
-    shared = {
-        (block.split, block.fold, place): _population(inputs, maps, block, place)
-        for block in inputs.blocks
-        for place in range(len(maps[block.index]))
-    }
+    shared = _populations(inputs, maps)
     scores = {}
     asked = inputs.experiment.occlusion.shape
     # Keys of masks of pixels are what they were before there were others.
@@ -419,7 +415,7 @@ def _scores(
                 )
                 for place, output in enumerate(maps[block.index])
                 if _is_tried(inputs.experiment, output, target)
-                for population in (shared[block.split, block.fold, place],)
+                for population in (shared[block.split, block.fold][place],)
                 for fill in inputs.experiment.occlusion.fill
                 if output.spec.tried_fill in (None, fill)
                 for policy in inputs.experiment.occlusion.on_degenerate
@@ -433,16 +429,17 @@ def _is_tried(experiment: Experiment, output: MapOutput, target: str) -> bool:
     return experiment.recognizers.transfer or not output.sources or target in output.sources
 
 
-def _population(
-    inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]], block: Block, place: int
-) -> str:
-    """Hash of the maps of everybody in a fold: what shared controls depend on."""
-    keys = [
-        maps[other.index][place].key
-        for other in inputs.blocks
-        if (other.split, other.fold) == (block.split, block.fold)
-    ]
-    return hashlib.sha256("".join(keys).encode()).hexdigest()
+def _populations(
+    inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]]
+) -> dict[tuple[str, int], list[str]]:
+    """Hash of the maps of everybody in a fold under each spec: what shared controls depend on."""
+    found: dict[tuple[str, int], list[hashlib._Hash]] = {}
+    for block in inputs.blocks:
+        outputs = maps[block.index]
+        hashes = found.setdefault((block.split, block.fold), [hashlib.sha256() for _ in outputs])
+        for digest, output in zip(hashes, outputs, strict=True):
+            digest.update(output.key.encode())
+    return {fold: [digest.hexdigest() for digest in hashes] for fold, hashes in found.items()}
 
 
 def _check_controls(inputs: Inputs) -> None:

@@ -1,0 +1,298 @@
+"""Workers of a Dask cluster: what they are told once, and how a task ends there.
+
+Nothing is planned in a worker. It gets the session's spec and the part of the plan that tasks
+look things up in, opens face set and recognizers with its first task, and keeps them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import time
+import traceback
+import zlib
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+from uuid import uuid4
+
+import dask
+import distributed
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from facefocus.benchmark.clusters import (
+    DASK,
+    ClusterFile,
+    cluster_of,
+    most_workers,
+    start_cluster,
+    without_interrupts,
+)
+from facefocus.benchmark.execute import NeedsLess, run_task
+from facefocus.benchmark.session import Session, SessionSpec
+from facefocus.benchmark.stages import Task
+from facefocus.core.errors import UserError, located, one_line
+from facefocus.core.progress import Progress
+from facefocus.core.store import Missing
+
+#: Seconds between two reports of a worker from inside a task.
+PAUSE = 0.5
+#: Seconds after which the number of workers is asked for again.
+LOOK = 2.0
+#: Tasks that are with the scheduler for each worker: what runs, and as many that wait.
+AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended in a worker; one of the last four says what went wrong, if anything did.
+
+    Attributes:
+        worker: Its name.
+        started: When, in seconds of the clock.
+        seconds: How long it took.
+        failure: The error on one line, and its traceback.
+        missing: Key of an artefact that is not in the store.
+        less: The spec of a session with smaller batches.
+        mistake: What no other worker could do better, for the user: a full disk.
+    """
+
+    worker: str
+    started: float
+    seconds: float
+    failure: tuple[str, str] | None = None
+    missing: str | None = None
+    less: SessionSpec | None = None
+    mistake: str | None = None
+
+
+# --- in a worker ----------------------------------------------------------------------------------
+
+
+@dataclass
+class _Job:
+    """What this process knows of a run: what it was told, and its session once that is open."""
+
+    spec: SessionSpec
+    plan: bytes
+    threads: int | None
+    session: Session | None = None
+
+
+_jobs: dict[str, _Job] = {}
+#: A session is used by one task at a time, also where a worker has several threads.
+_busy = Lock()
+
+
+class Preparation(WorkerPlugin):  # type: ignore[misc, unused-ignore]
+    """Tells every worker of a run, also those that come later, what its tasks have in common."""
+
+    def __init__(self, token: str, spec: SessionSpec, plan: bytes, threads: int | None) -> None:
+        self.name = token
+        self._job = spec, plan, threads
+
+    def setup(self, worker: Any) -> None:
+        """Take over what tasks will need; nothing is opened yet."""
+        _jobs[self.name] = _Job(*self._job)
+
+    def teardown(self, worker: Any) -> None:
+        """Forget it."""
+        _jobs.pop(self.name, None)
+
+
+def _opened(job: _Job) -> Session:
+    import torch
+
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    if job.session is None:
+        plan = pickle.loads(zlib.decompress(job.plan))
+        job.session = Session(job.spec, plan=plan)
+    return job.session
+
+
+def work(token: str, number: int, task: Task) -> Outcome:
+    """Do a task in a worker; whatever goes wrong is in the outcome."""
+    name = str(distributed.get_worker().name)
+    started = time.time()
+    with _busy:
+        _say(token, {"stage": task.stage, "number": number, "name": name})
+        try:
+            session = _opened(_jobs[token])
+        except Exception as error:  # another worker may see the folder
+            wrong: dict[str, Any] = {"failure": _failure(error)}
+        else:
+            wrong = _tried(session, task, _reporting(token, task.stage, number))
+    return Outcome(name, started, time.time() - started, **wrong)
+
+
+def _tried(session: Session, task: Task, progress: Progress) -> dict[str, Any]:
+    try:
+        run_task(session, task, progress)
+    except NeedsLess as less:
+        return {"less": less.spec}
+    except Missing as missing:
+        return {"missing": missing.key}
+    except UserError as mistake:
+        return {"mistake": str(mistake)}
+    except Exception as error:
+        return {"failure": _failure(error)}
+    return {}
+
+
+def _failure(error: Exception) -> tuple[str, str]:
+    line = str(error) if isinstance(error, UserError) else located(error)
+    return line, "".join(traceback.format_exception(error))
+
+
+def _say(token: str, news: dict[str, Any]) -> None:
+    distributed.get_worker().log_event(token, news)
+
+
+def _reporting(token: str, stage: str, number: int) -> Progress:
+    last = time.monotonic()
+
+    def report(_: str, done: int, of: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PAUSE:
+            last = time.monotonic()
+            _say(token, {"stage": stage, "number": number, "done": done, "of": of})
+
+    return report
+
+
+# --- in the process that plans --------------------------------------------------------------------
+
+
+class Pool:
+    """The workers of a cluster, started when the first task is there.
+
+    Args:
+        cluster: See `cluster_of`.
+
+    Raises:
+        UserError: `cluster` is none.
+    """
+
+    def __init__(self, cluster: str) -> None:
+        self._asked = cluster_of(cluster)
+        self.most = most_workers(self._asked)
+        self._cluster: Any = None
+        self._client: Any = None
+        self._looked, self._workers = 0.0, 0
+        self.news: deque[dict[str, Any]] = deque()
+
+    @property
+    def client(self) -> Any:
+        """The client of the scheduler.
+
+        Raises:
+            UserError: The cluster does not start, or the scheduler does not answer.
+        """
+        if self._client is None:
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)
+            with dask.config.set(DASK):
+                address = self._asked
+                if isinstance(address, ClusterFile):
+                    address = self._cluster = start_cluster(address)
+                self._client = _connected(address)
+        return self._client
+
+    @property
+    def dashboard(self) -> str | None:
+        """The address of Dask's page, where there is one."""
+        shown = isinstance(self._asked, str) or self._asked.dashboard
+        return str(self.client.dashboard_link) if shown and self.client.dashboard_link else None
+
+    def prepare(self, session: Session) -> str:
+        """Tell all workers what the tasks of a session have in common; returns the run's token."""
+        token = f"facefocus-{uuid4().hex}"
+        threads = self._asked.threads if isinstance(self._asked, ClusterFile) else None
+        plan = zlib.compress(pickle.dumps(session.plan.for_workers()), level=1)
+        client = self.client
+        client.subscribe_topic(token, lambda event: self.news.append(event[1]))
+        try:
+            client.register_plugin(Preparation(token, session.spec, plan, threads))
+        except Exception as error:
+            raise UserError(
+                f"The workers cannot be prepared: {one_line(error)}. They need this version of"
+                " facefocus, and the faces and the store under the same paths as here."
+            ) from error
+        return token
+
+    def forget(self, token: str) -> None:
+        """Take back what `prepare` told the workers, as far as they can still be reached."""
+        if self._client.status == "running":
+            self._client.unsubscribe_topic(token)
+            self._client.unregister_worker_plugin(token)
+
+    def submit(self, token: str, number: int, task: Task, attempt: int) -> Any:
+        """Give a task to the scheduler; returns its future."""
+        key = f"{token}-{task.stage}-{number}-{attempt}"
+        return self.client.submit(work, token, number, task, key=key, pure=False)
+
+    @property
+    def workers(self) -> int:
+        """How many there are now, or were a moment ago.
+
+        Raises:
+            UserError: The scheduler is gone.
+        """
+        if time.monotonic() - self._looked > LOOK:
+            try:
+                self._workers = sum(self.client.nthreads().values())
+            except (OSError, RuntimeError, TimeoutError) as error:
+                raise gone(error) from None
+            self._looked = time.monotonic()
+        return self._workers
+
+    @property
+    def window(self) -> int:
+        """How many tasks the scheduler may hold."""
+        return AHEAD * max(1, self.workers)
+
+    def close(self, *, kill: bool) -> None:
+        """Give the workers back; those of this machine are ended at once where nobody waits."""
+        if self._cluster is not None and kill:
+            for nanny in getattr(self._cluster, "workers", {}).values():
+                _end(nanny)
+        for part in (self._client, self._cluster):
+            if part is not None:
+                try:
+                    part.close(timeout=5)
+                except (OSError, RuntimeError, TimeoutError) as error:
+                    logging.getLogger(__name__).debug("While a cluster was closed: %s", error)
+        self._client = self._cluster = None
+
+
+def _connected(address: Any) -> Any:
+    try:
+        connect: Any = distributed.Client
+        with without_interrupts():
+            return connect(address, timeout=20, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UserError(
+            f"No Dask scheduler answers at '{address}': {one_line(error)}. Start one with 'dask"
+            " scheduler', and workers with 'dask worker HOST:PORT --nthreads 1'."
+        ) from None
+
+
+def gone(error: BaseException | str) -> UserError:
+    """What to say where the scheduler no longer answers."""
+    why = error if isinstance(error, str) else one_line(error)
+    return UserError(
+        f"The scheduler of the cluster is gone: {why}. What is finished is kept: run it again to go"
+        " on."
+    )
+
+
+def _end(nanny: Any) -> None:
+    nanny.auto_restart = False
+    process = getattr(nanny, "pid", None)
+    if process:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
