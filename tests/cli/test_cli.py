@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 import pytest
 import torch
 import typer
@@ -469,9 +470,29 @@ def interrupted(folder: Path, out: str, sign: signal.Signals, workers: int = 1) 
     deadline = time.monotonic() + 120
     while pieces(folder / out) < before + 3 and job.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
+    others = psutil.Process(job.pid).children(recursive=True) if job.poll() is None else []
     job.send_signal(sign)
     _, said = job.communicate(timeout=60)
+    assert not psutil.wait_procs(others, timeout=20)[1]  # no worker outlives it
     return job.returncode, said
+
+
+def finished_without_a_worker(folder: Path, out: str) -> subprocess.CompletedProcess[str]:
+    """Finish the run with two workers, one of which is killed in the middle."""
+    call = [sys.executable, "-m", "facefocus.cli", "run", "small.toml", "--faces", "painted"]
+    before = pieces(folder / out)
+    job = subprocess.Popen(
+        [*call, "--out", out, "--workers", "2"], cwd=folder,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while pieces(folder / out) == before and job.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    workers = psutil.Process(job.pid).children() if job.poll() is None else []
+    for worker in [one for one in workers if "spawn_main" in " ".join(one.cmdline())][:1]:
+        worker.kill()
+    out_text, err = job.communicate(timeout=120)
+    return subprocess.CompletedProcess(job.args, job.returncode, out_text, err)
 
 
 def pieces(run: Path) -> int:
@@ -494,11 +515,12 @@ def test_an_interrupted_and_killed_run_goes_on_to_the_same_bytes(
     assert (code, said.strip().splitlines()[-1]) == (143, STOPPED)
     assert "Traceback" not in said
     first = pieces(stopped)
-    assert interrupted(folder, "stopped", signal.SIGKILL)[0] == -signal.SIGKILL
+    assert interrupted(folder, "stopped", signal.SIGKILL, workers=2)[0] == -signal.SIGKILL
     second = pieces(stopped)
     assert not (stopped / "results.parquet").exists()
-    done = facefocus("run", "small.toml", "--faces", "painted", "--out", "stopped", cwd=folder)
+    done = finished_without_a_worker(folder, "stopped")
     assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
     # On a busy machine the last piece may be there before the signal.
     assert 0 < before < first < second <= pieces(stopped)
     assert json.loads((stopped / "run.json").read_text())["store"] == "store"

@@ -43,6 +43,8 @@ from facefocus.core.store import Missing
 PAUSE = 0.5
 #: Seconds after which the number of workers is asked for again.
 LOOK = 2.0
+#: Seconds that a scheduler may take to answer.
+CONNECT = 20.0
 #: Tasks that are with the scheduler for each worker: what runs, and as many that wait.
 AHEAD = 2
 
@@ -273,7 +275,7 @@ def _connected(address: Any) -> Any:
     try:
         connect: Any = distributed.Client
         with without_interrupts():
-            return connect(address, timeout=20, set_as_default=False)
+            return connect(address, timeout=CONNECT, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise UserError(
             f"No Dask scheduler answers at '{address}': {one_line(error)}. Start one with 'dask"

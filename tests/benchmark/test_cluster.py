@@ -1,0 +1,201 @@
+"""Many workers: what fails is set aside, what dies is done elsewhere, and no byte differs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facefocus.benchmark import session as session_module
+from facefocus.benchmark import worker_pool as pool_module
+from facefocus.benchmark.clusters import ClusterFile, cluster_of, most_workers
+from facefocus.benchmark.execute import Incomplete
+from facefocus.benchmark.run import run_experiment
+from facefocus.benchmark.run_lock import locked_run
+from facefocus.benchmark.run_log import read_log
+from facefocus.benchmark.session import Session
+from facefocus.benchmark.stages.explain import MapTask
+from facefocus.benchmark.worker_pool import Pool
+from facefocus.core.errors import UserError
+from facefocus.core.progress import Progress
+from tests.small import paint_faceset, tiny_recognizer, workers_here
+
+EXPERIMENT = """
+name = "small"
+[faces]
+set = "painted"
+[recognizers]
+source = ["a", "b"]
+[[saliency]]
+method = "grad-cam"
+[occlusion]
+budget = 0.1
+"""
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FACEFOCUS_STORE", str(tmp_path / "store"))
+    monkeypatch.setattr(
+        session_module, "load", lambda name, _: tiny_recognizer(name, "ab".index(name))
+    )
+    paint_faceset(tmp_path / "painted")
+    (tmp_path / "small.toml").write_text(EXPERIMENT)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Pool]:
+    with workers_here(2) as pool:
+        yield pool
+
+
+def run(out: str, **options: Any) -> bytes:
+    """The result table of the small experiment."""
+    folder = run_experiment(
+        Path("small.toml"), faces=Path("painted"), out=Path(out), backend="torch", **options
+    )
+    return (folder / "results.parquet").read_bytes()
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, most: int, error: type[Exception]) -> list[str]:
+    """Make the maps of one block fail, at most some times; returns their keys as they are tried."""
+    plain, tried = pool_module.run_task, []
+
+    def run_task(session: Session, task: Any, progress: Progress) -> None:
+        if isinstance(task, MapTask):
+            tried.append(task.keys[0])
+            if (
+                task.block.index == 1
+                and task.sources == ("b",)
+                and tried.count(task.keys[0]) <= most
+            ):
+                raise error("no such face")
+        plain(session, task, progress)
+
+    monkeypatch.setattr(pool_module, "run_task", run_task)
+    return tried
+
+
+def test_a_task_that_fails_three_times_is_set_aside_and_tried_first_the_next_time(
+    workers: Pool, monkeypatch: pytest.MonkeyPatch, work: Path
+) -> None:
+    expected = run("here", store=work / "other store")
+    with monkeypatch.context() as patch:
+        tried = failing(patch, 99, KeyError)
+        with pytest.raises(Incomplete, match=r"1 task failed, and 2 others need what") as stopped:
+            run("run", cluster=workers)
+    assert stopped.value.code == 3
+    assert not Path("run/results.parquet").exists()
+    (failed,) = map(json.loads, Path("run/failed.jsonl").read_text().splitlines())
+    assert failed["stage"] == "maps"
+    assert failed["error"].endswith("in run_task: KeyError: 'no such face'")
+    assert 'raise error("no such face")' in failed["traceback"]
+    assert tried.count(failed["key"]) == 3
+    # Two recognizers, two blocks: three of four maps, and their scores on both.
+    ended = [line for line in read_log(Path("run")) if line["event"] == "end"]
+    assert [sum(line["stage"] == name for line in ended) for name in ("maps", "scores")] == [3, 2]
+    assert all(line["seconds"] >= 0 and line["passes"] > 0 and line["worker"] for line in ended)
+    with monkeypatch.context() as patch:
+        tried = failing(patch, 0, KeyError)
+        assert run("run", cluster=workers) == expected
+    assert tried == [failed["key"]]
+    assert not Path("run/failed.jsonl").exists()
+
+
+def test_a_task_that_fails_twice_is_done_the_third_time(
+    workers: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, 2, OSError)
+    run("run", cluster=workers)
+    attempts = [line["attempt"] for line in read_log(Path("run")) if line["event"] == "failed"]
+    assert attempts == [1, 2]
+
+
+def test_where_every_task_fails_the_run_stops_with_one_line(
+    workers: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_task(*_: object) -> None:
+        raise ZeroDivisionError("nothing works")
+
+    monkeypatch.setattr(pool_module, "run_task", run_task)
+    with pytest.raises(UserError, match="ZeroDivisionError: nothing works") as stopped:
+        run("run", cluster=workers)
+    assert stopped.value.code == 2 and "in run_task" in str(stopped.value.__cause__)
+
+
+def test_a_full_disk_in_a_worker_is_one_line(
+    workers: Pool, monkeypatch: pytest.MonkeyPatch, work: Path
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("facefocus.core.files.atomic_file", full)
+    with pytest.raises(UserError, match=r"Cannot write '.*': the disk is full. Nothing written"):
+        run("run", cluster=workers)
+
+
+# --- the run folder -------------------------------------------------------------------------------
+
+
+def test_two_runs_of_one_folder_are_refused(work: Path) -> None:
+    with (
+        locked_run(work / "run"),
+        pytest.raises(UserError, match=r"'run' is being worked on by process \d+ on .* since .*T"),
+    ):
+        run("run")
+    run("run")  # a lock that nobody holds stands in nobody's way
+
+
+# --- what --cluster says --------------------------------------------------------------------------
+
+
+def test_a_cluster_is_named_by_a_number_an_address_or_a_file(work: Path) -> None:
+    assert most_workers(cluster_of("local:3")) == 3
+    assert cluster_of("tcp://10.0.0.1:8786") == "tcp://10.0.0.1:8786"
+    lines = ['kind = "slurm"', "workers = 2", "jobs = [1, 20]", 'queue = "gpu"', "cores = 8"]
+    Path("c.toml").write_text("\n".join(lines))
+    found = cluster_of("c.toml")
+    assert isinstance(found, ClusterFile)
+    assert (found.most, found.threads, found.queue) == (40, 4, "gpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("local:0", r"The '--cluster' must be local:N .* Got 'local:0'"),
+        ("slurm", r"The '--cluster' must be .* Got 'slurm'"),
+        ("none.toml", "Cannot read the cluster file 'none.toml'"),
+        ('kind = "slum"', "The 'kind' of the cluster file must be one of .* Did you mean 'slurm'"),
+        ('kind = "local"\nworker = 2', "has no field 'worker'.*Did you mean 'workers'"),
+        ('kind = "ssh"\nhosts = ["a"]', "The 'hosts' of the cluster file must name .* Got hosts ="),
+        ('kind = "slurm"\njobs = [3, 2]', r"The 'jobs' of the cluster file must be .*Got \[3, 2\]"),
+    ],
+)
+def test_a_wrong_cluster_is_one_line(text: str, message: str) -> None:
+    if "=" in text:
+        Path("c.toml").write_text(text)
+        text = "c.toml"
+    with pytest.raises(UserError, match=message):
+        cluster_of(text)
+
+
+def test_without_dask_several_processes_say_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UserError, match=r"pip install 'facefocus\[cluster\]'"):
+        run("run", workers=2)
+    run("run")
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "CONNECT", 0.2)
+    with pytest.raises(UserError, match=r"No Dask scheduler answers at 'tcp://127.0.0.1:9'"):
+        run("run", cluster="tcp://127.0.0.1:9")
