@@ -89,8 +89,8 @@ def running_slurm(folder: Path) -> Iterator[dict[str, str]]:
     running = []
     try:
         for daemon in daemons:
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            running.append(subprocess.Popen(daemon, env=env, **quiet))
+            quiet = subprocess.DEVNULL
+            running.append(subprocess.Popen(daemon, env=env, stdout=quiet, stderr=quiet))
             if daemon is daemons[0]:
                 _until(lambda: (folder / "munge.socket").exists(), "munged", folder)
         _until(lambda: "idle" in _said(["sinfo", "-h", "-o", "%t"], env), "slurm", folder)

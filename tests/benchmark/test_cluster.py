@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from facefocus.benchmark import execute as execute_module
 from facefocus.benchmark import session as session_module
 from facefocus.benchmark import worker_pool as pool_module
 from facefocus.benchmark.clusters import ClusterFile, cluster_of, most_workers
 from facefocus.benchmark.execute import Incomplete
-from facefocus.benchmark.run import run_experiment
+from facefocus.benchmark.run import run_experiment, run_status
 from facefocus.benchmark.run_lock import locked_run
 from facefocus.benchmark.run_log import read_log
 from facefocus.benchmark.session import Session
@@ -23,6 +24,7 @@ from facefocus.benchmark.stages.explain import MapTask
 from facefocus.benchmark.worker_pool import Pool
 from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress
+from tests.conftest import Command
 from tests.small import paint_faceset, tiny_recognizer, workers_here
 
 EXPERIMENT = """
@@ -66,7 +68,7 @@ def run(out: str, **options: Any) -> bytes:
 
 def failing(monkeypatch: pytest.MonkeyPatch, most: int, error: type[Exception]) -> list[str]:
     """Make the maps of one block fail, at most some times; returns their keys as they are tried."""
-    plain, tried = pool_module.run_task, []
+    plain, tried = execute_module.run_task, []
 
     def run_task(session: Session, task: Any, progress: Progress) -> None:
         if isinstance(task, MapTask):
@@ -98,6 +100,8 @@ def test_a_task_that_fails_three_times_is_set_aside_and_tried_first_the_next_tim
     assert failed["error"].endswith("in run_task: KeyError: 'no such face'")
     assert 'raise error("no such face")' in failed["traceback"]
     assert tried.count(failed["key"]) == 3
+    counts = {stage.stage: (stage.done, stage.total) for stage in run_status(Path("run"))}
+    assert counts == {"embed": (4, 4), "maps": (3, 4), "scores": (4, 8)}
     # Two recognizers, two blocks: three of four maps, and their scores on both.
     ended = [line for line in read_log(Path("run")) if line["event"] == "end"]
     assert [sum(line["stage"] == name for line in ended) for name in ("maps", "scores")] == [3, 2]
@@ -151,6 +155,33 @@ def test_two_runs_of_one_folder_are_refused(work: Path) -> None:
     ):
         run("run")
     run("run")  # a lock that nobody holds stands in nobody's way
+
+
+def test_status_says_how_fast_a_run_goes_and_why_it_stopped(command: Command, work: Path) -> None:
+    def lines(at: float, *events: dict[str, Any]) -> str:
+        return "".join(json.dumps({"time": at + n, **one}) + "\n" for n, one in enumerate(events))
+
+    folder = work / "run"
+    run("run", store=folder / "store")
+    next(folder.glob("store/??/*.npz")).unlink()
+    table = folder / "results.parquet"
+    table.unlink()
+    start = {"event": "start", "host": "a", "process": 1}
+    stage = {"event": "stage", "stage": "maps", "tasks": 4, "passes": 400}
+    begun = [{"event": "begin", "stage": "maps", "key": key, "worker": "0"} for key in "ab"]
+    end = {"event": "end", "key": "a", "worker": "0", "seconds": 2, "passes": 100}
+    workers = {"event": "workers", "count": 2}
+    (folder / "run.log").write_text(lines(100, start, stage, workers, *begun, end))
+    with locked_run(folder):
+        said = command("status", str(folder)).out.splitlines()
+    # 100 passes in 4 seconds; 300 are left.
+    assert said[-2] == (
+        "working on maps: 2 workers, 1 tasks running, 25.0 passes/s, about 0:12 left of this stage"
+    )
+    with (folder / "run.log").open("a") as file:
+        file.write(lines(200, {"event": "stop", "reason": "the disk is full"}))
+    said = command("status", str(folder)).out.splitlines()
+    assert said[-2:] == ["stopped in maps: the disk is full", "results not yet"]
 
 
 # --- what --cluster says --------------------------------------------------------------------------

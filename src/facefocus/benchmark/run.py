@@ -23,7 +23,7 @@ from facefocus.benchmark.execute import Incomplete, NeedsLess, execute
 from facefocus.benchmark.experiment import Experiment, load_variants, toml_of
 from facefocus.benchmark.keys import forward_of, gradients_of
 from facefocus.benchmark.run_lock import locked_run
-from facefocus.benchmark.run_log import RunLog
+from facefocus.benchmark.run_log import RunLog, read_keys, write_keys
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.benchmark.stages import STAGES
 from facefocus.core.errors import UserError, one_line
@@ -244,6 +244,7 @@ def _run(session: Session, run: Path, pool: Pool | None, toml: str, progress: Pr
     def work(session: Session) -> None:
         nonlocal done
         _write_request(run, session)
+        write_keys(run, session.plan.keys())
         sweep(run)
         done += execute(session, pool, progress, run_log)
         provenance = {
@@ -389,10 +390,11 @@ def run_status(run: Path) -> list[StageStatus]:
     done: dict[str, int] = {}
     total: dict[str, int] = {}
     for folder in run_folders(run):
-        session = open_run(folder)
-        store = Store(session.spec.store)
-        for stage, keys in session.plan.keys().items():
-            done[stage] = done.get(stage, 0) + sum(key in store for key in keys)
+        spec, keys_of = _recorded_spec(folder), read_keys(folder)
+        store = Store(spec.store)
+        for stage, keys in (keys_of or Session(spec).plan.keys()).items():
+            held = store.held(keys)
+            done[stage] = done.get(stage, 0) + sum(key in held for key in keys)
             total[stage] = total.get(stage, 0) + len(keys)
     return [StageStatus(stage, done[stage], total[stage]) for stage in STAGES if stage in total]
 
@@ -404,9 +406,14 @@ def open_run(run: Path) -> Session:
     Raises:
         UserError: `run` is no run folder, or what it was made from is gone.
     """
+    return Session(_recorded_spec(run))
+
+
+def _recorded_spec(run: Path) -> SessionSpec:
+    """What the ``run.json`` of a run folder asks for."""
     try:
         asked = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        spec = SessionSpec(
+        return SessionSpec(
             json.dumps(asked["experiment"]),
             located(asked["faces"], run),
             located_store(asked.get("store", "store"), run),
@@ -420,4 +427,3 @@ def open_run(run: Path) -> Session:
         raise UserError(f"'{run}' is no run folder: {reason}.") from None
     except (ValueError, KeyError) as error:
         raise UserError(f"'{run}/run.json' cannot be read: {type(error).__name__}.") from None
-    return Session(spec)

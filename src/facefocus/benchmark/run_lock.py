@@ -34,7 +34,8 @@ def locked_run(run: Path) -> Iterator[None]:
         run.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(run / LOCK)
         try:
-            lock.acquire(timeout=0)
+            # Whoever asks whether somebody works here holds it for a moment.
+            lock.acquire(timeout=1)
         except filelock.Timeout:
             raise UserError(
                 f"The run '{run}' is being worked on{_owner(run)}. Wait for it, or stop it first."
@@ -46,6 +47,19 @@ def locked_run(run: Path) -> Iterator[None]:
     finally:
         (run / OWNER).unlink(missing_ok=True)
         lock.release()
+
+
+def worked_on(run: Path) -> bool | None:
+    """Whether somebody works on the run folder; None where that cannot be asked."""
+    if not (run / LOCK).exists():
+        return False
+    try:
+        with filelock.FileLock(run / LOCK).acquire(timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+    except OSError:
+        return None
 
 
 def _owner(run: Path) -> str:

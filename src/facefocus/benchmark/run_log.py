@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from facefocus.benchmark.stages import Task
 from facefocus.core.files import write_atomically, writing
 from facefocus.core.locations import private
 
 #: Names in a run folder.
-RUN_LOG, FAILED = "run.log", "failed.jsonl"
+RUN_LOG, FAILED, KEYS = "run.log", "failed.jsonl", "keys.parquet"
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,91 @@ class RunLog:
             return
         text = "".join(json.dumps(asdict(one)) + "\n" for one in failed)
         write_atomically(self.failed_file, lambda file: file.write(private(text).encode()))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a run goes, by its log.
+
+    Attributes:
+        stage: That was last begun.
+        done: Passes of the stage that were done since the run was last started.
+        total: Passes that it had to do then.
+        seconds: Since the stage was begun, until the log's last line.
+        workers: How many.
+        running: Tasks that have begun and not ended.
+        attempts: Tries of tasks that failed since the start.
+        reason: Why the run stopped, where its log says so.
+    """
+
+    stage: str
+    done: int
+    total: int
+    seconds: float
+    workers: int
+    running: int
+    attempts: int
+    reason: str | None
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that the stage still takes at this rate; None where nothing is known."""
+        return self.seconds * (self.total - self.done) / self.done if self.done else None
+
+
+def pace(run: Path) -> Pace | None:
+    """How fast a run goes; None where its log says nothing, or that it is through."""
+    stage, total, done, began, workers, attempts = "", 0, 0, 0.0, 1, 0
+    running: set[str] = set()
+    reason, last = None, 0.0
+    for line in read_log(run):
+        event, last = line["event"], line["time"]
+        if event == "start":
+            stage, workers, attempts, reason = "", 1, 0, None
+        elif event == "stage":
+            stage, total, done, began = line["stage"], line["passes"], 0, last
+            running.clear()
+        elif event == "begin":
+            running.add(line["key"])
+        elif event == "end":
+            done += line["passes"]
+            running.discard(line["key"])
+        elif event == "failed":
+            attempts += 1
+        elif event == "workers":
+            workers = line["count"]
+        elif event == "stop":
+            reason = line["reason"]
+        elif event == "finish":
+            stage = ""
+    if not stage:
+        return None
+    return Pace(stage, done, total, last - began, workers, len(running), attempts, reason)
+
+
+def write_keys(run: Path, keys: Mapping[str, Sequence[str]]) -> None:
+    """Keep what a run will make, by stage: who follows it need not plan it again.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    table = pl.concat(
+        pl.DataFrame({"key": found}, schema={"key": pl.String}).select(
+            pl.lit(stage).alias("stage"), "key"
+        )
+        for stage, found in keys.items()
+    )
+    write_atomically(run / KEYS, lambda file: table.write_parquet(file))
+
+
+def read_keys(run: Path) -> dict[str, list[str]] | None:
+    """What a run will make, by stage; None where its folder does not say."""
+    try:
+        table = pl.read_parquet(run / KEYS)
+    except (OSError, pl.exceptions.PolarsError):
+        return None
+    parts = table.partition_by("stage", maintain_order=True)
+    return {part["stage"][0]: part["key"].to_list() for part in parts}
 
 
 def read_log(run: Path) -> Iterator[dict[str, Any]]:

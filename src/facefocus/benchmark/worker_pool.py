@@ -197,6 +197,7 @@ class Pool:
         """
         if self._client is None:
             logging.getLogger("distributed").setLevel(logging.CRITICAL)
+            logging.getLogger("asyncio").addFilter(_not_of_a_closed_connection)
             with dask.config.set(DASK):
                 address = self._asked
                 if isinstance(address, ClusterFile):
@@ -269,6 +270,12 @@ class Pool:
                 except (OSError, RuntimeError, TimeoutError) as error:
                     logging.getLogger(__name__).debug("While a cluster was closed: %s", error)
         self._client = self._cluster = None
+
+
+def _not_of_a_closed_connection(record: logging.LogRecord) -> bool:
+    """Whether a record is no complaint that Dask's connections end when a cluster is stopped."""
+    kind = type(record.exc_info[1]) if record.exc_info else None
+    return kind is None or not kind.__module__.startswith(("distributed.", "tornado."))
 
 
 def _connected(address: Any) -> Any:

@@ -203,14 +203,43 @@ def _time(seconds: float) -> str:
 
 @commands.command(rich_help_panel=EXPERIMENTS)
 def status(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
-    """Print how far a run is: for each stage, what is done and what there is to do."""
+    """Print how far a run is: for each stage, what is done and what there is to do.
+
+    Of a run that is not through, also how fast it goes and what failed. Any machine that sees the
+    folder can ask.
+    """
     from facefocus.benchmark.run import run_status
     from facefocus.core.locations import run_folders
 
     for stage in run_status(run):
         show(f"{stage.stage} {stage.done}/{stage.total}")
+    for folder in run_folders(run):
+        for line in _pace_lines(folder):
+            show(line)
     written = all((folder / "results.parquet").is_file() for folder in run_folders(run))
     show("results " + ("yes" if written else "not yet"))
+
+
+def _pace_lines(run: Path) -> Iterator[str]:
+    """What the log of a run folder says of a run that is not through."""
+    from facefocus.benchmark.run_lock import worked_on
+    from facefocus.benchmark.run_log import RunLog, pace
+
+    if failed := len(RunLog(run).failed_tasks()):
+        yield f"failed {failed} (see {RunLog(run).failed_file}); tried first when it is run again"
+    found = pace(run)
+    if found is None:
+        return
+    working = worked_on(run)
+    if working is False:
+        yield f"stopped in {found.stage}" + (f": {found.reason}" if found.reason else "")
+        return
+    rate = f"{found.done / found.seconds:.1f} passes/s" if found.done else "no task is through yet"
+    left = "" if found.left is None else f", about {_time(found.left)} left of this stage"
+    workers = "1 worker" if found.workers == 1 else f"{found.workers} workers"
+    yield f"working on {found.stage}: {workers}, {found.running} tasks running, {rate}{left}"
+    if found.attempts:
+        yield f"failed tries {found.attempts} (see {run / 'run.log'})"
 
 
 def _methods() -> Iterator[str]:

@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,10 @@ class Missing(KeyError):
         return str(self.args[0])
 
 
+#: Keys from which on it is quicker to list the store than to ask for each.
+MANY = 20_000
+
+
 class Store:
     """Artefacts in a folder, two levels deep: ``ab/abcdef....npz``, arrays and a checksum."""
 
@@ -51,6 +55,12 @@ class Store:
 
     def __contains__(self, key: str) -> bool:
         return self.path(key).is_file()
+
+    def held(self, keys: Collection[str]) -> set[str]:
+        """Which of some keys there are: by the lists of its folders where there are many."""
+        if len(keys) < MANY:
+            return {key for key in keys if key in self}
+        return {path.stem for path in self._artefacts()} & set(keys)
 
     def save(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep `arrays` under `key`.
