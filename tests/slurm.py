@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,9 +62,14 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def running_slurm(folder: Path) -> Iterator[dict[str, str]]:
-    """The environment in which ``sbatch`` and the others reach a Slurm that runs in `folder`."""
-    folder.chmod(0o755)
+def running_slurm() -> Iterator[dict[str, str]]:
+    """The environment in which ``sbatch`` and the others reach a Slurm that runs meanwhile."""
+    # Not below pytest's folders, which the user of munge may not enter.
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
+        yield from _running(Path(folder))
+
+
+def _running(folder: Path) -> Iterator[dict[str, str]]:
     for name in ("state", "spool", "munge"):
         (folder / name).mkdir()
     configuration = folder / "slurm.conf"

@@ -101,7 +101,7 @@ def test_a_task_that_fails_three_times_is_set_aside_and_tried_first_the_next_tim
     assert 'raise error("no such face")' in failed["traceback"]
     assert tried.count(failed["key"]) == 3
     counts = {stage.stage: (stage.done, stage.total) for stage in run_status(Path("run"))}
-    assert counts == {"embed": (4, 4), "maps": (3, 4), "scores": (4, 8)}
+    assert counts == {"embed": (14, 14), "maps": (3, 4), "scores": (4, 8)}
     # Two recognizers, two blocks: three of four maps, and their scores on both.
     ended = [line for line in read_log(Path("run")) if line["event"] == "end"]
     assert [sum(line["stage"] == name for line in ended) for name in ("maps", "scores")] == [3, 2]
@@ -171,7 +171,7 @@ def test_status_says_how_fast_a_run_goes_and_why_it_stopped(command: Command, wo
     begun = [{"event": "begin", "stage": "maps", "key": key, "worker": "0"} for key in "ab"]
     end = {"event": "end", "key": "a", "worker": "0", "seconds": 2, "passes": 100}
     workers = {"event": "workers", "count": 2}
-    (folder / "run.log").write_text(lines(100, start, stage, workers, *begun, end))
+    (folder / "run.log").write_text(lines(100.0, start, stage, workers, *begun, end))
     with locked_run(folder):
         said = command("status", str(folder)).out.splitlines()
     # 100 passes in 4 seconds; 300 are left.
@@ -179,7 +179,7 @@ def test_status_says_how_fast_a_run_goes_and_why_it_stopped(command: Command, wo
         "working on maps: 2 workers, 1 tasks running, 25.0 passes/s, about 0:12 left of this stage"
     )
     with (folder / "run.log").open("a") as file:
-        file.write(lines(200, {"event": "stop", "reason": "the disk is full"}))
+        file.write(lines(200.0, {"event": "stop", "reason": "the disk is full"}))
     said = command("status", str(folder)).out.splitlines()
     assert said[-2:] == ["stopped in maps: the disk is full", "results not yet"]
 

@@ -467,12 +467,12 @@ def interrupted(folder: Path, out: str, sign: signal.Signals, workers: int = 1) 
         cwd=folder, env={**os.environ, "SLOW": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300  # a busy machine starts two workers in minutes
     while pieces(folder / out) < before + 3 and job.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     others = psutil.Process(job.pid).children(recursive=True) if job.poll() is None else []
     job.send_signal(sign)
-    _, said = job.communicate(timeout=60)
+    _, said = job.communicate(timeout=120)
     assert not psutil.wait_procs(others, timeout=20)[1]  # no worker outlives it
     return job.returncode, said
 
@@ -485,13 +485,13 @@ def finished_without_a_worker(folder: Path, out: str) -> subprocess.CompletedPro
         [*call, "--out", out, "--workers", "2"], cwd=folder,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300  # a busy machine starts two workers in minutes
     while pieces(folder / out) == before and job.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     workers = psutil.Process(job.pid).children() if job.poll() is None else []
     for worker in [one for one in workers if "spawn_main" in " ".join(one.cmdline())][:1]:
         worker.kill()
-    out_text, err = job.communicate(timeout=120)
+    out_text, err = job.communicate(timeout=300)
     return subprocess.CompletedProcess(job.args, job.returncode, out_text, err)
 
 

@@ -37,6 +37,7 @@ DASK = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     "distributed.worker.multiprocessing-method": "spawn",
+    "distributed.comm.timeouts.connect": "60s",  # a busy machine takes its time
 }
 
 
