@@ -184,6 +184,27 @@ def test_status_says_how_fast_a_run_goes_and_why_it_stopped(command: Command, wo
     assert said[-2:] == ["stopped in maps: the disk is full", "results not yet"]
 
 
+def test_a_store_is_cleared_of_what_no_run_needs_and_joined_with_another(
+    command: Command, work: Path
+) -> None:
+    own = run("run", store=work / "kept")
+    (work / "small.toml").write_text(EXPERIMENT.replace("0.1", "0.2"))
+    run("other", store=work / "kept")
+    both = sum(1 for _ in work.glob("kept/??/*.npz"))
+    said = command("store", "gc", str(work / "run"), "--store", str(work / "kept"), "--yes").out
+    # Of the other budget only the scores are its own: two recognizers' maps on both, two blocks.
+    assert said.startswith("removed 8 artefacts")
+    assert sum(1 for _ in work.glob("kept/??/*.npz")) == both - 8
+    said = command("store", "merge", str(work / "kept"), "--store", str(work / "new")).out
+    assert said.strip() == f"{both - 8} new, 0 here already, 0 damaged and left out"
+    one = next(work.glob("new/??/*.npz"))
+    one.write_bytes(one.read_bytes()[:-1])
+    said = command("store", "verify", "--store", str(work / "new")).out
+    assert said.splitlines()[0] == f"damaged {one.stem}" and not one.exists()
+    (work / "small.toml").write_text(EXPERIMENT)
+    assert run("again", store=work / "new") == own
+
+
 # --- what --cluster says --------------------------------------------------------------------------
 
 

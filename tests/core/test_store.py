@@ -12,7 +12,7 @@ import pytest
 
 from facefocus.core.errors import UserError
 from facefocus.core.files import OLD, STILL, write_atomically
-from facefocus.core.store import Missing, Store, content_key
+from facefocus.core.store import Merged, Missing, Store, content_key
 
 
 def test_a_key_depends_on_every_part_and_not_on_their_order() -> None:
@@ -84,6 +84,23 @@ def test_a_store_is_measured_and_cleared_of_nothing_but_artefacts(tmp_path: Path
     assert store.clear() == (3, size)
     assert store.size() == (0, 0)
     assert all(path.is_file() for path in others) and not (store.root / "cd").exists()
+
+
+def test_stores_are_merged_and_damage_is_found(tmp_path: Path) -> None:
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    here.save("ab12", {"x": np.arange(3)})
+    here.save("cd56", {"x": np.arange(4)})
+    for key, value in (("ab12", 3), ("ab34", 5), ("cd56", 6), ("ef78", 7)):
+        there.save(key, {"x": np.arange(value)})
+    damaged = there.path("ef78")
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert here.merge(there) == Merged(new=1, same=1, different=1, damaged=1)
+    assert here.load("ab34")["x"].tolist() == [0, 1, 2, 3, 4]
+    assert here.load("cd56")["x"].tolist() == [0, 1, 2, 3]  # what was here stays
+    assert sorted(here) == ["ab12", "ab34", "cd56"] and here.verify() == []
+    whole = here.path("ab34").read_bytes()
+    here.path("ab34").write_bytes(whole[:5] + bytes([whole[5] ^ 1]) + whole[6:])
+    assert here.verify() == ["ab34"] and here.held(["ab12", "ab34"]) == {"ab12"}
 
 
 def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:

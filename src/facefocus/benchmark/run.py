@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -397,6 +397,22 @@ def run_status(run: Path) -> list[StageStatus]:
             done[stage] = done.get(stage, 0) + sum(key in held for key in keys)
             total[stage] = total.get(stage, 0) + len(keys)
     return [StageStatus(stage, done[stage], total[stage]) for stage in STAGES if stage in total]
+
+
+@any_path
+def keys_of_runs(runs: Sequence[Path]) -> set[str]:
+    """The keys of all that some runs, or folders of runs, have made or will make.
+
+    Raises:
+        UserError: One of them is no run folder.
+    """
+    keys: set[str] = set()
+    for run in runs:
+        for folder in sorted(path.parent for path in run.rglob("run.json")) or [run]:
+            spec = _recorded_spec(folder)
+            for found in (read_keys(folder) or Session(spec).plan.keys()).values():
+                keys.update(found)
+    return keys
 
 
 @any_path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from facefocus.cli.options import MAINTENANCE, Reading, StoreDir
-from facefocus.cli.printing import agreed, columns, show, show_lines
+from facefocus.cli.printing import agreed, columns, long_job, show, show_lines
 from facefocus.cli.usage import CommandGroup
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ commands.add_typer(
     store_app,
     name="store",
     rich_help_panel=MAINTENANCE,
-    help="Show or remove artefacts: stored results of tasks, which later runs use again.",
+    help="Show, check, join or remove artefacts: stored results of tasks, for later runs.",
 )
 
 
@@ -109,6 +109,56 @@ def store_clear(
         show("Nothing was removed.")
         raise typer.Exit(1)
     artefacts.clear()
+    show(f"removed {what}")
+
+
+@store_app.command("verify")
+def store_verify(store: StoreDir = None) -> None:
+    """Read all artefacts and remove those that are damaged. Runs make them again."""
+    artefacts = _opened(store)
+    with long_job() as progress:
+        damaged = artefacts.verify(progress)
+    show_lines([*(f"damaged {key}" for key in damaged), f"whole: {_size(artefacts)}"])
+    if damaged:
+        show(f"removed {len(damaged)} damaged artefacts; runs make them again")
+
+
+@store_app.command("merge")
+def store_merge(
+    other: Annotated[Path, typer.Argument(help="The other store.", exists=True, file_okay=False)],
+    store: StoreDir = None,
+) -> None:
+    """Take over the artefacts of another store. What is here already stays as it is."""
+    with long_job() as progress:
+        merged = _opened(store).merge(_opened(other), progress)
+    show(f"{merged.new} new, {merged.same} here already, {merged.damaged} damaged and left out")
+    if merged.different:
+        show(
+            f"{merged.different} here with other bytes: these stay. What made them differs in a way"
+            " that their keys do not name: do not mix results of the two stores."
+        )
+
+
+@store_app.command("gc")
+def store_gc(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders of runs, to keep.")],
+    store: StoreDir = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove the artefacts that none of these runs needs: those of old versions, for one.
+
+    Also those of verify, card and person, which make theirs again.
+    """
+    from facefocus.benchmark.run import keys_of_runs
+
+    artefacts, kept = _opened(store), keys_of_runs(runs)
+    others = [key for key in artefacts if key not in kept]
+    size = sum(artefacts.path(key).stat().st_size for key in others)
+    what = f"{len(others)} artefacts, {size / 1e6:,.1f} MB, that these runs do not need"
+    if others and not yes and not agreed(f"Remove {what}?"):
+        show("Nothing was removed.")
+        raise typer.Exit(1)
+    artefacts.remove(others)
     show(f"removed {what}")
 
 

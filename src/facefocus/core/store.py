@@ -12,7 +12,9 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import numpy as np
 
 from facefocus.core.errors import UserError
 from facefocus.core.files import sweep, write_atomically
+from facefocus.core.progress import Progress, silent
 
 Arrays = dict[str, np.ndarray]
 
@@ -37,6 +40,24 @@ class Missing(KeyError):
     def key(self) -> str:
         """Which."""
         return str(self.args[0])
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What became of the artefacts of a store that was merged into another.
+
+    Attributes:
+        new: That were taken over.
+        same: That were here, byte for byte.
+        different: That were here with other bytes, and stayed as they were: made by something that
+            no key names.
+        damaged: That were left out.
+    """
+
+    new: int
+    same: int
+    different: int
+    damaged: int
 
 
 #: Keys from which on it is quicker to list the store than to ask for each.
@@ -83,19 +104,26 @@ class Store:
                 so that it is made anew.
             UserError: A damaged file cannot be removed.
         """
-        path = self.path(key)
+        whole = self._read(key)
+        if whole is None:
+            _remove(self.path(key))
+            raise Missing(key)
+        with np.load(io.BytesIO(whole[:-_SIZE]), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+
+    def _read(self, key: str) -> bytes | None:
+        """The file of `key`, with its checksum; None where it cannot be read or was damaged.
+
+        Raises:
+            Missing: There is none.
+        """
         try:
-            whole = path.read_bytes()
+            whole = self.path(key).read_bytes()
         except FileNotFoundError:
             raise Missing(key) from None
         except OSError:
-            whole = b""
-        data = whole[:-_SIZE]
-        if whole[-_SIZE:] != _checksum(key, data):
-            _remove(path)
-            raise Missing(key)
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            return None
+        return whole if whole[-_SIZE:] == _checksum(key, whole[:-_SIZE]) else None
 
     def size(self) -> tuple[int, int]:
         """Number of artefacts and their bytes."""
@@ -115,6 +143,57 @@ class Store:
             if not any(folder.iterdir()):
                 folder.rmdir()
         return size
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys of all artefacts, in no order."""
+        return (path.stem for path in self._artefacts())
+
+    def verify(self, progress: Progress = silent) -> list[str]:
+        """Read all artefacts; returns the keys of those that were damaged, which are removed.
+
+        Raises:
+            UserError: A damaged one cannot be removed.
+        """
+        keys, damaged = sorted(self), []
+        for done, key in enumerate(keys, start=1):
+            try:
+                self.load(key)
+            except Missing:
+                damaged.append(key)
+            progress("verify", done, len(keys))
+        return damaged
+
+    def merge(self, other: Store, progress: Progress = silent) -> Merged:
+        """Take over the artefacts of another store; what is here already stays as it is.
+
+        Damaged ones are left out; one of this store is replaced.
+
+        Raises:
+            UserError: The folder cannot be written or the disk is full.
+        """
+        keys, counts = sorted(other), Counter[str]()
+        for done, key in enumerate(keys, start=1):
+            progress("merge", done, len(keys))
+            counts[self._take_over(key, other._read(key))] += 1
+        return Merged(*(counts[field.name] for field in fields(Merged)))
+
+    def _take_over(self, key: str, theirs: bytes | None) -> str:
+        if theirs is None:
+            return "damaged"
+        own = self._read(key) if key in self else None
+        if own is None:
+            write_atomically(self.path(key), lambda file: file.write(theirs), flush=False)
+            return "new"
+        return "same" if own == theirs else "different"
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove some artefacts.
+
+        Raises:
+            UserError: One cannot be removed.
+        """
+        for key in keys:
+            _remove(self.path(key))
 
     def sweep(self) -> None:
         """Remove what killed writers left behind."""
