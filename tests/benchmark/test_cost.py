@@ -21,6 +21,7 @@ from facefocus.benchmark import session as session_module
 from facefocus.benchmark.cost import estimate
 from facefocus.benchmark.execute import execute
 from facefocus.benchmark.experiment import parse_experiment
+from facefocus.benchmark.scaling import wall_seconds
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.cli import main
 from facefocus.cli.run_commands import cost_lines
@@ -174,10 +175,22 @@ def test_occlusion_gradients_run_as_often_as_counted(
 
 def test_disk_is_what_a_run_writes(painted: Path, tmp_path: Path) -> None:
     session = opened(painted, tmp_path, saliency=SALIENCY)
-    planned = estimate(session).disk
+    planned = estimate(session)
     execute(session)
-    written = sum(file.stat().st_size for file in (tmp_path / "store").rglob("*.npz"))
-    assert written == pytest.approx(planned, rel=0.15)
+    written = [file.stat().st_size for file in (tmp_path / "store").rglob("*.npz")]
+    assert sum(written) == pytest.approx(planned.disk, rel=0.15)
+    assert len(written) == planned.files
+    assert sum(map(sum, planned.tasks.values())) == pytest.approx(sum(planned.seconds.values()))
+    assert sum(map(len, planned.tasks.values())) == len(session.plan.tasks)
+
+
+def test_wall_time_is_that_of_tasks_handed_to_whoever_is_free() -> None:
+    # Two workers: 3 | 1, 2 | then 1 on either; a stage waits for the one before it.
+    assert wall_seconds([[3.0, 1.0, 2.0, 1.0]], 2, 0.0) == 4.0
+    assert wall_seconds([[3.0, 1.0], [2.0, 2.0, 2.0]], 2, 0.0) == 3.0 + 4.0
+    # More workers than the scheduler can keep busy: the fourth task begins after 0.4 s.
+    assert wall_seconds([[1.0] * 4], 100, 0.1) == pytest.approx(1.4)
+    assert wall_seconds([[1.0] * 4], 1, 0.0) == 4.0 and wall_seconds([], 3) == 0.0
 
 
 def test_a_plan_writes_nothing_and_counts_only_what_is_left(painted: Path, tmp_path: Path) -> None:

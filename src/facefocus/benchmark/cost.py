@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,11 +34,15 @@ class Estimate:
         passes: By stage and recognizer, in the order of the stages.
         seconds: By stage and recognizer; of one process.
         disk: Bytes of the artefacts.
+        files: How many artefacts these are.
+        tasks: The seconds of each task, by stage; of one process.
     """
 
     passes: Mapping[tuple[str, str], Passes] = field(default_factory=dict)
     seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)
     disk: int = 0
+    files: int = 0
+    tasks: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __add__(self, other: Estimate) -> Estimate:
         """Of both runs together."""
@@ -46,6 +51,11 @@ class Estimate:
             {k: self.passes.get(k, Passes()) + other.passes.get(k, Passes()) for k in keys},
             {k: self.seconds.get(k, 0.0) + other.seconds.get(k, 0.0) for k in keys},
             self.disk + other.disk,
+            self.files + other.files,
+            {
+                stage: [*self.tasks.get(stage, ()), *other.tasks.get(stage, ())]
+                for stage in dict.fromkeys([*self.tasks, *other.tasks])
+            },
         )
 
 
@@ -74,8 +84,9 @@ def estimate(session: Session) -> Estimate:
     """Count what a session has left to do, and measure its recognizers for a moment."""
     left = [rest for task in session.plan.tasks if (rest := left_of(session, task)) is not None]
     found: dict[tuple[str, str], Passes] = {}
-    for task in left:
-        for name, passes in STAGES[task.stage].passes(session, task).items():
+    of_task = [STAGES[task.stage].passes(session, task) for task in left]
+    for task, of_each in zip(left, of_task, strict=True):
+        for name, passes in of_each.items():
             place = task.stage, name
             found[place] = found.get(place, Passes()) + passes
     speeds = {
@@ -85,7 +96,12 @@ def estimate(session: Session) -> Estimate:
     seconds = {place: _seconds(passes, speeds.get(place[1])) for place, passes in found.items()}
     lengths = {name: speed.length for name, speed in speeds.items()}
     disk = sum(STAGES[task.stage].size(session, task, lengths) for task in left)
-    return Estimate(found, seconds, disk)
+    tasks: dict[str, list[float]] = defaultdict(list)
+    for task, of_each in zip(left, of_task, strict=True):
+        each = (_seconds(passes, speeds.get(name)) for name, passes in of_each.items())
+        tasks[task.stage].append(sum(each))
+    files = sum(len(task.keys) for task in left)
+    return Estimate(found, seconds, disk, files, tasks)
 
 
 # Time and disk ------------------------------------------------------------------------------------

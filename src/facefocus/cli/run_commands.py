@@ -133,7 +133,7 @@ def _show_study_cost(file: Path, wanted: Wanted, settings: Settings) -> None:
         from facefocus.paper.study import study_cost
 
         study = study_cost(file, wanted, progress=progress, **settings)
-    show_lines(study_cost_lines(study, settings["workers"]))
+    show_lines(study_cost_lines(study, _workers(settings)))
 
 
 def study_cost_lines(study: StudyCost, workers: int = 1) -> Iterator[str]:
@@ -156,7 +156,15 @@ def _show_cost(file: Path, faces: Path | None, settings: Settings) -> None:
         from facefocus.benchmark.cost import experiment_cost
 
         folder, cost = experiment_cost(file, faces=faces, progress=progress, **settings)
-    show_lines(cost_lines(cost, folder, settings["workers"]))
+    show_lines(cost_lines(cost, folder, _workers(settings)))
+
+
+def _workers(settings: Settings) -> int:
+    """How many workers there will be, at most."""
+    from facefocus.benchmark.clusters import cluster_of, most_workers
+
+    cluster = settings["cluster"]
+    return settings["workers"] if cluster is None else most_workers(cluster_of(cluster))
 
 
 def cost_lines(cost: Estimate, folder: Path, workers: int = 1) -> Iterator[str]:
@@ -167,6 +175,7 @@ def cost_lines(cost: Estimate, folder: Path, workers: int = 1) -> Iterator[str]:
         folder: The run folder.
         workers: Processes that will share the work.
     """
+    from facefocus.benchmark.scaling import wall_seconds
     from facefocus.benchmark.stages import STAGES
     from facefocus.saliency.explainer import Passes
 
@@ -184,9 +193,12 @@ def cost_lines(cost: Estimate, folder: Path, workers: int = 1) -> Iterator[str]:
     yield from columns(rows, right=range(2, len(head)))
     if not whole.exact:
         yield "At most: equal masks are embedded once, and are only known when they are made."
-    shared = f" of one process; {workers} share it" if workers > 1 else ""
+    shared = ""
+    if workers > 1:
+        wall = wall_seconds(cost.tasks.values(), workers)
+        shared = f" of one process, {_time(wall)} on {workers} workers as fast as this machine"
     yield f"time about {_time(seconds)}{shared}, by a measurement of moments ago"
-    yield f"disk about {cost.disk / 1e6:,.1f} MB in {folder}"
+    yield f"disk about {cost.disk / 1e6:,.1f} MB in {cost.files:,} files, for {folder}"
 
 
 def _passes(passes: Passes) -> tuple[str, ...]:
