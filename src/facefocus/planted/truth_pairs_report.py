@@ -21,6 +21,7 @@ from facefocus.planted.truth_pairs import STEPS, TRUTH
 from facefocus.report.document import Block, Facts, Heading, Listing, Note, Paragraph, plain_table
 from facefocus.report.markdown_renderer import markdown_document
 from facefocus.saliency.methods import METHODS, Baseline
+from facefocus.saliency.pair_level import explains_pairs
 
 #: The baseline that a method should beat: it looks at no face.
 BLOB = "center-gaussian"
@@ -152,6 +153,14 @@ def _opening(table: pl.DataFrame) -> Iterator[Block]:
         "FNMR and FMR: of the pairs as they are, before anything is given back. Methods that take"
         f" seconds for a map have fewer pairs ({most} twins a recognizer, and as many patched pairs"
         f" of either kind, of the others): {', '.join(cut) or 'none'}."
+    )
+
+    absent = [name for name in METHODS if name not in set(table["method"])]
+    pairs = [name for name in absent if explains_pairs(name)]
+    people = [name for name in absent if not explains_pairs(name)]
+    yield Paragraph(
+        f"Not in this run, though they explain pairs: {', '.join(pairs) or 'none'}. Explain people"
+        f" alone, and have no row: {', '.join(people) or 'none'}."
     )
 
 
