@@ -126,6 +126,12 @@ def _opening(table: pl.DataFrame) -> Iterator[Block]:
             TRUTH: "the truth itself as a map: what is possible",
         }
     )
+    yield _recognizers(table)
+    yield from _left_out(table)
+
+
+def _recognizers(table: pl.DataFrame) -> Block:
+    """Thresholds, pairs, and how often they are decided wrongly as they are."""
     lines = []
     for name in table["recognizer"].unique(maintain_order=True):
         rows = table.filter(recognizer=name, method=TRUTH)
@@ -142,9 +148,13 @@ def _opening(table: pl.DataFrame) -> Iterator[Block]:
                 f"{twins.height}: {', '.join(f'{count} {part}' for part, count in parts)}",
             ]
         )
-    yield plain_table(
+    return plain_table(
         ["recognizer", "threshold", "patched pairs", "FNMR", "FMR", "twins that count"], lines
     )
+
+
+def _left_out(table: pl.DataFrame) -> Iterator[Block]:
+    """Methods with fewer pairs, and without any."""
     twins = table.filter(game="transplants").group_by("label", "recognizer").len()
     fewer = dict(twins.group_by("label").agg(pl.col("len").max()).sort("len", "label").iter_rows())
     most = max(fewer.values())
