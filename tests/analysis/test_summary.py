@@ -249,12 +249,13 @@ def test_the_order_by_photos_is_compared_with_the_order_by_pairs(tmp_path: Path)
     photo = [{"1": 0.9, "N/2": 0.6, "N": 0.3}[one["layer"]] for one in rows]
     names = (f"{front}{name}" for name in FOUND for front in ("", "clean_"))
     results = results.with_columns(pl.Series(name, photo) for name in names)
+    results = results.with_columns(gallery_people=pl.lit(8))
     section = identification(Report(tmp_path, results, {}, "", tmp_path))
     assert section is not None
     tables, _, facts = section.blocks
     assert isinstance(tables, Table) and isinstance(facts, Facts)
     assert [one["layer"] for one in tables.rows] == ["1", "N/2", "N"]
-    assert "any photo 0.900" in tables.notes[0]
+    assert "In the gallery: 8 people." in tables.notes[0] and "any photo 0.900" in tables.notes[0]
     (orders,) = facts.items.values()
     assert orders["Any photo"].startswith("-1.000 [")
     assert identification(Report(tmp_path, table(rows), {}, "", tmp_path)) is None

@@ -89,6 +89,10 @@ def test_joint_maps_are_as_near_as_their_nearest_source() -> None:
     joint = rows().filter(pl.col("source") == "d").with_columns(source=pl.lit("c+d"))
     assert by_lineage(joint, KNOWN)["lineage"].to_list() == ["sibling"]
     assert by_lineage(joint, KNOWN)["kept"].to_list() == [None]
+    # They are no row of the maps that are made on one recognizer.
+    both = by_lineage(pl.concat([rows(), joint]), KNOWN)
+    found = both.filter(lineage="sibling").select("sources", "pairs", "drop").rows()
+    assert found == [(1, 1, pytest.approx(0.4)), (2, 1, pytest.approx(0.1))]
 
 
 def test_real_and_synthetic_training_data_are_contrasted() -> None:
@@ -120,7 +124,7 @@ def test_the_view_shows_both_contrasts_where_there_are_any(tmp_path: Path) -> No
         "white box", "same", "sibling", "unseen",
     ]  # fmt: skip
     assert isinstance(kin, Table) and isinstance(kinds, Table) and isinstance(words, Facts)
-    drop = kin.columns[5]
+    (drop,) = [column for column in kin.columns if column.title == "Drop"]
     assert [str(drop.cell(one))[:5] for one in kin.rows] == ["0.800", "0.600", "0.400", "0.100"]
     assert len(kinds.rows) == 3 and "unseen" in words.items
     own = rows().filter(pl.col("source") == "a")

@@ -18,7 +18,6 @@ from facefocus.benchmark.people import CROSS_POSE, by_pose
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.core.errors import UserError
 from facefocus.evaluation.retention import retention
-from facefocus.evaluation.strata import YAW
 from facefocus.faces.faceset import Identity, make_faceset
 from facefocus.report.document import Table
 from facefocus.report.pose_view import pose
@@ -36,14 +35,14 @@ EXPERIMENT: dict[str, Any] = {
 }
 
 
-def every_second_is_turned(faces: Any, index: Any, rows: np.ndarray) -> dict[str, np.ndarray]:
-    return {YAW: np.where(rows % 2, 30.0, 3.0)}
+def every_second_is_turned(index: Any, rows: np.ndarray) -> np.ndarray:
+    return np.where(rows % 2, 30.0, 3.0)
 
 
 def test_masks_of_one_pose_are_tried_on_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(people_module, "photo_values", every_second_is_turned)
+    monkeypatch.setattr(people_module, "photo_yaw", every_second_is_turned)
     monkeypatch.setattr(session_module, "load", lambda name, _: tiny_recognizer(name))
     faces = paint_faceset(tmp_path / "painted")
     asked = parse_experiment(EXPERIMENT).model_dump_json()
@@ -71,7 +70,7 @@ def test_masks_of_one_pose_are_tried_on_the_other(
 def test_a_turned_photo_that_equals_a_frontal_one_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(people_module, "photo_values", every_second_is_turned)
+    monkeypatch.setattr(people_module, "photo_yaw", every_second_is_turned)
     frames = np.random.default_rng(0).integers(0, 256, (12, 112, 112, 3), np.uint8)
     frames[3] = frames[2]
     faces = make_faceset(frames, ["A"] * 6 + ["B"] * 6, [str(n) for n in range(12)], "s")
@@ -90,10 +89,7 @@ def test_without_landmarks_or_people_the_reason_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cross-pose only for a face set with landmarks"):
         people_module.make_blocks(session.experiment, session.faces)
     with pytest.MonkeyPatch.context() as patch:
-        nobody = {YAW: np.zeros(1000)}
-        patch.setattr(
-            people_module, "photo_values", lambda *args: {YAW: nobody[YAW][: len(args[2])]}
-        )
+        patch.setattr(people_module, "photo_yaw", lambda index, rows: np.zeros(len(rows)))
         with pytest.raises(UserError, match="or more frontal photos"):
             people_module.make_blocks(session.experiment, session.faces)
 
@@ -113,3 +109,6 @@ def test_the_view_compares_the_same_people(tmp_path: Path) -> None:
     assert one[f"{CROSS_POSE[0]} less"] == pytest.approx(0.25)
     assert one[f"{CROSS_POSE[1]} less"] == pytest.approx(-0.25)
     assert pose(Report(tmp_path, table(rows[:9]), {}, "", tmp_path)) is None
+    # Nobody has a score.
+    none = table(rows).with_columns(rate=pl.lit(None, pl.Float64))
+    assert pose(Report(tmp_path, none, {}, "", tmp_path)) is None

@@ -15,6 +15,7 @@ from facefocus.benchmark.experiment import parse_experiment
 from facefocus.benchmark.identification import FOUND
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.benchmark.stages.score import scored_masks
+from facefocus.core.errors import UserError
 from facefocus.evaluation.photo_risk import template_scores
 from facefocus.evaluation.verification import threshold
 from tests.small import paint_faceset, tiny_recognizer
@@ -49,9 +50,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, pl.DataFram
 
 
 def test_nothing_else_changes(runs: tuple[Session, pl.DataFrame, pl.DataFrame]) -> None:
-    _, plain, found = runs
+    session, plain, found = runs
     added = {f"{front}{name}" for name in FOUND for front in ("", "clean_")}
-    assert set(found.columns) - set(plain.columns) == added
+    assert set(found.columns) - set(plain.columns) == {*added, "gallery_people"}
+    everybody = np.unique(session.faces.identities)
+    assert (found["gallery_people"] == len(everybody)).all()
     assert found.select(plain.columns).equals(plain)
 
 
@@ -107,3 +110,11 @@ def test_any_photo_finds_at_least_what_a_pair_finds(
     assert found["any_rate"].n_unique() > 1
     assert (found["any_rate_strict"] <= found["any_rate"]).all()
     assert (found["rate_strict"] <= found["rate"]).all()
+
+
+def test_a_gallery_that_is_hidden_too_is_refused() -> None:
+    both = {"compare": "both", "identification": True}
+    with pytest.raises(
+        UserError, match=r"looks in a gallery of clean photos\. Got compare = 'both'"
+    ):
+        parse_experiment({**EXPERIMENT, "evaluation": both})

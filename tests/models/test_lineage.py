@@ -25,6 +25,8 @@ CASIA, MS1M, NARROW, GRAY = (
         (GRAY, "facenet-vggface2", "sibling"),  # the data
         ("iresnet18-glint360k", "arcface-resnet100", "same"),  # Glint360K holds MS-Celeb-1M
         ("dlib", MS1M, "unseen"),
+        ("iresnet50-sface", CASIA, "sibling"),  # SFace is drawn after CASIA-WebFace
+        ("iresnet-mini-all", "vit-mini-eyes", "sibling"),  # one program draws both worlds
         ("sface", MS1M, "sibling"),  # the family; data not stated
         ("sface", GRAY, "not stated"),  # the data might be the same
         ("mine.py:build", GRAY, "not stated"),

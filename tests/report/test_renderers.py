@@ -65,3 +65,14 @@ def test_facts_and_pictures_in_markdown() -> None:
 
 def test_a_table_without_rows_is_a_table() -> None:
     assert isinstance(TABLE, Table) and "a" in text_document([plain_table(["a"], [])])
+
+
+def test_facts_within_facts_are_indented_and_no_mapping_is_printed() -> None:
+    facts = [Facts({"setting": {"any photo": "1.000", "rank-1": "0.500"}, "plain": 3})]
+    assert text_document(facts).splitlines() == [
+        "setting:", "  any photo: 1.000", "  rank-1: 0.500", "plain: 3",
+    ]  # fmt: skip
+    latex = latex_document(facts)
+    assert (
+        latex.count(r"\begin{itemize}") == 2 and "{'" not in latex and "any photo: 1.000" in latex
+    )

@@ -7,6 +7,7 @@ family is that of a source.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Literal
 
 import numpy as np
@@ -53,17 +54,25 @@ def lineages_of(provenance: Mapping[str, Any], results: pl.DataFrame) -> dict[st
 
 def _recorded(about: Any) -> Lineage | None:
     stated = about.get("lineage") if isinstance(about, Mapping) else None
-    return Lineage(**stated) if isinstance(stated, Mapping) else None
+    if not isinstance(stated, Mapping):
+        return None
+    known = {field.name for field in fields(Lineage)}
+    return Lineage(**{name: value for name, value in stated.items() if name in known})
 
 
 def with_lineage(results: pl.DataFrame, lineages: Mapping[str, Lineage]) -> pl.DataFrame:
-    """Rows of methods with the columns `lineage` and `training` of source and target."""
+    """Rows of methods with the columns `lineage` and `training` of source and target.
+
+    And `sources`, on how many recognizers a map was made: joint maps are told apart.
+    """
     rows = results.filter(COMPETES)
     pairs = rows.select("source", "target").unique(maintain_order=True)
     kin = [nearest_kinship(source, target, lineages) for source, target in pairs.iter_rows()]
     kinds = [_training(source, target, lineages) for source, target in pairs.iter_rows()]
     told = pairs.with_columns(
-        pl.Series("lineage", kin, pl.String), pl.Series("training", kinds, pl.String)
+        pl.Series("lineage", kin, pl.String),
+        pl.Series("training", kinds, pl.String),
+        sources=pl.col("source").str.count_matches("+", literal=True) + 1,
     )
     return rows.join(told, on=["source", "target"], maintain_order="left")
 
@@ -97,7 +106,8 @@ def by_lineage(
         seed: Of the intervals' weights (Protocol: statistics).
 
     Returns:
-        `ALIKE`, `by`, and `target` where kept apart; `pairs` of recognizers, `targets`, `scored`
+        `ALIKE`, `sources` (how many a map is made on), `by`, and `target` where kept apart;
+        `pairs` of recognizers, `targets`, `scored`
         people; `clean_rate`, `rate` and `drop`; `kept`, the drop as a share of the drop by each
         target's own maps of the same method and settings, where there are such (a ratio of means,
         Fieller's interval). Intervals end in ``_low`` and ``_high``.
@@ -105,7 +115,7 @@ def by_lineage(
     rows = with_lineage(results, lineages).filter(
         pl.col("control").is_null(), pl.col("split") != "half"
     )
-    keys = [*ALIKE, *(["target"] if each_target else []), by]
+    keys = [*ALIKE, "sources", *(["target"] if each_target else []), by]
     own = _own_drops(rows)
     rows = rows.join(own, on=[*ALIKE, "target", "identity"], how="left", nulls_equal=True)
     names = ("clean_rate", "rate", "own_drop")

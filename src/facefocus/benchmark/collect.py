@@ -97,7 +97,8 @@ TRUTH_SCHEMA: dict[str, Any] = dict.fromkeys(COLUMNS, pl.Float64)
 
 #: Further columns where the experiment asks for identification.
 FOUND_SCHEMA: dict[str, Any] = {
-    f"{front}{name}": pl.Float64 for name in FOUND for front in ("clean_", "")
+    "gallery_people": pl.Int64,
+    **{f"{front}{name}": pl.Float64 for name in FOUND for front in ("clean_", "")},
 }
 
 
@@ -312,6 +313,11 @@ def clean_found(session: Session, target: str, person: Person) -> dict[str, floa
     return {f"clean_{name}": value for name, value in found.items()}
 
 
+def _gallery_people(session: Session, target: str) -> dict[str, int]:
+    asked = session.experiment.evaluation.identification
+    return {"gallery_people": session.gallery(target).people} if asked else {}
+
+
 def _found(scores: Arrays, index: int, place: int) -> dict[str, float]:
     return {name: float(scores[name][index, place]) for name in FOUND if name in scores}
 
@@ -385,6 +391,7 @@ def _row(
         "degenerate": maps == degenerate,
         "draws": len(parts) // len(folds),
         **{name: mean(part.truth[name] for part in parts) for name in parts[0].truth},
+        **_gallery_people(session, target),
         **{name: mean(part.found[name] for part in parts) for name in parts[0].found},
     }
 

@@ -343,6 +343,15 @@ class Evaluation(Spec):
     split: Several[Literal["same", "heldout", "cross-pose"]] = ("same",)
     identification: bool = False
 
+    @model_validator(mode="after")
+    def _clean_gallery(self) -> Evaluation:
+        if self.identification and self.compare != "clean":
+            raise whole_message(
+                "The 'identification' of [evaluation] looks in a gallery of clean photos. Got"
+                f" compare = {self.compare!r}. Set compare = 'clean', or leave identification out."
+            )
+        return self
+
     @field_validator("threshold", mode="before")
     @classmethod
     def _canonical(cls, value: Any) -> Any:

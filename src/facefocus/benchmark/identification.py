@@ -23,11 +23,11 @@ from facefocus.evaluation.verification import normalize, pair_cosines
 if TYPE_CHECKING:
     from facefocus.benchmark.session import Session
 
-#: The strict threshold, at which recognizers are deployed.
+#: The threshold at which recognizers are deployed.
 STRICT = "fmr=1e-3"
 
-#: Shares of a person's photos: in pairs at the strict threshold; matched by any photo of the
-#: person, and by the template, at the experiment's threshold and at the strict one; the person's
+#: Shares of a person's photos: in pairs at `STRICT`; matched by any photo of the person, and by
+#: the template, at the experiment's threshold and at `STRICT`; the person's
 #: template the nearest of everybody's. NaN where the face set has too few people or photos for it.
 FOUND = (
     "rate_strict", "any_rate", "any_rate_strict", "template_rate", "template_rate_strict",
@@ -63,6 +63,11 @@ class Gallery:
         self._templates = cache(self._templates_of)
         self._levels = cache(self._levels_of)
 
+    @property
+    def people(self) -> int:
+        """How many people have a template in it."""
+        return len(self._names)
+
     def _templates_of(self, size: int) -> Float[np.ndarray, "people d"]:
         return person_templates(self._clean, self._people, size)
 
@@ -86,7 +91,8 @@ class Gallery:
         others = self._templates(size)[self._names != name]
         levels = self._levels(size)
         values = dict.fromkeys(FOUND, np.nan)
-        scores = normalize(hidden) @ normalize(clean).T
+        # Not `@`: BLAS takes other routines, with other last bits, for other numbers of photos.
+        scores = np.einsum("nd,gd->ng", normalize(hidden), normalize(clean))
         apart = ~np.eye(len(clean), dtype=bool)
         for end, level in self._pair.items():
             risk = photo_risk(

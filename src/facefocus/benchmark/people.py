@@ -13,7 +13,7 @@ import numpy as np
 from facefocus.benchmark.experiment import Experiment, Faces
 from facefocus.core.errors import UserError
 from facefocus.core.seeds import generator
-from facefocus.evaluation.strata import HALF_PROFILE, YAW, photo_values
+from facefocus.evaluation.strata import HALF_PROFILE, photo_yaw
 from facefocus.faces.faceset import FaceSet, Identity, read_index, select_identities
 from facefocus.faces.halves import LEAST, halves, near_equal
 from facefocus.faces.sources.lfw import errata_names
@@ -206,11 +206,11 @@ def by_pose(faces: FaceSet, people: Sequence[Identity]) -> dict[str, tuple[np.nd
         UserError: The face set holds no landmarks.
     """
     index = [] if faces.folder is None else read_index(faces.folder)
-    yaw = photo_values(faces, index, np.concatenate([one.rows for one in people])).get(YAW)
+    yaw = photo_yaw(index, np.concatenate([one.rows for one in people]))
     if yaw is None:
         raise UserError(
             "The 'split' of [evaluation] can be cross-pose only for a face set with landmarks."
-            f" '{faces.title}' has none: prepare it from photographs."
+            f" Some photos of '{faces.title}' have none: prepare it from photographs."
         )
     found = {}
     ends = np.cumsum([len(one.rows) for one in people])[:-1]

@@ -134,12 +134,9 @@ def photo_values(
         index: Its index (`facefocus.faces.faceset.read_index`); empty for one in memory.
         rows: The photos.
     """
-    by_row = {row["row"]: row for row in index if row["row"] is not None}
-    known = [by_row[int(row)] for row in rows if int(row) in by_row]
-    values = {}
-    if len(known) == len(rows) and all(row["left_eye_x"] is not None for row in known):
-        flat = np.array([[row[column] for column in LANDMARK_COLUMNS] for row in known], np.float64)
-        landmarks = flat.reshape(-1, 5, 2)
+    known, values = _detected(index, rows), {}
+    if len(known) == len(rows):
+        landmarks = _landmarks(known)
         held = pose(landmarks)
         values = {
             YAW: np.abs(held.yaw),
@@ -149,6 +146,26 @@ def photo_values(
             "detector's score": np.array([row["score"] for row in known], np.float64),
         }
     return {**values, "sharpness": sharpness(np.asarray(faces.frames[rows]))}
+
+
+def photo_yaw(
+    index: Sequence[Mapping[str, Any]], rows: np.ndarray
+) -> Float64[np.ndarray, " n"] | None:
+    """Degrees of yaw of some photos, to either side; None where one has no landmarks."""
+    known = _detected(index, rows)
+    return np.abs(pose(_landmarks(known)).yaw) if len(known) == len(rows) else None
+
+
+def _detected(index: Sequence[Mapping[str, Any]], rows: np.ndarray) -> list[Mapping[str, Any]]:
+    """Lines of the index, of those photos that have landmarks."""
+    by_row = {line["row"]: line for line in index if line["row"] is not None}
+    known = [by_row[int(row)] for row in rows if int(row) in by_row]
+    return [line for line in known if line["left_eye_x"] is not None]
+
+
+def _landmarks(lines: Sequence[Mapping[str, Any]]) -> Float64[np.ndarray, "n 5 2"]:
+    flat = np.array([[line[column] for column in LANDMARK_COLUMNS] for line in lines], np.float64)
+    return flat.reshape(-1, 5, 2)
 
 
 def _by_yaw(yaw: np.ndarray, rows: np.ndarray, count: int) -> list[Stratum]:

@@ -29,6 +29,12 @@ COLLECTIONS: Mapping[str, tuple[str, ...]] = {
     "WebFace600K": ("WebFace260M",),
     "WebFace4M": ("WebFace260M",),
     "WebFace12M": ("WebFace260M",),
+    # Drawn by a generator that learned from it (Boutros et al., IJCB 2022).
+    "SFace": ("CASIA-WebFace",),
+    **{
+        f"synthetic faces, world {world}": ("faces drawn by facefocus",)
+        for world in ("all", "eyes", "nose", "mouth", "brows", "marks")
+    },
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import polars as pl
@@ -49,22 +49,26 @@ def methods_document(run: Path) -> list[Block]:
         *map(Paragraph, unfinished_note(run)),
         Paragraph(
             f"{people} people, tried on {', '.join(sorted(targets))}. Written by `facefocus report"
-            f" runs/{report.name} --what methods`; every figure comes from the run. Recognition is"
+            f" {run} --what methods`; every figure comes from the run. Recognition is"
             " the share of a person's mated pairs at or above the threshold, the hidden photo"
             " against clean ones; means over people with intervals of 95 %."
         ),
         Heading("In short", 2),
         *_answers(report),
-        Heading("Ranks", 2),
-        *map(table_block, map(board_table, boards(report.results))),
-        Heading("Every method under every setting", 2),
-        *_tables(report.summary),
+        *_under("Ranks", map(table_block, map(board_table, boards(report.results)))),
+        *_under("Own maps under every setting", _tables(report.summary)),
     ]
     for make in _SECTIONS:
         if (section := make(report)) is not None:
             blocks += [Heading(section.title, 2), Paragraph(section.lead)]
             blocks += [block for block in section.blocks if not isinstance(block, Chart)]
     return blocks
+
+
+def _under(title: str, blocks: Iterable[Block]) -> list[Block]:
+    """Blocks under a heading; nothing where there are none."""
+    found = list(blocks)
+    return [Heading(title, 2), *found] if found else []
 
 
 def _answers(report: Report) -> Iterator[Block]:

@@ -222,7 +222,8 @@ def galleries(report: Report) -> Iterator[tuple[dict[str, Any], bytes]]:
     for folder in folders:
         gallery, faces = report.galleries.get(folder), report.faces.get(folder)
         rows = gallery.rows.partition_by("identity", as_dict=True) if gallery else {}
-        kept = {str(name): part for (name,), part in rows.items()}
+        shown = set(report.results["identity"])
+        kept = {str(name): part for (name,), part in rows.items() if name in shown}
         others, maps = {*chosen, *kept} - asked, named.select(MAP).unique()
         for names, wanted, most in ((asked, None, None), (others, maps, CONFIGURATIONS)):
             for name, stored in stored_people(folder, names, wanted, faces):

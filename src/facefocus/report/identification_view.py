@@ -23,11 +23,11 @@ METHODS, MOST_ORDERED = 12, 100
 #: Heading, figure, and what it is.
 _FIGURES = (
     ("Pair", "rate", "Share of mated pairs that match, at the experiment's threshold."),
-    ("Pair, strict", "rate_strict", "The same at an FMR of 1e-3."),
+    ("Pair, FMR 1e-3", "rate_strict", "The same at an FMR of 1e-3."),
     ("Any photo", "any_rate", "Share of photos that match one or more of the person's others."),
-    ("Any, strict", "any_rate_strict", "The same at an FMR of 1e-3."),
+    ("Any, FMR 1e-3", "any_rate_strict", "The same at an FMR of 1e-3."),
     ("Template", "template_rate", "Share of photos that match the person's template."),
-    ("Template, strict", "template_rate_strict", "The same at an FMR of 1e-3."),
+    ("Template, FMR 1e-3", "template_rate_strict", "The same at an FMR of 1e-3."),
     ("Rank-1", "rank_one", "Share to which the person's template is the nearest of everybody's."),
 )
 
@@ -35,12 +35,12 @@ _FIGURES = (
 @section("identification", place=87)
 def identification(report: Report) -> Section | None:
     """Shares of photos that are found, where the experiment asks for them; and the ranking."""
-    if report.summary.is_empty() or "any_rate" not in report.summary.columns:
+    if report.summary.is_empty() or "gallery_people" not in report.results.columns:
         return None
     lead = (
-        "A pair rate of 0.2 hides nobody who has ten photos in the gallery. Here each hidden photo"
-        " is looked for: among the person's other photos, by their mean (the template), and among"
-        " the templates of everybody."
+        "A pair rate of 0.2 need not hide somebody who has ten photos in the gallery. Here each"
+        " hidden photo is looked for: among the person's other photos, by their mean (the"
+        " template), and among the templates of everybody."
     )
     blocks: list[Block] = []
     orders: dict[str, dict[str, str]] = {}
@@ -48,10 +48,13 @@ def identification(report: Report) -> Section | None:
         "faces", "target", as_dict=True
     ).items():
         for shown in report.slices:
-            part = shown.of(rows).filter(pl.col("any_rate").is_not_null())
+            part = shown.of(rows).filter(
+                pl.col("any_rate").is_not_null(), pl.col("on_degenerate") != "inclusive"
+            )
             if part.is_empty():
                 continue
-            blocks.append(_table(part, f"{target}, {faces}, {shown}"))
+            gallery = report.results.filter(faces=faces, target=target)["gallery_people"][0]
+            blocks.append(_table(part, f"{target}, {faces}, {shown}", gallery))
             if found := dict(_orders(report, part, shown)):
                 orders[f"{target}, {faces}, {shown}"] = found
     if orders:
@@ -60,7 +63,7 @@ def identification(report: Report) -> Section | None:
     return Section("identification", "Identification", lead, blocks) if blocks else None
 
 
-def _table(rows: pl.DataFrame, setting: str) -> Table:
+def _table(rows: pl.DataFrame, setting: str, people: int) -> Table:
     names = varying(rows)
 
     def column(title: str, name: str, note: str) -> Column:
@@ -79,7 +82,7 @@ def _table(rows: pl.DataFrame, setting: str) -> Table:
         ],
         top.to_dicts(),
         notes=[
-            "With nothing hidden: "
+            f"In the gallery: {people:,} people. With nothing hidden: "
             + ", ".join(
                 f"{title.lower()} {clean[name]:.3f}"
                 for title, name, _ in _FIGURES
@@ -102,4 +105,5 @@ def _orders(report: Report, rows: pl.DataFrame, shown: Slice) -> Iterator[tuple[
         whole = ~np.isnan(by_pair + other).any(axis=0)
         if whole.sum() >= FEWEST:
             tau = rank_agreement(by_pair[:, whole], other[:, whole])
-            yield title, tau.text()
+            if np.isfinite(tau.value):
+                yield title, tau.text()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from facefocus.core.text import as_tex, visible
@@ -37,12 +37,22 @@ def latex_lines(block: Any) -> Iterator[str]:
             items = (rf"\item {as_tex(item)}" for item in block.items)
             yield from (r"\begin{itemize}", *items, r"\end{itemize}")
         case "facts":
-            items = (rf"\item {as_tex(f'{name}: {value}')}" for name, value in block.items.items())
-            yield from (r"\begin{itemize}", *items, r"\end{itemize}")
+            yield from _facts(block.items)
         case "table":
             yield from _table(block)
         case kind:
             raise ValueError(f"A block of kind '{kind}' has no form in LaTeX.")
+
+
+def _facts(items: Mapping[str, Any]) -> Iterator[str]:
+    yield r"\begin{itemize}"
+    for name, value in items.items():
+        if isinstance(value, Mapping):
+            yield rf"\item {as_tex(f'{name}:')}"
+            yield from _facts(value)
+        else:
+            yield rf"\item {as_tex(f'{name}: {value}')}"
+    yield r"\end{itemize}"
 
 
 def _table(table: Table) -> Iterator[str]:

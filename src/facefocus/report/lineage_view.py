@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from facefocus.analysis.results import default_slices
 from facefocus.analysis.summary import COMPETES
 from facefocus.analysis.transfer_lineage import By, by_lineage, by_order, lineages_of, with_lineage
 from facefocus.core.text import NOTHING
@@ -56,7 +57,7 @@ def _chart(report: Report, by: By) -> Chart:
     found = found.filter(pl.col("drop").is_not_null(), pl.col("on_degenerate") != "inclusive")
     # The page shows groups in the order in which they come.
     found = found.sort(by_order(by), maintain_order=True)
-    labelled = found.with_columns(labels(found.with_columns(source="target"), report.summary))
+    labelled = found.with_columns(_labels(found.with_columns(source="target"), report))
     rows = labelled.select(
         pl.lit(report.name).alias("run"), *KEYS[1:], "method", "label", pl.col(by).alias("stratum"),
         value="drop", low="drop_low", high="drop_high",
@@ -73,19 +74,33 @@ def _chart(report: Report, by: By) -> Chart:
     )
 
 
+def _labels(rows: pl.DataFrame, report: Report) -> pl.Series:
+    """What each row is called, with the number of its sources and what tells runs apart."""
+    texts = labels(rows, report.summary).to_list()
+    several = [name for name in ("experiment", "faces") if rows[name].n_unique() > 1]
+    found = []
+    for text, row in zip(texts, rows.iter_rows(named=True), strict=True):
+        joint = [f"{row['sources']} sources"] if row["sources"] > 1 else []
+        found.append(", ".join([text, *joint, *(row[name] for name in several)]))
+    return pl.Series("label", found, pl.String)
+
+
 def _table(report: Report, by: By) -> Table:
-    """Methods over all targets, under the settings of the first look."""
-    shown = report.shown
-    rows = shown.of(report.results).filter(pl.col("on_degenerate") != "inclusive")
+    """Methods over all targets, under the settings of the first look at what was transferred."""
+    exact = report.results.filter(pl.col("on_degenerate") != "inclusive")
+    # Of what was transferred: variants may have tried other budgets.
+    shown = default_slices(exact.filter(COMPETES, pl.col("source") != pl.col("target")))[0]
+    rows = shown.of(exact)
     found = by_lineage(rows, lineages_of(report.provenance, report.results), by=by)
     blank = found.with_columns(source=pl.lit(""), target=pl.lit(""))
-    named = found.with_columns(labels(blank, report.summary))
+    named = found.with_columns(_labels(blank, report)).filter(pl.col("drop").is_not_null())
     best = named.group_by("label").agg(pl.col("drop").max()).sort("drop", "label", descending=True)
     listed = best.select("label").head(METHODS).join(named, on="label", maintain_order="left")
     columns = [
         Column("Method @ layer", "", lambda row: row["label"], numeric=False),
         Column(_TITLES[by], "", lambda row: row[by], numeric=False),
         Column("Pairs", "Source and target recognizers.", lambda row: str(row["pairs"])),
+        Column("Targets", "Recognizers that were tried.", lambda row: str(row["targets"])),
         Column("People", "", lambda row: str(row["scored"])),
         Column("Hidden", "Recognition, hidden.", lambda row: interval(row, "rate")),
         Column("Drop", "Clean minus hidden.", lambda row: interval(row, "drop")),

@@ -10,6 +10,7 @@ import polars as pl
 from facefocus.analysis.labels import place_label, varying
 from facefocus.analysis.results import Slice
 from facefocus.analysis.summary import COMPETES, Row, drops
+from facefocus.analysis.summary import values as scores_of
 from facefocus.benchmark.people import CROSS_POSE
 from facefocus.core.text import NOTHING
 from facefocus.evaluation.statistics import mean_intervals
@@ -34,7 +35,8 @@ def pose(report: Report) -> Section | None:
     lead = (
         "Does a map of frontal photos hide turned ones, and the reverse? All figures of a row are"
         " of the same people. Maps of either half of the photos, tried on the other, are the"
-        " reference where the run has them; they come from other numbers of photos."
+        " reference where the run has them; they come from other numbers of photos, and are tried"
+        " on other photos: see how well each are recognized with nothing hidden."
     )
     blocks: list[Block] = []
     for (faces, target), rows in report.summary.partition_by(
@@ -58,10 +60,15 @@ def _rows(report: Report, summary: pl.DataFrame, shown: Slice) -> Iterator[Row]:
             one = pl.DataFrame([{**method, "split": split}], schema=rows.schema)
             found[split] = drops(report.results, one)
         present = [values for values in found.values() if np.isfinite(values).any()]
+        if not present:
+            continue
         same = np.isfinite(np.concatenate(present)).all(axis=0)
         made: Row = {"label": place_label(method, names), "people": int(same.sum())}
         reference = found["heldout"]
         for split, values in found.items():
+            one = pl.DataFrame([{**method, "split": split}], schema=rows.schema)
+            clean = scores_of(report.results, one, "clean_rate")
+            made |= _figure(f"{split} clean", np.where(same, clean, np.nan))
             made |= _figure(split, np.where(same, values, np.nan))
             made |= _figure(f"{split} less", np.where(same, reference - values, np.nan))
         yield made
@@ -85,6 +92,10 @@ def _table(rows: list[Row], setting: str) -> Table:
         Column("Method @ layer", "", lambda row: row["label"], numeric=False),
         Column("People", "Who has photos of both poses.", lambda row: str(row["people"])),
         *(column(*each) for each in _SPLITS),
+        *(
+            column(f"Clean, {title.lower()}", f"{split} clean", "Recognition, nothing hidden.")
+            for title, split, _ in _SPLITS
+        ),
         *(
             column(
                 f"Held-out less {title.lower()}",

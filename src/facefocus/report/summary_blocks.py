@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import polars as pl
 
 from facefocus.analysis.labels import measured, place_label, varying
-from facefocus.analysis.results import Slice, default_slices
+from facefocus.analysis.results import Slice, default_slices, photos_in_words
 from facefocus.analysis.standing import margins, no_more
 from facefocus.analysis.summary import Row, competes, warnings
 from facefocus.core.text import NOTHING, budget_text, number, percent
@@ -28,7 +28,9 @@ def slice_note(summary: pl.DataFrame, shown: Slice) -> str:
     photos = {
         frozenset({"same"}): "Maps and effects are of the same photos.",
         frozenset({"heldout"}): "Effects are on photos that the maps never saw.",
-    }.get(frozenset(splits), "Maps and effects are of the same photos; held-out ones stand apart.")
+        frozenset({"same", "heldout"}): "Maps and effects are of the same photos; held-out ones"
+        " stand apart.",
+    }.get(frozenset(splits), f"Tried on: {', '.join(map(photos_in_words, sorted(splits)))}.")
     usual = "inpaint" if shown.reading == "information" else "black"
     return (
         f"Shown: {shown} (1 %, or the smallest budget; {usual}, or the first fill). "

@@ -60,9 +60,13 @@ def _text(text: str, style: str = "") -> Text:
     return Text(visible(text, lines=True), style=style)
 
 
-def _facts(items: Mapping[str, Any]) -> Iterator[str]:
+def _facts(items: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     for name, value in items.items():
-        yield f"{name}: {NOTHING if value is None else value}"
+        if isinstance(value, Mapping):
+            yield f"{indent}{name}:"
+            yield from _facts(value, f"{indent}  ")
+        else:
+            yield f"{indent}{name}: {NOTHING if value is None else value}"
 
 
 def terminal_tables(table: Table, width: int) -> list[RichTable]:

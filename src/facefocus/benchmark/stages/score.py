@@ -295,8 +295,7 @@ def retained(
             fmr = false_matches(session, target, person.name, person.tests, occluded)
             values = {"cosine": left.cosine, "rate": left.rate, "fmr": fmr}
             if session.experiment.evaluation.identification and job.nuisance is None:
-                gallery = clean if compare == "clean" else occluded
-                values |= session.gallery(target).found(person.name, gallery, occluded)
+                values |= session.gallery(target).found(person.name, clean, occluded)
             yield job, values
 
 
@@ -404,8 +403,11 @@ def _scores(
     # Keys of masks of pixels are what they were before there were others.
     shape: dict[str, Any] = {} if asked == "pixels" else {"shape": asked}
     if inputs.experiment.evaluation.identification:
-        listed = np.concatenate([inputs.pairs.first, inputs.pairs.second]).astype(np.int64)
-        shape |= {"identification": [1, hashlib.sha256(listed.tobytes()).hexdigest()]}
+        pairs = inputs.pairs, inputs.calibration
+        listed = [x.astype(np.int64) for one in pairs for x in (one.first, one.second, one.mated)]
+        shape |= {
+            "identification": [1, hashlib.sha256(np.concatenate(listed).tobytes()).hexdigest()]
+        }
     for target in inputs.experiment.recognizers.targets:
         common = scored_on(inputs, target)
         for block in inputs.blocks:
@@ -451,7 +453,7 @@ def _check_controls(inputs: Inputs) -> None:
         counts[block.split, block.fold] += len(block.people)
     for (split, _), count in counts.items():
         if shared and count < 2:
-            held = " whose photos can be held out" if split != "same" else ""
+            held = " with the photos that its split takes" if split != "same" else ""
             raise UserError(
                 f"The 'control' of [controls] can be {' and '.join(shared)} only with 2 or more"
                 f" people{held}: their maps make it. Got {count}. Choose more people, or leave it"
