@@ -182,9 +182,15 @@ def _local(file: ClusterFile) -> Any:
         threads_per_worker=1,
         processes=True,
         memory_limit=0,
-        dashboard_address=":8787" if file.dashboard else None,
+        dashboard_address=_page(file),
+        scheduler_kwargs={"dashboard": file.dashboard},
         silence_logs=logging.CRITICAL,
     )
+
+
+def _page(file: ClusterFile) -> str:
+    """Where the scheduler answers browsers; where that is not asked for, this machine's alone."""
+    return ":8787" if file.dashboard else "127.0.0.1:0"
 
 
 def _ssh(file: ClusterFile) -> Any:
@@ -217,7 +223,7 @@ def _slurm(file: ClusterFile) -> Any:
         interface=file.interface,
         log_directory=file.logs,
         worker_extra_args=["--memory-limit", "0", "--no-dashboard"],
-        scheduler_options={"dashboard": file.dashboard},
+        scheduler_options={"dashboard": file.dashboard, "dashboard_address": _page(file)},
         job_name="facefocus",
     )
     # Adaptive also where both are equal: a job that has ended is followed by another.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 #: Seconds that the client and the scheduler spend on one task: measured with empty tasks by
 #: ``python -m benchmarks.cluster_overhead`` (docs/scale.md).
-OVERHEAD = 0.003
+OVERHEAD = 0.004
 
 
 def wall_seconds(
