@@ -102,7 +102,7 @@ def workers_here(count: int) -> Iterator[Pool]:
         dask.config.set(DASK),
         connect(
             n_workers=count, threads_per_worker=1, processes=False, memory_limit=0,
-            dashboard_address=None, set_as_default=False, silence_logs=False,
+            dashboard_address="127.0.0.1:0", set_as_default=False, silence_logs=False,
         ) as client,
     ):  # fmt: skip
         pool._client = client

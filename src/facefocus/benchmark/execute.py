@@ -79,7 +79,8 @@ def execute(
             if workers is None:
                 _run_here(session, left, passed, run_log)
             else:
-                workers.run(left, passed)
+                with workers.pool.answering():
+                    workers.run(left, passed)
             done += len(left)
             if stage == "embed" and not (workers and workers.unmade):
                 _warn_of_guessing(session)
@@ -294,6 +295,7 @@ class _Workers:
 
     def _give_up(self, left: int) -> None:
         """Leave the rest of a stage of which nothing can be done."""
+        self._recall()
         new = [one for one in self.failed if one.key not in self.before]
         if len(new) == len(self.failed) and not self.waiting:
             # Nothing at all has worked: this is the user's to mend, not the cluster's.
@@ -314,11 +316,15 @@ class _Workers:
         )
 
     def close(self) -> None:
-        """Take back what is still with the scheduler."""
-        for future in self._flying:
-            future.cancel()
+        """Take back what is still with the scheduler, and what the workers were told."""
+        self._recall()
         if self._token is not None:
             self.pool.forget(self._token)
+
+    def _recall(self) -> None:
+        for future in self._flying:
+            future.cancel()
+        self._flying.clear()
 
 
 def _counted(tasks: int) -> str:

@@ -14,7 +14,9 @@ import time
 import traceback
 import zlib
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -229,9 +231,22 @@ class Pool:
 
     def forget(self, token: str) -> None:
         """Take back what `prepare` told the workers, as far as they can still be reached."""
-        if self._client.status == "running":
-            self._client.unsubscribe_topic(token)
-            self._client.unregister_worker_plugin(token)
+        with suppress(OSError, RuntimeError, TimeoutError):
+            if self._client.status == "running":
+                self._client.unsubscribe_topic(token)
+                self._client.unregister_worker_plugin(token)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Context of talk with the scheduler.
+
+        Raises:
+            UserError: It is gone.
+        """
+        try:
+            yield
+        except (OSError, CancelledError) as error:
+            raise gone(error) from None
 
     def submit(self, token: str, number: int, task: Task, attempt: int) -> Any:
         """Give a task to the scheduler; returns its future."""
