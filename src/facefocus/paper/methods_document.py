@@ -48,10 +48,10 @@ def methods_document(run: Path) -> list[Block]:
         Heading(f"{report.name}: methods on {faces}", 1),
         *map(Paragraph, unfinished_note(run)),
         Paragraph(
-            f"{people} people, tried on {', '.join(sorted(targets))}. Written by `facefocus report"
-            f" {run} --what methods`; every figure comes from the run. Recognition is"
-            " the share of a person's mated pairs at or above the threshold, the hidden photo"
-            " against clean ones; means over people with intervals of 95 %."
+            f"{people} people, tried on {', '.join(sorted(targets))}. Written by"
+            f" `facefocus report {run} --what methods`; every figure comes from the run."
+            " Recognition is the share of a person's mated pairs at or above the threshold, the"
+            " hidden photo against clean ones; means over people with intervals of 95 %."
         ),
         Heading("In short", 2),
         *_answers(report),
