@@ -578,7 +578,7 @@ def test_a_shell_can_complete_commands_and_words(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--what", "truths"], "The '--what' must be one of page, tables, leaderboard, questions,"),
+        (["--what", "truths"], "The '--what' must be one of page, tables, leaderboard, methods,"),
         (["--format", "html5"], "Did you mean 'html'?"),
         (["--what", "truth", "--format", "csv"], "takes no --format csv. Its formats: markdown."),
         (["--what", "questions", "--table", "2"], "takes no --table."),

@@ -10,7 +10,7 @@ import polars as pl
 from facefocus.analysis.labels import place_label, varying
 from facefocus.analysis.results import Slice
 from facefocus.analysis.summary import COMPETES, Row, values
-from facefocus.core.text import NOTHING
+from facefocus.core.text import NOTHING, number
 from facefocus.evaluation.statistics import FEWEST, rank_agreement
 from facefocus.report.columns import interval, leading
 from facefocus.report.document import Block, Column, Facts, Heading, Section, Table
@@ -84,7 +84,7 @@ def _table(rows: pl.DataFrame, setting: str, people: int) -> Table:
         notes=[
             f"In the gallery: {people:,} people. With nothing hidden: "
             + ", ".join(
-                f"{title.lower()} {clean[name]:.3f}"
+                f"{title.lower()} {number(clean[name])}"
                 for title, name, _ in _FIGURES
                 if clean[name] is not None
             )

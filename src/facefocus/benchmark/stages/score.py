@@ -16,7 +16,7 @@ from scipy.stats import entropy
 from facefocus.benchmark.experiment import Experiment
 from facefocus.benchmark.identification import FOUND
 from facefocus.benchmark.keys import fill_of
-from facefocus.benchmark.people import Block, Person
+from facefocus.benchmark.people import CROSS_POSE, Block, Person
 from facefocus.benchmark.plan import scored_on
 from facefocus.benchmark.session import Session, is_degenerate
 from facefocus.benchmark.stages import ARTEFACT, STAGES, RowKey, Stage, Task
@@ -453,7 +453,8 @@ def _check_controls(inputs: Inputs) -> None:
         counts[block.split, block.fold] += len(block.people)
     for (split, _), count in counts.items():
         if shared and count < 2:
-            held = " with the photos that its split takes" if split != "same" else ""
+            held = " with photos of both poses" if split in CROSS_POSE else ""
+            held = " whose photos can be held out" if split in ("heldout", "half") else held
             raise UserError(
                 f"The 'control' of [controls] can be {' and '.join(shared)} only with 2 or more"
                 f" people{held}: their maps make it. Got {count}. Choose more people, or leave it"
