@@ -84,7 +84,7 @@ def _table(rows: pl.DataFrame, setting: str, people: int) -> Table:
         notes=[
             f"In the gallery: {people:,} people. With nothing hidden: "
             + ", ".join(
-                f"{title.lower()} {number(clean[name])}"
+                f"{title[0].lower()}{title[1:]} {number(clean[name])}"
                 for title, name, _ in _FIGURES
                 if clean[name] is not None
             )
