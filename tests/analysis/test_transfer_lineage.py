@@ -129,6 +129,9 @@ def test_the_view_shows_both_contrasts_where_there_are_any(tmp_path: Path) -> No
     assert len(kinds.rows) == 3 and "unseen" in words.items
     own = rows().filter(pl.col("source") == "a")
     assert not _blocks(Report(tmp_path, own, {}, "", tmp_path))
+    # Masks of every pixel above a percentile are not compared: with these alone there is no view.
+    loose = rows().with_columns(on_degenerate=pl.lit("inclusive"))
+    assert not _blocks(Report(tmp_path, loose, {"recognizers": recorded}, "", tmp_path))
     real = rows().filter(pl.col("source") != "d")
     assert len(_blocks(Report(tmp_path, real, {"recognizers": recorded}, "", tmp_path))) == 3
 

@@ -56,9 +56,10 @@ def test_real_and_synthetic_training_data() -> None:
     assert training_kinds("mine", CASIA, known) == "not stated to real"
 
 
-def test_what_a_recognizer_says_of_itself_comes_first() -> None:
+def test_what_a_recognizer_says_of_itself_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     recognizer = tiny_recognizer("mine")
-    recognizer.lineage = Lineage("my photos", "real", "my network")  # type: ignore[attr-defined]
+    mine = Lineage("my photos", "real", "my network")
+    monkeypatch.setattr(recognizer, "lineage", mine, raising=False)
     assert lineage(CASIA, recognizer).training == "my photos"
     assert lineage(CASIA).training == "CASIA-WebFace"
     assert lineage("FN_C").family == "Inception-ResNet"

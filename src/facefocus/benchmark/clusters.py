@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from multiprocessing import current_process
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -144,13 +145,11 @@ def require_dask() -> None:
     """
     if getattr(current_process(), "_inheriting", False):
         raise UserError(UNGUARDED)
-    try:
-        import distributed  # noqa: F401
-    except ImportError:
+    if find_spec("distributed") is None:
         raise UserError(
             "Several processes need Dask, which is not installed. Install it with pip install"
             " 'facefocus[cluster]', or leave out --workers and --cluster: one process needs none."
-        ) from None
+        )
 
 
 def start_cluster(file: ClusterFile) -> Any:

@@ -233,7 +233,7 @@ class _Workers:
 
     def _look(self, quiet: float) -> float:
         """Count the workers; say where there is none. Returns since when all is well."""
-        count = self.pool.workers
+        count = self.pool.count_workers()
         if count != self._workers:
             self.run_log.write("workers", count=count)
             self._workers = count
@@ -257,7 +257,7 @@ class _Workers:
                 self.run_log.begin(task, outcome.worker)
             return self._judge(task, outcome, attempt)
         if future.status != "error":  # cancelled or lost
-            self.pool.workers  # noqa: B018 - says whether the scheduler is gone
+            self.pool.count_workers()  # says whether the scheduler is gone
             return "again"
         error = future.exception()
         line = f"Its worker ended {TRIES} times: killed, out of memory, or at the end of its time."

@@ -253,8 +253,7 @@ class Pool:
         key = f"{token}-{task.stage}-{number}-{attempt}"
         return self.client.submit(work, token, number, task, key=key, pure=False)
 
-    @property
-    def workers(self) -> int:
+    def count_workers(self) -> int:
         """How many there are now, or were a moment ago.
 
         Raises:
@@ -271,7 +270,7 @@ class Pool:
     @property
     def window(self) -> int:
         """How many tasks the scheduler may hold."""
-        return AHEAD * max(1, self.workers)
+        return AHEAD * max(1, self.count_workers())
 
     def close(self, *, kill: bool) -> None:
         """Give the workers back; those of this machine are ended at once where nobody waits."""

@@ -28,6 +28,8 @@ from facefocus.faces.faceset import LANDMARK_COLUMNS, FaceSet
 NOSE_DEPTH = 43 / 63
 #: Degrees of yaw from which on a face is half in profile, and in profile.
 HALF_PROFILE, PROFILE = 15.0, 40.0
+#: Photos that are held in memory at once: 38 MB.
+READ = 1_000
 #: Names of `photo_values`.
 YAW, ROLL = "yaw, degrees", "roll, degrees"
 #: With fewer people in a stratum, or beside it, nothing is said of a difference.
@@ -145,7 +147,9 @@ def photo_values(
             "distance of the eyes, px": np.linalg.norm(landmarks[:, 1] - landmarks[:, 0], axis=1),
             "detector's score": np.array([row["score"] for row in known], np.float64),
         }
-    return {**values, "sharpness": sharpness(np.asarray(faces.frames[rows]))}
+    parts = [rows[start : start + READ] for start in range(0, len(rows), READ)]
+    sharp = np.concatenate([sharpness(np.asarray(faces.frames[part])) for part in parts])
+    return {**values, "sharpness": sharp}
 
 
 def photo_yaw(

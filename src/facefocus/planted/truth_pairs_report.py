@@ -95,6 +95,10 @@ def _is_method(label: str) -> bool:
     return name != TRUTH and not isinstance(METHODS[name], Baseline)
 
 
+def _mean(values: pl.Series) -> float:
+    return float(np.mean(values.to_numpy()))
+
+
 def _text(rows: pl.DataFrame, score: str) -> str:
     found = figure(rows, score)
     if math.isnan(found.value):
@@ -143,8 +147,8 @@ def _recognizers(table: pl.DataFrame) -> Block:
                 name,
                 number(rows["threshold"][0]),
                 f"{patches['mated'].sum()} + {(~patches['mated']).sum()}",
-                percent(wrong.filter("mated")["wrong"].mean(), 0),  # type: ignore[arg-type]
-                percent(wrong.filter(~pl.col("mated"))["wrong"].mean(), 0),  # type: ignore[arg-type]
+                percent(_mean(wrong.filter("mated")["wrong"]), 0),
+                percent(_mean(wrong.filter(~pl.col("mated"))["wrong"]), 0),
                 f"{twins.height}: {', '.join(f'{count} {part}' for part, count in parts)}",
             ]
         )
@@ -216,8 +220,8 @@ def _patches(rows: pl.DataFrame) -> Iterator[Block]:
     yield Heading("Patches", 2)
     yield Paragraph(
         "A mated pair's truth is what is left of the person; a non-mated pair's are the patches"
-        f" of the partner. Of the pixels, {percent(mated['chance'].mean(), 0)} and"  # type: ignore[arg-type]
-        f" {percent(other['chance'].mean(), 0)} are in the truth: chance of share and pointing."  # type: ignore[arg-type]
+        f" of the partner. Of the pixels, {percent(_mean(mated['chance']), 0)} and"
+        f" {percent(_mean(other['chance']), 0)} are in the truth: chance of share and pointing."
     )
     yield _by_recognizer(rows, "AUC, mated and non-mated pairs")
     scores = {"AUC": "auc", "share": "share", "pointing": "pointing", "IoU": "overlap"}
@@ -232,7 +236,7 @@ def _transplants(rows: pl.DataFrame) -> Iterator[Block]:
     yield Paragraph(
         "The map of the probe and its mate against the map of the probe and the mate's twin; no"
         " pixel of the probe was changed. Baselines are the map itself: they say how much of the"
-        f" score is place alone. Chance of share and pointing is {percent(rows['chance'].mean())}."  # type: ignore[arg-type]
+        f" score is place alone. Chance of share and pointing is {percent(_mean(rows['chance']))}."
     )
     yield _by_recognizer(rows, "AUC")
     scores = {

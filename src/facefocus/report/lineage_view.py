@@ -33,7 +33,7 @@ _TITLES: dict[By, str] = {"lineage": "Kinship", "training": "Training data"}
 @section("lineage", place=85)
 def lineage(report: Report) -> Section | None:
     """What masks take from recognizers that share data or family with their source, or neither."""
-    rows = report.results.filter(COMPETES)
+    rows = report.results.filter(COMPETES, pl.col("on_degenerate") != "inclusive")
     if rows.filter(pl.col("source") != pl.col("target")).is_empty():
         return None
     lineages = lineages_of(report.provenance, report.results)
