@@ -13,6 +13,7 @@ from safetensors.torch import save, save_file
 from facefocus.core.errors import UserError
 from facefocus.models import zoo
 from facefocus.models.add import add_weights
+from facefocus.models.lineage import Lineage
 
 TINY = {
     "title": "Tiny IResNet",
@@ -127,8 +128,13 @@ def test_weights_under_a_name_of_the_users_own(
         add_weights("mine", other, architecture="tinynet")
     assert np.array_equal(zoo.load("mine").embed(frames), first)
     torch.save({f"backbone.{key}": value for key, value in state.items()}, tmp_path / "same.pt")
-    add_weights("mine", tmp_path / "same.pt", architecture="tinynet", preprocessing=words)
+    origin = Lineage("VGGFace2", "real", loss="ArcFace", year=2018)
+    add_weights(
+        "mine", tmp_path / "same.pt", architecture="tinynet", preprocessing=words, lineage=origin
+    )
+    assert zoo.lineage("mine") == origin  # the family is that of the network, which states none
     add_weights("mine", other, architecture="tiny", force=True)
+    assert zoo.lineage("mine") == Lineage()
     assert not np.allclose(zoo.load("mine").embed(frames), first)
     assert reading("mine") == TINY["preprocessing"]
     assert zoo.names() == ["tiny", "mine"]
@@ -156,7 +162,8 @@ def test_weights_alone_are_told_what_they_fit(
         ("mine.onnx", {}, "must be new, of letters"),
         ("mine", {"architecture": "iresnet51"}, "Got 'iresnet51'. Did you mean 'iresnet50'"),
         ("mine", {"preprocessing": {"std": 0}}, "'std' of preprocessing must be positive"),
-        ("tiny", {"architecture": "tiny"}, "the preprocessing of 'tiny' are known"),
+        ("tiny", {"architecture": "tiny"}, "the training of 'tiny' are known"),
+        ("tiny", {"architecture": None, "lineage": Lineage(year=2019)}, "training of 'tiny' are"),
     ],
 )
 def test_wrong_names_and_words_of_own_weights(

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from facefocus.models.lineage import Lineage, kinship, nearest_kinship, training_kinds
+from facefocus.core.errors import UserError
+from facefocus.models.lineage import (
+    Lineage,
+    kinship,
+    nearest_kinship,
+    stated_lineage,
+    training_kinds,
+)
 from facefocus.models.zoo import entries, lineage
 from tests.small import tiny_recognizer
 
@@ -48,6 +57,30 @@ def test_a_joint_map_is_as_near_as_its_nearest_source() -> None:
     assert nearest_kinship(f"{NARROW}+mine", CASIA, known) == "same"
     assert nearest_kinship("mine", "mine", known) == "white box"
     assert nearest_kinship("gone", CASIA, {}) == "not stated"
+
+
+@pytest.mark.parametrize(
+    ("training", "expected"),
+    [
+        ("vgg-face2", "sibling"),
+        ("VGG Face 2", "sibling"),
+        ("ms1mv2", "unseen"),
+        (None, "not stated"),
+    ],
+)
+def test_what_a_user_states_is_read_in_any_spelling(training: str | None, expected: str) -> None:
+    stated = stated_lineage(training=training, data="real")
+    assert stated is not None
+    mine = replace(stated, family="IResNet")
+    assert kinship(mine, lineage(GRAY)) == kinship(lineage(GRAY), mine) == expected
+
+
+def test_a_wrong_statement_is_refused() -> None:
+    assert stated_lineage() is None
+    with pytest.raises(UserError, match=r"The 'data' must be real or synthetic. Got 'reel'."):
+        stated_lineage(data="reel")
+    with pytest.raises(UserError, match=r"The 'year' must be .* Got 19."):
+        stated_lineage(year=19)
 
 
 def test_real_and_synthetic_training_data() -> None:

@@ -130,17 +130,32 @@ def models_add(
         str | None, typer.Option(help="The network of a new name: iresnet50, mobilefacenet, ...")
     ] = None,
     preprocessing: Reading = None,
+    training: Annotated[
+        str | None, typer.Option(help="Its training data: 'MS1MV2', 'MS-Celeb-1M', ...")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Whether that data shows real people: real or synthetic.")
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="That it was trained with: ArcFace, ...")] = None,
+    year: Annotated[int | None, typer.Option(help="Of its training.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace other weights.")] = False,
 ) -> None:
     """Add a weights file of yours.
 
     Checks that the file fits the network, and copies it to the user's cache. Prints its terms and
-    where the copy is. --preprocessing says what differs from the network's own.
+    where the copy is. --preprocessing says what differs from the network's own. With --training,
+    results tell which recognizers it shares data with: without, transfer to it is "not stated".
     """
     from facefocus.models.add import add_weights
+    from facefocus.models.lineage import stated_lineage
 
     path, lines = add_weights(
-        name, file, architecture=architecture, preprocessing=preprocessing, force=force
+        name,
+        file,
+        architecture=architecture,
+        preprocessing=preprocessing,
+        lineage=stated_lineage(training=training, data=data, loss=loss, year=year),
+        force=force,
     )
     show_lines([*lines, f"weights {path}"])
 

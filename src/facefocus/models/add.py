@@ -13,7 +13,7 @@ from facefocus.core import locations
 from facefocus.core.errors import UserError, did_you_mean
 from facefocus.core.files import write_atomically
 from facefocus.models import zoo
-from facefocus.models.lineage import NOT_STATED
+from facefocus.models.lineage import Lineage
 from facefocus.models.preprocessing import from_mapping
 from facefocus.models.user_code import sha256
 from facefocus.models.zoo import NETWORKS, OWN, PLUGINS, Entry
@@ -25,6 +25,7 @@ def add_weights(
     *,
     architecture: str | None = None,
     preprocessing: Mapping[str, object] | None = None,
+    lineage: Lineage | None = None,
     force: bool = False,
 ) -> tuple[Path, tuple[str, ...]]:
     """Check a weights file that the user has, and copy it into the user's cache.
@@ -35,6 +36,7 @@ def add_weights(
         architecture: For a new name: a name in `NETWORKS`, or a recognizer that has the network.
         preprocessing: For a new name: what differs from the architecture's usual preprocessing, as
             in TOML.
+        lineage: For a new name: where its weights come from. The family is the architecture's.
         force: Whether another file that is there already may be replaced.
 
     Returns:
@@ -51,16 +53,16 @@ def add_weights(
         *(alias for entry in zoo.packaged().values() for alias in entry.aliases),
     }
     if name in known:
-        if architecture is not None or preprocessing is not None:
+        if (architecture, preprocessing, lineage) != (None, None, None):
             raise UserError(
-                f"The network and the preprocessing of '{name}' are known. For other weights take "
-                "a name of your own."
+                f"The network, the preprocessing and the training of '{name}' are known. For other "
+                "weights take a name of your own."
             )
         entry = zoo.describe(name)
         if entry.embedded:
             raise UserError(f"The weights of '{name}' are part of the package: none can be added.")
     else:
-        entry = _own_entry(name, file, architecture, preprocessing)
+        entry = _own_entry(name, file, architecture, preprocessing, lineage or Lineage())
     notes = _verify(name, entry, file)
     path = locations.cache_dir() / "models" / entry.file
     if path.is_file() and not force and not _same(entry, path, file):
@@ -83,7 +85,11 @@ def check_file(name: str, path: Path) -> tuple[str, ...]:
 
 
 def _own_entry(
-    name: str, file: Path, architecture: str | None, preprocessing: Mapping[str, object] | None
+    name: str,
+    file: Path,
+    architecture: str | None,
+    preprocessing: Mapping[str, object] | None,
+    lineage: Lineage,
 ) -> Entry:
     if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name) or name in PLUGINS:
         raise UserError(
@@ -107,9 +113,11 @@ def _own_entry(
         architecture=alike.architecture,
         options=alike.options,
         preprocessing=reading,
-        training=NOT_STATED,
-        data=NOT_STATED,
+        training=lineage.training,
+        data=lineage.data,
         family=alike.family,
+        loss=lineage.loss,
+        year=lineage.year,
         source="a file of the user",
         license="not stated",
         commercial="unknown",

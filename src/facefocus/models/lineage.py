@@ -6,9 +6,12 @@ recognizer that never saw the mask is told by lineage.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
+
+from facefocus.core.errors import UserError
 
 #: What a recognizer says of itself where nobody knows better.
 NOT_STATED: Final = "not stated"
@@ -57,6 +60,32 @@ class Lineage:
     year: int | None = None
 
 
+def stated_lineage(
+    *,
+    training: str | None = None,
+    data: str | None = None,
+    loss: str | None = None,
+    year: int | None = None,
+) -> Lineage | None:
+    """What a user says of a recognizer; nothing where nothing is said.
+
+    Raises:
+        UserError: `data` is neither real nor synthetic, or the year cannot be one.
+
+    Example:
+        >>> stated_lineage(training="MS1MV2", data="real")
+        Lineage(training='MS1MV2', data='real', family='not stated', loss='not stated', year=None)
+    """
+    if all(value is None for value in (training, data, loss, year)):
+        return None
+    kind = next((known for known in get_args(Kind) if known == (data or NOT_STATED)), None)
+    if kind is None:
+        raise UserError(f"The 'data' must be real or synthetic. Got '{data}'.")
+    if year is not None and not 1960 <= year <= 2100:
+        raise UserError(f"The 'year' must be a year of four digits, such as 2019. Got {year}.")
+    return Lineage(training or NOT_STATED, kind, loss=loss or NOT_STATED, year=year)
+
+
 def kinship(source: Lineage, target: Lineage) -> str:
     """How a target is related to the recognizer that a map was made on.
 
@@ -83,8 +112,9 @@ def kinship(source: Lineage, target: Lineage) -> str:
 def shared_by(one: Lineage, other: Lineage) -> tuple[str, ...]:
     """What two recognizers are known to share: ``training data``, ``family``."""
     data = _collections(one.training) & _collections(other.training)
-    shared = {"training data": data, "family": {one.family} & {other.family}}
-    return tuple(what for what, found in shared.items() if found - {NOT_STATED})
+    family = {_spelling(one.family)} & {_spelling(other.family)}
+    shared = {"training data": data, "family": family}
+    return tuple(what for what, found in shared.items() if found - {_spelling(NOT_STATED)})
 
 
 def nearest_kinship(sources: str, target: str, lineages: Mapping[str, Lineage]) -> str:
@@ -116,4 +146,11 @@ def training_kinds(sources: str, target: str, lineages: Mapping[str, Lineage]) -
 
 
 def _collections(training: str) -> set[str]:
-    return set(COLLECTIONS.get(training, (training,)))
+    merged = {_spelling(name): parts for name, parts in COLLECTIONS.items()}
+    own = _spelling(training)
+    return {_spelling(part) for part in merged.get(own, (own,))}
+
+
+def _spelling(name: str) -> str:
+    """Letters and digits alone: people write VGGFace2, vgg-face2 and VGG Face 2."""
+    return re.sub(r"[\W_]", "", name.lower())
