@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import facefocus
+from tests.small import paint_faceset
 
 #: The folders in order: what is in one may import those before it. Applications import no other.
 ORDER = [
@@ -58,6 +59,42 @@ def test_importing_the_package_and_the_command_line_loads_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+#: Runs an experiment up to its first pass, and says which packages were imported that it can do
+#: without, or only needs later.
+UP_TO_THE_FIRST_PASS = """
+import sys
+from facefocus.benchmark.run_log import RunLog
+from facefocus.cli import main
+LATER = ("matplotlib", "onnx", "openvino", "scipy.special", "scipy.stats", "sklearn", "sympy",
+         "torch._dynamo", "torchvision", "vl_convert")
+RunLog.begin = lambda *_: sys.exit(str([name for name in LATER if name in sys.modules]))
+main()
+"""
+
+
+def test_a_run_begins_without_what_it_only_needs_later(tmp_path: Path) -> None:
+    """Each of them takes a good part of a second: `facefocus run` is to begin at once."""
+    experiment = """
+    name = "begin"
+    [recognizers]
+    source = "iresnet-mini-eyes"
+    [[saliency]]
+    method = ["grad-cam", "s-rise"]
+    [occlusion]
+    budget = 0.05
+    fill = ["black", "inpaint"]
+    """
+    file = tmp_path / "begin.toml"
+    file.write_text(experiment, encoding="utf-8")
+    faces = paint_faceset(tmp_path / "faces")
+    options = ["--faces", str(faces), "--out", "run", "--store", "store", "--backend", "torch"]
+    done = subprocess.run(
+        [sys.executable, "-c", UP_TO_THE_FIRST_PASS, "run", str(file), *options],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "[]"), done.stderr
 
 
 def test_imports_point_one_way() -> None:

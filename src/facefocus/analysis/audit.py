@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from facefocus.analysis.rate_matrix import RateMatrix
 from facefocus.analysis.results import default_slice
@@ -238,7 +238,7 @@ def _by_fill(part: pl.DataFrame) -> Dependence | None:
     means = rates[kept].mean(axis=1)
     spread = float(means.max() - means.min())
     same = np.ptp(rates[kept], axis=0).max() < 1e-12
-    p = 1.0 if same else float(stats.friedmanchisquare(*rates[kept]).pvalue)
+    p = 1.0 if same else float(scipy.stats.friedmanchisquare(*rates[kept]).pvalue)
     return Dependence(
         part.row(0, named=True),
         "fill",

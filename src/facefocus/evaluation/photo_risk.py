@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Int, Shaped
-from scipy import stats
 
 from facefocus.core.seeds import generator
 from facefocus.evaluation.statistics import LEVEL, Interval
@@ -263,5 +263,5 @@ def share_found(found: Bool[np.ndarray, " n"]) -> Interval:
     """
     if not len(found):
         return Interval(np.nan, np.nan, np.nan)
-    exact = stats.binomtest(int(found.sum()), len(found)).proportion_ci(LEVEL, method="exact")
+    exact = scipy.stats.binomtest(int(found.sum()), len(found)).proportion_ci(LEVEL, method="exact")
     return Interval(float(found.mean()), float(exact.low), float(exact.high))

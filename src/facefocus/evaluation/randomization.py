@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import rankdata
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -192,7 +192,7 @@ def _rho(a: np.ndarray, b: np.ndarray) -> float:
         return math.nan
     # Ranks less their mean are multiples of a half: the sums of products are exact.
     middle = (len(a) + 1) / 2
-    x, y = rankdata(a) - middle, rankdata(b) - middle
+    x, y = scipy.stats.rankdata(a) - middle, scipy.stats.rankdata(b) - middle
     spread = float((x * x).sum()) * float((y * y).sum())
     return float((x * y).sum()) / math.sqrt(spread) if spread > 0 else math.nan
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from facefocus.core.seeds import generator
 from facefocus.core.text import with_bounds
@@ -274,7 +274,7 @@ def compare_paired(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> Pa
     differences = np.round(first - second, _DECIMALS)
     moved = differences[differences != 0]
     t, t_p = _t_test(differences)
-    signed = stats.wilcoxon(moved) if moved.size else None
+    signed = scipy.stats.wilcoxon(moved) if moved.size else None
     pooled = math.sqrt((_variance(first) + _variance(second)) / 2)
     return PairedTest(
         n=len(differences),
@@ -332,7 +332,8 @@ def rank_distribution(
     """
     means = np.round(_picked_means(methods, seed=seed, draws=draws), _DECIMALS)
     first, last = (
-        stats.rankdata(-means, axis=1, method=method).astype(np.int64) for method in ("min", "max")
+        scipy.stats.rankdata(-means, axis=1, method=method).astype(np.int64)
+        for method in ("min", "max")
     )
     shares = [
         (((first <= rank) & (rank <= last)) / (last - first + 1)).mean(axis=0)
@@ -562,7 +563,7 @@ def _possible(rows: Float[np.ndarray, "rows n"], share: bool) -> Float[np.ndarra
 
 
 def _student(n: int) -> float:
-    return float(stats.t.ppf((1 + LEVEL) / 2, n - 1))
+    return float(scipy.stats.t.ppf((1 + LEVEL) / 2, n - 1))
 
 
 def _fieller(
@@ -599,7 +600,7 @@ def _ratio(difference: float, deviation: float) -> float:
 def _t_test(differences: Float[np.ndarray, " n"]) -> tuple[float, float]:
     n = len(differences)
     t = _ratio(float(differences.mean()), math.sqrt(_variance(differences) / n))
-    return t, 1.0 if math.isnan(t) else float(2 * stats.t.sf(abs(t), n - 1))
+    return t, 1.0 if math.isnan(t) else float(2 * scipy.stats.t.sf(abs(t), n - 1))
 
 
 def _t_p_values(differences: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " rows"]:
@@ -609,20 +610,20 @@ def _t_p_values(differences: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, "
     means = differences.mean(axis=1)
     equal = np.ptp(differences, axis=1) == 0
     deviations = np.where(equal, 1.0, differences.std(axis=1, ddof=1))
-    p = 2 * stats.t.sf(np.abs(means) / (deviations / math.sqrt(n)), n - 1)
+    p = 2 * scipy.stats.t.sf(np.abs(means) / (deviations / math.sqrt(n)), n - 1)
     return np.asarray(np.where(equal, (means == 0).astype(np.float64), p))
 
 
 def _wilcoxon_p_values(moved: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " rows"]:
     """Wilcoxon's signed-rank test of rows without zeros, by the rules of `compare_paired`."""
     n = moved.shape[1]
-    ranks = np.asarray(stats.rankdata(np.abs(moved), axis=1))
+    ranks = np.asarray(scipy.stats.rankdata(np.abs(moved), axis=1))
     positive = np.where(moved > 0, ranks, 0.0).sum(axis=1)
     ordered = np.sort(ranks, axis=1)
     tied = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
     # The sum of squared ranks has the correction for ties in it.
     z = (positive - n * (n + 1) / 4) / np.sqrt((ranks**2).sum(axis=1) / 4)
-    p = np.asarray(2 * stats.norm.sf(np.abs(z)))
+    p = np.asarray(2 * scipy.stats.norm.sf(np.abs(z)))
     if n <= _EXACT and not tied.all():
         p[~tied] = _signed_rank_p(np.arange(1.0, n + 1)[None], positive[None, ~tied])[0]
     if n <= _EXACT_TIED and tied.any():
@@ -676,7 +677,7 @@ def _row_rho(
 ) -> Float[np.ndarray, " draws"]:
     """Spearman's rho of x and y, row by row."""
     middle = (x.shape[1] + 1) / 2
-    ranks_x, ranks_y = (np.asarray(stats.rankdata(v, axis=1)) - middle for v in (x, y))
+    ranks_x, ranks_y = (np.asarray(scipy.stats.rankdata(v, axis=1)) - middle for v in (x, y))
     spread = np.sqrt((ranks_x**2).sum(axis=1) * (ranks_y**2).sum(axis=1))
     return _quotient((ranks_x * ranks_y).sum(axis=1), spread)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Float64, UInt8
-from scipy import stats
 
 from facefocus.core.errors import UserError, did_you_mean, one_line
 from facefocus.core.seeds import generator
@@ -306,7 +306,7 @@ def difference_p(
         sides = [np.array([side[name] for name in sorted(side)]) for side in (inside, outside)]
         samples, kind = tuple(sides), "independent"  # type: ignore[assignment]
         statistic = lambda x, y, axis: np.mean(x, axis=axis) - np.mean(y, axis=axis)  # noqa: E731
-    tested = stats.permutation_test(
+    tested = scipy.stats.permutation_test(
         samples,
         statistic,
         permutation_type=kind,

@@ -7,9 +7,8 @@ twice: near-equal photos stay together.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from jaxtyping import Int, UInt8
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 #: Crops whose gray values correlate by more than this show one picture.
 NEAR_EQUAL = 0.98
@@ -39,8 +38,10 @@ def near_equal(frames: UInt8[np.ndarray, "n h w 3"]) -> Int[np.ndarray, " n"]:
     first = {frames[row].tobytes(): row for row in plain}
     rows = np.append(rows, plain)
     columns = np.append(columns, [first[frames[row].tobytes()] for row in plain])
-    links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(gray),) * 2)
-    labels: np.ndarray = connected_components(links, directed=False)[1]
+    links = scipy.sparse.coo_array(
+        (np.ones(len(rows), bool), (rows, columns)), shape=(len(gray),) * 2
+    )
+    labels: np.ndarray = scipy.sparse.csgraph.connected_components(links, directed=False)[1]
     return labels
 
 

@@ -423,7 +423,12 @@ def uninitialized(make: Callable[[], nn.Module]) -> nn.Module:
     """
     with torch.device("meta"):
         module = make()
-    return module.to_empty(device="cpu")
+    # As `to_empty`, but `empty_like` of a tensor on "meta" imports sympy, half a second.
+    filled = module._apply(  # type: ignore[no-untyped-call]
+        lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype)
+    )
+    assert isinstance(filled, nn.Module)
+    return filled
 
 
 def _load_plugin(name: str) -> Recognizer:

@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Float64, Int
-from scipy.stats import rankdata
 
 from facefocus.core.registry import Registry
 from facefocus.core.seeds import generator
@@ -151,7 +151,7 @@ def blended(
     """
     weight = photos / (photos + BLEND_PHOTOS)
     first, second = (
-        (rankdata(values).reshape(own.shape) - 1) / max(values.size - 1, 1)
+        (scipy.stats.rankdata(values).reshape(own.shape) - 1) / max(values.size - 1, 1)
         for values in (own, others)
     )
     mixed: np.ndarray = weight * first + (1 - weight) * second

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, UInt8
-from scipy import sparse
-from scipy.sparse.linalg import splu
 
 from facefocus.occlusion.fills import FILLS, GapFill
 from facefocus.saliency.explainer import Hide
@@ -100,13 +99,13 @@ def neighbor_means(
         rows.append(inside[both])
         columns.append(numbers[neighbors[both]])
         weights.append(np.full(both.sum(), -weight))
-    system = sparse.csc_matrix(
+    system = scipy.sparse.csc_matrix(
         (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns))),
         shape=(hidden.size, hidden.size),
     )
     # Symmetric and diagonally dominant: no pivoting is needed.
-    factors = splu(
-        (system + sparse.diags(totals)).tocsc(),
+    factors = scipy.sparse.linalg.splu(
+        (system + scipy.sparse.diags(totals)).tocsc(),
         permc_spec="MMD_AT_PLUS_A",
         diag_pivot_thresh=0.0,
         options={"SymmetricMode": True},

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple, get_args
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Int
-from scipy.stats import rankdata
 
 from facefocus.benchmark.keys import fill_of, forward_of, gradients_of, libraries
 from facefocus.core.progress import Progress, silent
@@ -238,7 +238,7 @@ def _by_perturbation(
             masked.append(masked_embeddings(source, frames[row], masks))
             progress("maps", number * count + row + 1, len(sources) * count)
         values, _, _ = perturbation_identity_map(sets, masked, source.embed(frames), pairs)
-        maps.append(rankdata(values).reshape(values.shape))
+        maps.append(scipy.stats.rankdata(values).reshape(values.shape))
     mean: np.ndarray = np.mean(maps, axis=0).astype(np.float32)
     return mean
 
@@ -502,7 +502,7 @@ def population_map(
 
     None where all are degenerate, or there are none.
     """
-    ranks = [rankdata(one).reshape(one.shape) for one in maps if one is not None]
+    ranks = [scipy.stats.rankdata(one).reshape(one.shape) for one in maps if one is not None]
     return np.mean(ranks, axis=0) if ranks else None
 
 
@@ -526,7 +526,7 @@ def shaped(
         return pixels(values, count, rng)
     if recipe.shape == "cells":
         return cells(values, count, rng)
-    ranks = rankdata(values).reshape(values.shape) / values.size
+    ranks = scipy.stats.rankdata(values).reshape(values.shape) / values.size
     return patches(ranks, count, score or (lambda tried: -(tried * ranks).sum(axis=(1, 2))))
 
 

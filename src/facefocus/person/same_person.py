@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float
-from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import squareform
 
 #: Without a threshold, two groups of photos are of two people where the mean distance between them
 #: is more than so many times the mean distance within the larger one. A distance is 1 - cosine.
@@ -45,7 +44,9 @@ def somebody_else(
     units = embeddings.astype(np.float64) / np.maximum(lengths, np.finfo(np.float32).tiny)
     distances = np.maximum(1 - units @ units.T, 0.0)
     np.fill_diagonal(distances, 0.0)
-    joins = linkage(squareform(distances, checks=False), "average")
+    joins = scipy.cluster.hierarchy.linkage(
+        scipy.spatial.distance.squareform(distances, checks=False), "average"
+    )
     groups = [[photo] for photo in range(count)]
     if threshold is None:
         return _apart(joins, groups, distances)

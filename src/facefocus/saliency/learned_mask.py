@@ -14,11 +14,10 @@ from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
+import scipy
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Float64, Int, UInt8
-from scipy.optimize import brentq
-from scipy.special import expit
 from torch import Tensor
 
 from facefocus.core.progress import Progress, silent
@@ -302,8 +301,10 @@ def soft_mask(
     least, most = theta.min() - offset, theta.max() - offset
     if least == most:
         return np.full(theta.shape, pixels / theta.size)
-    b = brentq(lambda b: expit((theta - b) / temperature).sum() - pixels, least, most)
-    soft: np.ndarray = expit((theta - b) / temperature)
+    b = scipy.optimize.brentq(
+        lambda b: scipy.special.expit((theta - b) / temperature).sum() - pixels, least, most
+    )
+    soft: np.ndarray = scipy.special.expit((theta - b) / temperature)
     return soft
 
 

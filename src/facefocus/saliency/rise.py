@@ -13,8 +13,8 @@ import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Float32, Float64
-from scipy.stats import rankdata
 
 from facefocus.saliency.explainer import Options
 from facefocus.saliency.methods import (
@@ -152,7 +152,7 @@ def correlation(
     """
     options = dict(masks.options)
     ranked = options["rank"] == "true"
-    scores = rankdata(similarities, axis=1) if ranked else similarities
+    scores = scipy.stats.rankdata(similarities, axis=1) if ranked else similarities
     # The ranks of a pixel that is 0 or 1 are a + b * value, b > 0: the same correlation.
     if ranked and options["fill"] != "black":
         steps = 2 * masks.count  # halves, where values are tied
@@ -174,7 +174,7 @@ def _ranked_strips(masks: Masks) -> Iterator[Float64[np.ndarray, "n pixels"]]:
     width = max(1, RANKED // masks.count)
     for start in range(0, pixels, width):
         strip = [block.reshape(len(block), -1)[:, start : start + width] for block in masks]
-        yield rankdata(np.concatenate(strip), axis=0) - (masks.count + 1) / 2
+        yield scipy.stats.rankdata(np.concatenate(strip), axis=0) - (masks.count + 1) / 2
 
 
 def _with_columns(

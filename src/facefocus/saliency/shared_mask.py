@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Float32, Int
-from scipy.special import expit
 
 from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress, silent
@@ -168,7 +168,7 @@ class People:
         units = units_of(hidden).reshape(self.units.shape)
         cosines = np.einsum("pid,pjd->pij", units, self.units)
         other = ~np.eye(cosines.shape[1], dtype=bool)
-        return float(expit((cosines[:, other] - self.threshold) / WIDTH).mean())
+        return float(scipy.special.expit((cosines[:, other] - self.threshold) / WIDTH).mean())
 
 
 def units_of(embeddings: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:

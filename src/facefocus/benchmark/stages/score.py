@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import scipy
 from jaxtyping import Bool
-from scipy.stats import entropy
 
 from facefocus.benchmark.experiment import Experiment
 from facefocus.benchmark.identification import FOUND
@@ -148,7 +148,7 @@ class ScoreStage(Stage):
 
 def _mask_bytes(budget: float, pixels: int) -> int:
     """Size of a stored mask: what scattered pixels take; coherent ones take half of it."""
-    information = float(entropy([budget, 1 - budget], base=2))
+    information = float(scipy.stats.entropy([budget, 1 - budget], base=2))
     return round(pixels / 8 * min(1.0, 1.4 * information))
 
 
