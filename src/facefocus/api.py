@@ -39,7 +39,7 @@ from facefocus.benchmark.stages.explain import specs_of
 from facefocus.benchmark.verify import Verified, verify_recognizer
 from facefocus.core.errors import UserError, blaming_own_code
 from facefocus.core.files import resolved
-from facefocus.core.locations import cache_dir, store_dir
+from facefocus.core.locations import StoreAddress, cache_dir, resolved_store, store_dir
 from facefocus.core.progress import Progress, silent
 from facefocus.faces.faceset import FaceSet, Identity, make_faceset, open_faceset, select_identities
 from facefocus.faces.sources import prepare_faces
@@ -403,7 +403,7 @@ def evaluate(
     on_degenerate: str = "none",
     seed: int = 0,
     backend: str = "auto",
-    store: str | Path | None = None,
+    store: StoreAddress | None = None,
     progress: Progress = silent,
 ) -> Results:
     """Hide what maps call important, and measure what is left of recognition.
@@ -457,7 +457,7 @@ def evaluate(
     spec = SessionSpec(
         experiment.model_dump_json(),
         faces.folder or Path("in-memory"),
-        resolved(Path(store)) if store is not None else store_dir(),
+        resolved_store(store or store_dir()),
         backend,
     )
 

@@ -22,8 +22,10 @@ from facefocus.benchmark.run_log import read_log
 from facefocus.benchmark.session import Session
 from facefocus.benchmark.stages.explain import MapTask
 from facefocus.benchmark.worker_pool import Pool
+from facefocus.core.artefact_files import unpacked
 from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress
+from facefocus.core.store import Store
 from tests.conftest import Command
 from tests.small import paint_faceset, tiny_recognizer, workers_here
 
@@ -163,7 +165,7 @@ def test_status_says_how_fast_a_run_goes_and_why_it_stopped(command: Command, wo
 
     folder = work / "run"
     run("run", store=folder / "store")
-    next(folder.glob("store/??/*.npz")).unlink()
+    next(folder.glob("store/*.pack")).unlink()
     table = folder / "results.parquet"
     table.unlink()
     start = {"event": "start", "host": "a", "process": 1}
@@ -190,17 +192,20 @@ def test_a_store_is_cleared_of_what_no_run_needs_and_joined_with_another(
     own = run("run", store=work / "kept")
     (work / "small.toml").write_text(EXPERIMENT.replace("0.1", "0.2"))
     run("other", store=work / "kept")
-    both = sum(1 for _ in work.glob("kept/??/*.npz"))
+    both = Store(work / "kept").size().artefacts
     said = command("store", "gc", str(work / "run"), "--store", str(work / "kept"), "--yes").out
     # Of the other budget only the scores are its own: two recognizers' maps on both, two blocks.
     assert said.startswith("removed 8 artefacts")
-    assert sum(1 for _ in work.glob("kept/??/*.npz")) == both - 8
+    assert Store(work / "kept").size().artefacts == both - 8
     said = command("store", "merge", str(work / "kept"), "--store", str(work / "new")).out
     assert said.strip() == f"{both - 8} new, 0 here already, 0 damaged and left out"
-    one = next(work.glob("new/??/*.npz"))
-    one.write_bytes(one.read_bytes()[:-1])
+    (one,) = work.glob("new/*.pack")
+    data = bytearray(one.read_bytes())
+    data[100] ^= 1
+    one.write_bytes(data)
+    first = next(unpacked(one.name, bytes(data)))[0]
     said = command("store", "verify", "--store", str(work / "new")).out
-    assert said.splitlines()[0] == f"damaged {one.stem}" and not one.exists()
+    assert said.splitlines()[0] == f"damaged {first}" and not one.exists()
     (work / "small.toml").write_text(EXPERIMENT)
     assert run("again", store=work / "new") == own
 

@@ -221,8 +221,12 @@ def test_a_damaged_artefact_is_made_anew(painted: Path, tmp_path: Path) -> None:
     session = open_small(painted, tmp_path, **changes)
     execute(session)
     before = results(session, tmp_path)
-    score = session.store.path(session.plan.keys()["scores"][0])
-    score.write_bytes(score.read_bytes()[:50])
+    part = session.store._indexed().find(session.plan.keys()["scores"][0])
+    assert part is not None
+    path = tmp_path / "store" / part.file
+    data = bytearray(path.read_bytes())
+    data[part.start + 50] ^= 1
+    path.write_bytes(data)
     with pytest.raises(KeyError):
         results(session, tmp_path)
     assert execute(session) == 1

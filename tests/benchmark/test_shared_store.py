@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from facefocus.benchmark import verify as verify_module
 from facefocus.benchmark.run import open_sessions, run_experiment, run_status
 from facefocus.benchmark.stages import embed as embedding_module
 from facefocus.benchmark.verify import verify_recognizer
+from facefocus.core.artefact_files import unpacked
 from facefocus.core.locations import store_dir
 from facefocus.core.store import Store
 from facefocus.models.preprocessing import Preprocessing
@@ -102,7 +103,18 @@ def run(painted: Path, out: str, people: str = "", **options: Any) -> Path:
 
 
 def artefacts(store: Path) -> dict[str, bytes]:
-    return {path.stem: path.read_bytes() for path in store.glob("??/*.npz")}
+    files = [(path.name, path.read_bytes()) for path in store.glob("*.pack")]
+    return {key: whole for name, data in files for key, whole in unpacked(name, data)}
+
+
+def damage(store: Path, keys: Collection[str]) -> None:
+    """Flip a bit of some artefacts, and leave all else as it is."""
+    for path in store.glob("*.pack"):
+        data, start = bytearray(path.read_bytes()), 0
+        for key, whole in unpacked(path.name, bytes(data)):
+            data[start + len(whole) // 2] ^= 4 if key in keys else 0
+            start += len(whole)
+        path.write_bytes(data)
 
 
 #: Bytes in which 8 images pass, or 4 with their graph.
@@ -149,7 +161,7 @@ def test_a_run_folder_says_portably_where_its_store_is(painted: Path, tmp_path: 
 
     people = 'people = ["p09"]'
     assert named(run(painted, "shared run", people)) == "default"
-    assert store_dir() == tmp_path / "shared" and Store(store_dir()).size()[0] > 0
+    assert store_dir() == tmp_path / "shared" and Store(store_dir()).size().artefacts > 0
     inside = run(painted, "runs/own", people, store=tmp_path / "runs" / "kept")
     assert named(inside) == "../kept"
     moved = tmp_path / "elsewhere"
@@ -270,16 +282,14 @@ def test_an_artefact_that_is_damaged_while_a_run_goes_on_is_made_again(
     whole = artefacts(tmp_path / "shared")
     _, sessions = open_sessions(Path("small.toml"), painted, Path("one"), backend="torch")
     store, keys = sessions[""].store, sessions[""].plan.keys()
-    for key in keys[stage]:
-        data = bytearray(store.path(key).read_bytes())
-        data[len(data) // 2] ^= 4
-        store.path(key).write_bytes(data)
-    for key in keys["scores"] if stage != "scores" else ():
-        store.path(key).unlink()
+    damage(tmp_path / "shared", keys[stage])
+    if stage != "scores":
+        store.remove(keys["scores"])
     assert (run(painted, "two", people) / "results.parquet").read_bytes() == expected
     # Whatever was looked at is whole again.
+    now = artefacts(tmp_path / "shared")
     for key in (*keys["scores"], *keys["maps"], *keys["embed"]):
-        assert store.path(key).read_bytes() == whole[key]
+        assert now[key] == whole[key]
 
 
 def test_versions_and_devices_are_in_the_keys_of_all_that_they_change(

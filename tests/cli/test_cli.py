@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from typer.main import get_command
 
 from facefocus.cli.app import app
+from facefocus.core.store import Store
 from facefocus.faces.faceset import open_faceset
 from facefocus.faces.prepare import PrepareReport
 from facefocus.models import zoo
@@ -496,8 +497,8 @@ def finished_without_a_worker(folder: Path, out: str) -> subprocess.CompletedPro
 
 
 def pieces(run: Path) -> int:
-    """Whole artefacts of a run; files being written have other names."""
-    return len(list((run / "store").rglob("*.npz")))
+    """Finished tasks of a run; files being written have other names."""
+    return len(list((run / "store").glob("*.pack")))
 
 
 def test_an_interrupted_and_killed_run_goes_on_to_the_same_bytes(
@@ -527,7 +528,8 @@ def test_an_interrupted_and_killed_run_goes_on_to_the_same_bytes(
     status = command("status", str(stopped)).out.splitlines()
     counts = [line.split()[1].split("/") for line in status[:-1]]
     assert all(made == wanted for made, wanted in counts) and status[-1] == "results yes"
-    assert sum(int(made) for made, _ in counts) == pieces(stopped)
+    stored = Store(stopped / "store").size().artefacts
+    assert sum(int(made) for made, _ in counts) == stored
     assert json.loads((stopped / "provenance.json").read_text())["tasks_done"] > 0
     assert (stopped / "results.parquet").read_bytes() == (run / "results.parquet").read_bytes()
 

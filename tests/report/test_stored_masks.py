@@ -87,12 +87,12 @@ def test_where_the_store_is_gone_the_page_has_the_gallery(
 ) -> None:
     store = recorded_store(run)
     assert store is not None
-    store.root.rename(moved := store.root.with_name("moved"))
+    (folder := Path(store.location)).rename(moved := folder.with_name("moved"))
     try:
         write_report(run)
         assert set(people(run)) == set(pl.read_parquet(run / "gallery.parquet")["identity"])
     finally:
-        moved.rename(store.root)
+        moved.rename(folder)
 
 
 def test_few_bytes_hold_few_people_and_a_named_person_has_every_map(

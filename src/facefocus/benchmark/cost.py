@@ -17,6 +17,7 @@ from facefocus.benchmark.run import memory_of_each, open_sessions
 from facefocus.benchmark.session import Session
 from facefocus.benchmark.stages import STAGES, Task
 from facefocus.benchmark.stages.explain import MapTask
+from facefocus.core.locations import StoreAddress
 from facefocus.core.progress import Progress, silent
 from facefocus.models.recognizer import CHUNK, Recognizer, is_white_box
 from facefocus.saliency.explainer import Passes
@@ -34,7 +35,7 @@ class Estimate:
         passes: By stage and recognizer, in the order of the stages.
         seconds: By stage and recognizer; of one process.
         disk: Bytes of the artefacts.
-        files: How many artefacts these are.
+        files: In how many files: one of each task.
         tasks: The seconds of each task, by stage; of one process.
     """
 
@@ -64,7 +65,7 @@ def experiment_cost(
     *,
     faces: Path | None = None,
     out: Path | None = None,
-    store: Path | None = None,
+    store: StoreAddress | None = None,
     backend: str = "auto",
     workers: int = 1,
     memory: int | None = None,
@@ -100,8 +101,7 @@ def estimate(session: Session) -> Estimate:
     for task, of_each in zip(left, of_task, strict=True):
         each = (_seconds(passes, speeds.get(name)) for name, passes in of_each.items())
         tasks[task.stage].append(sum(each))
-    files = sum(len(task.keys) for task in left)
-    return Estimate(found, seconds, disk, files, tasks)
+    return Estimate(found, seconds, disk, len(left), tasks)
 
 
 # Time and disk ------------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ def execute(
     workers = None if pool is None else _Workers(session, pool, run_log, before)
     try:
         for stage in STAGES:
+            session.store.look()
             todo = (task for task in session.plan.tasks if task.stage == stage)
             left = [rest for task in todo if (rest := left_of(session, task)) is not None]
             # What failed before is tried first.
@@ -347,7 +348,8 @@ def run_task(session: Session, task: Task, progress: Progress = silent) -> None:
         Missing: What it needs of the store is not there.
     """
     try:
-        STAGES[task.stage].run(session, task, progress)
+        with session.store.together():
+            STAGES[task.stage].run(session, task, progress)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise

@@ -15,6 +15,7 @@ import polars as pl
 from facefocus.benchmark.verify import verify_recognizer
 from facefocus.core.errors import UserError
 from facefocus.core.files import any_path
+from facefocus.core.locations import StoreAddress
 from facefocus.core.progress import Progress, silent
 from facefocus.core.seeds import generator
 from facefocus.evaluation.insertion_deletion import PairCurves, pair_curves
@@ -52,7 +53,7 @@ def pair_level(
     rule: str = "eer",
     seed: int = 0,
     backend: str = "auto",
-    store: Path | None = None,
+    store: StoreAddress | None = None,
     preprocessing: Mapping[str, object] | None = None,
     progress: Progress = silent,
 ) -> pl.DataFrame:

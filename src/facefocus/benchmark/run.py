@@ -29,10 +29,13 @@ from facefocus.benchmark.stages import STAGES
 from facefocus.core.errors import UserError, one_line
 from facefocus.core.files import any_path, resolved, sweep, write_atomically
 from facefocus.core.locations import (
+    StoreAddress,
     expanded,
+    is_url,
     located,
     private,
     relative,
+    resolved_store,
     run_folders,
     search_dirs,
     store_dir,
@@ -113,7 +116,7 @@ def run_experiment(
     *,
     faces: Path | None = None,
     out: Path | None = None,
-    store: Path | None = None,
+    store: StoreAddress | None = None,
     backend: str = "auto",
     workers: int = 1,
     memory: int | None = None,
@@ -127,7 +130,7 @@ def run_experiment(
         file: The experiment: a TOML file, or an object.
         faces: A prepared face set; the one that the experiment names by default.
         out: The run folder; ``runs/<name in the file>`` by default.
-        store: Folder of the artefacts, which runs share: see `store_of` for the default.
+        store: Folder or URL of the artefacts, which runs share: see `store_of` for the default.
         backend: What runs passes without gradients: see `facefocus.models.backends`.
         workers: Processes; the results do not depend on it. More than one is ``local:N``.
         memory: Bytes that the passes may take in all; of a scheduler's address, those of each
@@ -197,7 +200,7 @@ def open_sessions(
     file: Path | Experiment,
     faces: Path | None = None,
     out: Path | None = None,
-    store: Path | None = None,
+    store: StoreAddress | None = None,
     backend: str = "auto",
     memory: int | None = None,
     made: Path = Path("faces"),
@@ -219,7 +222,7 @@ def open_sessions(
         kept = store or store_of(run / variant)
         other = calibration_faces(experiment.evaluation.rule, made, progress)
         asked = experiment.model_dump_json()
-        spec = SessionSpec(asked, resolved(folder), resolved(kept), backend, memory, other)
+        spec = SessionSpec(asked, resolved(folder), resolved_store(kept), backend, memory, other)
         sessions[variant] = session = Session(spec)
         # Every mistake shows before anything is written.
         session.plan, session.planted  # noqa: B018
@@ -307,7 +310,7 @@ def _write_request(run: Path, session: Session) -> None:
         "experiment": json.loads(_private(spec.experiment, session)),
         "faces": relative(spec.faces, run),
         "backend": spec.backend,
-        "store": DEFAULT if spec.store == store_dir().resolve() else relative(spec.store, run),
+        "store": _recorded(spec.store, run),
         # Which keys the run has depends on them.
         "batches": session.batches,
         "calibration": None if spec.calibration is None else relative(spec.calibration, run),
@@ -360,15 +363,24 @@ def describe(session: Session) -> dict[str, Any]:
 DEFAULT = "default"
 
 
-def store_of(run: Path) -> Path:
+def _recorded(store: StoreAddress, run: Path) -> str:
+    """How the ``run.json`` of `run` names a store: see `located_store`."""
+    if store == store_dir():
+        return DEFAULT
+    return str(store) if is_url(store) else relative(Path(store), run)
+
+
+def store_of(run: Path) -> StoreAddress:
     """The store of a run for which none is named: its own where it has one, else the shared one."""
     own = run / "store"
     return own if own.is_dir() else store_dir()
 
 
-def located_store(text: str, run: Path) -> Path:
+def located_store(text: str, run: Path) -> StoreAddress:
     """The store that the ``run.json`` of `run` names."""
-    return store_dir().resolve() if text == DEFAULT else located(text, run)
+    if text == DEFAULT:
+        return store_dir()
+    return text if is_url(text) else located(text, run)
 
 
 def recorded_store(run: Path) -> Store | None:

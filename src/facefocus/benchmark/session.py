@@ -20,7 +20,7 @@ from facefocus.benchmark.people import Block
 from facefocus.benchmark.plan import Plan, make_plan
 from facefocus.benchmark.stages import Task
 from facefocus.core.errors import UserError
-from facefocus.core.locations import expanded
+from facefocus.core.locations import StoreAddress, expanded
 from facefocus.core.store import Arrays, Store
 from facefocus.evaluation.randomization import impostor_pairs
 from facefocus.evaluation.verification import eer, pair_cosines, threshold
@@ -59,7 +59,7 @@ class SessionSpec:
 
     experiment: str
     faces: Path
-    store: Path
+    store: StoreAddress
     backend: str
     memory: int | None = None
     calibration: Path | None = None

@@ -14,7 +14,7 @@ from facefocus.benchmark.run import calibration_faces
 from facefocus.benchmark.stages.embed import stored_embeddings
 from facefocus.core.errors import UserError
 from facefocus.core.files import any_path
-from facefocus.core.locations import store_dir
+from facefocus.core.locations import StoreAddress, store_dir
 from facefocus.core.progress import Progress, silent
 from facefocus.core.store import Store
 from facefocus.core.text import percent
@@ -65,7 +65,7 @@ def verify_recognizer(
     rule: str = "eer",
     seed: int = 0,
     backend: str = "auto",
-    store: Path | None = None,
+    store: StoreAddress | None = None,
     preprocessing: Mapping[str, object] | None = None,
     progress: Progress = silent,
 ) -> Verified:

@@ -115,9 +115,10 @@ Memory = Annotated[
     ),
 ]
 StoreDir = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--store", help="Folder of artefacts. Default: $FACEFOCUS_STORE, or the user's cache."
+        "--store",
+        help="Folder of artefacts, or s3://BUCKET/... Default: $FACEFOCUS_STORE, or the cache.",
     ),
 ]
 Cluster = Annotated[

@@ -20,6 +20,7 @@ from facefocus.cli.options import (
 )
 from facefocus.cli.printing import columns, long_job, show, show_lines
 from facefocus.core.errors import UserError
+from facefocus.core.locations import StoreAddress
 
 if TYPE_CHECKING:
     from facefocus.benchmark.cost import Estimate
@@ -101,7 +102,7 @@ class Settings(TypedDict):
     """How an experiment or a study is run."""
 
     out: Path | None
-    store: Path | None
+    store: StoreAddress | None
     backend: str
     workers: int
     memory: int | None

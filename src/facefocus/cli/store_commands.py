@@ -11,6 +11,7 @@ import typer
 from facefocus.cli.options import MAINTENANCE, Reading, StoreDir
 from facefocus.cli.printing import agreed, columns, long_job, show, show_lines
 from facefocus.cli.usage import CommandGroup
+from facefocus.core.errors import UserError
 
 if TYPE_CHECKING:
     from facefocus.benchmark.doctor import Examination, Finding
@@ -105,7 +106,7 @@ def store_clear(
     """Remove all artefacts. Tables, pages and pictures of runs stay as they are."""
     artefacts = _opened(store)
     what = _size(artefacts)
-    if artefacts.size()[0] and not yes and not agreed(f"Remove {what}?"):
+    if artefacts.size().artefacts and not yes and not agreed(f"Remove {what}?"):
         show("Nothing was removed.")
         raise typer.Exit(1)
     artefacts.clear()
@@ -125,12 +126,15 @@ def store_verify(store: StoreDir = None) -> None:
 
 @store_app.command("merge")
 def store_merge(
-    other: Annotated[Path, typer.Argument(help="The other store.", exists=True, file_okay=False)],
+    other: Annotated[str, typer.Argument(help="The other store: a folder, or s3://BUCKET/...")],
     store: StoreDir = None,
 ) -> None:
     """Take over the artefacts of another store. What is here already stays as it is."""
+    source = _opened(other)
+    if not source.size().artefacts:
+        raise UserError(f"The other store must hold artefacts. Got '{other}', which holds none.")
     with long_job() as progress:
-        merged = _opened(store).merge(_opened(other), progress)
+        merged = _opened(store).merge(source, progress)
     show(f"{merged.new} new, {merged.same} here already, {merged.damaged} damaged and left out")
     if merged.different:
         show(
@@ -153,7 +157,7 @@ def store_gc(
 
     artefacts, kept = _opened(store), keys_of_runs(runs)
     others = [key for key in artefacts if key not in kept]
-    size = sum(artefacts.path(key).stat().st_size for key in others)
+    size = artefacts.bytes_of(others)
     what = f"{len(others)} artefacts, {size / 1e6:,.1f} MB, that these runs do not need"
     if others and not yes and not agreed(f"Remove {what}?"):
         show("Nothing was removed.")
@@ -162,13 +166,14 @@ def store_gc(
     show(f"removed {what}")
 
 
-def _opened(folder: Path | None) -> Store:
+def _opened(address: str | None) -> Store:
     from facefocus.core.locations import store_dir
     from facefocus.core.store import Store
 
-    return Store(folder or store_dir())
+    return Store(address or store_dir())
 
 
 def _size(store: Store) -> str:
-    count, size = store.size()
-    return f"{count} artefacts, {size / 1e6:,.1f} MB in {store.root}"
+    size = store.size()
+    made = f"{size.artefacts:,} artefacts in {size.files:,} files"
+    return f"{made}, {size.bytes / 1e6:,.1f} MB in {store.location}"

@@ -20,16 +20,33 @@ import platformdirs
 from facefocus.core.errors import UserError
 from facefocus.core.files import resolved
 
+#: Where a store is: a folder, or a URL as ``s3://bucket/store``.
+StoreAddress = str | Path
+
 
 def cache_dir() -> Path:
     """The user's cache folder for downloads; made by whoever writes to it."""
     return Path(platformdirs.user_cache_dir("facefocus", appauthor=False))
 
 
-def store_dir() -> Path:
-    """Where artefacts are kept unless another folder is named: $FACEFOCUS_STORE, or the cache."""
+def store_dir() -> StoreAddress:
+    """Where artefacts are kept unless it is said: $FACEFOCUS_STORE, or the user's cache."""
     named = os.environ.get("FACEFOCUS_STORE")
-    return Path(named).resolve() if named else cache_dir() / "store"
+    return resolved_store(named) if named else (cache_dir() / "store").resolve()
+
+
+def is_url(address: StoreAddress) -> bool:
+    """Whether an address is no folder."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", str(address)) is not None
+
+
+def resolved_store(address: StoreAddress) -> StoreAddress:
+    """An address that is the same from everywhere: the absolute path of a folder, or the URL.
+
+    Raises:
+        UserError: The path is a loop of links.
+    """
+    return str(address).rstrip("/") if is_url(address) else resolved(Path(address))
 
 
 def data_dir() -> Path | None:

@@ -32,7 +32,7 @@ from facefocus.benchmark.people import HELDOUT_IMAGES, chosen_people, halves_of
 from facefocus.benchmark.run import find_faceset, run_experiment, store_of, worker_pool
 from facefocus.core.errors import UserError
 from facefocus.core.files import any_path, read_toml, write_atomically
-from facefocus.core.locations import private
+from facefocus.core.locations import StoreAddress, private
 from facefocus.core.progress import Progress, silent
 from facefocus.core.specs import Name, Several, Spec, Whole, parse, to_toml
 from facefocus.faces.faceset import FaceSet, open_faceset
@@ -129,7 +129,7 @@ def run_study(
     wanted: Wanted = Wanted(),
     *,
     out: Path | None = None,
-    store: Path | None = None,
+    store: StoreAddress | None = None,
     backend: str = "auto",
     workers: int = 1,
     memory: int | None = None,
@@ -204,7 +204,7 @@ def study_cost(
     wanted: Wanted = Wanted(),
     *,
     out: Path | None = None,
-    store: Path | None = None,
+    store: StoreAddress | None = None,
     backend: str = "auto",
     workers: int = 1,
     memory: int | None = None,

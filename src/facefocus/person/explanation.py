@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from facefocus.core.errors import UserError, did_you_mean
 from facefocus.core.files import printable
-from facefocus.core.locations import cache_dir, store_dir
+from facefocus.core.locations import StoreAddress, cache_dir, store_dir
 from facefocus.core.progress import Progress, silent
 from facefocus.core.store import Store
 from facefocus.evaluation.photo_risk import person_templates, template_thresholds
@@ -248,7 +248,7 @@ def explain_person(
     draft: bool = False,
     seed: int = 0,
     backend: str = "auto",
-    store: str | Path | None = None,
+    store: StoreAddress | None = None,
     progress: Progress = silent,
 ) -> PersonExplanation:
     """What to hide so that recognizers do not know a person, tried on photos it never saw.
@@ -320,7 +320,7 @@ def explain_people(
     draft: bool = False,
     seed: int = 0,
     backend: str = "auto",
-    store: str | Path | None = None,
+    store: StoreAddress | None = None,
     progress: Progress = silent,
 ) -> list[tuple[Path, Verdict]]:
     """`explain_person` and its folder for everybody: photos may hold a folder for each person.
@@ -358,7 +358,7 @@ def make_setting(
     recipe: Recipe,
     gallery: FaceSet | str | Path | None,
     backend: str,
-    store: str | Path | None,
+    store: StoreAddress | None,
     meter: Meter,
 ) -> Setting:
     """Recognizers, other people and their embeddings; see `explain_person`.
@@ -366,7 +366,7 @@ def make_setting(
     Raises:
         UserError: One of them cannot be had.
     """
-    kept = Store(store_dir() if store is None else Path(store))
+    kept = Store(store or store_dir())
     faces = None if gallery is None else _faces(gallery)
     if recipe.draft:
         # Other people take longer than all else, and to compile longer than a few passes.

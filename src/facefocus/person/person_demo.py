@@ -9,6 +9,7 @@ import numpy as np
 
 from facefocus.benchmark.run import SYNTHETIC, open_or_make_faceset
 from facefocus.core.errors import UserError
+from facefocus.core.locations import StoreAddress
 from facefocus.core.progress import Progress, silent
 from facefocus.faces.detect import detector_model
 from facefocus.faces.sources.synthetic import identity_name, image_name, render
@@ -24,7 +25,11 @@ WORLD, PHOTOS = "all", 8
 
 
 def demo_person(
-    out: Path, *, backend: str = "auto", store: Path | None = None, progress: Progress = silent
+    out: Path,
+    *,
+    backend: str = "auto",
+    store: StoreAddress | None = None,
+    progress: Progress = silent,
 ) -> tuple[Path, Verdict]:
     """Draw photographs of one person and explain them; the others of the demo are the gallery.
 

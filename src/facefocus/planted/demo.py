@@ -20,6 +20,7 @@ from facefocus.analysis.standing import standing_of
 from facefocus.analysis.summary import COMPETES, Row, drops, summarize
 from facefocus.benchmark.run import run_experiment
 from facefocus.core.files import any_path
+from facefocus.core.locations import StoreAddress
 from facefocus.core.progress import Progress, silent
 from facefocus.core.text import number, percent
 from facefocus.planted.truth import (
@@ -48,7 +49,7 @@ def run_demo(
     *,
     file: Path | None = None,
     backend: str = "auto",
-    store: Path | None = None,
+    store: StoreAddress | None = None,
     progress: Progress = silent,
 ) -> Path:
     """Run the demo, or the rest of it, in the folder `out`; returns the page's path.

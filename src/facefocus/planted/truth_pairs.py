@@ -21,7 +21,7 @@ from facefocus.benchmark.keys import fill_of, forward_of, gradients_of, librarie
 from facefocus.benchmark.verify import verify_recognizer
 from facefocus.core.errors import UserError
 from facefocus.core.files import any_path, read_toml, write_atomically
-from facefocus.core.locations import located, store_dir
+from facefocus.core.locations import StoreAddress, located, store_dir
 from facefocus.core.progress import Progress, silent
 from facefocus.core.seeds import generator
 from facefocus.core.specs import Name, Several, Spec, Whole, ZeroOrMore, parse
@@ -131,7 +131,7 @@ def run_truth_pairs(
     out: Path,
     *,
     backend: str = "auto",
-    store: Path | None = None,
+    store: StoreAddress | None = None,
     progress: Progress = silent,
 ) -> pl.DataFrame:
     """Score all methods of an experiment, or the rest of them, and write ``pairs.parquet``.
@@ -235,7 +235,7 @@ def _threshold(
     faces: FaceSet,
     recognizer: Recognizer,
     backend: str,
-    store: Path | None,
+    store: StoreAddress | None,
     progress: Progress,
 ) -> float:
     """The recognizer's threshold on the photos that the pairs were made of."""

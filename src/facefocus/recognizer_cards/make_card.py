@@ -14,7 +14,7 @@ import numpy as np
 from facefocus.benchmark.verify import list_scores
 from facefocus.core.errors import UserError
 from facefocus.core.files import any_path, write_atomically
-from facefocus.core.locations import store_dir
+from facefocus.core.locations import StoreAddress, store_dir
 from facefocus.core.progress import Progress, silent
 from facefocus.core.seeds import generator
 from facefocus.core.store import Store
@@ -132,7 +132,7 @@ def make_card(
     rate: float | int | None = None,
     seed: int = 0,
     backend: str = "auto",
-    store: Path | None = None,
+    store: StoreAddress | None = None,
     preprocessing: Mapping[str, object] | None = None,
     progress: Progress = silent,
 ) -> RecognizerCard:

@@ -181,7 +181,8 @@ def stored_embeddings(
         done, total = 0, sum(task.cost for task in left)
         try:
             for task in left:
-                embed(recognizer, faces, store, task, silent)
+                with store.together():
+                    embed(recognizer, faces, store, task, silent)
                 done += task.cost
                 progress("embed", done, total)
             table = embedding_table(store, tasks, len(faces.frames))
