@@ -12,9 +12,9 @@ from tests.small import paint_faceset
 #: The folders in order: what is in one may import those before it. Applications import no other.
 ORDER = [
     *("core", "faces", "models", "saliency", "occlusion", "evaluation", "benchmark", "analysis"),
-    *("report", "planted", "paper", "person", "recognizer_cards", "cli"),
+    *("report", "planted", "paper", "person", "recognizer_cards", "submissions", "cli"),
 ]
-APPLICATIONS = {"planted", "paper", "person", "recognizer_cards"}
+APPLICATIONS = {"planted", "paper", "person", "recognizer_cards", "submissions"}
 #: Files beside the folders, which may import everything up to the report; the public functions
 #: those of a person's photos and of cards, too.
 BESIDE = {"testing.py", "api.py"}

@@ -20,6 +20,7 @@ from facefocus.cli import (
     report_commands,
     run_commands,
     store_commands,
+    submission_commands,
     synthetic_commands,
 )
 from facefocus.cli.printing import Notices, show
@@ -42,6 +43,7 @@ for group in (
     run_commands,
     check_commands,
     report_commands,
+    submission_commands,
     synthetic_commands,
     store_commands,
 ):

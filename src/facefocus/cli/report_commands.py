@@ -93,8 +93,9 @@ def report(
 ) -> None:
     """Report what runs found.
 
-    Takes run folders. Writes their page to RUN/report, that of several runs to 'report' or --out,
-    and prints their tables; or prints tables and documents, or writes them to a file.
+    Takes run folders, and files of 'facefocus submit'. Writes their page to RUN/report, that of
+    several runs or of a file to 'report' or --out, and prints their tables; or prints tables and
+    documents, or writes them to a file.
     """
     what = "tables" if table and what == "page" else what
     form = form or FORMATS[what][0]
@@ -114,6 +115,17 @@ def report(
     )
     if what in ("truth", "methods") and len(runs) > 1:
         raise UserError(f"The report '--what {what}' is of one run. Got {len(runs)}.")
+    if any(run.is_file() for run in runs):
+        if with_faces:
+            raise UserError("The '--with-faces' is for run folders. Got a submission: no faces.")
+        from facefocus.submissions.submission import run_folders_of
+
+        with run_folders_of(runs) as folders:
+            report(
+                folders, what, form, table, out or (Path("report") if page else None), with_faces,
+                person, groups, stratum, on_degenerate,
+            )  # fmt: skip
+        return
     if page:
         more = {} if stratum is None else {"stratum": stratum}
         _page(runs, out, with_faces=with_faces, persons=person or (), groups=groups, **more)

@@ -1,0 +1,1 @@
+"""A run's results in one file, for others to check."""

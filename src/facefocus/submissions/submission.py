@@ -1,0 +1,394 @@
+"""``facefocus submit``: one file with a run's results, without a face or a name, to be checked.
+
+Protocol: submissions. The file is a ZIP archive. A run without variants has its files at the top,
+a run with variants those of each in a folder:
+
+- ``run.json``, ``experiment.toml``, ``provenance.json``: what was asked, and what did it;
+- ``results.parquet``, ``people.parquet``, ``robustness.parquet``: all rows, under pseudonyms;
+- ``methods.json``: the version of each method, or the hash of its code;
+- ``masks.parquet``, ``masks.npy``: the masks of a tenth of the people.
+
+``submission.json`` has the hash of each. The tenth is drawn by the hashes of all else, so nobody
+can choose who is in it after the figures are written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import numpy as np
+import polars as pl
+from jaxtyping import UInt8
+
+from facefocus.benchmark.collect import score_columns
+from facefocus.benchmark.person_values import PERSON_VALUES
+from facefocus.benchmark.result_columns import MAP
+from facefocus.benchmark.run import open_run
+from facefocus.benchmark.session import Session
+from facefocus.benchmark.stages.robustness import ROBUSTNESS
+from facefocus.benchmark.stages.score import scored_masks
+from facefocus.core.errors import UserError, one_line
+from facefocus.core.files import any_path, write_atomically
+from facefocus.core.locations import run_folders
+from facefocus.core.specs import to_toml
+from facefocus.core.store import Missing
+from facefocus.faces.faceset import FaceSet
+from facefocus.saliency.methods import METHODS
+
+#: Of the file: another number whenever older programs would misread it.
+FORMAT = 1
+
+#: Says what the file holds, with hashes.
+CONTENTS = "submission.json"
+
+RUN, PROVENANCE, EXPERIMENT, METHODS_FILE = (
+    "run.json", "provenance.json", "experiment.toml", "methods.json",
+)  # fmt: skip
+
+RESULTS = "results.parquet"
+
+#: Tables with a column of identities.
+TABLES = (RESULTS, PERSON_VALUES, ROBUSTNESS)
+
+#: A row for each mask, and the masks, a row of packed bits each.
+MASKS, PACKED = "masks.parquet", "masks.npy"
+
+#: All that a file can hold of a run or of a variant.
+NAMES = {RUN, PROVENANCE, EXPERIMENT, METHODS_FILE, *TABLES, MASKS, PACKED}
+
+#: Of how many people one has their masks in the file.
+ONE_IN = 10
+
+#: The columns that say which mask one is; `mask` is its row among the packed ones.
+MASK_COLUMNS: dict[str, Any] = {
+    "identity": pl.String, "split": pl.String, "fold": pl.Int64,
+    **dict.fromkeys(MAP, pl.String), "normalize": pl.Boolean, "arcface_scale": pl.Float64,
+    "max_pairs": pl.Int64, "fill": pl.String, "reading": pl.String, "on_degenerate": pl.String,
+    "control": pl.String, "map_draw": pl.Int64, "control_draw": pl.Int64, "budget": pl.Float64,
+    "mask": pl.Int64,
+}  # fmt: skip
+
+#: Bytes that a file may unpack to: nobody's memory is filled by a file of somebody else.
+MOST = 8 << 30
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A file of results, read whole.
+
+    Attributes:
+        contents: What ``submission.json`` says.
+        files: All others, by name.
+    """
+
+    contents: Mapping[str, Any]
+    files: Mapping[str, bytes]
+
+    @property
+    def parts(self) -> list[str]:
+        """What stands before the names of each run's files: nothing, or a variant's folder."""
+        return sorted({name[: -len(RUN)] for name in self.files if name.endswith(RUN)})
+
+    def table(self, name: str) -> pl.DataFrame:
+        """One of its tables.
+
+        Raises:
+            UserError: It is not there, or cannot be read.
+        """
+        try:
+            return pl.read_parquet(self.files[name])
+        except (KeyError, OSError, pl.exceptions.PolarsError) as error:
+            raise UserError(f"The '{name}' of the submission cannot be read.") from error
+
+    def plain(self, name: str) -> dict[str, Any]:
+        """One of its JSON files.
+
+        Raises:
+            UserError: It is not there, or cannot be read.
+        """
+        try:
+            found = json.loads(self.files[name])
+        except (KeyError, ValueError) as error:
+            raise UserError(f"The '{name}' of the submission cannot be read.") from error
+        if not isinstance(found, dict):
+            raise UserError(f"The '{name}' of the submission must be a JSON object.")
+        return found
+
+    def masks(self, part: str) -> UInt8[np.ndarray, "masks bytes"]:
+        """The packed masks of a run.
+
+        Raises:
+            UserError: They are not there, or cannot be read.
+        """
+        try:
+            packed: np.ndarray = np.load(io.BytesIO(self.files[part + PACKED]), allow_pickle=False)
+        except (KeyError, OSError, ValueError) as error:
+            raise UserError(f"The '{part}{PACKED}' of the submission cannot be read.") from error
+        if packed.dtype != np.uint8 or packed.ndim != 2:
+            raise UserError(f"The '{part}{PACKED}' of the submission must hold packed bits.")
+        return packed
+
+
+def pseudonyms(faces: FaceSet, people: Collection[str] | None = None) -> dict[str, str]:
+    """A pseudonym for each person of a face set: a hash of all their aligned crops.
+
+    Who has the same face set finds the same ones; nobody finds a person without their photos.
+
+    Args:
+        faces: The face set.
+        people: Whose; everybody's by default.
+    """
+    order = np.argsort(faces.identities, kind="stable")
+    names, starts = np.unique(faces.identities[order], return_index=True)
+    found = {}
+    for name, rows in zip(names.tolist(), np.split(order, starts[1:]), strict=True):
+        if people is None or name in people:
+            digest = hashlib.sha256(b"facefocus person\0")
+            for row in rows:
+                digest.update(np.ascontiguousarray(faces.frames[row]).tobytes())
+            found[name] = digest.hexdigest()[:16]
+    return found
+
+
+def hashes(files: Mapping[str, bytes]) -> dict[str, str]:
+    """The sha256 (hex) of each file."""
+    return {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
+
+
+def drawn_people(people: Collection[str], known: Mapping[str, str]) -> list[str]:
+    """The pseudonyms whose masks go into a file: a tenth, and at least one.
+
+    Args:
+        people: All pseudonyms.
+        known: `hashes` of all files but the masks'.
+
+    Example:
+        >>> drawn_people(["ab", "cd", "ef"], {"results.parquet": "01"})
+        ['cd']
+    """
+    text = json.dumps({name: known[name] for name in sorted(known) if not _of_masks(name)})
+
+    def place(pseudonym: str) -> str:
+        return hashlib.sha256(f"{text}\0{pseudonym}".encode()).hexdigest()
+
+    return sorted(sorted(set(people), key=place)[: -(-len(set(people)) // ONE_IN)])
+
+
+def _of_masks(name: str) -> bool:
+    return PurePosixPath(name).name in (MASKS, PACKED)
+
+
+@any_path
+def write_submission(run: Path, out: Path | None = None) -> Path:
+    """Write the results of a finished run to one file; returns its path.
+
+    Args:
+        run: A run folder, also one with variants.
+        out: The file; ``RUN.submission`` beside the folder by default.
+
+    Raises:
+        UserError: The run is not finished, its face set or its masks are gone, or the file cannot
+            be written.
+    """
+    out = out or run.resolve().with_suffix(".submission")
+    files: dict[str, bytes] = {}
+    sessions: dict[str, tuple[Session, dict[str, str]]] = {}
+    for folder in run_folders(run):
+        part = "" if folder == run else f"{folder.name}/"
+        if not (folder / RESULTS).is_file():
+            raise UserError(f"'{folder}' has no {RESULTS}; run 'facefocus run' first.")
+        session = open_run(folder)
+        names = pseudonyms(session.faces, set(pl.read_parquet(folder / RESULTS)["identity"]))
+        sessions[part] = session, names
+        files |= {f"{part}{name}": data for name, data in _files_of(folder, session, names)}
+    drawn = drawn_people([name for _, names in sessions.values() for name in names.values()],
+                         hashes(files))  # fmt: skip
+    for part, (session, names) in sessions.items():
+        people = {name for name, pseudonym in names.items() if pseudonym in drawn}
+        try:
+            rows, packed = masks_of(session, people, names)
+        except Missing:
+            raise UserError(
+                f"The store has lost masks of '{run}'. Make them again with 'facefocus run', then"
+                " submit."
+            ) from None
+        buffer = io.BytesIO()
+        np.save(buffer, packed, allow_pickle=False)
+        files |= {part + MASKS: _parquet(rows), part + PACKED: buffer.getvalue()}
+    contents = {"format": FORMAT, "name": run.resolve().name, "people": drawn}
+    contents["files"] = hashes(files)
+    write_atomically(out, lambda target: target.write(_archive(files, contents)))
+    return out
+
+
+def _files_of(
+    folder: Path, session: Session, names: Mapping[str, str]
+) -> Iterator[tuple[str, bytes]]:
+    asked = json.loads((folder / RUN).read_bytes())
+    experiment = asked["experiment"]
+    if experiment["faces"].get("people"):
+        experiment["faces"]["people"] = sorted(
+            names[one] for one in experiment["faces"]["people"] if one in names
+        )
+    # Nothing of where its files lie: that is of the user's machine alone.
+    about = {name: asked[name] for name in ("experiment", "backend", "batches") if name in asked}
+    yield RUN, _json(about | {"frame": list(session.frame)})
+    yield EXPERIMENT, to_toml(_stated(experiment)).encode()
+    yield PROVENANCE, (folder / PROVENANCE).read_bytes()
+    used = [name for entry in session.experiment.saliency for name in entry.method]
+    recorded = [name for entry in experiment["saliency"] for name in entry.get("method") or ()]
+    versions = {said: str(METHODS[name].version) for said, name in zip(recorded, used, strict=True)}
+    yield METHODS_FILE, _json(versions)
+    for name in TABLES:
+        if (folder / name).is_file():
+            table = pl.read_parquet((folder / name).read_bytes())
+            known = pl.col("identity").replace_strict(names, default=None)
+            table = table.with_columns(identity=known).drop_nulls("identity")
+            # By pseudonym: the order of names would tell about them.
+            yield name, _parquet(table.sort(table.columns, nulls_last=True))
+
+
+def masks_of(
+    session: Session, people: Collection[str], names: Mapping[str, str]
+) -> tuple[pl.DataFrame, UInt8[np.ndarray, "masks bytes"]]:
+    """All masks of some people that were scored, each once.
+
+    Args:
+        session: Of a finished run.
+        people: Whose.
+        names: Pseudonyms by name.
+
+    Returns:
+        Rows of `MASK_COLUMNS`, and the packed masks.
+
+    Raises:
+        Missing: The store lacks one.
+    """
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    masks: dict[bytes, int] = {}
+    shape = session.experiment.occlusion.shape
+    for (_, index), outputs in session.plan.planned["scores"].items():
+        block = session.plan.blocks[index]
+        wanted = [place for place, one in enumerate(block.people) if one.name in people]
+        for output in outputs if wanted else ():
+            scores = session.store.load(output.key)
+            columns = score_columns(output, shape)
+            for place, (number, budget) in _product(wanted, output.budgets):
+                if np.isnan(scores["area"][place, number]):
+                    continue  # left out: nothing was tried
+                row = {"identity": names[block.people[place].name], "split": block.split}
+                row |= {"fold": block.fold, **columns, "map_draw": output.maps.spec.draw}
+                row |= {"control_draw": output.draw, "budget": budget}
+                # The same on every target.
+                packed = _packed(session, scores, place, number)
+                row["mask"] = masks.setdefault(packed, len(masks))
+                rows.setdefault(tuple(value for key, value in row.items() if key != "mask"), row)
+    table = pl.DataFrame(list(rows.values()), schema=MASK_COLUMNS, orient="row")
+    length = -(-session.frame[0] * session.frame[1] // 8)
+    return table, np.frombuffer(b"".join(masks), np.uint8).reshape(-1, length)
+
+
+def _product(places: Sequence[int], budgets: Sequence[float]) -> Iterator[tuple[int, Any]]:
+    return ((place, numbered) for place in places for numbered in enumerate(budgets))
+
+
+def _packed(session: Session, scores: Mapping[str, np.ndarray], place: int, number: int) -> bytes:
+    return np.packbits(scored_masks(session, dict(scores))[place, number]).tobytes()
+
+
+def _stated(value: Any) -> Any:
+    """Plain data without what is left open: TOML has no null."""
+    if isinstance(value, dict):
+        return {key: _stated(one) for key, one in value.items() if one is not None}
+    return [_stated(one) for one in value] if isinstance(value, list) else value
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _parquet(table: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.write_parquet(buffer, statistics=False)
+    return buffer.getvalue()
+
+
+def _archive(files: Mapping[str, bytes], contents: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in [(CONTENTS, _json(contents)), *sorted(files.items())]:
+            # No date: the same run gives the same bytes.
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+@any_path
+def read_submission(path: Path) -> Submission:
+    """A file of results; nothing of it is trusted.
+
+    Raises:
+        UserError: It cannot be read, is no such file, or of another format.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            known = [one for one in archive.infolist() if _known(one.filename)]
+            size = sum(one.file_size for one in known)
+            if size > MOST:
+                raise UserError(f"'{path}' would unpack to {size >> 30} GiB: it is not read.")
+            files = {one.filename: archive.read(one) for one in known}
+            strange = len(archive.infolist()) != len(files)
+        contents = json.loads(files.pop(CONTENTS))
+        version = contents["format"]
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be read: {one_line(error)}.") from error
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise UserError(f"'{path}' is no submission. Make one: facefocus submit RUN.") from error
+    if version != FORMAT:
+        raise UserError(f"The 'format' of '{path}' must be {FORMAT}. Got {version!r}.")
+    if strange:
+        raise UserError(f"'{path}' holds files that no submission has, or two of one name.")
+    return Submission(contents, files)
+
+
+def _known(name: str) -> bool:
+    path = PurePosixPath(name)
+    plain = len(path.parts) <= 2 and ".." not in path.parts and not path.is_absolute()
+    return name == CONTENTS or (plain and path.name in NAMES)
+
+
+@contextmanager
+def run_folders_of(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Run folders as they are, and for each submission among them a folder that goes in the end.
+
+    It has what a page reads: all but the masks.
+
+    Raises:
+        UserError: A file cannot be read, or is no submission.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = []
+        for number, path in enumerate(paths):
+            if path.is_file():
+                folder = Path(scratch) / str(number) / path.stem
+                submission = read_submission(path)
+                for name, data in submission.files.items():
+                    if not _of_masks(name):
+                        write_atomically(folder / name, partial(_write, data=data))
+                folders.append(folder)
+            else:
+                folders.append(path)
+        yield folders
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
