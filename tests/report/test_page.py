@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from facefocus.analysis.results import unfinished_note
+from facefocus.analysis.results import run_notes
 from facefocus.analysis.summary import summarize
 from facefocus.cli.console import print_summary
 from facefocus.core.errors import UserError
@@ -405,7 +405,7 @@ def test_a_run_that_is_not_finished_says_so_first(
     print_summary(tmp_path / "run")
     assert capsys.readouterr().out.startswith(said)
     shutil.copy(done / "results.parquet", tmp_path / "run" / "two")
-    assert unfinished_note(tmp_path / "run") == [] and unfinished_note(run) == []
+    assert run_notes(tmp_path / "run") == [] and run_notes(run) == []
 
 
 def test_a_study_that_is_not_finished_names_the_runs_that_are_left(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facefocus.analysis.results import read_results
+from facefocus.analysis.results import read_results, run_notes
 from facefocus.benchmark import session as session_module
 from facefocus.benchmark.experiment import parse_experiment
 from facefocus.benchmark.run import run_experiment
@@ -284,7 +284,9 @@ def test_a_report_reads_it_as_a_run(made: tuple[Path, Path, Path]) -> None:
     folder, _, path = made
     with run_folders_of([folder / "run", path]) as folders:
         assert folders[0] == folder / "run"
-        assert folders[1].name == "run"
+        assert folders[1].name == "run.submission"
+        assert [len(run_notes(one)) for one in folders] == [0, 1]
+        assert "facefocus check run.submission" in run_notes(folders[1])[0]
         assert len(read_results(folders[1])) == len(read_results(folders[0]))
         assert not (folders[1] / MASKS).exists()
     assert not folders[1].exists()

@@ -18,6 +18,9 @@ from facefocus.core.text import budget_text
 #: The file that makes a folder of runs a study; says its name, its runs and what was left out.
 STUDY = "study.json"
 
+#: The file of a folder whose results were handed in by others; says what was in theirs.
+SUBMITTED = "submission.json"
+
 
 def photos_in_words(split: str) -> str:
     """On which photos hiding is tried: ``held-out photos``.
@@ -116,8 +119,8 @@ def finished_runs(folder: Path) -> list[Path]:
     return [run for run in run_folders(folder) if (run / "results.parquet").is_file()]
 
 
-def unfinished_note(run: Path) -> list[str]:
-    """What must be said first of a run or study that is not finished; nothing of one that is."""
+def run_notes(run: Path) -> list[str]:
+    """What must be said first of a run or study: that it is not finished, or not one's own."""
     finished = finished_runs(run)
     left = [folder.name for folder in run_folders(run) if folder not in finished]
     path = run / STUDY
@@ -128,12 +131,20 @@ def unfinished_note(run: Path) -> list[str]:
             raise UserError(f"'{path}' cannot be read: {one_line(error)}.") from error
         left += [one for one in planned if not (run / one / "results.parquet").is_file()]
         left = list(dict.fromkeys(left))
-    if not left:
-        return []
-    return [
-        f"Not finished: {', '.join(left)} {'has' if len(left) == 1 else 'have'} no results yet."
-        " The figures below are of the others."
-    ]
+    notes = []
+    if (run / SUBMITTED).is_file():
+        notes.append(
+            f"The figures of {run.name} were handed in. Whether they contradict each other is found"
+            f" by 'facefocus check {run.name}'; whether they are true only with the face set"
+            " (--faces), of a tenth of the people. Without it, figures, masks and hashes that were"
+            " all written anew are not found."
+        )
+    if left:
+        notes.append(
+            f"Not finished: {', '.join(left)} {'has' if len(left) == 1 else 'have'} no results yet."
+            " The figures below are of the others."
+        )
+    return notes
 
 
 def _read_finished(folder: Path) -> list[pl.DataFrame]:

@@ -99,7 +99,7 @@ def print_summary(run: Path) -> None:
     Raises:
         UserError: The run has no results yet.
     """
-    from facefocus.analysis.results import read_results, unfinished_note
+    from facefocus.analysis.results import read_results, run_notes
     from facefocus.analysis.summary import summarize
     from facefocus.analysis.surviving_share import read_robustness, surviving_shares
     from facefocus.report.document import Paragraph
@@ -111,7 +111,7 @@ def print_summary(run: Path) -> None:
     from facefocus.report.summary_blocks import summary_blocks
 
     results, robustness = read_results(run), read_robustness([run])
-    summary, first = summarize(results), unfinished_note(run)
+    summary, first = summarize(results), run_notes(run)
     last: list[Block] = []
     if robustness is not None:
         shares = surviving_shares(robustness)
@@ -126,9 +126,9 @@ def print_study(folder: Path) -> None:
     Raises:
         UserError: No run is finished.
     """
-    from facefocus.analysis.results import read_runs, unfinished_note
+    from facefocus.analysis.results import read_runs, run_notes
     from facefocus.paper.paper_formats import LEADERBOARD, render
 
     text = render(read_runs([folder]), LEADERBOARD, "text")
-    words = "\n".join([*unfinished_note(folder), text])
+    words = "\n".join([*run_notes(folder), text])
     Console().print(visible(words, lines=True), markup=False, highlight=False, soft_wrap=True)

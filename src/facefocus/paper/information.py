@@ -29,7 +29,7 @@ from facefocus.analysis.own_maps import (
     groups,
     means,
 )
-from facefocus.analysis.results import read_runs, unfinished_note
+from facefocus.analysis.results import read_runs, run_notes
 from facefocus.analysis.summary import COMPETES, GUESSING, Row, guessing
 from facefocus.benchmark.result_columns import CONFIGURATION, MAP, RANDOM, SHARED_MASK
 from facefocus.core.errors import UserError
@@ -68,7 +68,7 @@ def information_document(runs: Sequence[Path]) -> list[Block]:
         UserError: A run cannot be read, no fill sees the mask, no map was tried, or the runs are
             of several experiments.
     """
-    notes = [Paragraph(line) for run in runs for line in unfinished_note(run)]
+    notes = [Paragraph(line) for run in runs for line in run_notes(run)]
     return information_blocks(read_runs(runs), notes)
 
 

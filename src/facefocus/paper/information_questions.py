@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from facefocus.analysis.labels import layer_depth
 from facefocus.analysis.own_maps import PHOTOS, SHORT, WHOSE, Rates, Scores, Setting, first, means
-from facefocus.analysis.results import read_runs, unfinished_note
+from facefocus.analysis.results import read_runs, run_notes
 from facefocus.analysis.summary import Row
 from facefocus.benchmark.result_columns import RANDOM
 from facefocus.core.text import budget_text, number, p_value
@@ -46,7 +46,7 @@ def questions_document(runs: Sequence[Path]) -> list[Block]:
     Raises:
         UserError: As `information.information_document`.
     """
-    notes = [Paragraph(line) for run in runs for line in unfinished_note(run)]
+    notes = [Paragraph(line) for run in runs for line in run_notes(run)]
     return questions_blocks(read_runs(runs), notes)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from facefocus.analysis.labels import place_label, varying
-from facefocus.analysis.results import photos_in_words, read_results, unfinished_note
+from facefocus.analysis.results import photos_in_words, read_results, run_notes
 from facefocus.analysis.summary import COMPETES, Row
 from facefocus.core.text import NOTHING, budget_text
 from facefocus.paper.leaderboard import board_table, boards
@@ -46,7 +46,7 @@ def methods_document(run: Path) -> list[Block]:
     faces = ", ".join(report.results["faces"].unique(maintain_order=True))
     blocks: list[Block] = [
         Heading(f"{report.name}: methods on {faces}", 1),
-        *map(Paragraph, unfinished_note(run)),
+        *map(Paragraph, run_notes(run)),
         Paragraph(
             f"{people} people, tried on {', '.join(sorted(targets))}. Written by"
             f" `facefocus report {run} --what methods`; every figure comes from the run."

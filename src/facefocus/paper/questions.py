@@ -17,7 +17,7 @@ from facefocus.analysis.results import (
     default_slices,
     finished_runs,
     read_runs,
-    unfinished_note,
+    run_notes,
 )
 from facefocus.analysis.summary import COMPETES, CONTROLS, GUESSING, Row, guessing, summarize
 from facefocus.core.errors import UserError
@@ -78,7 +78,7 @@ def _head(results: pl.DataFrame, paths: Sequence[Path]) -> Iterator[Block]:
     faces = ", ".join(results["faces"].unique(maintain_order=True))
     targets = results["target"].unique(maintain_order=True)
     yield Heading(f"Results on {faces}", 1)
-    yield from (Paragraph(line) for path in paths for line in unfinished_note(path))
+    yield from (Paragraph(line) for path in paths for line in run_notes(path))
     yield from (Paragraph(f"{name}: {GUESSING}") for name in guessing(results))
     yield Paragraph(
         f"The questions of {SOURCE}, asked of other recognizers: {', '.join(targets)}. Written by"

@@ -20,7 +20,7 @@ from facefocus.analysis.results import (
     finished_runs,
     read_results,
     read_runs,
-    unfinished_note,
+    run_notes,
 )
 from facefocus.core.errors import UserError, one_line
 from facefocus.core.locations import run_folders
@@ -82,7 +82,7 @@ def write_study_report(folder: Path, out: Path | None = None, **asked: Any) -> P
         out or folder / "report",
         more=sections,
         title=str(_record(folder).get("name", folder.resolve().name)),
-        notes=[*unfinished_note(folder), *_answers(results), *warned],
+        notes=[*run_notes(folder), *_answers(results), *warned],
         **asked,
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from facefocus.analysis.results import read_results, unfinished_note
+from facefocus.analysis.results import read_results, run_notes
 from facefocus.analysis.summary import warnings
 from facefocus.benchmark.result_columns import CONFIGURATION
 from facefocus.core.errors import UserError, did_you_mean, one_line
@@ -99,7 +99,7 @@ def write_reports(
         raise UserError(f"The page's folder must be new, empty or a page. Got '{out}'.")
     read = {name: (run, read_results(run)) for name, run in _names(runs).items()}
     asked = _asked(read, persons, groups, faces_dir)
-    unfinished = [text for run in runs for text in unfinished_note(run)]
+    unfinished = [text for run in runs for text in run_notes(run)]
 
     def render(folder: Path) -> str:
         reports = []

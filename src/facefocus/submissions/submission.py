@@ -30,6 +30,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import UInt8
 
+from facefocus.analysis.results import SUBMITTED
 from facefocus.benchmark.collect import score_columns
 from facefocus.benchmark.person_values import PERSON_VALUES
 from facefocus.benchmark.result_columns import MAP
@@ -49,7 +50,7 @@ from facefocus.saliency.methods import METHODS
 FORMAT = 1
 
 #: Says what the file holds, with hashes.
-CONTENTS = "submission.json"
+CONTENTS = SUBMITTED
 
 RUN, PROVENANCE, EXPERIMENT, METHODS_FILE = (
     "run.json", "provenance.json", "experiment.toml", "methods.json",
@@ -379,9 +380,10 @@ def run_folders_of(paths: Sequence[Path]) -> Iterator[list[Path]]:
         folders = []
         for number, path in enumerate(paths):
             if path.is_file():
-                folder = Path(scratch) / str(number) / path.stem
+                folder = Path(scratch) / str(number) / path.name
                 submission = read_submission(path)
-                for name, data in submission.files.items():
+                contents = {CONTENTS: _json(submission.contents)}
+                for name, data in {**submission.files, **contents}.items():
                     if not _of_masks(name):
                         write_atomically(folder / name, partial(_write, data=data))
                 folders.append(folder)
