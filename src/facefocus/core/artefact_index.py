@@ -60,7 +60,8 @@ class ArtefactIndex:
                 parts = self._parts_of(name, rows).tolist()
                 self._new |= dict(zip(rows["key"].tolist(), parts, strict=True))
             return
-        keys = [self._keys, _keys(self._new), *(rows["key"].astype("S32") for _, rows in indices)]
+        listed = (np.ascontiguousarray(rows["key"]).view("S32") for _, rows in indices)
+        keys = [self._keys, _keys(self._new), *listed]
         parts = [self._parts, np.array(list(self._new.values()), _PART)]
         parts += [self._parts_of(name, rows) for name, rows in indices]
         self._keys = np.concatenate(keys)
