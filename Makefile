@@ -1,4 +1,4 @@
-# make demo | make test | make check | make demo-lfw | make bench - each sets up .venv by itself.
+# make demo | make test | make check | make docs | make demo-lfw | make bench - each sets up .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
@@ -11,7 +11,7 @@ endif
 # Tests start many processes: without bytecode, each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo demo-lfw test check lint types bench clean
+.PHONY: demo demo-lfw test check lint types docs bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -41,6 +41,15 @@ types: $(READY)
 
 check: lint types test
 
+# The tutorials are run, in a store of their own: nothing that is shown was computed before.
+docs: $(READY)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	@rm -rf docs/_build
+	PATH="$(abspath $(BIN)):$$PATH" FACEFOCUS_STORE=$(abspath docs/_build/store) \
+	  $(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build/html
+	@rm -rf docs/_build/store
+	@echo "manual docs/_build/html/index.html"
+
 # pytorch-grad-cam asks for torchvision, which it does not need here and which fits no CPU torch.
 bench: $(READY)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
@@ -48,4 +57,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks $(ONLY)
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache dist build
+	rm -rf .venv .mypy_cache .ruff_cache dist build docs/_build docs/_generated

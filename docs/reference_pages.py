@@ -50,8 +50,9 @@ def experiment_file() -> Iterator[str]:
         yield from _fields(f"[{name}]", spec, set())
     yield "## [[variant]]"
     yield ""
-    yield "Several experiments in one file: each variant has a `name`, and says what differs. A table"
-    yield "of the variant replaces fields of the file's table of that name, anything else the whole."
+    yield "Several experiments in one file: each variant has a `name`, and says what differs."
+    yield "A table of the variant replaces fields of the file's table of that name, anything else"
+    yield "the whole."
 
 
 def _fields(title: str, spec: type[Spec], left_out: set[str]) -> Iterator[str]:
@@ -103,7 +104,7 @@ def commands() -> Iterator[str]:
     """Every command with its arguments and options, as the parser has them."""
     yield "# Commands"
     yield ""
-    yield "`facefocus COMMAND --help` prints the same. Exit code 2 is a mistake of the user's, said in"
+    yield "`facefocus COMMAND --help` prints the same. Exit code 2 is a mistake of the user's, in"
     yield "one line; 3 a run that lacks tasks which failed; 130 one that was interrupted."
     yield ""
     yield from _commands(typer.main.get_command(app), "facefocus")
