@@ -22,10 +22,13 @@ if os.environ.get("FACEFOCUS_DATA"):
 # The store that runs share: never the user's.
 os.environ["FACEFOCUS_STORE"] = tempfile.mkdtemp(prefix="facefocus-store-")
 
+import jaxtyping
 from hypothesis import settings
-from jaxtyping import install_import_hook
 
-install_import_hook("facefocus", "beartype.beartype")
+from tests.type_checks import checked
+
+jaxtyping.jaxtyped = checked  # type: ignore[assignment]
+jaxtyping.install_import_hook("facefocus", "beartype.beartype")
 # A busy machine is no fault of the code.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
