@@ -130,6 +130,11 @@ class Opened:
             self.page.wait_for_timeout(25)
         raise AssertionError("The page was not drawn anew.")
 
+    def show(self, state: str = "") -> Opened:
+        """Follow a link to a state of the page, without loading it anew."""
+        self.act(lambda: self.page.evaluate("state => { location.hash = state; }", state))
+        return self
+
     def select(self, name: str, value: str) -> None:
         self.act(lambda: self.page.locator(f"#select-{name}").select_option(value))
 
@@ -155,7 +160,13 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def opened(browser: Any, run: Path) -> Opened:
+    """One page for many tests: each begins by a link, as opening and drawing takes a second."""
     return Opened(browser, run)
+
+
+@pytest.fixture(scope="module")
+def phone(browser: Any, run: Path) -> Opened:
+    return Opened(browser, run, viewport={"width": 390, "height": 800})
 
 
 def test_page_opens_without_a_complaint_and_asks_for_nothing_but_its_files(opened: Opened) -> None:
@@ -165,8 +176,8 @@ def test_page_opens_without_a_complaint_and_asks_for_nothing_but_its_files(opene
     assert "hiding the 1 % of pixels that" in opened.page.locator("#answer").inner_text()
 
 
-def test_every_selector_changes_what_is_shown_and_the_address(browser: Any, run: Path) -> None:
-    opened = Opened(browser, run)
+def test_every_selector_changes_what_is_shown_and_the_address(opened: Opened) -> None:
+    opened.show()
     seen = {opened.shown()}
     changes = {"target": "net-b", "maps": "transferred", "split": "heldout", "budget": "0.03",
                "fill": "inpaint", "score": "excess"}  # fmt: skip
@@ -180,22 +191,22 @@ def test_every_selector_changes_what_is_shown_and_the_address(browser: Any, run:
     assert opened.problems == []
 
 
-def test_a_link_restores_the_view(browser: Any, run: Path) -> None:
-    first = Opened(browser, run)
+def test_a_link_restores_the_view(browser: Any, run: Path, opened: Opened) -> None:
+    first = opened.show()
     first.select("fill", "inpaint")
     first.select("target", "net-b")
     first.act(lambda: first.page.locator(".live input[type=search]").fill("layer"))
     again = Opened(browser, run, "#" + first.address)
     assert again.address == first.address
     assert again.shown() == first.shown() and len(again.column("rate")) == 2
-    people = Opened(browser, run, "#view=people&person=Ada&level=2")
+    people = again.show("#view=people&person=Ada&level=2")
     assert people.page.locator("#person").input_value() == "Ada"
     assert people.page.locator("#level").inner_text() == "10\N{NO-BREAK SPACE}%"
 
 
-def test_budgets_at_which_random_pixels_take_as_much_are_shaded(browser: Any, run: Path) -> None:
+def test_budgets_at_which_random_pixels_take_as_much_are_shaded(opened: Opened) -> None:
     for fill, shaded in (("black", 0), ("inpaint", 1)):
-        opened = Opened(browser, run, f"#view=budgets&fill={fill}")
+        opened.show(f"#view=budgets&fill={fill}")
         assert opened.page.locator("#budgets .mark-rect path").count() == shaded, fill
     # The larger budget, of two: the right half of the picture.
     place = opened.page.locator("#budgets .mark-rect path").bounding_box()
@@ -209,7 +220,7 @@ def test_numbers_are_those_of_the_runs_table(opened: Opened, run: Path) -> None:
         target="net-a", split="same", budget=0.01, fill="black",
     )  # fmt: skip
     assert summary.height == 5
-    table = opened.page.locator(".live table")
+    table = opened.show().page.locator(".live table")
     for one in summary.to_dicts():
         place = f"{one['method']} @ {one['layer']}" if one["layer"] else one["method"]
         cells = table.locator(
@@ -221,8 +232,8 @@ def test_numbers_are_those_of_the_runs_table(opened: Opened, run: Path) -> None:
         assert cells.locator("td[data-column=clean_rate]").inner_text() == number(one["clean_rate"])
 
 
-def test_a_click_on_a_heading_sorts(browser: Any, run: Path) -> None:
-    opened = Opened(browser, run)
+def test_a_click_on_a_heading_sorts(opened: Opened) -> None:
+    opened.show()
     for clicks, down in ((1, True), (2, False)):
         opened.act(lambda: opened.page.locator("thead button", has_text="Cosine").click())
         shown = [float(text) for text in opened.column("cosine")]
@@ -232,8 +243,8 @@ def test_a_click_on_a_heading_sorts(browser: Any, run: Path) -> None:
     assert "sort=" in opened.address
 
 
-def test_a_click_on_a_person_opens_maps_and_masks(browser: Any, run: Path) -> None:
-    opened = Opened(browser, run, "#view=people")
+def test_a_click_on_a_person_opens_maps_and_masks(opened: Opened) -> None:
+    opened.show("#view=people")
     marks = opened.page.locator("[data-chart=scatter] svg .mark-symbol path")
     assert marks.count() == len(PEOPLE)
     names = [re.search(r"hidden: [\d.]+", text) for text in marks.evaluate_all(
@@ -251,16 +262,16 @@ def test_a_click_on_a_person_opens_maps_and_masks(browser: Any, run: Path) -> No
     assert opened.problems == []
 
 
-def test_groups_of_people_stand_in_their_own_order(browser: Any, run: Path) -> None:
-    opened = Opened(browser, run, "#view=strata")
+def test_groups_of_people_stand_in_their_own_order(opened: Opened, run: Path) -> None:
+    opened.show("#view=strata")
     texts = opened.page.locator("[data-chart=strata] .role-axis-label text").all_text_contents()
     strata = read_packed(run / "report" / "data" / "rows-strata.js").table["stratum"]
     groups = strata.unique(maintain_order=True).to_list()
     assert len(groups) > 3 and [one for one in texts if one in groups] == groups
 
 
-def test_a_cell_of_the_transfer_matrix_opens_that_pair(browser: Any, run: Path) -> None:
-    opened = Opened(browser, run, "#view=transfer")
+def test_a_cell_of_the_transfer_matrix_opens_that_pair(opened: Opened) -> None:
+    opened.show("#view=transfer")
     cells = opened.page.locator("[data-chart=transfer] svg .mark-rect path")
     labels = cells.evaluate_all("all => all.map((one) => one.getAttribute('aria-label'))")
     place = next(
@@ -302,13 +313,13 @@ def test_all_can_be_done_by_keyboard(browser: Any, run: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_all_without_scrolling_sideways(browser: Any, run: Path, scheme: str) -> None:
+def test_a_phone_shows_all_without_scrolling_sideways(phone: Opened, scheme: str) -> None:
+    phone.page.emulate_media(color_scheme=scheme)
     for view in ("leaderboard", "transfer", "people", "provenance"):
-        opened = Opened(browser, run, f"#view={view}", viewport={"width": 390, "height": 800},
-                        color_scheme=scheme)  # fmt: skip
-        wide = opened.page.evaluate("document.documentElement.scrollWidth")
+        phone.show(f"#view={view}")
+        wide = phone.page.evaluate("document.documentElement.scrollWidth")
         assert wide <= 390, view
-    ground = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    ground = phone.page.evaluate("getComputedStyle(document.body).backgroundColor")
     bright = sum(map(int, re.findall(r"\d+", ground)[:3])) / 3
     assert (bright > 200) == (scheme == "light")
 
@@ -340,14 +351,18 @@ def axe() -> str:
     return text.decode()
 
 
-@pytest.mark.parametrize("view", ["leaderboard", "transfer", "people", "audit"])
-def test_the_accessibility_checker_finds_no_serious_fault(
-    browser: Any, run: Path, view: str
-) -> None:
+@pytest.fixture(scope="module")
+def checker(browser: Any, run: Path) -> Opened:
+    """A page with the accessibility checker, which its policy would keep out."""
     script = axe()
-    opened = Opened(browser, run, f"#view={view}", bypass_csp=True)
+    opened = Opened(browser, run, bypass_csp=True)
     opened.page.evaluate(script)
-    found = opened.page.evaluate("axe.run().then((all) => all.violations)")
+    return opened
+
+
+@pytest.mark.parametrize("view", ["leaderboard", "transfer", "people", "audit"])
+def test_the_accessibility_checker_finds_no_serious_fault(checker: Opened, view: str) -> None:
+    found = checker.show(f"#view={view}").page.evaluate("axe.run().then((all) => all.violations)")
     serious = [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in found
                if one["impact"] in ("serious", "critical")]  # fmt: skip
     assert serious == []
