@@ -176,7 +176,7 @@ def test_an_exception_in_a_users_pass_is_one_line_and_traceback_shows_all(folder
     said, _, shown = done.stderr.partition("Traceback")
     assert line in said.splitlines()
     assert shown.count("Traceback") == 1 and 'raise KeyError("no such face")' in shown
-    run = "run failing.toml --backend torch --workers 2 --out failed"
+    run = "run failing.toml --backend torch --cluster local:1 --out failed"
     code = f"import sys; sys.argv[1:] = {run.split()}; from facefocus.cli import main; main()"
     done = installed(folder, f"if __name__ == '__main__': {code}")
     assert done.returncode == 2

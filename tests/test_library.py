@@ -76,7 +76,7 @@ def test_paths_may_be_text_everywhere(work: Path) -> None:
 
 CALL = """
 from facefocus.benchmark.run import run_experiment
-print(run_experiment("small.toml", out="run", backend="torch", workers=2))
+print(run_experiment("small.toml", out="run", backend="torch", cluster="local:1"))
 """
 
 
@@ -93,7 +93,7 @@ def test_a_script_that_its_workers_cannot_import_says_what_to_do(work: Path) -> 
         "from facefocus.core.errors import UserError\n"
         "from facefocus.benchmark.run import run_experiment\n"
         "try:\n"
-        "    run_experiment('small.toml', out='run', backend='torch', workers=2)\n"
+        "    run_experiment('small.toml', out='run', backend='torch', cluster='local:1')\n"
         "except UserError as error:\n"
         "    print(error)\n"
     )
