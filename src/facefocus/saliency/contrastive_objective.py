@@ -17,10 +17,10 @@ from facefocus.models.layers import placement
 from facefocus.models.recognizer import WhiteBox
 from facefocus.saliency.explainer import Options
 from facefocus.saliency.mated_gradients import directions_of, inputs_of
-from facefocus.saliency.methods import METHODS, GradientMethod, Whole
+from facefocus.saliency.methods import METHODS, Whole
 from facefocus.saliency.occlusion_gradient import content_of_blocks
 from facefocus.saliency.photo_maps import Photo, PhotoGradientMethod, stacked_frames
-from facefocus.saliency.triplet_grad_cam import cams_along
+from facefocus.saliency.triplet_grad_cam import photo_cam
 
 #: The temperature of the softmax, in hundredths of the cosine.
 TEMPERATURE = {"temperature": Whole("10", 1)}
@@ -79,34 +79,9 @@ def contrastive_occlusion_gradient(
     return found
 
 
-def _cam(name: str) -> PhotoGradientMethod:
-    def maps(
-        recognizer: WhiteBox,
-        photos: Sequence[Photo],
-        *,
-        options: Options,
-        calls: Sequence[int],
-        pixels: int,
-    ) -> np.ndarray:
-        cam = METHODS[name]
-        assert isinstance(cam, GradientMethod)
-        return cams_along(
-            cam, recognizer, photos, calls, lambda e: contrastive_directions(e, photos, options)
-        )
-
-    return PhotoGradientMethod(
-        f"contrastive-{name}",
-        maps,
-        version=1,
-        passes=lambda options: (1, 1),
-        options=TEMPERATURE,
-        layer=True,
-        gallery=True,
-    )
-
-
 for _name in ("grad-cam", "grad-cam++", "layer-cam"):
-    METHODS.add(f"contrastive-{_name}", _cam(_name))
+    _label = f"contrastive-{_name}"
+    METHODS.add(_label, photo_cam(_label, _name, contrastive_directions, TEMPERATURE))
 
 METHODS.add(
     "contrastive-occlusion-gradient",

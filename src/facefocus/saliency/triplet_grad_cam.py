@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,14 +13,17 @@ from facefocus.models.recognizer import WhiteBox
 from facefocus.saliency.explainer import Options
 from facefocus.saliency.identity import minmax_normalize
 from facefocus.saliency.mated_gradients import directions_of
-from facefocus.saliency.methods import METHODS, GradientMethod
+from facefocus.saliency.methods import METHODS, GradientMethod, Option
 from facefocus.saliency.photo_maps import Photo, PhotoGradientMethod
 
+#: (raw embeddings [n, d] in float64, their photos, all options) -> the objective's gradient there.
+Directions = Callable[[Tensor, Sequence[Photo], Options], Tensor]
 
-def triplet_maps(
-    cam: GradientMethod, recognizer: WhiteBox, photos: Sequence[Photo], calls: Sequence[int]
-) -> Float[np.ndarray, "n h w"]:
-    """CAMs whose objective is cos(photo, mates) - cos(photo, stranger).
+
+def triplet_directions(
+    e: Float[Tensor, "n d"], photos: Sequence[Photo], options: Options
+) -> Float[Tensor, "n d"]:
+    """Gradient of cos(photo, mates) - cos(photo, stranger).
 
     Chen et al. (WACV 2020) adapt Grad-CAM to embeddings by the triplet loss
     max(0, d(a, p) - d(a, n) + m). Of unit embeddings, d = 2 - 2 cos, so the gradient of an active
@@ -28,22 +31,12 @@ def triplet_maps(
     triplets; Grad-CAM's weights are linear in the gradient, so the mean reference does the same for
     the positives. The negative is the most similar of up to 64 photos of other people, since easy
     ones are not active.
-
-    Args:
-        cam: What makes a map of activation and gradient.
-        recognizer: The source.
-        photos: What is explained; each with a stranger.
-        calls: Where.
     """
-
-    def directions(e: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        mates, strangers = (
-            torch.from_numpy(np.stack(found)).to(e)
-            for found in zip(*((p.reference, p.stranger) for p in photos), strict=True)
-        )
-        return directions_of(e, mates) - directions_of(e, strangers)
-
-    return cams_along(cam, recognizer, photos, calls, directions)
+    mates, strangers = (
+        torch.from_numpy(np.stack(found)).to(e)
+        for found in zip(*((p.reference, p.stranger) for p in photos), strict=True)
+    )
+    return directions_of(e, mates) - directions_of(e, strangers)
 
 
 def cams_along(
@@ -77,7 +70,11 @@ def cams_along(
     return (total / len(calls)).numpy()
 
 
-def _method(name: str) -> PhotoGradientMethod:
+def photo_cam(
+    label: str, cam: str, directions: Directions, options: Mapping[str, Option] | None = None
+) -> PhotoGradientMethod:
+    """The method that takes the CAM called `cam` of another objective, by the name `label`."""
+
     def maps(
         recognizer: WhiteBox,
         photos: Sequence[Photo],
@@ -86,19 +83,22 @@ def _method(name: str) -> PhotoGradientMethod:
         calls: Sequence[int],
         pixels: int,
     ) -> np.ndarray:
-        cam = METHODS[name]
-        assert isinstance(cam, GradientMethod)
-        return triplet_maps(cam, recognizer, photos, calls)
+        method = METHODS[cam]
+        assert isinstance(method, GradientMethod)
+        return cams_along(
+            method, recognizer, photos, calls, lambda e: directions(e, photos, options)
+        )
 
     return PhotoGradientMethod(
-        f"triplet-{name}",
+        label,
         maps,
         version=1,
         passes=lambda options: (1, 1),
+        options=options or {},
         layer=True,
         gallery=True,
     )
 
 
 for _name in ("grad-cam", "grad-cam++"):
-    METHODS.add(f"triplet-{_name}", _method(_name))
+    METHODS.add(f"triplet-{_name}", photo_cam(f"triplet-{_name}", _name, triplet_directions))
