@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from facefocus.benchmark import execute as execute_module
 from facefocus.benchmark import session as session_module
+from facefocus.benchmark import task_outcome as outcome_module
 from facefocus.benchmark import worker_pool as pool_module
-from facefocus.benchmark.clusters import ClusterFile, cluster_of, most_workers
+from facefocus.benchmark.clusters import ClusterFile, cluster_of, devices_of, gpus, most_workers
 from facefocus.benchmark.execute import Incomplete
 from facefocus.benchmark.run import run_experiment, run_status
 from facefocus.benchmark.run_lock import locked_run
@@ -70,7 +70,7 @@ def run(out: str, **options: Any) -> bytes:
 
 def failing(monkeypatch: pytest.MonkeyPatch, most: int, error: type[Exception]) -> list[str]:
     """Make the maps of one block fail, at most some times; returns their keys as they are tried."""
-    plain, tried = execute_module.run_task, []
+    plain, tried = outcome_module.run_task, []
 
     def run_task(session: Session, task: Any, progress: Progress) -> None:
         if isinstance(task, MapTask):
@@ -83,7 +83,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, most: int, error: type[Exception]) 
                 raise error("no such face")
         plain(session, task, progress)
 
-    monkeypatch.setattr(pool_module, "run_task", run_task)
+    monkeypatch.setattr(outcome_module, "run_task", run_task)
     return tried
 
 
@@ -124,13 +124,31 @@ def test_a_task_that_fails_twice_is_done_the_third_time(
     assert attempts == [1, 2]
 
 
+def test_one_process_goes_on_after_a_failing_task_as_workers_do(
+    monkeypatch: pytest.MonkeyPatch, work: Path
+) -> None:
+    expected = run("here", store=work / "other store")
+    with monkeypatch.context() as patch:
+        tried = failing(patch, 99, KeyError)
+        with pytest.raises(Incomplete, match=r"1 task failed, and 2 others need what"):
+            run("run")
+    (failed,) = map(json.loads, Path("run/failed.jsonl").read_text().splitlines())
+    assert (failed["worker"], tried.count(failed["key"])) == ("this process", 3)
+    order = [line["event"] for line in read_log(Path("run")) if line.get("stage") == "maps"]
+    assert order == ["stage", *["begin", "end"] * 3, *["begin", "failed"] * 3]
+    with monkeypatch.context() as patch:
+        tried = failing(patch, 0, KeyError)
+        assert run("run") == expected
+    assert tried == [failed["key"]] and not Path("run/failed.jsonl").exists()
+
+
 def test_where_every_task_fails_the_run_stops_with_one_line(
     workers: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run_task(*_: object) -> None:
         raise ZeroDivisionError("nothing works")
 
-    monkeypatch.setattr(pool_module, "run_task", run_task)
+    monkeypatch.setattr(outcome_module, "run_task", run_task)
     with pytest.raises(UserError, match="ZeroDivisionError: nothing works") as stopped:
         run("run", cluster=workers)
     assert stopped.value.code == 2 and "in run_task" in str(stopped.value.__cause__)
@@ -210,6 +228,27 @@ def test_a_store_is_cleared_of_what_no_run_needs_and_joined_with_another(
     assert run("again", store=work / "new") == own
 
 
+def test_a_store_in_a_bucket_gives_the_same_bytes(
+    command: Command, workers: Pool, work: Path, bucket: str
+) -> None:
+    expected, store = run("here", store=work / "kept"), f"{bucket}/store"
+    assert run("run", store=store, cluster=workers) == expected
+    assert json.loads(Path("run/run.json").read_text())["store"] == store
+    assert all(stage.done == stage.total > 0 for stage in run_status(Path("run")))
+    size = Store(store).size()
+    # Two recognizers: embeddings, maps of two blocks, scores of these on both.
+    assert size.files == 2 + 2 * 2 + 2 * 2 and size.artefacts == Store("kept").size().artefacts
+    said = command("store", "size", "--store", store).out
+    assert said.startswith(f"{size.artefacts} artefacts in {size.files} files") and store in said
+    said = command("store", "merge", store, "--store", str(work / "copy")).out
+    assert said.startswith(f"{size.artefacts} new, 0 here already")
+    files = Store(store)._files
+    name = min(files.names())
+    files.write(name, files.read(name)[:-1])  # none of what it holds can be found
+    assert run("again", store=store) == expected
+    assert Store(store).size() == size
+
+
 # --- what --cluster says --------------------------------------------------------------------------
 
 
@@ -221,6 +260,16 @@ def test_a_cluster_is_named_by_a_number_an_address_or_a_file(work: Path) -> None
     found = cluster_of("c.toml")
     assert isinstance(found, ClusterFile)
     assert (found.most, found.threads, found.queue) == (40, 4, "gpu")
+
+
+def test_workers_of_one_machine_share_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert devices_of(4, gpus()) == ["0", "1", "2", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert devices_of(2, gpus()) == ["4", "7"]
+    assert devices_of(2, []) == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from facefocus.benchmark import cost as estimate_module
-from facefocus.benchmark import execute as run_module
 from facefocus.benchmark import session as session_module
+from facefocus.benchmark import task_outcome as outcome_module
 from facefocus.benchmark.cost import estimate
 from facefocus.benchmark.execute import execute
 from facefocus.benchmark.experiment import parse_experiment
@@ -115,13 +115,13 @@ def test_what_is_counted_is_what_runs(
     session = opened(painted, tmp_path, saliency=[*SALIENCY[:3], SALIENCY[4]])
     planned = estimate(session)
     counted = Counted(session, monkeypatch)
-    work = run_module.run_task
+    work = outcome_module.run_task
 
     def running(session: Session, task: Any, *rest: Any) -> None:
         counted.now = task.stage
         work(session, task, *rest)
 
-    monkeypatch.setattr(run_module, "run_task", running)
+    monkeypatch.setattr(outcome_module, "run_task", running)
     execute(session)
     for (stage, name), passes in planned.passes.items():
         if name == "-":

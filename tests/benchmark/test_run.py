@@ -16,6 +16,7 @@ import torch
 
 from facefocus.benchmark import execute as run_module
 from facefocus.benchmark import session as session_module
+from facefocus.benchmark import task_outcome as outcome_module
 from facefocus.benchmark import worker_pool as pool_module
 from facefocus.benchmark.collect import write_run
 from facefocus.benchmark.execute import execute
@@ -156,7 +157,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(
     painted: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed three times: among the embeddings, the maps and the scores."""
-    plain, stages = run_module.run_task, list[str]()
+    plain, stages = outcome_module.run_task, list[str]()
     done = last = 0
 
     def dying(session: Session, task: Any, *rest: Any) -> None:
@@ -167,13 +168,13 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(
         done += 1
         plain(session, task, *rest)
 
-    monkeypatch.setattr(run_module, "run_task", dying)
+    monkeypatch.setattr(outcome_module, "run_task", dying)
     for after in (1, 6, 11):
         last = after
         with pytest.raises(Killed):
             execute(open_small(painted, tmp_path))
     assert stages == ["embed", "maps", "scores"]
-    monkeypatch.setattr(run_module, "run_task", plain)
+    monkeypatch.setattr(outcome_module, "run_task", plain)
     session = open_small(painted, tmp_path)
     total = len(session.plan.tasks)
     assert execute(session) == total - 11

@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from multiprocessing import current_process
@@ -175,16 +175,43 @@ def start_cluster(file: ClusterFile) -> Any:
 def _local(file: ClusterFile) -> Any:
     import distributed
 
-    cluster: Any = distributed.LocalCluster
+    inside: dict[str, Any] = {"host": "127.0.0.1", "protocol": "tcp://"}
+    shown = {"dashboard": file.dashboard, "dashboard_address": _page(file)}
+    common = {**inside, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL}
+    workers = {
+        number: {"cls": distributed.Nanny, "options": {**common, "env": of_device(device)}}
+        for number, device in enumerate(devices_of(file.workers, gpus()))
+    }
+    cluster: Any = distributed.SpecCluster
     return cluster(
-        n_workers=file.workers,
-        threads_per_worker=1,
-        processes=True,
-        memory_limit=0,
-        dashboard_address=_page(file),
-        scheduler_kwargs={"dashboard": file.dashboard},
+        workers=workers,
+        scheduler={"cls": distributed.Scheduler, "options": {**inside, **shown, "port": 0}},
         silence_logs=logging.CRITICAL,
     )
+
+
+def gpus() -> list[str]:
+    """The GPUs of this machine that this process may use, as ``CUDA_VISIBLE_DEVICES`` has them."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return named.split(",")[:count] if named else [str(number) for number in range(count)]
+
+
+def devices_of(workers: int, gpus: Sequence[str]) -> list[str | None]:
+    """The GPU of each worker; workers share them in turn where these are fewer.
+
+    Example:
+        >>> devices_of(3, ["0", "1"])
+        ['0', '1', '0']
+    """
+    return [gpus[number % len(gpus)] if gpus else None for number in range(workers)]
+
+
+def of_device(gpu: str | None) -> dict[str, str]:
+    """What the environment of a worker says of its GPU."""
+    return {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
 
 
 def _page(file: ClusterFile) -> str:

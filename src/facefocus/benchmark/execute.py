@@ -9,30 +9,31 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from facefocus.benchmark.run_log import FailedTask, RunLog
-from facefocus.benchmark.session import Session, SessionSpec
+from facefocus.benchmark.session import Session
 from facefocus.benchmark.stages import STAGES, Task
+from facefocus.benchmark.task_outcome import NeedsLess, Outcome, try_task
 from facefocus.core.errors import UserError, one_line
 from facefocus.core.notices import notice
 from facefocus.core.progress import Progress, silent
 from facefocus.core.store import Missing
 from facefocus.evaluation.verification import guessing_warning, tells_apart
-from facefocus.models.memory import out_of_memory
 
 if TYPE_CHECKING:
-    from facefocus.benchmark.worker_pool import Outcome, Pool
+    from facefocus.benchmark.worker_pool import Pool
 
 #: Its warnings go to standard error where the program that calls says nothing else.
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at what workers report from inside their tasks.
 PAUSE = 0.5
-#: How often a task is tried by workers before it is set aside.
+#: How often a task is tried before it is set aside.
 TRIES = 3
 #: Tasks that are set aside before a stage is given up of which none could be done.
 HOPELESS = 3
@@ -56,18 +57,19 @@ def execute(
 
     Args:
         session: An open session.
-        pool: The workers; without any, this process does it all, and an error in a task ends it.
+        pool: The workers; without any, this process does it all.
         progress: Called with the stage, and done and total in passes.
         run_log: Where the run's folder says what was done.
 
     Raises:
         NeedsLess: Memory does not suffice.
         Missing: An artefact was damaged, and removed; it is made when this is called again.
-        Incomplete: Workers tried a task three times; everything that does not need it was done.
+        Incomplete: A task failed three times; everything that does not need it was done.
+        UserError: The user has to mend something, or nothing of a stage can be done.
     """
     run_log = run_log or RunLog(None)
     done, before = 0, {one.key for one in run_log.failed_tasks()}
-    workers = None if pool is None else _Workers(session, pool, run_log, before)
+    workers = _Workers(session, pool or _ThisProcess(), run_log, before)
     try:
         for stage in STAGES:
             session.store.look()
@@ -77,20 +79,15 @@ def execute(
             left.sort(key=lambda task: task.keys[0] not in before)
             passed = _Passed(stage, left, progress)
             run_log.write("stage", stage=stage, tasks=len(left), passes=passed.total)
-            if workers is None:
-                _run_here(session, left, passed, run_log)
-            else:
-                with workers.pool.answering():
-                    workers.run(left, passed)
+            with workers.pool.answering():
+                workers.run(left, passed)
             done += len(left)
-            if stage == "embed" and not (workers and workers.unmade):
+            if stage == "embed" and not workers.unmade:
                 _warn_of_guessing(session)
     finally:
-        if workers is not None:
-            workers.close()
-    if workers is not None:
-        run_log.keep_failed(workers.failed)
-        workers.check()
+        workers.close()
+    run_log.keep_failed(workers.failed)
+    workers.check()
     return done
 
 
@@ -136,13 +133,55 @@ class _Passed:
         self._progress(self._stage, self._sum, self.total)
 
 
-def _run_here(session: Session, tasks: Sequence[Task], passed: _Passed, run_log: RunLog) -> None:
-    for number, task in enumerate(tasks):
-        run_log.begin(task, "this process")
+class _ThisProcess:
+    """The one worker of a run that has no cluster: a task is done when it is submitted.
+
+    Methods are those of `facefocus.benchmark.worker_pool.Pool`.
+    """
+
+    window = 1
+
+    def __init__(self) -> None:
+        self.news: deque[dict[str, Any]] = deque()
+        self.on_news: Callable[[], None] = lambda: None
+
+    def prepare(self, session: Session) -> str:
+        self._session = session
+        return "this process"
+
+    def submit(self, token: str, number: int, task: Task, attempt: int) -> _Finished:
+        def say(**about: Any) -> None:
+            self.news.append({"stage": task.stage, "number": number, **about})
+            self.on_news()
+
         started = time.time()
-        run_task(session, task, passed.of(number))
-        passed.finish(number)
-        run_log.end(task, "this process", time.time() - started)
+        say(name=token)
+        wrong = try_task(self._session, task, lambda _, done, of: say(done=done, of=of))
+        return _Finished(Outcome(token, started, time.time() - started, **wrong))
+
+    def answering(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def count_workers(self) -> int:
+        return 1
+
+    def forget(self, token: str) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class _Finished:
+    """A future of Dask whose task is done."""
+
+    outcome: Outcome
+    status: ClassVar[str] = "finished"
+
+    def result(self) -> Outcome:
+        return self.outcome
+
+    def add_done_callback(self, call: Callable[[_Finished], object]) -> None:
+        call(self)
+
+    def cancel(self) -> None: ...
 
 
 @dataclass
@@ -157,7 +196,7 @@ class _Workers:
     """
 
     session: Session
-    pool: Pool
+    pool: Pool | _ThisProcess
     run_log: RunLog
     before: Collection[str]
     failed: list[FailedTask] = field(default_factory=list)
@@ -165,6 +204,7 @@ class _Workers:
     unmade: set[str] = field(default_factory=set)
     _token: str | None = None
     _flying: dict[Any, tuple[int, int]] = field(default_factory=dict)
+    _under_way: set[int] = field(default_factory=set)
     _begun: dict[int, str] = field(default_factory=dict)
     _workers: int = 0
 
@@ -175,22 +215,25 @@ class _Workers:
         self._token = self._token or self.pool.prepare(self.session)
         ended: SimpleQueue[Any] = SimpleQueue()
         self._begun.clear()
+        self.pool.on_news = lambda: self._take_news(tasks, passed)
         todo, again = iter(range(len(tasks))), deque[tuple[int, int]]()
         done, set_aside, quiet = 0, 0, time.monotonic()
         while True:
             for number, attempt in self._next(todo, again):
+                self._under_way.add(number)
                 future = self.pool.submit(self._token, number, tasks[number], attempt)
                 self._flying[future] = number, attempt
                 future.add_done_callback(ended.put)
             if not self._flying:
                 return
-            self._take_news(tasks, passed)
+            self.pool.on_news()
             try:
                 future = ended.get(timeout=PAUSE)
             except Empty:
                 quiet = self._look(quiet)
                 continue
             number, attempt = self._flying.pop(future)
+            self._under_way.discard(number)
             verdict = self._ended(number, tasks[number], future, attempt)
             if verdict == "again":
                 again.append((number, attempt + 1))
@@ -220,8 +263,7 @@ class _Workers:
         while self.pool.news:
             news = self.pool.news.popleft()
             number = news["number"]
-            flying = any(number == other for other, _ in self._flying.values())
-            if not flying or news["stage"] != tasks[number].stage:
+            if number not in self._under_way or news["stage"] != tasks[number].stage:
                 continue  # of a task that has ended
             if "done" in news:
                 passed.take(number, news["done"], news["of"])
@@ -301,7 +343,7 @@ class _Workers:
         if len(new) == len(self.failed) and not self.waiting:
             # Nothing at all has worked: this is the user's to mend, not the cluster's.
             first = self.failed[0]
-            cause = RuntimeError(f"in the worker {first.worker}\n{first.traceback}")
+            cause = RuntimeError(f"in {first.worker}\n{first.traceback}")
             raise UserError(f"{first.error}. --traceback shows all.") from cause
         self.waiting += left
 
@@ -310,10 +352,11 @@ class _Workers:
         if not self.failed and not self.waiting:
             return
         waiting = f", and {self.waiting} others need what they make" if self.waiting else ""
+        file = self.run_log.failed_file
+        shown = f"'{file}' has the tracebacks" if file else self.failed[0].error
         raise Incomplete(
-            f"{_counted(len(self.failed))} failed{waiting}: the tables are not written."
-            f" '{self.run_log.failed_file}' has the tracebacks. Run it again when the cause is"
-            " mended: these are tried first."
+            f"{_counted(len(self.failed))} failed{waiting}: the tables are not written. {shown}."
+            " Run it again when the cause is mended: these are tried first."
         )
 
     def close(self) -> None:
@@ -326,31 +369,8 @@ class _Workers:
         for future in self._flying:
             future.cancel()
         self._flying.clear()
+        self._under_way.clear()
 
 
 def _counted(tasks: int) -> str:
     return "1 task" if tasks == 1 else f"{tasks} tasks"
-
-
-class NeedsLess(Exception):
-    """Memory does not suffice; `spec` is that of a session with smaller batches, and other keys."""
-
-    def __init__(self, spec: SessionSpec) -> None:
-        super().__init__(spec)
-        self.spec = spec
-
-
-def run_task(session: Session, task: Task, progress: Progress = silent) -> None:
-    """Compute one task and store what it makes; progress is in the task's own unit.
-
-    Raises:
-        NeedsLess: Memory does not suffice.
-        Missing: What it needs of the store is not there.
-    """
-    try:
-        with session.store.together():
-            STAGES[task.stage].run(session, task, progress)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        raise NeedsLess(session.with_less(task)) from None

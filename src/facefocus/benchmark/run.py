@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from facefocus.benchmark.clusters import cluster_of, most_workers, require_dask
 from facefocus.benchmark.collect import write_run
-from facefocus.benchmark.execute import Incomplete, NeedsLess, execute
+from facefocus.benchmark.execute import Incomplete, execute
 from facefocus.benchmark.experiment import Experiment, load_variants, toml_of
 from facefocus.benchmark.keys import forward_of, gradients_of
 from facefocus.benchmark.run_lock import locked_run
 from facefocus.benchmark.run_log import RunLog, read_keys, write_keys
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.benchmark.stages import STAGES
+from facefocus.benchmark.task_outcome import NeedsLess
 from facefocus.core.errors import UserError, one_line
 from facefocus.core.files import any_path, resolved, sweep, write_atomically
 from facefocus.core.locations import (

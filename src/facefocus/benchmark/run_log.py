@@ -48,9 +48,9 @@ class RunLog:
         self._run = run
 
     @property
-    def failed_file(self) -> Path:
-        """Where tasks are listed that were set aside."""
-        return (self._run or Path()) / FAILED
+    def failed_file(self) -> Path | None:
+        """Where tasks are listed that were set aside; None where there is no run folder."""
+        return None if self._run is None else self._run / FAILED
 
     def write(self, event: str, **about: Any) -> None:
         """Add a line.
@@ -78,7 +78,7 @@ class RunLog:
 
     def failed_tasks(self) -> list[FailedTask]:
         """The tasks that were set aside when the run was last tried."""
-        if self._run is None:
+        if self.failed_file is None:
             return []
         try:
             lines = self.failed_file.read_text(encoding="utf-8").splitlines()
@@ -92,7 +92,7 @@ class RunLog:
         Raises:
             UserError: The folder cannot be written.
         """
-        if self._run is None:
+        if self.failed_file is None:
             return
         if not failed:
             self.failed_file.unlink(missing_ok=True)

@@ -11,10 +11,9 @@ import os
 import pickle
 import signal
 import time
-import traceback
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,12 +33,12 @@ from facefocus.benchmark.clusters import (
     start_cluster,
     without_interrupts,
 )
-from facefocus.benchmark.execute import NeedsLess, run_task
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.benchmark.stages import Task
-from facefocus.core.errors import UserError, located, one_line
+from facefocus.benchmark.task_outcome import Outcome, failure_of, try_task
+from facefocus.core.errors import UserError, one_line
+from facefocus.core.notices import notice
 from facefocus.core.progress import Progress
-from facefocus.core.store import Missing
 
 #: Seconds between two reports of a worker from inside a task.
 PAUSE = 0.5
@@ -47,31 +46,10 @@ PAUSE = 0.5
 LOOK = 2.0
 #: Seconds that a scheduler may take to answer.
 CONNECT = 20.0
+#: Seconds after which the folder of a store shows on one machine what another has written.
+LATE = 60.0
 #: Tasks that are with the scheduler for each worker: what runs, and as many that wait.
 AHEAD = 2
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a task ended in a worker; one of the last four says what went wrong, if anything did.
-
-    Attributes:
-        worker: Its name.
-        started: When, in seconds of the clock.
-        seconds: How long it took.
-        failure: The error on one line, and its traceback.
-        missing: Key of an artefact that is not in the store.
-        less: The spec of a session with smaller batches.
-        mistake: What no other worker could do better, for the user: a full disk.
-    """
-
-    worker: str
-    started: float
-    seconds: float
-    failure: tuple[str, str] | None = None
-    missing: str | None = None
-    less: SessionSpec | None = None
-    mistake: str | None = None
 
 
 # --- in a worker ----------------------------------------------------------------------------------
@@ -84,6 +62,7 @@ class _Job:
     spec: SessionSpec
     plan: bytes
     threads: int | None
+    patience: float
     session: Session | None = None
 
 
@@ -93,11 +72,15 @@ _busy = Lock()
 
 
 class Preparation(WorkerPlugin):  # type: ignore[misc, unused-ignore]
-    """Tells every worker of a run, also those that come later, what its tasks have in common."""
+    """Tells every worker of a run, also those that come later, what its tasks have in common.
 
-    def __init__(self, token: str, spec: SessionSpec, plan: bytes, threads: int | None) -> None:
-        self.name = token
-        self._job = spec, plan, threads
+    Args:
+        token: Of the run.
+        job: The first fields of a `_Job`.
+    """
+
+    def __init__(self, token: str, *job: Any) -> None:
+        self.name, self._job = token, job
 
     def setup(self, worker: Any) -> None:
         """Take over what tasks will need; nothing is opened yet."""
@@ -116,6 +99,7 @@ def _opened(job: _Job) -> Session:
     if job.session is None:
         plan = pickle.loads(zlib.decompress(job.plan))
         job.session = Session(job.spec, plan=plan)
+        job.session.store.patience = job.patience
     return job.session
 
 
@@ -128,29 +112,13 @@ def work(token: str, number: int, task: Task) -> Outcome:
         try:
             session = _opened(_jobs[token])
         except Exception as error:  # another worker may see the folder
-            wrong: dict[str, Any] = {"failure": _failure(error)}
+            wrong: dict[str, Any] = {"failure": failure_of(error)}
         else:
-            wrong = _tried(session, task, _reporting(token, task.stage, number))
+            try:
+                wrong = try_task(session, task, _reporting(token, task.stage, number))
+            except UserError as mistake:
+                wrong = {"mistake": str(mistake)}
     return Outcome(name, started, time.time() - started, **wrong)
-
-
-def _tried(session: Session, task: Task, progress: Progress) -> dict[str, Any]:
-    try:
-        run_task(session, task, progress)
-    except NeedsLess as less:
-        return {"less": less.spec}
-    except Missing as missing:
-        return {"missing": missing.key}
-    except UserError as mistake:
-        return {"mistake": str(mistake)}
-    except Exception as error:
-        return {"failure": _failure(error)}
-    return {}
-
-
-def _failure(error: Exception) -> tuple[str, str]:
-    line = str(error) if isinstance(error, UserError) else located(error)
-    return line, "".join(traceback.format_exception(error))
 
 
 def _say(token: str, news: dict[str, Any]) -> None:
@@ -189,6 +157,7 @@ class Pool:
         self._client: Any = None
         self._looked, self._workers = 0.0, 0
         self.news: deque[dict[str, Any]] = deque()
+        self.on_news: Callable[[], None] = lambda: None
 
     @property
     def client(self) -> Any:
@@ -205,13 +174,16 @@ class Pool:
                 if isinstance(address, ClusterFile):
                     address = self._cluster = start_cluster(address)
                 self._client = _connected(address)
+            if self.dashboard:
+                notice(f"The workers can be watched at {self.dashboard}")
         return self._client
 
     @property
     def dashboard(self) -> str | None:
-        """The address of Dask's page, where there is one."""
+        """The address of Dask's page, where a cluster that was started has one."""
         shown = isinstance(self._asked, str) or self._asked.dashboard
-        return str(self.client.dashboard_link) if shown and self.client.dashboard_link else None
+        link = self._client.dashboard_link if shown else None
+        return str(link) if link else None
 
     def prepare(self, session: Session) -> str:
         """Tell all workers what the tasks of a session have in common; returns the run's token."""
@@ -219,9 +191,11 @@ class Pool:
         threads = self._asked.threads if isinstance(self._asked, ClusterFile) else None
         plan = zlib.compress(pickle.dumps(session.plan.for_workers()), level=1)
         client = self.client
+        local = isinstance(self._asked, ClusterFile) and self._asked.kind == "local"
+        job = session.spec, plan, threads, 0.0 if local else LATE
         client.subscribe_topic(token, lambda event: self.news.append(event[1]))
         try:
-            client.register_plugin(Preparation(token, session.spec, plan, threads))
+            client.register_plugin(Preparation(token, *job))
         except Exception as error:
             raise UserError(
                 f"The workers cannot be prepared: {one_line(error)}. They need this version of"
