@@ -9,12 +9,14 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from functools import partial
+from itertools import count, product
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -24,6 +26,7 @@ from facefocus.benchmark.people import Block, Person
 from facefocus.benchmark.person_values import PERSON_VALUES, person_values
 from facefocus.benchmark.result_columns import HELDOUT_ORACLE, MADE_FOR, MAP, ORACLE
 from facefocus.benchmark.session import Session, is_degenerate
+from facefocus.benchmark.sorted_rows import FOLDER, SortedRows
 from facefocus.benchmark.stages import STAGES, RowKey
 from facefocus.benchmark.stages.explain import MapOutput
 from facefocus.benchmark.stages.oracle import OracleTask
@@ -109,7 +112,6 @@ def write_run(session: Session, run: Path, provenance: dict[str, Any], toml: str
         UserError: The folder cannot be written.
         KeyError: An artefact is missing: the run is not finished.
     """
-    table = collect(session)
     index = masks_index(session)
     _write_gallery(session, run, index)
     write_atomically(run / STORED_MASKS, lambda file: index.write_parquet(file))
@@ -121,26 +123,61 @@ def write_run(session: Session, run: Path, provenance: dict[str, Any], toml: str
     text = json.dumps(provenance, indent=2, sort_keys=True) + "\n"
     write_atomically(run / "provenance.json", lambda file: file.write(text.encode()))
     path = run / "results.parquet"
-    write_atomically(path, lambda file: table.write_parquet(file, statistics=False))
+    with TemporaryDirectory(dir=run, prefix=FOLDER) as folder:
+        _result_rows(session, Path(folder)).write(path, statistics=False)
     return path
 
 
 def collect(session: Session) -> pl.DataFrame:
     """The result table: a row per identity and configuration, in a fixed order."""
-    rows: list[dict[str, Any]] = []
-    for target in session.experiment.recognizers.targets:
-        for split in dict.fromkeys(block.split for block in session.plan.blocks):
-            parts: dict[RowKey, list[Part]] = defaultdict(list)
-            for block in session.plan.blocks:
-                for stage in STAGES if block.split == split else ():
-                    for key, part in STAGES[stage].parts(session, target, block):
-                        parts[key].append(part)
-            rows += [_row(session, target, split, key, found) for key, found in parts.items()]
+    with TemporaryDirectory() as folder:
+        return _result_rows(session, Path(folder)).table()
+
+
+def _result_rows(session: Session, folder: Path) -> SortedRows:
+    """The result table in files of `folder`: a few blocks of people are in memory at a time."""
     order = [name for name in SCHEMA if name not in ("cosine", "rate", "fmr")]
     schema = SCHEMA if session.truths is None else SCHEMA | TRUTH_SCHEMA
     schema |= FOUND_SCHEMA if session.experiment.evaluation.identification else {}
-    table = pl.DataFrame(rows, schema=schema, orient="row")
-    return table.sort(order, nulls_last=True, maintain_order=True)
+    rows = SortedRows(folder, schema, order, order.index("budget"))
+    splits = dict.fromkeys(block.split for block in session.plan.blocks)
+    for target, split in product(session.experiment.recognizers.targets, splits):
+        made = finished_parts(session, split, partial(_parts_of_block, session, target))
+        rows.add(_row(session, target, split, key, parts) for key, parts in made)
+    return rows
+
+
+def _parts_of_block(session: Session, target: str, block: Block) -> Iterator[tuple[RowKey, Part]]:
+    for stage in STAGES:
+        yield from STAGES[stage].parts(session, target, block)
+
+
+P = TypeVar("P")
+
+
+def finished_parts(
+    session: Session, split: str, read: Callable[[Block], Iterable[tuple[RowKey, P]]]
+) -> Iterator[tuple[RowKey, list[P]]]:
+    """All parts of each row of a split, as soon as the last fold of its person is read.
+
+    Args:
+        session: The session.
+        split: The split.
+        read: Called with each of its blocks: the parts of rows; a row's key ends with the person.
+    """
+    blocks = [block for block in session.plan.blocks if block.split == split]
+    # The folds side by side: their blocks hold about the same people.
+    places: dict[int, Iterator[int]] = defaultdict(count)
+    blocks.sort(key=lambda block: (next(places[block.fold]), block.fold))
+    left = Counter(person.name for block in blocks for person in block.people)
+    parts: dict[str, dict[RowKey, list[P]]] = defaultdict(lambda: defaultdict(list))
+    for block in blocks:
+        for key, part in read(block):
+            parts[key[-1]][key].append(part)
+        for person in block.people:
+            left[person.name] -= 1
+            if not left[person.name]:
+                yield from parts.pop(person.name, {}).items()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from facefocus.benchmark.keys import forward_of, gradients_of
 from facefocus.benchmark.run_lock import locked_run
 from facefocus.benchmark.run_log import RunLog, read_keys, write_keys
 from facefocus.benchmark.session import Session, SessionSpec
+from facefocus.benchmark.sorted_rows import FOLDER
 from facefocus.benchmark.stages import STAGES
 from facefocus.benchmark.task_outcome import NeedsLess
 from facefocus.core.errors import UserError, one_line
@@ -250,6 +252,8 @@ def _run(session: Session, run: Path, pool: Pool | None, toml: str, progress: Pr
         _write_request(run, session)
         write_keys(run, session.plan.keys())
         sweep(run)
+        for left in run.glob(f"{FOLDER}*"):
+            shutil.rmtree(left, ignore_errors=True)
         done += execute(session, pool, progress, run_log)
         provenance = {
             **describe(session),

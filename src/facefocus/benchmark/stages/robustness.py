@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,9 +17,9 @@ import polars as pl
 from facefocus.benchmark.keys import VERSIONS, nuisance_of
 from facefocus.benchmark.people import Block
 from facefocus.benchmark.session import Session
+from facefocus.benchmark.sorted_rows import FOLDER, SortedRows
 from facefocus.benchmark.stages import STAGES, Stage, Task
 from facefocus.benchmark.stages.score import Job, ScoreOutput, retained, scored_masks
-from facefocus.core.files import write_atomically
 from facefocus.core.progress import Progress
 from facefocus.core.store import content_key
 from facefocus.saliency.explainer import Passes
@@ -115,8 +118,8 @@ class RobustnessStage(Stage):
     def write(self, session: Session, run: Path) -> None:
         """`ROBUSTNESS`, where it is asked for."""
         if session.experiment.robustness is not None:
-            table = robustness_table(session)
-            write_atomically(run / ROBUSTNESS, lambda file: table.write_parquet(file))
+            with TemporaryDirectory(dir=run, prefix=FOLDER) as folder:
+                robustness_rows(session, Path(folder)).write(run / ROBUSTNESS, statistics=True)
 
 
 def _key(scored: ScoreOutput, nuisance: str) -> str:
@@ -174,35 +177,34 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def robustness_table(session: Session) -> pl.DataFrame:
+def robustness_rows(session: Session, folder: Path) -> SortedRows:
     """A row for each identity, configuration and nuisance, in the order of the result table.
 
     ``nuisance_rate`` and ``nuisance_clean_rate`` are recognition under the nuisance, of hidden and
     of clean photos; ``rate`` and ``clean_rate`` without it, as in the result table; likewise
     ``cosine``. Means over folds and draws; null for who was left out.
+    The rows lie in files of `folder`.
     """
     from facefocus.benchmark.collect import SCHEMA as RESULTS
-    from facefocus.benchmark.collect import mean
+    from facefocus.benchmark.collect import finished_parts, mean
     from facefocus.benchmark.result_columns import CONFIGURATION
 
-    parts: dict[tuple[Any, ...], list[dict[str, float]]] = defaultdict(list)
-    for target in session.experiment.recognizers.targets:
-        for block in session.plan.blocks:
-            for key, part in _parts(session, target, block):
-                parts[key].append(part)
-    rows = [
-        {
-            **dict(configuration),
-            "identity": identity,
-            "nuisance": nuisance,
-            **{name: mean(part[name] for part in found) for name in found[0]},
-        }
-        for (configuration, identity, nuisance), found in parts.items()
-    ]
     schema = {name: RESULTS[name] for name in CONFIGURATION} | SCHEMA
-    table = pl.DataFrame(rows, schema=schema, orient="row")
     order = [*CONFIGURATION, "identity", "nuisance"]
-    return table.sort(order, nulls_last=True, maintain_order=True)
+    rows = SortedRows(folder, schema, order, order.index("budget"))
+    splits = dict.fromkeys(block.split for block in session.plan.blocks)
+    for target, split in product(session.experiment.recognizers.targets, splits):
+        made = finished_parts(session, split, partial(_parts, session, target))
+        rows.add(
+            {
+                **dict(configuration),
+                "identity": identity,
+                "nuisance": nuisance,
+                **{name: mean(part[name] for part in found) for name in found[0]},
+            }
+            for (configuration, nuisance, identity), found in made
+        )
+    return rows
 
 
 def _parts(
@@ -225,7 +227,7 @@ def _parts(
                     part[name] = float(scored[name][index, place])
                     part[f"nuisance_clean_{name}"] = float(under[f"clean_{name}"][index])
                     part[f"nuisance_{name}"] = float(under[name][index, place])
-                yield (tuple(about.items()), person.name, output.nuisance), part
+                yield (tuple(about.items()), output.nuisance, person.name), part
 
 
 STAGES.add("robustness", RobustnessStage())
