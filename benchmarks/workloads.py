@@ -27,8 +27,8 @@ from benchmarks.measure import (
 from benchmarks.networks import faces, inputs_of, module_at, network, recognizer
 from facefocus.faces.faceset import Identity
 from facefocus.models.backends import absent, precision_of_backend
+from facefocus.models.occluded_frames import occlude
 from facefocus.models.recognizer import CHUNK, TorchRecognizer
-from facefocus.occlusion.fills import occlude
 from facefocus.saliency.identity import cam_identity_maps, minmax_normalize, ordered_pairs
 from facefocus.saliency.methods import METHODS, GradientMethod, PerturbationMethod
 from facefocus.saliency.objectives import parse_objective

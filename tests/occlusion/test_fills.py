@@ -6,7 +6,8 @@ import pytest
 from scipy.ndimage import convolve, gaussian_filter
 
 from facefocus.core.errors import UserError
-from facefocus.occlusion.fills import FILLS, fill_rng, hider, occlude, reading
+from facefocus.models.occluded_frames import occlude
+from facefocus.occlusion.fills import FILLS, fill_rng, hider, reading
 from facefocus.occlusion.gap_fills import neighbor_means
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 24, 20, 3), dtype=np.uint8)

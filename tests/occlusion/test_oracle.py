@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from facefocus.evaluation.retention import retention
+from facefocus.models.occluded_frames import occlude
 from facefocus.occlusion import mask_search as oracle
-from facefocus.occlusion.fills import hider, occlude
+from facefocus.occlusion.fills import hider
 from facefocus.occlusion.mask_search import Embed, Oracle, search_masks
 from tests.small import tiny_recognizer
 

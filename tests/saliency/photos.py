@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from facefocus.models.occluded_frames import occlude
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import TorchRecognizer
-from facefocus.occlusion.fills import occlude
 from facefocus.saliency.methods import METHODS
 from facefocus.saliency.photo_maps import Photo, PhotoGradientMethod, gradient_maps
 

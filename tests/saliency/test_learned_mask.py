@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from facefocus.evaluation.retention import retention
+from facefocus.models.occluded_frames import occlude
 from facefocus.models.recognizer import TorchRecognizer
-from facefocus.occlusion.fills import fill_rng, hider, occlude
+from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.occlusion.gap_fills import neighbor_means
 from facefocus.occlusion.masks import top_pixels
 from facefocus.saliency.explainer import Hide

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from facefocus.core.errors import UserError
+from facefocus.models.occluded_frames import occlude
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import TorchRecognizer
-from facefocus.occlusion.fills import hider, occlude
+from facefocus.occlusion.fills import hider
 from facefocus.occlusion.masks import top_pixels
 from facefocus.saliency.explainer import Hide, Needs
 from facefocus.saliency.mated_gradients import combined

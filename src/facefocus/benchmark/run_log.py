@@ -69,11 +69,11 @@ class RunLog:
         """A task begins."""
         self.write("begin", stage=task.stage, key=task.keys[0], worker=worker)
 
-    def end(self, task: Task, worker: str, seconds: float) -> None:
-        """A task is done."""
+    def end(self, task: Task, worker: str, seconds: float, images: tuple[int, int]) -> None:
+        """A task is done: so many images went through networks, so many of them only as filling."""
         self.write(
-            "end", stage=task.stage, key=task.keys[0], worker=worker,
-            seconds=round(seconds, 3), passes=task.cost,
+            "end", stage=task.stage, key=task.keys[0], worker=worker, seconds=round(seconds, 3),
+            passes=task.cost, images=images[0], padded=images[1],
         )  # fmt: skip
 
     def failed_tasks(self) -> list[FailedTask]:

@@ -213,6 +213,15 @@ class Session:
             if isinstance(recognizer, TorchRecognizer)
         )
 
+    @property
+    def images(self) -> tuple[int, int]:
+        """Images that went through passes without gradients so far, and how many only as filling.
+
+        Those of black boxes are not counted.
+        """
+        seen = [one for one in self.recognizers.values() if isinstance(one, TorchRecognizer)]
+        return sum(one.passes for one in seen), sum(one.padded for one in seen)
+
     def with_less(self, task: Task) -> SessionSpec:
         """The spec of a session in which the passes of a task take half the memory.
 

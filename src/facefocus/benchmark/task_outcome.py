@@ -24,12 +24,13 @@ class NeedsLess(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended; one of the last four says what went wrong, if anything did.
+    """How a task ended; one of the last four says what went wrong, else `images` is there.
 
     Attributes:
         worker: The name of the worker.
         started: When, in seconds of the clock.
         seconds: How long it took.
+        images: See `run_task`.
         failure: The error on one line, and its traceback.
         missing: Key of an artefact that is not in the store.
         less: The spec of a session with smaller batches.
@@ -39,19 +40,25 @@ class Outcome:
     worker: str
     started: float
     seconds: float
+    images: tuple[int, int] = (0, 0)
     failure: tuple[str, str] | None = None
     missing: str | None = None
     less: SessionSpec | None = None
     mistake: str | None = None
 
 
-def run_task(session: Session, task: Task, progress: Progress = silent) -> None:
+def run_task(session: Session, task: Task, progress: Progress = silent) -> tuple[int, int]:
     """Compute one task and store what it makes; progress is in the task's own unit.
+
+    Returns:
+        How many images went through passes without gradients, and how many of them only filled up
+        a batch.
 
     Raises:
         NeedsLess: Memory does not suffice.
         Missing: What it needs of the store is not there.
     """
+    before = session.images
     try:
         with session.store.together():
             STAGES[task.stage].run(session, task, progress)
@@ -59,16 +66,18 @@ def run_task(session: Session, task: Task, progress: Progress = silent) -> None:
         if not out_of_memory(error):
             raise
         raise NeedsLess(session.with_less(task)) from None
+    passed, padded = (now - then for now, then in zip(session.images, before, strict=True))
+    return passed, padded
 
 
 def try_task(session: Session, task: Task, progress: Progress) -> dict[str, Any]:
-    """Do a task; returns what of an `Outcome` says what went wrong.
+    """Do a task; returns what of an `Outcome` says what was done, or went wrong.
 
     Raises:
         UserError: The user has to mend it.
     """
     try:
-        run_task(session, task, progress)
+        images = run_task(session, task, progress)
     except NeedsLess as less:
         return {"less": less.spec}
     except Missing as missing:
@@ -77,7 +86,7 @@ def try_task(session: Session, task: Task, progress: Progress) -> dict[str, Any]
         raise
     except Exception as error:
         return {"failure": failure_of(error)}
-    return {}
+    return {"images": images}
 
 
 def failure_of(error: Exception) -> tuple[str, str]:

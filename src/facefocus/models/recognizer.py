@@ -7,7 +7,8 @@ its layers can be had.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from inspect import getattr_static
@@ -25,6 +26,7 @@ from facefocus.models.capture import capture as capture_network
 from facefocus.models.explicit_attention import ExplicitAttention
 from facefocus.models.layers import LayerTable, placement, trace_layers
 from facefocus.models.memory import TOO_LITTLE, out_of_memory
+from facefocus.models.occluded_frames import sent
 from facefocus.models.outputs import Adapted, Around, embedding_in, find_embedding, not_finite
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.probe import probe_code, probe_frames
@@ -36,6 +38,11 @@ from facefocus.models.score_only import ScoreRecognizer, refused
 CHUNK = ENOUGH
 #: Batches of preprocessed images, channels last, to their embeddings, in order.
 Forward = Callable[[Iterable[Tensor]], Iterator[Tensor]]
+#: ``make(start, stop)``: these of the frames to be embedded, uint8 [stop - start, h, w, 3], on any
+#: device.
+MakeFrames = Callable[[int, int], Tensor]
+#: Batches whose embeddings are brought from the device together.
+BLOCK = 16
 
 
 @runtime_checkable
@@ -163,6 +170,9 @@ class TorchRecognizer:
         #: Whether these are halved for good where memory does not suffice. Where what comes of a
         #: pass is stored, they are part of its key and stay.
         self.halves = True
+        #: Images that went through passes without gradients, and how many of them only filled up
+        #: a batch.
+        self.passes = self.padded = 0
         #: What `forward` runs on, for provenance; set together with it.
         self.precision = f"torch {torch.__version__} {placement(module)[1]}".replace("torch.", "")
         self._identity = identity
@@ -237,6 +247,17 @@ class TorchRecognizer:
         """
         return self._embed(frames, self.forward)
 
+    def embed_made(self, count: int, make: MakeFrames) -> Iterator[Float32[np.ndarray, "b d"]]:
+        """The same of `count` frames that are made batch by batch, in full batches.
+
+        On a GPU, embeddings stay there until a block of `BLOCK` batches is done, and the next block
+        is on its way while the caller works on one.
+
+        Raises:
+            UserError: An embedding is not finite.
+        """
+        return self._blocks(count, make, self.forward)
+
     def embed_reference(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
         """The same by the module itself, whatever `forward` runs on: maps rest on these.
 
@@ -249,25 +270,64 @@ class TorchRecognizer:
         self, frames: UInt8[np.ndarray, "n h w 3"], forward: Forward
     ) -> Float32[np.ndarray, "n d"]:
         check_frames(frames)
+        count, given = len(frames), frames
+        if not count:  # a pass tells the embedding's length
+            given = np.zeros((1, *frames.shape[1:]), np.uint8)
+        return np.concatenate(list(self._blocks(len(given), made_of(given), forward)))[:count]
+
+    def _blocks(self, count: int, make: MakeFrames, forward: Forward) -> Iterator[np.ndarray]:
+        ahead = int(self.device.type == "cuda")
+        waiting: deque[Tensor] = deque()
+        start = 0
+        while start < count:
+            stop = min(start + BLOCK * self.batch, count)
+            waiting.append(self._block(start, stop, make, forward))
+            start = stop
+            if len(waiting) > ahead:
+                yield self._brought(waiting.popleft())
+        yield from map(self._brought, waiting)
+
+    def _block(self, start: int, stop: int, make: MakeFrames, forward: Forward) -> Tensor:
+        """Embeddings of some frames, where the network is."""
         parts: list[Tensor] = []
-        done = 0
+        done = start
         with torch.inference_mode():
-            while done < len(frames) or not parts:
+            while done < stop:
                 try:
-                    for part in forward(self.batches(frames[done:])):
-                        parts.append(part.float().cpu())
+                    for part in forward(self._batches(done, stop, make)):
+                        parts.append(part.float())
                         done += len(part)
                 except (MemoryError, RuntimeError) as error:
                     if not out_of_memory(error) or self.batch == 1 or not self.halves:
                         raise
                     self.batch //= 2
-            embeddings = torch.cat(parts)[: len(frames)].numpy()
-        check_finite(embeddings, self.name)
-        return embeddings
+            return torch.cat(parts)[: stop - start]
+
+    def _brought(self, embeddings: Tensor) -> Float32[np.ndarray, "b d"]:
+        found: np.ndarray = embeddings.cpu().numpy()
+        check_finite(found, self.name)
+        return found
 
     def batches(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Iterator[Tensor]:
         """What `forward` is given for `frames`: preprocessed, channels last, the last padded."""
-        return (self._inputs(torch.from_numpy(chunk)) for chunk in chunks(frames, self.batch))
+        return self._batches(0, len(frames), made_of(frames))
+
+    def _batches(self, start: int, stop: int, make: MakeFrames) -> Iterator[Tensor]:
+        for first in range(start, stop, self.batch):
+            frames = make(first, min(first + self.batch, stop))
+            missing = self.batch - len(frames)
+            self.passes += self.batch
+            self.padded += missing
+            if missing:
+                # Never with black ones: a backend that is compared with torch is judged on real
+                # frames.
+                frames = torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)])
+            yield self._inputs(frames)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return placement(self.module)[0]
 
     def layers(self) -> LayerTable:
         """Every layer call of a forward pass; found once."""
@@ -298,7 +358,7 @@ class TorchRecognizer:
     def _inputs(self, frames: Tensor) -> Tensor:
         device, dtype = placement(self.module)
         with reproducible(device):
-            inputs = self.preprocessing(frames.to(device)).to(dtype)
+            inputs = self.preprocessing(sent(frames, device)).to(dtype)
         return inputs.contiguous(memory_format=torch.channels_last)
 
     def _eager(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -306,6 +366,56 @@ class TorchRecognizer:
             with as_found(self.module), ExplicitAttention(), reproducible(inputs.device):
                 part = self.module(inputs)
             yield part
+
+
+def made_of(frames: UInt8[np.ndarray, "n h w 3"]) -> MakeFrames:
+    """Frames that are there."""
+    # Copied, because memory-mapped frames are read-only and torch warns of such arrays.
+    return lambda start, stop: torch.from_numpy(np.array(frames[start:stop]))
+
+
+def in_parts(lengths: Sequence[int], part: Callable[[int], Tensor]) -> MakeFrames:
+    """Frames that come in parts of known lengths; one that lies across batches is made once.
+
+    Example:
+        >>> parts = [torch.full((length, 1, 1, 3), length) for length in (2, 3)]
+        >>> in_parts([2, 3], parts.__getitem__)(1, 4).flatten(1)[:, 0].tolist()
+        [2, 3, 3]
+    """
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    last: tuple[int, Tensor] = -1, torch.empty(0)
+
+    def make(start: int, stop: int) -> Tensor:
+        nonlocal last
+        begin, end = np.searchsorted(bounds, [start, stop - 1], side="right") - 1
+        found = []
+        for number in range(begin, end + 1):
+            if last[0] != number:
+                last = number, part(number)
+            found.append(last[1][max(start - bounds[number], 0) : stop - bounds[number]])
+        return torch.cat(found)
+
+    return make
+
+
+def embed_made(
+    recognizer: Recognizer, count: int, make: MakeFrames
+) -> Iterator[Float32[np.ndarray, "b d"]]:
+    """`TorchRecognizer.embed_made` of any recognizer: a black box is given frames block by block.
+
+    Raises:
+        UserError: An embedding is not finite.
+    """
+    if isinstance(recognizer, TorchRecognizer):
+        yield from recognizer.embed_made(count, make)
+        return
+    for start in range(0, count, BLOCK * CHUNK):
+        yield recognizer.embed(make(start, min(start + BLOCK * CHUNK, count)).cpu().numpy())
+
+
+def device_of(recognizer: Recognizer) -> torch.device:
+    """Where frames for a recognizer are best made: a black box takes them from the processor."""
+    return recognizer.device if isinstance(recognizer, TorchRecognizer) else torch.device("cpu")
 
 
 def hold_batches(recognizer: Recognizer) -> None:

@@ -16,10 +16,11 @@ from typing import Literal, get_args
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 
 from facefocus.core.registry import Registry
 from facefocus.core.seeds import generator
+from facefocus.models.occluded_frames import ContentHide
 from facefocus.saliency.explainer import Hide
 
 #: ``fill(frames [n,h,w,3] uint8, one generator per frame) -> content [n,h,w,3] uint8``.
@@ -95,32 +96,7 @@ def hider(
     found = FILLS[fill] if isinstance(fill, str) else fill
     if isinstance(found, GapFill):
         return found.prepare(frames, rngs)
-    content = found(frames, rngs)
-    return lambda masks: occlude(frames, masks, content)
-
-
-def occlude(
-    frames: UInt8[np.ndarray, "n h w 3"],
-    masks: Bool[np.ndarray, "h w"] | Bool[np.ndarray, "n h w"],
-    content: UInt8[np.ndarray, "n h w 3"],
-) -> UInt8[np.ndarray, "n h w 3"]:
-    """Frames with `content` where a mask is True; one mask for all frames or one for each.
-
-    Example:
-        >>> frames = np.full((1, 2, 2, 3), 200, np.uint8)
-        >>> mask = np.array([[True, False], [False, False]])
-        >>> occlude(frames, mask, black(frames, []))[0, ..., 0]
-        array([[  0, 200],
-               [200, 200]], dtype=uint8)
-    """
-    if masks.ndim == 3:
-        return np.where(masks[..., None], content, frames)
-    # A mask of few pixels: several times as fast as choosing for every channel of every pixel.
-    hidden = np.flatnonzero(masks)
-    occluded = np.array(frames)
-    pixels = occluded.reshape(len(frames), masks.size, -1)
-    pixels[:, hidden] = content.reshape(pixels.shape)[:, hidden]
-    return occluded
+    return ContentHide(frames, found(frames, rngs))
 
 
 @FILLS.register("black")

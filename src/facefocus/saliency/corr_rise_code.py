@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from jaxtyping import Float32
 
 from facefocus.saliency.explainer import Options
 from facefocus.saliency.methods import METHODS, Choice, PerturbationMethod, Whole
-from facefocus.saliency.rise import correlation, patch_masks
+from facefocus.saliency.rise import correlation, patch_masks, patch_masks_on
 
 #: Patches per mask.
 PATCHES = 3
@@ -25,6 +27,7 @@ METHODS.add(
     PerturbationMethod(
         name="corr-rise-code",
         draw=few_patch_masks,
+        draw_on=partial(patch_masks_on, patches=PATCHES),
         combine=correlation,
         version=1,
         options={

@@ -404,6 +404,7 @@ class PerturbationMethod(_MethodBase):
             each row from its own similarities alone.
         options: Its options by name; ``masks``, their number, is one of them.
         shaping: Those options, besides ``masks``, that the masks themselves depend on.
+        draw_on: `draw` of a device, as last argument: a tensor there of the very same masks.
     """
 
     name: str
@@ -412,6 +413,7 @@ class PerturbationMethod(_MethodBase):
     version: int | str
     options: Mapping[str, Option]
     shaping: tuple[str, ...] = ()
+    draw_on: Callable[..., Tensor] | None = None
 
     kind: ClassVar[str] = "black-box"
     made_by: ClassVar[str] = "facefocus.saliency.perturbation:PERTURBATIONS"

@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int, UInt8
+from torch import Tensor
 
 from facefocus.core import seeds
 from facefocus.core.progress import Progress, silent
-from facefocus.models.recognizer import Recognizer
+from facefocus.models.occluded_frames import ContentHide, OccludedFrames, multiplied, sent
+from facefocus.models.recognizer import Recognizer, device_of, embed_made, in_parts
 from facefocus.models.score_only import ScoreRecognizer
 from facefocus.saliency.explainer import Explainer, Hide, Images, MapArrays, MapRequest, Maps
 from facefocus.saliency.identity import minmax_normalize, ordered_pairs
@@ -98,14 +100,23 @@ class MaskSet:
 
         Where a fill hides, 0 or 1.
         """
+        masks: np.ndarray = self.group_on(index, torch.device("cpu")).numpy()
+        return masks
+
+    def group_on(self, index: int, device: torch.device) -> Float32[Tensor, "g h w"]:
+        """`group`, drawn for a device."""
         if not 0 <= index < self.groups:
             raise IndexError(f"No group {index} of {self.groups}.")
         shape = f"{self.frame[0]}x{self.frame[1]}"
         where = [self.method.name, *self._shaping, shape, self.image, str(index)]
-        rng = seeds.generator(self.seed, "masks", *where)
-        masks = self.method.draw(rng, GROUP, self.frame, dict(self.options))
+        rng, options = seeds.generator(self.seed, "masks", *where), dict(self.options)
+        if self.method.draw_on is not None:
+            masks = self.method.draw_on(rng, GROUP, self.frame, options, device)
+        else:
+            drawn = self.method.draw(rng, GROUP, self.frame, options)
+            masks = sent(torch.from_numpy(drawn), device)
         masks = masks[: self.count - index * GROUP]
-        return masks if self.fill is None else (masks >= KEPT).astype(np.float32)
+        return masks if self.fill is None else (masks >= KEPT).float()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """All groups in order."""
@@ -142,11 +153,8 @@ def apply_masks(
     frame: UInt8[np.ndarray, "h w 3"], masks: Float32[np.ndarray, "g h w"]
 ) -> UInt8[np.ndarray, "g h w 3"]:
     """The frame multiplied by each mask in 0-255, rounded to the nearest (ties to even)."""
-    # Flat, because an innermost axis of three channels makes numpy's loops several times slower.
-    factors = np.repeat(masks.reshape(len(masks), -1), 3, axis=1)
-    factors *= frame.reshape(-1).astype(np.float32)
-    np.rint(factors, out=factors)
-    return factors.astype(np.uint8).reshape(len(masks), *frame.shape)
+    made: np.ndarray = multiplied(torch.from_numpy(frame), torch.from_numpy(masks)).numpy()
+    return made
 
 
 def masked_embeddings(
@@ -164,21 +172,66 @@ def masked_embeddings(
         frame: RGB, 0-255, of the size the masks were made for.
         masks: The image's masks.
         hide: Hides masks on this one frame by the fill of `masks`; None where they have none.
-        progress: Called per group, with masks done and in total.
+        progress: Called block by block, with masks done and in total.
 
     Raises:
         ValueError: The frame is of another size, or there is a fill on one side alone.
     """
-    if frame.shape[:2] != masks.frame:
-        raise ValueError(f"The masks are made for {masks.frame}, the frame is {frame.shape[:2]}.")
-    if (hide is None) != (masks.fill is None):
-        raise ValueError(f"The fill of the masks is {masks.fill}, and hide is {hide}.")
+    (embeddings,) = embeddings_of_masked(recognizer, [MaskedFrame(frame, masks, hide)], progress)
+    return embeddings
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedFrame:
+    """A frame [h, w, 3] and the masks that hide it: see `masked_embeddings`.
+
+    Raises:
+        ValueError: The frame is of another size, or there is a fill on one side alone.
+    """
+
+    frame: UInt8[np.ndarray, "h w 3"]
+    masks: MaskSet
+    hide: Hide | None = None
+
+    def __post_init__(self) -> None:
+        size, masks = self.frame.shape[:2], self.masks
+        if size != masks.frame:
+            raise ValueError(f"The masks are made for {masks.frame}, the frame is {size}.")
+        if (self.hide is None) != (masks.fill is None):
+            raise ValueError(f"The fill of the masks is {masks.fill}, and hide is {self.hide}.")
+
+    def hidden(self, index: int, device: torch.device) -> UInt8[Tensor, "g h w 3"]:
+        """The frame under the masks of a group, made on a device."""
+        if self.hide is None:
+            frame = torch.from_numpy(np.array(self.frame)).to(device)
+            return multiplied(frame, self.masks.group_on(index, device))
+        group = self.masks.group(index)
+        if not isinstance(self.hide, ContentHide):
+            return torch.from_numpy(_hidden(self.frame, group, self.hide))
+        packed = np.packbits(group.reshape(len(group), -1) < KEPT, axis=1)
+        photo = OccludedFrames([self.hide], device)
+        return photo.under(np.zeros(len(group), np.int64), packed, np.arange(len(group)))
+
+
+def embeddings_of_masked(
+    recognizer: Recognizer, frames: Sequence[MaskedFrame], progress: Progress = silent
+) -> list[Float32[np.ndarray, "n d"]]:
+    """`masked_embeddings` of several frames, which share batches."""
+    device, total = device_of(recognizer), sum(one.masks.count for one in frames)
+    groups = [(one, index) for one in frames for index in range(one.masks.groups)]
+    lengths = [min(GROUP, one.masks.count - index * GROUP) for one, index in groups]
+
+    def hidden(number: int) -> UInt8[Tensor, "g h w 3"]:
+        frame, index = groups[number]
+        return frame.hidden(index, device)
+
     parts, done = [], 0
-    for group in masks:
-        parts.append(recognizer.embed(_hidden(frame, group, hide)))
-        done += len(group)
-        progress("masks", done, masks.count)
-    return np.concatenate(parts)
+    for block in embed_made(recognizer, total, in_parts(lengths, hidden)):
+        parts.append(block)
+        done += len(block)
+        progress("masks", done, total)
+    ends = np.cumsum([one.masks.count for one in frames])
+    return np.split(np.concatenate(parts), ends[:-1])
 
 
 def _hidden(

@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 import numpy as np
 import scipy
-from jaxtyping import Float, Float32, Float64
+import torch
+from jaxtyping import Float, Float32, Float64, Int
+from torch import Tensor
 
+from facefocus.models.occluded_frames import sent
 from facefocus.saliency.explainer import Options
 from facefocus.saliency.methods import (
     METHODS,
@@ -48,16 +52,30 @@ def rise_masks(
     A Bernoulli grid of 8 x 8 is upsampled bilinearly to 9 x 9 cells of ceil(side / 8) pixels, of
     which a frame at a uniform shift of less than a cell is cut out.
     """
-    height, width = frame
-    grids = (rng.random((count, GRID, GRID)) < KEEP).astype(np.float64)
-    rows = _interpolation(height)[_windows(rng, count, height)]
-    columns = _interpolation(width)[_windows(rng, count, width)]
-    # Whole numbers all the way: no rounding before the last line, whatever computes the products.
-    sums: np.ndarray = rows @ (grids @ columns.transpose(0, 2, 1))
-    sums *= 1.0 / (_denominator(height) * _denominator(width) * STEP)
-    np.rint(sums, out=sums)
-    sums *= STEP
-    return sums.astype(np.float32)
+    return rise_masks_on(rng, count, frame, options, torch.device("cpu")).numpy()
+
+
+def rise_masks_on(
+    rng: np.random.Generator,
+    count: int,
+    frame: tuple[int, int],
+    options: Options,
+    device: torch.device,
+) -> Float32[Tensor, "g h w"]:
+    """`rise_masks` of a device, which is sent their grids and shifts: 64 bits and two numbers each.
+
+    The same bits on every device: whole numbers all the way, so that nothing is rounded before the
+    last lines, whatever computes the products.
+    """
+    grids = rng.random((count, GRID, GRID)) < KEEP
+    shifts = [_shifts(rng, count, side) for side in frame]
+    rows, columns = (
+        torch.from_numpy(_interpolation(side)).to(device)[_windows(start, side, device)]
+        for start, side in zip(shifts, frame, strict=True)
+    )
+    sums = rows @ (sent(torch.from_numpy(grids), device).double() @ columns.mT)
+    sums *= 1.0 / (_denominator(frame[0]) * _denominator(frame[1]) * STEP)
+    return (sums.round_() * STEP).float()
 
 
 def _cell(side: int) -> int:
@@ -68,6 +86,7 @@ def _denominator(side: int) -> int:
     return 2 * (GRID + 1) * _cell(side)
 
 
+@cache
 def _interpolation(side: int) -> Float64[np.ndarray, "upsampled grid"]:
     """Bilinear weights (pixel centers, clamped edges) times their common denominator."""
     upsampled, denominator = (GRID + 1) * _cell(side), _denominator(side)
@@ -79,10 +98,14 @@ def _interpolation(side: int) -> Float64[np.ndarray, "upsampled grid"]:
     return weights
 
 
-def _windows(rng: np.random.Generator, count: int, side: int) -> np.ndarray:
-    """Rows of the upsampled grid in each mask [count, side]."""
-    shifts = rng.integers(0, _cell(side), count)
-    return shifts[:, None] + np.arange(side)
+def _shifts(rng: np.random.Generator, count: int, side: int) -> Int[np.ndarray, " g"]:
+    """Where the frame begins in each upsampled grid."""
+    return rng.integers(0, _cell(side), count)
+
+
+def _windows(starts: Int[np.ndarray, " g"], side: int, device: torch.device) -> Tensor:
+    """A window of `side` pixels from each start [g, side]."""
+    return sent(torch.from_numpy(starts), device)[:, None] + torch.arange(side, device=device)
 
 
 def patch_masks(
@@ -102,19 +125,43 @@ def patch_masks(
             value, uniform in [0, 1).
         patches: Another number of patches.
     """
-    height, width = (max(1, math.floor(PATCH * side + 0.5)) for side in frame)
+    return patch_masks_on(rng, count, frame, options, torch.device("cpu"), patches).numpy()
+
+
+def patch_masks_on(
+    rng: np.random.Generator,
+    count: int,
+    frame: tuple[int, int],
+    options: Options,
+    device: torch.device,
+    patches: int | None = None,
+) -> Float32[Tensor, "g h w"]:
+    """`patch_masks` of a device, which is sent their corners; the same bits on every device."""
     each = PATCHES if patches is None else patches
-    tops = rng.integers(0, frame[0] - height + 1, (count, each))
-    lefts = rng.integers(0, frame[1] - width + 1, (count, each))
-    masks = np.ones((count, *frame), np.float32)
-    for mask, mask_tops, mask_lefts in zip(masks, tops, lefts, strict=True):
-        for top, left in zip(mask_tops, mask_lefts, strict=True):
-            mask[top : top + height, left : left + width] = 0.0
+    sizes = [max(1, math.floor(PATCH * side + 0.5)) for side in frame]
+    corners = [
+        rng.integers(0, side - size + 1, (count, each))
+        for side, size in zip(frame, sizes, strict=True)
+    ]
+    rows, columns = (
+        _within(sent(torch.from_numpy(corner), device), size, side)
+        for corner, size, side in zip(corners, sizes, frame, strict=True)
+    )
+    # Small whole numbers: how many patches lie on a pixel.
+    masks = (rows.mT @ columns == 0).float()
     if options["fill"] == "uniform":
         values = rng.integers(0, round(1 / STEP), masks.shape).astype(np.float32)
         values *= STEP
-        masks = np.maximum(masks, values)
+        masks = torch.maximum(masks, sent(torch.from_numpy(values), device))
     return masks
+
+
+def _within(
+    corners: Int[Tensor, "g patches"], size: int, side: int
+) -> Float32[Tensor, "g patches side"]:
+    """1 where a patch lies along an axis of the frame, else 0."""
+    beyond = torch.arange(side, device=corners.device) - corners[..., None]
+    return ((beyond >= 0) & (beyond < size)).float()
 
 
 # Maps ---------------------------------------------------------------------------------------------
@@ -237,6 +284,7 @@ METHODS.add(
     PerturbationMethod(
         name="s-rise",
         draw=rise_masks,
+        draw_on=rise_masks_on,
         combine=weighted_mean,
         version=2,
         options={
@@ -250,6 +298,7 @@ METHODS.add(
     PerturbationMethod(
         name="corr-rise",
         draw=patch_masks,
+        draw_on=patch_masks_on,
         combine=correlation,
         version=2,
         options={

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 #: Rows of an artefact: few, since all are embedded where one is needed.
 GROUP = 8
-#: Rows of a task, and frames that are gathered before they are embedded: full batches, 10 MB.
-FRAMES_PER_STEP = 256
+#: Rows of a task, unless a batch is more: full batches, 10 MB.
+ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def embed_tasks(
         for rows in _groups(len(faces.frames), listed)
         if asked[list(rows)].any()
     ]
-    step = FRAMES_PER_STEP // GROUP
+    step = max(ROWS, getattr(recognizer, "batch", 0)) // GROUP
     return [
         EmbedTask(name, tuple(parts[start : start + step]), calibrates)
         for start in range(0, len(parts), step)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from facefocus.benchmark.keys import VERSIONS, fill_of
+from facefocus.benchmark.occluded_photos import hider_of
 from facefocus.benchmark.people import Block, Person
 from facefocus.benchmark.plan import scored_on
 from facefocus.benchmark.session import Session
@@ -20,7 +21,6 @@ from facefocus.benchmark.stages.score import (
     VALUES,
     ScoreOutput,
     false_matches,
-    hider_of,
     scored_masks,
 )
 from facefocus.core.progress import Progress

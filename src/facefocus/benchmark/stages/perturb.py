@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,22 +18,35 @@ from facefocus.models.recognizer import Recognizer
 from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.saliency.explainer import MapSpec, Passes
 from facefocus.saliency.identity import ordered_pairs
-from facefocus.saliency.perturbation import MaskSet, masked_embeddings, masks_depend_on, masks_of
+from facefocus.saliency.perturbation import (
+    MaskedFrame,
+    MaskSet,
+    embeddings_of_masked,
+    masks_depend_on,
+    masks_of,
+)
 
 if TYPE_CHECKING:
     from facefocus.benchmark.plan import Inputs
     from facefocus.benchmark.session import Session
 
 
+#: Passes of a task: photos share batches, of which only the last is not full.
+PASSES = 8192
+
+
 @dataclass(frozen=True)
 class MaskedTask(Task):
-    """Embeddings of one photo under every mask of a perturbation method."""
+    """Embeddings of some photos under every mask of a perturbation method.
+
+    Attributes:
+        parts: The key of each artefact, and its row.
+    """
 
     stage: ClassVar[str] = "masked"
 
-    key: str
+    parts: tuple[tuple[str, int], ...]
     recognizer: str
-    row: int
     method: str
     options: tuple[tuple[str, str], ...]
     fill: str | None
@@ -41,12 +54,17 @@ class MaskedTask(Task):
     @property
     def cost(self) -> int:
         """Forward passes."""
-        return int(dict(self.options)["masks"])
+        return int(dict(self.options)["masks"]) * len(self.parts)
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Keys of all it makes."""
-        return (self.key,)
+        return tuple(key for key, _ in self.parts)
+
+    def without(self, present: Collection[str]) -> MaskedTask | None:
+        """What is left of it when the keys in `present` exist."""
+        left = tuple(part for part in self.parts if part[0] not in present)
+        return replace(self, parts=left) if left else None
 
     @property
     def recognizers(self) -> tuple[str, ...]:
@@ -81,45 +99,50 @@ class PerturbStage(Stage):
         return [], None
 
     def run(self, session: Session, task: MaskedTask, progress: Progress) -> None:
-        """See `masked_embeddings`."""
-        image, seed = str(session.faces.names[task.row]), session.experiment.seed
-        masks = masks_of(task.method, task.options, session.frame, image, seed, task.fill)
-        frame = np.asarray(session.faces.frames[task.row])
+        """See `embeddings_of_masked`."""
+        seed, faces = session.experiment.seed, session.faces
         recognizer = session.recognizers[task.recognizer]
-        hide = None
-        if task.fill is not None:
-            hide = hider(task.fill, frame[None], [fill_rng(seed, image)])
-        embeddings = masked_embeddings(recognizer, frame, masks, hide=hide, progress=progress)
-        session.store.save(task.key, {"embeddings": embeddings})
+        hidden = []
+        for _, row in task.parts:
+            image, frame = str(faces.names[row]), np.asarray(faces.frames[row])
+            masks = masks_of(task.method, task.options, session.frame, image, seed, task.fill)
+            hide = None
+            if task.fill is not None:
+                hide = hider(task.fill, frame[None], [fill_rng(seed, image)])
+            hidden.append(MaskedFrame(frame, masks, hide))
+        found = embeddings_of_masked(recognizer, hidden, progress)
+        for (key, _), embeddings in zip(task.parts, found, strict=True):
+            session.store.save(key, {"embeddings": embeddings})
 
     def passes(self, session: Session, task: MaskedTask) -> dict[str, Passes]:
         """Without sharing, a photo would be masked anew for each of its pair maps."""
-        return {
-            task.recognizer: Passes(
-                inference=task.cost, alone=task.cost * _pair_maps(session, task)
-            )
-        }
+        each = task.cost // len(task.parts)
+        alone = each * sum(_pair_maps(session, task, row) for _, row in task.parts)
+        return {task.recognizer: Passes(inference=task.cost, alone=alone)}
 
     def size(self, session: Session, task: MaskedTask, lengths: Mapping[str, int]) -> int:
         """A vector a mask."""
-        return ARTEFACT + 4 * task.cost * lengths[task.recognizer]
+        return len(task.parts) * ARTEFACT + 4 * task.cost * lengths[task.recognizer]
 
 
 def masked_tasks(inputs: Inputs, source: str, spec: MapSpec) -> list[MaskedTask]:
-    """The tasks for the maps of a perturbation method on one source, a photo each."""
-    tasks = []
+    """The tasks for the maps of a perturbation method on one source."""
+    parts = []
     for row in dict.fromkeys(int(r) for b in inputs.blocks for p in b.people for r in p.rows):
         image, seed = str(inputs.faces.names[row]), inputs.experiment.seed
         masks = masks_of(spec.method, spec.options, inputs.frame, image, seed, spec.fill)
-        key = masked_key(inputs.recognizers[source], inputs.faces, row, masks)
-        tasks.append(MaskedTask(key, source, row, spec.method, spec.options, spec.fill))
-    return tasks
+        parts.append((masked_key(inputs.recognizers[source], inputs.faces, row, masks), row))
+    step = max(1, PASSES // int(dict(spec.options)["masks"]))
+    return [
+        MaskedTask(tuple(parts[start : start + step]), source, spec.method, spec.options, spec.fill)
+        for start in range(0, len(parts), step)
+    ]
 
 
-def _pair_maps(session: Session, task: MaskedTask) -> int:
+def _pair_maps(session: Session, task: MaskedTask, row: int) -> int:
     """The number of pair maps that are made of a masked photo."""
     drawn, count = masks_depend_on(task.method, task.options), 0
-    for block, person in session.plan.explained[task.row]:
+    for block, person in session.plan.explained[row]:
         for output in session.plan.planned["maps"][block.index]:
             spec = output.spec
             made = output.sources, spec.method, spec.fill
@@ -127,7 +150,7 @@ def _pair_maps(session: Session, task: MaskedTask) -> int:
             if same and masks_depend_on(spec.method, spec.options) == drawn:
                 rng = generator(session.experiment.seed, "pairs", person.name)
                 pairs = ordered_pairs(len(person.rows), spec.max_pairs, rng)
-                count += int((pairs[:, 0] == person.rows.tolist().index(task.row)).sum())
+                count += int((pairs[:, 0] == person.rows.tolist().index(row)).sum())
     return count
 
 

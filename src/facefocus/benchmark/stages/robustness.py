@@ -15,11 +15,12 @@ import numpy as np
 import polars as pl
 
 from facefocus.benchmark.keys import VERSIONS, nuisance_of
+from facefocus.benchmark.occluded_photos import Job
 from facefocus.benchmark.people import Block
 from facefocus.benchmark.session import Session
 from facefocus.benchmark.sorted_rows import FOLDER, SortedRows
 from facefocus.benchmark.stages import STAGES, Stage, Task
-from facefocus.benchmark.stages.score import Job, ScoreOutput, retained, scored_masks
+from facefocus.benchmark.stages.score import ScoreOutput, retained, scored_masks
 from facefocus.core.progress import Progress
 from facefocus.core.store import content_key
 from facefocus.saliency.explainer import Passes

@@ -6,7 +6,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,20 +15,19 @@ from jaxtyping import Bool
 from facefocus.benchmark.experiment import Experiment
 from facefocus.benchmark.identification import FOUND
 from facefocus.benchmark.keys import fill_of
+from facefocus.benchmark.occluded_photos import Job, OccludedPhotos
 from facefocus.benchmark.people import CROSS_POSE, Block, Person
 from facefocus.benchmark.plan import scored_on
 from facefocus.benchmark.session import Session, is_degenerate
 from facefocus.benchmark.stages import ARTEFACT, STAGES, RowKey, Stage, Task
-from facefocus.benchmark.stages.embed import FRAMES_PER_STEP
 from facefocus.benchmark.stages.explain import MapOutput, unique
 from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress
 from facefocus.core.seeds import generator
 from facefocus.core.store import Arrays, content_key
-from facefocus.evaluation.nuisances import NUISANCES, nuisance_rng, seen_under
+from facefocus.evaluation.nuisances import NUISANCES
 from facefocus.evaluation.retention import retention
 from facefocus.evaluation.verification import normalize
-from facefocus.models.recognizer import Recognizer
 from facefocus.occlusion.controls import (
     BLEND_PHOTOS,
     CONTROLS,
@@ -39,10 +37,9 @@ from facefocus.occlusion.controls import (
     draw,
     partners,
 )
-from facefocus.occlusion.fills import Fill, fill_rng, hider
 from facefocus.occlusion.masks import Masks, mask_of, pack, unpack
 from facefocus.occlusion.shapes import shaped
-from facefocus.saliency.explainer import Hide, Passes
+from facefocus.saliency.explainer import Passes
 from facefocus.saliency.methods import METHODS
 
 if TYPE_CHECKING:
@@ -256,20 +253,7 @@ def _control(
     return _masks(session, other, everybody.maps[everybody.place[other]], False, output)
 
 
-# --- embedding ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Job:
-    """One mask on all photos of one person, under a nuisance or none: embedded once.
-
-    Attributes:
-        mask: Packed; hides nothing of clean photos.
-    """
-
-    person: int
-    mask: bytes
-    nuisance: str | None = None
+# --- figures --------------------------------------------------------------------------------------
 
 
 def retained(
@@ -281,22 +265,20 @@ def retained(
     """
     embeddings = session.embeddings(target)
     level = session.threshold(target)
-    photos = _Photos(session, people, fill)
-    for batch in _batches(jobs, people):
-        embedded = _embed_jobs(session.recognizers[target], photos, batch)
-        for job, occluded in zip(batch, embedded, strict=True):
-            person = people[job.person]
-            clean = embeddings[person.tests]
-            occluded = clean if occluded is None else occluded
-            compare = session.experiment.evaluation.compare
-            if job.nuisance is not None and NUISANCES[job.nuisance].gallery:
-                compare = "both"
-            left = retention(clean, occluded, level, compare=compare)
-            fmr = false_matches(session, target, person.name, person.tests, occluded)
-            values = {"cosine": left.cosine, "rate": left.rate, "fmr": fmr}
-            if session.experiment.evaluation.identification and job.nuisance is None:
-                values |= session.gallery(target).found(person.name, clean, occluded)
-            yield job, values
+    embedded = OccludedPhotos(session, target, people, fill).embedded(jobs)
+    for job, occluded in zip(jobs, embedded, strict=True):
+        person = people[job.person]
+        clean = embeddings[person.tests]
+        occluded = clean if occluded is None else occluded
+        compare = session.experiment.evaluation.compare
+        if job.nuisance is not None and NUISANCES[job.nuisance].gallery:
+            compare = "both"
+        left = retention(clean, occluded, level, compare=compare)
+        fmr = false_matches(session, target, person.name, person.tests, occluded)
+        values = {"cosine": left.cosine, "rate": left.rate, "fmr": fmr}
+        if session.experiment.evaluation.identification and job.nuisance is None:
+            values |= session.gallery(target).found(person.name, clean, occluded)
+        yield job, values
 
 
 def false_matches(
@@ -314,81 +296,6 @@ def false_matches(
     others = normalize(session.embeddings(recognizer)[pairs[:, 1]])
     scores = (own * others).sum(axis=1)
     return float(np.mean(scores >= session.threshold(recognizer)))
-
-
-def _batches(jobs: Sequence[Job], people: Sequence[Person]) -> Iterator[list[Job]]:
-    """Jobs in groups of about `FRAMES_PER_STEP` frames."""
-    batch: list[Job] = []
-    frames = 0
-    for job in jobs:
-        batch.append(job)
-        frames += len(people[job.person].tests)
-        if frames >= FRAMES_PER_STEP:
-            yield batch
-            batch, frames = [], 0
-    if batch:
-        yield batch
-
-
-def _embed_jobs(
-    recognizer: Recognizer, photos: _Photos, jobs: Sequence[Job]
-) -> list[np.ndarray | None]:
-    """Embeddings of the photos of each job; None where they are the clean ones."""
-    occluded = [photos.seen(job) for job in jobs]
-    counts = [0 if frames is None else len(frames) for frames in occluded]
-    stacked = [frames for frames in occluded if frames is not None]
-    if not stacked:
-        return [None] * len(jobs)
-    embeddings = recognizer.embed(np.concatenate(stacked))
-    parts = np.split(embeddings, np.cumsum(counts)[:-1])
-    return [part if count else None for part, count in zip(parts, counts, strict=True)]
-
-
-class _Photos:
-    """The photos on which hiding is tried under a fill.
-
-    Jobs come person by person, so what hides masks on one person's photos is kept.
-    """
-
-    def __init__(self, session: Session, people: Sequence[Person], fill: str) -> None:
-        self._session, self._people, self._fill = session, people, fill
-        self._kept: tuple[int, dict[str | Fill, Hide]] = -1, {}
-
-    def seen(self, job: Job) -> np.ndarray | None:
-        """All photos of a job, or None where they are the clean ones."""
-        height, width = self._session.frame
-        bits = np.unpackbits(np.frombuffer(job.mask, np.uint8), count=height * width)
-        mask = bits.reshape(height, width).astype(bool)
-        changed = job.nuisance is not None and NUISANCES[job.nuisance].change is not None
-        if not (mask.any() or changed):
-            return None
-        hide = partial(self._hide, job.person)
-        if job.nuisance is None:
-            return hide(self._fill)(mask)
-        rows = self._people[job.person].tests
-        seed, names = self._session.experiment.seed, self._session.faces.names
-        return seen_under(
-            job.nuisance,
-            np.asarray(self._session.faces.frames[rows]),
-            mask,
-            self._fill,
-            hide=hide,
-            rngs=[nuisance_rng(seed, job.nuisance, str(names[row])) for row in rows],
-        )
-
-    def _hide(self, person: int, fill: str | Fill) -> Hide:
-        if self._kept[0] != person:
-            self._kept = (person, {})
-        if fill not in self._kept[1]:
-            self._kept[1][fill] = hider_of(self._session, self._people[person].tests, fill)
-        return self._kept[1][fill]
-
-
-def hider_of(session: Session, rows: np.ndarray, fill: str | Fill) -> Hide:
-    """What hides masks on some photos by a fill."""
-    frames = np.asarray(session.faces.frames[rows])
-    rngs = [fill_rng(session.experiment.seed, str(session.faces.names[row])) for row in rows]
-    return hider(fill, frames, rngs)
 
 
 # --- planning -------------------------------------------------------------------------------------
