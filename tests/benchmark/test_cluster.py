@@ -72,7 +72,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, most: int, error: type[Exception]) 
     """Make the maps of one block fail, at most some times; returns their keys as they are tried."""
     plain, tried = outcome_module.run_task, []
 
-    def run_task(session: Session, task: Any, progress: Progress) -> None:
+    def run_task(session: Session, task: Any, progress: Progress) -> tuple[int, int]:
         if isinstance(task, MapTask):
             tried.append(task.keys[0])
             if (
@@ -81,7 +81,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, most: int, error: type[Exception]) 
                 and tried.count(task.keys[0]) <= most
             ):
                 raise error("no such face")
-        plain(session, task, progress)
+        return plain(session, task, progress)
 
     monkeypatch.setattr(outcome_module, "run_task", run_task)
     return tried

@@ -117,9 +117,9 @@ def test_what_is_counted_is_what_runs(
     counted = Counted(session, monkeypatch)
     work = outcome_module.run_task
 
-    def running(session: Session, task: Any, *rest: Any) -> None:
+    def running(session: Session, task: Any, *rest: Any) -> tuple[int, int]:
         counted.now = task.stage
-        work(session, task, *rest)
+        return work(session, task, *rest)
 
     monkeypatch.setattr(outcome_module, "run_task", running)
     execute(session)

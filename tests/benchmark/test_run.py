@@ -22,6 +22,7 @@ from facefocus.benchmark.collect import write_run
 from facefocus.benchmark.execute import execute
 from facefocus.benchmark.experiment import parse_experiment
 from facefocus.benchmark.run import run_status
+from facefocus.benchmark.run_log import RunLog, read_log
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.benchmark.stages.score import ScoreTask
 from facefocus.benchmark.worker_pool import Pool
@@ -30,7 +31,7 @@ from facefocus.core.seeds import generator
 from facefocus.evaluation.retention import retention
 from facefocus.evaluation.verification import normalize
 from facefocus.faces.faceset import open_faceset
-from facefocus.models.recognizer import Recognizer
+from facefocus.models.recognizer import Recognizer, TorchRecognizer
 from facefocus.saliency.identity import cam_identity_maps
 from facefocus.saliency.streams import CamConfig
 from tests.small import PHOTOS, TinyNet, paint_faceset, tiny_recognizer, workers_here
@@ -160,13 +161,13 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(
     plain, stages = outcome_module.run_task, list[str]()
     done = last = 0
 
-    def dying(session: Session, task: Any, *rest: Any) -> None:
+    def dying(session: Session, task: Any, *rest: Any) -> tuple[int, int]:
         nonlocal done
         if done == last:
             stages.append(task.stage)
             raise Killed
         done += 1
-        plain(session, task, *rest)
+        return plain(session, task, *rest)
 
     monkeypatch.setattr(outcome_module, "run_task", dying)
     for after in (1, 6, 11):
@@ -180,6 +181,33 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(
     assert execute(session) == total - 11
     assert execute(open_small(painted, tmp_path)) == 0
     assert results(session, tmp_path) == (finished / "results.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("batch", [16, 64])
+def test_tasks_fill_their_batches(batch: int, painted: Path, tmp_path: Path) -> None:
+    """Every task wastes less than one batch, so at most 5 % where it runs 20: as a log says.
+
+    People of 2 to 6 photos, and photos of 24 masks, of which none fills a batch.
+    """
+    session = open_small(
+        painted,
+        tmp_path,
+        saliency=[*EXPERIMENT["saliency"], {"method": "s-rise", "options": {"masks": 24}}],
+        occlusion={"budget": [0.05, 0.1, 0.2], "fill": ["black", "inpaint"]},
+    )
+    for recognizer in session.recognizers.values():
+        assert isinstance(recognizer, TorchRecognizer)
+        recognizer.batch = batch
+    execute(session, run_log=RunLog(tmp_path))
+    ended = [line for line in read_log(tmp_path) if line["event"] == "end"]
+    for stage, tasks in (("embed", 2), ("masked", 2), ("scores", 8)):
+        own = [line for line in ended if line["stage"] == stage]
+        assert len(own) == tasks
+        for line in own:
+            assert line["images"] % batch == 0 and line["padded"] < batch
+            if line["images"] >= 20 * batch:
+                assert line["padded"] <= 0.05 * line["images"]
+    assert any(line["images"] >= 20 * batch for line in ended)
 
 
 def test_workers_and_threads_change_no_byte_and_say_how_far_they_are_inside_a_task(
