@@ -16,10 +16,11 @@ import polars as pl
 from facefocus.benchmark.execute import execute, left_of
 from facefocus.benchmark.experiment import parse_experiment
 from facefocus.benchmark.keys import forward_of, gradients_of
+from facefocus.benchmark.occluded_photos import Job
 from facefocus.benchmark.people import CROSS_POSE
 from facefocus.benchmark.run import calibration_faces
 from facefocus.benchmark.session import Session, SessionSpec
-from facefocus.benchmark.stages.score import Job, retained
+from facefocus.benchmark.stages.score import retained
 from facefocus.benchmark.task_outcome import run_task
 from facefocus.core.errors import UserError, did_you_mean
 from facefocus.core.progress import Progress
