@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,14 +13,16 @@ from reference_pages import write_pages
 import facefocus
 
 project = "facefocus"
-author = "The facefocus developers"
+author = copyright = "The facefocus developers"
 release = version = facefocus.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb", "sphinx_design"]
 exclude_patterns = ["_build", "images"]
 html_theme = "furo"
 html_title = f"facefocus {version}"
-html_theme_options = {"source_repository": "", "top_of_page_buttons": []}
+html_theme_options = {"top_of_page_buttons": []}
+html_static_path = ["manual.css"]
+html_css_files = ["manual.css"]
 
 # Links of GitHub's kind, to headings and to files of the repository, work on both sides.
 myst_heading_anchors = 4
@@ -34,6 +37,8 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True
+# Of a library of a library, about a progress bar that nobody shows.
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 
 # Docstrings name code by single backticks.
 default_role = "literal"
