@@ -25,6 +25,7 @@ from matplotlib.path import Path as Curve
 from matplotlib.transforms import Affine2D
 
 from facefocus.analysis.labels import place_label, varying
+from facefocus.core.notebook_figure import NotebookFigure
 from facefocus.report.columns import standing
 
 P = ParamSpec("P")
@@ -130,7 +131,7 @@ def drop_intervals(summary: pl.DataFrame, *, width: float) -> Figure:
     heights = np.array([max(0.15 * (text.count("\n") + 1), 0.2) for text in labels])
     ends = (heights + 0.06).cumsum()
     total = float(ends[-1]) if len(ends) else 0.3
-    figure = Figure(figsize=(width, 0.65 + total), layout="constrained")
+    figure = NotebookFigure(figsize=(width, 0.65 + total), layout="constrained")
     axis, look = figure.subplots(), looks(summary["method"])
     for y, row in zip(ends - heights / 2, rows, strict=True):
         color = look[row["method"]][0]

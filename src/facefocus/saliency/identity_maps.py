@@ -107,12 +107,12 @@ class IdentityMaps(Mapping[str, np.ndarray]):
 
     def plot(self, *identities: str) -> Figure:
         """The maps of some identities, by default of the first `PLOTTED`, as a figure."""
-        from matplotlib.figure import Figure
+        from facefocus.core.notebook_figure import NotebookFigure
 
         names = list(identities or list(self)[:PLOTTED])
         across = min(len(names), 4)
         down = -(-len(names) // across)
-        figure = Figure(figsize=(2.2 * across, 2.4 * down), layout="constrained")
+        figure = NotebookFigure(figsize=(2.2 * across, 2.4 * down), layout="constrained")
         for name, axis in zip(
             names, figure.subplots(down, across, squeeze=False).flat, strict=False
         ):
