@@ -40,7 +40,7 @@ def main() -> None:
     found = results.all()
     if len(found) > 1:
         print(*table_lines({name: one["rows"] for name, one in found.items()}), sep="\n")
-    print(f"page {write_page(found, asked.docs)}")
+    print(f"page {write_page(results.machines(), asked.docs)}")
 
 
 if __name__ == "__main__":

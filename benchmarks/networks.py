@@ -15,7 +15,10 @@ from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.zoo import describe
 
 #: What the table calls them, and the zoo.
-NAMES = {"IResNet18": "IR18", "IResNet50": "IR50", "MobileFaceNet": "mobilefacenet-ms1m"}
+NAMES = {
+    "IResNet18": "IR18", "IResNet50": "IR50", "IResNet100": "IR100",
+    "MobileFaceNet": "mobilefacenet-ms1m",
+}  # fmt: skip
 
 
 def network(name: str) -> nn.Module:

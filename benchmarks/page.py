@@ -66,19 +66,13 @@ def _growth_verdict(row: Row) -> str:
 # The page -----------------------------------------------------------------------------------------
 
 
-def write_page(found: Mapping[str, Mapping[str, Any]], docs: Path) -> Path:
-    """Write ``performance.md`` and its pictures; returns the page."""
+def write_page(machines: Mapping[str, Mapping[str, Mapping[str, Any]]], docs: Path) -> Path:
+    """Write ``performance.md``, a part for each machine, and its pictures; returns the page."""
     images = docs / "images"
     images.mkdir(parents=True, exist_ok=True)
-    parts = [HEAD, _machine(found)]
-    rows = {name: one["rows"] for name, one in found.items()}
-    if any(ratios(some) for some in rows.values()):
-        _ratio_picture(rows, images / "performance-ratios.png")
-        parts.append("![Ratios with quartiles](images/performance-ratios.png)\n")
-    parts += [_section(name, one) for name, one in found.items()]
-    if "w6" in rows:
-        _growth_picture(rows["w6"], images / "performance-growth.png")
-        parts.append("![Growth](images/performance-growth.png)\n")
+    parts = [HEAD]
+    for machine, found in machines.items():
+        parts += _machine_part(machine, found, images)
     parts.append(TAIL)
     page = docs / "performance.md"
     text = "\n".join(parts)
@@ -86,11 +80,74 @@ def write_page(found: Mapping[str, Mapping[str, Any]], docs: Path) -> Path:
     return page
 
 
+def _machine_part(
+    machine: str, found: Mapping[str, Mapping[str, Any]], images: Path
+) -> Iterator[str]:
+    workloads = {name: one for name, one in found.items() if name != "card"}
+    rows = {name: one["rows"] for name, one in workloads.items()}
+    yield f"## {machine}\n"
+    if workloads:
+        yield _machine(workloads)
+    if "card" in found:
+        yield "\n".join(_card_lines(found["card"])) + "\n"
+    if any(ratios(some) for some in rows.values()):
+        _ratio_picture(rows, images / f"performance-{machine}-ratios.png")
+        yield f"![Ratios with quartiles](images/performance-{machine}-ratios.png)\n"
+    for name, one in workloads.items():
+        yield _section(name, one)
+    if "w6" in rows:
+        _growth_picture(rows["w6"], images / f"performance-{machine}-growth.png")
+        yield f"![Growth](images/performance-{machine}-growth.png)\n"
+
+
+def _card_lines(card: Mapping[str, Any]) -> Iterator[str]:
+    """What `benchmarks.on_card` found: rates against what the card can do, and whole jobs."""
+    yield f"### Card: {card['machine']['card']}"
+    yield ""
+    peaks = card.get("peaks")
+    if isinstance(peaks, dict):
+        said = ", ".join(f"{name} {value / 1e12:.1f}" for name, value in peaks.items())
+        yield f"Measured matmul peak, 10^12 operations per second: {said}."
+        yield ""
+    for name, job in card.items():
+        if name.startswith("job ") and isinstance(job, dict):
+            yield (
+                f"`quick.toml` by `{name.removeprefix('job ')}`: {job['seconds']:.1f} s from the"
+                f" shell, {job['until_first_pass']:.1f} s of them before the first pass;"
+                f" {job['images']} images, {job['padded'] / job['images']:.1%} of them filling."
+            )
+            yield ""
+    yield (
+        "| network, backend | engine | compiled | scoring | of compiled | busy | of peak | RISE"
+        " | of compiled | busy | least batch |"
+    )
+    yield "|---" * 11 + "|"
+    for name, one in card.items():
+        if name.startswith("figures ") and isinstance(one, dict):
+            shares = [
+                f"{one[key]:.0%}" if isinstance(one.get(key), float) else "not measured"
+                for key in (
+                    "scoring_share_of_compiled", "scoring_busy", "share_of_peak",
+                    "rise_share_of_compiled", "rise_busy",
+                )
+            ]  # fmt: skip
+            compiled = one.get("compiled")
+            rate = f"{compiled:,.0f}" if isinstance(compiled, float) else "not measured"
+            cells = [
+                name.removeprefix("figures "), f"{one['engine']['best']:,.0f}", rate,
+                f"{one['scoring']:,.0f}", *shares[:3], f"{one['rise']:,.0f}", *shares[3:],
+                str(one["engine"]["least_batch"]),
+            ]  # fmt: skip
+            yield "| " + " | ".join(cells) + " |"
+
+
 HEAD = """# Performance
 
 Written by `make bench`; do not edit. Ratios are medians of repeats in which every rival ran in
 turn in the same process on the same inputs, with quartiles. Faces are drawn and weights are
-random: neither changes what there is to compute.
+random: neither changes what there is to compute. Each machine has a part of its own. A table of
+a card is written by `python -m benchmarks.on_card`, which needs nothing but torch and a folder of
+packages; without one here, nothing of this release has been measured on a GPU.
 """
 
 TAIL = """## What the rivals do
@@ -142,7 +199,7 @@ def _machine(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _section(name: str, one: Mapping[str, Any]) -> str:
     rows: list[Row] = one["rows"]
-    lines = [f"## {name.upper()}: {workloads.WORKLOADS[name].__doc__}", ""]
+    lines = [f"### {name.upper()}: {workloads.WORKLOADS[name].__doc__}", ""]
     if ratios(rows):
         lines += [*_markdown_ratios(rows), ""]
     lines += _notes(rows)

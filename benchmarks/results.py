@@ -1,9 +1,10 @@
-"""Results on disk, one file for each workload, with the machine they were measured on."""
+"""Results on disk, a folder for each machine and in it a file for each workload."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ from facefocus.core.provenance import environment, now
 
 
 class Results:
-    """A folder of ``w1.json`` ... ``w6.json``: what is there need not run again."""
+    """``MACHINE/w1.json`` ... ``w6.json``: what is there need not run again.
+
+    Beside them ``card.json``, which `benchmarks.on_card` writes.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def save(self, name: str, rows: list[dict[str, Any]], seconds: float) -> None:
-        kept = {
+        kept: dict[str, Any] = {
             "workload": name,
-            "machine": environment(),
+            "machine": machine(),
             "finished": now(),
             "seconds": seconds,
             # Above the number of cores, others were at work: times are then too long.
@@ -28,15 +32,43 @@ class Results:
             "rows": rows,
         }
         text = json.dumps(kept, indent=2) + "\n"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._folder / f"{name}.json", lambda file: file.write(text.encode()))
+        folder = self._folder / folder_of(kept["machine"])
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / f"{name}.json", lambda file: file.write(text.encode()))
+
+    def machines(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Results of every machine by the name of its folder, by workload, in order."""
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for file in sorted(self._folder.glob("*/*.json")):
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            found.setdefault(file.parent.name, {})[file.stem] = kept
+        return found
 
     def all(self) -> dict[str, dict[str, Any]]:
-        """By workload, in order."""
-        files = sorted(self._folder.glob("w*.json"))
-        return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+        """Those of this machine, by workload, in order."""
+        found = self.machines().get(folder_of(machine()), {})
+        return {name: kept for name, kept in found.items() if name.startswith("w")}
 
     def fresh(self, name: str) -> bool:
         """Whether there are results of this machine and these versions."""
         found = self.all().get(name)
-        return found is not None and found["machine"] == environment()
+        return found is not None and found["machine"] == machine()
+
+
+def machine() -> dict[str, Any]:
+    """What results depend on, with the card where there is one."""
+    import torch
+
+    card = {"card": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return environment() | card
+
+
+def folder_of(machine: dict[str, Any]) -> str:
+    """The name of a machine's folder.
+
+    Example:
+        >>> folder_of({"processor": "AMD EPYC", "cores": 2})
+        'amd-epyc-2-cores'
+    """
+    text = f"{machine.get('card', machine['processor'])} {machine['cores']} cores"
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -26,7 +26,7 @@ from benchmarks.measure import (
 )
 from benchmarks.networks import faces, inputs_of, module_at, network, recognizer
 from facefocus.faces.faceset import Identity
-from facefocus.models.backends import absent, precision_of_backend
+from facefocus.models.backends import absent, precision_of_backend, product_precision
 from facefocus.models.occluded_frames import occlude
 from facefocus.models.recognizer import CHUNK, TorchRecognizer
 from facefocus.saliency.identity import cam_identity_maps, minmax_normalize, ordered_pairs
@@ -290,7 +290,11 @@ def _difference(one: np.ndarray, other: np.ndarray) -> float:
 
 def _backends() -> list[str]:
     """Those of this machine besides torch, the exact one first."""
-    known = ("cuda", "cuda-half") if torch.cuda.is_available() else ("openvino", "openvino-bf16")
+    known = (
+        ("cuda", "cuda-tf32", "cuda-half")
+        if torch.cuda.is_available()
+        else ("openvino", "openvino-bf16")
+    )
     return [name for name in known if absent(name) is None] or ["torch"]
 
 
@@ -306,8 +310,10 @@ def w5() -> list[Row]:
     peaks = Peaks()
     measured: list[tuple[str, int, int, dict[str, list[float]]]] = []
     for name, count in (("MobileFaceNet", 256), ("IResNet18", 64), ("IResNet50", 32)):
+        if torch.cuda.is_available():
+            count = 4096  # full batches, and enough of them
         frames = np.resize(faces(1, CHUNK), (count, 112, 112, 3))
-        half = CHUNK if count < 256 else 64  # what the eager pass, the slower one, is given
+        half = CHUNK if count < 256 else count // 4  # what the eager pass, the slower one, is given
         works = {"eager": _eager(recognizer(name), frames[:half]), "peak": peaks.measure}
         for backend in _backends():
             works[backend] = _embedding(recognizer(name, backend), frames)
@@ -360,9 +366,14 @@ def _eager(box: TorchRecognizer, frames: np.ndarray) -> Callable[[int], object]:
 def _operations(name: str) -> int:
     """Floating-point operations of one image: two for each multiplication of a convolution or
     matrix product."""
-    module = network(name)
+    return operations_of(network(name))
+
+
+def operations_of(module: nn.Module) -> int:
+    """See `_operations`."""
+    place = next(module.parameters())
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(torch.zeros(1, 3, 112, 112))
+        module(torch.zeros(1, 3, 112, 112, device=place.device, dtype=place.dtype))
     return int(counter.get_total_flops())
 
 
@@ -375,7 +386,7 @@ class Peaks:
 
     def __init__(self) -> None:
         on_gpu = torch.cuda.is_available()
-        precisions = ("float32", "bfloat16", "float16") if on_gpu else ("float32", "bfloat16")
+        precisions = ("float32", "bfloat16", *(("tf32", "float16") if on_gpu else ()))
         sizes = (4096, 8192) if on_gpu else (512, 1024, 2048)
         self.best: dict[str, float] = dict.fromkeys(precisions, 0.0)
         self._products = [
@@ -393,8 +404,14 @@ class Peaks:
 
 def _products(size: int, precision: str, on_gpu: bool) -> list[Callable[[], object]]:
     device = "cuda" if on_gpu else "cpu"
-    matrix = torch.rand(size, size, device=device, dtype=getattr(torch, precision))
-    products: list[Callable[[], object]] = [lambda: matrix @ matrix]
+    dtype = torch.float32 if precision == "tf32" else getattr(torch, precision)
+    matrix = torch.rand(size, size, device=device, dtype=dtype)
+
+    def product() -> None:
+        with product_precision(precision):
+            matrix @ matrix
+
+    products: list[Callable[[], object]] = [product]
     if not on_gpu and absent("openvino") is None:
         products.append(_by_openvino(size, precision))
     return products

@@ -32,7 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_backend_is_measured_and_compared() -> None:
     found = examine("tiny")
     by_name = {one.backend: one for one in found.findings}
-    assert list(by_name) == ["torch", "openvino", "openvino-bf16", "cuda", "cuda-half"]
+    assert list(by_name) == ["torch", "openvino", "openvino-bf16", "cuda", "cuda-tf32", "cuda-half"]
     for name, least in (("openvino", 0.9999), ("openvino-bf16", 0.999)):
         cosine, speed = by_name[name].cosine, by_name[name].speed
         assert cosine is not None and least <= cosine <= 1.000001
@@ -73,8 +73,10 @@ def test_without_a_recognizer_it_says_what_is_present(monkeypatch: pytest.Monkey
         "openvino       needs: pip install openvino",
         "openvino-bf16  needs: pip install openvino",
         "cuda           needs a GPU that this torch can use, and finds none",
+        "cuda-tf32      needs a GPU that this torch can use, and finds none",
         "cuda-half      needs a GPU that this torch can use, and finds none",
-        "used by default (auto): torch; measure with --model NAME",
+        "used by default (auto): torch, the fastest here in float32; fewer bits only where they are"
+        " asked for; measure with --model NAME",
     ]
 
 

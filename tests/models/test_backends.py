@@ -22,8 +22,10 @@ from facefocus.models.backends import (
     AGREEMENT,
     Checked,
     accelerate,
+    folded,
     in_precision,
     precision_of_backend,
+    product_precision,
 )
 from facefocus.models.recognizer import TorchRecognizer, is_white_box
 from facefocus.saliency.identity import cam_identity_maps
@@ -192,6 +194,60 @@ def test_half_precision_runs_on_a_copy() -> None:
     assert F.cosine_similarity(got, expected).min() > 0.999
 
 
+class Normalized(nn.Module):
+    """A normalization after a convolution, which it can be part of, and one before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.conv, self.after = (
+            nn.BatchNorm2d(3),
+            nn.Conv2d(3, 4, 3),
+            nn.BatchNorm2d(4),
+        )
+        for norm in (self.before, self.after):
+            assert norm.running_mean is not None and norm.running_var is not None
+            nn.init.uniform_(norm.running_mean, -1, 1)
+            nn.init.uniform_(norm.running_var, 0.5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.after(self.conv(self.before(x))).flatten(1)
+        return made
+
+
+def test_normalizations_become_part_of_the_convolutions_before_them() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Normalized().eval().requires_grad_(False)
+        images = torch.randn(2, 3, 8, 8)
+    made = folded(module)
+    assert [sum(isinstance(x, nn.BatchNorm2d) for x in m.modules()) for m in (module, made)] == [
+        2,
+        1,
+    ]
+    torch.testing.assert_close(made(images), module(images), rtol=1e-5, atol=1e-5)
+    assert made is not module and module.after(torch.ones(1, 4, 1, 1)).shape == (1, 4, 1, 1)
+
+
+def test_a_network_whose_code_depends_on_values_stays_as_it_is() -> None:
+    class Choosing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if float(x.sum()) > 0 else -x
+
+    module = Choosing()
+    assert folded(module) is module
+
+
+def test_products_have_the_bits_of_a_precision_and_then_their_own_again() -> None:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32, matmul.allow_fp16_reduced_precision_reduction
+    for precision, wanted in (("tf32", True), ("float32", False), ("float16", False)):
+        with product_precision(precision):
+            assert (cudnn.allow_tf32, matmul.allow_tf32) == (wanted, wanted)
+            assert not matmul.allow_fp16_reduced_precision_reduction
+    after = cudnn.allow_tf32, matmul.allow_tf32, matmul.allow_fp16_reduced_precision_reduction
+    assert after == before
+
+
 def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="'cuda-half' needs a GPU that this torch can use"):
@@ -202,7 +258,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is n
 
 
 @needs_gpu
-@pytest.mark.parametrize("backend", ["cuda", "cuda-half"])
+@pytest.mark.parametrize("backend", ["cuda", "cuda-tf32", "cuda-half"])
 def test_a_gpu_gives_the_embeddings_of_a_cpu(backend: str) -> None:
     expected = tiny_recognizer().embed(FRAMES)
     fast = accelerate(tiny_recognizer(), backend)

@@ -103,7 +103,8 @@ Reading = Annotated[
 Backend = Annotated[
     str,
     typer.Option(
-        help="What runs forward passes: auto, torch, openvino, openvino-bf16, cuda or cuda-half."
+        help="What runs forward passes: auto, torch, openvino, openvino-bf16, cuda, cuda-tf32 or"
+        " cuda-half."
     ),
 ]
 Memory = Annotated[

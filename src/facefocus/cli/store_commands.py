@@ -51,6 +51,7 @@ def doctor_lines(machine: Examination) -> Iterator[str]:
     import torch
 
     from facefocus.core.provenance import environment
+    from facefocus.models.backends import WHY_PREFERRED
     from facefocus.models.memory import free_memory
 
     yield (
@@ -60,7 +61,7 @@ def doctor_lines(machine: Examination) -> Iterator[str]:
     if machine.model is not None:
         yield f"{machine.model}, batches as in a run, 16 drawn faces compared with torch:"
     yield from columns((finding.backend, _verdict(finding)) for finding in machine.findings)
-    yield f"used by default (auto): {machine.chosen}" + _hint(machine)
+    yield f"used by default (auto): {machine.chosen}, {WHY_PREFERRED}" + _hint(machine)
 
 
 def _verdict(finding: Finding) -> str:

@@ -16,7 +16,8 @@ def environment() -> dict[str, Any]:
     import torch
 
     return {
-        "facefocus": version("facefocus"),
+        # Where nothing can be installed it runs from its source.
+        "facefocus": _version("facefocus") or "source",
         "python": platform.python_version(),
         "libraries": {name: release for name in _LIBRARIES if (release := _version(name))},
         "system": f"{platform.system()} {platform.machine()}",

@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import cycle
@@ -37,22 +38,26 @@ from facefocus.models.probe import probe_frames
 from facefocus.models.recognizer import CHUNK, Forward, Recognizer, TorchRecognizer
 
 #: What can be asked for; ``auto`` is the first of `PREFERRED` that is present.
-BACKENDS = ("auto", "torch", "openvino", "openvino-bf16", "cuda", "cuda-half")
+BACKENDS = ("auto", "torch", "openvino", "openvino-bf16", "cuda", "cuda-tf32", "cuda-half")
 PREFERRED = ("cuda", "openvino", "torch")
+#: Why `auto` takes what it takes.
+WHY_PREFERRED = "the fastest here in float32; fewer bits only where they are asked for"
 
 #: Least cosine between a backend's embedding and torch's, by precision.
-AGREEMENT = {"float32": 0.9999, "bfloat16": 0.999, "float16": 0.999}
-_PRECISION = {"openvino-bf16": "bfloat16", "cuda-half": "float16"}
+AGREEMENT = {"float32": 0.9999, "tf32": 0.999, "bfloat16": 0.999, "float16": 0.999}
+_PRECISION = {"openvino-bf16": "bfloat16", "cuda-tf32": "tf32", "cuda-half": "float16"}
 
 #: Raise when networks are compiled in another way: last bits of embeddings may differ then.
 PROGRAM = 2
+#: The same of networks on a GPU.
+CUDA_PROGRAM = 2
 
 #: Images of a batch on a GPU: enough to keep it busy.
 GPU_BATCH = 256
 
 
 def precision_of_backend(backend: str) -> str:
-    """The type a backend computes in: ``float32``, ``bfloat16`` or ``float16``."""
+    """The type a backend computes in: ``float32``, ``tf32``, ``bfloat16`` or ``float16``."""
     return _PRECISION.get(backend, "float32")
 
 
@@ -77,7 +82,8 @@ def accelerate(
         recognizer: A freshly loaded recognizer. On a GPU, gradients are taken there as well.
         backend: ``auto`` (a GPU, else OpenVINO where it runs this recognizer as torch does, else
             torch), ``torch``, ``openvino``, ``openvino-bf16`` (half the bits, up to three times
-            as fast), ``cuda`` or ``cuda-half``.
+            as fast), ``cuda``, ``cuda-tf32`` (float32 whose products have 10 bits) or
+            ``cuda-half``.
         memory: Bytes that a pass may take; by default a batch is 16 images, and on a GPU up to
             256, as many as half of its memory allows. Batches are part of the keys of what is
             stored: see `facefocus.benchmark.keys`.
@@ -100,11 +106,10 @@ def accelerate(
         return recognizer
     chosen = chosen_backend(backend)
     most = GPU_BATCH if chosen.startswith("cuda") else CHUNK
-    if memory is not None or chosen.startswith("cuda"):
-        budget, table = budget_of(memory), recognizer.layers()
-        recognizer.batch = images_within(budget, forward_bytes(table), most)
-        if memory is not None:
-            recognizer.graph_batch = images_within(budget, capture_bytes(table, [1]), CHUNK)
+    if memory is not None:
+        table = recognizer.layers()
+        recognizer.batch = images_within(memory, forward_bytes(table), most)
+        recognizer.graph_batch = images_within(memory, capture_bytes(table, [1]), CHUNK)
     precision = precision_of_backend(chosen)
     if chosen.startswith("openvino"):
         engine: Forward = OpenVino(recognizer, precision)
@@ -119,9 +124,11 @@ def accelerate(
         recognizer.precision = f"openvino {version('openvino')} program {PROGRAM} {precision}"
     elif chosen.startswith("cuda"):
         to_gpu(recognizer.module)
+        if memory is None:
+            recognizer.batch = images_within(budget_of(None), taken_bytes(recognizer), most)
         engine = Cuda(recognizer.module, precision)
         recognizer.forward = Checked("CUDA", engine, recognizer, precision, sample)
-        recognizer.precision = f"torch {torch.__version__} cuda {precision}"
+        recognizer.precision = f"torch {torch.__version__} cuda program {CUDA_PROGRAM} {precision}"
     return recognizer
 
 
@@ -314,23 +321,34 @@ def to_gpu(module: nn.Module) -> None:
     module.to("cuda").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def taken_bytes(recognizer: TorchRecognizer) -> int:
+    """Bytes of the GPU that a pass takes for each image: asked of it, not worked out."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    recognizer.embed_reference(np.repeat(probe_frames(), CHUNK // 4, 0))
+    return max(1, (torch.cuda.max_memory_allocated() - before) // CHUNK)
+
+
 class Cuda:
     """A network on the GPU, recorded as a CUDA graph for each shape of batch that it sees.
 
     A graph is launched as one: a network of a hundred small kernels is not bound by launching
-    them.
+    them. Batch normalizations are part of the convolutions before them. Nothing waits for the
+    GPU: embeddings are on their way when the next batch is sent.
     """
 
     def __init__(self, module: nn.Module, precision: str) -> None:
-        self._dtype = getattr(torch, precision)
-        self._module = module if precision == "float32" else in_precision(module, self._dtype)
+        self._precision = precision
+        self._dtype = torch.float16 if precision == "float16" else torch.float32
+        self._module = in_precision(folded(module), self._dtype)
         self._graphs: dict[torch.Size, tuple[Any, Tensor, Tensor]] = {}
 
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Embeddings of each batch; the GPU's memory keeps inputs and outputs of the graphs."""
         for inputs in batches:
             if inputs.shape not in self._graphs:
-                self._graphs[inputs.shape] = self._record(inputs.to(self._dtype))
+                with product_precision(self._precision):
+                    self._graphs[inputs.shape] = self._record(inputs.to(self._dtype))
             graph, given, made = self._graphs[inputs.shape]
             given.copy_(inputs)
             graph.replay()
@@ -348,6 +366,40 @@ class Cuda:
         with as_found(self._module), torch.cuda.graph(graph):
             made = self._module(given)
         return graph, given, made
+
+
+@contextmanager
+def product_precision(precision: str) -> Iterator[None]:
+    """Context in which a GPU's convolutions and matrix products have the bits of a precision.
+
+    ``tf32``: factors of 10 bits; else all that the type has. Products in half precision are summed
+    in float32.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = (
+        cudnn.allow_tf32, matmul.allow_tf32, matmul.allow_fp16_reduced_precision_reduction,
+    )  # fmt: skip
+    cudnn.allow_tf32 = matmul.allow_tf32 = precision == "tf32"
+    matmul.allow_fp16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32, matmul.allow_fp16_reduced_precision_reduction = before
+
+
+def folded(module: nn.Module) -> nn.Module:
+    """A copy of a network whose batch normalizations are part of the convolutions before them.
+
+    The network itself where it cannot be taken apart: its code depends on values.
+    """
+    from torch.fx.experimental.optimization import fuse
+
+    try:
+        with as_found(module):
+            fused = fuse(copy.deepcopy(module))
+    except Exception:  # tracing fails in any way on what it does not know
+        return module
+    return fused
 
 
 def in_precision(module: nn.Module, dtype: torch.dtype) -> nn.Module:
