@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,10 +76,12 @@ class Report:
         if time.monotonic() > self._end:
             self._keep(name, "no time was left")
             return None
+        from facefocus.core.errors import UserError
+
         start = time.perf_counter()
         try:
             found = work()
-        except AssertionError as error:
+        except (AssertionError, UserError) as error:
             self.wrong.append(name)
             found = f"WRONG: {error}"
         except Exception as error:  # a card without Triton, a package that is not there
@@ -195,7 +198,7 @@ def busy(work: Callable[[], object]) -> float | None:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     kernels = sum(event.self_device_time_total for event in seen.key_averages()) / 1e6
-    return kernels / seconds
+    return float(kernels / seconds)
 
 
 def engine_rates(box: TorchRecognizer, frames: np.ndarray) -> dict[str, Any]:
@@ -338,7 +341,7 @@ def whole_job(
     options = ["--faces", faces, "--out", run, "--store", folder / f"{backend}-store"]
     start = time.time()
     done = subprocess.run(
-        [sys.executable, "-c", code, "run", file, *options, "--backend", backend],
+        [sys.executable, "-c", code, "run", str(file), *map(str, options), "--backend", backend],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
@@ -391,21 +394,23 @@ def run(asked: argparse.Namespace) -> int:
         print(f"wrong: {', '.join(report.wrong)}; no figure is of use", flush=True)
         return 1
     peaks = Peaks()
-    report.step("peaks", lambda: (peaks.measure(0), peaks.best)[1])
+
+    def measured_peaks() -> dict[str, float]:
+        peaks.measure(0)
+        return peaks.best
+
+    report.step("peaks", measured_peaks)
     for backend in reversed(backends):
-        report.step(
-            f"job {backend}",
-            lambda b=backend: whole_job(frames, identities, folder, b, not on_card),
-        )
+        job = partial(whole_job, frames, identities, folder, backend, not on_card)
+        report.step(f"job {backend}", job)
     for name in ("", *(NETWORKS if on_card else ())):
         for backend in reversed(backends):
-            peak = peaks.best[
-                "float16" if precision_of_backend(backend) == "float16" else "float32"
-            ]
+            peak = peaks.best[precision_of_backend(backend)]
             title = f"figures {name or asked.recognizer} {backend}"
 
             def work(name: str = name, backend: str = backend, peak: float = peak) -> Any:
                 found = box(backend, name)
+                assert isinstance(found.module, torch.nn.Module)
                 return figures(found, frames, backend, peak, operations_of(found.module))
 
             report.step(title, work)
