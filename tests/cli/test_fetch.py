@@ -166,11 +166,10 @@ def answers(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
 
 
-def readme_commands(*beginnings: str) -> list[str]:
-    """The commands of README's first steps, block by block."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.partition("## From photographs to an answer")[2].partition("\n## ")[0]
-    lines = [line.strip() for line in section.splitlines() if line.startswith("    facefocus ")]
+def manual_commands(*beginnings: str) -> list[str]:
+    """The commands of the manual's first steps, block by block."""
+    text = (ROOT / "docs/from-photographs.md").read_text(encoding="utf-8")
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    facefocus ")]
     start = next(i for i, line in enumerate(lines) if line.startswith(beginnings[0]))
     found = lines[start : start + len(beginnings)]
     assert [line[: len(begin)] for line, begin in zip(found, beginnings, strict=True)] == list(
@@ -192,7 +191,7 @@ BLACK = (
 )
 
 
-def test_the_readmes_first_steps_work_on_a_bare_machine(
+def test_the_manuals_first_steps_work_on_a_bare_machine(
     bare: Command, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every command of both paths, and what a command says comes next; pictures stay empty."""
@@ -200,7 +199,7 @@ def test_the_readmes_first_steps_work_on_a_bare_machine(
     needed = bare("prepare", "lfw")
     assert needed.code == 2 and "facefocus fetch lfw" in needed.err
     said = {}
-    for line in (*readme_commands(*WHITE), *readme_commands(*BLACK)):
+    for line in (*manual_commands(*WHITE), *manual_commands(*BLACK)):
         answers(monkeypatch, "y\n")
         done = bare(*shlex.split(line)[1:])
         assert done.code == 0, (line, done)
@@ -220,8 +219,8 @@ def test_the_readmes_first_steps_work_on_a_bare_machine(
     assert page.is_file(), reported
 
 
-def test_the_readmes_experiment_is_the_file() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_manuals_experiment_is_the_file() -> None:
+    text = (ROOT / "docs/from-photographs.md").read_text(encoding="utf-8")
     block = text.partition("An experiment is a TOML file:\n")[2].partition("`facefocus list")[0]
     written = (ROOT / "experiments/facenet.toml").read_text(encoding="utf-8")
     shown = "\n".join(line.removeprefix("    ") for line in block.splitlines())
