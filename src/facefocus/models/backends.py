@@ -392,7 +392,10 @@ def folded(module: nn.Module) -> nn.Module:
 
     The network itself where it cannot be taken apart: its code depends on values.
     """
-    from torch.fx.experimental.optimization import fuse
+    with warnings.catch_warnings():
+        # What it imports calls what torch calls deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from torch.fx.experimental.optimization import fuse
 
     try:
         with as_found(module):

@@ -142,6 +142,6 @@ def multiplied(
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device; to a GPU from pinned memory, so that nothing waits for the copy."""
-    if device.type != "cuda" or values.device == device:
+    if device.type != "cuda" or values.device.type != "cpu" or values.requires_grad:
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)

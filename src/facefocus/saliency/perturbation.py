@@ -203,7 +203,7 @@ class MaskedFrame:
     def hidden(self, index: int, device: torch.device) -> UInt8[Tensor, "g h w 3"]:
         """The frame under the masks of a group, made on a device."""
         if self.hide is None:
-            frame = torch.from_numpy(np.array(self.frame)).to(device)
+            frame = sent(torch.from_numpy(np.array(self.frame)), device)
             return multiplied(frame, self.masks.group_on(index, device))
         group = self.masks.group(index)
         if not isinstance(self.hide, ContentHide):

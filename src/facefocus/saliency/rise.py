@@ -70,7 +70,7 @@ def rise_masks_on(
     grids = rng.random((count, GRID, GRID)) < KEEP
     shifts = [_shifts(rng, count, side) for side in frame]
     rows, columns = (
-        torch.from_numpy(_interpolation(side)).to(device)[_windows(start, side, device)]
+        sent(torch.from_numpy(_interpolation(side)), device)[_windows(start, side, device)]
         for start, side in zip(shifts, frame, strict=True)
     )
     sums = rows @ (sent(torch.from_numpy(grids), device).double() @ columns.mT)
