@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
@@ -194,11 +195,13 @@ def cost_lines(cost: Estimate, folder: Path, workers: int = 1) -> Iterator[str]:
     yield from columns(rows, right=range(2, len(head)))
     if not whole.exact:
         yield "At most: equal masks are embedded once, and are only known when they are made."
-    shared = ""
+    shared, cores = "", os.cpu_count() or 1
     if workers > 1:
         wall = wall_seconds(cost.tasks.values(), workers)
-        shared = f" of one process, {_time(wall)} on {workers} workers as fast as this machine"
-    yield f"time about {_time(seconds)}{shared}, by a measurement of moments ago"
+        shared = f", {_time(wall)} on {workers} workers as fast as this machine"
+    alone = f"{_time(seconds)} of one process on {cores} cores"
+    hours = f"{seconds * cores / 3600:,.2f} core-hours"
+    yield f"time about {alone} ({hours}){shared}, by a measurement of moments ago"
     yield f"disk about {cost.disk / 1e6:,.1f} MB in {cost.files:,} files, for {folder}"
 
 
