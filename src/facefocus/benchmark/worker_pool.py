@@ -23,6 +23,7 @@ from uuid import uuid4
 
 import dask
 import distributed
+import requests
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from facefocus.benchmark.clusters import (
@@ -174,16 +175,18 @@ class Pool:
                 if isinstance(address, ClusterFile):
                     address = self._cluster = start_cluster(address)
                 self._client = _connected(address)
-            if self.dashboard:
-                notice(f"The workers can be watched at {self.dashboard}")
+            self._say_where_to_watch()
         return self._client
 
-    @property
-    def dashboard(self) -> str | None:
-        """The address of Dask's page, where a cluster that was started has one."""
+    def _say_where_to_watch(self) -> None:
+        """Print the address of Dask's page, where there is one."""
         shown = isinstance(self._asked, str) or self._asked.dashboard
         link = self._client.dashboard_link if shown else None
-        return str(link) if link else None
+        with suppress(requests.RequestException):
+            page = requests.get(link, timeout=5) if link else None
+            if page is not None and page.ok:
+                missing = " once bokeh is installed there" * ("needs bokeh" in page.text)
+                notice(f"The workers can be watched at {link}{missing}.")
 
     def prepare(self, session: Session) -> str:
         """Tell all workers what the tasks of a session have in common; returns the run's token."""
