@@ -124,6 +124,23 @@ def test_a_task_that_fails_twice_is_done_the_third_time(
     assert attempts == [1, 2]
 
 
+def test_workers_of_a_scheduler_that_was_started_anew_are_told_again(
+    workers: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, done = outcome_module.run_task, []
+
+    def run_task(session: Session, task: Any, progress: Progress) -> None:
+        plain(session, task, progress)
+        done.append(task.stage)
+        if done.count("maps") == 2:
+            pool_module._jobs.clear()
+
+    monkeypatch.setattr(outcome_module, "run_task", run_task)
+    run("run", cluster=workers)
+    assert len(done) == 2 + 4 + 8 - 4
+    assert not [line for line in read_log(Path("run")) if line["event"] == "failed"]
+
+
 def test_one_process_goes_on_after_a_failing_task_as_workers_do(
     monkeypatch: pytest.MonkeyPatch, work: Path
 ) -> None:

@@ -145,7 +145,7 @@ class _ThisProcess:
         self.news: deque[dict[str, Any]] = deque()
         self.on_news: Callable[[], None] = lambda: None
 
-    def prepare(self, session: Session) -> str:
+    def prepare(self, session: Session, token: str | None = None) -> str:
         self._session = session
         return "this process"
 
@@ -235,8 +235,8 @@ class _Workers:
             number, attempt = self._flying.pop(future)
             self._under_way.discard(number)
             verdict = self._ended(number, tasks[number], future, attempt)
-            if verdict == "again":
-                again.append((number, attempt + 1))
+            if verdict in ("again", "unprepared"):
+                again.append((number, attempt + (verdict == "again")))
                 continue
             passed.finish(number)
             done, set_aside = done + (verdict == "done"), set_aside + (verdict == "set aside")
@@ -287,7 +287,7 @@ class _Workers:
         return quiet
 
     def _ended(self, number: int, task: Task, future: Any, attempt: int) -> str:
-        """What became of a task: done, again, or set aside.
+        """What became of a task: done, again, unprepared (again, and no try), or set aside.
 
         Raises:
             NeedsLess: Its worker has too little memory.
@@ -296,6 +296,9 @@ class _Workers:
         """
         if future.status == "finished":
             outcome = future.result()
+            if outcome.unprepared:
+                self.pool.prepare(self.session, self._token)
+                return "unprepared"
             if self._begun.pop(number, None) != outcome.worker:  # that news is still on its way
                 self.run_log.begin(task, outcome.worker)
             return self._judge(task, outcome, attempt)

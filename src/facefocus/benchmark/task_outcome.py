@@ -24,7 +24,7 @@ class NeedsLess(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended; one of the last four says what went wrong, else `images` is there.
+    """How a task ended; one of the last five says what went wrong, else `images` is there.
 
     Attributes:
         worker: The name of the worker.
@@ -35,6 +35,7 @@ class Outcome:
         missing: Key of an artefact that is not in the store.
         less: The spec of a session with smaller batches.
         mistake: What no other worker could do better, for the user: a full disk.
+        unprepared: The worker knows nothing of the run: its scheduler was started anew.
     """
 
     worker: str
@@ -45,6 +46,7 @@ class Outcome:
     missing: str | None = None
     less: SessionSpec | None = None
     mistake: str | None = None
+    unprepared: bool = False
 
 
 def run_task(session: Session, task: Task, progress: Progress = silent) -> tuple[int, int]:

@@ -108,10 +108,13 @@ def work(token: str, number: int, task: Task) -> Outcome:
     """Do a task in a worker; whatever goes wrong is in the outcome."""
     name = str(distributed.get_worker().name)
     started = time.time()
+    job = _jobs.get(token)
+    if job is None:
+        return Outcome(name, started, 0.0, unprepared=True)
     with _busy:
         _say(token, {"stage": task.stage, "number": number, "name": name})
         try:
-            session = _opened(_jobs[token])
+            session = _opened(job)
         except Exception as error:  # another worker may see the folder
             wrong: dict[str, Any] = {"failure": failure_of(error)}
         else:
@@ -168,7 +171,8 @@ class Pool:
             UserError: The cluster does not start, or the scheduler does not answer.
         """
         if self._client is None:
-            logging.getLogger("distributed").setLevel(logging.CRITICAL)
+            for name in ("distributed", "distributed.client"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
             logging.getLogger("asyncio").addFilter(_not_of_a_closed_connection)
             with dask.config.set(DASK):
                 address = self._asked
@@ -188,9 +192,12 @@ class Pool:
                 missing = " once bokeh is installed there" * ("needs bokeh" in page.text)
                 notice(f"The workers can be watched at {link}{missing}.")
 
-    def prepare(self, session: Session) -> str:
-        """Tell all workers what the tasks of a session have in common; returns the run's token."""
-        token = f"facefocus-{uuid4().hex}"
+    def prepare(self, session: Session, token: str | None = None) -> str:
+        """Tell all workers what the tasks of a session have in common; returns the run's token.
+
+        With that of before, once more: a scheduler that was started anew knows nothing.
+        """
+        token = token or f"facefocus-{uuid4().hex}"
         threads = self._asked.threads if isinstance(self._asked, ClusterFile) else None
         plan = zlib.compress(pickle.dumps(session.plan.for_workers()), level=1)
         client = self.client
@@ -208,7 +215,7 @@ class Pool:
 
     def forget(self, token: str) -> None:
         """Take back what `prepare` told the workers, as far as they can still be reached."""
-        with suppress(OSError, RuntimeError, TimeoutError):
+        with suppress(OSError, RuntimeError, TimeoutError, ValueError):
             if self._client.status == "running":
                 self._client.unsubscribe_topic(token)
                 self._client.unregister_worker_plugin(token)
@@ -227,7 +234,7 @@ class Pool:
 
     def submit(self, token: str, number: int, task: Task, attempt: int) -> Any:
         """Give a task to the scheduler; returns its future."""
-        key = f"{token}-{task.stage}-{number}-{attempt}"
+        key = f"{token}-{task.stage}-{number}-{attempt}-{uuid4().hex}"
         return self.client.submit(work, token, number, task, key=key, pure=False)
 
     def count_workers(self) -> int:
