@@ -347,7 +347,7 @@ class _Workers:
             # Nothing at all has worked: this is the user's to mend, not the cluster's.
             first = self.failed[0]
             cause = RuntimeError(f"in {first.worker}\n{first.traceback}")
-            raise UserError(f"{first.error}. --traceback shows all.") from cause
+            raise UserError(f"{first.error.rstrip('.')}. --traceback shows all.") from cause
         self.waiting += left
 
     def check(self) -> None:

@@ -265,7 +265,8 @@ class Pool:
             if part is not None:
                 try:
                     part.close(timeout=5)
-                except (OSError, RuntimeError, TimeoutError) as error:
+                except (OSError, RuntimeError, TimeoutError, AssertionError) as error:
+                    # Dask asserts that a job of Slurm, which may just be ending, is through.
                     logging.getLogger(__name__).debug("While a cluster was closed: %s", error)
         self._client = self._cluster = None
 
