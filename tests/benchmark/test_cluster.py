@@ -129,11 +129,12 @@ def test_workers_of_a_scheduler_that_was_started_anew_are_told_again(
 ) -> None:
     plain, done = outcome_module.run_task, []
 
-    def run_task(session: Session, task: Any, progress: Progress) -> None:
-        plain(session, task, progress)
+    def run_task(session: Session, task: Any, progress: Progress) -> tuple[int, int]:
+        images = plain(session, task, progress)
         done.append(task.stage)
         if done.count("maps") == 2:
             pool_module._jobs.clear()
+        return images
 
     monkeypatch.setattr(outcome_module, "run_task", run_task)
     run("run", cluster=workers)

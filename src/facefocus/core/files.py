@@ -27,12 +27,15 @@ DEPTH = 16
 
 
 def any_path(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: arguments annotated as a path may be text, too, as in a notebook."""
+    """Decorator: arguments annotated as a path may be text, too, as in a notebook.
+
+    Those that are annotated as text or a path stay as they are: a store may be a URL.
+    """
     signature = inspect.signature(function)
     named = [
         name
         for name, parameter in signature.parameters.items()
-        if "Path" in str(parameter.annotation) and "[" not in str(parameter.annotation)
+        if "Path" in (kind := str(parameter.annotation)) and not re.search(r"\bstr\b|\[", kind)
     ]
 
     @functools.wraps(function)
