@@ -82,3 +82,27 @@ def test_frames_that_are_made_fill_one_batch_after_the_other() -> None:
     embeddings = np.concatenate(blocks)
     for row in (0, CHUNK, count - 38, count - 1):
         np.testing.assert_array_equal(embeddings[row], recognizer.embed(frames[row : row + 1])[0])
+
+
+def test_the_next_block_is_on_its_way_to_a_gpu_while_one_is_worked_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the network only says that it is on a GPU: the order of things is tested, not speed."""
+    recognizer = tiny_recognizer()
+    count = 3 * BLOCK * CHUNK
+    frames = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    wanted = recognizer.embed(frames)
+    monkeypatch.setattr(type(recognizer), "device", torch.device("cuda"))
+    made = 0
+
+    def make(start: int, stop: int) -> torch.Tensor:
+        nonlocal made
+        made = stop
+        return made_of(frames)(start, stop)
+
+    seen, blocks = [], []
+    for block in embed_made(recognizer, count, make):
+        seen.append(made)
+        blocks.append(block)
+    assert seen == [2 * BLOCK * CHUNK, count, count]
+    np.testing.assert_array_equal(np.concatenate(blocks), wanted)
