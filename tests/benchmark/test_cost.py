@@ -25,7 +25,7 @@ from facefocus.benchmark.scaling import wall_seconds
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.cli import main
 from facefocus.cli.run_commands import cost_lines
-from facefocus.models.recognizer import TorchRecognizer
+from facefocus.models.recognizer import MakeFrames, TorchRecognizer
 from facefocus.models.zoo import load as zoo_load
 from facefocus.saliency.explainer import Passes
 from tests.small import PHOTOS, paint_faceset, tiny_recognizer
@@ -83,10 +83,15 @@ class Counted:
 
     def _watch(self, name: str, box: TorchRecognizer, monkeypatch: pytest.MonkeyPatch) -> None:
         embed, reference, capture = box.embed, box.embed_reference, box.capture
+        embed_made = box.embed_made
 
         def embedding(frames: np.ndarray) -> np.ndarray:
             self.inference[self.now, name] += len(frames)
             return embed(frames)
+
+        def embedding_made(count: int, make: MakeFrames) -> Iterator[np.ndarray]:
+            self.inference[self.now, name] += count
+            return embed_made(count, make)
 
         def referring(frames: np.ndarray) -> np.ndarray:
             self.torch[self.now, name] += len(frames)
@@ -105,6 +110,7 @@ class Counted:
             return captured
 
         monkeypatch.setattr(box, "embed", embedding)
+        monkeypatch.setattr(box, "embed_made", embedding_made)
         monkeypatch.setattr(box, "embed_reference", referring)
         monkeypatch.setattr(box, "capture", capturing)
 
