@@ -251,6 +251,7 @@ def _short(results: Results) -> Iterator[str]:
                 f" of {text(results.mean(clean))} ({text(results.mean(clean, ANY))}) pairs (photos"
                 f" found by any other) it leaves {', '.join(courses)}, painted."
             )
+    yield from _worse_than_random(results)
     for part in (part for part in results.study.setting if part.against):
         for (shape, budget), judge in product(part.trials, judges(results, part)[:1]):
             case = Case(part.name, shape, budget, judge, OWN, PAINTED_REPAIRED)
@@ -268,6 +269,27 @@ def _short(results: Results) -> Iterator[str]:
                 f" mask against repair leaves {text(results.mean(case))} of pairs,"
                 f" {', '.join(regions)}."
             )
+
+
+def _worse_than_random(results: Results) -> Iterator[str]:
+    """Where masks of a shape hide less than random ones of the same shape and size."""
+    for part in (part for part in results.study.setting if not part.against):
+        for judge, shape in product(judges(results, part), dict(part.trials)):
+            cases = [Case(part.name, shape, b, judge) for s, b in part.trials if s == shape]
+            gaps = {
+                case.budget: results.gap(case, _with(case, condition="random")) for case in cases
+            }
+            worse = [
+                f"{text(gap, signed=True)} at {budget_text(budget)}"
+                for budget, gap in gaps.items()
+                if gap.low > 0
+            ]
+            if worse:
+                yield (
+                    f"Masks of {shape} made on {' and '.join(part.models)} hide less than random"
+                    f" ones of the same shape and size, judged by {judge}, painted:"
+                    f" {', '.join(worse)} of the pairs."
+                )
 
 
 # Goals --------------------------------------------------------------------------------------------

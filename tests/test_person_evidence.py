@@ -72,6 +72,21 @@ def rows_of(values: dict[tuple[str, str, float, str, str, str], list[float]]) ->
 CASIA = "mobilefacenet-casia"
 
 
+def test_a_shape_that_hides_less_than_random_masks_of_it_is_said() -> None:
+    study = read_study(SHIPPED)
+    kept, lost = [0.8, 0.9, 0.7, 0.8, 0.9, 0.8], [0.1, 0.2, 0.1, 0.0, 0.1, 0.1]
+    rows = {}
+    for budget, own, random in ((0.05, lost, kept), (0.1, kept, lost), (0.2, lost, lost)):
+        rows["sibling", "patches", budget, CASIA, "own", "painted"] = own
+        rows["sibling", "patches", budget, CASIA, "random", "painted"] = random
+    page = markdown_document(document(Results(study, rows_of(rows))))
+    (line,) = (line for line in page.splitlines() if "hide less than random" in line)
+    assert "Masks of patches made on mobilefacenet-ms1m and squeezenet-vggface2" in line
+    assert "judged by mobilefacenet-casia" in line
+    assert "+0.72 [" in line and "at 10 %" in line
+    assert "at 5 %" not in line and "at 20 %" not in line
+
+
 def test_goals_are_met_or_missed_by_their_figures_and_intervals() -> None:
     study = read_study(SHIPPED)
     pixels = ("sibling", "pixels", 0.05, CASIA)
