@@ -56,6 +56,16 @@ def test_nothing_else_changes(runs: tuple[Session, pl.DataFrame, pl.DataFrame]) 
     everybody = np.unique(session.faces.identities)
     assert (found["gallery_people"] == len(everybody)).all()
     assert found.select(plain.columns).equals(plain)
+    # Nor does what comes after it in the same process.
+    asked = session.experiment.model_copy(
+        update={"evaluation": session.experiment.evaluation.model_copy(
+            update={"identification": False})}
+    )  # fmt: skip
+    spec = SessionSpec(asked.model_dump_json(), session.spec.faces, session.spec.store, "torch")
+    again = Session(spec)
+    again.__dict__["recognizers"] = session.recognizers
+    execute(again)
+    assert collect(again).equals(plain)
 
 
 def test_figures_are_those_of_a_plain_loop(

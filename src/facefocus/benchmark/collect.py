@@ -137,8 +137,9 @@ def collect(session: Session) -> pl.DataFrame:
 def _result_rows(session: Session, folder: Path) -> SortedRows:
     """The result table in files of `folder`: a few blocks of people are in memory at a time."""
     order = [name for name in SCHEMA if name not in ("cosine", "rate", "fmr")]
-    schema = SCHEMA if session.truths is None else SCHEMA | TRUTH_SCHEMA
-    schema |= FOUND_SCHEMA if session.experiment.evaluation.identification else {}
+    truth = {} if session.truths is None else TRUTH_SCHEMA
+    found = FOUND_SCHEMA if session.experiment.evaluation.identification else {}
+    schema = SCHEMA | truth | found
     rows = SortedRows(folder, schema, order, order.index("budget"))
     splits = dict.fromkeys(block.split for block in session.plan.blocks)
     for target, split in product(session.experiment.recognizers.targets, splits):
