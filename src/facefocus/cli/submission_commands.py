@@ -46,8 +46,11 @@ def check(
     ] = None,
     backend: Backend = "auto",
     store: Annotated[
-        Path | None,
-        typer.Option("--store", help="Keep what is computed here. Default: a folder that goes."),
+        str | None,
+        typer.Option(
+            "--store",
+            help="Keep what is computed here: a folder, or s3://BUCKET/... Default: nothing is.",
+        ),
     ] = None,
 ) -> None:
     """Check results that somebody handed in.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from facefocus.core.errors import UserError
 from facefocus.core.files import any_path
+from facefocus.core.locations import StoreAddress, resolved_store
 from facefocus.core.progress import Progress, silent
 from facefocus.faces.faceset import open_faceset
 from facefocus.submissions.score_again import Checker
@@ -36,7 +37,7 @@ def check_submission(
     faces: Path | None = None,
     methods: Sequence[str] = (),
     *,
-    store: Path | None = None,
+    store: StoreAddress | None = None,
     backend: str = "auto",
     progress: Progress = silent,
 ) -> list[Finding]:
@@ -62,10 +63,10 @@ def check_submission(
         found += consistent(submission, part)
     if faces is None:
         return [*found, WITHOUT_FACES]
-    kept = tempfile.TemporaryDirectory() if store is None else nullcontext(store)
-    with kept as folder:
+    kept = tempfile.TemporaryDirectory() if store is None else nullcontext(resolved_store(store))
+    with kept as address:
         opened = open_faceset(faces)
         for part in submission.parts:
-            checker = Checker(submission, part, opened, Path(folder), backend, progress)
+            checker = Checker(submission, part, opened, address, backend, progress)
             found += checker.findings(methods)
     return [*found, WITH_FACES]

@@ -23,6 +23,7 @@ from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.benchmark.stages.score import retained
 from facefocus.benchmark.task_outcome import run_task
 from facefocus.core.errors import UserError, did_you_mean
+from facefocus.core.locations import StoreAddress
 from facefocus.core.progress import Progress
 from facefocus.evaluation.retention import macro_average
 from facefocus.faces.faceset import FaceSet
@@ -68,7 +69,7 @@ class Checker:
     submission: Submission
     part: str
     faces: FaceSet
-    store: Path
+    store: StoreAddress
     backend: str
     progress: Progress
 
