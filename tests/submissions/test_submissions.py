@@ -250,6 +250,25 @@ def test_other_faces_and_methods_are_said(made: tuple[Path, Path, Path], tmp_pat
     assert "other code" in wrong[0] and "masks are the same when" in wrong[1]
 
 
+def test_no_code_is_run_that_a_submission_names(
+    made: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, faces, path = made
+    monkeypatch.undo()  # recognizers are loaded by name
+    marker = tmp_path / "ran"
+    (tmp_path / "evil.py").write_text(f"open({str(marker)!r}, 'w')\ndef build(): pass\n")
+
+    def named(files: dict[str, bytes]) -> None:
+        provenance = json.loads(files["provenance.json"])
+        provenance["recognizers"] = {f"{tmp_path}/evil.py:build": {"fingerprint": "0"}}
+        files["provenance.json"] = json.dumps(provenance).encode()
+
+    hostile = changed(path, tmp_path / "hostile", named)
+    texts = [one.text for one in check_submission(hostile, faces, backend="torch")]
+    assert any("is code in a file: a check does not run it" in text for text in texts)
+    assert not marker.exists()
+
+
 def test_what_is_no_submission_is_one_line(made: tuple[Path, Path, Path], tmp_path: Path) -> None:
     _, _, path = made
     (tmp_path / "text").write_text("no archive")
