@@ -54,13 +54,13 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations; anything goes where one names what exists for the type checker alone."""
     try:
         return get_type_hints(function, include_extras=True)
-    except Exception:
+    except (NameError, AttributeError):
         hints: dict[str, Any] = {}
         for name, text in function.__annotations__.items():
             try:
                 alone = type("", (), {"__annotations__": {name: text}})
                 hints |= get_type_hints(alone, function.__globals__, {}, include_extras=True)
-            except Exception:
+            except (NameError, AttributeError):
                 hints[name] = Any
         return hints
 

@@ -79,7 +79,8 @@ class Checker:
         Raises:
             UserError: The experiment cannot be read, or a method is not of it.
         """
-        stated = self.submission.plain(self.part + PROVENANCE).get("faces", {}).get("hash")
+        faces = self.submission.plain(self.part + PROVENANCE).get("faces")
+        stated = faces.get("hash") if isinstance(faces, Mapping) else None
         if stated != self.faces.hash:
             yield Finding(
                 "not checked",
@@ -95,7 +96,7 @@ class Checker:
 
     def _recognizers(self) -> tuple[list[str], list[Finding]]:
         """The recognizers that are here with the very weights that were used."""
-        stated = self.submission.plain(self.part + PROVENANCE).get("recognizers", {})
+        stated = self.submission.recognizers(self.part)
         reading = self._asked()["recognizers"].get("preprocessing", {})
         here, findings = [], []
         for name, about in stated.items():
@@ -121,7 +122,7 @@ class Checker:
 
     def _asked(self) -> dict[str, Any]:
         """The experiment as plain data, with the people's names in place of pseudonyms."""
-        asked: dict[str, Any] = self.submission.plain(self.part + RUN)["experiment"]
+        asked = self.submission.experiment(self.part)
         if people := asked["faces"].get("people"):
             asked["faces"]["people"] = [self._names.get(one, one) for one in people]
         return asked
@@ -217,7 +218,7 @@ class Checker:
         self, session: Session, target: str, rows: pl.DataFrame, scored: pl.DataFrame
     ) -> Finding:
         """Whether the rows of a target say what its masks give."""
-        stated = self.submission.plain(self.part + PROVENANCE)["recognizers"][target]
+        stated = self.submission.recognizers(self.part)[target]
         same = stated.get("forward") == forward_of(session.recognizers[target])
         parts: dict[tuple[Any, ...], list[tuple[float, ...]]] = defaultdict(list)
         for row in scored.iter_rows(named=True):
@@ -312,7 +313,7 @@ class Checker:
             second is not None and bool((old[first] == packed[second]).all())
             for first, second in both.select("mask", "mask_again").iter_rows()
         ]
-        recorded = self.submission.plain(self.part + PROVENANCE)["recognizers"]
+        recorded = self.submission.recognizers(self.part)
         same = all(
             recorded[one].get("gradients")
             == (gradients_of(recognizer) if is_white_box(recognizer) else None)

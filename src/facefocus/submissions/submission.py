@@ -125,6 +125,29 @@ class Submission:
             raise UserError(f"The '{name}' of the submission must be a JSON object.")
         return found
 
+    def recognizers(self, part: str) -> dict[str, dict[str, Any]]:
+        """What the provenance of a run says of each recognizer.
+
+        Raises:
+            UserError: It says nothing that can be read.
+        """
+        found = self.plain(part + PROVENANCE).get("recognizers")
+        if not isinstance(found, dict) or not all(isinstance(x, dict) for x in found.values()):
+            raise UserError(f"The '{part}{PROVENANCE}' of the submission must name recognizers.")
+        return found
+
+    def experiment(self, part: str) -> dict[str, Any]:
+        """The experiment of a run as plain data, people under their pseudonyms.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        found = self.plain(part + RUN).get("experiment")
+        tables = ("faces", "recognizers", "evaluation")
+        if not isinstance(found, dict) or not all(isinstance(found.get(x), dict) for x in tables):
+            raise UserError(f"The '{part}{RUN}' of the submission must hold an 'experiment'.")
+        return found
+
     def masks(self, part: str) -> UInt8[np.ndarray, "masks bytes"]:
         """The packed masks of a run.
 
@@ -133,7 +156,7 @@ class Submission:
         """
         try:
             packed: np.ndarray = np.load(io.BytesIO(self.files[part + PACKED]), allow_pickle=False)
-        except (KeyError, OSError, ValueError) as error:
+        except (KeyError, OSError, ValueError, EOFError) as error:
             raise UserError(f"The '{part}{PACKED}' of the submission cannot be read.") from error
         if packed.dtype != np.uint8 or packed.ndim != 2:
             raise UserError(f"The '{part}{PACKED}' of the submission must hold packed bits.")
@@ -201,7 +224,8 @@ def write_submission(run: Path, out: Path | None = None) -> Path:
         UserError: The run is not finished, its face set or its masks are gone, or the file cannot
             be written.
     """
-    out = out or run.resolve().with_suffix(".submission")
+    # Not `with_suffix`: names of runs may hold dots.
+    out = out or run.resolve().parent / f"{run.resolve().name}.submission"
     files: dict[str, bytes] = {}
     sessions: dict[str, tuple[Session, dict[str, str]]] = {}
     for folder in run_folders(run):
