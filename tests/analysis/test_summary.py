@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facefocus.analysis.summary import COMPETES, drops, summarize
+from facefocus.analysis.summary import drops, summarize
 from facefocus.benchmark.identification import FOUND
+from facefocus.benchmark.result_columns import COMPETES
 from facefocus.core.errors import UserError
 from facefocus.evaluation.statistics import compare_paired, mean_interval, ratio_intervals
 from facefocus.report.document import Facts, Table

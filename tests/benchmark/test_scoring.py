@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 
 from facefocus.analysis.labels import series_label, varying
-from facefocus.analysis.summary import COMPETES, summarize
+from facefocus.analysis.summary import summarize
 from facefocus.benchmark import session as session_module
 from facefocus.benchmark.collect import write_run
 from facefocus.benchmark.execute import execute
 from facefocus.benchmark.experiment import parse_experiment
-from facefocus.benchmark.result_columns import HELDOUT_ORACLE, ORACLE
+from facefocus.benchmark.result_columns import COMPETES, HELDOUT_ORACLE, ORACLE
 from facefocus.benchmark.session import Session, SessionSpec, is_degenerate
 from facefocus.benchmark.stages.oracle import bound
 from facefocus.benchmark.stages.perturb import MaskedTask

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from facefocus.analysis.results import default_slices
 from facefocus.analysis.standing import best, margins, no_more
 from facefocus.analysis.summary import GUESSING, guessing, summarize, warnings
+from facefocus.benchmark.result_slices import default_slices
 from facefocus.evaluation.statistics import Interval, mean_interval
 from facefocus.report.answer import answer, artefact_note, checks
 from facefocus.report.document import Check

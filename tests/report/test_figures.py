@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from facefocus.analysis.results import default_slice
 from facefocus.analysis.summary import summarize
+from facefocus.benchmark.result_slices import default_slice
 from facefocus.evaluation.transfer import transfer
 from facefocus.paper import manuscript_figures
 from facefocus.report import figures

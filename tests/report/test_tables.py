@@ -12,9 +12,10 @@ import polars as pl
 import pytest
 
 from facefocus.analysis import labels
-from facefocus.analysis.results import default_slice, default_slices, read_results, read_runs
+from facefocus.analysis.results import read_results, read_runs
 from facefocus.analysis.summary import INCLUSIVE, OVER, SKIP, summarize
 from facefocus.benchmark.result_columns import SETTING
+from facefocus.benchmark.result_slices import default_slice, default_slices
 from facefocus.core.errors import UserError
 from facefocus.core.text import NOTHING
 from facefocus.report import columns

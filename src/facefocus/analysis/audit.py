@@ -19,10 +19,10 @@ import scipy
 from jaxtyping import Float
 
 from facefocus.analysis.rate_matrix import RateMatrix
-from facefocus.analysis.results import default_slice
-from facefocus.analysis.summary import COMPETES, Row
+from facefocus.analysis.summary import Row
 from facefocus.analysis.whole_faces import HiddenFit, fit_hidden
-from facefocus.benchmark.result_columns import CONFIGURATION
+from facefocus.benchmark.result_columns import COMPETES, CONFIGURATION
+from facefocus.benchmark.result_slices import default_slice
 from facefocus.core.seeds import generator
 from facefocus.core.text import budget_text
 from facefocus.evaluation.statistics import Interval, compare_paired, holm, mean_interval

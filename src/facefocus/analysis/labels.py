@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from facefocus.analysis.summary import COMPETES, Row, competes
-from facefocus.benchmark.result_columns import MADE_FOR
+from facefocus.analysis.summary import Row, competes
+from facefocus.benchmark.result_columns import COMPETES, MADE_FOR
 from facefocus.core.text import NOTHING
 from facefocus.saliency.methods import METHODS
 

@@ -15,8 +15,9 @@ import polars as pl
 from jaxtyping import Float
 
 from facefocus.analysis.labels import place_label, varying
-from facefocus.analysis.summary import COMPETES, Row, values
+from facefocus.analysis.summary import Row, values
 from facefocus.benchmark.result_columns import (
+    COMPETES,
     CONFIGURATION,
     HELDOUT_ORACLE,
     MAP,

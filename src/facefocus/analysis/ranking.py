@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from facefocus.analysis.summary import COMPETES, drops
-from facefocus.benchmark.result_columns import CONFIGURATION
+from facefocus.analysis.summary import drops
+from facefocus.benchmark.result_columns import COMPETES, CONFIGURATION
 from facefocus.evaluation.statistics import FEWEST, holm, paired_p_values, rank_distribution
 
 #: Columns that `ranked` adds: the mean rank, its 95 % interval, and how often it is the first.

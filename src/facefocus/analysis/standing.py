@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from facefocus.analysis.summary import COMPETES, GUESSES, Row, drops
-from facefocus.benchmark.result_columns import CENTER, RANDOM
+from facefocus.analysis.summary import GUESSES, Row, drops
+from facefocus.benchmark.result_columns import CENTER, COMPETES, RANDOM
 from facefocus.core.text import budget_text
 from facefocus.evaluation.statistics import Interval, mean_interval
 

@@ -43,9 +43,6 @@ CONTROLS = {
     "blocks": "beyond_blocks",
 }
 
-#: Methods that compete; baselines have no source, and the oracles are searches, no methods.
-COMPETES = pl.col("source").is_not_null() & ~pl.col("method").is_in([ORACLE, HELDOUT_ORACLE])
-
 Row = dict[str, Any]
 
 

@@ -14,8 +14,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from facefocus.analysis.summary import COMPETES
-from facefocus.benchmark.result_columns import CONFIGURATION
+from facefocus.benchmark.result_columns import COMPETES, CONFIGURATION
 from facefocus.evaluation.statistics import mean_intervals, ratio_intervals
 from facefocus.models.lineage import (
     LINEAGES,

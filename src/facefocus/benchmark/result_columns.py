@@ -39,6 +39,9 @@ CENTER = "center-gaussian"
 #: the photos that the maps come from, tried on held-out ones.
 ORACLE, HELDOUT_ORACLE = "oracle", "oracle-heldout"
 
+#: Methods that compete; baselines have no source, and the oracles are searches, no methods.
+COMPETES = pl.col("source").is_not_null() & ~pl.col("method").is_in([ORACLE, HELDOUT_ORACLE])
+
 
 def with_readings(table: pl.DataFrame) -> pl.DataFrame:
     """`table` with the column `reading` after `fill`: what a drop under this fill shows.

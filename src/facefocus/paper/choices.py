@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from facefocus.analysis.results import default_slice
-from facefocus.analysis.summary import COMPETES
+from facefocus.benchmark.result_columns import COMPETES
+from facefocus.benchmark.result_slices import default_slice
 from facefocus.core.errors import UserError
 from facefocus.core.text import number
 

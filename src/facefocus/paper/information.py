@@ -30,8 +30,8 @@ from facefocus.analysis.own_maps import (
     means,
 )
 from facefocus.analysis.results import read_runs, run_notes
-from facefocus.analysis.summary import COMPETES, GUESSING, Row, guessing
-from facefocus.benchmark.result_columns import CONFIGURATION, MAP, RANDOM, SHARED_MASK
+from facefocus.analysis.summary import GUESSING, Row, guessing
+from facefocus.benchmark.result_columns import COMPETES, CONFIGURATION, MAP, RANDOM, SHARED_MASK
 from facefocus.core.errors import UserError
 from facefocus.core.text import NOTHING, budget_text, number, p_value, percent
 from facefocus.evaluation.statistics import (

@@ -17,9 +17,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from facefocus.analysis.results import Slice, default_slices, photos_in_words
-from facefocus.analysis.summary import COMPETES, GUESSING, INCLUSIVE, SKIP, Row, guessing
-from facefocus.benchmark.result_columns import RANDOM, with_readings
+from facefocus.analysis.summary import GUESSING, INCLUSIVE, SKIP, Row, guessing
+from facefocus.benchmark.result_columns import COMPETES, RANDOM, with_readings
+from facefocus.benchmark.result_slices import Slice, default_slices, photos_in_words
 from facefocus.core.text import NOTHING, budget_text, number, percent
 from facefocus.evaluation.statistics import (
     FEWEST,

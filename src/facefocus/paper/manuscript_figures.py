@@ -22,10 +22,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from facefocus.analysis.labels import layer_depth, place_label, series_label, varying
-from facefocus.analysis.results import Slice, default_slices, read_runs
+from facefocus.analysis.results import read_runs
 from facefocus.analysis.standing import margins
-from facefocus.analysis.summary import COMPETES, Row, summarize
-from facefocus.benchmark.result_columns import CONFIGURATION
+from facefocus.analysis.summary import Row, summarize
+from facefocus.benchmark.result_columns import COMPETES, CONFIGURATION
+from facefocus.benchmark.result_slices import Slice, default_slices
 from facefocus.core.text import number, percent
 from facefocus.evaluation.transfer import Transfer
 from facefocus.evaluation.transfer import transfer as transfer_matrices

@@ -8,8 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from facefocus.analysis.labels import place_label, varying
-from facefocus.analysis.results import photos_in_words, read_results, run_notes
-from facefocus.analysis.summary import COMPETES, Row
+from facefocus.analysis.results import read_results, run_notes
+from facefocus.analysis.summary import Row
+from facefocus.benchmark.result_columns import COMPETES
+from facefocus.benchmark.result_slices import photos_in_words
 from facefocus.core.text import NOTHING, budget_text
 from facefocus.paper.leaderboard import board_table, boards
 from facefocus.paper.paper_formats import table_block

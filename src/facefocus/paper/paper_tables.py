@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 
 from facefocus.analysis.labels import changed_options
-from facefocus.analysis.summary import COMPETES, GUESSING, INCLUSIVE, guessing
+from facefocus.analysis.summary import GUESSING, INCLUSIVE, guessing
+from facefocus.benchmark.result_columns import COMPETES
 from facefocus.core.errors import UserError
 from facefocus.core.text import number as text_of
 from facefocus.core.text import p_value

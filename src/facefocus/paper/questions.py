@@ -12,14 +12,10 @@ import polars as pl
 from facefocus.analysis.audit import EARLY, Dependence, dependence, exactness, run_shares
 from facefocus.analysis.labels import place_label
 from facefocus.analysis.rate_matrix import fit_matrix, read_matrix
-from facefocus.analysis.results import (
-    Slice,
-    default_slices,
-    finished_runs,
-    read_runs,
-    run_notes,
-)
-from facefocus.analysis.summary import COMPETES, CONTROLS, GUESSING, Row, guessing, summarize
+from facefocus.analysis.results import finished_runs, read_runs, run_notes
+from facefocus.analysis.summary import CONTROLS, GUESSING, Row, guessing, summarize
+from facefocus.benchmark.result_columns import COMPETES
+from facefocus.benchmark.result_slices import Slice, default_slices
 from facefocus.core.errors import UserError
 from facefocus.core.text import number, percent
 from facefocus.paper.leaderboard import Board, board_table, boards, winner

@@ -15,9 +15,11 @@ import numpy as np
 import polars as pl
 
 from facefocus.analysis.labels import place_label
-from facefocus.analysis.results import default_slice, default_slices, read_results
+from facefocus.analysis.results import read_results
 from facefocus.analysis.standing import standing_of
-from facefocus.analysis.summary import COMPETES, Row, drops, summarize
+from facefocus.analysis.summary import Row, drops, summarize
+from facefocus.benchmark.result_columns import COMPETES
+from facefocus.benchmark.result_slices import default_slice, default_slices
 from facefocus.benchmark.run import run_experiment
 from facefocus.core.files import any_path
 from facefocus.core.locations import StoreAddress

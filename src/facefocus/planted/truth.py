@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from facefocus.analysis.labels import place_label, varying
-from facefocus.analysis.summary import COMPETES, Row, competes, drops, values
-from facefocus.benchmark.result_columns import CONFIGURATION
+from facefocus.analysis.summary import Row, competes, drops, values
+from facefocus.benchmark.result_columns import COMPETES, CONFIGURATION
 from facefocus.core.text import NOTHING, budget_text, number, percent
 from facefocus.evaluation.localization import COLUMNS
 from facefocus.evaluation.statistics import Interval, mean_interval, mean_intervals, rank_agreement

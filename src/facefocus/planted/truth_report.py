@@ -18,8 +18,10 @@ import numpy as np
 import polars as pl
 
 from facefocus.analysis.labels import changed_options, layer_order
-from facefocus.analysis.results import Slice, default_slice, read_results
-from facefocus.analysis.summary import COMPETES, Row, summarize
+from facefocus.analysis.results import read_results
+from facefocus.analysis.summary import Row, summarize
+from facefocus.benchmark.result_columns import COMPETES
+from facefocus.benchmark.result_slices import Slice, default_slice
 from facefocus.core.errors import UserError
 from facefocus.core.files import write_atomically, writing
 from facefocus.core.locations import recorded_faces, run_folders

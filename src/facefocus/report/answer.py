@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from facefocus.analysis.labels import changed_options
-from facefocus.analysis.results import Slice
 from facefocus.analysis.standing import Standing, best, margins, no_more, standing_of
-from facefocus.analysis.summary import COMPETES, GUESSES, GUESSING, INCLUSIVE, Row
-from facefocus.benchmark.result_columns import ORACLE, RANDOM, SHARED_MASK, with_readings
+from facefocus.analysis.summary import GUESSES, GUESSING, INCLUSIVE, Row
+from facefocus.benchmark.result_columns import COMPETES, ORACLE, RANDOM, SHARED_MASK, with_readings
+from facefocus.benchmark.result_slices import Slice
 from facefocus.core.text import budget_text, number, percent
 from facefocus.evaluation.statistics import FEWEST, NO_INTERVAL
 from facefocus.report.columns import interval

@@ -20,9 +20,10 @@ from facefocus.analysis.audit import (
 )
 from facefocus.analysis.labels import place_label
 from facefocus.analysis.rate_matrix import RateMatrix, fit_matrix, read_matrix
-from facefocus.analysis.results import default_slice, read_runs
+from facefocus.analysis.results import read_runs
 from facefocus.analysis.summary import Row
 from facefocus.analysis.whole_faces import HiddenFit
+from facefocus.benchmark.result_slices import default_slice
 from facefocus.core.errors import UserError
 from facefocus.core.text import NOTHING, bounds, number, p_value, percent
 from facefocus.report.document import (

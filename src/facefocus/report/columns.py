@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 
 from facefocus.analysis.labels import DETAILS, layer_label, layer_order, measured, varying
-from facefocus.analysis.summary import COMPETES, Row, competes
-from facefocus.benchmark.result_columns import HELDOUT_ORACLE, ORACLE
+from facefocus.analysis.summary import Row, competes
+from facefocus.benchmark.result_columns import COMPETES, HELDOUT_ORACLE, ORACLE
 from facefocus.core.text import NOTHING, budget_text, number, percent, with_bounds
 from facefocus.report.document import Column
 

@@ -13,10 +13,10 @@ from PIL import Image
 
 from facefocus.analysis.labels import layer_depth, place_label, varying
 from facefocus.analysis.ranking import FIRST_P, RANKS, ranked
-from facefocus.analysis.results import Slice
 from facefocus.analysis.standing import best, margins
-from facefocus.analysis.summary import COMPETES, RISKS
-from facefocus.benchmark.result_columns import CONFIGURATION, HELDOUT_ORACLE, MAP, ORACLE
+from facefocus.analysis.summary import RISKS
+from facefocus.benchmark.result_columns import COMPETES, CONFIGURATION, HELDOUT_ORACLE, MAP, ORACLE
+from facefocus.benchmark.result_slices import Slice
 from facefocus.core.locations import run_folders
 from facefocus.core.seeds import generator
 from facefocus.report.answer import answer_to

@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 
 from facefocus.analysis.labels import place_label, varying
-from facefocus.analysis.results import Slice
-from facefocus.analysis.summary import COMPETES, Row, values
+from facefocus.analysis.summary import Row, values
+from facefocus.benchmark.result_columns import COMPETES
+from facefocus.benchmark.result_slices import Slice
 from facefocus.core.text import NOTHING, number
 from facefocus.evaluation.statistics import FEWEST, rank_agreement
 from facefocus.report.columns import interval, leading

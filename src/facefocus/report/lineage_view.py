@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from facefocus.analysis.results import default_slices
-from facefocus.analysis.summary import COMPETES
 from facefocus.analysis.transfer_lineage import By, by_lineage, by_order, lineages_of, with_lineage
+from facefocus.benchmark.result_columns import COMPETES
+from facefocus.benchmark.result_slices import default_slices
 from facefocus.core.text import NOTHING
 from facefocus.evaluation.statistics import FEWEST
 from facefocus.report import charts

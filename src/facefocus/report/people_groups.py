@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from facefocus.analysis.standing import best
-from facefocus.analysis.summary import COMPETES, Row
-from facefocus.benchmark.result_columns import CONFIGURATION
+from facefocus.analysis.summary import Row
+from facefocus.benchmark.result_columns import COMPETES, CONFIGURATION
 from facefocus.core.errors import UserError, did_you_mean
 from facefocus.evaluation.statistics import FEWEST, holm, mean_intervals
 from facefocus.evaluation.strata import (

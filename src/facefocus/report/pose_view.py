@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 
 from facefocus.analysis.labels import place_label, varying
-from facefocus.analysis.results import Slice
-from facefocus.analysis.summary import COMPETES, Row, drops
+from facefocus.analysis.summary import Row, drops
 from facefocus.analysis.summary import values as scores_of
 from facefocus.benchmark.people import CROSS_POSE
+from facefocus.benchmark.result_columns import COMPETES
+from facefocus.benchmark.result_slices import Slice
 from facefocus.core.text import NOTHING
 from facefocus.evaluation.statistics import mean_intervals
 from facefocus.report.columns import interval

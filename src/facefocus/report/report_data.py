@@ -13,10 +13,10 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from facefocus.analysis.labels import settings_in_words
-from facefocus.analysis.results import Slice, default_slices
 from facefocus.analysis.summary import Row, summarize
 from facefocus.benchmark.person_values import read_person_values
 from facefocus.benchmark.result_columns import MAP
+from facefocus.benchmark.result_slices import Slice, default_slices
 from facefocus.benchmark.stored_masks import STORED_MASKS, read_masks
 from facefocus.core.locations import run_folders
 from facefocus.faces.faceset import FaceSet

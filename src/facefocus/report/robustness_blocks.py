@@ -8,7 +8,6 @@ from dataclasses import replace
 import polars as pl
 
 from facefocus.analysis.labels import place_label, varying
-from facefocus.analysis.results import Slice, default_slices
 from facefocus.analysis.standing import standing_of
 from facefocus.analysis.summary import Row
 from facefocus.analysis.surviving_share import (
@@ -20,6 +19,7 @@ from facefocus.analysis.surviving_share import (
     undone,
 )
 from facefocus.benchmark.result_columns import CONFIGURATION
+from facefocus.benchmark.result_slices import Slice, default_slices
 from facefocus.core.text import NOTHING, number
 from facefocus.evaluation.statistics import FEWEST, NO_INTERVAL
 from facefocus.report.answer import place

@@ -13,11 +13,13 @@ import polars as pl
 
 from facefocus.analysis.labels import place_label, varying
 from facefocus.analysis.ranking import RANKS, ranked
-from facefocus.analysis.results import Slice, default_slice, default_slices, read_results
-from facefocus.analysis.summary import COMPETES, summarize
+from facefocus.analysis.results import read_results
+from facefocus.analysis.summary import summarize
 from facefocus.analysis.surviving_share import read_robustness, surviving_shares
 from facefocus.benchmark.collect import write_run
 from facefocus.benchmark.experiment import toml_of
+from facefocus.benchmark.result_columns import COMPETES
+from facefocus.benchmark.result_slices import Slice, default_slice, default_slices
 from facefocus.benchmark.run import describe
 from facefocus.benchmark.session import Session
 from facefocus.core.errors import UserError

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 import polars as pl
 
 from facefocus.analysis.labels import measured, place_label, varying
-from facefocus.analysis.results import Slice, default_slices, photos_in_words
 from facefocus.analysis.standing import margins, no_more
 from facefocus.analysis.summary import Row, competes, warnings
+from facefocus.benchmark.result_slices import Slice, default_slices, photos_in_words
 from facefocus.core.text import NOTHING, budget_text, number, percent
 from facefocus.report.answer import artefact_note
 from facefocus.report.columns import LEADING, interval, leading, ordered

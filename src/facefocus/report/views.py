@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from facefocus.analysis.labels import place_label, varying
-from facefocus.analysis.summary import COMPETES, Row, drops
+from facefocus.analysis.summary import Row, drops
+from facefocus.benchmark.result_columns import COMPETES
 from facefocus.core.text import NOTHING, budget_text, number, p_value
 from facefocus.evaluation.statistics import FEWEST, rank_agreement
 from facefocus.evaluation.strata import FEWEST_COMPARED
