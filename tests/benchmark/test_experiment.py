@@ -228,7 +228,7 @@ FIELDS = [
 
 @pytest.mark.parametrize(("section", "field"), FIELDS)
 def test_no_message_of_a_wrong_field_is_in_the_words_of_a_library(section: str, field: str) -> None:
-    complete = {**MINIMAL, "controls": {"control": "shifted"}}
+    complete = {**MINIMAL, "controls": {"control": "shifted"}, "stop": {"when": "never"}}
     for value in WRONG_VALUES:
         try:
             parse_experiment({**complete, section: {**complete.get(section, {}), field: value}})

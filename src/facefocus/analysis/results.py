@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from facefocus.analysis.stop_notes import stop_notes
 from facefocus.benchmark.result_columns import CONFIGURATION, with_readings
 from facefocus.core.errors import UserError, one_line
 from facefocus.core.locations import run_folders
@@ -34,7 +35,7 @@ def finished_runs(folder: Path) -> list[Path]:
 
 
 def run_notes(run: Path) -> list[str]:
-    """What must be said first of a run or study: that it is not finished, or not one's own."""
+    """What must be said first of a run or study: whose it is, how far it is, what is certain."""
     finished = finished_runs(run)
     left = [folder.name for folder in run_folders(run) if folder not in finished]
     path = run / STUDY
@@ -58,6 +59,9 @@ def run_notes(run: Path) -> list[str]:
             f"Not finished: {', '.join(left)} {'has' if len(left) == 1 else 'have'} no results yet."
             " The figures below are of the others."
         )
+    for folder in finished:
+        variant = "" if folder == run else f"{folder.name}: "
+        notes += [f"{variant}{text}" for text in stop_notes(folder)]
     return notes
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from facefocus.benchmark.identification import FOUND
-from facefocus.benchmark.people import Block, Person
+from facefocus.benchmark.people import Block, Person, everybody
 from facefocus.benchmark.person_values import PERSON_VALUES, person_values
 from facefocus.benchmark.result_columns import HELDOUT_ORACLE, MADE_FOR, MAP, ORACLE
 from facefocus.benchmark.session import Session, is_degenerate
@@ -360,7 +360,7 @@ def _found(scores: Arrays, index: int, place: int) -> dict[str, float]:
     return {name: float(scores[name][index, place]) for name in FOUND if name in scores}
 
 
-def _map_columns(maps: MapOutput, shape: str) -> dict[str, Any]:
+def map_columns(maps: MapOutput, shape: str) -> dict[str, Any]:
     """The columns that say how a map was made; null where a method has no use for a setting.
 
     Options end with the shape of the masks, where they are not of pixels.
@@ -388,7 +388,7 @@ def _map_columns(maps: MapOutput, shape: str) -> dict[str, Any]:
 def score_columns(output: ScoreOutput, shape: str) -> dict[str, Any]:
     """The columns of a configuration but its budget; draws have the same."""
     return {
-        **_map_columns(output.maps, shape),
+        **map_columns(output.maps, shape),
         "fill": output.fill,
         "reading": reading(output.fill),
         "on_degenerate": output.on_degenerate,
@@ -489,7 +489,7 @@ def masks_index(session: Session) -> pl.DataFrame:
             about
             | {"maps": output.maps.key, "scores": output.key, "budgets": list(output.budgets)}
             | {"fill": output.maps.spec.tried_fill}
-            | _map_columns(output.maps, asked.occlusion.shape)
+            | map_columns(output.maps, asked.occlusion.shape)
             for output in shown.values()
         ]
     return pl.DataFrame(rows, schema=INDEX, orient="row")
@@ -502,7 +502,7 @@ def _write_gallery(session: Session, run: Path, index: pl.DataFrame) -> None:
     for degenerate maps; `map` and `index` are its places among the ``maps`` and ``masks`` of
     ``gallery.npz``. `fill` is null where map and mask serve every fill.
     """
-    people = session.plan.people
+    people = everybody(session.plan.blocks)
     places = np.linspace(0, len(people) - 1, GALLERY).round().astype(int)
     table, maps, masks = read_masks(session.store, index, {people[i].name for i in places})
     arrays = {

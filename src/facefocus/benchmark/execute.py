@@ -82,7 +82,8 @@ def execute(
             with workers.pool.answering():
                 workers.run(left, passed)
             done += len(left)
-            if stage == "embed" and not workers.unmade:
+            # Once, with the first people.
+            if stage == "embed" and not workers.unmade and not session.plan.blocks[-1].round:
                 _warn_of_guessing(session)
     finally:
         workers.close()

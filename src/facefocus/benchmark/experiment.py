@@ -389,6 +389,29 @@ class Robustness(Spec):
         return value
 
 
+class Stop(Spec):
+    """``[stop]``: results block by block, and when they are certain (Protocol: early-stopping).
+
+    Attributes:
+        when: Stop when the first place is certain in every table that is shown first
+            (``ranking``), when recognition is known to a `width` (``width``), or score everybody
+            (``never``). A method whose place or interval is certain is computed no further.
+        width: Of every interval of a method's recognition, at most, where `when` is ``width``.
+    """
+
+    when: Literal["ranking", "width", "never"]
+    width: Annotated[Number, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _width(self) -> Stop:
+        if (self.when == "width") != (self.width is not None):
+            raise whole_message(
+                "The 'width' of [stop] must be given if and only if when = 'width', e.g. 0.1. Got"
+                f" when = {self.when!r} and width = {self.width}."
+            )
+        return self
+
+
 class Experiment(Spec):
     """A whole experiment file."""
 
@@ -402,6 +425,7 @@ class Experiment(Spec):
     evaluation: Evaluation = Evaluation()
     oracle: Oracle | None = None
     robustness: Robustness | None = None
+    stop: Stop | None = None
 
 
 def load_experiment(path: Path) -> Experiment:

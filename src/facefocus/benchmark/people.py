@@ -21,6 +21,9 @@ from facefocus.faces.sources.lfw import errata_names
 #: People per block: few enough that a killed process loses seconds, enough for full chunks.
 PEOPLE_PER_BLOCK = 16
 
+#: People who are scored before the first look at results: few, since a bad method shows at once.
+ROUND = 8
+
 #: Fewest photos of a person that can be held out.
 HELDOUT_IMAGES = 2 * LEAST
 
@@ -56,12 +59,14 @@ class Block:
         split: ``same``: maps and effects on the same photos; ``heldout``: on two halves; ``half``:
             maps from the halves of ``heldout``, effects on the same half; one of `CROSS_POSE`.
         fold: Which half the maps come from; 0 where there is one fold only.
+        round: After how many looks at results it is computed; 0 without ``[stop]``.
     """
 
     index: int
     split: str
     fold: int
     people: tuple[Person, ...]
+    round: int = 0
 
     @cached_property
     def mapped(self) -> str:
@@ -100,20 +105,55 @@ def photos_hash(parts: Iterable[tuple[str, np.ndarray]]) -> str:
 def make_blocks(experiment: Experiment, faces: FaceSet) -> tuple[Block, ...]:
     """The people of an experiment in blocks, those of the held-out folds after the others.
 
+    With ``[stop]``, one round of people after the other.
+
     Raises:
         UserError: Too few people, or nobody whose photos can be held out.
     """
     chosen = _people(experiment, faces)
-    blocks: list[Block] = []
-    for (split, fold), people in _folds(experiment, faces, chosen).items():
+    folds = _folds(experiment, faces, chosen)
+    for (split, _), people in folds.items():
         if not people:
             raise _nobody(split)
         # People with equally many photos share a block, so that chunks of a backward pass are full.
         people.sort(key=lambda person: (len(person.rows), person.name))
-        for start in range(0, len(people), PEOPLE_PER_BLOCK):
-            part = tuple(people[start : start + PEOPLE_PER_BLOCK])
-            blocks.append(Block(len(blocks), split, fold, part))
+    blocks: list[Block] = []
+    for number, names in enumerate(rounds(experiment, [person.name for person in chosen])):
+        for (split, fold), everyone in folds.items():
+            people = [person for person in everyone if person.name in names]
+            for start in range(0, len(people), PEOPLE_PER_BLOCK):
+                part = tuple(people[start : start + PEOPLE_PER_BLOCK])
+                blocks.append(Block(len(blocks), split, fold, part, number))
     return tuple(blocks)
+
+
+def rounds(experiment: Experiment, names: Sequence[str]) -> list[dict[str, None]]:
+    """The people who are scored between two looks at the results, in the order of their draw.
+
+    All at once without ``[stop]``.
+    """
+    if experiment.stop is None:
+        return [dict.fromkeys(names)]
+    order = generator(experiment.seed, "rounds").permutation(sorted(names)).tolist()
+    ends = round_ends(len(order))
+    starts = [0, *ends[:-1]]
+    return [dict.fromkeys(order[a:b]) for a, b in zip(starts, ends, strict=True)]
+
+
+def round_ends(people: int) -> list[int]:
+    """How many people are scored at each look: `ROUND` more, later an eighth more.
+
+    So looking stays cheap.
+
+    Example:
+        >>> round_ends(60)
+        [8, 16, 24, 32, 40, 48, 60]
+    """
+    ends = [0]
+    while ends[-1] < people:
+        end = ends[-1] + ROUND * max(1, ends[-1] // ROUND**2)
+        ends.append(people if people - end < ROUND else end)
+    return ends[1:]
 
 
 def _nobody(split: str) -> UserError:

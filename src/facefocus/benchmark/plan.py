@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,10 @@ from facefocus.evaluation.verification import check_rule, verification_pairs
 from facefocus.faces.faceset import FaceSet, Pairs
 from facefocus.models.recognizer import Recognizer
 from facefocus.occlusion.masks import pixel_count
+from facefocus.saliency.explainer import MapSpec
+
+#: Maps of one kind: the recognizers that they are made on, and their spec.
+Made = tuple[tuple[str, ...], MapSpec]
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Plan:
     """Everything an experiment needs, in order of dependence.
 
     Attributes:
-        blocks: The chosen people, in blocks; those of the held-out folds after the others.
+        blocks: The people who are scored, in blocks; those of the held-out folds after the others.
+        people: All chosen people with all their photos, sorted by name.
         pairs: The verification pairs of the face set.
         calibration: The pairs that set the thresholds: these, or those of another face set.
         tasks: All tasks, stage by stage.
@@ -40,15 +45,11 @@ class Plan:
 
     experiment: Experiment
     blocks: tuple[Block, ...]
+    people: tuple[Person, ...]
     pairs: Pairs
     calibration: Pairs
     tasks: tuple[Task, ...]
     planned: Mapping[str, Any]
-
-    @property
-    def people(self) -> tuple[Person, ...]:
-        """All chosen people with all their photos, sorted by name."""
-        return everybody(self.blocks)
 
     @cached_property
     def explained(self) -> Mapping[int, list[tuple[Block, Person]]]:
@@ -85,8 +86,11 @@ class Inputs:
         calibrating: The face set that the threshold comes from.
         calibration: The pairs that it comes from.
         lists: The verification lists of both face sets, where they have any.
+        blocks: The people to score.
+        people: All chosen people with all their photos, sorted by name.
         given: Of maps that were made elsewhere, by the name that the experiment gives them: their
             hash, and the maps by identity.
+        left_out: Maps that are made no more, by round: sources and spec.
     """
 
     experiment: Experiment
@@ -97,8 +101,13 @@ class Inputs:
     lists: tuple[Pairs | None, Pairs | None]
     recognizers: Mapping[str, Recognizer]
     blocks: tuple[Block, ...]
-
+    people: tuple[Person, ...]
     given: Mapping[str, tuple[str, Mapping[str, np.ndarray]]]
+    left_out: Sequence[Collection[Made]] = ()
+
+    def wants(self, block: Block, made: Made) -> bool:
+        """Whether maps are still to be made in the round of a block."""
+        return not self.left_out or made not in self.left_out[block.round]
 
     @property
     def frame(self) -> tuple[int, int]:
@@ -114,6 +123,7 @@ def make_plan(
     recognizers: Mapping[str, Recognizer],
     calibration: tuple[FaceSet, Pairs | None] | None = None,
     given: Mapping[str, tuple[str, Mapping[str, np.ndarray]]] | None = None,
+    left_out: Sequence[Collection[Made]] = (),
 ) -> Plan:
     """Work out all tasks; nothing is computed.
 
@@ -124,12 +134,17 @@ def make_plan(
         recognizers: Every source and target, loaded, by the name the experiment uses.
         calibration: The other face set that the threshold comes from, and its list, likewise.
         given: See `Inputs`.
+        left_out: An entry for each round that is planned, with the maps that are not made in it;
+            none at all: everything.
 
     Raises:
         UserError: Too few people, too few pairs for the threshold, an unknown layer, or a gradient
             method on a black box.
     """
     blocks = make_blocks(experiment, faces)
+    people = everybody(blocks)
+    if left_out:
+        blocks = tuple(block for block in blocks if block.round < len(left_out))
     lists = pairs, pairs if calibration is None else calibration[1]
     pairs = verification_pairs(faces, pairs, experiment.seed)
     calibrating = faces if calibration is None else calibration[0]
@@ -140,8 +155,9 @@ def make_plan(
     rule = experiment.evaluation.rule
     check_rule(rule, mated, len(setting.mated) - mated, calibrating.title)
     inputs = Inputs(
-        experiment, faces, pairs, calibrating, setting, lists, recognizers, blocks, given or {}
-    )
+        experiment, faces, pairs, calibrating, setting, lists, recognizers, blocks, people,
+        given or {}, left_out,
+    )  # fmt: skip
     _check_budgets(experiment, inputs.frame)
     tasks: list[Task] = []
     planned: dict[str, Any] = {}
@@ -150,7 +166,7 @@ def make_plan(
         tasks += found
     order = list(STAGES)
     tasks.sort(key=lambda task: order.index(task.stage))
-    return Plan(experiment, blocks, pairs, setting, tuple(tasks), planned)
+    return Plan(experiment, blocks, people, pairs, setting, tuple(tasks), planned)
 
 
 def _check_budgets(experiment: Experiment, frame: tuple[int, int]) -> None:
@@ -171,7 +187,7 @@ def scored_on(inputs: Inputs, target: str) -> dict[str, Any]:
     evaluation = inputs.experiment.evaluation
     return {
         # Impostors are drawn from everybody who was chosen.
-        "chosen": photos_hash((person.name, person.rows) for person in everybody(inputs.blocks)),
+        "chosen": photos_hash((person.name, person.rows) for person in inputs.people),
         "version": VERSIONS["scores"],
         "target": recognizer.fingerprint,
         "forward": forward_of(recognizer),

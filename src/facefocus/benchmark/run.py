@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from facefocus.benchmark.clusters import cluster_of, most_workers, require_dask
 from facefocus.benchmark.collect import write_run
+from facefocus.benchmark.early_stopping import Rounds, begun, read_stop
 from facefocus.benchmark.execute import Incomplete, execute
 from facefocus.benchmark.experiment import Experiment, load_variants, toml_of
 from facefocus.benchmark.keys import forward_of, gradients_of
+from facefocus.benchmark.people import everybody
 from facefocus.benchmark.run_lock import locked_run
 from facefocus.benchmark.run_log import RunLog, read_keys, write_keys
 from facefocus.benchmark.session import Session, SessionSpec
@@ -126,6 +128,7 @@ def run_experiment(
     cluster: str | Pool | None = None,
     made: Path = Path("faces"),
     progress: Progress = silent,
+    on_round: Callable[[Path], object] = lambda run: None,
 ) -> Path:
     """Run an experiment with all its variants, or the rest of it; returns the run folder.
 
@@ -141,6 +144,8 @@ def run_experiment(
         cluster: Where the tasks run: see `facefocus.benchmark.clusters.cluster_of`.
         made: Where synthetic faces go that are not here yet.
         progress: Called with the stage, and done and total in passes.
+        on_round: Called with the folder of a variant whenever its tables are written: once, or
+            after each round of people where the experiment has ``[stop]``.
 
     Raises:
         UserError: A field, a face set, a recognizer, the cluster or the run folder is wrong.
@@ -154,7 +159,8 @@ def run_experiment(
     with worker_pool(cluster, workers) as pool:
         for variant, session in sessions.items():
             try:
-                _run(session, run / variant, pool, toml_of(file), _named(progress, variant))
+                named = _named(progress, variant)
+                _run(session, run / variant, pool, toml_of(file), named, on_round)
             except Incomplete as error:
                 incomplete.append(error)
     if incomplete:
@@ -244,24 +250,35 @@ def calibration_faces(rule: Rule, made: Path, progress: Progress = silent) -> Pa
     return resolved(open_or_make_faceset(rule.faces, made, progress, otherwise))
 
 
-def _run(session: Session, run: Path, pool: Pool | None, toml: str, progress: Progress) -> None:
+def _run(
+    session: Session,
+    run: Path,
+    pool: Pool | None,
+    toml: str,
+    progress: Progress,
+    on_round: Callable[[Path], object],
+) -> None:
     started, done = now(), 0
 
     def work(session: Session) -> None:
         nonlocal done
         _write_request(run, session)
-        write_keys(run, session.plan.keys())
         sweep(run)
         for left in run.glob(f"{FOLDER}*"):
             shutil.rmtree(left, ignore_errors=True)
-        done += execute(session, pool, progress, run_log)
-        provenance = {
-            **describe(session),
-            "started": started,
-            "finished": now(),
-            "tasks_done": done,
-        }
-        write_run(session, run, provenance, _private(toml, session))
+        rounds = Rounds(session, run)
+        while (part := rounds.next()) is not None:
+            write_keys(run, part.plan.keys())
+            done += execute(part, pool, progress, run_log)
+            provenance = {
+                **describe(part),
+                "started": started,
+                "finished": now(),
+                "tasks_done": done,
+            }
+            write_run(part, run, provenance, _private(toml, session))
+            rounds.look()
+            on_round(run)
 
     with locked_run(run):
         session.store.sweep()
@@ -356,7 +373,7 @@ def describe(session: Session) -> dict[str, Any]:
             "path": session.spec.faces.name,
             "frames": len(session.faces.frames),
         },
-        "identities": len(session.plan.people),
+        "identities": len(everybody(session.plan.blocks)),
         "verification_pairs": len(session.plan.pairs.mated),
         "thresholds": {name: session.threshold(name) for name in targets},
         "passes": costs,
@@ -439,7 +456,8 @@ def open_run(run: Path) -> Session:
     Raises:
         UserError: `run` is no run folder, or what it was made from is gone.
     """
-    return Session(_recorded_spec(run))
+    session, stop = Session(_recorded_spec(run)), read_stop(run)
+    return session if stop is None else begun(session, stop["left_out"])
 
 
 def _recorded_spec(run: Path) -> SessionSpec:

@@ -6,7 +6,8 @@ State lives here, at the rim; `making` and `scoring` only read it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from facefocus.benchmark.experiment import parse_experiment
 from facefocus.benchmark.identification import Gallery
 from facefocus.benchmark.people import Block
-from facefocus.benchmark.plan import Plan, make_plan
+from facefocus.benchmark.plan import Made, Plan, make_plan
 from facefocus.benchmark.stages import Task
 from facefocus.core.errors import UserError
 from facefocus.core.locations import StoreAddress, expanded
@@ -94,7 +95,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Maps of everybody in a fold who has one, in the order of their names.
+    """Maps of everybody in a fold and round who has one, in the order of their names.
 
     Attributes:
         maps: One map [H, W] each.
@@ -241,11 +242,20 @@ class Session:
     @cached_property
     def plan(self) -> Plan:
         """The plan of this session's experiment."""
+        return self._planned(())
+
+    def begun(self, left_out: Sequence[Collection[Made]]) -> Session:
+        """This session with a plan of its first rounds: see `make_plan`."""
+        part = copy(self)
+        part.__dict__["plan"] = self._planned(left_out)
+        return part
+
+    def _planned(self, left_out: Sequence[Collection[Made]]) -> Plan:
         folder, other = self.faces.folder, self.spec.calibration
         pairs = None if folder is None else read_pairs(folder)
         calibration = None if other is None else (self.calibrating, read_pairs(other))
         return make_plan(
-            self.experiment, self.faces, pairs, self.recognizers, calibration, self.given
+            self.experiment, self.faces, pairs, self.recognizers, calibration, self.given, left_out
         )
 
     @cached_property
@@ -326,7 +336,7 @@ class Session:
         return self._galleries[recognizer]
 
     def population(self, block: Block, output: MapOutput) -> Population:
-        """The maps of everybody in the block's fold under the spec of `output`."""
+        """The maps of everybody in the block's fold and round under the spec of `output`."""
         if output.key not in self._populations:
             if len(self._populations) >= POPULATIONS:
                 self._populations.clear()
@@ -339,7 +349,8 @@ class Session:
         maps: dict[str, np.ndarray] = {}
         keys = []
         for other in self.plan.blocks:
-            if (other.split, other.fold) != (block.split, block.fold):
+            fold = block.split, block.fold, block.round
+            if (other.split, other.fold, other.round) != fold:
                 continue
             keys.append(self.plan.planned["maps"][other.index][place].key)
             made = self.store.load(keys[-1])

@@ -22,6 +22,7 @@ from facefocus.cli.options import (
 from facefocus.cli.printing import columns, long_job, show, show_lines
 from facefocus.core.errors import UserError
 from facefocus.core.locations import StoreAddress
+from facefocus.core.notices import notice
 
 if TYPE_CHECKING:
     from facefocus.benchmark.cost import Estimate
@@ -65,7 +66,8 @@ def run(
     """Run an experiment, or a study: a file that lists several.
 
     Takes a TOML file. Makes maps and masks, hides pixels, measures recognition, and writes
-    results.parquet to the run folder. Prints a table. Goes on where it was stopped.
+    results.parquet to the run folder. Prints a table. Goes on where it was stopped. With [stop] in
+    the file, tables and page grow with each block of people, until they are certain.
     """
     from facefocus.paper.study import Wanted, is_study_file
 
@@ -115,9 +117,21 @@ def _run_experiment(file: Path, faces: Path | None, settings: Settings) -> None:
         from facefocus.benchmark.run import run_experiment
         from facefocus.core.locations import run_folders
 
-        folder = run_experiment(file, faces=faces, progress=progress, **settings)
+        folder = run_experiment(
+            file, faces=faces, progress=progress, on_round=_show_round, **settings
+        )
     print_summary(folder)
     show_lines(f"results {path / 'results.parquet'}" for path in run_folders(folder))
+
+
+def _show_round(run: Path) -> None:
+    """Say how many people the tables are of, and write their page, where they grow (``[stop]``)."""
+    from facefocus.analysis.stop_notes import stop_notes
+
+    if notes := list(stop_notes(run)):
+        from facefocus.report.page import write_report
+
+        notice(f"{notes[0]} {write_report(run)}")
 
 
 def _run_study(file: Path, wanted: Wanted, settings: Settings) -> None:

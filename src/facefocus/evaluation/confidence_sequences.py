@@ -163,14 +163,10 @@ class FirstPlace:
 def first_place(values: Float[np.ndarray, "rows people"], of: int, level: float) -> FirstPlace:
     """Which row has the largest mean over all people, ties aside (Protocol: early-stopping).
 
-    With a probability of at most `level` is the largest row ever called beaten, or a row called
-    first that the largest is above by more than `TIE`: either has to refute a true null about the
-    largest row and one of the others, so `level` is divided by their number.
-
     Args:
         values: In [0, 1], in the order in which people were drawn; NaN behind the last of a row.
         of: How many people there are in all.
-        level: See above.
+        level: The probability that anything of this is ever wrong, at most.
 
     Example:
         >>> rates = np.array([[0.9], [0.2], [0.3]]).repeat(20, axis=1)
@@ -178,21 +174,36 @@ def first_place(values: Float[np.ndarray, "rows people"], of: int, level: float)
         >>> found.beaten.tolist(), found.first
         ([False, True, True], 0)
     """
-    needed = math.log(max(1, len(values) - 1) / level)
+    beaten, able = certain_places(values, of, level)
+    means = np.nanmean(values, axis=1)
+    able = np.flatnonzero(able)
+    return FirstPlace(beaten, int(able[means[able].argmax()]) if len(able) else None)
+
+
+def certain_places(
+    values: Float[np.ndarray, "*studies rows people"], of: int, level: float
+) -> tuple[Bool[np.ndarray, "*studies rows"], Bool[np.ndarray, "*studies rows"]]:
+    """Rows that another is certainly above, and rows that none is above by more than `TIE`.
+
+    With a probability of at most `level` is the largest row ever among the first, or a row among
+    the others that the largest is above by more than `TIE`: either has to refute a true null about
+    the largest row and one of the others, so `level` is divided by their number.
+
+    The arguments are those of `first_place`, of several studies at once.
+    """
+    rows = values.shape[-2]
+    needed = math.log(max(1, rows - 1) / level)
     tied = (1 - TIE) / 2
-    beaten, held = np.zeros(len(values), bool), []
-    for row in values:
-        apart = (1 + row - values) / 2
+    beaten = np.zeros(values.shape[:-1], bool)
+    held = np.zeros((*values.shape[:-1], rows), bool)
+    for row in range(rows):
+        apart = (1 + values[..., row : row + 1, :] - values) / 2
         scored = ~np.isnan(apart)
         apart = np.where(scored, apart, 0.5)
         # The same bets against both nulls: whoever refutes the larger one refutes the smaller.
         bets = growing_bets(apart, tied, of)
         beaten |= log_capital(apart, bets, 0.5, of, scored) >= needed
-        held.append(log_capital(apart, bets, tied, of, scored) >= needed)
-    able = [
-        number
-        for number, above in enumerate(held)
-        if not beaten[number] and np.delete(above | beaten, number).all()
-    ]
-    means = np.nanmean(values, axis=1) if able else np.empty(0)
-    return FirstPlace(beaten, max(able, key=lambda number: float(means[number]), default=None))
+        held[..., row, :] = log_capital(apart, bets, tied, of, scored) >= needed
+        held[..., row, row] = True
+    able = (held | beaten[..., None, :]).all(axis=-1) & ~beaten
+    return beaten, able

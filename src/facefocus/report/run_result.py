@@ -17,6 +17,7 @@ from facefocus.analysis.results import read_results
 from facefocus.analysis.summary import summarize
 from facefocus.analysis.surviving_share import read_robustness, surviving_shares
 from facefocus.benchmark.collect import write_run
+from facefocus.benchmark.early_stopping import read_stop
 from facefocus.benchmark.experiment import toml_of
 from facefocus.benchmark.result_columns import COMPETES
 from facefocus.benchmark.result_slices import Slice, default_slice, default_slices
@@ -182,7 +183,9 @@ class Results:
 
     def _text(self) -> str:
         targets = ", ".join(self.table["target"].unique(maintain_order=True))
-        people = self.rows["identity"].n_unique()
+        people = str(self.rows["identity"].n_unique())
+        if self.folder is not None and (said := read_stop(self.folder)) is not None:
+            people += f" of {said['of']}"
         return f"{people} identities, {len(self.table)} configurations on {targets}"
 
     def _first(self, shown: Slice) -> pl.DataFrame:

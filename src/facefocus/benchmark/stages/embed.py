@@ -202,8 +202,7 @@ def rows_of(pairs: Pairs) -> Int[np.ndarray, " n"]:
 
 def chosen_rows(inputs: Inputs) -> Int[np.ndarray, " n"]:
     """The rows of all images of the chosen people."""
-    photos = [person.rows for block in inputs.blocks for person in block.people]
-    return np.unique(np.concatenate(photos))
+    return np.unique(np.concatenate([person.rows for person in inputs.people]))
 
 
 class EmbedStage(Stage):

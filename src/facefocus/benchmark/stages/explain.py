@@ -13,7 +13,7 @@ import numpy as np
 from facefocus.benchmark.experiment import Experiment, Saliency
 from facefocus.benchmark.explained_images import MemoryImages, SessionImages
 from facefocus.benchmark.keys import VERSIONS, fill_of, forward_of, gradients_of, libraries
-from facefocus.benchmark.people import CROSS_POSE, Block, everybody
+from facefocus.benchmark.people import CROSS_POSE, Block
 from facefocus.benchmark.stages import ARTEFACT, STAGES, Stage, Task
 from facefocus.benchmark.stages.embed import chosen_rows, embed_tasks
 from facefocus.benchmark.stages.perturb import masked_tasks
@@ -171,7 +171,7 @@ def _maps(inputs: Inputs) -> dict[int, tuple[MapOutput, ...]]:
         block.index: tuple(
             MapOutput(content_key("maps", **parts, people=block.mapped), sources, spec)
             for sources, spec, parts, splits in determined
-            if block.split in splits
+            if block.split in splits and inputs.wants(block, (sources, spec))
         )
         for block in inputs.blocks
     }
@@ -320,7 +320,7 @@ def _determined(inputs: Inputs, sources: tuple[str, ...], spec: MapSpec) -> dict
 def _shared_key(inputs: Inputs, sources: tuple[str, ...], spec: MapSpec) -> str:
     """What the maps of everybody are stored under."""
     faces, seed = inputs.faces, inputs.experiment.seed
-    rows = np.concatenate([person.rows for person in everybody(inputs.blocks)])
+    rows = np.concatenate([person.rows for person in inputs.people])
     images = MemoryImages(faces, inputs.recognizers, seed, rows)
     return shared_key(images, faces, spec, sources)
 
@@ -340,20 +340,23 @@ def _map_tasks(inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> Itera
 def _needed_tasks(inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> list[Task]:
     """What maps are made of: embeddings of photos under masks, and maps of everybody."""
     tasks: dict[tuple[str, ...], Task] = {}
-    asked: set[tuple[Any, ...]] = set()
-    for output in (output for outputs in maps.values() for output in outputs):
+    asked: dict[tuple[Any, ...], tuple[MapOutput, dict[Block, None]]] = {}
+    wanted_of = [(block, output) for block in inputs.blocks for output in maps[block.index]]
+    for block, output in wanted_of:
         spec = output.spec
         wanted = (output.sources, spec.method, spec.options, spec.fill, spec.budget)
+        asked.setdefault(wanted, (output, {}))[1][block] = None
+    for output, blocks in asked.values():
+        spec = output.spec
         needs = METHODS[spec.method].needs(dict(spec.options))
-        if wanted in asked or not (needs.masks or needs.shared):
+        if not (needs.masks or needs.shared):
             continue
-        asked.add(wanted)
         if needs.shared:
             key = _shared_key(inputs, output.sources, spec)
             tasks[(key,)] = ShareTask(key, output.sources, spec)
             continue
         (source,) = output.sources
-        found: list[Task] = [*masked_tasks(inputs, source, spec)]
+        found: list[Task] = [*masked_tasks(inputs, source, spec, blocks)]
         if source not in inputs.experiment.recognizers.targets:
             recognizer, rows = inputs.recognizers[source], chosen_rows(inputs)
             found += embed_tasks(source, recognizer, inputs.faces, inputs.lists[0], rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +27,7 @@ from facefocus.saliency.perturbation import (
 )
 
 if TYPE_CHECKING:
+    from facefocus.benchmark.people import Block
     from facefocus.benchmark.plan import Inputs
     from facefocus.benchmark.session import Session
 
@@ -125,10 +126,12 @@ class PerturbStage(Stage):
         return len(task.parts) * ARTEFACT + 4 * task.cost * lengths[task.recognizer]
 
 
-def masked_tasks(inputs: Inputs, source: str, spec: MapSpec) -> list[MaskedTask]:
-    """The tasks for the maps of a perturbation method on one source."""
+def masked_tasks(
+    inputs: Inputs, source: str, spec: MapSpec, blocks: Iterable[Block]
+) -> list[MaskedTask]:
+    """The tasks for the maps of a perturbation method on one source, of the people of `blocks`."""
     parts = []
-    for row in dict.fromkeys(int(r) for b in inputs.blocks for p in b.people for r in p.rows):
+    for row in dict.fromkeys(int(r) for b in blocks for p in b.people for r in p.rows):
         image, seed = str(inputs.faces.names[row]), inputs.experiment.seed
         masks = masks_of(spec.method, spec.options, inputs.frame, image, seed, spec.fill)
         parts.append((masked_key(inputs.recognizers[source], inputs.faces, row, masks), row))

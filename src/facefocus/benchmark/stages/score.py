@@ -324,7 +324,7 @@ def _scores(
                 )
                 for place, output in enumerate(maps[block.index])
                 if _is_tried(inputs.experiment, output, target)
-                for population in (shared[block.split, block.fold][place],)
+                for population in (shared[block.split, block.fold, block.round][place],)
                 for fill in inputs.experiment.occlusion.fill
                 if output.spec.tried_fill in (None, fill)
                 for policy in inputs.experiment.occlusion.on_degenerate
@@ -340,12 +340,17 @@ def _is_tried(experiment: Experiment, output: MapOutput, target: str) -> bool:
 
 def _populations(
     inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]]
-) -> dict[tuple[str, int], list[str]]:
-    """Hash of the maps of everybody in a fold under each spec: what shared controls depend on."""
-    found: dict[tuple[str, int], list[hashlib._Hash]] = {}
+) -> dict[tuple[str, int, int], list[str]]:
+    """Hash of the maps of everybody in a fold under each spec: what shared controls depend on.
+
+    With ``[stop]``, of everybody of the same round: nobody knows yet who will follow.
+    """
+    found: dict[tuple[str, int, int], list[hashlib._Hash]] = {}
     for block in inputs.blocks:
         outputs = maps[block.index]
-        hashes = found.setdefault((block.split, block.fold), [hashlib.sha256() for _ in outputs])
+        hashes = found.setdefault(
+            (block.split, block.fold, block.round), [hashlib.sha256() for _ in outputs]
+        )
         for digest, output in zip(hashes, outputs, strict=True):
             digest.update(output.key.encode())
     return {fold: [digest.hexdigest() for digest in hashes] for fold, hashes in found.items()}
