@@ -3,6 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import convolve, gaussian_filter
 
 from facefocus.core.errors import UserError
@@ -213,3 +214,20 @@ def test_linear_is_the_imputer_of_pytorch_grad_cam() -> None:
     imputed = road.NoisyLinearImputer(noise=0)(frame, torch.from_numpy((~mask).astype(np.float32)))
     theirs = imputed.permute(1, 2, 0).numpy()[mask]
     np.testing.assert_allclose(neighbor_means(FRAMES[:1], mask)[0], theirs, atol=1e-3)
+
+
+def test_inpaint_has_the_same_bytes_on_any_number_of_threads() -> None:
+    frames = np.random.default_rng(3).integers(0, 256, (5, 24, 24, 3), dtype=np.uint8)
+    mask = np.random.default_rng(4).random((24, 24)) < 0.3
+    rngs = [fill_rng(0, str(number)) for number in range(5)]
+    before, made = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            made.append(hider("inpaint", frames, rngs)(mask))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(made[0], made[1])
+    alone = [cv2.inpaint(np.where(mask[..., None], 0, one).astype(np.uint8), mask.astype(np.uint8),
+                         3 / 112 * 24, cv2.INPAINT_TELEA) for one in frames]  # fmt: skip
+    np.testing.assert_array_equal(made[1][:, mask], np.stack(alone)[:, mask])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,22 +21,26 @@ from facefocus.analysis.summary import summarize
 from facefocus.benchmark import run as workflow
 from facefocus.benchmark import session as session_module
 from facefocus.benchmark.experiment import load_variants
-from facefocus.benchmark.run import open_or_make_faceset, run_experiment, run_status
+from facefocus.benchmark.run import (
+    open_or_make_faceset,
+    open_sessions,
+    run_experiment,
+    run_status,
+)
 from facefocus.cli import main
 from facefocus.core.errors import UserError
 from facefocus.faces.faceset import open_faceset
 from facefocus.faces.sources.synthetic import read_truth
 from facefocus.models import zoo
-from facefocus.person import candidates, person_demo
+from facefocus.person import candidates, explanation, person_demo
 from facefocus.planted import demo as demo_module
-from facefocus.planted.demo import outcome, run_demo
+from facefocus.planted.demo import first_picture, outcome, run_demo
 from facefocus.planted.truth import truth_summary
 from facefocus.report import figures
-from facefocus.report.document import Paragraph
 from facefocus.report.text_renderer import text_document
 from tests.conftest import Command
 from tests.report.page_files import read_packed
-from tests.small import aligned_faceset, tiny_recognizer
+from tests.small import tiny_recognizer
 
 SMALL = {"identities": 3, "photos": 3, "seed": 112}
 
@@ -63,8 +69,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (r"max_images = \d+", "max_images = 2"),
         (r"masks = \d+", "masks = 6"),
         (r"layer = \[.*\]", 'layer = "N"'),
-        (r"budget = \[.*\]", "budget = 0.01"),
-        (r', "inception-mini-all"', ""),
+        (r"budget = .*", "budget = 0.01"),
         (r"\[controls\]\n.*\n.*\n", ""),
     ):
         text, count = re.subn(pattern, small_, text)
@@ -108,7 +113,7 @@ def test_the_packages_demo_names_embedded_recognizers_and_is_the_one_beside_the_
         assert experiment.faces.set == f"synthetic-{world}"
         assert all(one.endswith(f"-{world}") for one in experiment.recognizers.source)
         assert set(experiment.recognizers.source) <= set(zoo.embedded())
-    assert len(experiments["all"].recognizers.source) == 3
+    assert len(experiments["all"].recognizers.source) == 2
     methods = {one for part in experiments["eyes"].saliency for one in part.method}
     assert methods >= {"grad-cam", "grad-cam++", "layer-cam", "s-rise", "corr-rise"}
     shipped = (files("facefocus.planted") / "experiments" / "demo.toml").read_text("utf-8")
@@ -136,8 +141,8 @@ def test_the_page_shows_both_worlds_and_the_drawn_faces(done: Path) -> None:
 
 
 def test_the_outcome_is_that_of_the_results(done: Path) -> None:
-    table, lines = outcome(done)
-    shown = text_document([table])
+    found = outcome(done)
+    shown = text_document([found.truth])
     results = pl.concat(
         [pl.read_parquet(done / world / "results.parquet") for world in ("eyes", "all")]
     )
@@ -154,8 +159,25 @@ def test_the_outcome_is_that_of_the_results(done: Path) -> None:
     lost = float(np.mean((random["clean_rate"] - random["rate"]).to_list()))
     (line,) = [line for line in shown.splitlines() if line.strip().startswith("random")]
     assert line.split()[-1] == f"{lost + 0.0:.3f}".replace("-0.000", "0.000")
-    assert lines[0] == demo_module.FEWER.format(masks="6 and 6")
-    assert lines[-1].startswith("What it means: ") and "Spearman's rho" in lines[-1]
+    assert found.sentences[0].startswith("2 people of each of 2 worlds, 2 photos each")
+    assert found.sentences[1] == demo_module.FEWER.format(masks="6 and 6")
+    assert "Spearman's rho" in found.sentences[-1]
+    assert "the eyes, where identity was planted" in found.finding
+
+
+def test_methods_are_ranked_by_what_their_best_layer_leaves(done: Path) -> None:
+    ranking = outcome(done).ranking
+    results = pl.read_parquet(done / "eyes" / "results.parquet")
+    own = results.filter(pl.col("control").is_null())
+    left = own.group_by("fill", "method", "layer").agg(pl.col("rate").mean())
+    rows: list[list[str]] = list(ranking.rows)
+    for method, *shown in rows:
+        for fill, text in zip(("mean", "inpaint"), shown, strict=True):
+            of_method = left.filter(pl.col("fill") == fill, pl.col("method") == method)
+            least = float(of_method["rate"].to_numpy().min())
+            assert f"{least:.3f}" in text.partition(" [")[0]
+    rates = [float(row[1].partition(" [")[0].rpartition(" ")[2]) for row in ranking.rows]
+    assert rates == sorted(rates)
 
 
 def test_synthetic_faces_are_made_once_and_others_are_not(
@@ -221,23 +243,58 @@ def test_a_file_without_a_wrong_variant(tmp_path: Path) -> None:
     assert load_variants(file)[1][""].name == tomllib.loads(base)["name"]
 
 
-def test_without_a_face_detector_the_demo_explains_the_persons_aligned_crops(
-    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_the_first_picture_is_of_maps_that_the_run_finds_in_the_store(
+    file: Path, tmp_path: Path
 ) -> None:
-    """A machine without YuNet sees the person's page, and reads what it lacks."""
-    page = tmp_path / "index.html"
-    monkeypatch.setattr("facefocus.planted.demo.run_demo", lambda out, **settings: page)
-    monkeypatch.setattr("facefocus.planted.demo.outcome", lambda out: (Paragraph("methods"), []))
-    monkeypatch.setattr(person_demo, "has_detector", lambda: False)
-    monkeypatch.setattr(person_demo, "PHOTOS", 2)
-    monkeypatch.setattr(person_demo, "MODELS", tiny_recognizer("first", 0))
-    monkeypatch.setattr(person_demo, "UNSEEN", tiny_recognizer("second", 1))
-    gallery = aligned_faceset(tmp_path / "gallery")
-    monkeypatch.setattr(person_demo, "open_or_make_faceset", lambda *_: gallery)
+    out, store = tmp_path / "demo", tmp_path / "store"
+    picture = first_picture(out, file=file, backend="torch", store=store)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    _, sessions = open_sessions(file, None, out, store, "torch", made=out / "faces")
+    session = sessions["eyes"]
+    made = {
+        output.spec.method
+        for output in session.plan.planned["maps"][0]
+        if output.key in session.store
+    }
+    assert made == {"grad-cam", "grad-cam++", "layer-cam"}
+
+
+@pytest.fixture
+def small_demo(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole command with the small experiment and a person of few photos."""
+    monkeypatch.setattr(demo_module, "_experiment_file", lambda _: nullcontext(file))
+    monkeypatch.setattr(person_demo, "PHOTOS", 4)
     monkeypatch.setattr(candidates, "STEPS", 1)
-    done = command("demo", "--out", str(tmp_path))
-    assert done.code == 0
+    monkeypatch.setattr(explanation, "load", lambda name: tiny_recognizer(name, len(name)))
+
+
+def test_the_demo_ends_with_its_finding_its_page_and_commands_that_work(
+    small_demo: None, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without YuNet: the person is explained by aligned crops, and the page says what it lacks."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(person_demo, "has_detector", lambda: False)
+    done = command("demo", "--out", "my demo", "--store", "kept", "--backend", "torch")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0] == "first maps my demo/first-maps.png" and Path(lines[0][11:]).is_file()
+    place = lines.index("page my demo/index.html")
+    found = outcome(Path("my demo"))
+    assert lines[place - 1] == found.finding
+    page = html.unescape(Path("my demo/index.html").read_text(encoding="utf-8"))
+    page = page.replace("\N{NO-BREAK SPACE}%", " %")
+    assert found.finding in page and demo_module.PICTURE in page
+    assert all(sentence in page for sentence in found.sentences)
     said = " ".join(done.out.split())
-    assert "Get it by 'facefocus fetch yunet', and run the demo" in said
-    shown = (tmp_path / "person" / "index.html").read_text()
-    assert "nothing was painted on a photograph" in shown
+    assert person_demo.NO_DETECTOR in page and "Get it by 'facefocus fetch yunet'" in said
+    for name in ("report", "person"):
+        assert f'href="{name}/index.html"' in page and Path("my demo", name, "index.html").is_file()
+    assert lines[place + 1] == "next:" and len(lines) == place + 5
+    for line in lines[place + 2 :]:
+        words = shlex.split(line[line.index("  facefocus ") :])
+        assert " ".join(shlex.quote(word) for word in words) in page
+        if words[1] == "person":  # by photographs, which need the detector
+            assert Path(words[2]).is_dir() and Path(words[-5]).is_dir()
+            continue
+        again = command(*words[1:])
+        assert again.code == 0, again.err

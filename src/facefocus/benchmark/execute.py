@@ -52,6 +52,7 @@ def execute(
     pool: Pool | None = None,
     progress: Progress = silent,
     run_log: RunLog | None = None,
+    stages: Collection[str] | None = None,
 ) -> int:
     """Do every task whose artefacts are missing; returns how many tasks were done.
 
@@ -60,6 +61,7 @@ def execute(
         pool: The workers; without any, this process does it all.
         progress: Called with the stage, and done and total in passes.
         run_log: Where the run's folder says what was done.
+        stages: These alone, which need no other; all by default.
 
     Raises:
         NeedsLess: Memory does not suffice.
@@ -71,7 +73,7 @@ def execute(
     done, before = 0, {one.key for one in run_log.failed_tasks()}
     workers = _Workers(session, pool or _ThisProcess(), run_log, before)
     try:
-        for stage in STAGES:
+        for stage in STAGES if stages is None else stages:
             session.store.look()
             todo = (task for task in session.plan.tasks if task.stage == stage)
             left = [rest for task in todo if (rest := left_of(session, task)) is not None]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +20,7 @@ from facefocus.cli.options import (
     StoreDir,
     TrainedOut,
 )
-from facefocus.cli.printing import long_job, show, show_lines
+from facefocus.cli.printing import columns, long_job, show, show_lines
 from facefocus.cli.usage import CommandGroup
 from facefocus.core.text import number
 
@@ -163,27 +164,48 @@ def truth_pairs(
 def demo(
     out: DemoOut = Path("runs/demo"), backend: Backend = "auto", store: StoreDir = None
 ) -> None:
-    """Do the main job on drawn faces: needs no photographs and no download, takes minutes.
+    """Do the main job on drawn faces: needs no photographs and no download, takes a minute.
 
-    Prints a table of methods and what it means, and writes a report page; then explains one drawn
-    person, as 'facefocus person' does.
+    Shows a first picture of maps, ranks methods where it is known what they must find, explains one
+    drawn person as 'facefocus person' does, and writes a page.
     """
+    settings: dict[str, Any] = {"backend": backend, "store": store}
     with long_job() as progress:
-        from facefocus.planted.demo import outcome, run_demo
+        from facefocus.planted.demo import first_picture, outcome, run_demo
 
-        page = run_demo(out, backend=backend, store=store, progress=progress)
-        table, lines = outcome(out)
-    print_blocks([table])
-    show_lines([*lines, f"page {page}"])
-    from facefocus.person.person_demo import demo_person, has_detector
+        picture = first_picture(out, progress=progress, **settings)
+        show(f"first maps {picture}")
+        run_demo(out, progress=progress, **settings)
+        found = outcome(out)
+    print_blocks([found.truth, found.ranking])
+    show_lines(found.sentences)
+    from facefocus.person.person_demo import demo_person, person_blocks
+    from facefocus.planted.demo_page import write_demo_page
+    from facefocus.report.document import Link, Picture
 
     with long_job() as progress:
-        page, shown = demo_person(out, backend=backend, store=store, progress=progress)
-    if not has_detector():
-        show_lines(
-            [
-                "The person's photographs were not painted and detected anew: the face detector"
-                " YuNet is not here. Get it by 'facefocus fetch yunet', and run the demo again."
-            ]
-        )
-    show_lines([*shown.sentences, f"page {page}"])
+        _, shown = demo_person(out, progress=progress, **settings)
+    of_person, following = person_blocks(out, shown), _next_commands(out, found.world, store)
+    print_blocks([block for block in of_person if not isinstance(block, Picture | Link)])
+    page = write_demo_page(out, found, of_person, following)
+    show_lines(["", found.finding, f"page {page}", "next:", *columns(following.items())])
+
+
+def _next_commands(out: Path, world: str, store: str | None) -> dict[str, str]:
+    """What a person may try next: what for, and a command that works as it stands."""
+    from facefocus.person.person_demo import MODEL, UNSEEN, WORLD, photos_of
+
+    kept: list[str | Path] = [] if store is None else ["--store", store]
+    photos, gallery = photos_of(out), out / "faces" / f"synthetic-{WORLD}"
+    lines: dict[str, list[str | Path]] = {
+        "explain a person (put your photographs in the folder's place)": [
+            "person", photos, "--model", MODEL, "--unseen", UNSEEN, "--gallery", gallery,
+            "--out", out.with_name(f"{out.name}-person"), *kept,
+        ],
+        "run it again (change the file: other methods, budgets, fills)": [
+            "run", out / world / "experiment.toml",
+            "--out", out.with_name(f"{out.name}-again"), *kept,
+        ],
+        "print which methods find what is planted": ["report", out / world, "--what", "truth"],
+    }  # fmt: skip
+    return {what: shlex.join(["facefocus", *map(str, line)]) for what, line in lines.items()}

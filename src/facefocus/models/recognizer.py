@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from inspect import getattr_static
 from typing import Protocol, TypeGuard, runtime_checkable
@@ -422,6 +422,18 @@ def hold_batches(recognizer: Recognizer) -> None:
     """Let a recognizer keep its batches where memory does not suffice, and raise instead."""
     if isinstance(recognizer, TorchRecognizer):
         recognizer.halves = False
+
+
+@contextmanager
+def held_batches(recognizer: Recognizer) -> Iterator[None]:
+    """Context in which a recognizer keeps its batches: see `hold_batches`."""
+    before = getattr(recognizer, "halves", True)
+    hold_batches(recognizer)
+    try:
+        yield
+    finally:
+        if isinstance(recognizer, TorchRecognizer):
+            recognizer.halves = before
 
 
 def halve(recognizer: Recognizer) -> None:

@@ -6,11 +6,15 @@ from these pixels. A frame without any visible pixel becomes mid-gray.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 
 import cv2
 import numpy as np
 import scipy
+import torch
 from jaxtyping import Bool, Float, UInt8
 
 from facefocus.occlusion.fills import FILLS, GapFill
@@ -40,10 +44,26 @@ def _inpaint(frames: UInt8[np.ndarray, "n h w 3"], rngs: Sequence[np.random.Gene
         hidden = mask.astype(np.uint8)
         # OpenCV's gradients read some hidden pixels: they must not tell what was there.
         shown = np.where(mask[..., None], np.uint8(0), frames[rows])
-        filled = [cv2.inpaint(one, hidden, radius, cv2.INPAINT_TELEA) for one in shown]
-        return np.stack(filled)[:, mask]
+        fill = partial(
+            cv2.inpaint, inpaintMask=hidden, inpaintRadius=radius, flags=cv2.INPAINT_TELEA
+        )
+        return np.stack(list(_in_threads(fill, shown)))[:, mask]
 
     return _hide(frames, gap)
+
+
+def _in_threads(
+    fill: Callable[[np.ndarray], np.ndarray], frames: UInt8[np.ndarray, "n h w 3"]
+) -> Iterable[np.ndarray]:
+    """Each frame filled, on as many threads as torch has: OpenCV holds no lock meanwhile."""
+    count = min(torch.get_num_threads(), len(frames))
+    return _threads(count, os.getpid()).map(fill, frames) if count > 1 else map(fill, frames)
+
+
+@cache
+def _threads(count: int, process: int) -> ThreadPoolExecutor:
+    """Threads of this process: one that was forked has none of its parent's."""
+    return ThreadPoolExecutor(count)
 
 
 def _linear(frames: UInt8[np.ndarray, "n h w 3"], rngs: Sequence[np.random.Generator]) -> Hide:

@@ -138,3 +138,9 @@ def write_picture(path: Path, picture: UInt8[np.ndarray, "h w c"]) -> None:
         UserError: The folder cannot be written, or the disk is full.
     """
     write_atomically(path, lambda file: Image.fromarray(picture).save(file, "PNG"))
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture file in pixels."""
+    with Image.open(path) as picture:
+        return picture.size

@@ -383,7 +383,9 @@ def make_setting(
     strangers = None if faces is None else choose_strangers(faces)
     if strangers is not None:
         _accelerate(loaded, backend, strangers.frames)
-    others = _embedded_strangers(loaded, strangers, kept, meter)
+    others = {}
+    if faces is not None and strangers is not None:
+        others = _embedded_strangers(loaded, faces, strangers, kept, meter)
     models = len(_listed(model))
     return Setting(
         tuple(loaded[:models]), tuple(loaded[models:]), recipe, strangers, others, kept, backend
@@ -594,15 +596,17 @@ def _teams(
 
 
 def _embedded_strangers(
-    recognizers: Sequence[Recognizer], strangers: Strangers | None, store: Store, meter: Meter
+    recognizers: Sequence[Recognizer],
+    faces: FaceSet,
+    strangers: Strangers,
+    store: Store,
+    meter: Meter,
 ) -> dict[str, np.ndarray]:
     """Unit embeddings of the other people by every recognizer that they can count for."""
-    if strangers is None:
-        return {}
     served = [one for one in recognizers if strangers.serves(one)]
     return {
         one.name: stranger_embeddings(
-            one, strangers, store, meter.share("strangers", number, len(served))
+            one, faces, strangers, store, meter.share("strangers", number, len(served))
         )
         for number, one in enumerate(served)
     }

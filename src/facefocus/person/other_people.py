@@ -13,13 +13,13 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
-from facefocus.benchmark.keys import forward_of
+from facefocus.benchmark.stages.embed import stored_embeddings
 from facefocus.core.progress import Progress, silent
 from facefocus.core.seeds import generator
-from facefocus.core.store import Missing, Store, content_key
+from facefocus.core.store import Store
 from facefocus.evaluation.photo_risk import person_templates, thresholds
 from facefocus.evaluation.verification import normalize, sample_pairs
-from facefocus.faces.faceset import FaceSet
+from facefocus.faces.faceset import FaceSet, read_pairs
 from facefocus.faces.halves import near_equal
 from facefocus.faces.sources.synthetic import TRUTH
 from facefocus.models.recognizer import Recognizer
@@ -34,9 +34,6 @@ SEVERAL = 5
 
 #: Pairs of each kind that set the thresholds.
 PAIRS = 20_000
-
-#: Images embedded between two reports of progress.
-STEP = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,27 +117,19 @@ def choose_strangers(faces: FaceSet) -> Strangers:
 
 
 def stranger_embeddings(
-    recognizer: Recognizer, strangers: Strangers, store: Store, progress: Progress = silent
+    recognizer: Recognizer,
+    faces: FaceSet,
+    strangers: Strangers,
+    store: Store,
+    progress: Progress = silent,
 ) -> Float[np.ndarray, "n d"]:
-    """Unit embeddings of the strangers; kept in the store, whoever is explained."""
-    key = content_key(
-        "strangers",
-        recognizer=recognizer.fingerprint,
-        forward=forward_of(recognizer),
-        faces=strangers.hash,
-        rows=strangers.rows.tolist(),
-    )
-    count = len(strangers.frames)
-    try:
-        found = store.load(key)["embeddings"]
-    except Missing:
-        parts = []
-        for start in range(0, count, STEP):
-            parts.append(recognizer.embed(strangers.frames[start : start + STEP]))
-            progress("strangers", min(start + STEP, count), count)
-        found = np.concatenate(parts)
-        store.save(key, {"embeddings": found})
-    progress("strangers", count, count)
+    """Unit embeddings of the strangers, who are of `faces`.
+
+    They are kept where a run and ``facefocus verify`` keep theirs: whoever needs a photo finds it.
+    """
+    listed = None if faces.folder is None else read_pairs(faces.folder)
+    found = stored_embeddings(recognizer, faces, listed, strangers.rows, store, progress)
+    progress("strangers", len(found), len(found))
     return normalize(found)
 
 

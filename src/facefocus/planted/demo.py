@@ -7,7 +7,9 @@ demo's; the page is of both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -18,13 +20,17 @@ from facefocus.analysis.labels import place_label
 from facefocus.analysis.results import read_results
 from facefocus.analysis.standing import standing_of
 from facefocus.analysis.summary import Row, drops, summarize
-from facefocus.benchmark.result_columns import COMPETES
+from facefocus.benchmark.execute import execute
+from facefocus.benchmark.experiment import load_variants
+from facefocus.benchmark.result_columns import COMPETES, RANDOM
 from facefocus.benchmark.result_slices import default_slice, default_slices
-from facefocus.benchmark.run import run_experiment
+from facefocus.benchmark.run import open_sessions, persist, run_experiment
+from facefocus.benchmark.session import Session, is_degenerate
 from facefocus.core.files import any_path
 from facefocus.core.locations import StoreAddress
 from facefocus.core.progress import Progress, silent
-from facefocus.core.text import number, percent
+from facefocus.core.text import budget_text, number, percent
+from facefocus.planted import truth_figures
 from facefocus.planted.truth import (
     agreement,
     best_of_methods,
@@ -33,9 +39,14 @@ from facefocus.planted.truth import (
     truth_summary,
     worlds,
 )
+from facefocus.planted.truth_figures import Line
 from facefocus.report.columns import interval
 from facefocus.report.document import Table, plain_table
+from facefocus.report.figures import save
 from facefocus.report.page import write_report
+
+#: The first picture, in the demo's folder.
+PICTURE = "first-maps.png"
 
 #: Said of the perturbation methods, whose masks the demo has fewer of than were published.
 FEWER = "s-rise and corr-rise have {masks} masks here (published: 1000 and 500): rougher maps."
@@ -43,6 +54,62 @@ FEWER = "s-rise and corr-rise have {masks} masks here (published: 1000 and 500):
 
 #: Whose maps a drop is by.
 _WHOSE = ("own maps", "others' maps")
+
+
+@any_path
+def first_picture(
+    out: Path,
+    *,
+    file: Path | None = None,
+    backend: str = "auto",
+    store: StoreAddress | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Maps of one person by the demo's first methods, seconds after the start; returns the PNG.
+
+    The run finds these maps in the store: they are made once.
+
+    Args:
+        out: As for `run_demo`, and so the others.
+        file: Likewise.
+        backend: Likewise.
+        store: Likewise.
+        progress: Likewise.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    with _experiment_file(file) as experiment_file:
+        variant, experiment = next(iter(load_variants(experiment_file)[1].items()))
+    first = experiment.model_copy(update={"saliency": experiment.saliency[:1]})
+    made = out / "faces"
+    _, sessions = open_sessions(
+        first, out=out / variant, store=store, backend=backend, made=made, progress=progress
+    )
+
+    def work(session: Session) -> Line:
+        execute(session, progress=progress, stages=("maps",))
+        return _first_line(session)
+
+    line = persist(sessions[""], work)
+    out.mkdir(parents=True, exist_ok=True)
+    save(truth_figures.maps([line], width=7.6), out / PICTURE)
+    return out / PICTURE
+
+
+def _first_line(session: Session) -> Line:
+    """The first person's photo and maps, and where identity is planted."""
+    block = session.plan.blocks[0]
+    rows = block.people[0].rows
+    planted = session.planted or {}
+    tiles = []
+    for output in session.plan.planned["maps"][block.index]:
+        made = session.store.load(output.key)
+        layer = f"\nlayer {output.spec.layer}" if output.spec.layer else ""
+        shown = None if is_degenerate(made, 0) else made["maps"][0]
+        tiles.append((f"{output.spec.label}{layer}", shown))
+    where = np.any([masks[rows] for masks in planted.values()], axis=0).mean(axis=0)
+    return Line(where, np.asarray(session.faces.frames[rows[0]]), tiles)
 
 
 @any_path
@@ -54,7 +121,7 @@ def run_demo(
     store: StoreAddress | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """Run the demo, or the rest of it, in the folder `out`; returns the page's path.
+    """Run the demo, or the rest of it, in the folder `out`; returns the path of its runs' page.
 
     Args:
         out: Run folders, drawn faces and the page go here.
@@ -66,10 +133,9 @@ def run_demo(
     Raises:
         UserError: The folder cannot be written.
     """
-    own = files(__package__) / "experiments" / "demo.toml"
-    with as_file(own) as shipped:
+    with _experiment_file(file) as experiment_file:
         run_experiment(
-            file or shipped,
+            experiment_file,
             out=out,
             store=store,
             backend=backend,
@@ -80,8 +146,32 @@ def run_demo(
     return write_report(out, with_faces=True)
 
 
-def outcome(run: Path) -> tuple[Table, list[str]]:
-    """What the demo found: a small table, and what it means.
+def _experiment_file(file: Path | None) -> AbstractContextManager[Path]:
+    own = files(__package__) / "experiments" / "demo.toml"
+    return as_file(own) if file is None else nullcontext(file)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What the demo found.
+
+    Attributes:
+        world: In which it is known what a map must find; the name of its run folder.
+        finding: In one sentence.
+        sentences: What else it means, and what to know before any of it is believed.
+        truth: Who finds what is planted.
+        ranking: Whose masks take most recognition.
+    """
+
+    world: str
+    finding: str
+    sentences: Sequence[str]
+    truth: Table
+    ranking: Table
+
+
+def outcome(run: Path) -> Outcome:
+    """What the demo found.
 
     Args:
         run: The demo's folder.
@@ -118,13 +208,73 @@ def outcome(run: Path) -> tuple[Table, list[str]]:
             drops_of = (_mean_drop(results, across, row, own) for row in best)
             columns[f"Drop, world '{other}',\n{whose}"] = [*drops_of, "", ""]
     table = plain_table(list(columns), list(zip(*columns.values(), strict=True)), f"Hiding {shown}")
-    strongest = {
-        str(one): _strongest(
-            one.of(summary).filter(pl.col("faces") == planted["faces"][0]), results
-        )
-        for one in default_slices(summary)
-    }
-    return table, [*_notes(rows), meaning(results, world, planted, strongest)]
+    of_world = summary.filter(pl.col("faces") == planted["faces"][0])
+    strongest = {str(one): _strongest(one.of(of_world), results) for one in default_slices(summary)}
+    return Outcome(
+        world,
+        finding(results, world, planted),
+        [_size(results), *_notes(rows), *meaning(results, planted, world, strongest)],
+        table,
+        _ranking(of_world, world),
+    )
+
+
+def _ranking(summary: pl.DataFrame, world: str) -> Table:
+    """Of each method, at the layer where it takes most, what its masks leave of recognition."""
+    shown = default_slices(summary)
+    best: dict[str, list[Row]] = {}
+    for one in shown:
+        ranked = one.of(summary).sort("rate", maintain_order=True)
+        for row in ranked.unique("method", keep="first", maintain_order=True).to_dicts():
+            best.setdefault(row["method"], []).append(row)
+    rows = [
+        [method, *(_left(row) for row in found)]
+        for method, found in sorted(best.items(), key=lambda item: item[1][0]["rate"])
+    ]
+    headings = ["Method", *(f"Recognition left,\n{one.filled}" for one in shown)]
+    caption = f"Hiding {budget_text(shown[0].budget)} of the pixels, world '{world}'"
+    return plain_table(headings, rows, caption)
+
+
+def _left(row: Row) -> str:
+    layer = f"@ {row['layer']}: " if row["layer"] else ""
+    return f"{layer}{interval(row, 'rate')}"
+
+
+def finding(results: pl.DataFrame, world: str, planted: pl.DataFrame) -> str:
+    """One sentence: who finds what is planted, and whether hiding it takes recognition."""
+    who, top = _who(results, world, planted)
+    random = planted.filter(pl.col("method") == RANDOM).head(1).to_dicts()
+    beside = f", as many random pixels to {number(random[0]['rate'])}" if random else ""
+    return (
+        f"{who}; hiding the {budget_text(top['budget'])} of pixels that {place_label(top, [])}"
+        f" ranks highest takes recognition from {number(top['clean_rate'])} to"
+        f" {number(top['rate'])}{beside}."
+    )
+
+
+def _who(results: pl.DataFrame, world: str, planted: pl.DataFrame) -> tuple[str, Row]:
+    """Who finds what is planted, in words, and the best map's row."""
+    methods = planted.filter(COMPETES)
+    best = best_of_methods(methods).to_dicts()
+    lost = blind(methods)
+    top = next((row for row in best if row["method"] not in lost), best[0])
+    if top["method"] in lost:
+        return f"No method is shown to find the {world}, where identity was planted", top
+    tied = rival(top, methods, results)
+    best_ = "best " if tied is None else f"as {place_label(tied, [])} does "
+    none = f", {' and '.join(lost)} not better than chance" if lost else ""
+    return (
+        f"{place_label(top, [])} finds the {world}, where identity was planted, {best_}(ROC AUC"
+        f" {number(top['truth_auc'])}, chance 0.5){none}"
+    ), top
+
+
+def _size(results: pl.DataFrame) -> str:
+    """How small the demo is."""
+    worlds_, people = results["faces"].n_unique(), results["identity"].n_unique()
+    photos = results["images"].to_numpy().max()
+    return f"{people} people of each of {worlds_} worlds, {photos} photos each: intervals are wide."
 
 
 def _mean_drop(results: pl.DataFrame, across: pl.DataFrame, row: Row, own: bool) -> str:
@@ -152,31 +302,15 @@ def _notes(rows: pl.DataFrame) -> Iterator[str]:
 
 
 def meaning(
-    results: pl.DataFrame, world: str, planted: pl.DataFrame, strongest: Mapping[str, str]
-) -> str:
-    """One sentence: who finds what is planted, who does not, and whether hiding tells the same.
+    results: pl.DataFrame, planted: pl.DataFrame, world: str, strongest: Mapping[str, str]
+) -> Iterator[str]:
+    """Who takes most recognition, and whether hiding tells the same as what is planted.
 
     `strongest` says for each reading, by its slice in words, who takes most recognition.
     """
-    methods = planted.filter(COMPETES)
-    best = best_of_methods(methods).to_dicts()
-    lost = blind(methods)
-    top = next((row for row in best if row["method"] not in lost), best[0])
-    tied = rival(top, methods, results)
-    best_ = "best " if tied is None else f"as {place_label(tied, [])} does "
-    who = (
-        f"{place_label(top, [])} finds the {world}, where identity was planted, {best_}(ROC AUC"
-        f" {number(top['truth_auc'])}, chance 0.5)"
-        if top["method"] not in lost
-        else f"no method is shown to find the {world}, where identity was planted"
-    )
-    none = (
-        f", {' and '.join(lost)} not better than chance"
-        if lost and top["method"] not in lost
-        else ""
-    )
-    rho = agreement(results, methods, cosine=True, score="truth_share")
-    taken = "; ".join(f"with {shown}, {words}" for shown, words in strongest.items())
+    for shown, words in strongest.items():
+        yield f"With {shown}, {words}."
+    rho = agreement(results, planted.filter(COMPETES), cosine=True, score="truth_share")
     alike = (
         "order methods alike"
         if rho.low > 0
@@ -184,10 +318,9 @@ def meaning(
         if rho.high < 0
         else "are not shown to order methods alike"
     )
-    return (
-        f"What it means: {who}{none}; {taken}; how"
-        f" much of a mask lies in the {world} and the similarity it takes {alike} (Spearman's rho"
-        f" {rho.text()})."
+    yield (
+        f"How much of a mask lies in the {world} and the similarity it takes {alike} (Spearman's"
+        f" rho {rho.text()})."
     )
 
 

@@ -20,7 +20,7 @@ from facefocus.core.progress import Progress, silent
 from facefocus.core.store import Missing, Store, content_key
 from facefocus.faces.faceset import FaceSet, Pairs
 from facefocus.models.memory import out_of_memory
-from facefocus.models.recognizer import Recognizer, halve, hold_batches
+from facefocus.models.recognizer import Recognizer, halve, held_batches
 
 if TYPE_CHECKING:
     from facefocus.benchmark.plan import Inputs
@@ -173,7 +173,18 @@ def stored_embeddings(
     Raises:
         UserError: Memory does not suffice for a single image.
     """
-    hold_batches(recognizer)
+    with held_batches(recognizer):
+        return _stored(recognizer, faces, listed, wanted, store, progress)
+
+
+def _stored(
+    recognizer: Recognizer,
+    faces: FaceSet,
+    listed: Pairs | None,
+    wanted: Int[np.ndarray, " n"],
+    store: Store,
+    progress: Progress,
+) -> Float32[np.ndarray, "n d"]:
     while True:
         tasks = embed_tasks(recognizer.name, recognizer, faces, listed, wanted)
         missing = [task.without([key for key in task.keys if key in store]) for task in tasks]
