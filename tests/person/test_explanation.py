@@ -15,7 +15,7 @@ import facefocus.person.candidates as candidates
 import facefocus.person.proof as proof
 from facefocus.core.errors import UserError
 from facefocus.faces.faceset import FaceSet, open_faceset
-from facefocus.occlusion.shapes import BLOCKS, SHORTLIST
+from facefocus.occlusion.patch_layout import LAYOUTS, MOVES
 from facefocus.person.explanation import PersonExplanation, explain_person
 from facefocus.person.limits import limits_of
 from facefocus.person.proof import CLEAN, Judge
@@ -186,8 +186,7 @@ def test_patches_are_scored_by_the_similarity_that_is_left(faces: FaceSet) -> No
     masks[1, :, :60] = True
     nothing, much = left(masks)
     assert much < nothing <= 3 * candidates.SCORED_DRAWS
-    most = BLOCKS * SHORTLIST
-    assert bar == [(1, most), (2, most)]
+    assert bar == [(2, LAYOUTS + MOVES)]
 
 
 def test_patches_of_a_draft_embed_nothing(faces: FaceSet) -> None:

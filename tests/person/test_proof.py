@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy
 from scipy import stats
 
 from facefocus.evaluation.photo_risk import person_templates, template_thresholds
@@ -23,7 +24,6 @@ from facefocus.person.proof import (
     intervals_of,
     make_design,
     measured,
-    random_within,
     shifted_within,
 )
 from tests.small import tiny_recognizer
@@ -139,12 +139,8 @@ def test_controls_have_the_area_of_the_mask_and_stay_in_the_face() -> None:
     mask[8:14, 8:16] = True
     mask[0, :5] = True  # beside the face: put into it
     for draw in range(20):
-        for control in (
-            shifted_within(mask, face, np.random.default_rng(draw)),
-            random_within(mask, face, "pixels", np.random.default_rng(draw)),
-            random_within(mask, face, "cells", np.random.default_rng(draw)),
-        ):
-            assert control.sum() == mask.sum() and not (control & ~face).any()
+        control = shifted_within(mask, face, np.random.default_rng(draw))
+        assert control.sum() == mask.sum() and not (control & ~face).any()
     # A block that fits stays a block, somewhere else.
     block = np.zeros((32, 32), bool)
     block[8:12, 8:12] = True
@@ -152,6 +148,12 @@ def test_controls_have_the_area_of_the_mask_and_stay_in_the_face() -> None:
     assert moved.sum() == 16 and (moved & block).sum() == 0
     whole = np.ones((32, 32), bool)
     assert shifted_within(whole, face, rng).all()
+    # The half of a bar that is outside grows from what is left, which the torus may cut in two.
+    bar = np.zeros((32, 32), bool)
+    bar[10:12, 24:32] = True
+    for draw in range(5):
+        moved = shifted_within(bar, face, np.random.default_rng(draw))
+        assert moved.sum() == 16 and scipy.ndimage.label(moved, np.ones((3, 3)))[1] <= 2
 
 
 def test_a_shifted_mask_stays_whole_but_for_a_tenth_in_a_round_face() -> None:
@@ -178,11 +180,18 @@ def test_a_control_is_drawn_for_each_half_from_its_mask() -> None:
     folds = Fold(np.array([2, 3]), np.array([0, 1])), Fold(np.array([0, 1]), np.array([2, 3]))
     other = np.zeros((32, 32), bool)
     other[:4, :4] = True
-    drawn = control_masks(masks, folds, np.ones((32, 32), bool), "pixels", [other])
+    whole = np.ones((32, 32), bool)
+    drawn = control_masks(masks, folds, whole, "pixels", [other])
     assert drawn["shifted"].shape == (5, 4, 32, 32) and drawn["other"].shape == (1, 4, 32, 32)
     assert (drawn["shifted"].sum(axis=(2, 3)) == [16, 16, 8, 8]).all()
     assert (drawn["random"][:, 0] == drawn["random"][:, 1]).all()
     assert (drawn["random"][0, 0] != drawn["random"][1, 0]).any()
+    # A random mask has the shape of the mask: 16 pixels in four cells of 2 x 2, or in 6 rectangles.
+    cells = control_masks(masks, folds, whole, "cells", [])["random"]
+    assert (cells[:, 0].reshape(5, 16, 2, 16, 2).all(axis=(2, 4)).sum(axis=(1, 2)) == 4).all()
+    patches = control_masks(masks, folds, whole, "patches", [])["random"]
+    assert (patches.sum(axis=(2, 3)) == [16, 16, 8, 8]).all()
+    assert (scipy.ndimage.label(patches[0, 0])[1]) <= 6
 
 
 # Other people -------------------------------------------------------------------------------------

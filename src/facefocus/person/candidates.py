@@ -6,7 +6,6 @@ All have the same area and shape, and all are tried on the same photos.
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple, get_args
@@ -25,7 +24,8 @@ from facefocus.faces.part_atlas import FACE_PARTS, parts
 from facefocus.models.recognizer import Recognizer, WhiteBox, is_white_box
 from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.occlusion.masks import pixel_count
-from facefocus.occlusion.shapes import BLOCKS, SHORTLIST, Score, Shape, cells, patches, pixels
+from facefocus.occlusion.patch_layout import LAYOUTS, MOVES, Score, patches
+from facefocus.occlusion.shapes import Shape, cells, pixels
 from facefocus.person.meter import Meter
 from facefocus.person.other_people import Strangers
 from facefocus.person.proof import Design
@@ -400,7 +400,7 @@ def masks_of_others(
     people: Sequence[Photos],
     maps: Sequence[Float[np.ndarray, "h w"] | None],
     recipe: Recipe,
-    step: Callable[[], None] = lambda: None,
+    step: Callable[[int], None] = lambda _: None,
 ) -> tuple[Bool[np.ndarray, "h w"], ...]:
     """Other people's masks, made as the own one."""
     return tuple(
@@ -414,11 +414,11 @@ def score_of(
     sources: Sequence[Recognizer],
     photos: Photos,
     recipe: Recipe,
-    step: Callable[[], None] = lambda: None,
+    step: Callable[[int], None] = lambda _: None,
 ) -> Score | None:
     """By what `shaped` chooses patches; None for shapes that the map alone determines.
 
-    `step` is called for each mask that is scored.
+    `step` is called with the number of masks that were scored.
     """
     return similarity_left(sources, photos, recipe, step) if _scored(recipe) else None
 
@@ -428,10 +428,16 @@ def _scored(recipe: Recipe) -> bool:
     return recipe.shape == "patches" and not recipe.draft
 
 
-def _steps(progress: Progress, maps: int) -> Callable[[], None]:
+def _steps(progress: Progress, maps: int) -> Callable[[int], None]:
     """Counts masks that are scored, of the most that patches of so many maps take."""
-    done = itertools.count(1)
-    return lambda: progress("patches", next(done), maps * BLOCKS * SHORTLIST)
+    done = 0
+
+    def step(masks: int) -> None:
+        nonlocal done
+        done += masks
+        progress("patches", done, maps * (LAYOUTS + MOVES))
+
+    return step
 
 
 def crossed(
@@ -518,8 +524,7 @@ def shaped(
         values: Larger is hidden first.
         recipe: Says how many, and in which shape.
         what: Tells this mask's ties from others'.
-        score: What is left of recognition under masks, for patches; by default what is left of the
-            map.
+        score: What is left of recognition under masks, for patches; by default the map decides.
     """
     count, rng = recipe.pixels(values.shape), recipe.rng(what)
     if recipe.shape == "pixels":
@@ -527,14 +532,14 @@ def shaped(
     if recipe.shape == "cells":
         return cells(values, count, rng)
     ranks = scipy.stats.rankdata(values).reshape(values.shape) / values.size
-    return patches(ranks, count, score or (lambda tried: -(tried * ranks).sum(axis=(1, 2))))
+    return patches(ranks, count, rng, score, region=face_region(values.shape))
 
 
 def similarity_left(
     sources: Sequence[Recognizer],
     photos: Photos,
     recipe: Recipe,
-    step: Callable[[], None] = lambda: None,
+    step: Callable[[int], None] = lambda _: None,
 ) -> Score:
     """What is left of the similarity of a few photos under masks, aligned anew a few times.
 
@@ -550,18 +555,22 @@ def similarity_left(
         clean = normalize(source.embed(frames))
         references.append(normalize(clean.sum(axis=0) - clean) if len(clean) > 1 else clean)
 
+    def seen(mask: Bool[np.ndarray, "h w"]) -> list[np.ndarray]:
+        hidden = Seen(hide(mask), np.broadcast_to(mask, frames.shape[:3]), recipe.fill)
+        draws = range(SCORED_DRAWS)
+        return [
+            align(hidden, [nuisance_rng(recipe.seed, f"align {draw}", name) for name in names])
+            for draw in draws
+        ]
+
     def left(tried: Bool[np.ndarray, "t h w"]) -> Float[np.ndarray, " t"]:
+        # All masks together: batches are full.
+        hidden = np.concatenate([crops for mask in tried for crops in seen(mask)])
         scores = np.zeros(len(tried))
-        for place, mask in enumerate(tried):
-            hidden = Seen(hide(mask), np.broadcast_to(mask, frames.shape[:3]), recipe.fill)
-            seen = [
-                align(hidden, [nuisance_rng(recipe.seed, f"align {draw}", name) for name in names])
-                for draw in range(SCORED_DRAWS)
-            ]
-            for source, reference in zip(sources, references, strict=True):
-                found = normalize(source.embed(np.concatenate(seen)))
-                scores[place] += float((found * np.tile(reference, (SCORED_DRAWS, 1))).sum())
-            step()
+        for source, reference in zip(sources, references, strict=True):
+            found = normalize(source.embed(hidden)).reshape(-1, *reference.shape)
+            scores += (found * reference).sum(axis=(1, 2)).reshape(len(tried), -1).sum(axis=1)
+        step(len(tried))
         return scores
 
     return left

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from facefocus.core.seeds import generator
@@ -19,7 +20,7 @@ from facefocus.evaluation.statistics import Interval, mean_intervals
 from facefocus.evaluation.verification import normalize
 from facefocus.faces.halves import halves, near_equal
 from facefocus.models.recognizer import Recognizer
-from facefocus.occlusion.controls import blocks_within
+from facefocus.occlusion.shapes import random_mask
 
 #: Draws of every control that is drawn.
 DRAWS = 5
@@ -261,8 +262,8 @@ def shifted_within(
 ) -> Bool[np.ndarray, "h w"]:
     """The same mask shifted within the face, on the torus of its box.
 
-    Pixels that miss the face, before the shift or after it, are put on free places of the face, so
-    that the control is not the weaker for hiding less of it.
+    For pixels that miss the face, before the shift or after it, the nearest free ones of the face
+    are taken: the control is not the weaker for hiding less of it, nor the stronger for scattering.
 
     Args:
         mask: Any mask.
@@ -288,23 +289,9 @@ def shifted_within(
     # First on what is free of the face; of a mask larger than the face the rest goes beside it.
     for free in (face & ~control, ~face):
         missing = int(mask.sum()) - int(control.sum())
-        control.flat[rng.permutation(np.flatnonzero(free))[:missing]] = True
-    return control
-
-
-def random_within(
-    mask: Bool[np.ndarray, "h w"],
-    face: Bool[np.ndarray, "h w"],
-    shape: str,
-    rng: np.random.Generator,
-) -> Bool[np.ndarray, "h w"]:
-    """As many random pixels of the face: scattered ones, or squares where masks are coherent."""
-    count = int(mask.sum())
-    free = face if face.sum() >= count else np.ones_like(face)
-    if shape != "pixels":
-        return blocks_within(free, count, rng)
-    control = np.zeros_like(mask)
-    control.flat[rng.permutation(np.flatnonzero(free))[:count]] = True
+        places = rng.permutation(np.flatnonzero(free))
+        away = scipy.ndimage.distance_transform_edt(~control).ravel()[places]
+        control.flat[places[np.argsort(away, kind="stable")[:missing]]] = True
     return control
 
 
@@ -334,7 +321,7 @@ def control_masks(
         for draw in range(DRAWS):
             rng = generator(seed, "person control", number, draw)
             drawn["shifted"][draw, fold.tried_on] = shifted_within(mask, face, rng)
-            drawn["random"][draw, fold.tried_on] = random_within(mask, face, shape, rng)
+            drawn["random"][draw, fold.tried_on] = random_mask(shape, int(mask.sum()), face, rng)
     if others:
         drawn["other"] = np.stack([np.broadcast_to(mask, masks.shape) for mask in others])
     return drawn
