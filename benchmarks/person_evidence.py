@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 import tomllib
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -100,7 +100,8 @@ class Part:
         patches: Likewise.
         learned: Budgets that masks are learned for. One of another budget is cut from the map of
             the next larger one of these, or of the largest.
-        gradient: Budgets at which the occlusion gradient is tried.
+        gradient: Budgets that the occlusion gradient is made for; others as with `learned`. Where
+            there are none it is not tried.
         lasting: Budgets at which nuisances and repair are tried.
         draws: Of each control.
         against: ``repair``, or nothing.
@@ -137,9 +138,10 @@ class Part:
             patches=left("patches", self.patches),
         )
 
-    def learned_for(self, budget: float) -> float:
-        """The budget that the mask of a budget is learned for."""
-        return min((one for one in self.learned if one >= budget), default=max(self.learned))
+
+def made_for(budget: float, budgets: Sequence[float]) -> float:
+    """Which of some budgets a map of a budget is made for: the next larger, or the largest."""
+    return min((one for one in budgets if one >= budget), default=max(budgets))
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ def half_maps(
     """Of each person the maps of both halves, all made together."""
     sources = sources_of(members[0], part)
     sides = [side for member in members for side in member.sides]
-    learned = replace(recipe, budget=part.learned_for(recipe.budget))
+    learned = replace(recipe, budget=made_for(recipe.budget, part.learned))
     return _by_person(own_maps(sources, sides, learned, setting.store), "own")
 
 
@@ -402,20 +404,16 @@ class Worker:
                 if part.against
                 else None
             )
-            if budget in part.gradient and budget not in gradients:
-                gradients[budget] = gradient_maps(members, part, recipe)
+            rival = made_for(budget, part.gradient) if part.gradient else None
+            if rival is not None and rival not in gradients:
+                gradients[rival] = gradient_maps(members, part, replace(recipe, budget=rival))
             for number, member in enumerate(members):
-                more = {GRADIENT: gradients[budget][number]} if budget in gradients else {}
+                more = {} if rival is None else {GRADIENT: gradients[rival][number]}
                 more |= {} if ignorant is None else {IGNORANT: ignorant[number]}
                 tried = self._tried(member, part, recipe, maps[number], more)
                 for row in self._rows(tried, part, budget):
                     rows[number].append({"shape": shape, "budget": budget, **row})
-        return [
-            pl.DataFrame(own).with_columns(
-                setting=pl.lit(part.name), person=pl.lit(member.subject.name)
-            )
-            for own, member in zip(rows, members, strict=True)
-        ]
+        return [pl.DataFrame(own).with_columns(setting=pl.lit(part.name)) for own in rows]
 
     def _tried(
         self,
@@ -458,7 +456,7 @@ class Worker:
         """Everybody's mask, and masks of other people."""
         assert self.setting.strangers is not None
         people = masked_people(self.setting.strangers)
-        learned = replace(recipe, budget=part.learned_for(recipe.budget))
+        learned = replace(recipe, budget=made_for(recipe.budget, part.learned))
         maps = own_maps(team.sources, people, learned, self.setting.store)
         mean = population_map(maps)
         assert mean is not None
@@ -504,9 +502,15 @@ def fixed_regions(frame: tuple[int, int], recipe: Recipe) -> dict[str, np.ndarra
     }
 
 
-def file_of(folder: Path, part: Part, name: str) -> Path:
+def labels_of(people: Iterable[str]) -> dict[str, str]:
+    """How rows name the people of the study: by their place in the draw."""
+    return {name: f"p{number:02}" for number, name in enumerate(people)}
+
+
+def file_of(folder: Path, part: Part, label: str) -> Path:
     """Where the rows of a person and setting are kept."""
-    return folder / "rows" / f"{part.name.replace(' ', '-')} {name}.parquet"
+    setting = part.name.replace(",", "").replace(" ", "-")
+    return folder / "rows" / f"{setting}-{label}.parquet"
 
 
 def kept_rows(file: Path) -> list[pl.DataFrame]:
@@ -530,10 +534,12 @@ def work(
     torch.set_num_threads(1)
     gallery, store, backend = arguments
     worker = Worker(study, list(people), gallery, store, backend)
+    labels = labels_of(people)
     for group in groups:
         members: dict[str, Member] = {}
         for part in study.setting:
-            kept = {name: kept_rows(file_of(out, part, name)) for name in group}
+            files = {name: file_of(out, part, labels[name]) for name in group}
+            kept = {name: kept_rows(files[name]) for name in group}
             missing = {name: part.without(trials_of(kept[name])) for name in group}
             for left in dict.fromkeys(missing.values()):
                 names = [name for name in group if missing[name] == left]
@@ -544,8 +550,9 @@ def work(
                         members[name] = worker.member(people[name])
                 made = worker.people([members[name] for name in names], left)
                 for name, table in zip(names, made, strict=True):
-                    rows = pl.concat([*kept[name], table])
-                    write_atomically(file_of(out, part, name), rows.write_parquet)
+                    own = table.with_columns(person=pl.lit(labels[name]))
+                    rows = pl.concat([*kept[name], own])
+                    write_atomically(files[name], rows.write_parquet)
                     yield name, part.name
 
 
@@ -568,12 +575,13 @@ def main() -> None:
     study = read_study(asked.study)
     people = chosen_people(study, asked.photos)
     names = list(people)[: asked.people]
+    labels = labels_of(people)
     (asked.out / "rows").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(asked.study, asked.out / "study.toml")
     groups = [names[start : start + TOGETHER] for start in range(0, len(names), TOGETHER)]
     rest = (asked.gallery, asked.store or asked.out / "store", asked.backend)
     total = sum(
-        bool(part.without(trials_of(kept_rows(file_of(asked.out, part, name)))).trials)
+        bool(part.without(trials_of(kept_rows(file_of(asked.out, part, labels[name])))).trials)
         for part in study.setting
         for name in names
     )

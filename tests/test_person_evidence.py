@@ -13,9 +13,9 @@ from PIL import Image
 from benchmarks import person_evidence
 from benchmarks.person_document import Case, Results, document, read_results
 from benchmarks.person_evidence import (
-    Part,
     Study,
     chosen_people,
+    made_for,
     read_study,
     work,
 )
@@ -34,8 +34,7 @@ def test_the_study_reads_and_masks_are_learned_for_the_next_larger_budget() -> N
     study = read_study(SHIPPED)
     part = next(part for part in study.setting if part.name == "sibling")
     assert ("pixels", 0.05) in part.trials and ("cells", 0.1) in part.trials
-    few = Part("few", ("a",), ("b",), (), (), (), learned=(0.05, 0.2), gradient=(), lasting=())
-    assert [few.learned_for(b) for b in (0.01, 0.05, 0.1, 0.3)] == [0.05, 0.05, 0.2, 0.2]
+    assert [made_for(b, (0.05, 0.2)) for b in (0.01, 0.05, 0.1, 0.3)] == [0.05, 0.05, 0.2, 0.2]
     assert study.recognizers[0] == study.checker
     assert len(set(study.recognizers)) == len(study.recognizers) == 5
 
@@ -190,9 +189,11 @@ def test_rows_are_those_of_the_product_and_are_made_once(
     assert not list(work(study, people, [list(people)], rest, tmp_path))
 
     results = read_results(tmp_path)
-    name = results.people[0]
+    assert results.people == ["p00"]
+    # The occlusion gradient stands beside every budget.
+    assert set(rows.filter(condition="gradient")["budget"]) == {0.01, 0.05}
     made = explain_person(
-        tmp_path / "photos" / name,
+        tmp_path / "photos" / "p0",
         MODEL,
         unseen="iresnet-mini-mouth",
         backend="torch",
