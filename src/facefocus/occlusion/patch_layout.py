@@ -72,7 +72,8 @@ def patches(
         >>> mask.sum(), mask[10:14, 20:24].all()
         (np.int64(16), np.True_)
     """
-    values = finite(saliency).reshape(saliency.shape)
+    height, width = saliency.shape
+    values = finite(saliency).reshape(height, width)
     check_count(k, values.size)
     if rectangles < 1:
         raise ValueError(f"The rectangles must be at least 1. Got {rectangles}.")
@@ -83,15 +84,15 @@ def patches(
 
     best = _layout(k, inside, rectangles, largest_mean)
     if score is None or k == 0:
-        return _union(best, values.shape)
+        return _union(best, (height, width))
     drawn = [_random_layout(k, inside, rectangles, rng) for _ in range(LAYOUTS - 1)]
-    best, lowest = _lowest(score, [best, *drawn], values.shape)
+    best, lowest = _lowest(score, [best, *drawn], (height, width))
     for _ in range(MOVES // AT_ONCE):
         moved = [_moved(best, inside, rng) for _ in range(AT_ONCE)]
-        found, left = _lowest(score, moved, values.shape)
+        found, left = _lowest(score, moved, (height, width))
         if left < lowest:
             best, lowest = found, left
-    return _union(best, values.shape)
+    return _union(best, (height, width))
 
 
 def random_patches(
