@@ -326,7 +326,7 @@ class _Workers:
             self.unmade |= set(task.keys)
             return "set aside"
         if outcome.failure is None:
-            self.run_log.end(task, outcome.worker, outcome.seconds, outcome.images)
+            self.run_log.end(task, outcome)
             return "done"
         self.run_log.write(
             "failed", stage=task.stage, key=task.keys[0], worker=outcome.worker,

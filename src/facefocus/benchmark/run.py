@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,7 +27,7 @@ from facefocus.benchmark.experiment import Experiment, load_variants, toml_of
 from facefocus.benchmark.keys import forward_of, gradients_of
 from facefocus.benchmark.people import everybody
 from facefocus.benchmark.run_lock import locked_run
-from facefocus.benchmark.run_log import RunLog, read_keys, write_keys
+from facefocus.benchmark.run_log import Clock, RunLog, Spent, read_keys, write_keys
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.benchmark.sorted_rows import FOLDER
 from facefocus.benchmark.stages import STAGES
@@ -129,6 +130,7 @@ def run_experiment(
     made: Path = Path("faces"),
     progress: Progress = silent,
     on_round: Callable[[Path], object] = lambda run: None,
+    began: float | None = None,
 ) -> Path:
     """Run an experiment with all its variants, or the rest of it; returns the run folder.
 
@@ -146,6 +148,7 @@ def run_experiment(
         progress: Called with the stage, and done and total in passes.
         on_round: Called with the folder of a variant whenever its tables are written: once, or
             after each round of people where the experiment has ``[stop]``.
+        began: When the program was started (`time.time`), for the log to tell what that took.
 
     Raises:
         UserError: A field, a face set, a recognizer, the cluster or the run folder is wrong.
@@ -154,12 +157,14 @@ def run_experiment(
     if workers > 1 or cluster is not None:
         require_dask()
     each = memory_of_each(memory, cluster, workers)
+    start = {} if began is None else {"start": Spent(time.time() - began, time.process_time())}
     run, sessions = open_sessions(file, faces, out, store, backend, each, made, progress)
     incomplete: list[Incomplete] = []
     with worker_pool(cluster, workers) as pool:
         for variant, session in sessions.items():
             try:
                 named = _named(progress, variant)
+                session.opening, start = start | session.opening, {}
                 _run(session, run / variant, pool, toml_of(file), named, on_round)
             except Incomplete as error:
                 incomplete.append(error)
@@ -227,14 +232,19 @@ def open_sessions(
     run = out if out is not None else Path("runs") / name
     sessions = {}
     for variant, experiment in experiments.items():
+        clock = Clock()
         folder = faces or open_or_make_faceset(experiment.faces.set, made, progress)
         kept = store or store_of(run / variant)
         other = calibration_faces(experiment.evaluation.rule, made, progress)
         asked = experiment.model_dump_json()
         spec = SessionSpec(asked, resolved(folder), resolved_store(kept), backend, memory, other)
         sessions[variant] = session = Session(spec)
+        session.opening["faces"] = clock.lap()
+        session.recognizers  # noqa: B018
+        session.opening["recognizers"] = clock.lap()
         # Every mistake shows before anything is written.
         session.plan, session.planted  # noqa: B018
+        session.opening["plan"] = clock.lap()
     return run, sessions
 
 
@@ -276,7 +286,8 @@ def _run(
                 "finished": now(),
                 "tasks_done": done,
             }
-            write_run(part, run, provenance, _private(toml, session))
+            with run_log.timed("collect"):
+                write_run(part, run, provenance, _private(toml, session))
             rounds.look()
             on_round(run)
 
@@ -284,6 +295,8 @@ def _run(
         session.store.sweep()
         run_log = RunLog(run)
         run_log.write("start", host=platform.node(), process=os.getpid())
+        for name, spent in session.opening.items():
+            run_log.spent(name, spent)
         try:
             persist(session, work)
         except BaseException as error:

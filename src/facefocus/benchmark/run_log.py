@@ -9,15 +9,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from facefocus.benchmark.stages import Task
 from facefocus.core.files import write_atomically, writing
 from facefocus.core.locations import private
+
+if TYPE_CHECKING:
+    from facefocus.benchmark.task_outcome import Outcome
 
 #: Names in a run folder.
 RUN_LOG, FAILED, KEYS = "run.log", "failed.jsonl", "keys.parquet"
@@ -39,6 +43,27 @@ class FailedTask:
     worker: str
     error: str
     traceback: str
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds by the clock, and seconds that this process's processors worked."""
+
+    seconds: float
+    processor: float
+
+
+class Clock:
+    """Tells what was `Spent` since it was made, or last looked at."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter(), time.process_time()
+
+    def lap(self) -> Spent:
+        """What was spent since the last look."""
+        now = time.perf_counter(), time.process_time()
+        (began, worked), self._last = self._last, now
+        return Spent(now[0] - began, now[1] - worked)
 
 
 class RunLog:
@@ -69,12 +94,29 @@ class RunLog:
         """A task begins."""
         self.write("begin", stage=task.stage, key=task.keys[0], worker=worker)
 
-    def end(self, task: Task, worker: str, seconds: float, images: tuple[int, int]) -> None:
+    def end(self, task: Task, outcome: Outcome) -> None:
         """A task is done: so many images went through networks, so many of them only as filling."""
         self.write(
-            "end", stage=task.stage, key=task.keys[0], worker=worker, seconds=round(seconds, 3),
-            passes=task.cost, images=images[0], padded=images[1],
+            "end", stage=task.stage, key=task.keys[0], worker=outcome.worker,
+            seconds=round(outcome.seconds, 3), processor=round(outcome.processor, 3),
+            passes=task.cost, images=outcome.images[0], padded=outcome.images[1],
         )  # fmt: skip
+
+    def spent(self, part: str, spent: Spent) -> None:
+        """Something other than a stage took so long: its start, its plan, its tables, its page.
+
+        Nothing is written where there is no log: what was handed in is nobody's run here.
+        """
+        if self._run is not None and (self._run / RUN_LOG).is_file():
+            seconds, processor = round(spent.seconds, 3), round(spent.processor, 3)
+            self.write("spent", part=part, seconds=seconds, processor=processor)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Context whose seconds are written as `spent`, if it ends well."""
+        clock = Clock()
+        yield
+        self.spent(part, clock.lap())
 
     def failed_tasks(self) -> list[FailedTask]:
         """The tasks that were set aside when the run was last tried."""

@@ -19,6 +19,7 @@ from facefocus.benchmark.experiment import parse_experiment
 from facefocus.benchmark.identification import Gallery
 from facefocus.benchmark.people import Block
 from facefocus.benchmark.plan import Made, Plan, make_plan
+from facefocus.benchmark.run_log import Spent
 from facefocus.benchmark.stages import Task
 from facefocus.core.errors import UserError
 from facefocus.core.locations import StoreAddress, expanded
@@ -133,6 +134,8 @@ class Session:
         self.experiment = parse_experiment(json.loads(spec.experiment))
         self.faces: FaceSet = open_faceset(spec.faces) if held is None else held.faces
         self.store = Store(spec.store)
+        #: What it took to open it, by part, where somebody looked at the clock.
+        self.opening: dict[str, Spent] = {}
         self._embeddings: dict[tuple[str, bool], np.ndarray] = {}
         self._operating: dict[str, OperatingPoint] = {}
         self._populations: dict[str, Population] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,7 @@ class Outcome:
         started: When, in seconds of the clock.
         seconds: How long it took.
         images: See `run_task`.
+        processor: Seconds that processors worked on it, of all its threads.
         failure: The error on one line, and its traceback.
         missing: Key of an artefact that is not in the store.
         less: The spec of a session with smaller batches.
@@ -42,6 +44,7 @@ class Outcome:
     started: float
     seconds: float
     images: tuple[int, int] = (0, 0)
+    processor: float = 0.0
     failure: tuple[str, str] | None = None
     missing: str | None = None
     less: SessionSpec | None = None
@@ -78,6 +81,7 @@ def try_task(session: Session, task: Task, progress: Progress) -> dict[str, Any]
     Raises:
         UserError: The user has to mend it.
     """
+    began = time.process_time()
     try:
         images = run_task(session, task, progress)
     except NeedsLess as less:
@@ -88,7 +92,7 @@ def try_task(session: Session, task: Task, progress: Progress) -> dict[str, Any]
         raise
     except Exception as error:
         return {"failure": failure_of(error)}
-    return {"images": images}
+    return {"images": images, "processor": time.process_time() - began}
 
 
 def failure_of(error: Exception) -> tuple[str, str]:

@@ -129,5 +129,11 @@ Cluster = Annotated[
         " (docs/cluster.md).",
     ),
 ]
+Profile = Annotated[
+    bool,
+    typer.Option(
+        "--profile", help="Print where the time of the run went: seconds and passes by part."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Runs = Annotated[list[Path], typer.Argument(help="Run folders, or folders of runs.")]

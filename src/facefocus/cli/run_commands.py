@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from facefocus.cli import BEGAN
 from facefocus.cli.console import print_summary
 from facefocus.cli.options import (
     EXPERIMENTS,
     Backend,
     Cluster,
     Memory,
+    Profile,
     RunOut,
     StoreDir,
     one_of,
@@ -23,6 +25,7 @@ from facefocus.cli.printing import columns, long_job, show, show_lines
 from facefocus.core.errors import UserError
 from facefocus.core.locations import StoreAddress
 from facefocus.core.notices import notice
+from facefocus.core.text import percent
 
 if TYPE_CHECKING:
     from facefocus.benchmark.cost import Estimate
@@ -62,6 +65,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print passes, time and disk, and write nothing.")
     ] = False,
+    profile: Profile = False,
 ) -> None:
     """Run an experiment, or a study: a file that lists several.
 
@@ -85,6 +89,11 @@ def run(
             f"The '--workers' must be left out beside --cluster. Got {workers} and '{cluster}'."
         )
     if is_study_file(file):
+        if profile:
+            raise UserError(
+                f"The '--profile' must be left out of a study. Got '{file}'. Ask for that of each"
+                " of its runs by 'facefocus status RUN --profile'."
+            )
         (_show_study_cost if dry_run else _run_study)(file, wanted, settings)
         return
     of_studies = {
@@ -98,7 +107,12 @@ def run(
     if given:
         raise UserError(f"'{file}' is an experiment. Leave out {', '.join(given)}.")
     folder = Path(wanted.faces[0]) if wanted.faces else None
-    (_show_cost if dry_run else _run_experiment)(file, folder, settings)
+    if dry_run:
+        _show_cost(file, folder, settings)
+        return
+    done = _run_experiment(file, folder, settings)
+    if profile:
+        show_lines(profile_lines(done))
 
 
 class Settings(TypedDict):
@@ -112,16 +126,17 @@ class Settings(TypedDict):
     cluster: str | None
 
 
-def _run_experiment(file: Path, faces: Path | None, settings: Settings) -> None:
+def _run_experiment(file: Path, faces: Path | None, settings: Settings) -> Path:
     with long_job() as progress:
         from facefocus.benchmark.run import run_experiment
         from facefocus.core.locations import run_folders
 
         folder = run_experiment(
-            file, faces=faces, progress=progress, on_round=_show_round, **settings
+            file, faces=faces, progress=progress, on_round=_show_round, began=BEGAN, **settings
         )
     print_summary(folder)
     show_lines(f"results {path / 'results.parquet'}" for path in run_folders(folder))
+    return folder
 
 
 def _show_round(run: Path) -> None:
@@ -231,13 +246,44 @@ def _time(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole:02d}" if hours else f"{minutes}:{whole:02d}"
 
 
+def profile_lines(run: Path) -> Iterator[str]:
+    """Where the time of a run went, as a table; the largest part of it is what to look at."""
+    from facefocus.benchmark.run_profile import run_profile
+
+    parts = run_profile(run)
+    whole = sum((part.seconds for part in parts), 0.0)
+    worked = sum((part.processor for part in parts), 0.0)
+    rows = [
+        (
+            part.name,
+            f"{part.seconds:,.2f}",
+            f"{part.processor:,.2f}",
+            percent(part.processor / worked if worked else None),
+            *(
+                [f"{n:,}" for n in (part.tasks, part.passes, part.images)]
+                if part.tasks
+                else [""] * 3
+            ),
+        )
+        for part in parts
+    ]
+    head = ("part", "seconds", "of processors", "share", "tasks", "passes", "embedded")
+    last = ("all", f"{whole:,.2f}", f"{worked:,.2f}", "", "", "", "")
+    yield from columns([head, *rows, last], right=range(1, len(head)))
+
+
 @commands.command(rich_help_panel=EXPERIMENTS)
-def status(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+def status(
+    run: Annotated[Path, typer.Argument(help="A run folder.")], profile: Profile = False
+) -> None:
     """Print how far a run is: for each stage, what is done and what there is to do.
 
     Of a run that is not through, also how fast it goes and what failed. Any machine that sees the
     folder can ask.
     """
+    if profile:
+        show_lines(profile_lines(run))
+        return
     from facefocus.benchmark.run import run_status
     from facefocus.core.locations import run_folders
 

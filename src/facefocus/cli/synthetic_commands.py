@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from facefocus.cli import BEGAN
 from facefocus.cli.console import print_blocks
 from facefocus.cli.options import (
     KNOWN_ANSWER,
@@ -173,17 +174,18 @@ def demo(
     with long_job() as progress:
         from facefocus.planted.demo import first_picture, outcome, run_demo
 
-        picture = first_picture(out, progress=progress, **settings)
+        picture = first_picture(out, progress=progress, began=BEGAN, **settings)
         show(f"first maps {picture}")
         run_demo(out, progress=progress, **settings)
         found = outcome(out)
     print_blocks([found.truth, found.ranking])
     show_lines(found.sentences)
+    from facefocus.benchmark.run_log import RunLog
     from facefocus.person.person_demo import demo_person, person_blocks
     from facefocus.planted.demo_page import write_demo_page
     from facefocus.report.document import Link, Picture
 
-    with long_job() as progress:
+    with long_job() as progress, RunLog(out / found.world).timed("person"):
         _, shown = demo_person(out, progress=progress, **settings)
     of_person, following = person_blocks(out, shown), _next_commands(out, found.world, store)
     print_blocks([block for block in of_person if not isinstance(block, Picture | Link)])

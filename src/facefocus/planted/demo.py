@@ -7,6 +7,7 @@ demo's; the page is of both.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -25,8 +26,9 @@ from facefocus.benchmark.experiment import load_variants
 from facefocus.benchmark.result_columns import COMPETES, RANDOM
 from facefocus.benchmark.result_slices import default_slice, default_slices
 from facefocus.benchmark.run import open_sessions, persist, run_experiment
+from facefocus.benchmark.run_log import RunLog, Spent
 from facefocus.benchmark.session import Session, is_degenerate
-from facefocus.core.files import any_path
+from facefocus.core.files import any_path, writing
 from facefocus.core.locations import StoreAddress
 from facefocus.core.progress import Progress, silent
 from facefocus.core.text import budget_text, number, percent
@@ -64,6 +66,7 @@ def first_picture(
     backend: str = "auto",
     store: StoreAddress | None = None,
     progress: Progress = silent,
+    began: float | None = None,
 ) -> Path:
     """Maps of one person by the demo's first methods, seconds after the start; returns the PNG.
 
@@ -75,10 +78,12 @@ def first_picture(
         backend: Likewise.
         store: Likewise.
         progress: Likewise.
+        began: When the program was started (`time.time`), for the log.
 
     Raises:
         UserError: The folder cannot be written.
     """
+    start = {} if began is None else {"start": Spent(time.time() - began, time.process_time())}
     with _experiment_file(file) as experiment_file:
         variant, experiment = next(iter(load_variants(experiment_file)[1].items()))
     first = experiment.model_copy(update={"saliency": experiment.saliency[:1]})
@@ -87,13 +92,21 @@ def first_picture(
         first, out=out / variant, store=store, backend=backend, made=made, progress=progress
     )
 
+    with writing(out):
+        (out / variant).mkdir(parents=True, exist_ok=True)
+    run_log = RunLog(out / variant)
+    run_log.write("start")
+    for part, spent in (start | sessions[""].opening).items():
+        run_log.spent(part, spent)
+
     def work(session: Session) -> Line:
-        execute(session, progress=progress, stages=("maps",))
+        execute(session, None, progress, run_log, stages=("maps",))
         return _first_line(session)
 
     line = persist(sessions[""], work)
-    out.mkdir(parents=True, exist_ok=True)
-    save(truth_figures.maps([line], width=7.6), out / PICTURE)
+    with run_log.timed("picture"):
+        save(truth_figures.maps([line], width=7.6), out / PICTURE)
+    run_log.write("finish")
     return out / PICTURE
 
 

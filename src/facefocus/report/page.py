@@ -15,6 +15,7 @@ import polars as pl
 from facefocus.analysis.results import read_results, run_notes
 from facefocus.analysis.summary import warnings
 from facefocus.benchmark.result_columns import CONFIGURATION
+from facefocus.benchmark.run_log import RunLog
 from facefocus.core.errors import UserError, did_you_mean, one_line
 from facefocus.core.files import any_path, replace_folder, resolved, writing
 from facefocus.core.locations import located, recorded_faces, run_folders
@@ -52,14 +53,15 @@ def write_report(
         UserError: There are no results, a file cannot be read, or, with faces or with groups of
             images, the face set is not the one the run used.
     """
-    return write_reports(
-        [run],
-        run / "report",
-        with_faces=with_faces,
-        faces_dir=faces_dir,
-        persons=persons,
-        groups=groups,
-    )
+    with RunLog(run_folders(run)[0]).timed("page"):
+        return write_reports(
+            [run],
+            run / "report",
+            with_faces=with_faces,
+            faces_dir=faces_dir,
+            persons=persons,
+            groups=groups,
+        )
 
 
 def write_reports(
