@@ -97,3 +97,23 @@ def bucket() -> Iterator[str]:
         yield "s3://bucket"
         files.clear_instance_cache()
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def google_bucket() -> Iterator[str]:
+    """The URL of a bucket on a Google Cloud Storage server of this machine."""
+    import fsspec
+    from gcp_storage_emulator.server import create_server
+
+    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
+    server.start()
+    host, port = server._api._httpd.server_address
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}:{port}")
+        # The server speaks HTTP alone; by default gcsfs asks by gRPC first, for a minute.
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        patch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+        files = fsspec.filesystem("gs")
+        yield "gs://bucket"
+        files.clear_instance_cache()
+    server.stop()

@@ -5,17 +5,27 @@ from __future__ import annotations
 import errno
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import distributed
 import pytest
 
 from facefocus.benchmark import session as session_module
 from facefocus.benchmark import task_outcome as outcome_module
 from facefocus.benchmark import worker_pool as pool_module
-from facefocus.benchmark.clusters import ClusterFile, cluster_of, devices_of, gpus, most_workers
+from facefocus.benchmark.clusters import (
+    ClusterFile,
+    cluster_of,
+    devices_of,
+    gpus,
+    most_workers,
+    seconds_of,
+)
 from facefocus.benchmark.execute import Incomplete
+from facefocus.benchmark.job_end import leave
 from facefocus.benchmark.run import run_experiment, run_status
 from facefocus.benchmark.run_lock import locked_run
 from facefocus.benchmark.run_log import read_log
@@ -140,6 +150,35 @@ def test_workers_of_a_scheduler_that_was_started_anew_are_told_again(
     run("run", cluster=workers)
     assert len(done) == 2 + 4 + 8 - 4
     assert not [line for line in read_log(Path("run")) if line["event"] == "failed"]
+
+
+#: What `slowly` was called for, and by which worker.
+CALLS: list[tuple[int, Any]] = []
+
+
+def slowly(number: int) -> int:
+    CALLS.append((number, distributed.get_worker().name))
+    time.sleep(0.3)
+    return number
+
+
+def test_a_worker_whose_job_ends_finishes_its_task_and_begins_no_other() -> None:
+    with workers_here(2) as pool:
+        futures = [pool.client.submit(slowly, n, pure=False) for n in range(8)]
+        leaving = pool.client.cluster.workers[0]
+        futures[0].result()
+        leaving.loop.add_callback(leave, leaving)
+        begun = sum(name == leaving.name for _, name in CALLS)
+        assert [future.result() for future in futures] == list(range(8))
+        # It leaves once all that it made is fetched.
+        futures.clear()
+        deadline = time.monotonic() + 60
+        while leaving.status != distributed.Status.closed:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    # None was begun twice, also not that which ran while its worker was told to leave.
+    assert sorted(number for number, _ in CALLS) == list(range(8))
+    assert sum(name == leaving.name for _, name in CALLS) <= begun + 1
 
 
 def test_one_process_goes_on_after_a_failing_task_as_workers_do(
@@ -280,6 +319,13 @@ def test_a_cluster_is_named_by_a_number_an_address_or_a_file(work: Path) -> None
     assert (found.most, found.threads, found.queue) == (40, 4, "gpu")
 
 
+def test_a_walltime_is_read_as_slurm_reads_it() -> None:
+    # man sbatch: minutes, minutes:seconds, hours:minutes:seconds, days-hours, ...
+    forms = {"90": 5400, "2:30": 150, "1:00:05": 3605, "1-2": 93600, "1-2:30": 95400}
+    assert {form: seconds_of(form) for form in forms} == forms
+    assert seconds_of("2-00:00:01") == 172801 and seconds_of("UNLIMITED") is None
+
+
 def test_workers_of_one_machine_share_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -300,6 +346,10 @@ def test_workers_of_one_machine_share_its_gpus(monkeypatch: pytest.MonkeyPatch) 
         ('kind = "local"\nworker = 2', "has no field 'worker'.*Did you mean 'workers'"),
         ('kind = "ssh"\nhosts = ["a"]', "The 'hosts' of the cluster file must name .* Got hosts ="),
         ('kind = "slurm"\njobs = [3, 2]', r"The 'jobs' of the cluster file must be .*Got \[3, 2\]"),
+        (
+            'kind = "slurm"\nwalltime = "4h"',
+            "The 'walltime' of the cluster file must be .*Got '4h'",
+        ),
     ],
 )
 def test_a_wrong_cluster_is_one_line(text: str, message: str) -> None:

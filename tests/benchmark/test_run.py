@@ -210,6 +210,28 @@ def test_tasks_fill_their_batches(batch: int, painted: Path, tmp_path: Path) -> 
     assert any(line["images"] >= 20 * batch for line in ended)
 
 
+def test_of_photos_under_masks_only_those_are_embedded_again_that_are_missing(
+    painted: Path, tmp_path: Path
+) -> None:
+    session = open_small(
+        painted,
+        tmp_path,
+        faces={"set": "painted", "people": ["p04", "p09"]},
+        recognizers={"source": "a"},
+        saliency={"method": "s-rise", "options": {"masks": 24}},
+    )
+    execute(session)
+    (task,) = [task for task in session.plan.tasks if task.stage == "masked"]
+    assert len(task.keys) == 4 + 6  # of the photos of both, in one task
+    before = {key: session.store.load(key)["embeddings"] for key in task.keys}
+    session.store.remove(task.keys[2:4])
+    execute(session, run_log=RunLog(tmp_path))
+    (ended,) = [line for line in read_log(tmp_path) if line["event"] == "end"]
+    assert (ended["stage"], ended["key"], ended["passes"]) == ("masked", task.keys[2], 2 * 24)
+    for key, embeddings in before.items():
+        np.testing.assert_array_equal(session.store.load(key)["embeddings"], embeddings)
+
+
 def test_workers_and_threads_change_no_byte_and_say_how_far_they_are_inside_a_task(
     painted: Path,
     finished: Path,

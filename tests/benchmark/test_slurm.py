@@ -1,53 +1,24 @@
-"""A run on a real Slurm of one node, a job of which is cancelled in the middle."""
+"""Runs on a real Slurm of one node: a job is cancelled, jobs end by their walltime."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from facefocus.benchmark.run_log import read_log
+from tests.cluster_run import check_the_same, events, hurry, run_alone, slow_down, start_run, until
 from tests.slurm import running_slurm, why_no_slurm
-from tests.small import paint_faceset
 
-#: A tiny recognizer in a file; every pass of torch waits until the file $SLOW is there.
-MODEL = """
-import os, sys, time
-sys.path.insert(0, {root!r})
-from tests.small import tiny_recognizer
-
-def build():
-    module = tiny_recognizer("own", 0).module
-    fast = os.environ.get("SLOW")
-    if fast:
-        module.register_forward_pre_hook(lambda *_: time.sleep(0.3 * (not os.path.exists(fast))))
-    return module
-
-build.preprocessing = tiny_recognizer().preprocessing
-"""
-
-EXPERIMENT = """
-name = "small"
-[faces]
-set = "painted"
-identities = 12
-[recognizers]
-source = "one.py:build"
-[[saliency]]
-method = ["grad-cam", "layer-cam"]
-[occlusion]
-budget = 0.1
-"""
+pytestmark = pytest.mark.skipif(why_no_slurm() is not None, reason=why_no_slurm() or "")
 
 CLUSTER = """
 kind = "slurm"
 jobs = 1
 memory = "900MB"
-walltime = "00:10:00"
+walltime = "{walltime}"
 interface = "lo"
 logs = "logs"
 """
@@ -59,39 +30,46 @@ def queued(env: dict[str, str]) -> list[str]:
     return subprocess.run(command, env=env, capture_output=True, text=True).stdout.split()
 
 
-@pytest.mark.skipif(why_no_slurm() is not None, reason=why_no_slurm() or "")
-def test_a_cancelled_job_of_slurm_costs_nothing_but_its_task(tmp_path: Path) -> None:
-    paint_faceset(tmp_path / "painted")
-    (tmp_path / "one.py").write_text(MODEL.format(root=str(Path(__file__).parents[2])))
-    (tmp_path / "small.toml").write_text(EXPERIMENT)
-    (tmp_path / "cluster.toml").write_text(CLUSTER)
-    call = [sys.executable, "-m", "facefocus.cli", "run", "small.toml", "--faces", "painted"]
-    alone = [*call, "--out", "alone", "--store", "alone/store"]
-    subprocess.run(alone, cwd=tmp_path, check=True, capture_output=True)
+def printed(folder: Path) -> dict[str, str]:
+    """What each job printed, by its number."""
+    logs = (folder / "logs").glob("*.err")
+    return {re.findall(r"\d+", path.name)[0]: path.read_text() for path in logs}
+
+
+def test_a_cancelled_job_costs_nothing_but_its_task(tmp_path: Path) -> None:
+    run_alone(tmp_path, people="identities = 12")
+    (tmp_path / "cluster.toml").write_text(CLUSTER.format(walltime="00:10:00"))
+    slow_down(tmp_path, 0.3)
     with running_slurm() as env:
-        together = subprocess.Popen(
-            [*call, "--out", "run", "--store", "run/store", "--cluster", "cluster.toml"],
-            cwd=tmp_path, env=env | {"SLOW": str(tmp_path / "fast")},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        deadline = time.monotonic() + 300
+        run = start_run(tmp_path, "cluster.toml", env=env)
         # A job is cancelled once its worker has done a task.
-        while "end" not in (events := [line["event"] for line in read_log(tmp_path / "run")]):
-            assert together.poll() is None, together.communicate()
-            assert time.monotonic() < deadline, events
-            time.sleep(0.1)
+        until(lambda: events(tmp_path, "end"), run)
         (first, *_) = queued(env)
         subprocess.run(["scancel", first], env=env, check=True)
         # What is left takes no time once another job is there for it.
-        while not set(queued(env)) - {first}:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        (tmp_path / "fast").touch()
-        said = together.communicate(timeout=400)
-    assert together.returncode == 0, said
-    assert "Traceback" not in said[1]
-    results = [(tmp_path / run / "results.parquet").read_bytes() for run in ("alone", "run")]
-    assert results[0] == results[1]
-    logs = [path.name for path in (tmp_path / "logs").iterdir()]
-    # Another job took its place.
-    assert len({re.findall(r"\d+", name)[0] for name in logs}) >= 2, logs
+        until(lambda: set(queued(env)) - {first}, run)
+        hurry(tmp_path)
+        check_the_same(tmp_path, run)
+    assert len(printed(tmp_path)) >= 2  # another one took its place
+
+
+#: Slurm's shortest walltime is a minute, and it looks for jobs that are over it twice a minute.
+@pytest.mark.skipif(
+    "FACEFOCUS_WALLTIME" not in os.environ, reason="takes ten minutes: set FACEFOCUS_WALLTIME=1"
+)
+@pytest.mark.parametrize("seconds", [2.0, 5.0])
+def test_a_run_outlives_the_walltime_of_its_jobs(seconds: float, tmp_path: Path) -> None:
+    """Tasks of 12 s, which end before their job does, and of 30 s, some of which Slurm cuts off."""
+    run_alone(tmp_path, fills=["black", "white", "mean", "blur", "random", "inpaint"])
+    (tmp_path / "cluster.toml").write_text(CLUSTER.format(walltime="00:01:00"))
+    slow_down(tmp_path, seconds)
+    with running_slurm() as env:
+        check_the_same(tmp_path, start_run(tmp_path, "cluster.toml", env=env), 1500)
+    jobs = printed(tmp_path)
+    cut = sum("DUE TO TIME LIMIT" in text for text in jobs.values())
+    begun = [line["key"] for line in events(tmp_path, "begin")]
+    again = len(begun) - len(set(begun))
+    print(f"{len(jobs)} jobs, {cut} ended by Slurm; {len(set(begun))} tasks, {again} begun again")
+    assert len(jobs) >= 3
+    # Nothing is repeated but what Slurm cut off.
+    assert again <= cut

@@ -36,11 +36,11 @@ def packs(store: Store) -> list[Path]:
     return sorted(Path(store.location).glob("*.pack"))
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", "bucket", "google_bucket"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> StoreAddress:
     if request.param == "folder":
         return tmp_path / "store"
-    return f"{request.getfixturevalue('bucket')}/{secrets.token_hex(4)}"
+    return f"{request.getfixturevalue(request.param)}/{secrets.token_hex(4)}"
 
 
 def read(store: Store, name: str) -> bytes:

@@ -89,6 +89,11 @@ class ClusterFile(Spec):
         return self.workers * (self.jobs[-1] if self.kind == "slurm" else 1)
 
     @property
+    def job_seconds(self) -> float | None:
+        """Seconds of a job of Slurm; None where jobs have no end, or there are none."""
+        return seconds_of(self.walltime) if self.kind == "slurm" else None
+
+    @property
     def threads(self) -> int:
         """Threads of a worker's passes: workers share the cores."""
         cores = self.cores if self.kind == "slurm" else os.cpu_count() or 1
@@ -122,7 +127,40 @@ def cluster_of(text: str) -> str | ClusterFile:
             "The 'jobs' of the cluster file must be a number, or the least and the most. Got"
             f" {list(file.jobs)}."
         )
+    seconds_of(file.walltime)
     return file
+
+
+#: The forms of a walltime that Slurm reads, with the unit of each number.
+WALLTIMES = {
+    r"(\d+)": (60,),
+    r"(\d+):(\d+)": (60, 1),
+    r"(\d+):(\d+):(\d+)": (3600, 60, 1),
+    r"(\d+)-(\d+)": (86400, 3600),
+    r"(\d+)-(\d+):(\d+)": (86400, 3600, 60),
+    r"(\d+)-(\d+):(\d+):(\d+)": (86400, 3600, 60, 1),
+}
+
+
+def seconds_of(walltime: str) -> float | None:
+    """Seconds of a walltime as Slurm reads it; None where it has no end.
+
+    Raises:
+        UserError: Slurm cannot read it.
+
+    Example:
+        >>> seconds_of("1-02:00:00") / 3600
+        26.0
+    """
+    if walltime.lower() in ("infinite", "unlimited"):
+        return None
+    for form, units in WALLTIMES.items():
+        if found := re.fullmatch(form, walltime):
+            return float(sum(int(n) * unit for n, unit in zip(found.groups(), units, strict=True)))
+    raise UserError(
+        "The 'walltime' of the cluster file must be HOURS:MINUTES:SECONDS, with DAYS- before it for"
+        f" more than a day. Got '{walltime}'."
+    )
 
 
 def most_workers(cluster: str | ClusterFile) -> int:

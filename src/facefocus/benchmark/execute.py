@@ -238,6 +238,7 @@ class _Workers:
             number, attempt = self._flying.pop(future)
             self._under_way.discard(number)
             verdict = self._ended(number, tasks[number], future, attempt)
+            del future  # its worker holds the outcome as long as it is known here
             if verdict in ("again", "unprepared"):
                 again.append((number, attempt + (verdict == "again")))
                 continue

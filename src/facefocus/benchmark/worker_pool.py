@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 from typing import Any
 from uuid import uuid4
@@ -34,6 +35,7 @@ from facefocus.benchmark.clusters import (
     start_cluster,
     without_interrupts,
 )
+from facefocus.benchmark.job_end import leave_in_time
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.benchmark.stages import Task
 from facefocus.benchmark.task_outcome import Outcome, failure_of, try_task
@@ -58,8 +60,13 @@ AHEAD = 2
 
 @dataclass
 class _Job:
-    """What this process knows of a run: what it was told, and its session once that is open."""
+    """What this process knows of a run: what it was told, and its session once that is open.
 
+    Attributes:
+        folder: Where the run was started: what relative names of its files begin with.
+    """
+
+    folder: str
     spec: SessionSpec
     plan: bytes
     threads: int | None
@@ -77,19 +84,25 @@ class Preparation(WorkerPlugin):  # type: ignore[misc, unused-ignore]
 
     Args:
         token: Of the run.
+        walltime: Seconds of a job of workers, where these are jobs.
         job: The first fields of a `_Job`.
     """
 
-    def __init__(self, token: str, *job: Any) -> None:
-        self.name, self._job = token, job
+    def __init__(self, token: str, walltime: float | None, *job: Any) -> None:
+        self.name, self._walltime, self._job = token, walltime, job
+        self._end: Any = None
 
     def setup(self, worker: Any) -> None:
         """Take over what tasks will need; nothing is opened yet."""
         _jobs[self.name] = _Job(*self._job)
+        if self._walltime is not None:
+            self._end = leave_in_time(worker, self._walltime)
 
     def teardown(self, worker: Any) -> None:
         """Forget it."""
         _jobs.pop(self.name, None)
+        if self._end is not None:
+            worker.loop.remove_timeout(self._end)
 
 
 def _opened(job: _Job) -> Session:
@@ -98,6 +111,8 @@ def _opened(job: _Job) -> Session:
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     if job.session is None:
+        with suppress(OSError):  # where it is not here, a relative name says so
+            os.chdir(job.folder)
         plan = pickle.loads(zlib.decompress(job.plan))
         job.session = Session(job.spec, plan=plan)
         job.session.store.patience = job.patience
@@ -198,14 +213,16 @@ class Pool:
         With that of before, once more: a scheduler that was started anew knows nothing.
         """
         token = token or f"facefocus-{uuid4().hex}"
-        threads = self._asked.threads if isinstance(self._asked, ClusterFile) else None
+        file = self._asked if isinstance(self._asked, ClusterFile) else None
+        threads = None if file is None else file.threads
+        walltime = None if file is None else file.job_seconds
         plan = zlib.compress(pickle.dumps(session.plan.for_workers()), level=1)
         client = self.client
-        local = isinstance(self._asked, ClusterFile) and self._asked.kind == "local"
-        job = session.spec, plan, threads, 0.0 if local else LATE
+        local = file is not None and file.kind == "local"
+        job = str(Path.cwd()), session.spec, plan, threads, 0.0 if local else LATE
         client.subscribe_topic(token, lambda event: self.news.append(event[1]))
         try:
-            client.register_plugin(Preparation(token, *job))
+            client.register_plugin(Preparation(token, walltime, *job))
         except Exception as error:
             raise UserError(
                 f"The workers cannot be prepared: {one_line(error)}. They need this version of"
