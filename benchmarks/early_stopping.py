@@ -1,6 +1,6 @@
 """How many people a first place needs: ``docs/early-stopping.md``.
 
-    python -m benchmarks.early_stopping RUN [--people 60 600] [--studies 200]
+    python -m benchmarks.early_stopping RUN [--people 60 600] [--studies 200] [--without METHOD]
 
 Replays a run of everybody: its people are drawn in another order for each study, and each study
 stops by the rule of ``when = "ranking"``. No recognizer is run. For more people than the run has, a
@@ -80,14 +80,16 @@ def rates_of(rows: pl.DataFrame) -> Float[np.ndarray, "methods people"]:
     return np.stack([part.sort("identity").select(rate)[:, 0].to_numpy() for part in parts])
 
 
-def table(run: Path, sizes: Sequence[int], count: int) -> Iterator[str]:
+def table(
+    run: Path, sizes: Sequence[int], count: int, without: Sequence[str] = ()
+) -> Iterator[str]:
     """Lines of a Markdown table."""
     yield (
         "| target | budget | fill | methods | first, second, fifth drop | people | certain after:"
         " median (quartiles) | scored | wrong |"
     )
     yield "|---|---|---|---|---|---|---|---|---|"
-    rows = read_results(run).filter(pl.col("split") == "same")
+    rows = read_results(run).filter(pl.col("split") == "same", ~pl.col("method").is_in(without))
     for part in rows.partition_by("target", "budget", "fill", maintain_order=True):
         rates = rates_of(part)
         clean = part["clean_rate"].mean()
@@ -113,8 +115,9 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--people", type=int, nargs="+", default=[60, 600])
     parser.add_argument("--studies", type=int, default=200)
+    parser.add_argument("--without", nargs="+", default=[])
     asked = parser.parse_args()
-    for line in table(asked.run, asked.people, asked.studies):
+    for line in table(asked.run, asked.people, asked.studies, asked.without):
         print(line, flush=True)
 
 
