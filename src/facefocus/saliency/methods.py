@@ -237,6 +237,7 @@ METHODS = Methods(
         "facefocus.saliency.gradient_rollout",
         "facefocus.saliency.legrad",
         "facefocus.saliency.rise",
+        "facefocus.saliency.control_variate",
         "facefocus.saliency.baselines",
         "facefocus.saliency.landmark_atlas",
         "facefocus.saliency.occlusion_gradient",
@@ -405,6 +406,7 @@ class PerturbationMethod(_MethodBase):
         options: Its options by name; ``masks``, their number, is one of them.
         shaping: Those options, besides ``masks``, that the masks themselves depend on.
         draw_on: `draw` of a device, as last argument: a tensor there of the very same masks.
+        fillable: Whether its maps can be made for a fill.
     """
 
     name: str
@@ -414,13 +416,14 @@ class PerturbationMethod(_MethodBase):
     options: Mapping[str, Option]
     shaping: tuple[str, ...] = ()
     draw_on: Callable[..., Tensor] | None = None
+    fillable: bool = True
 
     kind: ClassVar[str] = "black-box"
     made_by: ClassVar[str] = "facefocus.saliency.perturbation:PERTURBATIONS"
 
     def needs(self, options: Options) -> Needs:
         """See `Method`."""
-        return Needs(given_fill=True, pairs=True, seed=True, masks=True)
+        return Needs(given_fill=self.fillable, pairs=True, seed=True, masks=True)
 
 
 @dataclass(frozen=True, eq=False)

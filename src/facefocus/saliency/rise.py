@@ -98,6 +98,12 @@ def _interpolation(side: int) -> Float64[np.ndarray, "upsampled grid"]:
     return weights
 
 
+def rise_weights(side: int) -> Float64[np.ndarray, "shifts side grid"]:
+    """How much each cell of the grid weighs at each place along a side, for every shift."""
+    weights = _interpolation(side) / _denominator(side)
+    return np.stack([weights[shift : shift + side] for shift in range(_cell(side))])
+
+
 def _shifts(rng: np.random.Generator, count: int, side: int) -> Int[np.ndarray, " g"]:
     """Where the frame begins in each upsampled grid."""
     return rng.integers(0, _cell(side), count)
@@ -138,7 +144,7 @@ def patch_masks_on(
 ) -> Float32[Tensor, "g h w"]:
     """`patch_masks` of a device, which is sent their corners; the same bits on every device."""
     each = PATCHES if patches is None else patches
-    sizes = [max(1, math.floor(PATCH * side + 0.5)) for side in frame]
+    sizes = [patch_side(side) for side in frame]
     corners = [
         rng.integers(0, side - size + 1, (count, each))
         for side, size in zip(frame, sizes, strict=True)
@@ -154,6 +160,11 @@ def patch_masks_on(
         values *= STEP
         masks = torch.maximum(masks, sent(torch.from_numpy(values), device))
     return masks
+
+
+def patch_side(side: int) -> int:
+    """Side of a patch of CorrRISE along a side of the frame, in pixels."""
+    return max(1, math.floor(PATCH * side + 0.5))
 
 
 def _within(
