@@ -56,7 +56,7 @@ def drawn(seed: int, count: int, side: int = 16) -> np.ndarray:
 
 
 def points_of(side: int) -> np.ndarray:
-    return np.add.outer(np.array(read_points(side)) * side, read_points(side)).ravel()
+    return np.asarray(np.add.outer(np.array(read_points(side)) * side, read_points(side)).ravel())
 
 
 def test_weights_of_cells_make_the_masks() -> None:
@@ -83,10 +83,10 @@ def test_covariances_of_patches_by_enumeration() -> None:
     """One and two patches at every place of a small frame."""
     size = patch_side(8)
     places = list(product(range(8 - size + 1), repeat=2))
-    single = np.ones((len(places), 8, 8))
-    for mask, (top, left) in zip(single, places, strict=True):
+    squares = np.ones((len(places), 8, 8))
+    for mask, (top, left) in zip(squares, places, strict=True):
         mask[top : top + size, left : left + size] = 0
-    single = single.reshape(len(places), -1)
+    single = squares.reshape(len(places), -1)
     double = (single[:, None] * single[None]).reshape(-1, 64)
     for patches, masks in ((1, single), (2, double)):
         means = masks.mean(axis=0)
