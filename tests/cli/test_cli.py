@@ -489,11 +489,19 @@ def finished_without_a_worker(folder: Path, out: str) -> subprocess.CompletedPro
     deadline = time.monotonic() + 300  # a busy machine starts two workers in minutes
     while pieces(folder / out) == before and job.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    workers = psutil.Process(job.pid).children() if job.poll() is None else []
-    for worker in [one for one in workers if "spawn_main" in " ".join(one.cmdline())][:1]:
+    for worker in worker_processes(job)[:1]:
         worker.kill()
     out_text, err = job.communicate(timeout=300)
     return subprocess.CompletedProcess(job.args, job.returncode, out_text, err)
+
+
+def worker_processes(job: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The workers of a run: copies of a process that serves them, which itself is a child."""
+    if job.poll() is not None:
+        return []
+    children = psutil.Process(job.pid).children()
+    servers = [one for one in children if "forkserver" in " ".join(one.cmdline())]
+    return [worker for server in servers for worker in server.children()]
 
 
 def pieces(run: Path) -> int:

@@ -26,6 +26,11 @@ from facefocus.core.specs import Several, Spec, Whole, parse, to_toml
 
 Positive = Annotated[Whole, Field(ge=1)]
 
+#: How processes of this machine start. On Linux copies of one that has imported what `PRELOADED`
+#: says; elsewhere a copy may not be safe.
+PROCESSES = "forkserver" if sys.platform == "linux" else "spawn"
+PRELOADED = ["distributed", "facefocus.benchmark.worker_pool", "facefocus.models.zoo", "torch"]
+
 #: What every cluster of ours is told of Dask. Three dead workers set a task aside: this counts the
 #: second ones. A worker gets a task when it can begin it, so that no other suffers by its death.
 #: Memory is not counted: pictures that are mapped from the disk would count, and the system itself
@@ -37,7 +42,7 @@ DASK = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
-    "distributed.worker.multiprocessing-method": "spawn",
+    "distributed.worker.multiprocessing-method": PROCESSES,
     "distributed.comm.timeouts.connect": "60s",  # a busy machine takes its time
 }
 
@@ -213,6 +218,9 @@ def start_cluster(file: ClusterFile) -> Any:
 def _local(file: ClusterFile) -> Any:
     import distributed
 
+    # After the first call, in which Dask names modules of its own choice.
+    context: Any = distributed.utils.get_mp_context
+    context().set_forkserver_preload(PRELOADED)
     inside: dict[str, Any] = {"host": "127.0.0.1", "protocol": "tcp://"}
     shown = {"dashboard": file.dashboard, "dashboard_address": _page(file)}
     common = {**inside, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL}
