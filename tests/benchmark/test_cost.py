@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from facefocus.benchmark import cost as estimate_module
 from facefocus.benchmark import session as session_module
 from facefocus.benchmark import task_outcome as outcome_module
+from facefocus.benchmark import timing
 from facefocus.benchmark.cost import estimate
 from facefocus.benchmark.execute import execute
 from facefocus.benchmark.experiment import parse_experiment
@@ -39,7 +39,7 @@ def tiny_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         session_module, "load", lambda name, _: tiny_recognizer(name, "ab".index(name))
     )
-    monkeypatch.setattr(estimate_module, "MEASURED", 0.0)
+    monkeypatch.setattr(timing, "MEASURED", 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from facefocus.analysis.results import read_runs
-from facefocus.benchmark import cost as cost_module
+from facefocus.benchmark import timing
 from facefocus.benchmark.experiment import load_experiment, parse_experiment
 from facefocus.cli import main
 from facefocus.core.errors import UserError
@@ -128,7 +128,7 @@ def test_a_dry_run_counts_every_run_and_writes_nothing(
     monkeypatch.chdir(folder)
     monkeypatch.setenv("FACEFOCUS_DATA", str(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    monkeypatch.setattr(cost_module, "MEASURED", 0.0)
+    monkeypatch.setattr(timing, "MEASURED", 0.0)
     out = tmp_path / "out"
     call = f"facefocus run study.toml --dry-run --memory 1GiB --out {out}"
     monkeypatch.setattr(sys, "argv", call.split())

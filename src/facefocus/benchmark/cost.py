@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from facefocus.benchmark.backend_advice import BackendAdvice, advise
 from facefocus.benchmark.execute import left_of
 from facefocus.benchmark.experiment import Experiment
 from facefocus.benchmark.run import memory_of_each, open_sessions
 from facefocus.benchmark.session import Session
 from facefocus.benchmark.stages import STAGES, Task
 from facefocus.benchmark.stages.explain import MapTask
+from facefocus.benchmark.timing import median_seconds
 from facefocus.core.locations import StoreAddress
 from facefocus.core.progress import Progress, silent
 from facefocus.models.recognizer import CHUNK, Recognizer, is_white_box
 from facefocus.saliency.explainer import Passes
 from facefocus.saliency.methods import METHODS
-
-#: Seconds that are spent on measuring each kind of pass of a recognizer, at least one of each.
-MEASURED = 1.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,7 @@ class Estimate:
         disk: Bytes of the artefacts.
         files: In how many files: one of each task.
         tasks: The seconds of each task, by stage; of one process.
+        advice: The backend to take, where that was asked for.
     """
 
     passes: Mapping[tuple[str, str], Passes] = field(default_factory=dict)
@@ -44,6 +43,15 @@ class Estimate:
     disk: int = 0
     files: int = 0
     tasks: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    advice: BackendAdvice | None = None
+
+    @property
+    def inference(self) -> Counter[str]:
+        """Passes without gradients, by recognizer."""
+        found: Counter[str] = Counter()
+        for (_, name), passes in self.passes.items():
+            found[name] += passes.inference
+        return found
 
     def __add__(self, other: Estimate) -> Estimate:
         """Of both runs together."""
@@ -71,14 +79,21 @@ def experiment_cost(
     memory: int | None = None,
     cluster: str | None = None,
     progress: Progress = silent,
+    advice: bool = False,
 ) -> tuple[Path, Estimate]:
     """The run folder of an experiment, and what is left of it with all its variants.
 
-    Writes nothing; the arguments, and what is raised, are those of `run_experiment`.
+    Writes nothing; the arguments, and what is raised, are those of `run_experiment`. With `advice`
+    backends are compared where none is named.
     """
     each = memory_of_each(memory, cluster, workers)
     folder, sessions = open_sessions(file, faces, out, store, backend, each, progress=progress)
-    return folder, sum(map(estimate, sessions.values()), Estimate())
+    found = sum(map(estimate, sessions.values()), Estimate())
+    if advice and backend == "auto":
+        # Variants differ in what is asked, hardly in who is asked: the first one's photos do.
+        first = next(iter(sessions.values()))
+        found = replace(found, advice=advise(first, found.inference))
+    return folder, found
 
 
 def estimate(session: Session) -> Estimate:
@@ -133,7 +148,7 @@ def _measured(session: Session, name: str, tasks: Sequence[Task]) -> _Speed:
     frames = np.asarray(session.faces.frames[:CHUNK])
     frames = frames[np.arange(CHUNK) % len(frames)]
     embeddings = recognizer.embed(frames)  # compiles
-    inference = _timed(lambda: recognizer.embed(np.concatenate([frames] * 2))) / (2 * CHUNK)
+    inference = median_seconds(lambda: recognizer.embed(np.concatenate([frames] * 2))) / (2 * CHUNK)
     calls = [
         call
         for task in tasks
@@ -145,20 +160,8 @@ def _measured(session: Session, name: str, tasks: Sequence[Task]) -> _Speed:
     forward = backward = 0.0
     if calls and is_white_box(recognizer):
         layers = sorted(set(calls))
-        forward = _timed(lambda: recognizer.capture(frames, layers).close()) / CHUNK
+        forward = median_seconds(lambda: recognizer.capture(frames, layers).close()) / CHUNK
         with recognizer.capture(frames, layers) as captured:
             directions = torch.ones_like(captured.embeddings)
-            backward = _timed(lambda: captured.gradients(directions)) / CHUNK
+            backward = median_seconds(lambda: captured.gradients(directions)) / CHUNK
     return _Speed(inference, forward, backward, embeddings.shape[1])
-
-
-def _timed(work: Callable[[], object]) -> float:
-    """The median time of some calls."""
-    times: list[float] = []
-    while not times or sum(times) < MEASURED:
-        start = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))

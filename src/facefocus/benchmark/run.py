@@ -52,6 +52,7 @@ from facefocus.core.provenance import environment, now
 from facefocus.core.store import Missing, Store
 from facefocus.evaluation.verification import Rule
 from facefocus.faces.sources.synthetic import WORLDS, make_faceset
+from facefocus.models.backends import backend_reason
 from facefocus.models.recognizer import is_white_box
 from facefocus.models.zoo import lineage
 
@@ -159,6 +160,7 @@ def run_experiment(
     each = memory_of_each(memory, cluster, workers)
     start = {} if began is None else {"start": Spent(time.time() - began, time.process_time())}
     run, sessions = open_sessions(file, faces, out, store, backend, each, made, progress)
+    notice(f"Passes without gradients: {backend_reason(backend)}.")
     incomplete: list[Incomplete] = []
     with worker_pool(cluster, workers) as pool:
         for variant, session in sessions.items():
@@ -369,6 +371,7 @@ def describe(session: Session) -> dict[str, Any]:
     return {
         **environment(),
         "backend": session.spec.backend,
+        "backend_reason": backend_reason(session.spec.backend),
         "recognizers": {
             name: {
                 "fingerprint": recognizer.fingerprint,

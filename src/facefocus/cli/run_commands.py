@@ -186,7 +186,9 @@ def _show_cost(file: Path, faces: Path | None, settings: Settings) -> None:
     with long_job() as progress:
         from facefocus.benchmark.cost import experiment_cost
 
-        folder, cost = experiment_cost(file, faces=faces, progress=progress, **settings)
+        folder, cost = experiment_cost(
+            file, faces=faces, progress=progress, advice=True, **settings
+        )
     show_lines(cost_lines(cost, folder, _workers(settings)))
 
 
@@ -206,6 +208,7 @@ def cost_lines(cost: Estimate, folder: Path, workers: int = 1) -> Iterator[str]:
         folder: The run folder.
         workers: Processes that will share the work.
     """
+    from facefocus.benchmark.backend_advice import advice_lines
     from facefocus.benchmark.scaling import wall_seconds
     from facefocus.benchmark.stages import STAGES
     from facefocus.saliency.explainer import Passes
@@ -231,6 +234,7 @@ def cost_lines(cost: Estimate, folder: Path, workers: int = 1) -> Iterator[str]:
     alone = f"{_time(seconds)} of one process on {cores} cores"
     hours = f"{seconds * cores / 3600:,.2f} core-hours"
     yield f"time about {alone} ({hours}){shared}, by a measurement of moments ago"
+    yield from advice_lines(cost.advice)
     yield f"disk about {cost.disk / 1e6:,.1f} MB in {cost.files:,} files, for {folder}"
 
 

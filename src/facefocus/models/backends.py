@@ -139,6 +139,18 @@ def chosen_backend(backend: str) -> str:
     return next(name for name in PREFERRED if absent(name) is None)
 
 
+def backend_reason(backend: str) -> str:
+    """Which backend runs passes without gradients here, and why that one.
+
+    Example:
+        >>> backend_reason("torch")
+        'torch, as asked for'
+    """
+    if backend != "auto":
+        return f"{backend}, as asked for"
+    return f"{chosen_backend(backend)} (auto): {WHY_PREFERRED}"
+
+
 class Checked:
     """What runs a network, compared with torch before its first result.
 
