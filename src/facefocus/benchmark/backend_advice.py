@@ -158,7 +158,8 @@ class _Photos:
 def _photos(session: Session) -> _Photos | None:
     """The first people's photos, and random masks of each budget on them."""
     experiment = session.experiment
-    rows, people = [], []
+    rows: list[int] = []
+    people: list[int] = []
     for number, person in enumerate(session.plan.people):
         if len(rows) >= PHOTOS:
             break
