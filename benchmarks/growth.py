@@ -1,4 +1,6 @@
-"""Time and memory of one run: ``python -m benchmarks.growth IDENTITIES PHOTOS``.
+"""Time and memory of one run: ``python -m benchmarks.growth IDENTITIES PHOTOS [LAYERS [BUDGETS]]``.
+
+Two CAMs are made at so many layers, and tried at so many budgets; one of each by default.
 
 Everything that does not grow is done before the clock starts: loading, compiling, a first run.
 """
@@ -10,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,15 +27,18 @@ from facefocus.faces.faceset import IndexRow, write_faceset
 LOOK = 0.02
 #: People of the run that comes before.
 WARM = 4
+#: Layers of which the last ones are asked for.
+LAYERS = ("1", "2", "3", "N/4", "N/2", "3N/4", "N-2", "N-1", "N")
 
 
 def main() -> None:
-    identities, photos = map(int, sys.argv[1:])
+    identities, photos, layers, budgets = [*map(int, sys.argv[1:]), 1, 1][:4]
+    asked = LAYERS[-layers:], [round(0.01 * (number + 1), 2) for number in range(budgets)]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        session = _session(root / "warm", WARM, photos)
+        session = _session(root / "warm", WARM, photos, *asked)
         execute(session)
-        grown = _session(root / "run", identities, photos)
+        grown = _session(root / "run", identities, photos, *asked)
         # The same recognizer, compiled.
         grown.__dict__["recognizers"] = session.recognizers
         with _peak() as peak:
@@ -43,8 +48,10 @@ def main() -> None:
     print(json.dumps({"seconds": seconds, "peak_bytes": peak[0]}))
 
 
-def _session(root: Path, identities: int, photos: int) -> Session:
-    """CAMs at the last layer, 1 % hidden: passes without gradients and with them."""
+def _session(
+    root: Path, identities: int, photos: int, layers: Sequence[str], budgets: Sequence[float]
+) -> Session:
+    """Two CAMs at each layer: passes without gradients and with them."""
     rng = np.random.default_rng(0)
     names = [
         (f"p{who:04d}", f"p{who:04d}_{photo:02d}")
@@ -66,8 +73,8 @@ def _session(root: Path, identities: int, photos: int) -> Session:
             "recognizers": {
                 "source": str(Path(__file__).with_name("networks.py")) + ":mobilefacenet"
             },
-            "saliency": {"method": ["grad-cam", "layer-cam"], "layer": "N"},
-            "occlusion": {"budget": 0.01},
+            "saliency": {"method": ["grad-cam", "layer-cam"], "layer": list(layers)},
+            "occlusion": {"budget": list(budgets)},
         }
     )
     spec = SessionSpec(experiment.model_dump_json(), faces, root / "store", "auto")

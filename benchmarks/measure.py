@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,9 +58,37 @@ def in_turns(
     return times
 
 
+def counting(
+    works: Mapping[str, Callable[[int], object]],
+) -> tuple[dict[str, Callable[[int], object]], dict[str, list[float]]]:
+    """The same works, and a list for each to which every call adds its processor seconds.
+
+    Of all threads of this process: what a work costs where others are at work on the machine, too.
+    """
+    spent: dict[str, list[float]] = {name: [] for name in works}
+
+    def counted(name: str, work: Callable[[int], object], repeat: int) -> None:
+        began = time.process_time()
+        work(repeat)
+        spent[name].append(time.process_time() - began)
+
+    return {name: partial(counted, name, work) for name, work in works.items()}, spent
+
+
 def ratio(slow: Sequence[float], fast: Sequence[float], scale: float = 1.0) -> Spread:
     """How many times as long `slow` takes in each repeat; it does 1 / `scale` of the work."""
     return Spread.of([scale * a / b for a, b in zip(slow, fast, strict=True)])
+
+
+def row_of(
+    name: str, rival: str, target: float | None, spread: Spread, **more: Any
+) -> dict[str, Any]:
+    """A result: a ratio to a rival, and what else is said of it."""
+    return {"what": name, "rival": rival, "target": target, **asdict(spread), **more}
+
+
+def median_of(times: Sequence[float]) -> float:
+    return float(np.median(times))
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:

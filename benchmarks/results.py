@@ -13,7 +13,7 @@ from facefocus.core.provenance import environment, now
 
 
 class Results:
-    """``MACHINE/w1.json`` ... ``w6.json``: what is there need not run again.
+    """``MACHINE/w1.json`` ... ``w10.json``: what is there need not run again.
 
     Beside them ``card.json``, which `benchmarks.on_card` writes.
     """
@@ -39,7 +39,7 @@ class Results:
     def machines(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Results of every machine by the name of its folder, by workload, in order."""
         found: dict[str, dict[str, dict[str, Any]]] = {}
-        for file in sorted(self._folder.glob("*/*.json")):
+        for file in sorted(self._folder.glob("*/*.json"), key=_place):
             kept = json.loads(file.read_text(encoding="utf-8"))
             found.setdefault(file.parent.name, {})[file.stem] = kept
         return found
@@ -53,6 +53,12 @@ class Results:
         """Whether there are results of this machine and these versions."""
         found = self.all().get(name)
         return found is not None and found["machine"] == machine()
+
+
+def _place(file: Path) -> tuple[str, int, str]:
+    """By machine, and within one W2 before W10."""
+    digits = file.stem.lstrip("w")
+    return file.parent.name, int(digits) if digits.isdigit() else 0, file.stem
 
 
 def machine() -> dict[str, Any]:

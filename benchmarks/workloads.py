@@ -1,4 +1,4 @@
-"""W1 to W6: what is run, by whom, and how the figures come about. Each gives plain data."""
+"""W1 to W6, and the list of all: what is run, by whom, how figures come about, as plain data."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import rivals
+from benchmarks import profiles, rivals, whole_jobs
 from benchmarks.measure import (
     Spread,
     calls_one_by_one,
     exponent,
     in_turns,
     matmul_peak,
+    median_of,
     ratio,
+    row_of,
 )
 from benchmarks.networks import faces, inputs_of, module_at, network, recognizer
 from facefocus.faces.faceset import Identity
@@ -48,14 +50,6 @@ LOSSES = ("cosine", "l1", "l2", "arcface(0)", "arcface(0.1)", "arcface(0.2)", "a
 IMAGES = 6
 REPEATS, SWEEP_REPEATS, SINGLE_REPEATS, RISE_REPEATS = 5, 4, 9, 3
 MASKS = 1000
-
-
-def _row(name: str, rival: str, target: float | None, spread: Spread, **more: Any) -> Row:
-    return {"what": name, "rival": rival, "target": target, **asdict(spread), **more}
-
-
-def _median(times: Sequence[float]) -> float:
-    return float(np.median(times))
 
 
 # W1 to W3: CAMs -----------------------------------------------------------------------------------
@@ -127,13 +121,13 @@ def _cams(
             ("captum", "facefocus, Grad-CAM and cosine only", None, plain),
         ):
             rows.append(
-                _row(
+                row_of(
                     f"{title}, {name}",
                     f"{rival}, {pairs * len(calls)} calls",
                     wanted,
                     ratio(times[rival], times[ours], pairs),
-                    seconds=_median(times[ours]),
-                    rival_seconds=pairs * _median(times[rival]),
+                    seconds=median_of(times[ours]),
+                    rival_seconds=pairs * median_of(times[rival]),
                 )
             )
         rows[-2]["agreement"] = agreement(name)
@@ -157,8 +151,8 @@ def _pass_seconds(box: TorchRecognizer, configs: Sequence[CamConfig]) -> dict[st
         )
     rounds = (IMAGES - 1) * families
     return {
-        "forward": _median(times["forward"]),
-        "backward": rounds * _median(times["backward"]),
+        "forward": median_of(times["forward"]),
+        "backward": rounds * median_of(times["backward"]),
         "rounds": rounds,
     }
 
@@ -264,13 +258,13 @@ def w4() -> list[Row]:
     times = in_turns({"direct": direct, **works}, RISE_REPEATS, warm=False)
     targets = {"openvino": 12.0, "openvino-bf16": 20.0}
     return [
-        _row(
+        row_of(
             f"S-RISE, {MASKS} masks, {len(pairs)} pairs, {name}",
             f"direct loop per pair, {len(pairs) * MASKS} passes",
             targets.get(name),
             ratio(times["direct"], times[name], len(pairs)),
-            seconds=_median(times[name]),
-            rival_seconds=len(pairs) * _median(times["direct"]),
+            seconds=median_of(times[name]),
+            rival_seconds=len(pairs) * median_of(times["direct"]),
             agreement={
                 "the direct loop": max(
                     _difference(pair_maps(masks[a], embedded[name][a], clean[[b]])[0], found)
@@ -320,12 +314,12 @@ def w5() -> list[Row]:
         measured.append((name, count, half, in_turns(works, REPEATS)))
     rows: list[Row] = []
     for name, count, half, times in measured:
-        eager = half / _median(times["eager"])
+        eager = half / median_of(times["eager"])
         for backend in _backends():
             speed = Spread.of([count / taken for taken in times[backend]])
             peak = peaks.best[precision_of_backend(backend)]
             rows.append(
-                _row(
+                row_of(
                     f"occluded embeddings, {name}, {backend}",
                     "eager NCHW float32",
                     targets.get((name, backend)),
@@ -440,16 +434,22 @@ def _by_openvino(size: int, precision: str) -> Callable[[], object]:
 IDENTITIES = (10, 30, 100, 300)
 PHOTOS = (2, 5, 10, 30)
 FIXED_PHOTOS, FIXED_IDENTITIES = 3, 10
+#: Two CAMs at so many layers, and so many budgets.
+GROWN_LAYERS, GROWN_BUDGETS = (1, 3, 9), (1, 3, 10)
 
 
 def w6() -> list[Row]:
-    """Growth: a whole run against identities and against images per identity."""
+    """Growth: a whole run against identities, images per identity, methods and budgets."""
     by_identities = [_grown(count, FIXED_PHOTOS) for count in IDENTITIES]
     by_photos = [_grown(FIXED_IDENTITIES, count) for count in PHOTOS]
+    by_layers = [_grown(FIXED_IDENTITIES, FIXED_PHOTOS, count) for count in GROWN_LAYERS]
+    by_budgets = [_grown(FIXED_IDENTITIES, FIXED_PHOTOS, 1, count) for count in GROWN_BUDGETS]
     rows = []
     for title, sizes, found in (
         (f"identities, {FIXED_PHOTOS} images each", IDENTITIES, by_identities),
         (f"images per identity, {FIXED_IDENTITIES} identities", PHOTOS, by_photos),
+        ("methods, a CAM at a layer each", [2 * count for count in GROWN_LAYERS], by_layers),
+        ("budgets", GROWN_BUDGETS, by_budgets),
     ):
         times = [one["seconds"] for one in found]
         memory = [one["peak_bytes"] for one in found]
@@ -464,13 +464,15 @@ def w6() -> list[Row]:
             }
         )
     rows[0]["time_target"] = [0.95, 1.05]
+    for row in rows[2:]:  # what methods and budgets share makes it less
+        row["time_target"] = [0.0, 1.05]
     return rows
 
 
-def _grown(identities: int, photos: int) -> dict[str, float]:
+def _grown(*sizes: int) -> dict[str, float]:
     """One size, in a process of its own, so that its memory is its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.growth", str(identities), str(photos)],
+        [sys.executable, "-m", "benchmarks.growth", *map(str, sizes)],
         capture_output=True,
         text=True,
         check=False,
@@ -488,4 +490,8 @@ WORKLOADS: Mapping[str, Callable[[], list[Row]]] = {
     "w4": w4,
     "w5": w5,
     "w6": w6,
+    "w7": whole_jobs.w7,
+    "w8": whole_jobs.w8,
+    "w9": whole_jobs.w9,
+    "w10": profiles.w10,
 }

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import measure, rivals
+from benchmarks import by_hand, measure, page, rivals, whole_jobs
 from benchmarks.backends import tied
 from benchmarks.measure import (
     Spread,
@@ -25,6 +25,9 @@ from benchmarks.measure import (
 )
 from benchmarks.page import table_lines, write_page
 from benchmarks.results import Results
+from facefocus.faces.align import ARCFACE_TEMPLATE, crop, similarity_transform
+from facefocus.occlusion.fills import fill_rng, hider
+from facefocus.occlusion.masks import pixel_count
 from facefocus.saliency.objectives import parse_objective
 
 
@@ -80,6 +83,42 @@ def test_the_peak_is_the_best_of_its_repeats(clock: list[float]) -> None:
 
     # The first is not measured; 2 x 100^3 operations in 2 s.
     assert matmul_peak(product, 100, repeats=3) == 1e6
+
+
+# Whole jobs by hand -------------------------------------------------------------------------------
+
+
+def test_the_script_by_hand_hides_what_a_run_hides() -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 112, 112, 3), dtype=np.uint8)
+    mask = by_hand.top_pixels(rng.random((112, 112)), 0.05)
+    assert mask.sum() == pixel_count(0.05, 112, 112)
+    rngs = [fill_rng(0, name) for name in "ab"]
+    for fill in set(whole_jobs.FILLS) - {"random"}:
+        np.testing.assert_array_equal(
+            by_hand.hide(frames, mask, fill, 0), hider(fill, frames, rngs)(mask), fill
+        )
+    drawn = by_hand.hide(frames, mask, "random", 0)
+    assert (drawn[:, ~mask] == frames[:, ~mask]).all() and (drawn[:, mask] != 0).any()
+
+
+def test_insightfaces_crop_is_the_least_squares_similarity() -> None:
+    pictures, landmarks = whole_jobs.photographs()
+    theirs = by_hand.norm_crop(pictures[0], landmarks[0]).astype(int)
+    ours = crop(pictures[0], similarity_transform(landmarks[0], ARCFACE_TEMPLATE)).astype(int)
+    assert np.abs(theirs - ours).max() <= 1
+
+
+def test_the_page_tells_where_the_time_goes_and_what_the_peak_allows() -> None:
+    part = {"name": "scores", "seconds": 2.0, "processor": 3.0, "tasks": 4, "passes": 5000}
+    rest = {"name": "page", "seconds": 1.0, "processor": 1.0, "tasks": 0, "passes": 0}
+    lines = "\n".join(page._notes([{"what": "the job", "parts": [part, rest]}]))
+    assert "the job: 3.0 s, 4.0 s of processors." in lines
+    assert "| scores | 2.0 | 3.0 | 75% | 4 | 5,000 |" in lines
+    assert "| page | 1.0 | 1.0 | 25% |  |  |" in lines
+    row = {"target": 2.5, "median": 2.0, "share_of_peak": 1.0}
+    assert page._verdict(row) == "target 2.5x out of reach: the peak allows 2.0x"
+    assert page._verdict({**row, "share_of_peak": 0.5}) == "target 2.5x NOT met"
 
 
 # Two runs -----------------------------------------------------------------------------------------

@@ -14,6 +14,9 @@ import torch
 from jaxtyping import Bool, Float32, Int, UInt8
 from torch import Tensor
 
+#: Masks that a frame is multiplied by at once on a processor.
+FEW = 8
+
 
 def occlude(
     frames: UInt8[np.ndarray, "n h w 3"],
@@ -137,7 +140,13 @@ def multiplied(
         >>> multiplied(frame, torch.tensor([[[1.0, 0.5]]]))[0, 0, :, 0].tolist()
         [5, 2]
     """
-    return (masks[..., None] * frame.float()).round_().to(torch.uint8)
+    made = torch.empty(*masks.shape, 3, dtype=torch.uint8, device=masks.device)
+    # On a processor a few at a time, which stay in its cache, and in rows that are one piece.
+    step, rows = len(masks) if masks.is_cuda else FEW, frame.float().flatten(1)
+    for start in range(0, len(masks), max(step, 1)):
+        some = masks[start : start + step, :, :, None].expand(-1, -1, -1, 3).flatten(2)
+        made[start : start + step] = some.mul_(rows).round_().view(-1, *frame.shape)
+    return made
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
