@@ -105,13 +105,17 @@ def unit(embeddings: np.ndarray) -> np.ndarray:
 
 
 def equal_error_threshold(job: Job, clean: np.ndarray) -> float:
-    """The cosine at which as many mated pairs are refused as others accepted."""
+    """The cosine at which as many mated pairs are refused as others accepted.
+
+    In the middle between the two scores that it may lie between.
+    """
     from sklearn.metrics import roc_curve
 
     pairs, mated = job.pairs
     scores = (clean[pairs[:, 0]] * clean[pairs[:, 1]]).sum(axis=1)
     accepted, known, levels = roc_curve(mated, scores, drop_intermediate=False)
-    return float(levels[np.argmin(np.abs(accepted - (1 - known)))])
+    place = int(np.argmin(np.abs(accepted - (1 - known))))
+    return float(levels[place : place + 2].mean())
 
 
 def person_maps(

@@ -69,8 +69,8 @@ FILLS = ("black", "white", "mean", "random", "blur", "inpaint")
 
 #: What both must agree in, for the maps of `CAMS`: the least correlation of two maps and the least
 #: share of hidden pixels in common, in the mean; the largest difference of a mean cosine and of a
-#: recognition rate, in the mean. Two things differ: pytorch-grad-cam scales a map again once it is
-#: enlarged, and thresholds at an equal error rate lie anywhere between two scores.
+#: recognition rate, in the mean. One thing differs: pytorch-grad-cam scales a map again once it is
+#: enlarged.
 LEAST_CORRELATION, LEAST_COMMON, MOST_COSINE, MOST_RATE = 0.99, 0.95, 0.01, 0.02
 
 
