@@ -1,22 +1,22 @@
-"""The pages of the reference that are made of the code: experiment files, commands, tables."""
+"""The pages of the reference that are made of the code: experiment files, commands, files."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import typer.main
+from file_formats import PAGES, Fields, FileFormat
 from pydantic.fields import FieldInfo
 
-from facefocus.benchmark.collect import FOUND_SCHEMA, SCHEMA, TRUTH_SCHEMA
 from facefocus.benchmark.experiment import Experiment
-from facefocus.benchmark.stages.robustness import SCHEMA as ROBUSTNESS_SCHEMA
 from facefocus.cli.app import app
 from facefocus.core.specs import Spec, tables
-from facefocus.submissions.submission import MASK_COLUMNS
 
 
 def write_pages(folder: Path) -> None:
@@ -25,7 +25,8 @@ def write_pages(folder: Path) -> None:
     for name, lines in {
         "experiment-file": experiment_file(),
         "commands": commands(),
-        "tables": result_tables(),
+        "files": files(),
+        **{page: file_page(*about) for page, *about in PAGES},
     }.items():
         text = "\n".join(lines) + "\n"
         path = folder / f"{name}.md"
@@ -55,11 +56,11 @@ def experiment_file() -> Iterator[str]:
     yield "the whole."
 
 
-def _fields(title: str, spec: type[Spec], left_out: set[str]) -> Iterator[str]:
+def _fields(title: str, spec: type[Spec], left_out: set[str], about: str = "") -> Iterator[str]:
     said = _attributes(spec)
     yield f"## {title}"
     yield ""
-    yield first_line(spec)
+    yield about or first_line(spec)
     yield ""
     yield "| key | meaning | default |"
     yield "|---|---|---|"
@@ -79,8 +80,8 @@ def as_code(text: str) -> str:
     return text.replace("``", "`").replace("|", "\\|")
 
 
-def _attributes(spec: type[Spec]) -> dict[str, str]:
-    """What the docstring of a spec says of each attribute."""
+def _attributes(spec: type[Any]) -> dict[str, str]:
+    """What the docstring of a class says of each attribute."""
     text = (inspect.getdoc(spec) or "").partition("Attributes:")[2]
     found = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", text, re.MULTILINE)
     return {name: as_code(" ".join(said.split())) for name, said in found}
@@ -90,6 +91,8 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
+    if value == sys.executable:
+        return "that of this program"
     if value is None or value in ((), {}) or isinstance(value, Spec):
         return ""
     if isinstance(value, tuple):
@@ -139,54 +142,76 @@ def _plain(text: str) -> str:
     return as_code(" ".join(text.split())).replace("<", "&lt;")
 
 
-# --- tables ---------------------------------------------------------------------------------------
-
-#: What a column of a table holds, where its name does not say it.
-MEANING = {
-    "source": "recognizers that the map was made on, joined by `+`",
-    "target": "recognizer on which hiding is tried",
-    "layer_calls": "numbers of the layer's calls in execution order",
-    "reading": "what a drop under the fill shows: `artefact` or `information`",
-    "on_degenerate": "what becomes of people without a map",
-    "eer": "equal error rate of the target on the verification pairs",
-    "images": "photos of the person on which hiding is tried",
-    "pairs": "ordered mated pairs of these photos",
-    "clean_cosine": "mean cosine of these pairs, nothing hidden",
-    "cosine": "the same, hidden photos against clean ones",
-    "clean_rate": "share of these pairs at or above the threshold, nothing hidden",
-    "rate": "the same, hidden",
-    "clean_fmr": "share of the person's non-mated pairs at or above the threshold",
-    "fmr": "the same, hidden",
-    "budget_pixels": "pixels that the budget allows",
-    "masked_pixels": "pixels that were hidden; a mean where there are draws or halves",
-    "masked_share": "the same as a share of the crop",
-    "maps": "pair maps that the person's map rests on",
-    "maps_degenerate": "those of them that were flat and left out",
-    "maps_ill_conditioned": "those that another machine may not reproduce",
-    "degenerate": "whether no map was left",
-    "draws": "draws whose mean the row is",
-    "gallery_people": "people of the gallery that each hidden photo is looked for in",
-}
+# --- files ----------------------------------------------------------------------------------------
 
 
-def result_tables() -> Iterator[str]:
-    """The columns of every table that a run writes."""
-    yield "# Tables of a run folder"
+def files() -> Iterator[str]:
+    """Which files there are, with a link to what is in each."""
+    yield "# Files"
     yield ""
-    yield "Parquet files, for any program that reads them. A row of `results.parquet` is one person"
-    yield "under one configuration. What the figures mean: [protocol](../protocol.md#scores)."
+    yield "What is in every file that facefocus writes, or reads for you. Tables are Parquet files,"
+    yield "for any program that reads them; arrays are those of numpy. The store, where `run` keeps"
+    yield "what is computed, is for programs only:"
+    yield "[stages and keys](../architecture.md#stages-and-keys)."
     yield ""
-    for title, schema in {
-        "results.parquet": SCHEMA,
-        "results.parquet, further columns on drawn faces": TRUTH_SCHEMA,
-        "results.parquet, further columns with `identification = true`": FOUND_SCHEMA,
-        "robustness.parquet": ROBUSTNESS_SCHEMA,
-        "masks.parquet of a submission": MASK_COLUMNS,
-    }.items():
-        yield f"## {title}"
+    for page, title, _, formats in PAGES:
+        links = ", ".join(f"[{one.name}]({page}.md#{anchor(one.name)})" for one in formats)
+        yield f"- [{title}]({page}.md): {links}"
+    yield ""
+    yield "```{toctree}"
+    yield ":hidden:"
+    yield ""
+    yield from (page for page, _, _, _ in PAGES)
+    yield "```"
+
+
+def file_page(title: str, about: str, formats: Iterable[FileFormat]) -> Iterator[str]:
+    """The files of one folder."""
+    yield f"# {title}"
+    yield ""
+    yield about
+    yield ""
+    for one in formats:
+        if one.spec is not None and issubclass(one.spec, Spec):
+            sections = tables(one.spec)
+            yield from _fields(one.name, one.spec, set(sections), one.about)
+            for name, spec in sections.items():
+                yield from _fields(f"[{name}] of {one.name[0].lower()}{one.name[1:]}", spec, set())
+            continue
+        yield f"## {one.name}"
         yield ""
-        yield "| column | type | |"
+        yield one.about
+        yield ""
+        yield from _rows(one.fields if one.spec is None else _of_dataclass(one.spec))
+
+
+#: Types of Python as a reader of other languages has them.
+PLAIN = {
+    "str": "text", "str | None": "text", "int | str | None": "int or text",
+    "tuple[int, int]": "2 int", "tuple[int, int, int, int] | None": "4 int",
+    "tuple[float, ...]": "number, or one a channel",
+    "Channels": "`rgb`, `bgr`, `gray`", "Layout": "`nchw`, `nhwc`",
+}  # fmt: skip
+
+
+def anchor(heading: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-")
+
+
+def _rows(fields: Fields) -> Iterator[str]:
+    if fields:
+        yield "| | type | |"
         yield "|---|---|---|"
-        for name, kind in schema.items():
-            yield f"| `{name}` | {kind} | {MEANING.get(name, '')} |"
-        yield ""
+    for name, (kind, meaning) in fields.items():
+        yield f"| {f'`{name}`' if name else ''} | {kind} | {meaning} |"
+    yield ""
+
+
+def _of_dataclass(made: type[Any]) -> Fields:
+    """The fields of a dataclass, with what its docstring says of them."""
+    said = _attributes(made)
+    return {
+        field.name: (PLAIN.get(str(field.type), str(field.type)), said.get(field.name, ""))
+        for field in dataclasses.fields(made)
+    }

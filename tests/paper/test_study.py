@@ -26,6 +26,7 @@ from facefocus.paper.study_page import write_study_report
 from tests.paper.paper_rows import LAYERS, LOSSES, stages
 from tests.report.page_files import read_page
 from tests.small import paint_faceset
+from tests.written_files import check_json
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -182,6 +183,8 @@ def test_the_choice_is_that_of_the_results_and_is_written_down(done: Path) -> No
         pl.col("on_degenerate") == "none", pl.col("source") == pl.col("target")
     )
     record = json.loads((done / "rq4-painted" / "choices.json").read_text())
+    check_json("choices.json", record)
+    check_json("study.json", json.loads((done / "study.json").read_text()))
     for method in ("grad-cam", "layer-cam"):
         means = {}
         for layer in ("1", "N"):

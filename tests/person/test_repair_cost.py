@@ -22,6 +22,7 @@ from facefocus.person.proof import Figure, Judge, make_design
 from facefocus.person.repair_cost import RepairFigure, repair_sentences
 from facefocus.saliency.shared_mask import People, climb_of_people, top_pixels
 from tests.small import aligned_faceset, tiny_recognizer
+from tests.written_files import check_json
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -148,6 +149,7 @@ def test_the_page_and_the_record_say_what_it_costs(made: PersonExplanation, tmp_
     page = made.report(tmp_path / "out").read_text()
     assert "What does protection against repair cost?" in page
     record = json.loads((tmp_path / "out" / "explanation.json").read_text())
+    check_json("explanation.json", record, never=None)
     assert record["recipe"]["against"] == "repair"
     assert len(record["repair"]) == len(made.repair)
     (judge,) = made.judges

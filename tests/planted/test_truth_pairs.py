@@ -25,6 +25,7 @@ from facefocus.planted import truth_pairs
 from facefocus.planted.truth_pairs import read_pair_experiment, run_truth_pairs, twins_that_count
 from facefocus.planted.truth_pairs_report import advantage, by_person, figure, write_document
 from tests.conftest import Command
+from tests.written_files import check_arrays, check_table, loaded
 
 PEOPLE = 12
 
@@ -118,6 +119,12 @@ def table(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFram
 
 def mean(table: pl.DataFrame, score: str, **chosen: Any) -> float:
     return float(np.mean(table.filter(**chosen)[score].to_numpy()))
+
+
+def test_the_files_are_as_the_manual_says(folder: Path, table: pl.DataFrame) -> None:
+    check_table("pairs.parquet, of truth-pairs", table)
+    for name in ("patch-lfw", "transplant"):
+        check_arrays("pair-truth.npz", loaded(folder / name / "pair-truth.npz"))
 
 
 def test_only_twins_with_another_nose_count(folder: Path, table: pl.DataFrame) -> None:

@@ -14,6 +14,7 @@ from facefocus.core.errors import UserError
 from facefocus.recognizer_cards.make_card import RecognizerCard, make_card, write_card
 from tests.conftest import Command
 from tests.small import paint_faceset, tiny_recognizer
+from tests.written_files import check_arrays, check_json, loaded
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_score.py"
 
@@ -48,6 +49,8 @@ def test_a_card_has_every_table(card: RecognizerCard) -> None:
 def test_the_page_and_the_data_say_the_same(card: RecognizerCard, tmp_path: Path) -> None:
     page = write_card(card, tmp_path / "out").read_text()
     data = json.loads((tmp_path / "out" / "card.json").read_text())
+    check_json("card.json", data)
+    check_arrays("population.npz", loaded(tmp_path / "out" / "population.npz"))
     clean = card.rows[0].rates["eer"].tmr
     assert data["conditions"][0]["rates"]["eer"]["tmr"] == [clean.value, clean.low, clean.high]
     assert clean.text() in page and "What tiny needs of a face" in page

@@ -42,9 +42,9 @@ LANDMARK_COLUMNS = tuple(
     for point in ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
     for axis in ("x", "y")
 )
-_CHECK_COLUMNS = ("identity", "name", "path", "check", "score", "faces", "turned")
+CHECK_COLUMNS = ("identity", "name", "path", "check", "score", "faces", "turned")
 BOX_COLUMNS = ("box_x", "box_y", "box_width", "box_height")
-_INDEX_SCHEMA: dict[str, Any] = {
+INDEX_SCHEMA: dict[str, Any] = {
     "identity": pl.String,
     "name": pl.String,
     "row": pl.Int64,
@@ -55,6 +55,12 @@ _INDEX_SCHEMA: dict[str, Any] = {
     "path": pl.String,
     "reason": pl.String,
     "check": pl.String,
+}
+PAIR_SCHEMA: dict[str, Any] = {
+    "fold": pl.Int64,
+    "first": pl.Int64,
+    "second": pl.Int64,
+    "mated": pl.Boolean,
 }
 
 
@@ -246,7 +252,7 @@ def write_faceset(
             "missing": listed - len(table),
             "sha256": pairs.sha256,
         }
-    checked = used.filter(pl.col("check").is_not_null()).select(_CHECK_COLUMNS)
+    checked = used.filter(pl.col("check").is_not_null()).select(CHECK_COLUMNS)
     if len(checked):
         files[CHECK] = _write_file(folder / CHECK, checked.write_csv().encode())
     for name, stamp in files.items():
@@ -258,7 +264,7 @@ def write_faceset(
 
 
 def _index_table(rows: Sequence[IndexRow]) -> pl.DataFrame:
-    columns: dict[str, list[Any]] = {name: [] for name in _INDEX_SCHEMA}
+    columns: dict[str, list[Any]] = {name: [] for name in INDEX_SCHEMA}
     position = 0
     for row in rows:
         landmarks = row.landmarks or (None,) * len(LANDMARK_COLUMNS)
@@ -273,7 +279,7 @@ def _index_table(rows: Sequence[IndexRow]) -> pl.DataFrame:
         for column, value in zip(columns.values(), values, strict=True):
             column.append(value)
         position += row.reason is None
-    return pl.DataFrame(columns, schema=_INDEX_SCHEMA)
+    return pl.DataFrame(columns, schema=INDEX_SCHEMA)
 
 
 def _write_frames(
@@ -336,8 +342,7 @@ def _pair_table(pairs: PairList, rows: Mapping[str, int]) -> pl.DataFrame:
         )
         if first in rows and second in rows
     ]
-    schema = {"fold": pl.Int64, "first": pl.Int64, "second": pl.Int64, "mated": pl.Boolean}
-    return pl.DataFrame(known, schema=schema, orient="row")
+    return pl.DataFrame(known, schema=PAIR_SCHEMA, orient="row")
 
 
 # Reading ------------------------------------------------------------------------------------------
