@@ -170,7 +170,9 @@ _METHOD = "the map's columns of `results.parquet`"
 EVENTS = {
     "start": "`host`, `process`", "stage": "`stage`, `tasks`, `passes`", "workers": "`count`",
     "begin": "`stage`, `key`, `worker`",
-    "end": "`stage`, `key`, `worker`, `seconds`, `passes`, `images`, `padded` (filling of batches)",
+    "end": "`stage`, `key`, `worker`, `seconds`, `processor`, `passes`, `images`, `padded`"
+    " (seconds by the clock and of the processor; images that only filled batches)",
+    "spent": "`part`, `seconds`, `processor`: start, plan, tables, page",
     "failed": "`stage`, `key`, `worker`, `error`, `attempt`", "stop": "`reason`", "finish": "nothing",
 }  # fmt: skip
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS))
+reference_pages: Any = importlib.import_module("reference_pages")
+
 #: ``Protocol: thresholds`` or ``Protocol: masks, audit``.
 CITATION = re.compile(r"Protocol: ([a-z-]+(?:, [a-z-]+)*)")
 
@@ -15,7 +21,7 @@ CITATION = re.compile(r"Protocol: ([a-z-]+(?:, [a-z-]+)*)")
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^a-z0-9 -]", "", one.lower()).replace(" ", "-") for one in headings}
+    return {reference_pages.anchor(one) for one in headings}
 
 
 def test_every_cited_section_of_the_protocol_exists() -> None:
@@ -36,15 +42,22 @@ def test_every_cited_section_of_the_protocol_exists() -> None:
     assert len(set(cited) & known) >= len(known) - 3
 
 
-def test_links_between_pages_lead_somewhere() -> None:
+def test_links_between_pages_lead_somewhere(tmp_path: Path) -> None:
+    """Also from and to the pages that `make docs` generates."""
+    reference_pages.write_pages(generated := tmp_path / "_generated")
     broken = []
-    for page in (*DOCS.glob("*.md"), ROOT / "README.md"):
+    written = *DOCS.glob("*.md"), *DOCS.glob("tutorials/*.md"), ROOT / "README.md"
+    for page in (*written, *generated.glob("*.md")):
         text = re.sub(r"^    .*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
         for target in re.findall(r"\]\(([^)\s]+)\)", text):
             path, _, anchor = target.partition("#")
             if "://" in target:
                 continue
-            there = page if not path else page.parent / path
+            # The generated pages lie in docs/_generated.
+            beside = DOCS / "_generated" if page.parent == generated else page.parent
+            there = page if not path else (beside / path).resolve()
+            if there.parent.name == "_generated":
+                there = generated / there.name
             if not there.exists() or (anchor and anchor not in anchors(there)):
                 broken.append(f"{page.name}: {target}")
     assert broken == []

@@ -126,7 +126,7 @@ def test_what_a_run_says_of_itself(run: Path) -> None:
     RunLog(run).write("stop", reason="r")
     for line in read_log(run):
         more = {name for name in line if name not in SAID["run.log"].fields}
-        assert more <= {word.strip("`,") for word in EVENTS[line["event"]].split()}, line
+        assert more <= {word.strip("`,:") for word in EVENTS[line["event"]].split()}, line
     assert {line["event"] for line in read_log(run)} == set(EVENTS)
 
 

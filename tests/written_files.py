@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Collection, Iterator
@@ -12,7 +13,7 @@ import numpy as np
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
-import file_formats  # type: ignore[import-not-found]
+file_formats: Any = importlib.import_module("file_formats")
 
 EVENTS: dict[str, str] = file_formats.EVENTS
 FileFormat: Any = file_formats.FileFormat
