@@ -227,6 +227,8 @@ def test_another_stop_goes_on_without_repeating(never: Run, painted: Path, tmp_p
     starts = [place for place, line in enumerate(events) if line["event"] == "start"]
     repeated = {line["key"] for line in events[starts[-1] :] if line["event"] == "end"} & before
     assert not repeated
+    # Rounds of which all was there are not shown again.
+    assert again.said[0]["people"] > first.said[-1]["people"]
     assert again.tables[-1].equals(never.tables[-1])
     whole = (never.folder / "results.parquet").read_bytes()
     assert (again.folder / "results.parquet").read_bytes() == whole

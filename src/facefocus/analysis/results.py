@@ -61,7 +61,8 @@ def run_notes(run: Path) -> list[str]:
         )
     for folder in finished:
         variant = "" if folder == run else f"{folder.name}: "
-        notes += [f"{variant}{text}" for text in stop_notes(folder)]
+        if said := " ".join(stop_notes(folder)):
+            notes.append(f"{variant}{said}")
     return notes
 
 

@@ -129,6 +129,9 @@ def _rates(rows: pl.DataFrame, order: Sequence[str]) -> Float[np.ndarray, " peop
 class Rounds:
     """The rounds of a run, one after the other; a single one without ``[stop]``.
 
+    Attributes:
+        done: Whether there is no round left.
+
     Example:
         rounds = Rounds(session, run)
         while (part := rounds.next()) is not None:
@@ -140,12 +143,12 @@ class Rounds:
         self._session, self._run = session, run
         self._count = 1 + max(block.round for block in session.plan.blocks)
         self._left_out: list[list[dict[str, Any]]] = [[]]
-        self._done = False
+        self.done = False
         self._first: dict[int, Verdict] = {}
 
     def next(self) -> Session | None:
         """The session of all rounds up to the next one; None after the last."""
-        if self._done:
+        if self.done:
             return None
         if self._session.experiment.stop is None:
             return self._session
@@ -156,7 +159,7 @@ class Rounds:
         stop = self._session.experiment.stop
         if stop is None:
             (self._run / STOP).unlink(missing_ok=True)
-            self._done = True
+            self.done = True
             return
         rows = pl.read_parquet((self._run / "results.parquet").read_bytes())
         found = [] if stop.when == "never" else verdicts(rows, self._session)
@@ -164,13 +167,13 @@ class Rounds:
         self._first |= {n: v for n, v in enumerate(found) if v.certain and n not in self._first}
         found = [self._first.get(number, one) for number, one in enumerate(found)]
         everyone = len(self._left_out) == self._count
-        self._done = everyone or (stop.when != "never" and all(one.certain for one in found))
+        self.done = everyone or (stop.when != "never" and all(one.certain for one in found))
         said = {
             **stop.model_dump(),
             "level": LEVEL,
             "people": rows["identity"].n_unique(),
             "of": len(self._session.plan.people),
-            "finished": self._done,
+            "finished": self.done,
             "verdicts": [_plain(one) for one in found],
             "left_out": self._left_out,
         }

@@ -147,8 +147,8 @@ def run_experiment(
         cluster: Where the tasks run: see `facefocus.benchmark.clusters.cluster_of`.
         made: Where synthetic faces go that are not here yet.
         progress: Called with the stage, and done and total in passes.
-        on_round: Called with the folder of a variant whenever its tables are written: once, or
-            after each round of people where the experiment has ``[stop]``.
+        on_round: Called with the folder of a variant when its tables are written: once, or after
+            each round of people that is new, and the last, where the experiment has ``[stop]``.
         began: When the program was started (`time.time`), for the log to tell what that took.
 
     Raises:
@@ -281,7 +281,8 @@ def _run(
         rounds = Rounds(session, run)
         while (part := rounds.next()) is not None:
             write_keys(run, part.plan.keys())
-            done += execute(part, pool, progress, run_log)
+            new = execute(part, pool, progress, run_log)
+            done += new
             provenance = {
                 **describe(part),
                 "started": started,
@@ -291,7 +292,8 @@ def _run(
             with run_log.timed("collect"):
                 write_run(part, run, provenance, _private(toml, session))
             rounds.look()
-            on_round(run)
+            if new or rounds.done:
+                on_round(run)
 
     with locked_run(run):
         session.store.sweep()
