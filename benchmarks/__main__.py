@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("workloads", nargs="*", metavar="w1 ... w10")
+    parser.add_argument("workloads", nargs="*", metavar="w1 ... w11")
     parser.add_argument("--missing", action="store_true")
     parser.add_argument("--page", action="store_true")
     parser.add_argument("--results", type=Path, default=ROOT / "results")

@@ -13,7 +13,7 @@ from facefocus.core.provenance import environment, now
 
 
 class Results:
-    """``MACHINE/w1.json`` ... ``w10.json``: what is there need not run again.
+    """``MACHINE/w1.json`` ... ``w11.json``: what is there need not run again.
 
     Beside them ``card.json``, which `benchmarks.on_card` writes.
     """
