@@ -1,6 +1,6 @@
 """A run that is killed again and again ends with the bytes of one process: ``docs/scale.md``.
 
-    python -m benchmarks.kills OUT                      # 100 kills, about 20 minutes
+    python -m benchmarks.kills OUT                      # 100 kills, 20 to 60 minutes
     python -m benchmarks.kills OUT --kills 8 --seed 1
 
 A scheduler, three workers, each with its nanny, and ``facefocus run`` as client; each is started

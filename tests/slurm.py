@@ -103,10 +103,18 @@ def _running(folder: Path) -> Iterator[dict[str, str]]:
         yield env
     finally:
         _said(["scancel", "--full", "--user=root"], env)
+        # What watches a job would outlive the daemons.
+        deadline = time.monotonic() + 20
+        while _said(["squeue", "-h"], env) and time.monotonic() < deadline:
+            time.sleep(0.1)
         for process in reversed(running):
             process.terminate()
         for process in running:
-            process.wait(20)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _said(command: list[str], env: dict[str, str]) -> str:
