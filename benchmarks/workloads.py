@@ -1,4 +1,4 @@
-"""W1 to W6 and W11, and the list of all: what is run, by whom, how figures come about, as plain data."""
+"""W1 to W6 and W11, and the list of all: what is run, by whom, how figures come about."""
 
 from __future__ import annotations
 
