@@ -27,7 +27,7 @@ DRAWN, EMBEDDED = "synthetic-all", "iresnet-mini-all"
 
 
 def w10() -> list[Row]:
-    """Where the time goes: the demo, quick.toml and methods.toml, from the start to the page."""
+    """Where the time goes, from the start of a program to its page."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         rows = [_demo(root)]
