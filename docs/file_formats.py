@@ -192,7 +192,7 @@ _RUN = (
         "experiment.toml", "The experiment with everything filled in: [experiment files](experiment-file.md)."
     ),
     FileFormat(
-        "provenance.json", "What did it.",
+        "provenance.json", "Software, machine, recognizers and faces of the run.",
         {
             "facefocus": ("text", "version"), "python": ("text", "version"),
             "libraries.*": ("text", "version"), "system": ("text", ""), "processor": ("text", ""),
@@ -565,8 +565,8 @@ PAGES: tuple[tuple[str, str, str, tuple[FileFormat, ...]], ...] = (
     ("files-faces", "Files of a face set",
      "A folder that `facefocus prepare` and `facefocus synthetic make` write.", _FACES),
     ("files-run", "Files of a run",
-     "A folder that `facefocus run` writes; with variants, a folder in it for each. Of `synthetic make`"
-     " and `truth-pairs`, too.", _RUN),
+     "A folder that `facefocus run` writes; with variants, a folder in it for each. A study has one"
+     " for each of its runs. `facefocus truth-pairs` writes the last file alone.", _RUN),
     ("files-person", "Masks, maps and one person's figures",
      "What `facefocus person` writes, and what `facefocus apply` reads. The other files of the folder:"
      " [one person's photographs](../person.md).", _PERSON),

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,12 +165,16 @@ def files() -> Iterator[str]:
     yield "```"
 
 
-def file_page(title: str, about: str, formats: Iterable[FileFormat]) -> Iterator[str]:
+def file_page(title: str, about: str, formats: Sequence[FileFormat]) -> Iterator[str]:
     """The files of one folder."""
     yield f"# {title}"
     yield ""
     yield about
     yield ""
+    if any(set(".[*") & set(name) for one in formats for name in one.fields):
+        yield "Of names, `a.b` is the value `b` of `a`, `a[].b` that of every object of a list, and `*`"
+        yield "stands for any key."
+        yield ""
     for one in formats:
         if one.spec is not None and issubclass(one.spec, Spec):
             sections = tables(one.spec)
@@ -201,7 +205,7 @@ def anchor(heading: str) -> str:
 
 def _rows(fields: Fields) -> Iterator[str]:
     if fields:
-        yield "| | type | |"
+        yield "| name | type | meaning |"
         yield "|---|---|---|"
     for name, (kind, meaning) in fields.items():
         yield f"| {f'`{name}`' if name else ''} | {kind} | {meaning} |"
