@@ -172,8 +172,8 @@ def file_page(title: str, about: str, formats: Sequence[FileFormat]) -> Iterator
     yield about
     yield ""
     if any(set(".[*") & set(name) for one in formats for name in one.fields):
-        yield "Of names, `a.b` is the value `b` of `a`, `a[].b` that of every object of a list, and `*`"
-        yield "stands for any key."
+        yield "Of names, `a.b` is the value `b` of `a`, `a[].b` that of every object of a list, and"
+        yield "`*` stands for any key."
         yield ""
     for one in formats:
         if one.spec is not None and issubclass(one.spec, Spec):

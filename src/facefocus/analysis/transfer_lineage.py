@@ -149,7 +149,8 @@ def by_order(by: By) -> pl.Expr:
     """Sorts groups: the nearest kin first."""
     if by == "training":
         return pl.col(by)
-    return pl.col(by).replace_strict(LINEAGES, range(len(LINEAGES)), return_dtype=pl.Int64)
+    places = {name: place for place, name in enumerate(LINEAGES)}
+    return pl.col(by).replace_strict(places, return_dtype=pl.Int64)
 
 
 def _matrices(
