@@ -49,16 +49,14 @@ from facefocus.report.document import (
 )
 from facefocus.report.markdown_renderer import markdown_document
 
-TITLE = "One person's masks: what they hide on photographs that they never saw"
-
 #: How the study is run again.
 COMMANDS = """\
 tar xzf lfw-deepfunneled.tgz
 facefocus prepare lfw
 pip install face_recognition_models dlib-bin --no-deps
 python -m benchmarks.person_evidence benchmarks/person_study.toml lfw-deepfunneled \\
-    --gallery faces/lfw --out runs/person
-python -m benchmarks.person_document runs/person --out docs/results-person.md"""
+    --gallery faces/lfw --out benchmarks/person_results --store runs/person-store
+python -m benchmarks.person_document benchmarks/person_results --out docs/results-person.md"""
 
 #: The two rates of every table, at the threshold of equal error rate.
 PAIR, ANY = ("pair", "EER"), ("any", "EER")
@@ -173,7 +171,7 @@ def document(results: Results) -> list[Block]:
     parts = {part.name: part for part in results.study.setting}
     usual = [part for part in parts.values() if not part.against]
     return [
-        Heading(TITLE, 1),
+        Heading(results.study.title, 1),
         *_opening(results),
         Heading("In short", 2),
         Listing([*_short(results)]),

@@ -2,7 +2,8 @@
 ``facefocus person`` on people with a folder of photographs each.
 
 Each person's rows are kept in FOLDER, a file for each setting: killed and run again, or with more
-shapes and budgets in STUDY, it does what is missing. The document is written by
+shapes and budgets in STUDY, it does what is missing. Rows that are done are in
+``benchmarks/person_results``; people are numbers there. The document is written by
 ``python -m benchmarks.person_document FOLDER --out FILE``.
 """
 
@@ -156,6 +157,7 @@ class Study:
     checker: str
     cuts: tuple[str, ...]
     setting: tuple[Part, ...]
+    title: str = "One person's masks: what they hide on photographs that they never saw"
 
     @property
     def recognizers(self) -> list[str]:
