@@ -198,6 +198,7 @@ _RUN = (
             "libraries.*": ("text", "version"), "system": ("text", ""), "processor": ("text", ""),
             "cores": ("int", "of the machine"), "threads": ("int", "of torch"),
             "backend": ("text", "as asked"),
+            "backend_reason": ("text", "why it was chosen"),
             "recognizers.*.fingerprint": ("text", "changes whenever embeddings could"),
             "recognizers.*.precision": ("text", ""),
             "recognizers.*.forward": ("list of text", "what runs passes"),
