@@ -11,7 +11,7 @@ import polars as pl
 from facefocus.analysis.labels import place_label
 from facefocus.benchmark.early_stopping import read_stop
 from facefocus.benchmark.result_slices import Slice
-from facefocus.core.text import percent
+from facefocus.core.text import number, percent
 from facefocus.evaluation.confidence_sequences import TIE
 
 #: Settings that tell apart methods of one name, and the rule for people without a map.
@@ -59,12 +59,12 @@ def _sentence(verdict: Mapping[str, Any], said: Mapping[str, Any]) -> str:
     counted = f"{verdict['people']} of {verdict['of']} people"
     if said["when"] == "width":
         widest = max(high - low for low, high in verdict["intervals"])
-        known = f"recognition is known to {widest:.2f} or better for every method"
+        known = f"recognition is known to {number(widest, 2)} or better for every method"
         if verdict["certain"]:
             return f"{where}: {known}, after {counted}."
         return (
             f"{where}: the intervals of {len(verdict['open'])} of {len(verdict['methods'])} methods"
-            f" are wider than {said['width']:g} (the widest: {widest:.2f}) after {counted}."
+            f" are wider than {said['width']:g} (the widest: {number(widest, 2)}) after {counted}."
         )
     if verdict["certain"]:
         first = _labels([verdict["first"]], verdict)[0]

@@ -12,6 +12,7 @@ from facefocus.benchmark.session import Session
 from facefocus.benchmark.timing import median_seconds
 from facefocus.core.errors import UserError
 from facefocus.core.seeds import generator
+from facefocus.core.text import number
 from facefocus.evaluation.verification import normalize, threshold
 from facefocus.models.backends import BACKENDS, absent, chosen_backend
 from facefocus.models.recognizer import CHUNK, TorchRecognizer
@@ -91,9 +92,10 @@ def advice_lines(advice: BackendAdvice | None) -> Iterator[str]:
         yield f"fastest here: {advice.backend}, which is used by default"
         return
     yield (
-        f"fastest here: --backend {advice.backend}, passes without gradients {advice.factor:.1f}"
-        f" times as fast; of {advice.decisions:,} decisions on masked photos {advice.changed:,}"
-        f" change, recognition rates by at most {advice.difference:.4f} (allowed: {RATE})"
+        f"fastest here: --backend {advice.backend}, passes without gradients"
+        f" {number(advice.factor, 1)} times as fast; of {advice.decisions:,} decisions on masked"
+        f" photos {advice.changed:,} change, recognition rates by at most"
+        f" {number(advice.difference, 4)} (allowed: {RATE})"
     )
 
 
@@ -160,11 +162,11 @@ def _photos(session: Session) -> _Photos | None:
     experiment = session.experiment
     rows: list[int] = []
     people: list[int] = []
-    for number, person in enumerate(session.plan.people):
+    for place, person in enumerate(session.plan.people):
         if len(rows) >= PHOTOS:
             break
         rows += person.rows.tolist()
-        people += [number] * len(person.rows)
+        people += [place] * len(person.rows)
     mated = np.equal.outer(people, people) & ~np.eye(len(rows), dtype=bool)
     if not mated.any() or len(set(people)) < 2:
         return None
