@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from facefocus.benchmark.backend_advice import RATE
 from facefocus.benchmark.run import open_run
 from facefocus.benchmark.session import Session, is_degenerate
 from facefocus.core.locations import run_folders
 from facefocus.core.seeds import generator
 from facefocus.occlusion.masks import mask_of
 
-#: Largest difference of a mean recognition rate, and of map values that count as tied.
-RATE, TIE = 0.002, 1e-5
+#: Largest difference of map values that count as tied.
+TIE = 1e-5
 #: Columns of the results that tell one configuration from another.
 CONFIGURATION = (
     *("source", "target", "method", "options", "layer", "objective", "evidence", "normalize"),

@@ -20,7 +20,7 @@ from facefocus.occlusion.controls import random_pixels
 from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.occlusion.masks import pixel_count
 
-#: Largest difference of a recognition rate that a backend may make: as in `benchmarks.backends`.
+#: Largest difference of a recognition rate that a backend may make.
 RATE = 0.002
 
 #: Photos on which backends are compared, of as many people as it takes.
