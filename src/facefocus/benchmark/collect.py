@@ -140,7 +140,7 @@ def _result_rows(session: Session, folder: Path) -> SortedRows:
     truth = {} if session.truths is None else TRUTH_SCHEMA
     found = FOUND_SCHEMA if session.experiment.evaluation.identification else {}
     schema = SCHEMA | truth | found
-    rows = SortedRows(folder, schema, order, order.index("budget"))
+    rows = SortedRows(folder, schema, order)
     splits = dict.fromkeys(block.split for block in session.plan.blocks)
     for target, split in product(session.experiment.recognizers.targets, splits):
         made = finished_parts(session, split, partial(_parts_of_block, session, target))

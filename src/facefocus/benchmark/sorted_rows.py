@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,20 @@ from polars.io.plugins import register_io_source
 
 from facefocus.core.files import write_atomically
 
-#: Rows that are gathered before they go to a file, and that are sorted at once, at least.
-ROWS = 50_000
+#: Rows that are gathered and sorted before they go to files, a run of a merge.
+RUN = 20_000
+#: Rows of a file of a run: what a merge has of each run in memory.
+PIECE = 1_000
+#: Runs that are merged at once, at most.
+FAN = 20
 #: Rows of a group of a table's file, at most: what polars takes for one that is in memory.
 GROUP = 2**17
 
 #: The beginning of the name of a folder for such files, in a run folder.
 FOLDER = ".rows-"
 
-_PART = "sorted_rows.part"
+#: Columns of a merge: the place of a row's run, and of the row.
+_PLACE, _ROW = "sorted_rows.run", "sorted_rows.row"
 
 
 class SortedRows:
@@ -28,65 +35,80 @@ class SortedRows:
     Args:
         folder: Where the files may lie; who makes it removes it.
         schema: The columns.
-        order: The columns to sort by; nulls come last.
-        split: How many of them, from the first one, tell the parts apart that are sorted at once.
+        order: The columns to sort by; nulls come last, equal rows as they were added.
     """
 
-    def __init__(
-        self, folder: Path, schema: Mapping[str, Any], order: Sequence[str], split: int
-    ) -> None:
-        self._folder, self._schema = folder, dict(schema)
-        self._order, self._split = list(order), list(order[:split])
+    def __init__(self, folder: Path, schema: Mapping[str, Any], order: Sequence[str]) -> None:
+        self._folder, self._schema, self._order = folder, dict(schema), list(order)
         self._rows: list[dict[str, Any]] = []
-        self._parts: dict[tuple[Any, ...], list[int]] = {}
+        self._runs: list[list[Path]] = []
         self._files = 0
+        self._total = 0
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
         """Add rows."""
         for row in rows:
             self._rows.append(row)
-            if len(self._rows) >= ROWS:
+            if len(self._rows) >= RUN:
                 self._keep()
 
     def _keep(self) -> None:
+        if not self._rows:
+            return
         table = pl.DataFrame(self._rows, schema=self._schema, orient="row")
-        parts = []
-        for row in table.select(self._split).iter_rows():
-            part = self._parts.setdefault(row, [len(self._parts), 0])
-            part[1] += 1
-            parts.append(part[0])
-        table = table.with_columns(pl.Series(_PART, parts, pl.Int64)).sort(_PART)
-        table.write_parquet(self._folder / f"{self._files:06d}.parquet", row_group_size=ROWS // 10)
-        self._files += 1
+        self._total += len(table)
         self._rows = []
+        self._runs.append(self._run([self._sorted(table)]))
+
+    def _run(self, frames: Iterable[pl.DataFrame]) -> list[Path]:
+        """Sorted rows in files of at most `PIECE`."""
+        files = []
+        for piece in (piece for frame in frames for piece in frame.iter_slices(PIECE)):
+            files.append(self._folder / f"{self._files:07d}.parquet")
+            piece.write_parquet(files[-1], compression="uncompressed")
+            self._files += 1
+        return files
+
+    def _sorted(self, table: pl.DataFrame, *last: str) -> pl.DataFrame:
+        return table.sort([*self._order, *last], nulls_last=True, maintain_order=True)
 
     def frames(self) -> Iterator[pl.DataFrame]:
-        """The table from its beginning to its end, at least `ROWS` at a time."""
-        if self._rows:
-            self._keep()
-        if not self._files:
-            return
-        schema = {name: self._schema[name] for name in self._split}
-        keys = pl.DataFrame(list(self._parts), schema=schema, orient="row")
-        counts = [list(column) for column in zip(*self._parts.values(), strict=True)]
-        sizes = keys.with_columns(pl.Series(_PART, counts[0]), pl.Series("size", counts[1]))
-        wanted: list[int] = []
-        rows = 0
-        for part, size in (
-            sizes.sort(self._split, nulls_last=True).select(_PART, "size").iter_rows()
-        ):
-            wanted.append(part)
-            rows += size
-            if rows >= ROWS:
-                yield self._sorted(wanted)
-                wanted, rows = [], 0
-        if wanted:
-            yield self._sorted(wanted)
+        """The table from its beginning to its end, at most 2 * `FAN` * `PIECE` rows at a time."""
+        self._keep()
+        while len(self._runs) > FAN:
+            groups = [self._runs[start : start + FAN] for start in range(0, len(self._runs), FAN)]
+            self._runs = [self._merged_run(group) for group in groups]
+        yield from self._merged(self._runs)
 
-    def _sorted(self, parts: Sequence[int]) -> pl.DataFrame:
-        table = pl.scan_parquet(self._folder / "*.parquet").filter(pl.col(_PART).is_in(parts))
-        rows = table.drop(_PART).collect()
-        return rows.sort(self._order, nulls_last=True, maintain_order=True)
+    def _merged_run(self, runs: Sequence[Sequence[Path]]) -> list[Path]:
+        merged = self._run(self._merged(runs))
+        for file in chain(*runs):
+            file.unlink()
+        return merged
+
+    def _merged(self, runs: Sequence[Sequence[Path]]) -> Iterator[pl.DataFrame]:
+        """The rows of sorted runs, sorted; of equal rows those of an earlier run come first."""
+        left = [deque(files) for files in runs]
+        held = pl.DataFrame(schema=self._schema | {_PLACE: pl.Int64})
+        while len(held) or any(left):
+            ahead = dict(held.group_by(_PLACE).len().iter_rows())
+            read = [held]
+            for place, files in enumerate(left):
+                # With a piece ahead of each run most of what is held is safe.
+                if files and ahead.get(place, 0) < PIECE:
+                    piece = pl.read_parquet(files.popleft())
+                    read.append(piece.with_columns(pl.lit(place, pl.Int64).alias(_PLACE)))
+            held = self._sorted(pl.concat(read), _PLACE)
+            safe = self._safe(held, [place for place, files in enumerate(left) if files])
+            yield held[:safe].drop(_PLACE)
+            held = held[safe:]
+
+    @staticmethod
+    def _safe(held: pl.DataFrame, unread: Sequence[int]) -> int:
+        """Rows that come before all that was not read: up to the last row of one of such runs."""
+        rows = held.with_row_index(_ROW).filter(pl.col(_PLACE).is_in(unread))
+        last = rows.group_by(_PLACE).agg(pl.col(_ROW).max()).select(pl.col(_ROW).min()).item()
+        return len(held) if last is None else last + 1
 
     def table(self) -> pl.DataFrame:
         """The whole table."""
@@ -98,11 +120,10 @@ class SortedRows:
         Raises:
             UserError: The folder cannot be written.
         """
-        if self._rows:
-            self._keep()
-        total = sum(size for _, size in self._parts.values())
+        self._keep()
         source = register_io_source(
-            lambda *_: evenly(self.frames(), total, self._schema), schema=pl.Schema(self._schema)
+            lambda *_: evenly(self.frames(), self._total, self._schema),
+            schema=pl.Schema(self._schema),
         )
         write_atomically(
             path, lambda file: source.sink_parquet(file, statistics=statistics, maintain_order=True)

@@ -192,7 +192,7 @@ def robustness_rows(session: Session, folder: Path) -> SortedRows:
 
     schema = {name: RESULTS[name] for name in CONFIGURATION} | SCHEMA
     order = [*CONFIGURATION, "identity", "nuisance"]
-    rows = SortedRows(folder, schema, order, order.index("budget"))
+    rows = SortedRows(folder, schema, order)
     splits = dict.fromkeys(block.split for block in session.plan.blocks)
     for target, split in product(session.experiment.recognizers.targets, splits):
         made = finished_parts(session, split, partial(_parts, session, target))
