@@ -27,6 +27,7 @@ from benchmarks.person_evidence import (
     SHARED,
     Part,
     Study,
+    missing,
     read_study,
 )
 from facefocus.core.errors import UserError
@@ -212,10 +213,7 @@ def _seen(part: Part, judge: str) -> bool:
 
 def _opening(results: Results) -> Iterator[Block]:
     study, done = results.study, len(results.people)
-    counts = {
-        part.name: results.rows.filter(pl.col("setting") == part.name)["person"].n_unique()
-        for part in study.setting
-    }
+    counts = {part.name: _people_done(results, part) for part in study.setting}
     short = {name: count for name, count in counts.items() if count < study.people}
     yield Paragraph(
         f"{done} people of LFW (deep-funneled photographs) with {study.photos[0]} to"
@@ -229,6 +227,13 @@ def _opening(results: Results) -> Iterator[Block]:
             + "; ".join(f"{name}: {count} of {study.people}" for name, count in short.items())
             + "."
         )
+
+
+def _people_done(results: Results, part: Part) -> int:
+    """People of whom nothing is missing."""
+    rows = results.rows.filter(pl.col("setting") == part.name)
+    own = rows.partition_by("person")
+    return sum(not any(left.trials for left in missing(part, each)) for each in own)
 
 
 def _short(results: Results) -> Iterator[str]:
@@ -523,28 +528,31 @@ def _coherence(results: Results, parts: Sequence[Part]) -> Iterator[Block]:
 
 
 def _lasting(results: Results, parts: Sequence[Part]) -> Iterator[Block]:
-    titles = ON_CROPS | {PHOTOGRAPH + name: title for name, title in ON_PHOTOS.items()}
     for part in parts:
-        for judge in judges(results, part) if part.lasting else ():
-            trials = [(s, b) for s, b in part.trials if b in part.lasting]
-            rows = [
-                [
-                    title,
-                    *(
-                        text(results.mean(Case(part.name, shape, budget, judge, OWN, view)))
-                        for shape, budget in trials
-                    ),
-                ]
-                for view, title in titles.items()
+        shapes = dict.fromkeys(shape for shape, _ in part.lasting_trials)
+        for judge, shape in product(judges(results, part), shapes):
+            cases = [
+                Case(part.name, shape, budget, judge, OWN, CROP)
+                for tried, budget in part.lasting_trials
+                if tried == shape
             ]
-            crops = [Case(part.name, shape, budget, judge, OWN, CROP) for shape, budget in trials]
-            rows.insert(0, ["nothing", *(text(results.mean(crop)) for crop in crops)])
-            kind = "white box" if _seen(part, judge) else "never seen by the mask"
-            yield plain_table(
-                ("What happens", *(f"{shape}, {budget_text(budget)}" for shape, budget in trials)),
-                rows,
-                f"{part.name}: pair rate under nuisances and repair, judged by {judge}, {kind}",
-            )
+            yield _lasting_table(results, cases, _seen(part, judge))
+
+
+def _lasting_table(results: Results, cases: Sequence[Case], seen: bool) -> Table:
+    """What is left under nuisances and repair, by budget."""
+    titles = ON_CROPS | {PHOTOGRAPH + name: title for name, title in ON_PHOTOS.items()}
+    rows = [
+        [title, *(text(results.mean(_with(case, view=view))) for case in cases)]
+        for view, title in {CROP: "nothing", **titles}.items()
+    ]
+    first, kind = cases[0], "white box" if seen else "never seen by the mask"
+    return plain_table(
+        ("What happens", *(budget_text(case.budget) for case in cases)),
+        rows,
+        f"{first.setting}, {first.shape}: pair rate under nuisances and repair, judged by"
+        f" {first.judge}, {kind}",
+    )
 
 
 def _repair(results: Results) -> Iterator[Block]:

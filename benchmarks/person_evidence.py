@@ -16,7 +16,7 @@ import time
 import tomllib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from queue import Empty
@@ -65,7 +65,12 @@ from facefocus.person.explanation import (
 from facefocus.person.meter import Meter
 from facefocus.person.proof import CLEAN, Design, Judge, control_masks, make_design
 from facefocus.person.redetect import Redetected, find_again
-from facefocus.person.robust_figures import crop_robustness, measured_again, photo_robustness
+from facefocus.person.robust_figures import (
+    CleanSide,
+    crop_robustness,
+    measured_again,
+    photo_robustness,
+)
 from facefocus.person.trials import CHOSEN, Crops, Outcome, Team, try_masks
 from facefocus.saliency.occlusion_gradient import occlusion_gradient_maps
 
@@ -125,6 +130,11 @@ class Part:
         """Shape and budget of every mask."""
         shapes = {"pixels": self.pixels, "cells": self.cells, "patches": self.patches}
         return [(shape, budget) for shape, budgets in shapes.items() for budget in budgets]
+
+    @property
+    def lasting_trials(self) -> list[tuple[str, float]]:
+        """Those in which nuisances and repair are tried."""
+        return [(shape, budget) for shape, budget in self.trials if budget in self.lasting]
 
     def without(self, trials: Container[tuple[str, float]]) -> Part:
         """The same without some trials."""
@@ -200,11 +210,13 @@ class Member:
         subject: The photos.
         design: The halves.
         judges: Every recognizer, by the name that the study gives it.
+        side: What was measured of the clean photos under nuisances.
     """
 
     subject: Subject
     design: Design
     judges: Mapping[str, Judge]
+    side: CleanSide = field(default_factory=CleanSide)
 
     @property
     def sides(self) -> list[Photos]:
@@ -312,9 +324,9 @@ def painted_rows(
 def lasting_rows(tried: Tried, outcome: Outcome) -> Iterator[dict[str, Any]]:
     """The own mask under nuisances and repair, on crops and on painted photographs."""
     member = tried.member
-    found = crop_robustness(tried.team, tried.crops, member.design, outcome)
+    found = crop_robustness(tried.team, tried.crops, member.design, outcome, member.side)
     found += photo_robustness(
-        tried.team, tried.crops, member.subject.photos, member.design, outcome
+        tried.team, tried.crops, member.subject.photos, member.design, outcome, member.side
     )
     for row in found:
         for condition, cosine in ((CLEAN, row.clean), (OWN, row.hidden)):
@@ -397,9 +409,7 @@ class Worker:
         rows: list[list[dict[str, Any]]] = [[] for _ in members]
         gradients: dict[float, list[list[np.ndarray]]] = {}
         for shape, budget in part.trials:
-            recipe = Recipe(
-                budget, shape, self.study.fill, seed=self.study.seed, against=part.against
-            )
+            recipe = self._recipe(part, shape, budget)
             maps = half_maps(members, part, recipe, self.setting)
             ignorant = (
                 half_maps(members, part, replace(recipe, against=""), self.setting)
@@ -413,9 +423,41 @@ class Worker:
                 more = {} if rival is None else {GRADIENT: gradients[rival][number]}
                 more |= {} if ignorant is None else {IGNORANT: ignorant[number]}
                 tried = self._tried(member, part, recipe, maps[number], more)
-                for row in self._rows(tried, part, budget):
+                for row in self._rows(tried, part):
                     rows[number].append({"shape": shape, "budget": budget, **row})
-        return [pl.DataFrame(own).with_columns(setting=pl.lit(part.name)) for own in rows]
+        return _tables(rows, part)
+
+    def lasting(self, members: Sequence[Member], part: Part) -> list[pl.DataFrame]:
+        """The rows of nuisances and repair, a table for each person."""
+        rows: list[list[dict[str, Any]]] = [[] for _ in members]
+        for shape, budget in part.lasting_trials:
+            recipe = self._recipe(part, shape, budget)
+            maps = half_maps(members, part, recipe, self.setting)
+            for number, member in enumerate(members):
+                team = team_of(member, part)
+                own = self._own_masks(member, team, part, recipe, maps[number])[0]
+                tried = Tried(member, team, _crops_of(member, recipe), {OWN: own[None]})
+                for row in lasting_rows(tried, tried.on_crops(recipe.fill)):
+                    rows[number].append({"shape": shape, "budget": budget, **row})
+        return _tables(rows, part)
+
+    def _recipe(self, part: Part, shape: str, budget: float) -> Recipe:
+        study = self.study
+        return Recipe(budget, shape, study.fill, seed=study.seed, against=part.against)
+
+    def _own_masks(
+        self, member: Member, team: Team, part: Part, recipe: Recipe, maps: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The mask of each photo from the other half, and from its own."""
+
+        def make() -> tuple[np.ndarray, np.ndarray]:
+            scores = [score_of(team.sources, side, recipe) for side in member.sides]
+            return crossed(maps, scores, member.design, len(member.subject.frames), recipe)
+
+        made: tuple[np.ndarray, np.ndarray] = self._kept(
+            (member.subject.names, part.models, recipe), make
+        )
+        return made
 
     def _tried(
         self,
@@ -429,14 +471,12 @@ class Worker:
         team, count = team_of(member, part), len(member.subject.frames)
         frame = member.subject.frames.shape[1:3]
 
-        def of_halves(halves: list[np.ndarray], scored: bool) -> tuple[np.ndarray, np.ndarray]:
-            sides = member.sides
-            scores = [score_of(team.sources, side, recipe) if scored else None for side in sides]
-            return crossed(halves, scores, member.design, count, recipe)
+        def of_halves(halves: list[np.ndarray]) -> np.ndarray:
+            return crossed(halves, [None, None], member.design, count, recipe)[0]
 
-        own, same = of_halves(maps, scored=True)
+        own, same = self._own_masks(member, team, part, recipe, maps)
         masks = {OWN: own[None], SAME_PHOTOS: same}
-        masks |= {name: of_halves(halves, scored=False)[0][None] for name, halves in more.items()}
+        masks |= {name: of_halves(halves)[None] for name, halves in more.items()}
         if part.against:
             fixed = fixed_regions(frame, recipe) | {SHARED: self._shared(team, recipe)}
         else:
@@ -449,8 +489,7 @@ class Worker:
                 for name, each in drawn.items()
             }
         masks |= {name: np.broadcast_to(mask, (1, count, *frame)) for name, mask in fixed.items()}
-        crops = Crops(member.subject.frames, member.subject.names, recipe.fill, recipe.seed)
-        return Tried(member, team, crops, masks)
+        return Tried(member, team, _crops_of(member, recipe), masks)
 
     def _of_others(
         self, team: Team, part: Part, recipe: Recipe
@@ -482,15 +521,22 @@ class Worker:
             self._memory[key] = make()
         return self._memory[key]
 
-    def _rows(self, tried: Tried, part: Part, budget: float) -> Iterator[dict[str, Any]]:
+    def _rows(self, tried: Tried, part: Part) -> Iterator[dict[str, Any]]:
         outcome = tried.on_crops(self.study.fill)
         yield from crop_rows(outcome, CROP)
         yield from painted_rows(tried, self.study.fill, PAINTED, self.detector)
         if part.against:
             yield from crop_rows(tried.on_crops(REPAIR), REPAIRED)
             yield from painted_rows(tried, REPAIR, PAINTED_REPAIRED, self.detector)
-        if budget in part.lasting:
-            yield from lasting_rows(tried, outcome)
+
+
+def _crops_of(member: Member, recipe: Recipe) -> Crops:
+    return Crops(member.subject.frames, member.subject.names, recipe.fill, recipe.seed)
+
+
+def _tables(rows: Sequence[Sequence[dict[str, Any]]], part: Part) -> list[pl.DataFrame]:
+    """A table for each person."""
+    return [pl.DataFrame(own).with_columns(setting=pl.lit(part.name)) for own in rows]
 
 
 def fixed_regions(frame: tuple[int, int], recipe: Recipe) -> dict[str, np.ndarray]:
@@ -515,14 +561,29 @@ def file_of(folder: Path, part: Part, label: str) -> Path:
     return folder / "rows" / f"{setting}-{label}.parquet"
 
 
-def kept_rows(file: Path) -> list[pl.DataFrame]:
-    """The rows of a file; nothing where there is none."""
-    return [pl.read_parquet(file)] if file.is_file() else []
+def kept_rows(file: Path) -> pl.DataFrame | None:
+    """The rows of a file; None where there is none."""
+    return pl.read_parquet(file) if file.is_file() else None
 
 
-def trials_of(tables: Sequence[pl.DataFrame]) -> set[tuple[str, float]]:
-    """Shape and budget of what was tried."""
-    return {pair for table in tables for pair in table.select("shape", "budget").unique().rows()}
+#: Views of photos under no nuisance.
+PLAIN = (CROP, PAINTED, REPAIRED, PAINTED_REPAIRED)
+
+
+def trials_of(rows: pl.DataFrame | None, lasting: bool = False) -> set[tuple[str, float]]:
+    """Shape and budget of what was tried: at all, or under nuisances and repair."""
+    if rows is None:
+        return set()
+    asked = pl.col("view").is_in(PLAIN) != lasting
+    return set(rows.filter(asked).select("shape", "budget").unique().rows())
+
+
+def missing(part: Part, rows: pl.DataFrame | None) -> tuple[Part, Part]:
+    """What is to be tried yet, and what under nuisances and repair."""
+    lasting = part.without(trials_of(rows, lasting=True))
+    return part.without(trials_of(rows)), lasting.without(
+        set(lasting.trials) - set(lasting.lasting_trials)
+    )
 
 
 def work(
@@ -541,21 +602,26 @@ def work(
         members: dict[str, Member] = {}
         for part in study.setting:
             files = {name: file_of(out, part, labels[name]) for name in group}
-            kept = {name: kept_rows(files[name]) for name in group}
-            missing = {name: part.without(trials_of(kept[name])) for name in group}
-            for left in dict.fromkeys(missing.values()):
-                names = [name for name in group if missing[name] == left]
-                if not left.trials:
-                    continue
-                for name in names:
-                    if name not in members:
-                        members[name] = worker.member(people[name])
-                made = worker.people([members[name] for name in names], left)
-                for name, table in zip(names, made, strict=True):
-                    own = table.with_columns(person=pl.lit(labels[name]))
-                    rows = pl.concat([*kept[name], own])
-                    write_atomically(files[name], rows.write_parquet)
-                    yield name, part.name
+            # Nuisances come after all else, with the masks that are there then.
+            for stage, make in enumerate((worker.people, worker.lasting)):
+                wanted = {name: missing(part, kept_rows(files[name]))[stage] for name in group}
+                for left in dict.fromkeys(wanted.values()):
+                    names = [name for name in group if wanted[name] == left]
+                    if not left.trials:
+                        continue
+                    for name in names:
+                        if name not in members:
+                            members[name] = worker.member(people[name])
+                    made = make([members[name] for name in names], left)
+                    for name, table in zip(names, made, strict=True):
+                        _add_rows(files[name], table.with_columns(person=pl.lit(labels[name])))
+                        yield name, part.name
+
+
+def _add_rows(file: Path, rows: pl.DataFrame) -> None:
+    kept = kept_rows(file)
+    whole = rows if kept is None else pl.concat([kept, rows])
+    write_atomically(file, whole.write_parquet)
 
 
 def _work(queue: Any, *arguments: Any) -> None:
@@ -583,9 +649,10 @@ def main() -> None:
     groups = [names[start : start + TOGETHER] for start in range(0, len(names), TOGETHER)]
     rest = (asked.gallery, asked.store or asked.out / "store", asked.backend)
     total = sum(
-        bool(part.without(trials_of(kept_rows(file_of(asked.out, part, labels[name])))).trials)
+        bool(left.trials)
         for part in study.setting
         for name in names
+        for left in missing(part, kept_rows(file_of(asked.out, part, labels[name])))
     )
     start = time.monotonic()
     most = min(asked.workers, len(groups))

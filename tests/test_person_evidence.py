@@ -20,11 +20,13 @@ from benchmarks.person_evidence import (
     work,
 )
 from facefocus.core.errors import UserError
+from facefocus.faces.detect import FaceDetector
 from facefocus.faces.sources.synthetic import make_faceset, render
-from facefocus.person import candidates
+from facefocus.person import candidates, redetect, robust_figures
 from facefocus.person.explanation import explain_person
 from facefocus.person.photos import Photo
 from facefocus.person.redetect import Redetected
+from facefocus.person.robust_figures import PAINTED
 from facefocus.report.markdown_renderer import markdown_document
 
 SHIPPED = Path(__file__).parent.parent / "benchmarks" / "person_study.toml"
@@ -163,9 +165,11 @@ def test_rows_are_those_of_the_product_and_are_made_once(
     monkeypatch.setattr(candidates, "DRAFT_STEPS", 1)
     monkeypatch.setattr(candidates, "SEARCH_STEPS", 20)
     monkeypatch.setattr(person_evidence, "GRADIENT_STEPS", 1)
-    monkeypatch.setattr(person_evidence, "FaceDetector", lambda _: None)
-    monkeypatch.setattr(person_evidence, "detector_model", lambda _: None)
-    monkeypatch.setattr(person_evidence, "find_again", as_it_is)
+    for module in (person_evidence, robust_figures):
+        monkeypatch.setattr(module, "FaceDetector", NoDetector)
+        monkeypatch.setattr(module, "detector_model", lambda _: None)
+    for module in (person_evidence, redetect):
+        monkeypatch.setattr(module, "find_again", as_it_is)
     (tmp_path / "study.toml").write_text(STUDY)
     (tmp_path / "rows").mkdir()
     (tmp_path / "photos" / "p0").mkdir(parents=True)
@@ -187,6 +191,15 @@ def test_rows_are_those_of_the_product_and_are_made_once(
     rows = read_results(tmp_path).rows.filter(setting="usual")
     assert rows.filter(pl.col("budget") == 0.01).equals(before)
     assert not list(work(study, people, [list(people)], rest, tmp_path))
+    # So are nuisances and repair, where they are asked for later.
+    asked = replace(study, setting=(replace(usual, lasting=(0.05,)),))
+    assert list(work(asked, people, [list(people)], rest, tmp_path)) == [("p0", "usual")]
+    lasting = read_results(tmp_path).rows.filter(setting="usual")[len(rows) :]
+    assert set(lasting["budget"]) == {0.05} and {"jpeg-50", "inpaint-told"} < set(lasting["view"])
+    assert not list(work(asked, people, [list(people)], rest, tmp_path))
+    plain = rows.filter(condition="own", view="painted", budget=0.05, measure="cosine")
+    photographs = lasting.filter(condition="own", view=PAINTED, measure="cosine")
+    assert photographs["value"].to_list() == pytest.approx(plain["value"].to_list())
 
     results = read_results(tmp_path)
     assert results.people == ["p00"]
@@ -226,8 +239,17 @@ def test_maps_of_a_person_stay_together() -> None:
         person_evidence._by_person([maps[0], None], "own")
 
 
-def as_it_is(pixels: np.ndarray, photo: Photo, detector: None) -> Redetected:
-    """A detector that finds the face where it was."""
+class NoDetector(FaceDetector):
+    """One without a network."""
+
+    def __init__(self, model: None) -> None:
+        pass
+
+
+def as_it_is(pixels: np.ndarray, photo: Photo, detector: FaceDetector) -> Redetected:
+    """A detector that finds the face where it was, and none at half the resolution."""
+    if pixels.shape[:2] != (112, 112):
+        return Redetected(None, None, 0)
     return Redetected(pixels, np.zeros((5, 2)), 1)
 
 

@@ -54,7 +54,12 @@ from facefocus.person.repair_cost import (
     repair_figures,
     repair_sentences,
 )
-from facefocus.person.robust_figures import Robustness, crop_robustness, photo_robustness
+from facefocus.person.robust_figures import (
+    CleanSide,
+    Robustness,
+    crop_robustness,
+    photo_robustness,
+)
 from facefocus.person.trials import Crops, Outcome, Team, try_masks
 from facefocus.person.verdict import Lookup, Values, Verdict, numbers_html, verdict
 
@@ -507,14 +512,15 @@ def _of_team(
     )
     outcome = _tried(team, crops, design, made, recipe, told("trials"))
     robustness: list[Robustness] = []
+    side = CleanSide()
     repair: list[RepairFigure] = []
     if not recipe.draft:
-        robustness += crop_robustness(team, crops, design, outcome, told("robustness"))
+        robustness += crop_robustness(team, crops, design, outcome, side, told("robustness"))
     if recipe.against:
         repair += repair_figures(team, crops, design, masks_of, recipe, told("repair"))
     if not recipe.draft and subject.photos:
         robustness += photo_robustness(
-            team, crops, subject.photos, design, outcome, told("photographs")
+            team, crops, subject.photos, design, outcome, side, told("photographs")
         )
     return made, outcome, robustness, repair
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -92,10 +92,28 @@ class Robustness:
     moved: float = float("nan")
 
 
+@dataclass(frozen=True, eq=False)
+class CleanSide:
+    """What was measured of a person's clean photos under nuisances: once for all masks.
+
+    Attributes:
+        measures: By nuisance and recognizer.
+        photos: What was found again, by photo.
+    """
+
+    measures: dict[tuple[str, str], Measures] = field(default_factory=dict)
+    photos: dict[str, dict[str, Redetected]] = field(default_factory=dict)
+
+
 def crop_robustness(
-    team: Team, crops: Crops, design: Design, outcome: Outcome, progress: Progress = silent
+    team: Team,
+    crops: Crops,
+    design: Design,
+    outcome: Outcome,
+    side: CleanSide,
+    progress: Progress = silent,
 ) -> list[Robustness]:
-    """The chosen masks under every nuisance of `ON_CROPS`."""
+    """The chosen masks under every nuisance of `ON_CROPS`; `side` is read and filled."""
     found = []
     for number, (name, title) in enumerate(ON_CROPS.items()):
         progress("robustness", number, len(ON_CROPS))
@@ -103,14 +121,18 @@ def crop_robustness(
             continue
         # What only moves the mask, or hides the other side, does nothing to clean photos.
         spares = NUISANCES[name].change is None
-        clean = None if spares else _seen(crops, np.zeros_like(outcome.masks), name, design)
+        missing = any((name, judge.name) not in side.measures for judge in team.judges)
+        bare = np.zeros_like(outcome.masks)
+        clean = _seen(crops, bare, name, design) if missing and not spares else None
         hidden = _seen(crops, outcome.masks, name, design)
         for judge in team.judges:
             probes = normalize(judge.recognizer.embed(hidden))
             gallery = probes if NUISANCES[name].gallery else None
-            usual = judge.clean if clean is None else judge.recognizer.embed(clean)
-            before = measured(judge, usual[None], design.unseen)
+            if (name, judge.name) not in side.measures:
+                usual = judge.clean if clean is None else judge.recognizer.embed(clean)
+                side.measures[name, judge.name] = measured(judge, usual[None], design.unseen)
             after = measured(judge, probes[None], design.unseen, gallery)
+            before = side.measures[name, judge.name]
             found.append(_row(name, title, judge, outcome, before, after))
     progress("robustness", len(ON_CROPS), len(ON_CROPS))
     return found
@@ -177,44 +199,63 @@ def photo_robustness(
     photos: Sequence[Photo],
     design: Design,
     outcome: Outcome,
+    side: CleanSide,
     progress: Progress = silent,
 ) -> list[Robustness]:
-    """The masks painted on the photographs, saved, detected and aligned again."""
+    """The masks painted on the photographs, saved, detected and aligned again.
+
+    `side` is read and filled.
+    """
     detector = FaceDetector(detector_model(None))
-    again: list[tuple[dict[str, Redetected], dict[str, Redetected]]] = []
+    again: list[dict[str, Redetected]] = []
     with tempfile.TemporaryDirectory(prefix="facefocus-") as folder:
         for row, photo in enumerate(photos):
-            pixels = photo.pixels
             rng = fill_rng(crops.seed, photo.name)
-            painted = paint(pixels, photo.matrix, outcome.masks[row], crops.fill, rng)
-            pair = []
-            for number, picture in enumerate((pixels, painted)):
-                file = Path(folder) / f"{number}.png"
-                write_picture(file, picture)
-                pair.append(redetect(file, photo, detector, tuple(ON_PHOTOS), crops.seed))
-            again.append((pair[0], pair[1]))
+            painted = paint(photo.pixels, photo.matrix, outcome.masks[row], crops.fill, rng)
+            if photo.name not in side.photos:
+                side.photos[photo.name] = _again(folder, photo.pixels, photo, detector, crops.seed)
+            again.append(_again(folder, painted, photo, detector, crops.seed))
             progress("photographs", row + 1, len(photos))
+    clean = [side.photos[photo.name] for photo in photos]
+
+    def figure(name: str, title: str, judge: Judge) -> Robustness:
+        pair = [each[name] for each in clean], [each[name] for each in again]
+        return _of_photos(name, title, judge, *pair, design, outcome, side)
+
     return [
-        _of_photos(name, title, judge, [(a[name], b[name]) for a, b in again], design, outcome)
-        for name, title in ON_PHOTOS.items()
-        for judge in team.judges
+        figure(name, title, judge) for name, title in ON_PHOTOS.items() for judge in team.judges
     ]
+
+
+def _again(
+    folder: str,
+    picture: UInt8[np.ndarray, "h w 3"],
+    photo: Photo,
+    detector: FaceDetector,
+    seed: int,
+) -> dict[str, Redetected]:
+    """What is found in a picture of a photo, saved and read, under each of `ON_PHOTOS`."""
+    file = Path(folder) / "again.png"
+    write_picture(file, picture)
+    return redetect(file, photo, detector, tuple(ON_PHOTOS), seed)
 
 
 def _of_photos(
     nuisance: str,
     title: str,
     judge: Judge,
-    again: Sequence[tuple[Redetected, Redetected]],
+    clean: Sequence[Redetected],
+    again: Sequence[Redetected],
     design: Design,
     outcome: Outcome,
+    side: CleanSide,
 ) -> Robustness:
-    clean, hidden = (
-        measured_again(judge, [pair[side] for pair in again], design) for side in (0, 1)
-    )
+    key = PHOTOGRAPH + nuisance, judge.name
+    if key not in side.measures:
+        side.measures[key] = measured_again(judge, clean, design)
     moved = [
         float(np.linalg.norm(found.shift, axis=1).mean())
-        for _, found in again
+        for found in again
         if found.shift is not None
     ]
     return _row(
@@ -222,9 +263,9 @@ def _of_photos(
         title,
         judge,
         outcome,
-        clean,
-        hidden,
-        undetected=sum(not found.detected for _, found in again),
+        side.measures[key],
+        measured_again(judge, again, design),
+        undetected=sum(not found.detected for found in again),
         moved=float(np.mean(moved)) if moved else np.nan,
     )
 
