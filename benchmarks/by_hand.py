@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -198,7 +199,7 @@ class InsightFace:
 
     Args:
         model: An ONNX file of images [n, 3, 112, 112].
-        mean: Of pixels in 0-255.
+        mean: Of pixels in 0-255, for each channel.
         std: Likewise.
         batch: Images of a call; its own `get` has 1.
     """
@@ -209,7 +210,9 @@ class InsightFace:
          [70.7299, 92.2041]],
     )  # fmt: skip
 
-    def __init__(self, model: str, mean: float, std: float, batch: int = 1) -> None:
+    def __init__(
+        self, model: str, mean: Sequence[float], std: Sequence[float], batch: int = 1
+    ) -> None:
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
@@ -220,21 +223,28 @@ class InsightFace:
         )
         self._input = self._session.get_inputs()[0].name
         self._mean, self._std, self._batch = mean, std, batch
+        uneven = (std[0] / np.array(std, np.float32)).reshape(3, 1, 1)
+        self._uneven = None if (uneven == 1).all() else uneven
 
-    def embed(self, pictures: Sequence[np.ndarray], landmarks: Sequence[np.ndarray]) -> np.ndarray:
-        """Embeddings of BGR pictures whose landmarks [5, 2] are known."""
+    def embed(self, files: Sequence[Path], landmarks: Sequence[np.ndarray]) -> np.ndarray:
+        """Embeddings of photographs whose landmarks [5, 2] are known."""
         parts = []
-        for start in range(0, len(pictures), self._batch):
+        for start in range(0, len(files), self._batch):
             some = slice(start, start + self._batch)
             crops = [
-                norm_crop(picture, points)
-                for picture, points in zip(pictures[some], landmarks[some], strict=True)
+                norm_crop(np.asarray(cv2.imread(str(file))), points)
+                for file, points in zip(files[some], landmarks[some], strict=True)
             ]
-            blob = cv2.dnn.blobFromImages(
-                crops, 1 / self._std, (112, 112), (self._mean,) * 3, swapRB=True
-            )
-            parts.append(self._session.run(None, {self._input: blob})[0])
+            parts.append(self.embed_crops(crops))
         return np.concatenate(parts)
+
+    def embed_crops(self, crops: Sequence[np.ndarray]) -> np.ndarray:
+        """Embeddings of BGR crops: one call."""
+        blob = cv2.dnn.blobFromImages(crops, 1 / self._std[0], (112, 112), self._mean, swapRB=True)
+        if self._uneven is not None:
+            np.multiply(blob, self._uneven, out=blob)
+        found: np.ndarray = self._session.run(None, {self._input: blob})[0]
+        return found
 
 
 def norm_crop(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

@@ -157,9 +157,10 @@ HEAD = """# Performance
 
 Written by `make bench`; do not edit. Ratios are medians of repeats in which every rival ran in
 turn in the same process on the same inputs, with quartiles. Faces are drawn and weights are
-random: neither changes what there is to compute. Each machine has a part of its own. A table of
-a card is written by `python -m benchmarks.on_card`, which needs nothing but torch and a folder of
-packages; without one here, nothing of this release has been measured on a GPU.
+random where it is not said otherwise: neither changes what there is to compute. Each machine has a
+part of its own. A table of a card is written by `python -m benchmarks.on_card`, which needs nothing
+but torch and a folder of packages; without one here, nothing of this release has been measured on a
+GPU.
 """
 
 TAIL = """## What the rivals do
@@ -181,9 +182,11 @@ normalized and counted pair maps, and the map in the frame.
 - **By hand** (W7, W8) is `benchmarks/by_hand.py`: pytorch-grad-cam, numpy, OpenCV and a loop, one
   map for each pair, layer and method, a batch of a person's photos for each mask and fill. It loads
   the recognizer, embeds the clean photos and finds the threshold, as a run does; it makes no page.
-- **insightface's way** (W9) aligns a photograph by five known landmarks (`norm_crop`), makes a blob
-  and runs onnxruntime, one photograph at a time as its `get` does, or 16 at a time. Nothing is
-  detected on either side.
+- **insightface's way** (W9) reads a photograph by OpenCV, aligns it by five known landmarks
+  (`norm_crop`), makes a blob and runs onnxruntime, one photograph at a time as its `get` does, or
+  16 at a time. facefocus reads, aligns and embeds as `prepare` and `verify` do. Nothing is detected
+  on either side. Photographs are drawn ones, and the first of LFW's verification list where LFW and
+  the recognizers are at hand.
 
 Maps agree where definitions do: the section on W1 gives the largest difference of maps in [0, 1]
 over three layers.
@@ -276,9 +279,16 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
                 f" {spent['ratio']:.1f}x ({spent['facefocus']:.2f} s against"
                 f" {spent['rival']:.1f} s).\n"
             )
+        for step, (ours, theirs) in row.get("steps", {}).items():
+            yield (
+                f"{row['what']}, against {row['rival']}: {step} alone in processor seconds"
+                f" {theirs / ours:.2f}x ({ours:.3f} s against {theirs:.3f} s).\n"
+            )
         if "job_agreement" in row:
             said = ", ".join(f"{name} {value:.4f}" for name, value in row["job_agreement"].items())
             yield f"Both come to the same ({row['what']}): {said}.\n"
+        if "left_out" in row:
+            yield f"Left out: {row['what']}. {row['left_out']}\n"
         if "parts" in row:
             yield "\n".join(_parts_table(row)) + "\n"
         if "peaks" in row:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
 
 import facefocus as ff
 from benchmarks import by_hand
+from benchmarks.listed_photographs import Listed, drawn, of_lfw
 from benchmarks.measure import counting, in_turns, median_of, ratio, row_of
 from benchmarks.networks import faces, inputs_of, module_at, recognizer
 from facefocus.benchmark.experiment import Experiment, parse_experiment
 from facefocus.benchmark.run import open_run, run_experiment
 from facefocus.benchmark.stages.score import scored_masks
+from facefocus.core.errors import UserError
 from facefocus.evaluation.verification import verification_pairs
 from facefocus.faces.align import ARCFACE_TEMPLATE, crop, similarity_transform
 from facefocus.faces.faceset import IndexRow, open_faceset, write_faceset
-from facefocus.models.backends import absent
+from facefocus.faces.images import decode_rgb
+from facefocus.models.backends import absent, accelerate
 from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.zoo import load
 
@@ -35,12 +39,26 @@ JOB_REPEATS, REPEATS = 2, 3
 def _timed(
     works: dict[str, Callable[[int], object]], repeats: int, *, warm: bool
 ) -> Callable[..., Row]:
-    """Run works in turn; ``row(what, rival in words, its name)`` compares one of them with ours."""
+    """Run works in turn; ``row(what, rival in words, its name)`` compares one of them with ours.
+
+    Its `steps` name works that are parts of both, ours first.
+    """
     counted, spent = counting(works)
     times = in_turns(counted, repeats, warm=warm)
 
-    def row(what: str, rival: str, name: str, **more: Any) -> Row:
+    def row(
+        what: str,
+        rival: str,
+        name: str,
+        steps: Mapping[str, tuple[str, str]] | None = None,
+        **more: Any,
+    ) -> Row:
         ours, theirs = (spent[one][-repeats:] for one in ("facefocus", name))
+        if steps:
+            more["steps"] = {
+                step: [median_of(spent[one][-repeats:]) for one in both]
+                for step, both in steps.items()
+            }
         return row_of(
             what,
             rival,
@@ -222,71 +240,110 @@ def w8() -> list[Row]:
 
 # W9: photographs of a list ------------------------------------------------------------------------
 
-#: Photographs that are embedded, of LFW's size, with landmarks that are known.
-LISTED, SIDE = 64, 250
+#: The networks that LFW's photographs are shown to, by their names in the zoo.
+REAL = ("mobilefacenet-ms1m", "mobilefacenet-casia")
+#: The least cosine of the two embeddings of a photograph.
+LEAST_COSINE = 0.9999
+#: insightface's way with so many images of a call.
+RIVAL_WAYS = {"one by one": 1, "in batches of 16": by_hand.BATCH}
+#: Works that are parts of a way, ours and the rival's.
+READING, EMBEDDING = ("read", "read by OpenCV"), "embed"
 
 
 def w9() -> list[Row]:
-    """List: photographs of LFW's size with known landmarks, aligned and embedded, MobileFaceNet."""
-    pictures, landmarks = photographs()
+    """List: photographs with known landmarks, read, aligned and embedded, MobileFaceNet."""
     backend = next(name for name in ("openvino", "torch") if absent(name) is None)
-    box = recognizer("MobileFaceNet", backend)
-    mean, std = box.preprocessing.mean[0], box.preprocessing.std[0]
-    made: dict[str, np.ndarray] = {}
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "model.onnx"
-        _export(recognizer("MobileFaceNet"), model)
-        singly = by_hand.InsightFace(str(model), mean, std)
-        together = by_hand.InsightFace(str(model), mean, std, by_hand.BATCH)
+        root = Path(folder)
+        boxes = {name: recognizer("MobileFaceNet", name) for name in ("torch", backend)}
+        rows += _of_list(drawn(root / "drawn"), boxes["torch"], boxes[backend], root)
+        try:
+            photographs = of_lfw(root / "lfw")
+            for name in REAL:
+                plain, fast = load(name), accelerate(load(name), backend)
+                assert isinstance(plain, TorchRecognizer) and isinstance(fast, TorchRecognizer)
+                rows += _of_list(photographs, plain, fast, root)
+        except UserError as error:
+            rows.append({"what": "photographs of LFW's list", "left_out": str(error)})
+    return rows
 
-        def ours(_: int) -> None:
-            made["ours"] = box.embed(_aligned(pictures, landmarks))
 
-        works: dict[str, Callable[[int], object]] = {"facefocus": ours}
-        for title, rival in (("one by one", singly), ("in batches of 16", together)):
-
-            def theirs(_: int, title: str = title, rival: by_hand.InsightFace = rival) -> None:
-                made[title] = rival.embed(pictures, landmarks)
-
-            works[title] = theirs
-        row = _timed(works, REPEATS, warm=True)
+def _of_list(
+    listed: Listed, plain: TorchRecognizer, fast: TorchRecognizer, root: Path
+) -> list[Row]:
+    made: dict[str, np.ndarray] = {}
+    works = list_works(listed, plain, fast, root / f"{plain.name}.onnx", made)
+    row = _timed(works, REPEATS, warm=True)
     rows = []
-    for title in ("one by one", "in batches of 16"):
-        cosines = (by_hand.unit(made["ours"]) * by_hand.unit(made[title])).sum(axis=1)
-        if cosines.min() < LEAST_CORRELATION:
+    for title in RIVAL_WAYS:
+        cosines = (by_hand.unit(made["facefocus"]) * by_hand.unit(made[title])).sum(axis=1)
+        if cosines.min() < LEAST_COSINE:
             raise RuntimeError(f"Embeddings do not agree with insightface's: {cosines.min()}")
         rows.append(
             row(
-                f"{LISTED} photographs aligned and embedded, MobileFaceNet, {backend}",
+                f"{len(listed.files)} {listed.title}, {plain.name}, {fast.precision.split()[0]}",
                 f"insightface's way, onnxruntime, {title}",
                 title,
+                steps={"reading": READING, "embedding": (EMBEDDING, f"{EMBEDDING} {title}")},
                 job_agreement={"least cosine of two embeddings": float(cosines.min())},
             )
         )
     return rows
 
 
-def photographs() -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """BGR pictures with a drawn face somewhere in them, and where its landmarks are [5, 2]."""
-    rng = np.random.default_rng(0)
-    pictures, landmarks = [], []
-    for frame in np.resize(faces(8, 4), (LISTED, 112, 112, 3)):
-        picture = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-        top, left = rng.integers(20, SIDE - 132, 2)
-        picture[top : top + 112, left : left + 112] = frame[..., ::-1]
-        pictures.append(picture)
-        landmarks.append(ARCFACE_TEMPLATE + np.array([left, top]) + rng.normal(0, 1, (5, 2)))
-    return pictures, landmarks
+def list_works(
+    listed: Listed,
+    plain: TorchRecognizer,
+    fast: TorchRecognizer,
+    model: Path,
+    made: dict[str, np.ndarray],
+) -> dict[str, Callable[[int], object]]:
+    """Our way from files to embeddings and two of insightface's, and what takes their time.
+
+    Args:
+        listed: The photographs.
+        plain: The recognizer on torch, which is written to `model` as ONNX.
+        fast: The same on the backend that is measured.
+        model: A file that does not exist.
+        made: Filled by the works, by their names.
+    """
+    _export(plain, model)
+    reader, files = plain.preprocessing, listed.files
+    frames = _aligned(listed)
+    crops = list(np.ascontiguousarray(frames[..., ::-1]))
+    ways: dict[str, Callable[[], Any]] = {
+        "facefocus": lambda: fast.embed(_aligned(listed)),
+        READING[0]: lambda: [decode_rgb(file.read_bytes(), file.name) for file in files],
+        READING[1]: lambda: [cv2.imread(str(file)) for file in files],
+        EMBEDDING: lambda: fast.embed(frames),
+    }
+    for title, size in RIVAL_WAYS.items():
+        rival = by_hand.InsightFace(str(model), reader.mean, reader.std, size)
+
+        def whole(rival: by_hand.InsightFace = rival) -> np.ndarray:
+            return rival.embed(files, listed.landmarks)
+
+        def embedding(rival: by_hand.InsightFace = rival, size: int = size) -> np.ndarray:
+            starts = range(0, len(crops), size)
+            return np.concatenate([rival.embed_crops(crops[at : at + size]) for at in starts])
+
+        ways |= {title: whole, f"{EMBEDDING} {title}": embedding}
+
+    def work(name: str, way: Callable[[], Any]) -> Callable[[int], object]:
+        return lambda _: made.__setitem__(name, way())
+
+    return {name: work(name, way) for name, way in ways.items()}
 
 
-def _aligned(pictures: list[np.ndarray], landmarks: list[np.ndarray]) -> np.ndarray:
+def _aligned(listed: Listed) -> np.ndarray:
     return np.stack(
         [
             crop(
-                np.ascontiguousarray(picture[..., ::-1]),
+                decode_rgb(file.read_bytes(), file.name),
                 similarity_transform(points, ARCFACE_TEMPLATE),
             )
-            for picture, points in zip(pictures, landmarks, strict=True)
+            for file, points in zip(listed.files, listed.landmarks, strict=True)
         ]
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import nn
 
 from benchmarks import by_hand, measure, page, rivals, whole_jobs
 from benchmarks.backends import tied
+from benchmarks.listed_photographs import drawn
 from benchmarks.measure import (
     Spread,
     calls_one_by_one,
@@ -26,6 +28,9 @@ from benchmarks.measure import (
 from benchmarks.page import table_lines, write_page
 from benchmarks.results import Results
 from facefocus.faces.align import ARCFACE_TEMPLATE, crop, similarity_transform
+from facefocus.faces.images import decode_rgb
+from facefocus.models.recognizer import TorchRecognizer
+from facefocus.models.zoo import load
 from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.occlusion.masks import pixel_count
 from facefocus.saliency.objectives import parse_objective
@@ -102,11 +107,35 @@ def test_the_script_by_hand_hides_what_a_run_hides() -> None:
     assert (drawn[:, ~mask] == frames[:, ~mask]).all() and (drawn[:, mask] != 0).any()
 
 
-def test_insightfaces_crop_is_the_least_squares_similarity() -> None:
-    pictures, landmarks = whole_jobs.photographs()
-    theirs = by_hand.norm_crop(pictures[0], landmarks[0]).astype(int)
-    ours = crop(pictures[0], similarity_transform(landmarks[0], ARCFACE_TEMPLATE)).astype(int)
+def test_insightfaces_crop_is_the_least_squares_similarity(tmp_path: Path) -> None:
+    listed = drawn(tmp_path / "drawn", 1)
+    picture, points = decode_rgb(listed.files[0].read_bytes(), "one"), listed.landmarks[0]
+    theirs = by_hand.norm_crop(picture, points).astype(int)
+    ours = crop(picture, similarity_transform(points, ARCFACE_TEMPLATE)).astype(int)
     assert np.abs(theirs - ours).max() <= 1
+
+
+@pytest.mark.skipif(
+    find_spec("onnxruntime") is None or find_spec("onnx") is None,
+    reason="the extra 'onnx' is not installed",
+)
+def test_insightfaces_way_and_ours_come_to_the_same_embeddings(tmp_path: Path) -> None:
+    """Also where every channel has a standard deviation of its own."""
+    small = load("mobilefacenet-mini-all")
+    assert isinstance(small, TorchRecognizer)
+    reader = replace(small.preprocessing, mean=(120.0, 110.0, 100.0), std=(60.0, 55.0, 50.0))
+    box = TorchRecognizer("small", small.module, reader, identity="")
+    listed, made = drawn(tmp_path / "drawn", 18), dict[str, np.ndarray]()
+    works = whole_jobs.list_works(listed, box, box, tmp_path / "small.onnx", made)
+    for work in works.values():
+        work(0)
+    ours = by_hand.unit(made["facefocus"])
+    for title in whole_jobs.RIVAL_WAYS:
+        for name in (title, f"embed {title}"):
+            cosines = (ours * by_hand.unit(made[name])).sum(axis=1)
+            assert len(cosines) == 18 and cosines.min() > whole_jobs.LEAST_COSINE
+    for our_picture, their_picture in zip(made["read"], made["read by OpenCV"], strict=True):
+        assert np.abs(our_picture.astype(int) - their_picture[..., ::-1]).max() <= 1
 
 
 def test_the_page_tells_where_the_time_goes_and_what_the_peak_allows() -> None:
@@ -116,6 +145,13 @@ def test_the_page_tells_where_the_time_goes_and_what_the_peak_allows() -> None:
     assert "the job: 3.0 s, 4.0 s of processors." in lines
     assert "| scores | 2.0 | 3.0 | 75% | 4 | 5,000 |" in lines
     assert "| page | 1.0 | 1.0 | 25% |  |  |" in lines
+    steps = {"what": "a list", "rival": "a tool", "steps": {"reading": [0.04, 0.02]}}
+    (said,) = page._notes([steps])
+    assert said.startswith(
+        "a list, against a tool: reading alone in processor seconds 0.50x (0.040 s"
+    )
+    (said,) = page._notes([{"what": "the list of LFW", "left_out": "LFW was not found."}])
+    assert said == "Left out: the list of LFW. LFW was not found.\n"
     row = {"target": 2.5, "median": 2.0, "share_of_peak": 1.0}
     assert page._verdict(row) == "target 2.5x out of reach: the peak allows 2.0x"
     assert page._verdict({**row, "share_of_peak": 0.5}) == "target 2.5x NOT met"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from facefocus.core.errors import UserError
 from facefocus.faces.faceset import Identity
+from facefocus.faces.sources.synthetic import render_many
 from facefocus.models import backends
 from facefocus.models.backends import (
     AGREEMENT,
@@ -28,6 +29,7 @@ from facefocus.models.backends import (
     product_precision,
 )
 from facefocus.models.recognizer import TorchRecognizer, is_white_box
+from facefocus.models.zoo import load
 from facefocus.saliency.identity import cam_identity_maps
 from facefocus.saliency.streams import CamConfig
 from tests.small import SIDE, TinyNet, tiny_recognizer
@@ -74,7 +76,43 @@ def test_prelu_keeps_its_values_in_openvino(slopes: list[float]) -> None:
     values = torch.linspace(-3, 3, 2 * 4 * 6).reshape(2, 4, 2, 3)
     program = backends._compile(nn.Sequential(nn.Identity(), prelu), values, "float32")
     by_hand = np.where(values > 0, values, values * torch.tensor(slopes).reshape(1, -1, 1, 1))
-    np.testing.assert_allclose(program(values.numpy())[0], by_hand, rtol=1e-6)
+    found = program(np.moveaxis(values.numpy(), 1, -1))[0]
+    np.testing.assert_allclose(found, by_hand, rtol=1e-6)
+
+
+@needs_openvino
+@pytest.mark.parametrize("name", ["mobilefacenet-mini-all", "inception-mini-all"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_openvino_gives_the_same_bits_for_any_number_of_images_at_once(
+    name: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognizer = load(name)
+    assert isinstance(recognizer, TorchRecognizer)
+    given = list(recognizer.batches(render_many("all", 0, range(5), 4).frames))
+    found = {}
+    for most in (1, 2, 4, 8, 16):
+        monkeypatch.setattr(backends.OpenVino, "_most", most)
+        found[most] = list(backends.OpenVino(recognizer, precision)(given))
+        assert [len(part) for part in found[most]] == [16, 16]
+    for most in (1, 2, 4, 8):
+        assert torch.equal(torch.cat(found[most]), torch.cat(found[16])), most
+
+
+@needs_openvino
+@pytest.mark.parametrize(("threads", "most"), [(1, 4), (2, 8), (3, 8), (4, 16), (16, 16)])
+def test_a_network_of_few_weights_runs_few_images_at_once(
+    threads: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    # 53,664 weights for 0.5 million values; 663,680 for 0.3 million.
+    assert engine_of("mobilefacenet-mini-all")._most == most
+    assert engine_of("inception-mini-all")._most == 16
+
+
+def engine_of(name: str) -> backends.OpenVino:
+    recognizer = load(name)
+    assert isinstance(recognizer, TorchRecognizer)
+    return backends.OpenVino(recognizer)
 
 
 @needs_openvino

@@ -88,11 +88,14 @@ class UnusableImage(Exception):
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """The names of the picture formats that are read; HEIC where `pillow-heif` is installed."""
+    """The names of the picture formats that are read; HEIC where `pillow-heif` is installed.
+
+    Pillow tries them in this order: what photographs are in comes first.
+    """
     Image.init()
     with contextlib.suppress(ImportError):
         importlib.import_module("pillow_heif").register_heif_opener()
-    return tuple(sorted(set(Image.OPEN) - REFUSED_FORMATS))
+    return tuple(sorted(set(Image.OPEN) - REFUSED_FORMATS, key=lambda name: (name != "JPEG", name)))
 
 
 @functools.cache
@@ -203,7 +206,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         picture = image.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _deep_gray(image: Image.Image, name: str) -> Image.Image:

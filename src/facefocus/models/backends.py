@@ -14,9 +14,10 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
-from itertools import cycle
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,11 @@ _PRECISION = {"openvino-bf16": "bfloat16", "cuda-tf32": "tf32", "cuda-half": "fl
 PROGRAM = 2
 #: The same of networks on a GPU.
 CUDA_PROGRAM = 2
+
+#: Images that a thread of OpenVINO runs at once where their values outweigh the weights. Measured
+#: on one thread against 16: MobileFaceNet 1.05 to 1.07 times as fast, a narrow one 1.2, SqueezeNet
+#: 1.04; with many weights slower (IResNet18 0.97, IResNet50 in bfloat16 0.9).
+PER_THREAD = 4
 
 #: Images of a batch on a GPU: enough to keep it busy.
 GPU_BATCH = 256
@@ -232,26 +238,41 @@ class Checked:
 
 
 class OpenVino:
-    """A network compiled by OpenVINO for each shape of batch that it sees.
+    """A network compiled by OpenVINO for each shape of images that it sees.
 
-    Two requests take turns: while one runs, the next batch is prepared.
+    Two requests take turns: while one runs, the next images are prepared. A network with fewer
+    weights than values of its layers runs `PER_THREAD` images at a time, whose values then stay in
+    the caches; others read their weights for the whole batch at once. The bits are the same.
     """
 
     def __init__(self, recognizer: TorchRecognizer, precision: str = "float32") -> None:
-        self._module, self._precision = recognizer.module, precision
+        self._recognizer, self._precision = recognizer, precision
         self._requests: dict[torch.Size, list[Any]] = {}
 
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Embeddings of batches of one shape."""
+        """Embeddings of batches of one shape, a power of two images each."""
+        counts: deque[int] = deque()
+
+        def parts() -> Iterator[Tensor]:
+            for inputs in batches:
+                found = torch.split(inputs, min(self._most, len(inputs)))
+                counts.append(len(found))
+                yield from found
+
+        embedded = self._run(parts())
+        for first in embedded:
+            yield torch.cat([first, *islice(embedded, counts.popleft() - 1)])
+
+    def _run(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
         running: deque[Any] = deque()
         turns: Iterator[Any] | None = None
         try:
-            for inputs in batches:
+            for inputs in parts:
                 turns = turns or cycle(self._compiled(inputs))
                 request = next(turns)
                 if request in running:
                     yield _result(running.popleft())
-                request.start_async([inputs.contiguous().numpy()])
+                request.start_async([_channels_last(inputs)])
                 running.append(request)
             while running:
                 yield _result(running.popleft())
@@ -261,9 +282,28 @@ class OpenVino:
 
     def _compiled(self, inputs: Tensor) -> list[Any]:
         if inputs.shape not in self._requests:
-            compiled = _compile(self._module, inputs, self._precision)
+            compiled = _compile(self._recognizer.module, inputs, self._precision)
             self._requests[inputs.shape] = [compiled.create_infer_request() for _ in range(2)]
         return self._requests[inputs.shape]
+
+    @cached_property
+    def _most(self) -> int:
+        """Images of a request."""
+        module = self._recognizer.module
+        try:
+            values = sum(call.size for call in self._recognizer.layers().calls)
+        except UserError:  # its layers cannot be seen
+            return CHUNK
+        assert isinstance(module, nn.Module)
+        if sum(weights.numel() for weights in module.parameters()) >= values:
+            return CHUNK
+        most = PER_THREAD * torch.get_num_threads()
+        return min(CHUNK, 1 << (most.bit_length() - 1))
+
+
+def _channels_last(inputs: Tensor) -> np.ndarray:
+    """Images [n, h, w, C]: as they lie in memory already."""
+    return inputs.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _result(request: Any) -> Tensor:
@@ -272,13 +312,17 @@ def _result(request: Any) -> Tensor:
 
 
 def _compile(module: Any, inputs: Tensor, precision: str) -> Any:
-    """The module as an OpenVINO program for inputs of this very shape."""
+    """The module as an OpenVINO program for inputs of this very shape, given channels last.
+
+    Its kernels take images in that order: given in another, each batch is put in order twice.
+    """
     # OpenVINO reports its imports to its makers unless this package is missing; nothing leaves
     # the user's machine, so it is.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    from openvino.preprocess import PrePostProcessor
 
     with as_found(module), warnings.catch_warnings():
         # OpenVINO reads modules through torch.jit.trace, which torch calls deprecated, and which
@@ -290,6 +334,9 @@ def _compile(module: Any, inputs: Tensor, precision: str) -> Any:
         model = frontend.convert(frontend.load(decoder))
     model.reshape(list(inputs.shape))
     _prelu_as_maximum(model)
+    order = PrePostProcessor(model)
+    order.input().tensor().set_layout(openvino.Layout("NHWC"))
+    order.input().model().set_layout(openvino.Layout("NCHW"))
     hints = {
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
         # As many as torch has: workers share the cores.
@@ -297,7 +344,7 @@ def _compile(module: Any, inputs: Tensor, precision: str) -> Any:
         # Bound to cores, the threads of every worker would get the same first ones.
         "ENABLE_CPU_PINNING": torch.get_num_threads() >= (os.cpu_count() or 1),
     }
-    return openvino.Core().compile_model(model, "CPU", hints)
+    return openvino.Core().compile_model(order.build(), "CPU", hints)
 
 
 def _prelu_as_maximum(model: Any) -> None:

@@ -88,7 +88,7 @@ class Preprocessing:
         rows = pixels.flatten(2)
         mean = images.new_tensor(self.mean).repeat(self.size[1])
         std = images.new_tensor(self.std).repeat(self.size[1])
-        return ((rows - mean) / std).view(pixels.shape).permute(0, 3, 1, 2)
+        return (rows - mean).div_(std).view(pixels.shape).permute(0, 3, 1, 2)
 
     def to_frame(
         self, maps: Float[Tensor, "n h w"], frame: tuple[int, int] = (FRAME, FRAME)
