@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import by_hand, measure, page, rivals, whole_jobs
+from benchmarks import by_hand, mask_sets, measure, page, rivals, whole_jobs
 from benchmarks.backends import tied
 from benchmarks.listed_photographs import drawn
 from benchmarks.measure import (
@@ -33,6 +34,7 @@ from facefocus.models.recognizer import TorchRecognizer
 from facefocus.models.zoo import load
 from facefocus.occlusion.fills import fill_rng, hider
 from facefocus.occlusion.masks import pixel_count
+from facefocus.saliency.control_variate import patch_covariance, patch_means, read_points
 from facefocus.saliency.objectives import parse_objective
 
 
@@ -294,3 +296,51 @@ def test_results_are_kept_by_workload_and_make_the_page(tmp_path: Path) -> None:
     for picture in ("ratios", "growth"):
         (made,) = (tmp_path / "docs" / "images").glob(f"performance-*-{picture}.png")
         assert made.stat().st_size > 5000
+
+
+def corners(masks: np.ndarray) -> np.ndarray:
+    """First row and column of the one patch of each mask."""
+    hidden = masks == 0
+    return np.stack([hidden.any(axis=2).argmax(axis=1), hidden.any(axis=1).argmax(axis=1)], axis=1)
+
+
+def test_stratified_patches_have_every_place_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One patch, so that it can be seen."""
+    monkeypatch.setattr(mask_sets, "PATCHES", 1)
+    rng = np.random.default_rng(0)
+    # At a side of 10 a patch is 3 wide and has 8 places: each is a stratum.
+    places = corners(mask_sets.stratified_masks(rng, 64, (10, 10), {}))
+    assert sorted(map(tuple, places.tolist())) == list(product(range(8), repeat=2))
+    # At a side of 14 it is 4 wide and has 11: strata begin and end within places.
+    found = np.zeros((11, 11))
+    for _ in range(400):
+        np.add.at(found, tuple(corners(mask_sets.stratified_masks(rng, 64, (14, 14), {})).T), 1)
+    expected = 400 * 64 / 121
+    assert np.abs(found - expected).max() < 4.5 * expected**0.5
+
+
+def test_stratified_masks_cover_as_those_of_corr_rise_do() -> None:
+    """Each pixel, and two pixels at once, as ten independent patches do."""
+    rng = np.random.default_rng(1)
+    made = [mask_sets.stratified_masks(rng, 64, (16, 16), {}) for _ in range(300)]
+    masks = np.concatenate(made).reshape(-1, 256).astype(np.float64)
+    error = 5 * 0.5 / len(masks) ** 0.5
+    assert np.abs(masks.mean(axis=0) - patch_means((16, 16))).max() < error
+    points = np.add.outer(np.array(read_points(16)) * 16, read_points(16)).ravel()
+    together = masks.T @ masks[:, points] / len(masks)
+    means = patch_means((16, 16))
+    exact = patch_covariance((16, 16)) + np.outer(means, means[points])
+    assert np.abs(together - exact).max() < error
+
+
+def test_differences_of_maps_are_those_of_people() -> None:
+    quality = mask_sets.Quality
+    rows = [
+        [("plain", 10, quality(0.9 + shift, 0.5, 1.0)), ("plain", 10, quality(0.8, 0.5, 1.0)),
+         ("other", 5, quality(0.95, 0.4 + shift, 0.5))]
+        for shift in (0.0, 0.02, 0.04, 0.06, 0.08)
+    ]  # fmt: skip
+    _, _, plain, other = mask_sets.table(rows, ("plain", 10))
+    assert "| 0.8700 | 0.8500 to 0.8900 | - | 0.5000 | - |" in plain
+    # 0.1 less half of the shift: +0.08, Student's interval 0.08 +- 2.776 * 0.0158 / sqrt(5).
+    assert other.startswith("| other | 5 | 0.9500 | 0.9500 to 0.9500 | +0.0800 [+0.0604, +0.0996]")

@@ -13,12 +13,16 @@ from facefocus.saliency.photo_maps import Photo, PhotoScoreMethod, Score, scores
 SIDES = (7, 14, 28)
 
 
-def patches(frame: tuple[int, int], stride: int = 5) -> Bool[np.ndarray, "n h w"]:
+def patches(
+    frame: tuple[int, int], stride: int = 5, rng: np.random.Generator | None = None
+) -> Bool[np.ndarray, "n h w"]:
     """A mask for each place of each patch, fully inside the frame, row by row.
 
     Args:
         frame: Height and width.
         stride: From place to place, in pixels of 112.
+        rng: Draws the first place of each side, down and across, among those of one stride: every
+            place is then tried with the same probability. None: the first place is the corner.
 
     Example:
         >>> patches((112, 112)).sum(axis=(1, 2))[[0, 22 * 22, -1]].tolist()
@@ -32,8 +36,9 @@ def patches(frame: tuple[int, int], stride: int = 5) -> Bool[np.ndarray, "n h w"
             (max(1, round(side * length / 112)), max(1, round(stride * length / 112)))
             for length in frame
         )
-        for top in range(0, frame[0] - high + 1, down):
-            for left in range(0, frame[1] - wide + 1, across):
+        first, begin = (0, 0) if rng is None else (int(rng.integers(n)) for n in (down, across))
+        for top in range(first, frame[0] - high + 1, down):
+            for left in range(begin, frame[1] - wide + 1, across):
                 mask = np.zeros(frame, bool)
                 mask[top : top + high, left : left + wide] = True
                 masks.append(mask)
@@ -53,7 +58,13 @@ def xface(photo: Photo, score: Score, options: Options) -> Float64[np.ndarray, "
         score: Its similarity to its references.
         options: ``stride``.
     """
-    masks = patches(photo.frame.shape[:2], int(options["stride"]))
+    return summed_drops(photo, score, patches(photo.frame.shape[:2], int(options["stride"])))
+
+
+def summed_drops(
+    photo: Photo, score: Score, masks: Bool[np.ndarray, "n h w"]
+) -> Float64[np.ndarray, "h w"]:
+    """What each patch takes from the similarity, over its area, summed over those on a pixel."""
     drops = score(photo.frame[None])[0] - scores_under(photo, score, masks)
     total = np.zeros(photo.frame.shape[:2])
     for mask, drop in zip(masks, drops, strict=True):
