@@ -2,17 +2,18 @@
 
     python -m benchmarks.mask_sets --faces faces/lfw --pool pool/ [--people 2] [--photos 3]
 
-For a few people with so many photos each, every photo is embedded under 20,000 masks of S-RISE and
-of CorrRISE, and under the patches of xFace at every place. The map of all of them is what others
-are compared with. Maps of fewer passes are made of parts of the same pool: plain, and with the
-control variate; of xFace those of a coarser lattice, begun at the corner or at random. Stratified
-places of CorrRISE's patches have a pool of their own. Embeddings are kept in the folder ``--pool``.
+For a few people with so many photos each, every photo is embedded under masks of S-RISE and of
+CorrRISE, and under the patches of xFace. The map of 20,000 masks, or of a patch at every third
+place, is what others are compared with. Of S-RISE and CorrRISE those are made of 2,048 masks more,
+plain and with the control variate, and of 2,048 masks of CorrRISE whose places are stratified; of
+xFace of coarser lattices, begun at the corner or at random. What the photos' embeddings say is kept
+in the folder ``--pool``.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -33,22 +34,19 @@ from facefocus.occlusion.masks import pixel_count
 from facefocus.saliency.explainer import Options
 from facefocus.saliency.identity import minmax_normalize
 from facefocus.saliency.methods import METHODS, PerturbationMethod
-from facefocus.saliency.perturbation import (
-    GROUP,
-    MaskSet,
-    mask_set,
-    masked_embeddings,
-    similarities,
-)
+from facefocus.saliency.perturbation import GROUP, mask_set, masked_embeddings, similarities
 from facefocus.saliency.rise import PATCHES, patch_side
-from facefocus.saliency.xface import SIDES, patches
+from facefocus.saliency.xface import patches
+from facefocus.saliency.xface_economical import expected_patches
 
-#: Masks of the map that others are compared with, of stratified ones, and of those that are tried.
-MASKS, STRATIFIED, COUNTS = 20_000, 2048, (128, 256, 512, 1024)
-#: Parts of the pool that are tried for each number, and random lattices for each stride, at most.
+#: Masks of the map that others are compared with, those that maps are tried with, and numbers of
+#: the latter of which a map is made.
+MASKS, TRIED, COUNTS = 20_000, 2048, (128, 256, 512, 1024)
+#: Maps that are tried for each number, at most.
 PARTS = 8
-#: Places from patch to patch.
-STRIDES = (5, 7, 10, 14, 20, 28)
+#: Places from patch to patch of lattices that begin at the corner; the first is what the others are
+#: compared with. Of those that begin at random, and how many of each are tried.
+STRIDES, RANDOM_STRIDES, LATTICES = (3, 5, 7, 10, 14, 20), (7, 10, 14, 20), 2
 #: Share of the pixels that is hidden.
 BUDGET = 0.05
 #: The plain method, and the one with a control variate, whose masks are drawn alike.
@@ -60,27 +58,32 @@ STRATA = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """Some groups of a larger set of masks."""
+class Drawn:
+    """Masks of one photo, held, and the similarities to its person's others under them."""
 
-    whole: MaskSet
-    first: int
-    count: int
+    values: Float32[np.ndarray, "n h w"]
+    similarities: Float64[np.ndarray, "p n"]
+    options: tuple[tuple[str, str], ...]
+
+    def part(self, first: int, count: int) -> Drawn:
+        """Some of them."""
+        chosen = slice(first, first + count)
+        return Drawn(self.values[chosen], self.similarities[:, chosen], self.options)
+
+    @property
+    def count(self) -> int:
+        """Number of masks."""
+        return len(self.values)
 
     @property
     def frame(self) -> tuple[int, int]:
         """Height and width."""
-        return self.whole.frame
-
-    @property
-    def options(self) -> tuple[tuple[str, str], ...]:
-        """Of the whole set."""
-        return self.whole.options
+        height, width = self.values.shape[1:]
+        return height, width
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Its groups."""
-        first = self.first // GROUP
-        return (self.whole.group(first + place) for place in range(-(-self.count // GROUP)))
+        return (self.values[start : start + GROUP] for start in range(0, self.count, GROUP))
 
 
 class Quality(NamedTuple):
@@ -124,9 +127,9 @@ class Photos:
         name = f"clean-{self.person.name}"
         return self.kept(name, lambda: self.recognizer.embed(self.frames))
 
-    def drawn(self, method: PerturbationMethod, count: int) -> list[tuple[MaskSet, np.ndarray]]:
-        """Of each photo the masks of a method, and similarities to the others under them."""
-        clean, found = self.clean(), []
+    def drawn(self, method: PerturbationMethod, count: int) -> Iterator[Drawn]:
+        """Of each photo so many masks of a method."""
+        clean = self.clean()
         for place, row in enumerate(self.person.rows):
             masks = mask_set(
                 method, (112, 112), str(self.faces.names[row]), seed=0,
@@ -138,8 +141,8 @@ class Photos:
                     self.recognizer, self.frames[place], masks
                 ),
             )
-            found.append((masks, similarities(made, np.delete(clean, place, axis=0))))
-        return found
+            found = similarities(made, np.delete(clean, place, axis=0))
+            yield Drawn(np.concatenate(list(masks)), found, masks.options)
 
     def quality(self, saliency: np.ndarray, best: np.ndarray) -> Quality:
         """Of a map, by the best one."""
@@ -190,102 +193,108 @@ def stratified_masks(
     return np.asarray(np.einsum("gpy,gpx->gyx", *over) == 0, np.float32)
 
 
-#: The similarities and masks of a photo -> its pair maps.
-Combine = Callable[[Float64[np.ndarray, "p n"], Part | MaskSet], np.ndarray]
-
-
-def drawn_rows(photos: Photos, plain: str, parts: int) -> Iterator[Row]:
-    """Of maps of parts of a pool, and of its whole."""
+def drawn_rows(photos: Photos, plain: str, masks: int) -> Iterator[Row]:
+    """Of a map of so many masks, and of maps of parts of those that are tried."""
     method, fitted = _method(plain), _method(PAIRED[plain])
-    pool = photos.drawn(method, MASKS)
-    best = joined([method.combine(found, masks) for masks, found in pool])
-    yield plain, MASKS, photos.quality(best, best)
-    yield from part_rows(photos, plain, pool, method.combine, best, parts)
-    yield from part_rows(photos, PAIRED[plain], pool, fitted.combine, best, parts)
+    tried, maps = [], []
+    for drawn in photos.drawn(method, TRIED + masks):
+        tried.append(drawn.part(0, TRIED))
+        maps.append(_map_of(method, drawn.part(TRIED, masks)))
+    best = joined(maps)
+    yield plain, masks, photos.quality(best, best)
+    for made in (method, fitted):
+        yield from part_rows(photos, made.name, made, tried, best)
     if plain == "corr-rise":
         spread = replace(method, name="corr-rise-stratified", draw=stratified_masks, draw_on=None)
-        pool = photos.drawn(spread, STRATIFIED)
-        yield from part_rows(photos, f"{plain}, stratified", pool, method.combine, best, parts)
-        name = f"{PAIRED[plain]}, stratified"
-        yield from part_rows(photos, name, pool, fitted.combine, best, parts)
+        tried = list(photos.drawn(spread, TRIED))
+        for made in (method, fitted):
+            yield from part_rows(photos, f"{made.name}, stratified", made, tried, best)
 
 
 def part_rows(
     photos: Photos,
     name: str,
-    pool: Sequence[tuple[MaskSet, np.ndarray]],
-    combine: Combine,
+    method: PerturbationMethod,
+    tried: Sequence[Drawn],
     best: np.ndarray,
-    parts: int,
 ) -> Iterator[Row]:
-    """Of maps of parts of a pool."""
+    """Of maps of parts of the masks that are tried."""
     for count in COUNTS:
-        for part in range(min(parts, pool[0][0].count // count)):
-            first = part * count
-            maps = [
-                combine(found[:, first : first + count], Part(masks, first, count))
-                for masks, found in pool
-            ]
+        for part in range(min(PARTS, TRIED // count)):
+            maps = [_map_of(method, drawn.part(part * count, count)) for drawn in tried]
             yield name, count, photos.quality(joined(maps), best)
 
 
-def xface_rows(photos: Photos, draws: int) -> Iterator[Row]:
-    """Of xFace by its stride, compared with a patch at every place."""
-    every = patches((112, 112), 1)
-    places = np.array([_place(mask) for mask in every])
-    at = {tuple(place): number for number, place in enumerate(places.tolist())}
-    clean, pool = photos.clean(), []
-    for number, row in enumerate(photos.person.rows):
-        frame = photos.frames[number]
+def _map_of(method: PerturbationMethod, drawn: Drawn) -> np.ndarray:
+    return method.combine(drawn.similarities, drawn)
 
-        def embedded(frame: np.ndarray = frame) -> np.ndarray:
-            parts = np.array_split(every, -(-len(every) // 256))
-            return np.concatenate(
-                [photos.recognizer.embed(frame * ~part[..., None]) for part in parts]
-            )
 
-        made = photos.kept(f"xface-{row}", embedded)
-        # One reference: the mean of the similarities to all other photos.
-        others = np.delete(clean, number, axis=0)
-        whole = similarities(clean[number : number + 1], others).mean()
-        pool.append(whole - similarities(made, others).mean(axis=0))
+def xface_rows(photos: Photos) -> Iterator[Row]:
+    """Of xFace by its lattice."""
+    rows = photos.person.rows
+    tried = list(lattices([str(photos.faces.names[row]) for row in rows]))
+    pool = []
+    for number, row in enumerate(rows):
+        places = sorted({place for _, _, each in tried for place in each[number]})
+        drops = photos.kept(
+            f"xface-{row}",
+            lambda number=number, places=places: drops_at(photos, number, places),  # type: ignore[misc]
+        )
+        pool.append(dict(zip(places, drops.tolist(), strict=True)))
 
-    def of(lattices: Sequence[np.ndarray]) -> np.ndarray:
-        tried = [[at[_place(mask)] for mask in lattice] for lattice in lattices]
-        maps = [_summed(places[own], drops[own]) for own, drops in zip(tried, pool, strict=True)]
-        return joined([found[None] for found in maps])
+    def joined_lattices(each: Sequence[Sequence[Place]]) -> np.ndarray:
+        return joined([_summed(own, drops)[None] for own, drops in zip(each, pool, strict=True)])
 
-    best = of([every] * len(pool))
-    yield "xface", len(every), photos.quality(best, best)
-    names = [str(photos.faces.names[row]) for row in photos.person.rows]
+    best = joined_lattices(tried[0][2])
+    for name, passes, each in tried:
+        yield name, passes, photos.quality(joined_lattices(each), best)
+
+
+#: Side, top and left of a patch.
+Place = tuple[int, int, int]
+
+
+def lattices(names: Sequence[str]) -> Iterator[tuple[str, int, list[list[Place]]]]:
+    """Name, passes a photo on average, and the places of patches in each photo."""
+    frame = (112, 112)
     for stride in STRIDES:
-        corner = patches((112, 112), stride)
-        yield "xface", len(corner), photos.quality(of([corner] * len(pool)), best)
-        # On average over all lattices.
-        passes = round(len(every) / stride**2)
-        for draw in range(draws):
+        corner = [_place(mask) for mask in patches(frame, stride)]
+        yield "xface", len(corner), [corner] * len(names)
+    for stride in RANDOM_STRIDES:
+        for draw in range(LATTICES):
             rngs = [seeds.generator(draw, "photo map", name) for name in names]
-            made = of([patches((112, 112), stride, rng) for rng in rngs])
-            yield "xface-economical", passes, photos.quality(made, best)
+            each = [[_place(mask) for mask in patches(frame, stride, rng)] for rng in rngs]
+            yield "xface-economical", expected_patches({"stride": str(stride)}, frame), each
 
 
-def _place(mask: np.ndarray) -> tuple[int, ...]:
+def drops_at(photos: Photos, number: int, places: Sequence[Place]) -> Float64[np.ndarray, " n"]:
+    """What a photo's mean similarity to the others loses by each patch."""
+    frame, clean, made = photos.frames[number], photos.clean(), []
+    for start in range(0, len(places), GROUP):
+        hidden = np.repeat(frame[None], len(places[start : start + GROUP]), axis=0)
+        for copy, (side, top, left) in zip(hidden, places[start:], strict=False):
+            copy[top : top + side, left : left + side] = 0
+        made.append(photos.recognizer.embed(hidden))
+    others = np.delete(clean, number, axis=0)
+    whole = similarities(clean[number : number + 1], others).mean()
+    return np.asarray(whole - similarities(np.concatenate(made), others).mean(axis=0))
+
+
+def _place(mask: np.ndarray) -> Place:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return len(rows), int(rows[0]), int(columns[0])
 
 
-def _summed(places: np.ndarray, drops: np.ndarray) -> np.ndarray:
+def _summed(places: Sequence[Place], drops: Mapping[Place, float]) -> np.ndarray:
     total = np.zeros((112, 112))
-    for (side, top, left), drop in zip(places.tolist(), drops, strict=True):
-        assert side in SIDES
-        total[top : top + side, left : left + side] += drop / side**2
+    for side, top, left in places:
+        total[top : top + side, left : left + side] += drops[side, top, left] / side**2
     return total.ravel()
 
 
-def rows_of(photos: Photos, method: str, parts: int) -> list[Row]:
+def rows_of(photos: Photos, method: str, masks: int) -> list[Row]:
     """Of one person's maps of a method."""
-    of = xface_rows(photos, parts) if method == "xface" else drawn_rows(photos, method, parts)
-    return list(of)
+    return list(xface_rows(photos) if method == "xface" else drawn_rows(photos, method, masks))
 
 
 def table(people: Sequence[Sequence[Row]], published: tuple[str, int]) -> Iterator[str]:
@@ -336,7 +345,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=3)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--method", nargs="+", default=[*PAIRED, "xface"])
-    parser.add_argument("--parts", type=int, default=PARTS)
+    parser.add_argument("--masks", type=int, default=MASKS)
     asked = parser.parse_args()
     faces = open_faceset(asked.faces)
     people = select_identities(faces, count=asked.people, images=(asked.photos,) * 2, seed=0)
@@ -344,7 +353,7 @@ def main() -> None:
     recognizer = accelerate(load(asked.model), asked.backend, None, few)
     every = [Photos(faces, person, recognizer, asked.pool) for person in people]
     for method in asked.method:
-        rows = [rows_of(photos, method, asked.parts) for photos in every]
+        rows = [rows_of(photos, method, asked.masks) for photos in every]
         print("\n".join(table(rows, PUBLISHED[method])), flush=True)
 
 

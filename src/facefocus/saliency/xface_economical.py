@@ -11,7 +11,7 @@ from facefocus.saliency.photo_maps import Photo, PhotoScoreMethod, Score
 from facefocus.saliency.xface import SIDES, patches, summed_drops
 
 #: Places from patch to patch. At more than the largest side, a side might have no place at all.
-STRIDE = Whole("10", 1, SIDES[-1])
+STRIDE = Whole("7", 1, SIDES[-1])
 
 
 def xface_economical(photo: Photo, score: Score, options: Options) -> Float64[np.ndarray, "h w"]:
@@ -19,6 +19,7 @@ def xface_economical(photo: Photo, score: Score, options: Options) -> Float64[np
 
     Every place has the same chance to be tried, so the map has the expectation of that of a patch
     at every place, but for a factor, and what a lattice leaves out in one photo another one shows.
+    ``docs/economical-masks.md`` has the figures.
 
     Args:
         photo: What is explained; its generator draws the first places.
@@ -33,8 +34,8 @@ def expected_patches(options: Options, frame: tuple[int, int]) -> int:
     """Patches of a photo on average, rounded.
 
     Example:
-        >>> expected_patches({"stride": "10"}, (112, 112))
-        283
+        >>> expected_patches({"stride": "7"}, (112, 112))
+        577
     """
     stride = int(options["stride"])
     tried = [max(1, round(stride * length / 112)) for length in frame]
