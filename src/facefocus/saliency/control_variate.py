@@ -1,4 +1,4 @@
-"""S-RISE and CorrRISE with half the passes: what a linear model explains is not left to chance.
+"""S-RISE and CorrRISE with fewer passes: what a linear model explains is not left to chance.
 
 Both methods estimate, for every pixel x, the covariance of the similarity s with the mask's value
 M(x). Of one s the draw of the masks is known, so the covariance of M(x) with any other pixel M(j)
