@@ -186,10 +186,10 @@ normalized and counted pair maps, and the map in the frame.
   (`norm_crop`), makes a blob and runs onnxruntime, one photograph at a time as its `get` does, or
   16 at a time. facefocus reads, aligns and embeds as `prepare` and `verify` do. Nothing is detected
   on either side. Photographs are drawn ones, and the first of LFW's verification list where LFW and
-  the recognizers are at hand. Where a network has no PReLU (the drawn ones, mobilefacenet-ms1m), both
-  libraries run nothing but float32 convolutions at nearly one speed: see "embedding alone". What is
-  saved there goes into reading: facefocus reads by Pillow, which takes twice as long as OpenCV here,
-  because it refuses damaged files, and every face set so far was read by it.
+  the recognizers are at hand. A network without PReLU (the drawn ones, mobilefacenet-ms1m) is
+  nothing but float32 convolutions, which both libraries run at nearly one speed: see "embedding
+  alone". What is saved there goes into reading: facefocus reads by Pillow, which takes twice as
+  long as OpenCV here, because it refuses damaged files, and every face set so far was read by it.
 
 Maps agree where definitions do: the section on W1 gives the largest difference of maps in [0, 1]
 over three layers.
