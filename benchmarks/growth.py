@@ -27,13 +27,14 @@ from facefocus.faces.faceset import IndexRow, write_faceset
 LOOK = 0.02
 #: People of the run that comes before.
 WARM = 4
-#: Layers of which the last ones are asked for.
-LAYERS = ("1", "2", "3", "N/4", "N/2", "3N/4", "N-2", "N-1", "N")
+#: Layers of which the first ones of this list are asked for. The graph of a pass begins at the
+#: network's earliest of them: from two on it is the same for any number.
+LAYERS = ("N", "1", "N/2", "N-1", "N/4", "3N/4", "N-2", "2", "3")
 
 
 def main() -> None:
     identities, photos, layers, budgets = [*map(int, sys.argv[1:]), 1, 1][:4]
-    asked = LAYERS[-layers:], [round(0.01 * (number + 1), 2) for number in range(budgets)]
+    asked = LAYERS[:layers], [round(0.01 * (number + 1), 2) for number in range(budgets)]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         session = _session(root / "warm", WARM, photos, *asked)

@@ -435,7 +435,7 @@ IDENTITIES = (10, 30, 100, 300)
 PHOTOS = (2, 5, 10, 30)
 FIXED_PHOTOS, FIXED_IDENTITIES = 3, 10
 #: Two CAMs at so many layers, and so many budgets.
-GROWN_LAYERS, GROWN_BUDGETS = (1, 3, 9), (1, 3, 10)
+GROWN_LAYERS, GROWN_BUDGETS = (2, 4, 9), (1, 3, 10)
 
 
 def w6() -> list[Row]:
