@@ -302,7 +302,7 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
             times = ", ".join(f"{value:.1f}" for value in row["seconds"])
             peaks = ", ".join(f"{value / 2**20:.0f}" for value in row["peak_bytes"])
             yield (
-                f"{row['what'].capitalize()} ({sizes}): {times} s, time ~ n^"
+                f"{row['what'][:1].upper()}{row['what'][1:]} ({sizes}): {times} s, time ~ n^"
                 f"{row['time_exponent']:.2f} {_growth_verdict(row)}; peak memory {peaks} MiB,"
                 f" ~ n^{row['memory_exponent']:.2f}.\n"
             )
