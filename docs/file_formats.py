@@ -173,7 +173,8 @@ EVENTS = {
     "end": "`stage`, `key`, `worker`, `seconds`, `processor`, `passes`, `images`, `padded`"
     " (seconds by the clock and of the processor; images that only filled batches)",
     "spent": "`part`, `seconds`, `processor`: start, plan, tables, page",
-    "failed": "`stage`, `key`, `worker`, `error`, `attempt`", "stop": "`reason`", "finish": "nothing",
+    "failed": "`stage`, `key`, `worker`, `error`, `traceback`, `attempt`", "stop": "`reason`",
+    "finish": "nothing",
 }  # fmt: skip
 
 _RUN = (

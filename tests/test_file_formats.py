@@ -121,7 +121,7 @@ def test_what_a_run_says_of_itself(run: Path) -> None:
     check_json("run.json", read(run / "run.json"))
     check_json("provenance.json", read(run / "provenance.json"))
     check_json("stop.json", read(run / "stop.json"))
-    RunLog(run).write("failed", stage="s", key="k", worker="w", error="e", attempt=1)
+    RunLog(run).write("failed", stage="s", key="k", worker="w", error="e", traceback="t", attempt=1)
     RunLog(run).write("workers", count=2)
     RunLog(run).write("stop", reason="r")
     for line in read_log(run):

@@ -130,8 +130,9 @@ def test_a_task_that_fails_twice_is_done_the_third_time(
 ) -> None:
     failing(monkeypatch, 2, OSError)
     run("run", cluster=workers)
-    attempts = [line["attempt"] for line in read_log(Path("run")) if line["event"] == "failed"]
-    assert attempts == [1, 2]
+    failed = [line for line in read_log(Path("run")) if line["event"] == "failed"]
+    assert [line["attempt"] for line in failed] == [1, 2]
+    assert all("OSError" in line["traceback"].splitlines()[-1] for line in failed)
 
 
 def test_workers_of_a_scheduler_that_was_started_anew_are_told_again(

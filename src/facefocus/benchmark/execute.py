@@ -329,9 +329,10 @@ class _Workers:
         if outcome.failure is None:
             self.run_log.end(task, outcome)
             return "done"
+        error, trace = outcome.failure
         self.run_log.write(
             "failed", stage=task.stage, key=task.keys[0], worker=outcome.worker,
-            error=outcome.failure[0], attempt=attempt,
+            error=error, traceback=trace, attempt=attempt,
         )  # fmt: skip
         if attempt < TRIES:
             return "again"
