@@ -5,6 +5,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,12 +132,15 @@ def test_heic_is_read_upright_where_pillow_heif_is_installed(orientation: int) -
     assert reason(HEIC_HEAD) == "damaged or incomplete"
 
 
-@pytest.fixture
-def without_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(params=["absent", "1.0.0"])
+def without_heif(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Without pillow-heif, or with one that turns photographs of phones twice."""
     suffixes()  # Registers all formats before one is taken away.
+    old = None if request.param == "absent" else SimpleNamespace(__version__=request.param)
     with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "pillow_heif", None)
-        patch.delitem(Image.OPEN, "HEIF", raising=False)
+        patch.setitem(sys.modules, "pillow_heif", old)
+        if old is None:
+            patch.delitem(Image.OPEN, "HEIF", raising=False)
         images.formats.cache_clear()
         images.suffixes.cache_clear()
         yield
@@ -145,10 +149,10 @@ def without_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("without_heif")
-def test_heic_is_named_with_the_remedy_where_pillow_heif_is_absent() -> None:
+def test_heic_is_named_with_the_remedy_where_pillow_heif_is_absent_or_old() -> None:
     assert "HEIF" not in images.formats()
     assert {".heic", ".heif"} <= suffixes()
-    expected = "HEIC: install pillow-heif to read it (pip install 'facefocus[heic]')"
+    expected = "HEIC: install pillow-heif 1.1 or later to read it (pip install 'facefocus[heic]')"
     assert reason(HEIC_HEAD) == expected
 
 

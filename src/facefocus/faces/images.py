@@ -37,7 +37,9 @@ HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 
 #: What a file is that is no picture here, by the first words of its ISO container ("ftyp" boxes;
 #: ISO/IEC 14496-12 and 23008-12; the brands of Canon and of Apple's QuickTime).
-_HEIC = "HEIC: install pillow-heif to read it (pip install 'facefocus[heic]')"
+_HEIC = "HEIC: install pillow-heif 1.1 or later to read it (pip install 'facefocus[heic]')"
+#: Before, photographs of phones came out turned: turned already, and said to be still to be turned.
+_LEAST_HEIF = (1, 1)
 _VIDEO = "a video"
 _RAW = "a raw camera file: save it as JPEG"
 _BRANDS = {
@@ -93,9 +95,13 @@ def formats() -> tuple[str, ...]:
     Pillow tries them in this order: what photographs are in comes first.
     """
     Image.init()
+    refused = REFUSED_FORMATS | {"HEIF"}
     with contextlib.suppress(ImportError):
-        importlib.import_module("pillow_heif").register_heif_opener()
-    return tuple(sorted(set(Image.OPEN) - REFUSED_FORMATS, key=lambda name: (name != "JPEG", name)))
+        heif = importlib.import_module("pillow_heif")
+        if tuple(map(int, heif.__version__.split(".")[:2])) >= _LEAST_HEIF:
+            heif.register_heif_opener()
+            refused = REFUSED_FORMATS
+    return tuple(sorted(set(Image.OPEN) - refused, key=lambda name: (name != "JPEG", name)))
 
 
 @functools.cache
