@@ -31,3 +31,6 @@ def test_more_artefacts_than_are_kept_apart_are_found_and_forgotten() -> None:
     assert index.find(keys[6_000]) is None
     assert index.find(keys[0]) is not None
     assert len(list(index)) == 6_000
+    assert index.held(keys) == set(keys[:6_000])
+    index.add([("third.pack", rows[9_998:])])  # so few are kept apart
+    assert index.held(keys) == {*keys[:6_000], *keys[9_998:]}

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -443,9 +444,9 @@ def run_status(run: Path) -> list[StageStatus]:
     total: dict[str, int] = {}
     for folder in run_folders(run):
         spec, keys_of = _recorded_spec(folder), read_keys(folder)
-        store = Store(spec.store)
-        for stage, keys in (keys_of or Session(spec).plan.keys()).items():
-            held = store.held(keys)
+        wanted = keys_of or Session(spec).plan.keys()
+        held = Store(spec.store).held(list(chain.from_iterable(wanted.values())))
+        for stage, keys in wanted.items():
             done[stage] = done.get(stage, 0) + sum(key in held for key in keys)
             total[stage] = total.get(stage, 0) + len(keys)
     return [StageStatus(stage, done[stage], total[stage]) for stage in STAGES if stage in total]
