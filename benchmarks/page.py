@@ -339,7 +339,7 @@ def _ratio_picture(found: Mapping[str, Sequence[Row]], path: Path) -> None:
             axes.plot([row["target"]] * 2, [place - 0.42, place + 0.42], color=RIVAL, linewidth=2)
     axes.set_xscale("log")
     axes.set_yticks(range(len(rows)), [_label(name, row) for name, row in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.axvline(1, color="gray", linewidth=0.8)
     axes.set_xlabel("times as fast as the rival; line: target")
     axes.tick_params(labelsize=7)
@@ -349,7 +349,7 @@ def _ratio_picture(found: Mapping[str, Sequence[Row]], path: Path) -> None:
 
 
 def _label(name: str, row: Row) -> str:
-    return f"{name.upper()}  {row['what']}\nagainst {row['rival'].split(',')[0]}"
+    return f"{name.upper()}  {row['what']}\nagainst {row['rival']}"
 
 
 def _growth_picture(rows: Sequence[Row], path: Path) -> None:
