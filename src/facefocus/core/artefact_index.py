@@ -91,7 +91,9 @@ class ArtefactIndex:
         live, wanted = self._keys[self._parts["file"] >= 0], _keys(raw)
         first, last = (live.searchsorted(wanted, side) for side in ("left", "right"))
         here = (last > first).tolist()
-        return {one.hex() for one, known in zip(raw, here, strict=True) if known or one in self._new}
+        return {
+            key.hex() for key, known in zip(raw, here, strict=True) if known or key in self._new
+        }
 
     def __iter__(self) -> Iterator[str]:
         """All keys, sorted."""
