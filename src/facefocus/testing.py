@@ -171,9 +171,9 @@ def check_fill(fill: str | Fill) -> list[CheckResult]:
     def alone() -> str:
         others = np.roll(frames, 7, axis=2)
         others[2] = frames[2]
-        found = made(range(4))
-        _need_equal(made([2]), found[2:3], "an image alone is filled otherwise than among others")
-        _need_equal(made(range(4), others)[2], found[2], "an image's content depends on the others")
+        batch = made(range(4))
+        _need_equal(made([2]), batch[2:3], "an image alone is filled otherwise than among others")
+        _need_equal(made(range(4), others)[2], batch[2], "an image's content depends on the others")
         return "the same content whatever the other images"
 
     def pure() -> str:
@@ -238,7 +238,7 @@ def check_nuisance(nuisance: str | Nuisance) -> list[CheckResult]:
         names = [f"image {row}" for row in rows]
         given = given[list(rows)]
         before = given.copy()
-        found = seen_under(
+        seen = seen_under(
             tried,
             given,
             mask & hidden,
@@ -247,7 +247,7 @@ def check_nuisance(nuisance: str | Nuisance) -> list[CheckResult]:
             rngs=[nuisance_rng(0, "check", name) for name in names],
         )
         _need_equal(given, before, "the frames were changed")
-        return np.asarray(found)
+        return np.asarray(seen)
 
     def content() -> str:
         for hidden in (True, False):
@@ -257,9 +257,9 @@ def check_nuisance(nuisance: str | Nuisance) -> list[CheckResult]:
     def alone() -> str:
         others = np.roll(frames, 7, axis=2)
         others[2] = frames[2]
-        found = made(range(4))
-        _need_equal(made([2]), found[2:3], "an image alone is changed otherwise than among others")
-        _need_equal(made(range(4), others)[2], found[2], "an image depends on the others")
+        batch = made(range(4))
+        _need_equal(made([2]), batch[2:3], "an image alone is changed otherwise than among others")
+        _need_equal(made(range(4), others)[2], batch[2], "an image depends on the others")
         return "the same whatever the other images"
 
     return _results(
@@ -293,10 +293,10 @@ def _need(condition: object, otherwise: str) -> None:
         raise _Finding(otherwise)
 
 
-def _need_array(found: object, dtype: type, shape: tuple[int, ...], what: str) -> None:
-    right = isinstance(found, np.ndarray) and found.dtype == dtype and found.shape == shape
+def _need_array(array: object, dtype: type, shape: tuple[int, ...], what: str) -> None:
+    right = isinstance(array, np.ndarray) and array.dtype == dtype and array.shape == shape
     wanted = f"{np.dtype(dtype).name} {list(shape)}"
-    _need(right, f"the {what} must be {wanted}, got {_shown(found)}")
+    _need(right, f"the {what} must be {wanted}, got {_shown(array)}")
 
 
 def _shown(value: object) -> str:
@@ -305,8 +305,8 @@ def _shown(value: object) -> str:
     return type(value).__name__
 
 
-def _need_equal(found: np.ndarray, wanted: np.ndarray, otherwise: str) -> None:
-    same = found.shape == wanted.shape and found.tobytes() == wanted.tobytes()
+def _need_equal(actual: np.ndarray, wanted: np.ndarray, otherwise: str) -> None:
+    same = actual.shape == wanted.shape and actual.tobytes() == wanted.tobytes()
     _need(same, otherwise)
 
 
@@ -315,11 +315,11 @@ def _repeats(make: Callable[[], np.ndarray]) -> str:
     return "the same bits twice"
 
 
-def _largest_difference(found: np.ndarray, wanted: np.ndarray) -> float:
+def _largest_difference(actual: np.ndarray, wanted: np.ndarray) -> float:
     """Largest distance of two rows, relative to the wanted row's length; infinite where NaN."""
-    if found.shape != wanted.shape:
+    if actual.shape != wanted.shape:
         return float("inf")
-    a, b = (value.reshape(len(value), -1).astype(np.float64) for value in (found, wanted))
+    a, b = (value.reshape(len(value), -1).astype(np.float64) for value in (actual, wanted))
     if np.array_equal(a, b, equal_nan=True):
         return 0.0
     sizes = np.maximum(np.linalg.norm(b, axis=1), np.finfo(np.float32).tiny)
@@ -330,8 +330,8 @@ def _largest_difference(found: np.ndarray, wanted: np.ndarray) -> float:
 def _close(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
     """That each two are the same to `TOLERANCE`; says whether bit for bit."""
     worst = 0.0
-    for how, (found, wanted) in pairs.items():
-        difference = _largest_difference(found, wanted)
+    for how, (actual, wanted) in pairs.items():
+        difference = _largest_difference(actual, wanted)
         _need(difference <= TOLERANCE, f"{how}: the result differs by {difference:.1e}")
         worst = max(worst, difference)
     return "bit for bit" if worst == 0 else f"to {worst:.1e}"
@@ -376,8 +376,8 @@ def _score_checks(recognizer: ScoreRecognizer) -> dict[str, _Check]:
         return _repeats(lambda: np.array(recognizer.compare(faces[0], faces[1])))
 
     def order() -> str:
-        found = [recognizer.compare(faces[a], faces[b]) for a, b in ((0, 1), (1, 0))]
-        return "the same" if found[0] == found[1] else f"matters: {found[0]:.4g}, {found[1]:.4g}"
+        first, second = (recognizer.compare(faces[a], faces[b]) for a, b in ((0, 1), (1, 0)))
+        return "the same" if first == second else f"matters: {first:.4g}, {second:.4g}"
 
     return {"scores": scores, "deterministic": deterministic, "order of the two": order}
 
@@ -436,13 +436,13 @@ class _Trial:
         return f"swapping red and blue changes an embedding by up to {percent(seen, 0)}"
 
     def shape(self) -> str:
-        found: object = self.embeddings
-        count = len(found) if isinstance(found, np.ndarray) and found.ndim else len(self.frames)
+        array: object = self.embeddings
+        count = len(array) if isinstance(array, np.ndarray) and array.ndim else len(self.frames)
         rows = f"{len(self.frames)} frames gave {count} embeddings: each needs its own row"
         _need(count == len(self.frames), rows)
-        ndim = found.ndim if isinstance(found, np.ndarray) else 0
+        ndim = array.ndim if isinstance(array, np.ndarray) else 0
         length = self.embeddings.shape[1] if ndim == 2 else 0
-        _need_array(found, np.float32, (len(self.frames), length or 2), "embeddings")
+        _need_array(array, np.float32, (len(self.frames), length or 2), "embeddings")
         return f"float32 [{len(self.frames)}, {length}]"
 
     def finite(self) -> str:
@@ -452,8 +452,8 @@ class _Trial:
         return ", ".join(self.kinds)
 
     def deterministic(self) -> str:
-        found = self.embed(self.frames)
-        _need_equal(found, self.embeddings, "the same frames have other embeddings the second time")
+        again = self.embed(self.frames)
+        _need_equal(again, self.embeddings, "the same frames have other embeddings the second time")
         return "the same bits twice"
 
     def grouping(self) -> str:
@@ -558,7 +558,7 @@ class _WhiteTrial:
             "left as found": self.left_as_found,
         }
 
-    def places(self) -> list[int]:
+    def tried_layers(self) -> list[int]:
         """First, middle and last spatial layer."""
         spatial = self.box.layers().spatial
         _need(spatial, "no layer is spatial")
@@ -573,16 +573,16 @@ class _WhiteTrial:
         same = self.box.layers() == table and traced == table
         _need(same, "the layers change from one pass to the next")
         beside = f" and {len(table.tokens)} calls on tokens" if table.tokens else ""
-        found = len(table.convolutions)
-        return f"{found} convolutions{beside}, {len(table.spatial)} of them spatial"
+        count = len(table.convolutions)
+        return f"{count} convolutions{beside}, {len(table.spatial)} of them spatial"
 
     def capture(self) -> str:
-        places = self.places()
-        with self.box.capture(self.frames, places) as captured:
+        indices = self.tried_layers()
+        with self.box.capture(self.frames, indices) as captured:
             embeddings = captured.embeddings.float().cpu().numpy()
-            calls = {index: self.box.layers().calls[index - 1] for index in places}
+            calls = {index: self.box.layers().calls[index - 1] for index in indices}
             outputs = captured.activations
-            shapes = {index: tuple(calls[index].on_grid(outputs[index]).shape) for index in places}
+            shapes = {index: tuple(calls[index].on_grid(outputs[index]).shape) for index in indices}
         for index, call in calls.items():
             shape = (len(self.frames), call.channels, call.height, call.width)
             _need(
@@ -594,21 +594,21 @@ class _WhiteTrial:
         seen = _largest_difference(embeddings, wanted)
         # Two ways through the network, perhaps in two libraries: looser than one way twice.
         _need(seen <= 1e-3, f"the captured embeddings differ from those of embed by {seen:.1e}")
-        return f"layers {', '.join(map(str, places))}"
+        return f"layers {', '.join(map(str, indices))}"
 
     def gradients(self) -> str:
-        with self.box.capture(self.frames, self.places()) as captured:
+        with self.box.capture(self.frames, self.tried_layers()) as captured:
             # Another image's embedding: along its own, one of unit length has no gradient.
-            found = captured.gradients(captured.embeddings.roll(1, 0))
-        for index in self.places():
-            _need(found[index].isfinite().all(), f"the gradient at layer {index} is not finite")
-            _need(found[index].any(), f"the gradient at layer {index} is zero")
-        return f"layers {', '.join(map(str, self.places()))}"
+            gradients = captured.gradients(captured.embeddings.roll(1, 0))
+        for index in self.tried_layers():
+            _need(gradients[index].isfinite().all(), f"the gradient at layer {index} is not finite")
+            _need(gradients[index].any(), f"the gradient at layer {index} is zero")
+        return f"layers {', '.join(map(str, self.tried_layers()))}"
 
     def left_as_found(self) -> str:
-        places = self.places()
+        indices = self.tried_layers()
         before = dict(_state(self.box.module))
-        with self.box.capture(self.frames[:2], places) as captured:
+        with self.box.capture(self.frames[:2], indices) as captured:
             captured.gradients(torch.ones_like(captured.embeddings))
         _compare(before, dict(_state(self.box.module)), "after a capture")
         try:
@@ -747,20 +747,20 @@ class _GradientTrial:
         return self.call(activation, gradient, options)
 
     def shape(self, options: Options) -> str:
-        found: object = self.map(options)
-        right = isinstance(found, Tensor) and found.is_floating_point()
-        right = right and cast(Tensor, found).shape == self.wanted
-        _need(right, f"the map must be floats {list(self.wanted)}, got {_shown(found)}")
+        saliency_map: object = self.map(options)
+        right = isinstance(saliency_map, Tensor) and saliency_map.is_floating_point()
+        right = right and cast(Tensor, saliency_map).shape == self.wanted
+        _need(right, f"the map must be floats {list(self.wanted)}, got {_shown(saliency_map)}")
         _need(self.map(options).isfinite().all(), "the map of a finite input is not finite")
         return "floats [n, h, w], finite"
 
     def alone(self, options: Options) -> str:
-        found = self.map(options).numpy()
+        batch = self.map(options).numpy()
         back = list(range(_LAYER[0]))[::-1]
         return _close(
             {
-                "one alone": (self.map(options, slice(1, 2)).numpy(), found[1:2]),
-                "in another order": (self.map(options, back).numpy(), found[back]),
+                "one alone": (self.map(options, slice(1, 2)).numpy(), batch[1:2]),
+                "in another order": (self.map(options, back).numpy(), batch[back]),
             }
         )
 
@@ -774,27 +774,27 @@ class _GradientTrial:
             "an infinite gradient": (self.activation, self.gradient / 0),
         }
         for what, (activation, gradient) in (nothing | harmless).items():
-            found = self.call(activation.clone(), gradient.clone(), options)
-            _need(found.shape == self.wanted, f"{what}: the map must be {list(self.wanted)}")
-            ranks = bool(minmax_normalize(found)[1].any())
+            saliency_map = self.call(activation.clone(), gradient.clone(), options)
+            _need(saliency_map.shape == self.wanted, f"{what}: the map must be {list(self.wanted)}")
+            ranks = bool(minmax_normalize(saliency_map)[1].any())
             _need(what not in nothing or not ranks, f"{what}: the map ranks pixels all the same")
         return "no error, and no ranking out of nothing"
 
     def pure(self, options: Options) -> str:
         given = self.activation.clone(), self.gradient.clone()
         self.call(*given, options)
-        for name, found, wanted in zip(
+        for name, after, wanted in zip(
             ("activation", "gradient"), given, (self.activation, self.gradient), strict=True
         ):
-            _need_equal(found.numpy(), wanted.numpy(), f"the {name} was changed")
+            _need_equal(after.numpy(), wanted.numpy(), f"the {name} was changed")
         return "its input stays as it was"
 
     def scale(self, options: Options) -> str:
         wanted, ranked = minmax_normalize(self.map(options))
         for factor in (0.5, 1000.0):
             scaled = self.call(self.activation.clone(), self.gradient * factor, options)
-            found, usable = minmax_normalize(scaled)
-            worst = float((found - wanted).abs().max())
+            normalized, usable = minmax_normalize(scaled)
+            worst = float((normalized - wanted).abs().max())
             same = worst <= SAME_MAP and torch.equal(usable, ranked)
             _need(same, f"{factor:g} times the gradient moves the scaled map by {worst:.1e}")
         return "as it declares"
@@ -870,16 +870,16 @@ class _PerturbationTrial:
         return self.method.combine(similarities, held)
 
     def masks(self, options: Options) -> str:
-        found = self.draw(options)
-        _need_array(found, np.float32, (int(_MASKS), *_SMALL), "masks")
-        inside = found.min() >= 0 and found.max() <= 1
-        _need(inside, f"masks must lie in [0, 1], got {found.min():g}..{found.max():g}")
+        masks = self.draw(options)
+        _need_array(masks, np.float32, (int(_MASKS), *_SMALL), "masks")
+        inside = masks.min() >= 0 and masks.max() <= 1
+        _need(inside, f"masks must lie in [0, 1], got {masks.min():g}..{masks.max():g}")
         return "float32 in [0, 1]"
 
     def shape(self, options: Options) -> str:
-        found = self.map(options, self.similarities.copy())
-        _need_array(found, np.float64, (3, _SMALL[0] * _SMALL[1]), "maps")
-        _need(np.isfinite(found).all(), "a map of finite similarities is not finite")
+        maps = self.map(options, self.similarities.copy())
+        _need_array(maps, np.float64, (3, _SMALL[0] * _SMALL[1]), "maps")
+        _need(np.isfinite(maps).all(), "a map of finite similarities is not finite")
         return "float64 [pairs, pixels], finite"
 
     def alone(self, options: Options) -> str:

@@ -20,7 +20,7 @@ from facefocus.faces.faceset import (
 )
 from facefocus.faces.pair_truth import PAIR_TRUTH, PairTruth, drawn_triplets, read_pair_truth
 from facefocus.faces.sources import DERIVED, derive_faces
-from facefocus.faces.sources.patch_lfw import LAST, SIDE, patch_places
+from facefocus.faces.sources.patch_lfw import LAST, SIDE, patch_pixels
 from facefocus.faces.sources.transplant import part_region, transplanted
 from tests.conftest import Command
 
@@ -191,13 +191,13 @@ def test_patches_come_from_the_partner_or_from_a_stranger(made: dict[str, Path])
 
 
 def test_places_of_patches_are_uniform_and_the_last_row_and_column_have_none() -> None:
-    drawn = [patch_places(generator(seed, "places")) for seed in range(300)]
+    drawn = [patch_pixels(generator(seed, "places")) for seed in range(300)]
     mean = np.mean(drawn, axis=0)
     assert not mean[-1].any() and not mean[:, -1].any()
     # A pixel away from the border is in a square with probability (16 / 96)^2.
     wanted = 1 - (1 - (SIDE / (LAST + 1)) ** 2) ** 27
     assert mean[20:90, 20:90].mean() == pytest.approx(wanted, abs=0.01)
-    one = patch_places(np.random.default_rng(0))
+    one = patch_pixels(np.random.default_rng(0))
     corners = np.random.default_rng(0).integers(0, 96, (27, 2))
     by_hand = {(top + i, left + j) for top, left in corners for i in range(16) for j in range(16)}
     assert set(zip(*np.nonzero(one), strict=True)) == by_hand

@@ -307,19 +307,19 @@ def _pace_lines(run: Path) -> Iterator[str]:
 
     if failed := len(RunLog(run).failed_tasks()):
         yield f"failed {failed} (see {RunLog(run).failed_file}); tried first when it is run again"
-    found = pace(run)
-    if found is None:
+    work = pace(run)
+    if work is None:
         return
     working = worked_on(run)
     if working is False:
-        yield f"stopped in {found.stage}" + (f": {found.reason}" if found.reason else "")
+        yield f"stopped in {work.stage}" + (f": {work.reason}" if work.reason else "")
         return
-    rate = f"{found.done / found.seconds:.1f} passes/s" if found.done else "no task is through yet"
-    left = "" if found.left is None else f", about {_time(found.left)} left of this stage"
-    workers = "1 worker" if found.workers == 1 else f"{found.workers} workers"
-    yield f"working on {found.stage}: {workers}, {found.running} tasks running, {rate}{left}"
-    if found.attempts:
-        yield f"failed tries {found.attempts} (see {run / 'run.log'})"
+    rate = f"{work.done / work.seconds:.1f} passes/s" if work.done else "no task is through yet"
+    left = "" if work.left is None else f", about {_time(work.left)} left of this stage"
+    workers = "1 worker" if work.workers == 1 else f"{work.workers} workers"
+    yield f"working on {work.stage}: {workers}, {work.running} tasks running, {rate}{left}"
+    if work.attempts:
+        yield f"failed tries {work.attempts} (see {run / 'run.log'})"
 
 
 def _methods() -> Iterator[str]:

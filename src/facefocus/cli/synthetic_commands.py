@@ -177,20 +177,20 @@ def demo(
         picture = first_picture(out, progress=progress, began=BEGAN, **settings)
         show(f"first maps {picture}")
         run_demo(out, progress=progress, **settings)
-        found = outcome(out)
-    print_blocks([found.truth, found.ranking])
-    show_lines(found.sentences)
+        demo_outcome = outcome(out)
+    print_blocks([demo_outcome.truth, demo_outcome.ranking])
+    show_lines(demo_outcome.sentences)
     from facefocus.benchmark.run_log import RunLog
     from facefocus.person.person_demo import demo_person, person_blocks
     from facefocus.planted.demo_page import write_demo_page
     from facefocus.report.document import Link, Picture
 
-    with long_job() as progress, RunLog(out / found.world).timed("person"):
+    with long_job() as progress, RunLog(out / demo_outcome.world).timed("person"):
         _, shown = demo_person(out, progress=progress, **settings)
-    of_person, following = person_blocks(out, shown), _next_commands(out, found.world, store)
+    of_person, following = person_blocks(out, shown), _next_commands(out, demo_outcome.world, store)
     print_blocks([block for block in of_person if not isinstance(block, Picture | Link)])
-    page = write_demo_page(out, found, of_person, following)
-    show_lines(["", found.finding, f"page {page}", "next:", *columns(following.items())])
+    page = write_demo_page(out, demo_outcome, of_person, following)
+    show_lines(["", demo_outcome.finding, f"page {page}", "next:", *columns(following.items())])
 
 
 def _next_commands(out: Path, world: str, store: str | None) -> dict[str, str]:

@@ -316,30 +316,30 @@ def find_faces(image: UInt8[np.ndarray, "h w 3"], detector: FaceDetector) -> lis
         for turn in range(4) if smaller == DETECTION_SIDE else sorted({0, best}):
             search.look(turn, side)
     best = search.best_turn()
-    return search.confirmed() if search.too_small(best, DETECTION_SIDE) else search.found[best]
+    return search.confirmed() if search.too_small(best, DETECTION_SIDE) else search.faces[best]
 
 
 class _Search:
-    """What has been found so far in a picture; `found` has the ranked faces for each turn."""
+    """What has been found so far in a picture; `faces` has the ranked ones for each turn."""
 
     def __init__(self, image: UInt8[np.ndarray, "h w 3"], detector: FaceDetector) -> None:
         self._image, self._detector = image, detector
-        self.found: dict[int, list[Face]] = {}
+        self.faces: dict[int, list[Face]] = {}
         self.look(0)
-        self._first = self.found[0]
+        self._first = self.faces[0]
 
     def look(self, turn: int, side: int = DETECTION_SIDE, border: float = 0.0) -> None:
         faces = self._detector.detect(self._image, side, border, turn)
-        if self.found.get(turn) or side > _TILE:
-            faces = _merged([*self.found.get(turn, []), *faces])
-        self.found[turn] = self._ranked(faces)
+        if self.faces.get(turn) or side > _TILE:
+            faces = _merged([*self.faces.get(turn, []), *faces])
+        self.faces[turn] = self._ranked(faces)
 
     def close_up(self, turn: int) -> bool:
         """Look once more where the face fills the picture, is cut off, doubtful or absent."""
         if self.trusted(turn):
             return False
         height, width = self._image.shape[:2]
-        main = next(iter(self.found[turn]), None)
+        main = next(iter(self.faces[turn]), None)
         if main is not None and main.score >= DOUBTFUL_SCORE:
             x, y, w, h = main.box
             inside = min(x, y) >= 0 and x + w <= width and y + h <= height
@@ -350,21 +350,21 @@ class _Search:
 
     def trusted(self, turn: int) -> bool:
         """Whether the main face needs no further look."""
-        faces = self.found[turn]
+        faces = self.faces[turn]
         return bool(faces) and faces[0].score >= TRUSTED_SCORE
 
     def too_small(self, turn: int, side: int) -> bool:
         """Whether a copy larger than `side` may show the main face better."""
         if self.trusted(turn):
             return False
-        main = next(iter(self.found[turn]), None)
+        main = next(iter(self.faces[turn]), None)
         if main is None or main.score < DOUBTFUL_SCORE:
             return True
         return _side(main) * self._scale(side) < _SMALL
 
     def best_turn(self) -> int:
         """The turn whose main face has the highest score, if it is clearly better than upright."""
-        mains = {turn: faces[0] for turn, faces in self.found.items() if faces}
+        mains = {turn: faces[0] for turn, faces in self.faces.items() if faces}
         best = max(mains, key=lambda turn: mains[turn].score, default=0)
         if best == 0 or mains[best].score < DOUBTFUL_SCORE:
             return 0
@@ -376,7 +376,7 @@ class _Search:
 
     def confirmed(self) -> list[Face]:
         """The faces confirmed in a close look; without any, those of the first, upright looks."""
-        candidates = _merged([face for faces in self.found.values() for face in faces])
+        candidates = _merged([face for faces in self.faces.values() for face in faces])
         near = [self._from_near(face) for face in candidates[:_CANDIDATES]]
         sure = [face for face in near if face.score >= _CONFIRMED]
         return self._ranked(_merged(sure)) if sure else self._first

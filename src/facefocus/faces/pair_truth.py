@@ -73,9 +73,9 @@ class PairTruth:
         """What the edited image is compared with: the other image of the pair."""
         return self.reference if self.kind == "patches" else self.explained
 
-    def at(self, places: Int[np.ndarray, " n"]) -> PairTruth:
+    def at(self, indices: Int[np.ndarray, " n"]) -> PairTruth:
         """Some of the pairs, in this order."""
-        chosen = {name: getattr(self, name)[places] for name in _ARRAYS}
+        chosen = {name: getattr(self, name)[indices] for name in _ARRAYS}
         return PairTruth(self.kind, **chosen)
 
 
@@ -200,7 +200,7 @@ def write_pair_faces(
     used = {name for p in pairs for name in (p.explained, p.reference, p.original, p.donor)}
     originals = {name: (str(faces.identities[rows[name]]), None) for name in used - images.keys()}
     every = sorted((who, name, pair) for name, (who, pair) in (images | originals).items())
-    place = {name: row for row, (_, name, _) in enumerate(every)}
+    row_of = {name: row for row, (_, name, _) in enumerate(every)}
     truth = {pair.edited: np.zeros(0, np.uint8) for pair in pairs}
 
     def frames() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
@@ -215,7 +215,7 @@ def write_pair_faces(
             progress("write", done, len(every))
         # Before the manifest, which marks the set as complete.
         with atomic_file(out / PAIR_TRUTH) as file:
-            np.savez_compressed(file, allow_pickle=False, **_arrays(kind, pairs, place, truth))
+            np.savez_compressed(file, allow_pickle=False, **_arrays(kind, pairs, row_of, truth))
 
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -260,11 +260,11 @@ def _made_before(out: Path, record: Mapping[str, object]) -> bool:
 def _arrays(
     kind: Kind,
     pairs: Sequence[EditedPair],
-    place: dict[str, int],
+    row_of: dict[str, int],
     truth: dict[str, UInt8[np.ndarray, "h b"]],
 ) -> dict[str, np.ndarray]:
     rows = {
-        name: np.array([place[getattr(pair, name)] for pair in pairs], np.int64) for name in _ROWS
+        name: np.array([row_of[getattr(pair, name)] for pair in pairs], np.int64) for name in _ROWS
     }
     return {
         "kind": np.array(kind),

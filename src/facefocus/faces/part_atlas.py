@@ -147,9 +147,9 @@ def _distances(
     end: Float64[np.ndarray, "2"],
 ) -> Float64[np.ndarray, "h w"]:
     along = end - start
-    place = np.clip((pixels - start) @ along / (along @ along), 0, 1)
+    fraction = np.clip((pixels - start) @ along / (along @ along), 0, 1)
     distances: Float64[np.ndarray, "h w"] = np.linalg.norm(
-        pixels - (start + place[..., None] * along), axis=-1
+        pixels - (start + fraction[..., None] * along), axis=-1
     )
     return distances
 

@@ -87,7 +87,7 @@ class Eyes:
 
 
 class _Lids:
-    """The lines of an eye, outward and down from its center; `place` turns and seats them."""
+    """The lines of an eye, outward and down from its center; `points` turns and seats them."""
 
     def __init__(self, eyes: Eyes, face: Expression) -> None:
         c, s = math.cos(eyes.tilt), math.sin(eyes.tilt)
@@ -98,7 +98,7 @@ class _Lids:
         self.upper = -eyes.top * face.lids * self.arch
         self.lower = eyes.bottom * (0.8 + 0.2 * face.lids) * _ARC**0.9
 
-    def place(self, out: Line, down: Line) -> Points:
+    def points(self, out: Line, down: Line) -> Points:
         points: Points = curve(out, down) @ self._turn + self._at
         return points
 
@@ -108,36 +108,36 @@ def draw_eyes(eyes: Eyes, skin: Skin, face: Expression) -> Iterator[Shape]:
     lids = _Lids(eyes, face)
     yield from _around_eyes(eyes, skin, lids)
     yield from _eyeballs(eyes, face, lids)
-    below = stroke(lids.place(lids.across, lids.lower), 0.45 + 0.7 * _SHARE)
+    below = stroke(lids.points(lids.across, lids.lower), 0.45 + 0.7 * _SHARE)
     yield Shape(pair(below), shade(skin.color, 0.42), "eyes", eyes.lower)
     tip = max(eyes.wing, 0.0)
     out = np.append(lids.across, lids.across[-1] + 0.6 + tip)
     down = np.append(lids.upper, lids.upper[-1] - 0.25 - 0.55 * tip)
     width = eyes.lash * np.append(0.1 + 0.9 * _SHARE, 0.1)
-    yield Shape(pair(stroke(lids.place(out, down), width)), _INK, "eyes")
+    yield Shape(pair(stroke(lids.points(out, down), width)), _INK, "eyes")
 
 
 def _around_eyes(eyes: Eyes, skin: Skin, lids: _Lids) -> Iterator[Shape]:
     dark = mix(shade(skin.color, 0.42), (70, 20, 20), 0.25)
     if eyes.shadow > 0:
         wide = 1.12 * lids.across
-        brim = lids.place(wide, lids.upper - (eyes.crease + 1.6) * lids.arch)
-        lid = between(brim, lids.place(wide, lids.upper))
+        brim = lids.points(wide, lids.upper - (eyes.crease + 1.6) * lids.arch)
+        lid = between(brim, lids.points(wide, lids.upper))
         powder = hsv(eyes.shadow_hue, 0.62, eyes.shadow_value)
         yield Shape(pair(lid), powder, "eyes", eyes.shadow, 1)
     if eyes.bag > 0:
-        bag = stroke(lids.place(0.85 * lids.across, eyes.bottom * _ARC + 2.4), 1.9 * _ARC)
+        bag = stroke(lids.points(0.85 * lids.across, eyes.bottom * _ARC + 2.4), 1.9 * _ARC)
         yield Shape(pair(bag), dark, "eyes", eyes.bag, 1)
     if eyes.crease_dark > 0:
         fold = lids.upper - eyes.crease * (0.35 + 0.65 * lids.arch)
-        line = stroke(lids.place(1.04 * lids.across, fold), 0.5 + 0.7 * lids.arch)
+        line = stroke(lids.points(1.04 * lids.across, fold), 0.5 + 0.7 * lids.arch)
         yield Shape(pair(line), dark, "eyes", eyes.crease_dark)
 
 
 def _eyeballs(eyes: Eyes, face: Expression, lids: _Lids) -> Iterator[Shape]:
     color = shade(ramp(_IRISES, eyes.iris_color), eyes.iris_light)
     almond = between(
-        lids.place(lids.across, lids.upper), lids.place(lids.across[1:-1], lids.lower[1:-1])
+        lids.points(lids.across, lids.upper), lids.points(lids.across[1:-1], lids.lower[1:-1])
     )
     clip = pair(almond)
     down = 51.8 + eyes.down + 0.35 * (eyes.bottom - eyes.top * face.lids) + face.gaze_down
@@ -157,7 +157,7 @@ def _eyeballs(eyes: Eyes, face: Expression, lids: _Lids) -> Iterator[Shape]:
     yield Shape(glow, mix(color, _WHITE, 0.35), "eyes", 0.7, clip=clip)
     yield Shape(discs(eyes.pupil * r, eyes.pupil * r), _BLACK, "eyes", clip=clip)
     rim = between(
-        lids.place(lids.across, lids.upper - 1.0), lids.place(lids.across, lids.upper + 1.5)
+        lids.points(lids.across, lids.upper - 1.0), lids.points(lids.across, lids.upper + 1.5)
     )
     yield Shape(pair(rim), (40, 24, 24), "eyes", 0.42, clip=clip)
     glint = discs(0.95, 0.95, math.copysign(0.36 * r, face.glint), -0.36 * r)
@@ -425,7 +425,7 @@ _LOBES = np.linspace(0.0, 6.0 * np.pi, 20, endpoint=False)
 class Mark:
     """One mole (`kind` < 1.2), scar (< 2) or patch."""
 
-    place: float = trait(0.0, 1.0)
+    position: float = trait(0.0, 1.0)
     kind: float = trait(0.0, 3.0)
     size: float = trait(0.0, 1.0)
     turn: float = trait(0.0, np.pi)
@@ -433,8 +433,8 @@ class Mark:
     long: float = trait(0.6, 1.0)
 
 
-def _places() -> list[tuple[float, float]]:
-    """Skin that no feature covers and hair seldom hides, as a grid of places for marks."""
+def _mark_positions() -> list[tuple[float, float]]:
+    """Skin that no feature covers and hair seldom hides, as a grid of positions for marks."""
     x, down = np.meshgrid(np.arange(22.0, 91.0), np.arange(28.0, 104.0))
     off = np.abs(x - CENTER_X)
     face = (off / 35.0) ** 2 + ((down - 64.0) / 40.0) ** 2 < 1.0
@@ -446,19 +446,19 @@ def _places() -> list[tuple[float, float]]:
     return list(zip(x[free].tolist(), down[free].tolist(), strict=True))
 
 
-_PLACES = _places()
-#: Step through the places, far from any whole row of them, for marks that would crowd another.
+_POSITIONS = _mark_positions()
+#: Step through the positions, far from any whole row of them, for marks that would crowd another.
 _STRIDE = 397
 
 
 def _scattered(marks: Sequence[Mark]) -> list[tuple[float, float]]:
-    """The place of each mark, at least 11 px from the others."""
+    """The position of each mark, at least 11 px from the others."""
     taken: list[tuple[float, float]] = []
     for mark in marks:
-        at = int(mark.place * len(_PLACES))
-        while any(math.dist(_PLACES[at], other) < 11.0 for other in taken):
-            at = (at + _STRIDE) % len(_PLACES)
-        taken.append(_PLACES[at])
+        at = int(mark.position * len(_POSITIONS))
+        while any(math.dist(_POSITIONS[at], other) < 11.0 for other in taken):
+            at = (at + _STRIDE) % len(_POSITIONS)
+        taken.append(_POSITIONS[at])
     return taken
 
 

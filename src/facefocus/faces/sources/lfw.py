@@ -72,7 +72,7 @@ def errata_names() -> tuple[str, ...]:
     return _ERRATA
 
 
-def _found() -> Path:
+def _locate() -> Path:
     """What ``fetch lfw`` got, or scikit-learn's copy."""
     path = find_lfw()
     if path is None:
@@ -92,5 +92,5 @@ LFW = FaceSource(
     unused="not of the form Name/Name_0001.jpg, or a further face of one photo",
     # The official one, Kaggle's, and that of the sets of aligned crops.
     lists=("pairs.txt", "pairs.csv", "lfw_ann.txt"),
-    locate=_found,
+    locate=_locate,
 )

@@ -20,16 +20,16 @@ from facefocus.faces.faceset import FaceSet, PairList, Pairs, read_pairs
 from facefocus.faces.pair_truth import EditedPair, check_source, drawn_triplets, write_pair_faces
 from facefocus.faces.sources import DerivedSource
 
-#: How many patches, their side in pixels, and the largest place of an upper left corner.
+#: How many patches, their side in pixels, and the largest position of an upper left corner.
 PATCHES, SIDE, LAST = 27, 16, 95
 
 
-def patch_places(rng: np.random.Generator) -> Bool[np.ndarray, "112 112"]:
+def patch_pixels(rng: np.random.Generator) -> Bool[np.ndarray, "112 112"]:
     """The pixels of `PATCHES` squares, which may overlap; the last row and column are in none."""
-    places = np.zeros((FRAME_SIDE, FRAME_SIDE), bool)
+    pixels = np.zeros((FRAME_SIDE, FRAME_SIDE), bool)
     for top, left in rng.integers(0, LAST + 1, (PATCHES, 2)):
-        places[top : top + SIDE, left : left + SIDE] = True
-    return places
+        pixels[top : top + SIDE, left : left + SIDE] = True
+    return pixels
 
 
 def make_patches(
@@ -55,7 +55,7 @@ def make_patches(
         order = generator(seed, "patched pairs").permutation(len(chosen))
         chosen = np.sort(order[:count])
     people = np.unique(faces.identities, return_index=True, return_counts=True)
-    pairs = [_edited(faces, people, listed, int(place), seed) for place in chosen]
+    pairs = [_edited(faces, people, listed, int(index), seed) for index in chosen]
     names = "\n".join(f"{pair.edited} {pair.reference}" for pair in pairs)
     return write_pair_faces(
         out,
@@ -67,7 +67,7 @@ def make_patches(
             first=tuple(pair.edited for pair in pairs),
             second=tuple(pair.reference for pair in pairs),
             mated=tuple(pair.mated for pair in pairs),
-            fold=tuple(int(listed.fold[place]) for place in chosen),
+            fold=tuple(int(listed.fold[index]) for index in chosen),
             sha256=hashlib.sha256(names.encode()).hexdigest(),
         ),
         settings={"patches": PATCHES, "side": SIDE, "count": count, "seed": seed, "version": 1},
@@ -95,22 +95,22 @@ def _pairs(faces: FaceSet, seed: int) -> Pairs:
 _People = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def _edited(faces: FaceSet, people: _People, listed: Pairs, place: int, seed: int) -> EditedPair:
-    first, second = int(listed.first[place]), int(listed.second[place])
+def _edited(faces: FaceSet, people: _People, listed: Pairs, index: int, seed: int) -> EditedPair:
+    first, second = int(listed.first[index]), int(listed.second[index])
     original, reference = str(faces.names[first]), str(faces.names[second])
     rng = generator(seed, "patches", original, reference)
-    mated = bool(listed.mated[place])
+    mated = bool(listed.mated[index])
     donor = _stranger(people, str(faces.identities[first]), rng) if mated else second
     return EditedPair(
-        explained=f"{original}~{place:05d}",
+        explained=f"{original}~{index:05d}",
         reference=reference,
         original=original,
         donor=str(faces.names[donor]),
         mated=mated,
         part="patches",
-        edited=f"{original}~{place:05d}",
+        edited=f"{original}~{index:05d}",
         identity=str(faces.identities[first]),
-        make=partial(_patched, faces, first, donor, patch_places(rng)),
+        make=partial(_patched, faces, first, donor, patch_pixels(rng)),
     )
 
 
@@ -122,10 +122,10 @@ def _stranger(people: _People, person: str, rng: np.random.Generator) -> int:
 
 
 def _patched(
-    faces: FaceSet, row: int, donor: int, places: Bool[np.ndarray, "h w"]
+    faces: FaceSet, row: int, donor: int, pixels: Bool[np.ndarray, "h w"]
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
     frames = faces.frames
-    return np.where(places[..., None], frames[donor], frames[row]), places
+    return np.where(pixels[..., None], frames[donor], frames[row]), pixels
 
 
 PATCH_LFW = DerivedSource(

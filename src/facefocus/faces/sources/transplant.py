@@ -126,15 +126,15 @@ def crop_landmarks(faces: FaceSet) -> Float64[np.ndarray, "n 5 2"]:
     """
     index = [] if faces.folder is None else read_index(faces.folder)
     rows = sorted((row for row in index if row["row"] is not None), key=lambda row: row["row"])
-    found = [[row[column] for column in LANDMARK_COLUMNS] for row in rows]
-    missing = sum(None in values for values in found) if rows else len(faces.frames)
+    coordinates = [[row[column] for column in LANDMARK_COLUMNS] for row in rows]
+    missing = sum(None in values for values in coordinates) if rows else len(faces.frames)
     if missing:
         raise UserError(
             f"Transplants need the landmarks of every photo. Got {missing} of"
             f" {len(faces.frames)} without in '{faces.title}'. Prepare the photographs with --align"
             " yunet."
         )
-    points = np.array(found, np.float64).reshape(-1, 5, 2)
+    points = np.array(coordinates, np.float64).reshape(-1, 5, 2)
     matrices = [similarity_transform(own, ARCFACE_TEMPLATE) for own in points]
     placed = [
         own @ matrix[:, :2].T + matrix[:, 2] for own, matrix in zip(points, matrices, strict=True)
