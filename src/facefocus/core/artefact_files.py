@@ -136,8 +136,8 @@ class StoreFiles:
         """The files of the time when every artefact had its own; nobody writes them any more."""
         if self.folder is None:
             return []
-        found = self.folder.glob("[0-9a-f][0-9a-f]/*.npz")
-        names = (f"{path.parent.name}/{path.name}" for path in found)
+        paths = self.folder.glob("[0-9a-f][0-9a-f]/*.npz")
+        names = (f"{path.parent.name}/{path.name}" for path in paths)
         return [name for name in names if re.fullmatch(r"(..)/\1[0-9a-f]{62}\.npz", name)]
 
     def names(self) -> set[str]:
@@ -148,8 +148,8 @@ class StoreFiles:
                 listed = self._system.ls(self._root, detail=False)
             except FileNotFoundError:
                 return set()
-        found = (str(path).rpartition("/")[2] for path in listed)
-        return {name for name in found if re.fullmatch(rf"[0-9a-f]{{40}}\{ENDING}", name)}
+        names = (str(path).rpartition("/")[2] for path in listed)
+        return {name for name in names if re.fullmatch(rf"[0-9a-f]{{40}}\{ENDING}", name)}
 
     def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
         """A file, or a part of it.
@@ -189,10 +189,10 @@ class StoreFiles:
             return map(self._end, names)
         with self._reachable():
             paths = [self.path(name) for name in names]
-            found: list[bytes | Exception] = self._system.cat_ranges(
+            ends: list[bytes | Exception] = self._system.cat_ranges(
                 paths, -_END, None, on_error="return"
             )
-            return found
+            return ends
 
     def _end(self, name: str) -> bytes | Exception:
         try:

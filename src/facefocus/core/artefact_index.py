@@ -41,15 +41,15 @@ class ArtefactIndex:
         if raw in self._new:
             return self._part(self._new[raw])
         wanted = np.array(raw, "S32")
-        place = int(self._keys.searchsorted(wanted))
-        while place < len(self._keys) and self._keys[place] == wanted:
-            if self._parts["file"][place] >= 0:
-                return self._part(self._parts[place].item())
-            place += 1
+        row = int(self._keys.searchsorted(wanted))
+        while row < len(self._keys) and self._keys[row] == wanted:
+            if self._parts["file"][row] >= 0:
+                return self._part(self._parts[row].item())
+            row += 1
         return None
 
-    def _part(self, found: tuple[int, int, int]) -> Part:
-        return Part(self._names[found[0]], found[1], found[2])
+    def _part(self, row: tuple[int, int, int]) -> Part:
+        return Part(self._names[row[0]], row[1], row[2])
 
     def add(self, indices: Sequence[tuple[str, np.ndarray]]) -> None:
         """Add files with their indices (`artefact_files.ROW`)."""

@@ -171,7 +171,7 @@ def _message(detail: ErrorDetails, model: type[Spec], title: str) -> str:
     words = [part for part in detail["loc"] if isinstance(part, str)]
     section = words[0] if words and words[0] in sections else None
     field = words[1] if section and len(words) > 1 else words[0] if words else title
-    place = f" of [{section}]" if section and len(words) > 1 else f" of the {title}"
+    of_section = f" of [{section}]" if section and len(words) > 1 else f" of the {title}"
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         known = sections[section].model_fields if section else model.model_fields
@@ -180,14 +180,14 @@ def _message(detail: ErrorDetails, model: type[Spec], title: str) -> str:
             field, known
         )
     if kind == "missing":
-        return f"The '{field}'{place} is missing."
+        return f"The '{field}'{of_section} is missing."
     if kind == "own":
         return str(context["text"])
     if kind == "field":
-        return f"The '{field}'{place} must be {context['text']}"
+        return f"The '{field}'{of_section} must be {context['text']}"
     plain = detail["msg"].removeprefix("Input should be ")
     expected = _EXPECTED.get(kind, "{plain}").format(plain=plain, **context)
     got = detail["input"]
     options = str(context.get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
     hint = did_you_mean(got, options) if kind == "literal_error" and isinstance(got, str) else ""
-    return f"The '{field}'{place} must be {expected}. Got {got!r}.{hint}"
+    return f"The '{field}'{of_section} must be {expected}. Got {got!r}.{hint}"

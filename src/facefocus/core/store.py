@@ -134,9 +134,9 @@ class Store:
         known = self._index.files
         for name in [name for name in known if name.endswith(ENDING) and name not in names]:
             self._index.forget(name)
-        found = list(self._files.indices([name for name in sorted(names) if name not in known]))
-        self._index.add([(name, rows) for name, rows in found if rows is not None])
-        return [name for name, rows in found if rows is None]
+        indices = list(self._files.indices([name for name in sorted(names) if name not in known]))
+        self._index.add([(name, rows) for name, rows in indices if rows is not None])
+        return [name for name, rows in indices if rows is None]
 
     def _indexed(self) -> ArtefactIndex:
         if self._index is None:
@@ -211,12 +211,12 @@ class Store:
     def _find(self, key: str) -> Part | None:
         """Where an artefact is; others may have written it since the store was looked at."""
         until = time.monotonic() + self.patience
-        while (found := self._indexed().find(key)) is None:
+        while (part := self._indexed().find(key)) is None:
             self.look()
-            if (found := self._indexed().find(key)) is not None or time.monotonic() >= until:
+            if (part := self._indexed().find(key)) is not None or time.monotonic() >= until:
                 break
             time.sleep(1.0)
-        return found
+        return part
 
     def _leave_out(self, name: str, unwanted: Collection[str]) -> list[str]:
         """Write a file anew without some artefacts and without damaged ones; returns these.
@@ -330,8 +330,8 @@ class Store:
         for key in keys:
             if (part := self._indexed().find(key)) is not None:
                 unwanted.setdefault(part.file, set()).add(key)
-        for name, found in unwanted.items():
-            self._leave_out(name, found)
+        for name, file_keys in unwanted.items():
+            self._leave_out(name, file_keys)
 
     def sweep(self) -> None:
         """Remove what killed writers left behind."""

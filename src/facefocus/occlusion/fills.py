@@ -66,8 +66,8 @@ def reading(fill: str | Fill) -> Reading:
         >>> reading("black"), reading("inpaint")
         ('artefact', 'information')
     """
-    found = FILLS[fill] if isinstance(fill, str) else fill
-    return "information" if isinstance(found, GapFill) else "artefact"
+    fill = FILLS[fill] if isinstance(fill, str) else fill
+    return "information" if isinstance(fill, GapFill) else "artefact"
 
 
 def hider(
@@ -93,10 +93,10 @@ def hider(
         >>> hide(mask)[0, 1, 1].tolist()
         [200, 200, 200]
     """
-    found = FILLS[fill] if isinstance(fill, str) else fill
-    if isinstance(found, GapFill):
-        return found.prepare(frames, rngs)
-    return ContentHide(frames, found(frames, rngs))
+    fill = FILLS[fill] if isinstance(fill, str) else fill
+    if isinstance(fill, GapFill):
+        return fill.prepare(frames, rngs)
+    return ContentHide(frames, fill(frames, rngs))
 
 
 @FILLS.register("black")

@@ -116,15 +116,15 @@ def _painted(
     painted = photo.copy()
     if not hidden.any():
         return painted, hidden
-    found = FILLS[fill] if isinstance(fill, str) else fill
+    fill = FILLS[fill] if isinstance(fill, str) else fill
     rngs = [rng or fill_rng(0, "painting")]
-    if isinstance(found, GapFill):
+    if isinstance(fill, GapFill):
         rows, columns = (np.flatnonzero((inside >= 0).any(axis=axis)) for axis in (1, 0))
         box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-        filled = found.prepare(photo[box][None], rngs)(hidden[box])[0]
+        filled = fill.prepare(photo[box][None], rngs)(hidden[box])[0]
         painted[box][hidden[box]] = filled[hidden[box]]
     else:
-        content = found(crop(photo, matrix, side)[None], rngs)[0].reshape(-1, 3)
+        content = fill(crop(photo, matrix, side)[None], rngs)[0].reshape(-1, 3)
         painted[hidden] = content[inside[hidden]]
     return painted, hidden
 

@@ -79,8 +79,8 @@ def patches(
         raise ValueError(f"The rectangles must be at least 1. Got {rectangles}.")
     inside = np.ones(values.shape, bool) if region is None else region
 
-    def largest_mean(found: _Rectangles, covered: np.ndarray) -> int:
-        return int(np.argmax(_means(values, covered, found)))
+    def largest_mean(candidates: _Rectangles, covered: np.ndarray) -> int:
+        return int(np.argmax(_means(values, covered, candidates)))
 
     best = _layout(k, inside, rectangles, largest_mean)
     if score is None or k == 0:
@@ -89,9 +89,9 @@ def patches(
     best, lowest = _lowest(score, [best, *drawn], (height, width))
     for _ in range(MOVES // AT_ONCE):
         moved = [_moved(best, inside, rng) for _ in range(AT_ONCE)]
-        found, left = _lowest(score, moved, (height, width))
+        layout, left = _lowest(score, moved, (height, width))
         if left < lowest:
-            best, lowest = found, left
+            best, lowest = layout, left
     return _union(best, (height, width))
 
 
@@ -129,8 +129,8 @@ def _layout(
         missing = k - int(np.count_nonzero(covered))
         if missing == 0:
             break
-        found = _candidates(covered, missing, left, region)
-        made.append(_hidden_by(found[choose(found, covered)], covered, missing))
+        candidates = _candidates(covered, missing, left, region)
+        made.append(_hidden_by(candidates[choose(candidates, covered)], covered, missing))
         covered = covered | made[-1]
     return made
 
@@ -138,7 +138,7 @@ def _layout(
 def _random_layout(
     k: int, region: np.ndarray, rectangles: int, rng: np.random.Generator
 ) -> _Layout:
-    return _layout(k, region, rectangles, lambda found, _: int(rng.integers(len(found))))
+    return _layout(k, region, rectangles, lambda candidates, _: int(rng.integers(len(candidates))))
 
 
 def _moved(layout: _Layout, region: np.ndarray, rng: np.random.Generator) -> _Layout:
@@ -149,18 +149,18 @@ def _moved(layout: _Layout, region: np.ndarray, rng: np.random.Generator) -> _La
     missing = int(np.count_nonzero(_union(layout, region.shape) & ~covered))
     if missing == 0:
         return rest
-    found = _candidates(covered, missing, 1, region)
+    candidates = _candidates(covered, missing, 1, region)
     rows, columns = np.nonzero(layout[lifted])
-    centers = found[:, :2] + found[:, 2:] / 2
+    centers = candidates[:, :2] + candidates[:, 2:] / 2
     away = np.abs(centers - (rows.mean() + 0.5, columns.mean() + 0.5))
-    near = np.flatnonzero((away <= found[:, 2:] / 2).all(axis=1))
+    near = np.flatnonzero((away <= candidates[:, 2:] / 2).all(axis=1))
     if len(near) and rng.random() < 0.5:
-        found = found[near]
-    return [*rest, _hidden_by(found[int(rng.integers(len(found)))], covered, missing)]
+        candidates = candidates[near]
+    return [*rest, _hidden_by(candidates[int(rng.integers(len(candidates)))], covered, missing)]
 
 
 def _lowest(score: Score, layouts: list[_Layout], shape: tuple[int, int]) -> tuple[_Layout, float]:
-    scores = np.asarray(score(np.stack([_union(one, shape) for one in layouts])), np.float64)
+    scores = np.asarray(score(np.stack([_union(layout, shape) for layout in layouts])), np.float64)
     best = int(np.argmin(scores))
     return layouts[best], float(scores[best])
 
@@ -192,13 +192,13 @@ def _candidates(covered: np.ndarray, missing: int, left: int, region: np.ndarray
     area = max(least * least, math.ceil(missing / left))
     free = (~covered).astype(np.float64)
     while True:
-        found = []
+        rectangles = []
         for sides in _sides(area, least, covered.shape):
             own = sides[0] * sides[1]
             enough = min(missing, own if left == 1 else (own + 1) // 2)
             corners = np.argwhere(_window_sums(free, sides) >= enough)
-            found.append(np.column_stack([corners, np.tile(sides, (len(corners), 1))]))
-        there = np.concatenate(found)
+            rectangles.append(np.column_stack([corners, np.tile(sides, (len(corners), 1))]))
+        there = np.concatenate(rectangles)
         if len(there):
             centers = there[:, :2] + there[:, 2:] // 2
             inside = region[centers[:, 0], centers[:, 1]]
@@ -206,12 +206,12 @@ def _candidates(covered: np.ndarray, missing: int, left: int, region: np.ndarray
         area += max(least, area // 4)
 
 
-def _means(values: np.ndarray, covered: np.ndarray, found: _Rectangles) -> np.ndarray:
+def _means(values: np.ndarray, covered: np.ndarray, rectangles: _Rectangles) -> np.ndarray:
     """Mean of a map over the pixels that each rectangle would newly hide."""
-    means = np.empty(len(found))
-    for height, width in np.unique(found[:, 2:], axis=0).tolist():
-        rows = (found[:, 2:] == (height, width)).all(axis=1)
-        tops, lefts = found[rows, 0], found[rows, 1]
+    means = np.empty(len(rectangles))
+    for height, width in np.unique(rectangles[:, 2:], axis=0).tolist():
+        rows = (rectangles[:, 2:] == (height, width)).all(axis=1)
+        tops, lefts = rectangles[rows, 0], rectangles[rows, 1]
         totals = _window_sums(np.where(covered, 0.0, values), (height, width))
         new = _window_sums((~covered).astype(np.float64), (height, width))
         means[rows] = totals[tops, lefts] / new[tops, lefts]

@@ -63,10 +63,10 @@ def nested_cells(
     values, numbers = finite(saliency), _cell_numbers(saliency.shape)
     means = np.bincount(numbers, weights=values) / np.bincount(numbers)
     order = rng.permutation(means.size)
-    place = np.empty(means.size, dtype=np.int64)
-    place[order[np.argsort(-means[order], kind="stable")]] = np.arange(means.size)
+    ranks = np.empty(means.size, dtype=np.int64)
+    ranks[order[np.argsort(-means[order], kind="stable")]] = np.arange(means.size)
     # Stable: within a cell, row by row.
-    return cut(np.argsort(place[numbers], kind="stable"), counts, saliency.shape)
+    return cut(np.argsort(ranks[numbers], kind="stable"), counts, saliency.shape)
 
 
 def random_mask(
