@@ -70,7 +70,7 @@ def fill_of(name: str) -> str:
 def nuisance_of(name: str) -> str:
     """A nuisance, with its code where another package or a notebook brings it."""
     found = NUISANCES[name]
-    return _with_code(name, found.change or found.place or nuisance_of)
+    return _with_code(name, found.change or found.move or nuisance_of)
 
 
 def _with_code(name: str, function: Callable[..., Any]) -> str:

@@ -170,8 +170,8 @@ def first_place(values: Float[np.ndarray, "rows people"], of: int, level: float)
 
     Example:
         >>> rates = np.array([[0.9], [0.2], [0.3]]).repeat(20, axis=1)
-        >>> found = first_place(rates, of=60, level=0.05)
-        >>> found.beaten.tolist(), found.first
+        >>> best = first_place(rates, of=60, level=0.05)
+        >>> best.beaten.tolist(), best.first
         ([False, True, True], 0)
     """
     beaten, able = certain_places(values, of, level)

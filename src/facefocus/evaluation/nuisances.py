@@ -57,8 +57,8 @@ class Seen:
 #: What becomes of photos: ``change(seen, one generator per photo) -> frames [n, h, w, 3] uint8``.
 Change = Callable[[Seen, Sequence[np.random.Generator]], np.ndarray]
 
-#: Where a mask lands instead of its place: ``place(mask [h, w], generator) -> mask [h, w]``.
-Place = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+#: Where a mask lands instead of its place: ``move(mask [h, w], generator) -> mask [h, w]``.
+Move = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ class Nuisance:
 
     Attributes:
         change: What becomes of the photos once something is hidden; clean photos suffer it, too.
-        place: Where the mask lands instead of its place.
+        move: Where the mask lands instead of its place.
         fill: The fill that hides in the place of another.
         gallery: Whether the photos that a hidden one is compared with are hidden, too.
         repair: Whether somebody does it on purpose, to undo hiding.
     """
 
     change: Change | None = None
-    place: Place | None = None
+    move: Move | None = None
     fill: str | None = None
     gallery: bool = False
     repair: bool = False
@@ -124,16 +124,16 @@ def seen_under(
         >>> darkest("shift-2"), darkest("median-3"), darkest("inpaint-told")
         (0, 200, 200)
     """
-    found = NUISANCES[nuisance] if isinstance(nuisance, str) else nuisance
+    nuisance = NUISANCES[nuisance] if isinstance(nuisance, str) else nuisance
     masks: np.ndarray = np.broadcast_to(mask, (len(frames), *mask.shape))
-    if found.place is not None:
-        masks = np.stack([found.place(mask, rng) for rng in rngs])
-    fill = fill if found.fill is None else found.fill
+    if nuisance.move is not None:
+        masks = np.stack([nuisance.move(mask, rng) for rng in rngs])
+    fill = fill if nuisance.fill is None else nuisance.fill
     # One mask for all frames is hidden faster.
-    hidden = hide(fill)(mask if found.place is None else masks)
-    if found.change is None:
+    hidden = hide(fill)(mask if nuisance.move is None else masks)
+    if nuisance.change is None:
         return hidden
-    return found.change(Seen(hidden, masks, fill), rngs)
+    return nuisance.change(Seen(hidden, masks, fill), rngs)
 
 
 # Where things land --------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ _DRAWS: dict[str, Draw] = {
 }
 for _name, _draw in _DRAWS.items():
     NUISANCES.add(_name, Nuisance(change=partial(_warped, draw=_draw)))
-    NUISANCES.add(f"mask-{_name}", Nuisance(place=partial(_placed, draw=_draw)))
+    NUISANCES.add(f"mask-{_name}", Nuisance(move=partial(_placed, draw=_draw)))
 
 
 # What happens to a picture ------------------------------------------------------------------------
@@ -305,17 +305,17 @@ def guessed_places(
         >>> guessed_places(frames, "blur").any()
         np.False_
     """
-    places = np.zeros(frames.shape[:3], bool)
+    guesses = np.zeros(frames.shape[:3], bool)
     colors = _colors_of(fill)
     if colors is None:
-        return places
+        return guesses
     if (colors[0] == colors[1]).all():
         return np.asarray((frames == colors[0]).all(axis=-1))
     codes = (frames.astype(np.int64) * (1 << 16, 1 << 8, 1)).sum(axis=-1)
-    for guess, photo in zip(places, codes, strict=True):
+    for guess, photo in zip(guesses, codes, strict=True):
         known, counts = np.unique(photo, return_counts=True)
         guess[...] = photo == known[counts.argmax()]
-    return places
+    return guesses
 
 
 def gives_itself_away(fill: str | Fill) -> bool:
@@ -333,12 +333,12 @@ def gives_itself_away(fill: str | Fill) -> bool:
 
 def _colors_of(fill: str | Fill) -> UInt8[np.ndarray, "2 3"] | None:
     """What a fill makes of two photos that differ; None where it has several colors in one."""
-    found = FILLS[fill] if isinstance(fill, str) else fill
-    if isinstance(found, GapFill):
+    fill = FILLS[fill] if isinstance(fill, str) else fill
+    if isinstance(fill, GapFill):
         return None
     rngs = [generator(0, "guess", number) for number in range(2)]
     trial = np.stack([rng.integers(0, 256, (8, 8, 3), dtype=np.uint8) for rng in rngs])
-    colors = found(trial, rngs).reshape(2, -1, 3)
+    colors = fill(trial, rngs).reshape(2, -1, 3)
     return None if (colors != colors[:, :1]).any() else np.asarray(colors[:, 0])
 
 

@@ -88,11 +88,11 @@ def shares_of(
     )
 
 
-def in_words(found: Sequence[PartShare], *, what: str, over: str) -> str:
+def in_words(parts: Sequence[PartShare], *, what: str, over: str) -> str:
     """One paragraph for a layperson; it claims only what the intervals support.
 
     Args:
-        found: The shares of all parts.
+        parts: The shares of all parts.
         what: What has them: ``"the hidden pixels"``, ``"the map"``.
         over: What the intervals are over: ``"12 photos"``.
 
@@ -102,7 +102,7 @@ def in_words(found: Sequence[PartShare], *, what: str, over: str) -> str:
         Of the mask, 100 % lies on the eyes (4.6 % of the picture). This is from 1 photo: too \
 few to say whether others are alike.
     """
-    ranked = sorted(found, key=lambda share: -share.share.value)
+    ranked = sorted(parts, key=lambda share: -share.share.value)
     if np.isnan(ranked[0].share.low):
         most = [_listed(share) for share in ranked if share.share.value > share.area]
         return (

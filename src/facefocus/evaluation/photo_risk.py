@@ -219,13 +219,13 @@ def thresholds(
     """The threshold of each rule that so many scores can give, by its name."""
     if not (len(mated) and len(non_mated)):
         return {}
-    found = {}
+    by_rule = {}
     for name, text in rules.items():
         rule = parse_rule(text)
         # An FMR of 1e-3 takes 1000 pairs.
         if rule.kind != "fmr" or rule.value is None or len(non_mated) >= round(1 / rule.value):
-            found[name] = threshold(mated, non_mated, rule)
-    return found
+            by_rule[name] = threshold(mated, non_mated, rule)
+    return by_rule
 
 
 def _strangers(
@@ -237,8 +237,8 @@ def _strangers(
     if total <= 4 * SAMPLED_PAIRS:
         # Too few for drawing until enough are new: list them all.
         every = [
-            (place, int(row))
-            for place, person in enumerate(with_template)
+            (template_row, int(row))
+            for template_row, person in enumerate(with_template)
             for other, own in enumerate(rows)
             if other != person
             for row in own
@@ -246,13 +246,13 @@ def _strangers(
         return rng.permutation(np.array(every, np.int64).reshape(-1, 2))[:SAMPLED_PAIRS]
     seen: dict[tuple[int, int], None] = {}
     while len(seen) < SAMPLED_PAIRS:
-        place = int(rng.integers(len(with_template)))
-        other = (with_template[place] + int(rng.integers(1, len(rows)))) % len(rows)
-        seen[place, int(rng.choice(rows[other]))] = None
+        template_row = int(rng.integers(len(with_template)))
+        other = (with_template[template_row] + int(rng.integers(1, len(rows)))) % len(rows)
+        seen[template_row, int(rng.choice(rows[other]))] = None
     return np.array(list(seen), np.int64)
 
 
-def share_found(found: Bool[np.ndarray, " n"]) -> Interval:
+def share_found(matched: Bool[np.ndarray, " n"]) -> Interval:
     """The share of photos that are found, with the exact interval of Clopper and Pearson (1934).
 
     Over photos, since pairs that share a photo are not independent. NaN without any photo.
@@ -261,7 +261,9 @@ def share_found(found: Bool[np.ndarray, " n"]) -> Interval:
         >>> share_found(np.array([True, False, False, False])).text()
         '0.250 [0.006, 0.806]'
     """
-    if not len(found):
+    if not len(matched):
         return Interval(np.nan, np.nan, np.nan)
-    exact = scipy.stats.binomtest(int(found.sum()), len(found)).proportion_ci(LEVEL, method="exact")
-    return Interval(float(found.mean()), float(exact.low), float(exact.high))
+    exact = scipy.stats.binomtest(int(matched.sum()), len(matched)).proportion_ci(
+        LEVEL, method="exact"
+    )
+    return Interval(float(matched.mean()), float(exact.low), float(exact.high))

@@ -75,8 +75,8 @@ def replacement_decisions(
             for order, before, after in zip(orders, original[part], edited[part], strict=True)
         ]
         steps = np.repeat(references, len(counts), axis=0)
-        found = _match(embed(np.concatenate(frames)), steps, threshold)
-        matches[part, 1:] = found.reshape(-1, len(counts))
+        matched = _match(embed(np.concatenate(frames)), steps, threshold)
+        matches[part, 1:] = matched.reshape(-1, len(counts))
     return matches
 
 

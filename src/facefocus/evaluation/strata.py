@@ -76,8 +76,8 @@ def pose(landmarks: Float[np.ndarray, "n 5 2"]) -> Pose:
 
     Example:
         >>> from facefocus.faces.align import ARCFACE_TEMPLATE
-        >>> found = pose(ARCFACE_TEMPLATE[None])
-        >>> round(float(found.yaw[0])), round(float(found.nod[0]), 2)
+        >>> angles = pose(ARCFACE_TEMPLATE[None])
+        >>> round(float(angles.yaw[0])), round(float(angles.nod[0]), 2)
         (0, 0.49)
     """
     left, right, nose, mouth_left, mouth_right = landmarks.transpose(1, 0, 2).astype(np.float64)
@@ -218,7 +218,7 @@ def read_groups(path: Path, faces: FaceSet) -> list[Stratum]:
     names = faces.identities if kind == "identity" else faces.names
     require_known(path, kind, groupings, set(names.tolist()), faces.title)
     return [
-        Stratum(grouping, group, np.isin(names, [one for one in groups if groups[one] == group]))
+        Stratum(grouping, group, np.isin(names, [name for name in groups if groups[name] == group]))
         for grouping, groups in groupings.items()
         for group in sorted(set(groups.values()))
     ]
@@ -241,18 +241,17 @@ def read_group_file(path: Path) -> tuple[str, dict[str, dict[str, str]]]:
             f" '{','.join(header)[:80]}'."
         )
     rows: dict[str, list[str]] = {}
-    for place, cells in enumerate(table[1:], 2):
+    for line, cells in enumerate(table[1:], 2):
         row = [cell.strip() for cell in cells]
         if not any(row):
             continue
         if len(row) != len(header):
             raise UserError(
-                f"Line {place} of the groups '{path}' must have {len(header)} cells. Got"
-                f" {len(row)}."
+                f"Line {line} of the groups '{path}' must have {len(header)} cells. Got {len(row)}."
             )
         if rows.setdefault(row[0], row) != row:
             raise UserError(
-                f"Line {place} of the groups '{path}' gives '{row[0]}' other groups than a line"
+                f"Line {line} of the groups '{path}' gives '{row[0]}' other groups than a line"
                 " before. Keep one of the lines."
             )
     return header[0], {
