@@ -68,13 +68,13 @@ def run_shares(results: pl.DataFrame) -> list[RunShares]:
     """A fit for every complete transfer matrix of the first look's budget and fill."""
     shown = default_slice(results)
     rows = shown.of(results).filter(COMPETES, pl.col("rate").is_not_null())
-    found = []
+    shares = []
     for part in rows.partition_by(_ACROSS, maintain_order=True):
         sources, targets = (part[side].unique(maintain_order=True) for side in ("source", "target"))
         whole = part.select("source", "target").n_unique() == len(sources) * len(targets)
         if min(len(sources), len(targets)) >= 2 and whole:
-            found += _run_share(part, tuple(sources), tuple(targets))
-    return found
+            shares += _run_share(part, tuple(sources), tuple(targets))
+    return shares
 
 
 def _run_share(
@@ -94,8 +94,8 @@ def _run_share(
         grid.mean(axis=2),
         clean=clean[0].mean(axis=1),
         hidden=known,
-        resampled=np.stack([grid[:, :, one].mean(axis=2) for one in chosen]),
-        resampled_clean=np.stack([clean[0][:, one].mean(axis=1) for one in chosen]),
+        resampled=np.stack([grid[:, :, sample].mean(axis=2) for sample in chosen]),
+        resampled_clean=np.stack([clean[0][:, sample].mean(axis=1) for sample in chosen]),
         people=people,
     )
     matrix = RateMatrix(sources, targets, grid.mean(axis=2), clean[0].mean(axis=1), known)
@@ -109,11 +109,11 @@ def _cube(
     """A column of the people who have it in every cell."""
     people = part.group_by("identity").len().filter(pl.col("len") == len(sources) * len(targets))
     names = people["identity"].sort().to_list()
-    place = {one: index for index, one in enumerate(names)}
+    index_of = {person: index for index, person in enumerate(names)}
     cube = np.full((len(sources), len(targets), len(names)), np.nan)
     for source, target, who, value in part.select("source", "target", "identity", name).rows():
-        if who in place:
-            cube[sources.index(source), targets.index(target), place[who]] = value
+        if who in index_of:
+            cube[sources.index(source), targets.index(target), index_of[who]] = value
     return cube
 
 
@@ -179,19 +179,19 @@ def dependence(results: pl.DataFrame) -> list[Dependence]:
     )
     budgets = rows.filter(pl.col("fill") == shown.fill)
     fills = rows.filter(pl.col("budget") == shown.budget)
-    found = [
-        [one for part in budgets.partition_by(_BUT_BUDGET, maintain_order=True)
-         if (one := _by_budget(part))],
-        [one for part in fills.partition_by(_BUT_FILL, maintain_order=True)
-         if (one := _by_fill(part))],
+    kinds = [
+        [test for part in budgets.partition_by(_BUT_BUDGET, maintain_order=True)
+         if (test := _by_budget(part))],
+        [test for part in fills.partition_by(_BUT_FILL, maintain_order=True)
+         if (test := _by_fill(part))],
     ]  # fmt: skip
-    return [one for tests in found for one in _holm(tests)]
+    return [test for tests in kinds for test in _holm(tests)]
 
 
 def _holm(tests: Sequence[Dependence]) -> list[Dependence]:
     corrected = holm([test.p for test in tests])
     return [
-        Dependence(**{**vars(one), "p_holm": p}) for one, p in zip(tests, corrected, strict=True)
+        Dependence(**{**vars(test), "p_holm": p}) for test, p in zip(tests, corrected, strict=True)
     ]
 
 
@@ -232,7 +232,7 @@ def _by_budget(part: pl.DataFrame) -> Dependence | None:
 def _by_fill(part: pl.DataFrame) -> Dependence | None:
     fills, rates, clean = _by_identity(part, "fill")
     # Blur leaves most of the picture: it is weaker by design, and would hide what is asked here.
-    kept = [place for place, one in enumerate(fills) if one != "blur"]
+    kept = [index for index, fill in enumerate(fills) if fill != "blur"]
     if len(kept) < 3 or rates.shape[1] < 2:
         return None
     means = rates[kept].mean(axis=1)
@@ -242,7 +242,7 @@ def _by_fill(part: pl.DataFrame) -> Dependence | None:
     return Dependence(
         part.row(0, named=True),
         "fill",
-        tuple(str(fills[place]) for place in kept),
+        tuple(str(fills[index]) for index in kept),
         tuple(map(float, means)),
         float(clean.mean()),
         Interval(spread, float("nan"), float("nan")),

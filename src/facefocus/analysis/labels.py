@@ -32,7 +32,7 @@ def varying(summary: pl.DataFrame) -> list[str]:
     made for one fill and tried under others.
     """
     mapped = summary.filter(COMPETES)
-    found = []
+    names = []
     for name in DETAILS:
         if name == "source":
             varies = mapped.filter(pl.col("source") != pl.col("target")).height > 0
@@ -43,8 +43,8 @@ def varying(summary: pl.DataFrame) -> list[str]:
         else:
             varies = mapped[name].n_unique() > 1
         if varies:
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def measured(summary: pl.DataFrame, name: str) -> bool:

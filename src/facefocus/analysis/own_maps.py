@@ -90,9 +90,9 @@ class Scores:
         return cls(rows, *(values(results, rows, n) for n in ("rate", "clean_rate", "images")))
 
     @cached_property
-    def _places(self) -> dict[tuple[Any, ...], int]:
+    def _codes(self) -> dict[tuple[Any, ...], int]:
         names = (*MAP, "target", "control", *Setting._fields)
-        return {key: place for place, key in enumerate(self.rows.select(names).rows())}
+        return {key: code for code, key in enumerate(self.rows.select(names).rows())}
 
     @cached_property
     def budgets(self) -> list[float]:
@@ -102,14 +102,14 @@ class Scores:
     @cached_property
     def sources(self) -> list[str]:
         """The recognizers that maps come from."""
-        found = self.rows.filter(COMPETES)["source"].unique(maintain_order=True)
-        return list(dict.fromkeys(name for source in found for name in source.split("+")))
+        sources = self.rows.filter(COMPETES)["source"].unique(maintain_order=True)
+        return list(dict.fromkeys(name for source in sources for name in source.split("+")))
 
     @cached_property
     def targets(self) -> list[str]:
         """The recognizers that masks were tried on; those that maps come from first."""
-        found = self.rows["target"].unique(maintain_order=True)
-        return sorted(found, key=lambda name: name not in self.sources)
+        targets = self.rows["target"].unique(maintain_order=True)
+        return sorted(targets, key=lambda name: name not in self.sources)
 
     @cached_property
     def splits(self) -> list[str]:
@@ -137,8 +137,8 @@ class Scores:
         return [*self.readings, *self.gaps[1:]]
 
     def _read(self, as_what: str, first: str) -> list[str]:
-        found = [name for name in self.rows["fill"].unique(maintain_order=True) if name in FILLS]
-        return sorted((n for n in found if reading(n) == as_what), key=lambda name: name != first)
+        fills = [name for name in self.rows["fill"].unique(maintain_order=True) if name in FILLS]
+        return sorted((n for n in fills if reading(n) == as_what), key=lambda name: name != first)
 
     @cached_property
     def controls(self) -> list[str | None]:
@@ -147,8 +147,8 @@ class Scores:
 
     @cached_property
     def _varying(self) -> list[str]:
-        found = varying(self.rows.filter(pl.col("control").is_null()))
-        return [name for name in found if name in MAP and name != "source"]
+        names = varying(self.rows.filter(pl.col("control").is_null()))
+        return [name for name in names if name in MAP and name != "source"]
 
     def label(self, row: Row, target: str | None = None) -> str:
         """What a map is called; its source where that is several, or is not `target`."""
@@ -175,9 +175,9 @@ class Scores:
 
         Shared masks are those of a recognizer, as `maps` are.
         """
-        found = _distinct(self.rows.filter(pl.col("source").is_null()))
-        found.sort(key=lambda row: row["method"] != RANDOM)
-        return [*found, *self._made_on(target, pl.col("method") == SHARED_MASK)]
+        rows = _distinct(self.rows.filter(pl.col("source").is_null()))
+        rows.sort(key=lambda row: row["method"] != RANDOM)
+        return [*rows, *self._made_on(target, pl.col("method") == SHARED_MASK)]
 
     def oracles(self, target: str) -> list[Row]:
         """The searches on a recognizer: bounds, no methods."""
@@ -202,12 +202,12 @@ class Scores:
         setting: Setting,
         control: str | None,
     ) -> Rates:
-        found = np.full((len(maps), matrix.shape[1]), np.nan)
-        for place, row in enumerate(maps):
-            code = self._places.get((*(row[name] for name in MAP), target, control, *setting))
+        rates = np.full((len(maps), matrix.shape[1]), np.nan)
+        for index, row in enumerate(maps):
+            code = self._codes.get((*(row[name] for name in MAP), target, control, *setting))
             if code is not None:
-                found[place] = matrix[code]
-        return found
+                rates[index] = matrix[code]
+        return rates
 
     def of_people(self, matrix: Matrix, target: str, split: str) -> Float[np.ndarray, " people"]:
         """What no mask changes, of each person: `clean` or `photos`, on a recognizer and split."""
@@ -225,12 +225,12 @@ class Scores:
             for budget in self.budgets
         ]
         left = np.mean([[row.value for row in means(rates)] for rates in tried], axis=0)
-        found: dict[tuple[Any, ...], int] = {}
-        for place, row in enumerate(maps):
+        best: dict[tuple[Any, ...], int] = {}
+        for index, row in enumerate(maps):
             key = (row["source"], *(row[name] for name in _METHOD))
-            if key not in found or left[place] < left[found[key]]:
-                found[key] = place
-        return [maps[place] for place in found.values()]
+            if key not in best or left[index] < left[best[key]]:
+                best[key] = index
+        return [maps[index] for index in best.values()]
 
 
 def _distinct(rows: pl.DataFrame) -> list[Row]:
@@ -248,7 +248,7 @@ def first(rates: Rates) -> tuple[int | None, int]:
 
     By paired tests, corrected by Holm over all other rows.
     """
-    left = np.array([one.value for one in means(rates)])
+    left = np.array([interval.value for interval in means(rates)])
     if not np.isfinite(left).any():
         return None, 0
     top = int(np.nanargmin(left))
@@ -303,11 +303,11 @@ def contest(scores: Scores, target: str, setting: Setting) -> Contest | None:
     people = np.isfinite(np.concatenate(sides)).all(axis=0)
     if not len(population) or not people.any():
         return None
-    found = np.full((2, len(people)), np.nan)
-    for picked, side in zip(found, sides, strict=True):
+    rates = np.full((2, len(people)), np.nan)
+    for picked, side in zip(rates, sides, strict=True):
         whole = side[:, people]
         picked[people] = (pick_shares(-whole, seed=0) * whole).sum(axis=0)
-    return Contest(*found)
+    return Contest(*rates)
 
 
 def tried(rates: Rates) -> Float[np.ndarray, "tried people"]:
@@ -342,14 +342,14 @@ def groups(scores: Scores, target: str, fill: str) -> list[Group]:
     photos = scores.of_people(scores.photos, target, "heldout") // 2
     parts: list[tuple[int, float, np.ndarray]] = []
     for budget in scores.budgets:
-        found = contest(scores, target, Setting("heldout", budget, fill))
-        known = np.isfinite(found.difference) if found else np.zeros(len(photos), dtype=bool)
+        outcome = contest(scores, target, Setting("heldout", budget, fill))
+        known = np.isfinite(outcome.difference) if outcome else np.zeros(len(photos), dtype=bool)
         for count in np.unique(photos[known]):
             rows = known & (photos == count)
-            if found and rows.sum() >= FEWEST:
-                parts.append((int(count), budget, found.difference[rows]))
+            if outcome and rows.sum() >= FEWEST:
+                parts.append((int(count), budget, outcome.difference[rows]))
     tested = [paired_p_values(part[None]) for *_, part in parts]
-    sure = corrected([float(max(one.t[0], one.wilcoxon[0])) for one in tested])
+    sure = corrected([float(max(test.t[0], test.wilcoxon[0])) for test in tested])
     return [
         Group(*part, ahead=known and bool(part[2].mean() < 0))
         for part, known in zip(parts, sure, strict=True)

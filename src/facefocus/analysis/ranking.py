@@ -43,7 +43,8 @@ def ranked(results: pl.DataFrame, summary: pl.DataFrame) -> pl.DataFrame:
     columns = dict(zip(RANKS, (ranks.mean, ranks.low, ranks.high, ranks.shares[:, 0]), strict=True))
     columns[FIRST_P] = np.insert(corrected, first, np.nan)
     added = methods.select(
-        *CONFIGURATION, *(pl.Series(name, one, nan_to_null=True) for name, one in columns.items())
+        *CONFIGURATION,
+        *(pl.Series(name, column, nan_to_null=True) for name, column in columns.items()),
     )
     return summary.join(
         added, on=CONFIGURATION, how="left", nulls_equal=True, maintain_order="left"

@@ -81,16 +81,16 @@ def _matrix(name: str, lines: Sequence[Sequence[str]]) -> RateMatrix:
     ))  # fmt: skip
 
 
-def _rate(cell: str, place: str) -> float:
+def _rate(cell: str, where: str) -> float:
     if not cell.strip():
         return float("nan")
     try:
         value = float(cell)
     except ValueError:
-        raise UserError(f"{place} must be a number in [0, 1]. Got '{cell}'.") from None
+        raise UserError(f"{where} must be a number in [0, 1]. Got '{cell}'.") from None
     if not 0 <= value <= 1:
         hint = f" Did you mean {value / 100:g}?" if 1 < value <= 100 else ""
-        raise UserError(f"{place} must be in [0, 1]. Got {cell.strip()}.{hint}")
+        raise UserError(f"{where} must be in [0, 1]. Got {cell.strip()}.{hint}")
     return value
 
 

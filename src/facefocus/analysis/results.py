@@ -44,7 +44,7 @@ def run_notes(run: Path) -> list[str]:
             planned = json.loads(path.read_bytes()).get("runs", [])
         except (OSError, ValueError, AttributeError) as error:
             raise UserError(f"'{path}' cannot be read: {one_line(error)}.") from error
-        left += [one for one in planned if not (run / one / "results.parquet").is_file()]
+        left += [name for name in planned if not (run / name / "results.parquet").is_file()]
         left = list(dict.fromkeys(left))
     notes = []
     if (run / SUBMITTED).is_file():
@@ -61,8 +61,8 @@ def run_notes(run: Path) -> list[str]:
         )
     for folder in finished:
         variant = "" if folder == run else f"{folder.name}: "
-        if said := " ".join(stop_notes(folder)):
-            notes.append(f"{variant}{said}")
+        if sentences := " ".join(stop_notes(folder)):
+            notes.append(f"{variant}{sentences}")
     return notes
 
 

@@ -131,28 +131,28 @@ def margins(summary: pl.DataFrame) -> list[Margin]:
     Args:
         summary: From `summarize`.
     """
-    found = []
+    leads = []
     for part in summary.sort(_CONTEST).partition_by(_CONTEST, maintain_order=True):
         top = best(part)
         for rival, names in _RIVALS.items():
-            name = next((one for one in names if top and top[f"{one}_low"] is not None), None)
+            name = next((key for key in names if top and top[f"{key}_low"] is not None), None)
             if top and name:
                 ends = (top[f"{name}{end}"] for end in ("", "_low", "_high"))
-                found.append(Margin(top, rival, Interval(*ends)))
-    return found
+                leads.append(Margin(top, rival, Interval(*ends)))
+    return leads
 
 
-def no_more(found: Sequence[Margin]) -> list[str]:
+def no_more(leads: Sequence[Margin]) -> list[str]:
     """Sentences on the budgets at which the best method is not shown to beat random pixels.
 
     Or a blob in the middle. Nothing where it is shown to beat both at every budget.
 
     Args:
-        found: `margins` of one recognizer, fill and split.
+        leads: `margins` of one recognizer, fill and split.
     """
     rivals: dict[str, list[str]] = {}
     for rival in _RIVALS:
-        against = [margin for margin in found if margin.rival == rival]
+        against = [margin for margin in leads if margin.rival == rival]
         budgets = [margin.top["budget"] for margin in against if not margin.shown]
         if budgets:
             tried = [margin.top["budget"] for margin in against]

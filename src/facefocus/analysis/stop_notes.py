@@ -25,46 +25,46 @@ _NAMED = 4
 
 def stop_notes(run: Path) -> Iterator[str]:
     """Sentences on a run folder without variants: nothing without ``[stop]``."""
-    said = read_stop(run)
-    if said is None:
+    stop = read_stop(run)
+    if stop is None:
         return
     state = "Looked at after each block of people"
-    if not said["finished"]:
-        state = "The run goes on" if said["when"] == "never" else "More is certain as it goes on"
-    elif said["people"] < said["of"]:
+    if not stop["finished"]:
+        state = "The run goes on" if stop["when"] == "never" else "More is certain as it goes on"
+    elif stop["people"] < stop["of"]:
         state = "Stopped early"
-    yield f"{said['people']} of {said['of']} people, in a seeded order. {state}."
-    yield from (_sentence(verdict, said) for verdict in said["verdicts"])
-    if any(said["left_out"]):
-        count = len(said["left_out"][-1])
+    yield f"{stop['people']} of {stop['of']} people, in a seeded order. {state}."
+    yield from (_sentence(verdict, stop) for verdict in stop["verdicts"])
+    if any(stop["left_out"]):
+        count = len(stop["left_out"][-1])
         yield (
             f"{count} methods were certain before the last block and computed no further: their"
             " rows are of fewer people (n), so compare means only between rows of the same n."
         )
-    if said["verdicts"]:
-        level = percent(said["level"], 0)
+    if stop["verdicts"]:
+        level = percent(stop["level"], 0)
         yield (
             f"Whatever is called certain here is wrong with a probability of {level} at most, all"
-            f" of it together, however often one looks. It is about the {said['of']} people of this"
+            f" of it together, however often one looks. It is about the {stop['of']} people of this"
             " run. The 95 % intervals of the tables hold for a number of people that was chosen"
             " beforehand."
         )
 
 
-def _sentence(verdict: Mapping[str, Any], said: Mapping[str, Any]) -> str:
+def _sentence(verdict: Mapping[str, Any], stop: Mapping[str, Any]) -> str:
     """What one slice says on one target."""
     about = verdict["about"]
     names = Slice(about["budget"], about["fill"], about["split"], about["reading"])
     where = f"{about['target']}, {names}"
     counted = f"{verdict['people']} of {verdict['of']} people"
-    if said["when"] == "width":
+    if stop["when"] == "width":
         widest = max(high - low for low, high in verdict["intervals"])
         known = f"recognition is known to {number(widest, 2)} or better for every method"
         if verdict["certain"]:
             return f"{where}: {known}, after {counted}."
         return (
             f"{where}: the intervals of {len(verdict['open'])} of {len(verdict['methods'])} methods"
-            f" are wider than {said['width']:g} (the widest: {number(widest, 2)}) after {counted}."
+            f" are wider than {stop['width']:g} (the widest: {number(widest, 2)}) after {counted}."
         )
     if verdict["certain"]:
         first = _labels([verdict["first"]], verdict)[0]

@@ -187,13 +187,13 @@ class _Grid:
             asks: Whether a configuration has a partner at all.
             answers: Whether a configuration is one.
         """
-        found = (
+        partners = (
             self.configurations.filter(answers)
             .select(*keys, partner=pl.col("code").cast(pl.Int64))
             .unique(keys, keep="first", maintain_order=True)
         )
         asked = self.configurations[rows].with_columns(asks=asks)
-        joined = asked.join(found, on=keys, how="left", nulls_equal=True, maintain_order="left")
+        joined = asked.join(partners, on=keys, how="left", nulls_equal=True, maintain_order="left")
         partner = pl.when("asks").then("partner").fill_null(-1)
         return joined.select(partner)[:, 0].cast(pl.Int64).to_numpy()
 
@@ -219,9 +219,9 @@ def _beside(
     scores: Float[np.ndarray, "configurations people"], partners: Int[np.ndarray, " rows"]
 ) -> Float[np.ndarray, "rows people"]:
     """The partners' scores; NaN where there is no partner."""
-    found = np.full((len(partners), scores.shape[1]), np.nan)
-    found[partners >= 0] = scores[partners[partners >= 0]]
-    return found
+    partner_scores = np.full((len(partners), scores.shape[1]), np.nan)
+    partner_scores[partners >= 0] = scores[partners[partners >= 0]]
+    return partner_scores
 
 
 # --- the figures ----------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def _figures(grid: _Grid, rows: Int[np.ndarray, " rows"], seed: int) -> dict[str
         compared = _compared(hidden, clean, rows, partners)
         top, bottom = compared.pop("above_random"), compared.pop("oracle_above_random")
         ratios[f"{front}oracle_share"] = ratio_intervals(top, bottom, seed=seed)
-        values |= {f"{front}{name}": found for name, found in compared.items()}
+        values |= {f"{front}{name}": scores for name, scores in compared.items()}
     both = np.isfinite(values["heldout_drop"]).sum(axis=1)
     figures = {"heldout_identities": np.where(both, both, np.nan)}
     for share in (True, False):
@@ -270,8 +270,8 @@ def _risks(
     return figures
 
 
-def _named(name: str, found: Intervals) -> dict[str, np.ndarray]:
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+def _named(name: str, intervals: Intervals) -> dict[str, np.ndarray]:
+    return {name: intervals.value, f"{name}_low": intervals.low, f"{name}_high": intervals.high}
 
 
 def _partners(grid: _Grid, rows: Int[np.ndarray, " rows"]) -> dict[str, np.ndarray]:
@@ -279,18 +279,18 @@ def _partners(grid: _Grid, rows: Int[np.ndarray, " rows"]) -> dict[str, np.ndarr
     same_map = [name for name in CONFIGURATION if name != "control"]
     same_split = [name for name in CONFIGURATION if name not in ("split", "control")]
     random, center = (_OWN & (pl.col("method") == name) for name in (RANDOM, CENTER))
-    found = {
+    partners = {
         name: grid.partners(rows, same_map, _OWN, pl.col("control") == control)
         for control, name in CONTROLS.items()
     }
-    found["random"] = grid.partners(rows, SETTING, _OWN, random)
-    found["beyond_random"] = grid.partners(rows, SETTING, _OWN & ~random, random)
-    found["beyond_center"] = grid.partners(rows, SETTING, _OWN & ~center, center)
+    partners["random"] = grid.partners(rows, SETTING, _OWN, random)
+    partners["beyond_random"] = grid.partners(rows, SETTING, _OWN & ~random, random)
+    partners["beyond_center"] = grid.partners(rows, SETTING, _OWN & ~center, center)
     exact = _OWN & (pl.col("on_degenerate") != "inclusive")
-    found["oracle"] = grid.partners(rows, SETTING, exact, pl.col("method") == ORACLE)
+    partners["oracle"] = grid.partners(rows, SETTING, exact, pl.col("method") == ORACLE)
     for split in ("half", "heldout"):
-        found[split] = grid.partners(rows, same_split, _OWN, _OWN & (pl.col("split") == split))
-    return found
+        partners[split] = grid.partners(rows, same_split, _OWN, _OWN & (pl.col("split") == split))
+    return partners
 
 
 def _compared(
@@ -415,11 +415,11 @@ def _audit(coded: pl.DataFrame) -> pl.DataFrame:
 
 def warnings(summary: pl.DataFrame) -> list[str]:
     """What a reader must know before reading any number of this table, most serious first."""
-    found = set(summary["warning"].drop_nulls())
+    present = set(summary["warning"].drop_nulls())
     texts = (GUESSING, INCLUSIVE, OVER, SKIP, ALONE)
     counts = {text: (summary["warning"] == text).sum() for text in texts}
     return [
         f"{counts[text]} of {summary.height} configurations: {text}"
         for text in texts
-        if text in found
+        if text in present
     ]

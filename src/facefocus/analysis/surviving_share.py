@@ -62,10 +62,10 @@ def surviving_shares(rows: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
     people = rows["identity"].n_unique()
 
     def matrix(name: str) -> Float[np.ndarray, "rows people"]:
-        found = np.full((table.height, people), np.nan)
+        scores = np.full((table.height, people), np.nan)
         values = coded[name].fill_null(np.nan).to_numpy()
-        found[coded["code"].to_numpy(), coded["who"].to_numpy()] = values
-        return found
+        scores[coded["code"].to_numpy(), coded["who"].to_numpy()] = values
+        return scores
 
     figures: dict[str, np.ndarray] = {}
     scored = np.isfinite(matrix("rate"))
@@ -75,8 +75,8 @@ def surviving_shares(rows: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
             for front in ("", "nuisance_")
             for name in (f"{front}clean_{measure}", f"{front}{measure}")
         }
-        for name, found in values.items():
-            figures |= _named(name, mean_intervals(found, share=measure == "rate", seed=seed))
+        for name, scores in values.items():
+            figures |= _named(name, mean_intervals(scores, share=measure == "rate", seed=seed))
         drop = values[f"clean_{measure}"] - values[measure]
         left = values[f"nuisance_clean_{measure}"] - values[f"nuisance_{measure}"]
         front = "" if measure == "rate" else f"{measure}_"
@@ -85,8 +85,8 @@ def surviving_shares(rows: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
     return table.hstack(shown).with_columns(scored=pl.Series(scored.sum(axis=1), dtype=pl.Int64))
 
 
-def _named(name: str, found: Intervals) -> dict[str, np.ndarray]:
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+def _named(name: str, intervals: Intervals) -> dict[str, np.ndarray]:
+    return {name: intervals.value, f"{name}_low": intervals.low, f"{name}_high": intervals.high}
 
 
 def undone(row: Row) -> bool:

@@ -46,8 +46,8 @@ def lineages_of(provenance: Mapping[str, Any], results: pl.DataFrame) -> dict[st
     names = sorted({*sources, *results["target"].unique()})
     recorded: dict[str, Any] = {}
     for record in (provenance, *provenance.values()):
-        found = record.get("recognizers") if isinstance(record, Mapping) else None
-        recorded |= found if isinstance(found, Mapping) else {}
+        recognizers = record.get("recognizers") if isinstance(record, Mapping) else None
+        recorded |= recognizers if isinstance(recognizers, Mapping) else {}
     return {name: _recorded(recorded.get(name)) or lineage(name) for name in names}
 
 
@@ -68,12 +68,12 @@ def with_lineage(results: pl.DataFrame, lineages: Mapping[str, Lineage]) -> pl.D
     pairs = rows.select("source", "target").unique(maintain_order=True)
     kin = [nearest_kinship(source, target, lineages) for source, target in pairs.iter_rows()]
     kinds = [_training(source, target, lineages) for source, target in pairs.iter_rows()]
-    told = pairs.with_columns(
+    kinships = pairs.with_columns(
         pl.Series("lineage", kin, pl.String),
         pl.Series("training", kinds, pl.String),
         sources=pl.col("source").str.count_matches("+", literal=True) + 1,
     )
-    return rows.join(told, on=["source", "target"], maintain_order="left")
+    return rows.join(kinships, on=["source", "target"], maintain_order="left")
 
 
 def _training(source: str, target: str, lineages: Mapping[str, Lineage]) -> str:
@@ -149,8 +149,8 @@ def by_order(by: By) -> pl.Expr:
     """Sorts groups: the nearest kin first."""
     if by == "training":
         return pl.col(by)
-    places = {name: place for place, name in enumerate(LINEAGES)}
-    return pl.col(by).replace_strict(places, return_dtype=pl.Int64)
+    ranks = {name: rank for rank, name in enumerate(LINEAGES)}
+    return pl.col(by).replace_strict(ranks, return_dtype=pl.Int64)
 
 
 def _matrices(
@@ -164,14 +164,14 @@ def _matrices(
         nulls_equal=True,
     )
     coded = coded.filter(pl.col("pairs") == pl.col("all_pairs"), pl.col("rate").is_not_null())
-    found = {}
+    matrices = {}
     for name in names:
         matrix = np.full((groups.height, people.height), np.nan)
         values = coded[name].fill_null(np.nan).to_numpy()
         matrix[coded["code"].to_numpy(), coded["who"].to_numpy()] = values
-        found[name] = matrix
-    return found
+        matrices[name] = matrix
+    return matrices
 
 
-def _ends(name: str, found: Any) -> dict[str, np.ndarray]:
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+def _ends(name: str, intervals: Any) -> dict[str, np.ndarray]:
+    return {name: intervals.value, f"{name}_low": intervals.low, f"{name}_high": intervals.high}

@@ -249,8 +249,8 @@ def _sample_deviation(
     resampled: np.ndarray, clean: np.ndarray | None, hidden: np.ndarray | None
 ) -> np.ndarray:
     """Standard deviation of the shares over refits to other samples of identities."""
-    found = []
+    shares = []
     for number, rates in enumerate(resampled):
         base = None if clean is None else clean[number]
-        found.append(_solve(rates, np.isfinite(rates), base, hidden)[0])
-    return np.asarray(np.std(found, axis=0))
+        shares.append(_solve(rates, np.isfinite(rates), base, hidden)[0])
+    return np.asarray(np.std(shares, axis=0))
