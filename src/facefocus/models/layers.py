@@ -464,26 +464,26 @@ def _placed(table: LayerTable, network: Network, inputs: Tensor) -> LayerTable:
         return table
     outputs = _norms(table, network, probes)
     grids: dict[int, TokenGrid] = {}
-    placed = {call.index: _place(call, outputs, pulls, grids) for call in whole}
+    placed = {call.index: _with_grid(call, outputs, pulls, grids) for call in whole}
     return LayerTable(tuple(placed.get(call.index, call) for call in table.calls))
 
 
 def _norms(table: LayerTable, network: Network, inputs: Tensor) -> dict[int, Tensor]:
     """The outputs of the layer normalizations of tokens, without a graph."""
-    found: dict[int, Tensor] = {}
+    outputs: dict[int, Tensor] = {}
 
     def visit(seen: Seen | SeenTokens, out: Tensor) -> Tensor:
         if isinstance(seen, SeenTokens) and seen.kind == "norm":
             # A copy, should the network overwrite it.
-            found[table.number(seen)] = out.clone()
+            outputs[table.number(seen)] = out.clone()
         return out
 
     with _watched(network, visit):
         network(inputs)
-    return found
+    return outputs
 
 
-def _place(
+def _with_grid(
     call: TokenCall,
     outputs: Mapping[int, Tensor],
     pulls: Mapping[int, Tensor],
@@ -509,10 +509,10 @@ def _place(
         grids.pop(call.tokens, None)
         return replace(call, note="its tokens lie in no order of rows and columns")
     grids[call.tokens] = grid
-    found = replace(call, grid=grid, note="")
-    if not bool(found.on_grid(pulls[call.index]).any()):
-        return replace(found, note="the embedding reads none of its patches")
-    return found
+    with_grid = replace(call, grid=grid, note="")
+    if not bool(with_grid.on_grid(pulls[call.index]).any()):
+        return replace(with_grid, note="the embedding reads none of its patches")
+    return with_grid
 
 
 def placement(network: Network) -> tuple[torch.device, torch.dtype]:

@@ -109,12 +109,12 @@ def kinship(source: Lineage, target: Lineage) -> str:
     return NOT_STATED if NOT_STATED in stated else UNSEEN
 
 
-def shared_by(one: Lineage, other: Lineage) -> tuple[str, ...]:
+def shared_by(lineage: Lineage, other: Lineage) -> tuple[str, ...]:
     """What two recognizers are known to share: ``training data``, ``family``."""
-    data = _collections(one.training) & _collections(other.training)
-    family = {_spelling(one.family)} & {_spelling(other.family)}
+    data = _collections(lineage.training) & _collections(other.training)
+    family = {_spelling(lineage.family)} & {_spelling(other.family)}
     shared = {"training data": data, "family": family}
-    return tuple(what for what, found in shared.items() if found - {_spelling(NOT_STATED)})
+    return tuple(what for what, common in shared.items() if common - {_spelling(NOT_STATED)})
 
 
 def nearest_kinship(sources: str, target: str, lineages: Mapping[str, Lineage]) -> str:
@@ -128,9 +128,9 @@ def nearest_kinship(sources: str, target: str, lineages: Mapping[str, Lineage]) 
     if target in names:
         return WHITE_BOX
     stated = lineages.get(target, Lineage())
-    found = {kinship(lineages.get(name, Lineage()), stated) for name in names}
+    kinships = {kinship(lineages.get(name, Lineage()), stated) for name in names}
     # A source of unknown lineage may be nearer kin than a sibling, but not than the nearest.
-    return next(name for name in (SAME, NOT_STATED, SIBLING, UNSEEN) if name in found)
+    return next(name for name in (SAME, NOT_STATED, SIBLING, UNSEEN) if name in kinships)
 
 
 def training_kinds(sources: str, target: str, lineages: Mapping[str, Lineage]) -> str:
@@ -141,8 +141,8 @@ def training_kinds(sources: str, target: str, lineages: Mapping[str, Lineage]) -
         >>> training_kinds("a", "b", known), training_kinds("a+b", "a", known)
         ('real to synthetic', 'real and synthetic to real')
     """
-    found = sorted({lineages.get(name, Lineage()).data for name in sources.split("+")})
-    return f"{' and '.join(found)} to {lineages.get(target, Lineage()).data}"
+    kinds = sorted({lineages.get(name, Lineage()).data for name in sources.split("+")})
+    return f"{' and '.join(kinds)} to {lineages.get(target, Lineage()).data}"
 
 
 def _collections(training: str) -> set[str]:

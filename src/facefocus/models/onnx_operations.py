@@ -387,8 +387,8 @@ def _average_pool(node: Node, x: Tensor) -> Tensor:
     mean = F.avg_pool2d(wide, *rest, padding, ceil, outside)
     if wide is x or outside:
         return mean
-    ones, _ = _padded(torch.ones_like(x[:1, :1]), pads, 0.0)
-    return mean / F.avg_pool2d(ones, *rest, padding, ceil, outside)
+    inside, _ = _padded(torch.ones_like(x[:1, :1]), pads, 0.0)
+    return mean / F.avg_pool2d(inside, *rest, padding, ceil, outside)
 
 
 @_operation("GlobalAveragePool")
@@ -445,10 +445,10 @@ def _attention(
 
 @_operation("CumSum")
 def _cumulative_sum(node: Node, x: Tensor, axis: Tensor) -> Tensor:
-    place = int(axis)
-    x = x.flip(place) if node.get("reverse", 0) else x
-    sums = x.cumsum(place) - x if node.get("exclusive", 0) else x.cumsum(place)
-    return sums.to(x.dtype).flip(place) if node.get("reverse", 0) else sums.to(x.dtype)
+    dim = int(axis)
+    x = x.flip(dim) if node.get("reverse", 0) else x
+    sums = x.cumsum(dim) - x if node.get("exclusive", 0) else x.cumsum(dim)
+    return sums.to(x.dtype).flip(dim) if node.get("reverse", 0) else sums.to(x.dtype)
 
 
 @_operation("Softmax", "LogSoftmax")
@@ -581,9 +581,9 @@ def _slice(node: Node, x: Tensor, *given: Tensor | None) -> Tensor:
         steps = None
     else:
         starts, ends, axes, steps = [*map(_integers, given), None, None][:4]
-    for place, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        axis = axes[place] if axes else place
-        step = steps[place] if steps else 1
+    for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        axis = axes[index] if axes else index
+        step = steps[index] if steps else 1
         chosen = range(_sides(x)[axis])[start:end:step]
         if step > 0:
             x = x[(*[slice(None)] * (axis % x.dim()), slice(chosen.start, chosen.stop, step))]
@@ -598,9 +598,9 @@ def _gather(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     if indices.dim() == 0 and indices.device.type == "cpu":
         return x.select(axis, int(indices))
     own = _sides(x)
-    places = torch.remainder(indices.reshape(-1).to(x.device), own[axis])
+    positions = torch.remainder(indices.reshape(-1).to(x.device), own[axis])
     sides = [*own[:axis], *_sides(indices), *own[axis + 1 :]]
-    return x.index_select(axis, places).reshape(sides)
+    return x.index_select(axis, positions).reshape(sides)
 
 
 @_operation("GatherElements")
@@ -671,8 +671,8 @@ def _resize(node: Node, x: Tensor, *given: Tensor | None) -> Tensor:
         for axis in range(x.dim()):
             side = _sides(x)[axis]
             if sizes[axis] != side:
-                places = _nearest(node, transform, side, sizes[axis], scales[axis])
-                x = x.index_select(axis, torch.tensor(places, device=x.device))
+                indices = _nearest(node, transform, side, sizes[axis], scales[axis])
+                x = x.index_select(axis, torch.tensor(indices, device=x.device))
         return x
     words = {"half_pixel": False, "pytorch_half_pixel": False, "align_corners": True}
     plain = x.dim() == 4 and sizes[:2] == _sides(x)[:2] and not node.get("antialias", 0)
@@ -704,7 +704,7 @@ def _scales_and_sizes(
 
 def _nearest(node: Node, transform: str, side: int, size: int, scale: float) -> list[int]:
     """Which element each of the new ones is."""
-    places: dict[str, Callable[[int], float]] = {
+    coordinates: dict[str, Callable[[int], float]] = {
         "asymmetric": lambda i: i / scale,
         "half_pixel": lambda i: (i + 0.5) / scale - 0.5,
         "pytorch_half_pixel": lambda i: (i + 0.5) / scale - 0.5 if size > 1 else 0.0,
@@ -717,7 +717,7 @@ def _nearest(node: Node, transform: str, side: int, size: int, scale: float) -> 
         "floor": math.floor,
         "ceil": math.ceil,
     }
-    if transform not in places:
+    if transform not in coordinates:
         raise node.refuse(f"mode nearest and {transform}")
     turn = rounds[node.get("nearest_mode", usual)]
-    return [min(max(turn(places[transform](i)), 0), side - 1) for i in range(size)]
+    return [min(max(turn(coordinates[transform](i)), 0), side - 1) for i in range(size)]

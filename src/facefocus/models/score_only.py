@@ -120,11 +120,11 @@ class ScoreRecognizer:
         Raises:
             UserError: A score is no finite number, or the function raises.
         """
-        found = np.empty(len(first))
+        scores = np.empty(len(first))
         for start in range(0, len(first), GROUP):
             part = slice(start, start + GROUP)
-            found[part] = self._group(first[part], second[part])
-        return found
+            scores[part] = self._group(first[part], second[part])
+        return scores
 
     def row_scores(
         self,
@@ -137,12 +137,12 @@ class ScoreRecognizer:
         Raises:
             UserError: As `scores`.
         """
-        found = np.empty(len(pairs))
+        scores = np.empty(len(pairs))
         for start in range(0, len(pairs), GROUP):
             first, second = pairs[start : start + GROUP].T
-            found[start : start + GROUP] = self._group(frames[first], frames[second])
+            scores[start : start + GROUP] = self._group(frames[first], frames[second])
             progress("scores", min(start + GROUP, len(pairs)), len(pairs))
-        return found
+        return scores
 
     def _group(self, first: np.ndarray, second: np.ndarray) -> Float64[np.ndarray, " g"]:
         key = content_key(

@@ -31,7 +31,7 @@ class TokenGrid:
     Attributes:
         height: Rows of patches.
         width: Columns of patches.
-        extra: Places of the tokens that are no patches, ascending.
+        extra: Indices of the tokens that are no patches, ascending.
     """
 
     height: int
@@ -39,8 +39,8 @@ class TokenGrid:
     extra: tuple[int, ...] = ()
 
     def patches(self, tokens: int) -> list[int]:
-        """Places of the patches among so many tokens, row by row."""
-        return [place for place in range(tokens) if place not in set(self.extra)]
+        """Indices of the patches among so many tokens, row by row."""
+        return [index for index in range(tokens) if index not in set(self.extra)]
 
 
 def probe_images(like: Float[Tensor, "n c h w"]) -> Float[Tensor, "16 c h w"]:
@@ -90,8 +90,8 @@ def _changes(tokens: Float[Tensor, "16 t d"]) -> Float[np.ndarray, "15 t"]:
     """Squared change of each token by each band, as a share of its squared size."""
     values = tokens.double()
     sizes = values[:1].square().sum(2).clamp_min(torch.finfo(torch.float32).tiny)
-    found: np.ndarray = ((values[1:] - values[:1]).square().sum(2) / sizes).cpu().numpy()
-    return found
+    changes: np.ndarray = ((values[1:] - values[:1]).square().sum(2) / sizes).cpu().numpy()
+    return changes
 
 
 def _fit(changes: Float[np.ndarray, "15 t"], grid: TokenGrid) -> float:
@@ -99,15 +99,15 @@ def _fit(changes: Float[np.ndarray, "15 t"], grid: TokenGrid) -> float:
     patches = grid.patches(changes.shape[1])
     if len(patches) != grid.height * grid.width or min(grid.height, grid.width) < 2:
         return 0.0
-    places = np.indices((grid.height, grid.width)).reshape(2, -1)
+    positions = np.indices((grid.height, grid.width)).reshape(2, -1)
     bands = np.split(changes[:, patches], [ROWS])
-    return min(_agreement(part, place) for part, place in zip(bands, places, strict=True))
+    return min(_agreement(part, position) for part, position in zip(bands, positions, strict=True))
 
 
-def _agreement(changes: Float[np.ndarray, "b p"], place: np.ndarray) -> float:
-    """Correlation of the places with the mean bands, each weighted by how much it changes."""
+def _agreement(changes: Float[np.ndarray, "b p"], positions: np.ndarray) -> float:
+    """Correlation of the positions with the mean bands, each weighted by how much it changes."""
     totals = changes.sum(axis=0)
     centers = np.arange(len(changes)) @ changes / np.where(totals > 0, totals, 1)
     if np.ptp(centers) == 0:
         return 0.0
-    return float(np.corrcoef(centers, place)[0, 1])
+    return float(np.corrcoef(centers, positions)[0, 1])

@@ -329,8 +329,8 @@ def lineage(name: str, recognizer: object = None) -> Lineage:
     known = entries()
     if (asked := source_of(name)) is not None:
         source, rest = asked
-        found = source.lineages.get(rest, Lineage())
-        return known[found].lineage if isinstance(found, str) else found
+        stated = source.lineages.get(rest, Lineage())
+        return known[stated].lineage if isinstance(stated, str) else stated
     alike = (entry for key, entry in known.items() if name in (key, *entry.aliases))
     return next((entry.lineage for entry in alike), Lineage())
 

@@ -77,10 +77,10 @@ def load_from_source(name: str, preprocessing: Preprocessing | None) -> Recogniz
     Raises:
         UserError: The source has no such recognizer, or lacks something; says the remedy.
     """
-    found = source_of(name)
-    if found is None:
+    asked = source_of(name)
+    if asked is None:
         return None
-    source, rest = found
+    source, rest = asked
     if preprocessing is not None and not source.takes_reading:
         raise UserError(f"The preprocessing of '{name}' is its own and cannot be given.")
     return source.load(rest, preprocessing)

@@ -45,16 +45,16 @@ def load_insightface(name: str, preprocessing: Preprocessing | None) -> Recogniz
             ' insightface, then python -c "from insightface.app import FaceAnalysis; FaceAnalysis'
             f"('{name if known else next(iter(PACKS))}')\"."
         )
-    found = [path for path in sorted(pack.glob("*.onnx")) if _recognizes(path)]
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
+    models = [path for path in sorted(pack.glob("*.onnx")) if _recognizes(path)]
+    if len(models) != 1:
+        names = ", ".join(path.name for path in models) or "none"
         raise UserError(
             f"The pack '{pack}' must hold one recognition model, which takes [n, 3, 112, 112]."
             f" Got {names}. Name the file itself: FILE.onnx."
         )
-    own = _normalizes(found[0])
+    own = _normalizes(models[0])
     mean, std = (0.0, 1.0) if own else (127.5, 127.5)
-    return load_onnx(str(found[0]), Preprocessing(_SIDES, mean=(mean,) * 3, std=(std,) * 3))
+    return load_onnx(str(models[0]), Preprocessing(_SIDES, mean=(mean,) * 3, std=(std,) * 3))
 
 
 def _recognizes(path: Path) -> bool:
