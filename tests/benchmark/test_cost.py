@@ -167,13 +167,13 @@ def test_occlusion_gradients_run_as_often_as_counted(
     session = opened(painted, tmp_path, saliency=[SALIENCY[3]], recognizers={"source": "a"})
     planned = estimate(session).passes["maps", "a"]
     taken: list[int] = []
-    plain = mated_gradients.real_places
+    plain = mated_gradients.real_images
 
     def counting(places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         taken.append(len(plain(places)))
         return plain(places)
 
-    monkeypatch.setattr(mated_gradients, "real_places", counting)
+    monkeypatch.setattr(mated_gradients, "real_images", counting)
     execute(session)
     assert planned.backward == sum(taken)
     assert planned.forward == sum(taken) + 2 * IMAGES  # and references, once for each budget

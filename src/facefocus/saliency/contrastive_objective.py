@@ -75,8 +75,8 @@ def contrastive_occlusion_gradient(
         assert photo.hide is not None
         contents.append(content_of_blocks(photo.hide, np.zeros(frames.shape[1:3], bool), 1)[0])
     difference = frames.astype(np.float64) - np.stack(contents)
-    found: np.ndarray = (gradient.double().cpu().numpy() * difference).sum(axis=3)
-    return found
+    effects: np.ndarray = (gradient.double().cpu().numpy() * difference).sum(axis=3)
+    return effects
 
 
 for _name in ("grad-cam", "grad-cam++", "layer-cam"):

@@ -43,14 +43,14 @@ _COEFFICIENT, _COVARIANCE = 2.0**12, 2.0**-20
 
 
 def read_points(side: int) -> list[int]:
-    """The places along a side of the frame that the model reads.
+    """The positions along a side of the frame that the model reads.
 
     Example:
         >>> read_points(112)[:3], len(read_points(112)), read_points(8)
         ([4, 12, 20], 14, [0, 1, 2, 3, 4, 5, 6, 7])
     """
     count = min(POINTS, side)
-    return [(2 * place + 1) * side // (2 * count) for place in range(count)]
+    return [(2 * index + 1) * side // (2 * count) for index in range(count)]
 
 
 @cache
@@ -88,11 +88,11 @@ def patch_covariance(
         pixel.append(over.mean(axis=0))
         point.append(read.mean(axis=0))
         both.append(np.einsum("sy,sp->yp", over, read, dtype=np.float64) / len(starts))
-    one = np.multiply.outer(*pixel).reshape(-1, 1)
-    two = np.multiply.outer(*point).reshape(1, -1)
-    together = np.einsum("yi,xj->yxij", *both).reshape(len(one), -1)
-    neither = (1 - one - two + together) ** patches
-    return np.asarray(neither - (1 - one) ** patches * (1 - two) ** patches)
+    over_pixel = np.multiply.outer(*pixel).reshape(-1, 1)
+    over_point = np.multiply.outer(*point).reshape(1, -1)
+    over_both = np.einsum("yi,xj->yxij", *both).reshape(len(over_pixel), -1)
+    neither = (1 - over_pixel - over_point + over_both) ** patches
+    return np.asarray(neither - (1 - over_pixel) ** patches * (1 - over_point) ** patches)
 
 
 @cache
@@ -168,8 +168,8 @@ def fitted_rise(
 ) -> Float64[np.ndarray, "p pixels"]:
     """S-RISE with a control variate: in expectation the centered map of `rise.weighted_mean`."""
     means = np.full(math.prod(masks.frame), KEEP)
-    found = fitted_covariance(similarities, masks, means, grid_covariance(masks.frame))
-    return found / KEEP
+    covariance = fitted_covariance(similarities, masks, means, grid_covariance(masks.frame))
+    return covariance / KEEP
 
 
 def fitted_corr_rise(
@@ -181,11 +181,11 @@ def fitted_corr_rise(
     the similarity over these masks, which is one number for the whole map.
     """
     means = patch_means(masks.frame)
-    found = fitted_covariance(similarities, masks, means, patch_covariance(masks.frame))
+    covariance = fitted_covariance(similarities, masks, means, patch_covariance(masks.frame))
     spread = similarities.std(axis=1, keepdims=True)
     varies = (spread > 0) & (means * (1 - means) > 0)
     scale = np.where(varies, spread * np.sqrt(means * (1 - means)), 1)
-    return np.asarray(np.where(varies, np.maximum(found / scale, 0), 0))
+    return np.asarray(np.where(varies, np.maximum(covariance / scale, 0), 0))
 
 
 METHODS.add(

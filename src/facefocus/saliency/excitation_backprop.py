@@ -77,8 +77,8 @@ def excitation_backprop(
     with _Excitation(recognizer.name):
         e = recognizer.module(inputs.clone())
     mates, strangers = (
-        torch.from_numpy(np.stack(found)).to(e)
-        for found in zip(*((photo.reference, photo.stranger) for photo in photos), strict=True)
+        torch.from_numpy(np.stack(embeddings)).to(e)
+        for embeddings in zip(*((photo.reference, photo.stranger) for photo in photos), strict=True)
     )
     shares = []
     for others in (mates, strangers) if options["contrast"] == "true" else (mates,):
@@ -89,8 +89,8 @@ def excitation_backprop(
     maps = recognizer.preprocessing.to_frame(
         excited.sum(dim=1).float(), (frames.shape[1], frames.shape[2])
     )
-    found: np.ndarray = maps.cpu().numpy()
-    return found
+    in_frame: np.ndarray = maps.cpu().numpy()
+    return in_frame
 
 
 class _Excitation(TorchFunctionMode):
@@ -195,8 +195,8 @@ class _Linear(torch.autograd.Function):
                 along = ctx.run(up, plus) + ctx.run(down, minus)
                 against = ctx.run(up, minus) + ctx.run(down, plus)
             excited = torch.where(y >= 0, along, against)
-        found = excited.detach()
-        each = torch.where(found > 0, shares[0] / found, 0.0)
+        excitation = excited.detach()
+        each = torch.where(excitation > 0, shares[0] / excitation, 0.0)
         parts = torch.autograd.grad(excited, (up, down), each)
         return up.detach() * parts[0] + down.detach() * parts[1], None, None, None
 

@@ -84,8 +84,8 @@ def extremal_perturbation(
         velocity = MOMENTUM * velocity + LOGIT * pulled + held
         with torch.no_grad():
             points = (points - RATE * velocity).clamp(0, 1).requires_grad_()
-    found: np.ndarray = smooth_mask(points.detach(), size).double().cpu().numpy()
-    return found
+    masks: np.ndarray = smooth_mask(points.detach(), size).double().cpu().numpy()
+    return masks
 
 
 def area_template(size: tuple[int, int], pixels: int) -> Float32[Tensor, " p"]:
@@ -104,8 +104,8 @@ def smooth_mask(points: Float[Tensor, "n points"], size: tuple[int, int]) -> Flo
         >>> float(smooth_mask(none, (56, 56)).abs().max())
         0.0
     """
-    centers, places = ((torch.arange(count) + 0.5) / count for count in (POINTS, SMOOTH))
-    bumps = torch.exp(-0.5 * ((places[:, None] - centers) / SIGMA).square()).to(points)
+    centers, positions = ((torch.arange(count) + 0.5) / count for count in (POINTS, SMOOTH))
+    bumps = torch.exp(-0.5 * ((positions[:, None] - centers) / SIGMA).square()).to(points)
     around = (bumps[:, None, :, None] * bumps[None, :, None, :]).reshape(SMOOTH**2, POINTS**2)
     values = around * points[:, None]
     weights = torch.softmax(values / TEMPERATURE, dim=2)

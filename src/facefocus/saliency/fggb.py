@@ -56,9 +56,9 @@ def fggb(
     total = np.zeros(frames.shape[:3])
     for k in range(length):
         (gradient,) = torch.autograd.grad(units[:, k].sum(), frames, retain_graph=True)
-        found = gradient.double().abs().mean(dim=3).cpu().numpy()
-        size = np.sqrt(np.square(found).sum(axis=(1, 2), keepdims=True))
-        total += found / np.where(size > 0, size, 1) * factors[:, k, None, None]
+        magnitude = gradient.double().abs().mean(dim=3).cpu().numpy()
+        size = np.sqrt(np.square(magnitude).sum(axis=(1, 2), keepdims=True))
+        total += magnitude / np.where(size > 0, size, 1) * factors[:, k, None, None]
     return total
 
 

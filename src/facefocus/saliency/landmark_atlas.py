@@ -35,8 +35,8 @@ def atlas_map(part: str, shape: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
     segments = (np.array(PARTS[part]) + 0.5) * scale - 0.5
     rows, columns = np.indices(shape).astype(np.float64)
     pixels = np.stack([columns, rows], axis=-1)
-    found: Float32[np.ndarray, "h w"] = (-distance_to(segments, pixels)).astype(np.float32)
-    return found
+    nearness: Float32[np.ndarray, "h w"] = (-distance_to(segments, pixels)).astype(np.float32)
+    return nearness
 
 
 def check_frame(shape: tuple[int, int]) -> None:

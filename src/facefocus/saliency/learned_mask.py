@@ -24,7 +24,7 @@ from facefocus.core.progress import Progress, silent
 from facefocus.models.recognizer import WhiteBox
 from facefocus.saliency.explainer import Hide, Options
 from facefocus.saliency.mated_gradients import (
-    Place,
+    ImageIndex,
     as_map,
     chunks_of,
     counter,
@@ -167,12 +167,12 @@ def learn_masks(
     for step in range(learning.steps + 1):
         hidden = [learner.hidden() for learner in learners]
         jitters = [learner.jitter(step) for learner in learners]
-        found = [
+        by_recognizer = [
             _gradients(recognizer, hidden, own, pull, jitters, tick)
             for recognizer, own, pull in zip(recognizers, references, pulls, strict=True)
         ]
         for person, learner in enumerate(learners):
-            own = [source[person] for source in found]
+            own = [source[person] for source in by_recognizer]
             gradients, cosines = (np.mean(part, axis=0) for part in zip(*own, strict=True))
             learner.take(gradients, cosines, step)
     return [learner.result() for learner in learners]
@@ -342,8 +342,8 @@ def spread(side: int, points: int) -> Float64[np.ndarray, "side points"]:
     """
     each = torch.eye(points or side, dtype=torch.float64)[None]
     weights = F.interpolate(each, side, mode="linear", align_corners=False)
-    found: np.ndarray = weights[0].T.numpy().copy()
-    return found
+    by_pixel: np.ndarray = weights[0].T.numpy().copy()
+    return by_pixel
 
 
 def blocks(side: int, count: int) -> Float64[np.ndarray, "side count"]:
@@ -353,8 +353,8 @@ def blocks(side: int, count: int) -> Float64[np.ndarray, "side count"]:
         >>> blocks(4, 2).tolist()
         [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
     """
-    found: np.ndarray = np.eye(count)[np.arange(side) * count // side]
-    return found
+    membership: np.ndarray = np.eye(count)[np.arange(side) * count // side]
+    return membership
 
 
 # Jitter -------------------------------------------------------------------------------------------
@@ -399,10 +399,10 @@ def realigned(
         axis=1,
     )
     size = [count, channels, height, width]
-    places = F.affine_grid(torch.from_numpy(matrices).to(frames), size, align_corners=False)
+    grid = F.affine_grid(torch.from_numpy(matrices).to(frames), size, align_corners=False)
     moved = F.grid_sample(
         frames.permute(0, 3, 1, 2),
-        places,
+        grid,
         mode="bilinear",
         padding_mode="border",
         align_corners=False,
@@ -437,10 +437,10 @@ class Pulls:
     def __init__(self, loss: Loss, units: Sequence[Tensor], own: bool) -> None:
         self._loss, self._units, self._own = loss, units, own
 
-    def of(self, embeddings: Float[Tensor, "n d"], places: Sequence[Place]) -> Tensor:
+    def of(self, embeddings: Float[Tensor, "n d"], images: Sequence[ImageIndex]) -> Tensor:
         """The pull [n, d] on each image; a photo is never compared with itself."""
-        found = []
-        for e, (person, image) in zip(embeddings, places, strict=True):
+        pulls = []
+        for e, (person, image) in zip(embeddings, images, strict=True):
             others = self._units[person]
             if self._own:
                 others = torch.cat([others[:image], others[image + 1 :]])
@@ -450,8 +450,8 @@ class Pulls:
             else:
                 matched = torch.sigmoid((cosines - MATCH) / WIDTH)
                 weights = matched * (1 - matched) / WIDTH / max(len(others), 1)
-            found.append((weights[:, None] * others).sum(dim=0))
-        return torch.stack(found)
+            pulls.append((weights[:, None] * others).sum(dim=0))
+        return torch.stack(pulls)
 
 
 def _gradients(
@@ -463,16 +463,16 @@ def _gradients(
     tick: Callable[[], None],
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of each person, the gradient of each photo's loss, and the cosine to its reference."""
-    found = [(np.zeros(frames.shape, np.float32), np.zeros(len(frames))) for frames in hidden]
+    by_person = [(np.zeros(frames.shape, np.float32), np.zeros(len(frames))) for frames in hidden]
 
     def make(
-        frames: np.ndarray, own: Tensor, places: Sequence[Place]
+        frames: np.ndarray, own: Tensor, images: Sequence[ImageIndex]
     ) -> list[tuple[np.ndarray, float]]:
         pixels = torch.from_numpy(frames).float().requires_grad_()
-        seen = _jittered(pixels, jitters, places)
+        seen = _jittered(pixels, jitters, images)
         embeddings = recognizer.module(inputs_of(recognizer, seen.to(own.device)))
         wide = embeddings.detach().double()
-        toward = own if pulls is None else pulls.of(wide, places)
+        toward = own if pulls is None else pulls.of(wide, images)
         directions = directions_of(wide, toward).to(embeddings)
         (gradients,) = torch.autograd.grad(embeddings, pixels, directions)
         cosines = (wide * own).sum(dim=1) / torch.linalg.vector_norm(wide, dim=1)
@@ -481,15 +481,15 @@ def _gradients(
     for (person, image), (gradient, cosine) in made_of_images(
         recognizer, hidden, references, make, tick
     ):
-        found[person][0][image] = gradient
-        found[person][1][image] = cosine
-    return found
+        by_person[person][0][image] = gradient
+        by_person[person][1][image] = cosine
+    return by_person
 
 
-def _jittered(pixels: Tensor, jitters: Sequence[_Jitter], places: Sequence[Place]) -> Tensor:
+def _jittered(pixels: Tensor, jitters: Sequence[_Jitter], images: Sequence[ImageIndex]) -> Tensor:
     """Frames as they are embedded; the gradient of JPEG is taken to be 1."""
-    moves = _at([own for own, _ in jitters], places)
-    qualities = _at([own for _, own in jitters], places)
+    moves = _at([own for own, _ in jitters], images)
+    qualities = _at([own for _, own in jitters], images)
     if not moves:
         return pixels
     seen = realigned(pixels, np.stack(moves))
@@ -499,10 +499,10 @@ def _jittered(pixels: Tensor, jitters: Sequence[_Jitter], places: Sequence[Place
     return seen + (torch.from_numpy(compressed(plain.numpy(), np.array(qualities))) - plain)
 
 
-def _at(drawn: Sequence[np.ndarray | None], places: Sequence[Place]) -> list[Any]:
-    """What was drawn for the image at each place; nothing where nothing was."""
-    found = [(drawn[person], image) for person, image in places]
-    return [own[image] for own, image in found if own is not None]
+def _at(drawn: Sequence[np.ndarray | None], images: Sequence[ImageIndex]) -> list[Any]:
+    """What was drawn for each image; nothing where nothing was."""
+    of_images = [(drawn[person], image) for person, image in images]
+    return [own[image] for own, image in of_images if own is not None]
 
 
 def _check(people: Sequence[np.ndarray], pixels: int, learning: Learning) -> None:

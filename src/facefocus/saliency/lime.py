@@ -37,12 +37,12 @@ def lime(photo: Photo, score: Score, options: Options) -> Float64[np.ndarray, "h
     shown[0] = True
     similarities = scores_under_superpixels(photo, score, labels, shown)
     coefficients = local_model(shown, similarities)
-    found: np.ndarray = coefficients[labels]
-    return found
+    by_pixel: np.ndarray = coefficients[labels]
+    return by_pixel
 
 
 def superpixels(frame: UInt8[np.ndarray, "h w 3"], count: int) -> Int[np.ndarray, "h w"]:
-    """About `count` superpixels, numbered from 0: k-means of color and place, as SLIC.
+    """About `count` superpixels, numbered from 0: k-means of color and position, as SLIC.
 
     Achanta et al. (2012), but over the whole frame, in RGB, and not made connected: ten rounds from
     the centers of a grid; a distance of one grid step weighs as much as 20 levels.
@@ -52,8 +52,8 @@ def superpixels(frame: UInt8[np.ndarray, "h w 3"], count: int) -> Int[np.ndarray
     across = max(1, round(count / along))
     step = (height * width / (along * across)) ** 0.5
     rows, columns = np.indices((height, width)) + 0.5
-    places = np.stack([rows, columns], axis=2) * (COMPACTNESS / step)
-    points = np.concatenate([frame.astype(np.float64), places], axis=2)
+    positions = np.stack([rows, columns], axis=2) * (COMPACTNESS / step)
+    points = np.concatenate([frame.astype(np.float64), positions], axis=2)
     middles = [(np.arange(n) + 0.5) * side / n for n, side in ((along, height), (across, width))]
     centers = points[np.ix_(*(middle.astype(int) for middle in middles))].reshape(-1, 5)
     centers[:, 3:] = np.stack(np.meshgrid(*middles, indexing="ij"), axis=2).reshape(-1, 2)

@@ -24,9 +24,9 @@ from facefocus.saliency.methods import OcclusionMap
 from facefocus.saliency.objectives import RESOLUTION
 
 #: Number of a person, and of one of the person's images.
-Place = tuple[int, int]
-#: (frames of a full chunk, their references [n, d], the place of each) -> maps [n, H, W].
-ImageMaps = Callable[[np.ndarray, Tensor, Sequence[Place]], np.ndarray]
+ImageIndex = tuple[int, int]
+#: (frames of a full chunk, their references [n, d], which image each is) -> maps [n, H, W].
+ImageMaps = Callable[[np.ndarray, Tensor, Sequence[ImageIndex]], np.ndarray]
 #: What is made of one image.
 Made = TypeVar("Made")
 
@@ -37,8 +37,8 @@ def cosine_gradient(
     """Gradient of each image's mean cosine to its person's other images with respect to `at`."""
     embeddings = recognizer.module(inputs)
     directions = directions_of(embeddings.detach().double(), references)
-    found: tuple[Tensor, ...] = torch.autograd.grad(embeddings, at, directions.to(embeddings))
-    return found[0]
+    gradients: tuple[Tensor, ...] = torch.autograd.grad(embeddings, at, directions.to(embeddings))
+    return gradients[0]
 
 
 def directions_of(e: Float[Tensor, "n d"], r: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -98,8 +98,8 @@ def units_of(recognizer: WhiteBox, people: Sequence[np.ndarray]) -> list[Float[T
         as_found(recognizer.module),
         reproducible(device),
     ):
-        for places in chunks_of(recognizer, people):
-            frames = torch.from_numpy(stacked(people, places)).to(device)
+        for images in chunks_of(recognizer, people):
+            frames = torch.from_numpy(stacked(people, images)).to(device)
             parts.append(recognizer.module(inputs_of(recognizer, frames)).double())
     counts = [len(frames) for frames in people]
     embeddings = torch.cat(parts)[: sum(counts)]
@@ -120,8 +120,8 @@ def mean_maps(
     """Mean over each person's images of their maps; chunks hold images of several people."""
     sums = np.zeros((len(people), *people[0].shape[1:3]))
     # One after the other: a person's sum is then the same wherever its images lie.
-    for (person, _), one in made_of_images(recognizer, people, references, maps, tick):
-        sums[person] += one
+    for (person, _), image_map in made_of_images(recognizer, people, references, maps, tick):
+        sums[person] += image_map
     counts = np.array([len(frames) for frames in people])
     means: np.ndarray = sums / counts[:, None, None]
     return means
@@ -131,10 +131,10 @@ def made_of_images(
     recognizer: WhiteBox,
     people: Sequence[np.ndarray],
     references: Sequence[Tensor],
-    make: Callable[[np.ndarray, Tensor, Sequence[Place]], Iterable[Made]],
+    make: Callable[[np.ndarray, Tensor, Sequence[ImageIndex]], Iterable[Made]],
     tick: Callable[[], None],
-) -> Iterator[tuple[Place, Made]]:
-    """What `make` gives for each image, with its place; in order of people and images."""
+) -> Iterator[tuple[ImageIndex, Made]]:
+    """What `make` gives for each image, with its index; in order of people and images."""
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -143,31 +143,31 @@ def made_of_images(
         reproducible(placement(recognizer.module)[0]),
         np.errstate(invalid="ignore"),  # what is not finite is found in the sums
     ):
-        for places in chunks_of(recognizer, people):
-            found = torch.stack([references[person][image] for person, image in places])
-            made = make(stacked(people, places), found, places)
-            yield from zip(real_places(places), made, strict=False)
+        for images in chunks_of(recognizer, people):
+            chunk_references = torch.stack([references[person][image] for person, image in images])
+            made = make(stacked(people, images), chunk_references, images)
+            yield from zip(real_images(images), made, strict=False)
             tick()
 
 
-def chunks_of(recognizer: WhiteBox, people: Sequence[np.ndarray]) -> list[list[Place]]:
+def chunks_of(recognizer: WhiteBox, people: Sequence[np.ndarray]) -> list[list[ImageIndex]]:
     """As many images each as a pass may have; the last are filled up with the last image."""
     size = getattr(recognizer, "graph_batch", CHUNK)
-    places = [
+    images = [
         (person, image) for person, frames in enumerate(people) for image in range(len(frames))
     ]
-    places += places[-1:] * (-len(places) % size)
-    return [places[start : start + size] for start in range(0, len(places), size)]
+    images += images[-1:] * (-len(images) % size)
+    return [images[start : start + size] for start in range(0, len(images), size)]
 
 
-def real_places(places: Sequence[Place]) -> list[Place]:
+def real_images(images: Sequence[ImageIndex]) -> list[ImageIndex]:
     """Without the filling."""
-    return list(dict.fromkeys(places))
+    return list(dict.fromkeys(images))
 
 
-def stacked(people: Sequence[np.ndarray], places: Sequence[Place]) -> np.ndarray:
-    """The frames at some places."""
-    return np.stack([people[person][image] for person, image in places])
+def stacked(people: Sequence[np.ndarray], images: Sequence[ImageIndex]) -> np.ndarray:
+    """The frames of some images."""
+    return np.stack([people[person][image] for person, image in images])
 
 
 def counter(progress: Progress, total: int) -> Callable[[], None]:
@@ -189,7 +189,7 @@ def combined(maps: Sequence[Float[np.ndarray, "h w"]]) -> Float[np.ndarray, "h w
     """
     if len(maps) == 1:
         return maps[0] if is_ranking(maps[0]) else None
-    units = [found / np.sqrt(np.square(found).sum()) for found in maps if is_ranking(found)]
+    units = [raw / np.sqrt(np.square(raw).sum()) for raw in maps if is_ranking(raw)]
     mean: np.ndarray | None = np.mean(units, axis=0) if units else None
     return mean
 

@@ -40,8 +40,8 @@ def minplus(photo: Photo, score: Score, options: Options) -> Float64[np.ndarray,
     ]
     cells = np.mean(ranks, axis=0).reshape(grid, grid)
     height, width = photo.frame.shape[:2]
-    found: np.ndarray = cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
-    return found
+    in_frame: np.ndarray = cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
+    return in_frame
 
 
 def squares(frame: tuple[int, int], grid: int) -> Bool[np.ndarray, "n h w"]:
@@ -61,9 +61,9 @@ def greedy_ranks(
     taken: list[int] = []
     for _ in range(rounds):
         masks = hidden | parts[left] if removing else hidden & ~parts[left]
-        found = scores_under(photo, score, masks)
-        order = np.argsort(found if removing else -found, kind="stable")
-        left = [left[place] for place in order]
+        scores = scores_under(photo, score, masks)
+        order = np.argsort(scores if removing else -scores, kind="stable")
+        left = [left[index] for index in order]
         taken.append(left.pop(0))
         hidden = hidden | parts[taken[-1]] if removing else hidden & ~parts[taken[-1]]
         best = list(left)

@@ -62,9 +62,9 @@ class Objective:
         Zero where there is none: equal embeddings (by angle: opposite ones too), and a zero or
         non-finite embedding where one has to be normalized.
         """
-        found = self.toward(e_a.double(), e_b.double())
-        usable = found.isfinite().all(dim=1, keepdim=True)
-        return found.where(usable, 0.0).to(e_a.dtype)
+        gradient = self.toward(e_a.double(), e_b.double())
+        usable = gradient.isfinite().all(dim=1, keepdim=True)
+        return gradient.where(usable, 0.0).to(e_a.dtype)
 
     def scale(self, e_a: Float[Tensor, "n d"], e_b: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Signed factor of `direction`; not finite where the gradient does not exist."""
@@ -165,7 +165,7 @@ def _cosine_gradient(e_a: Tensor, e_b: Tensor) -> Tensor:
     return _through_unit(u_b, e_a).where(resolved, 0.0)
 
 
-def _one(e_a: Tensor, e_b: Tensor) -> Tensor:
+def _constant_slope(e_a: Tensor, e_b: Tensor) -> Tensor:
     return e_a.new_ones(len(e_a))
 
 
@@ -178,7 +178,7 @@ def _make_cosine(settings: Settings) -> Objective:
         sign=settings.sign,
         similarity=_cosine,
         toward=_cosine_gradient,
-        slope=_one,
+        slope=_constant_slope,
     )
 
 
@@ -207,7 +207,7 @@ def _make_l1(settings: Settings) -> Objective:
         sign=settings.sign,
         similarity=_l1 if settings.normalize else _l1_raw,
         toward=_l1_gradient if settings.normalize else _l1_raw_gradient,
-        slope=_one,
+        slope=_constant_slope,
     )
 
 
@@ -237,7 +237,7 @@ def _make_l2(settings: Settings) -> Objective:
         sign=settings.sign,
         similarity=_l2 if settings.normalize else _l2_raw,
         toward=_cosine_gradient if settings.normalize else _l2_raw_gradient,
-        slope=_l2_slope if settings.normalize else _one,
+        slope=_l2_slope if settings.normalize else _constant_slope,
     )
 
 

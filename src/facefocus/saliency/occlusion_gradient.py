@@ -17,8 +17,8 @@ from facefocus.core.progress import Progress, silent
 from facefocus.models.recognizer import WhiteBox
 from facefocus.saliency.explainer import Hide, Options
 from facefocus.saliency.mated_gradients import (
+    ImageIndex,
     ImageMaps,
-    Place,
     as_map,
     chunks_of,
     combined,
@@ -120,8 +120,8 @@ def occlusion_gradient_maps(
             for hide, ranking, frames in zip(hiders, rankings, people, strict=True)
         ]
         effects = [
-            mean_maps(recognizer, occluded, found, _effects(recognizer, contents), tick)
-            for recognizer, found in zip(recognizers, references, strict=True)
+            mean_maps(recognizer, occluded, own, _effects(recognizer, contents), tick)
+            for recognizer, own in zip(recognizers, references, strict=True)
         ]
         for person, ranking in enumerate(rankings):
             scores = combined([maps[person] for maps in effects])
@@ -224,10 +224,10 @@ class _Ranking:
 def _effects(recognizer: WhiteBox, contents: Sequence[np.ndarray]) -> ImageMaps:
     """Maps sum_c g_pc (x_pc - content_pc) of images: to first order, what hiding p takes away."""
 
-    def maps(frames: np.ndarray, references: Tensor, places: Sequence[Place]) -> np.ndarray:
+    def maps(frames: np.ndarray, references: Tensor, images: Sequence[ImageIndex]) -> np.ndarray:
         pixels = torch.from_numpy(frames).to(references.device, torch.float32).requires_grad_()
         gradient = cosine_gradient(recognizer, pixels, inputs_of(recognizer, pixels), references)
-        content = np.stack([contents[person][image] for person, image in places])
+        content = np.stack([contents[person][image] for person, image in images])
         hidden = frames.astype(np.float64) - content
         effects: np.ndarray = (gradient.double().cpu().numpy() * hidden).sum(axis=3)
         return effects
@@ -269,7 +269,7 @@ def gradient_x_input_maps(
     """
     if not people:
         return []
-    tick = counter(progress, sum(len(chunks_of(one, people)) for one in recognizers))
+    tick = counter(progress, sum(len(chunks_of(recognizer, people)) for recognizer in recognizers))
     made = [
         mean_maps(
             recognizer,
@@ -289,7 +289,7 @@ def gradient_x_input_maps(
 def _products(recognizer: WhiteBox) -> ImageMaps:
     """Maps sum_c input * gradient of images, in the frame."""
 
-    def maps(frames: np.ndarray, references: Tensor, places: Sequence[Place]) -> np.ndarray:
+    def maps(frames: np.ndarray, references: Tensor, images: Sequence[ImageIndex]) -> np.ndarray:
         pixels = torch.from_numpy(frames).to(references.device)
         inputs = inputs_of(recognizer, pixels).requires_grad_()
         # A copy goes in, since a network may overwrite its input.

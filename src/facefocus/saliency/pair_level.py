@@ -317,9 +317,9 @@ def cam_pair_maps(
     parts, shaky = [], []
     for start in range(0, len(pairs.first), CHUNK):
         # Always full: what an image's map is must not depend on how many are in its company.
-        places = np.minimum(np.arange(start, start + CHUNK), len(pairs.first) - 1)
-        references = torch.from_numpy(recognizer.embed(pairs.frames[pairs.second[places]]))
-        with recognizer.capture(pairs.frames[pairs.first[places]], layers) as captured:
+        indices = np.minimum(np.arange(start, start + CHUNK), len(pairs.first) - 1)
+        references = torch.from_numpy(recognizer.embed(pairs.frames[pairs.second[indices]]))
+        with recognizer.capture(pairs.frames[pairs.first[indices]], layers) as captured:
             e_a = captured.embeddings
             e_b = references.to(e_a)
             scale = objective.scale(e_a, e_b)
@@ -356,12 +356,12 @@ def masked_pair_maps(
     """
     shape = (pairs.frames.shape[1], pairs.frames.shape[2])
     references, parts = recognizer.embed(pairs.frames[pairs.second]), []
-    for place, row in enumerate(pairs.first):
-        if place == 0 or row != pairs.first[place - 1]:
+    for index, row in enumerate(pairs.first):
+        if index == 0 or row != pairs.first[index - 1]:
             masks = mask_set(method, shape, str(pairs.names[row]), seed=seed)
             masked = masked_embeddings(recognizer, pairs.frames[row], masks)
-        parts.append(pair_maps(masks, masked, references[place : place + 1]))
-        progress("maps", place + 1, len(pairs.first))
+        parts.append(pair_maps(masks, masked, references[index : index + 1]))
+        progress("maps", index + 1, len(pairs.first))
     return _collected(torch.from_numpy(np.concatenate(parts)))
 
 

@@ -217,9 +217,9 @@ def embeddings_of_masked(
     recognizer: Recognizer, frames: Sequence[MaskedFrame], progress: Progress = silent
 ) -> list[Float32[np.ndarray, "n d"]]:
     """`masked_embeddings` of several frames, which share batches."""
-    device, total = device_of(recognizer), sum(one.masks.count for one in frames)
-    groups = [(one, index) for one in frames for index in range(one.masks.groups)]
-    lengths = [min(GROUP, one.masks.count - index * GROUP) for one, index in groups]
+    device, total = device_of(recognizer), sum(frame.masks.count for frame in frames)
+    groups = [(frame, index) for frame in frames for index in range(frame.masks.groups)]
+    lengths = [min(GROUP, frame.masks.count - index * GROUP) for frame, index in groups]
 
     def hidden(number: int) -> UInt8[Tensor, "g h w 3"]:
         frame, index = groups[number]
@@ -230,7 +230,7 @@ def embeddings_of_masked(
         parts.append(block)
         done += len(block)
         progress("masks", done, total)
-    ends = np.cumsum([one.masks.count for one in frames])
+    ends = np.cumsum([frame.masks.count for frame in frames])
     return np.split(np.concatenate(parts), ends[:-1])
 
 
@@ -248,13 +248,13 @@ def similarities(
 ) -> Float64[np.ndarray, "p n"]:
     """Cosine of every masked embedding to every reference; NaN where an embedding is zero."""
     units = unit_rows(references)
-    found = np.empty((len(references), len(masked)))
+    cosines = np.empty((len(references), len(masked)))
     for start in range(0, len(masked), ROWS):
         part = unit_rows(masked[start : start + ROWS])
-        for row, unit in zip(found, units, strict=True):
+        for row, unit in zip(cosines, units, strict=True):
             # No matrix product: its last bits may change with the shape and the threads.
             row[start : start + len(part)] = (part * unit).sum(axis=1)
-    return found
+    return cosines
 
 
 def unit_rows(embeddings: Float32[np.ndarray, "n d"]) -> Float64[np.ndarray, "n d"]:
@@ -281,7 +281,7 @@ def pair_maps(
 
 
 def maps_of_similarities(
-    masks: MaskSet, found: Float64[np.ndarray, "p n"]
+    masks: MaskSet, scores: Float64[np.ndarray, "p n"]
 ) -> Float64[np.ndarray, "p h w"]:
     """Maps of one explained image against each of p references, before normalization.
 
@@ -290,10 +290,10 @@ def maps_of_similarities(
 
     Args:
         masks: The explained image's masks.
-        found: Its similarity to each reference under each mask.
+        scores: Its similarity to each reference under each mask.
     """
-    maps = masks.method.combine(found, masks).reshape(len(found), *masks.frame)
-    flat = np.ptp(found, axis=1) <= RESOLUTION
+    maps = masks.method.combine(scores, masks).reshape(len(scores), *masks.frame)
+    flat = np.ptp(scores, axis=1) <= RESOLUTION
     return np.where(flat[:, None, None], 0.0, maps)
 
 
@@ -351,16 +351,16 @@ def scored_identity_map(
     """
 
     def similar(explained: int, references: np.ndarray) -> np.ndarray:
-        found = np.empty((len(references), masks[explained].count))
-        for row, reference in zip(found, references, strict=True):
+        scores = np.empty((len(references), masks[explained].count))
+        for row, reference in zip(scores, references, strict=True):
             parts = [
                 recognizer.scores(hidden, np.broadcast_to(frames[reference], hidden.shape))
                 for group in masks[explained]
                 for hidden in [_hidden(frames[explained], group, hides[explained])]
             ]
             row[:] = np.concatenate(parts)
-        largest = float(np.abs(found).max())
-        return found if largest == 0 else found / 2.0 ** math.ceil(math.log2(largest))
+        largest = float(np.abs(scores).max())
+        return scores if largest == 0 else scores / 2.0 ** math.ceil(math.log2(largest))
 
     return identity_map_of(masks, pairs, similar)
 
@@ -387,8 +387,8 @@ def identity_map_of(
     for explained in np.unique(pairs[:, 0]):
         references = pairs[pairs[:, 0] == explained, 1]
         for start in range(0, len(references), block):
-            found = similar(int(explained), references[start : start + block])
-            maps = torch.from_numpy(maps_of_similarities(masks[explained], found))
+            scores = similar(int(explained), references[start : start + block])
+            maps = torch.from_numpy(maps_of_similarities(masks[explained], scores))
             normalized, usable = minmax_normalize(maps)
             # One by one, so that the order of additions is that of the pairs for any block.
             for scaled in normalized[usable].numpy():

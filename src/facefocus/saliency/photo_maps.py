@@ -213,8 +213,8 @@ def similarity_gradients(
     at = torch.from_numpy(frames).to(device).requires_grad_()
     references = torch.from_numpy(np.stack([photo.reference for photo in photos])).to(device)
     gradient = cosine_gradient(recognizer, at, inputs_of(recognizer, at), references)
-    found: np.ndarray = gradient.double().cpu().numpy()
-    return found
+    gradients: np.ndarray = gradient.double().cpu().numpy()
+    return gradients
 
 
 # Maps of people -----------------------------------------------------------------------------------
@@ -412,8 +412,8 @@ def _averaged(
     sums = np.zeros((len(counts), *frame))
     kept = np.zeros(len(counts), np.int64)
     person_of = np.repeat(np.arange(len(counts)), counts)
-    for done, (person, found) in enumerate(zip(person_of, maps, strict=True), start=1):
-        scaled, usable = minmax_normalize(torch.from_numpy(np.asarray(found, np.float64)[None]))
+    for done, (person, photo_map) in enumerate(zip(person_of, maps, strict=True), start=1):
+        scaled, usable = minmax_normalize(torch.from_numpy(np.asarray(photo_map, np.float64)[None]))
         sums[person] += scaled[0].numpy()
         kept[person] += int(usable[0])
         progress("photo maps", done, len(person_of))
@@ -443,21 +443,21 @@ class Strangers:
         Raises:
             UserError: There is nobody else.
         """
-        others = [place for place, name in enumerate(self.names) if name != person]
+        others = [index for index, name in enumerate(self.names) if name != person]
         if not others:
             raise UserError(
                 f"A method that needs photos of other people found none beside '{person}'. Use a"
                 " face set of several people with two or more photos each."
             )
-        found: np.ndarray = self.units[others]
-        return found
+        embeddings: np.ndarray = self.units[others]
+        return embeddings
 
 
 def _strangers(recognizer: WhiteBox, images: Images) -> Strangers:
     """One photo each of some people of the face set, drawn by the seed: the same for everybody."""
     everybody = images.everybody()
     rng = seeds.generator(images.seed, "strangers")
-    chosen = [everybody[place] for place in sorted(rng.permutation(len(everybody))[:STRANGERS])]
+    chosen = [everybody[index] for index in sorted(rng.permutation(len(everybody))[:STRANGERS])]
     rows = [int(person.rows[int(rng.integers(len(person.rows)))]) for person in chosen]
     units = unit_rows(recognizer.embed_reference(np.asarray(images.frames[rows])))
     return Strangers(units, [person.name for person in chosen])

@@ -60,8 +60,8 @@ def surrogate_of(hide: Hide, frames: UInt8[np.ndarray, "m h w 3"]) -> Surrogate:
             mask = torch.from_numpy(soft).double().requires_grad_()
             along = torch.from_numpy(gradients).double().permute(0, 3, 1, 2)
             total = (soft_gap_fill(images, mask) * along).sum()
-            (found,) = torch.autograd.grad(total, mask)
-        effects: np.ndarray = found.numpy()
+            (slopes,) = torch.autograd.grad(total, mask)
+        effects: np.ndarray = slopes.numpy()
         return effects
 
     return through_gaps

@@ -33,8 +33,8 @@ def triplet_directions(
     ones are not active.
     """
     mates, strangers = (
-        torch.from_numpy(np.stack(found)).to(e)
-        for found in zip(*((p.reference, p.stranger) for p in photos), strict=True)
+        torch.from_numpy(np.stack(embeddings)).to(e)
+        for embeddings in zip(*((p.reference, p.stranger) for p in photos), strict=True)
     )
     return directions_of(e, mates) - directions_of(e, strangers)
 
@@ -60,8 +60,8 @@ def cams_along(
     options = cam.resolve_options({})
     total = torch.zeros(len(photos), *size)
     with recognizer.capture(frames, calls) as captured:
-        found = directions(captured.embeddings.double())
-        gradients = captured.gradients(found.to(captured.embeddings))
+        pulls = directions(captured.embeddings.double())
+        gradients = captured.gradients(pulls.to(captured.embeddings))
         for call in calls:
             raw = [captured.activations[call]], [gradients[call]]
             made, _ = cam.maps_at([table.calls[call - 1]], *raw, options)

@@ -47,12 +47,12 @@ def xssab(
     products = units * references
     bound = int(options["threshold"]) / 100 / embeddings.shape[1]
     speaks_for = products.detach() >= bound
-    found = []
+    magnitudes = []
     for chosen in (speaks_for, ~speaks_for):
         total = (products * chosen).sum()
         (gradient,) = torch.autograd.grad(total, frames, retain_graph=True)
-        found.append(gradient.double().abs().mean(dim=3).cpu().numpy())
-    maps: np.ndarray = found[0] - found[1]
+        magnitudes.append(gradient.double().abs().mean(dim=3).cpu().numpy())
+    maps: np.ndarray = magnitudes[0] - magnitudes[1]
     return maps
 
 
