@@ -53,7 +53,7 @@ def line(table: PaperTable, *labels: str) -> TableRow:
 
 
 def figures(table: PaperTable, *labels: str) -> list[float | None]:
-    return [cell.found.value if cell.found else None for cell in line(table, *labels).cells]
+    return [cell.measured.value if cell.measured else None for cell in line(table, *labels).cells]
 
 
 # --- as shipped -----------------------------------------------------------------------------------
@@ -140,8 +140,8 @@ def test_table_2_has_the_clean_rate_and_every_budget(results: pl.DataFrame) -> N
 
 def test_a_recognizer_of_the_paper_is_known_by_the_zoos_name(results: pl.DataFrame) -> None:
     cell = line(paper_table(results, 3), "FN_V", "Grad-CAM++").cells[1]
-    assert cell.found is not None
-    assert cell.found.value == pytest.approx(CLEAN - 0.1 * 0.5)
+    assert cell.measured is not None
+    assert cell.measured.value == pytest.approx(CLEAN - 0.1 * 0.5)
     assert cell.printed == 0.549
 
 
@@ -158,8 +158,8 @@ def test_intervals_are_those_of_scipys_t(results: pl.DataFrame) -> None:
     cell = line(paper_table(results, 2), "mine").cells[2]
     rates = np.array([CLEAN - 0.05 * frailty(index) for index in range(len(PEOPLE))])
     found = stats.t.interval(0.95, len(rates) - 1, loc=rates.mean(), scale=stats.sem(rates))
-    assert cell.found is not None
-    assert (cell.found.low, cell.found.high) == pytest.approx(found, abs=3e-4)
+    assert cell.measured is not None
+    assert (cell.measured.low, cell.measured.high) == pytest.approx(found, abs=3e-4)
 
 
 def test_cosine_by_layer_and_group(results: pl.DataFrame) -> None:
@@ -218,9 +218,9 @@ def test_own_and_other_recognizers_maps_count_half_each(results: pl.DataFrame) -
 def test_transfer_is_source_by_target_and_says_which_faces(results: pl.DataFrame) -> None:
     table = paper_table(results, 14)
     row = dict(zip(table.columns, line(table, "FN_V").cells, strict=True))
-    assert row["mine"].found is not None and row["FN_V"].found is not None
-    assert row["mine"].found.value == pytest.approx(CLEAN - 0.1 / 3)
-    assert row["FN_V"].found.value == pytest.approx(CLEAN - 0.1 * 0.5)
+    assert row["mine"].measured is not None and row["FN_V"].measured is not None
+    assert row["mine"].measured.value == pytest.approx(CLEAN - 0.1 / 3)
+    assert row["FN_V"].measured.value == pytest.approx(CLEAN - 0.1 * 0.5)
     assert row["FN_V"].printed == 0.051 and row["FN_V"].printed_bold and not row["FN_V"].bold
     assert "Our faces are LFW; the paper's are CPLFW." in table.notes
 
@@ -383,7 +383,7 @@ def test_losses_draw_ours_and_the_papers(everything: list[PaperTable], width: fl
         drawn = [np.asarray(line.get_xdata(), float) for line in axis.lines]
         points = [float(xs[0]) for xs in drawn if len(xs) == 1]
         cells = [row.cells[place] for row in table.rows]
-        wanted = [cell.found.value for cell in cells if cell.found]
+        wanted = [cell.measured.value for cell in cells if cell.measured]
         wanted += [cell.printed for cell in cells if isinstance(cell.printed, float)]
         assert len(points) == 14 and sorted(points) == pytest.approx(sorted(wanted))
 

@@ -36,8 +36,8 @@ class Choice:
     def __str__(self) -> str:
         best, *others = self.ranking
         second = f", next {others[0][0]} {number(others[0][1])}" if others else ""
-        place = f"from {self.source}: " if self.source else ""
-        return f"{self.value}, {place}rate {number(best[1])}{second} ({self.slice}; {RULE})"
+        origin = f"from {self.source}: " if self.source else ""
+        return f"{self.value}, {origin}rate {number(best[1])}{second} ({self.slice}; {RULE})"
 
     def as_json(self) -> dict[str, Any]:
         """As plain data."""

@@ -106,11 +106,11 @@ def one_experiment(results: pl.DataFrame) -> pl.DataFrame:
     """Rows of exact masks, as if of one run: a baseline that is in several runs counts once."""
     rows = results.filter(pl.col("on_degenerate") != "inclusive")
     for name in ONE_OF_EACH:
-        found = rows[name].unique(maintain_order=True).to_list()
-        if len(found) > 1:
+        values = rows[name].unique(maintain_order=True).to_list()
+        if len(values) > 1:
             raise UserError(
                 f"The report '--what information' is of one experiment, with one {name}."
-                f" Got {', '.join(map(str, found))}. Name runs that have it in common."
+                f" Got {', '.join(map(str, values))}. Name runs that have it in common."
             )
     limits = rows.select("target", "threshold").unique().filter(pl.col("target").is_duplicated())
     if limits.height:
@@ -149,13 +149,15 @@ def _hiding(scores: Scores, target: str, fill: str) -> str:
     """
     maps = scores.maps(target)
     settings = [Setting(scores.splits[0], budget, fill) for budget in scores.budgets]
-    top, level = first(np.mean([scores.rates(maps, target, one) for one in settings], axis=0))
+    top, level = first(
+        np.mean([scores.rates(maps, target, setting) for setting in settings], axis=0)
+    )
     filled = fill in scores.gaps
     opening = f"With the gap filled in ({fill})" if filled else f"Behind {fill}"
     if top is None:
         return f"{opening}, no map was tried."
     others = f", not shown to be ahead of {level} of them" if level else ""
-    place = f"hides best of {len(maps)} own maps{others}" if len(maps) > 1 else "is the only map"
+    standing = f"hides best of {len(maps)} own maps{others}" if len(maps) > 1 else "is the only map"
     courses = []
     for split in scores.splits:
         clean = means(scores.of_people(scores.clean, target, split)[None])[0].value
@@ -171,7 +173,7 @@ def _hiding(scores: Scores, target: str, fill: str) -> str:
         f" Maps that see no photo of the person, on {PHOTOS[scores.unseen]}: {'; '.join(flat)}."
     )
     return (
-        f"{opening}, {scores.label(maps[top], target)} {place}: recognition by {target} falls"
+        f"{opening}, {scores.label(maps[top], target)} {standing}: recognition by {target} falls"
         f" {', and '.join(courses)}.{beside if flat else ''}"
     )
 
@@ -182,7 +184,7 @@ def _two_baselines(scores: Scores, target: str, settings: Sequence[Setting]) -> 
     others = [row for row in scores.blind(target) if row["method"] != RANDOM]
     if not others:
         return random
-    top, _ = first(np.mean([scores.rates(others, target, one) for one in settings], axis=0))
+    top, _ = first(np.mean([scores.rates(others, target, setting) for setting in settings], axis=0))
     return [*random, *(others[top : top + 1] if top is not None else [])]
 
 
@@ -203,28 +205,28 @@ def _own_map(scores: Scores, target: str) -> str:
     fill = scores.gaps[0]
     asked: dict[tuple[str, float], Contest] = {}
     for name, budget in product(scores.targets, scores.budgets):
-        found = contest(scores, name, Setting("heldout", budget, fill))
-        asked |= {} if found is None else {(name, budget): found}
+        comparison = contest(scores, name, Setting("heldout", budget, fill))
+        asked |= {} if comparison is None else {(name, budget): comparison}
     if not asked:
         return f"{question} Not asked: no mean map of other people was tried (control population)."
-    said = []
-    for (name, budget), one in asked.items():
+    by_budget = []
+    for (name, budget), comparison in asked.items():
         if name == target:
-            gap, own, everybody = _contest_means(one)
-            said.append(
+            gap, own, everybody = _contest_means(comparison)
+            by_budget.append(
                 f"at {budget_text(budget)} own {number(own.value)}, everybody's"
                 f" {number(everybody.value)}, own minus everybody's {gap.text(signed=True)}"
             )
-    detail = f" With {fill}, on {target}: {'; '.join(said)}." if said else ""
+    detail = f" With {fill}, on {target}: {'; '.join(by_budget)}." if by_budget else ""
     return f"{question} {_verdict(asked)}{detail}"
 
 
 def _verdict(asked: Mapping[tuple[str, float], Contest]) -> str:
     """Yes or no, over all recognizers and budgets together."""
-    sure = dict(zip(asked, corrected([one.p for one in asked.values()]), strict=True))
+    sure = dict(zip(asked, corrected([comparison.p for comparison in asked.values()]), strict=True))
     ahead, behind = [], []
-    for (name, budget), one in asked.items():
-        gap, *_ = _contest_means(one)
+    for (name, budget), comparison in asked.items():
+        gap, *_ = _contest_means(comparison)
         case = f"{budget_text(budget)} on {name}"
         ahead += [case] if sure[name, budget] and gap.high < 0 else []
         behind += [case] if sure[name, budget] and gap.low > 0 else []
@@ -234,34 +236,35 @@ def _verdict(asked: Mapping[tuple[str, float], Contest]) -> str:
     return f"No: it is not shown in any of {len(asked)} cases (recognizer and budget).{also}"
 
 
-def _contest_means(one: Contest) -> tuple[Interval, Interval, Interval]:
+def _contest_means(comparison: Contest) -> tuple[Interval, Interval, Interval]:
     """The means of own minus everybody's, own, and everybody's."""
-    (difference,) = means(one.difference[None], share=False)
-    own, everybody = means(np.stack([one.own, one.everybody]))
+    (difference,) = means(comparison.difference[None], share=False)
+    own, everybody = means(np.stack([comparison.own, comparison.everybody]))
     return difference, own, everybody
 
 
 def _by_photos(scores: Scores, target: str) -> str:
     """From how many photos on a person's own map beats everybody's."""
     question = "From how many photos on?"
-    found = groups(scores, target, scores.gaps[0]) if scores.unseen == "heldout" else []
-    if not found:
+    photo_groups = groups(scores, target, scores.gaps[0]) if scores.unseen == "heldout" else []
+    if not photo_groups:
         return f"{question} Not known: no {FEWEST} people have maps of equally many photos."
-    counts = sorted({group.photos for group in found})
+    counts = sorted({group.photos for group in photo_groups})
     enough = []
     for budget in scores.budgets:
-        part = [group for group in found if group.budget == budget]
+        part = [group for group in photo_groups if group.budget == budget]
         starts = [n for n in counts if all(group.ahead for group in part if group.photos >= n)]
         if starts:
             enough.append(f"from {starts[0]} photos on at {budget_text(budget)}")
     tried = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
-    said = (
+    verdict = (
         f"A person's own map is ahead {', '.join(enough)}"
         if enough
         else "No number of photos is shown to be enough"
     )
     return (
-        f"{question} {said}; tried: maps of {tried} photos, in groups of at least {FEWEST} people."
+        f"{question} {verdict}; tried: maps of {tried} photos, in groups of at least"
+        f" {FEWEST} people."
     )
 
 
@@ -320,12 +323,12 @@ def _methods_table(scores: Scores, target: str, split: str, control: str | None)
     maps = scores.maps(target)
 
     def lines(rows: Sequence[Row], mark: str, instead: str | None = None) -> list[Line]:
-        columns = [means(scores.rates(rows, target, one, instead)) for one in settings]
-        found = [
-            Line(scores.label(row, target), mark, [column[place] for column in columns])
-            for place, row in enumerate(rows)
+        columns = [means(scores.rates(rows, target, setting, instead)) for setting in settings]
+        labelled = [
+            Line(scores.label(row, target), mark, [column[index] for column in columns])
+            for index, row in enumerate(rows)
         ]
-        return [line for line in found if np.isfinite([cell.value for cell in line.cells]).any()]
+        return [line for line in labelled if np.isfinite([cell.value for cell in line.cells]).any()]
 
     rows = lines(maps, "", control)
     if control is None:
@@ -344,10 +347,10 @@ def _methods_table(scores: Scores, target: str, split: str, control: str | None)
         for i in range(len(settings))
     ]  # fmt: skip
 
-    def column(place: int, setting: Setting) -> Column:
+    def column(index: int, setting: Setting) -> Column:
         def shown(line: Line) -> Cell:
-            value = line.cells[place].value
-            bold = line in rows[:compared] and round(value, 3) == lowest[place]
+            value = line.cells[index].value
+            bold = line in rows[:compared] and round(value, 3) == lowest[index]
             return Cell(number(value), bold=bold, missing=not np.isfinite(value))
 
         return Column(f"{setting.fill} {budget_text(setting.budget)}", "", shown)
@@ -357,7 +360,7 @@ def _methods_table(scores: Scores, target: str, split: str, control: str | None)
         f"{target}, by {whose}, on {PHOTOS[split]}",
         [
             Column("Map", "", lambda line: line.label, numeric=False),
-            *(column(place, setting) for place, setting in enumerate(settings)),
+            *(column(index, setting) for index, setting in enumerate(settings)),
         ],
         rows,
         notes=_reach([line.cells for line in rows]),
@@ -368,7 +371,7 @@ def _methods_table(scores: Scores, target: str, split: str, control: str | None)
 def _reach(rows: Sequence[Sequence[Interval]]) -> list[str]:
     """How far the intervals of a table of means reach."""
     reach = [max(cell.high - cell.value, cell.value - cell.low) for row in rows for cell in row]
-    known = [one for one in reach if np.isfinite(one)]
+    known = [half_width for half_width in reach if np.isfinite(half_width)]
     if not known:
         return [f"No intervals: fewer than {FEWEST} people."]
     return [
@@ -435,7 +438,7 @@ def _shared_table(scores: Scores) -> Table | None:
 
 def _lowest(rates: Rates) -> Float[np.ndarray, "1 people"]:
     """The row of lowest mean over people; NaN where there is none."""
-    left = np.array([one.value for one in means(rates)])
+    left = np.array([mean.value for mean in means(rates)])
     if not np.isfinite(left).any():
         return np.full((1, rates.shape[1]), np.nan)
     return np.asarray(rates[[int(np.nanargmin(left))]])
@@ -446,14 +449,14 @@ def _contest_table(scores: Scores) -> Table:
     for target, fill, split, budget in product(
         scores.targets, scores.readings[::-1], scores.splits, scores.budgets
     ):
-        found = contest(scores, target, Setting(split, budget, fill))
-        if found is None:
+        comparison = contest(scores, target, Setting(split, budget, fill))
+        if comparison is None:
             continue
-        difference, own, everybody = _contest_means(found)
+        difference, own, everybody = _contest_means(comparison)
         rows.append([target, fill, SHORT[split], budget_text(budget), own.text(),
                      everybody.text(), difference.text(signed=True),
-                     str(int(np.isfinite(found.own).sum()))])  # fmt: skip
-        p_values.append(found.p)
+                     str(int(np.isfinite(comparison.own).sum()))])  # fmt: skip
+        p_values.append(comparison.p)
     cells = [[*row[:-1], p_value(p), row[-1]] for row, p in zip(rows, holm(p_values), strict=True)]
     headings = ("Target", "Fill", "Photos", "Budget", "Own", "Everybody's", "Own - everybody's",
                 "p (Holm)", "People")  # fmt: skip
@@ -470,9 +473,9 @@ def _photos_table(scores: Scores) -> Table:
     fill = scores.gaps[0]
     rows = []
     for target in scores.targets:
-        found = groups(scores, target, fill)
-        for count in sorted({group.photos for group in found}):
-            part = {group.budget: group for group in found if group.photos == count}
+        photo_groups = groups(scores, target, fill)
+        for count in sorted({group.photos for group in photo_groups}):
+            part = {group.budget: group for group in photo_groups if group.photos == count}
             cells = [
                 means(part[b].difference[None], share=False)[0].text(signed=True)
                 if b in part
@@ -498,19 +501,19 @@ def _whose_table(scores: Scores, target: str, fill: str, split: str) -> Table:
     p_values: list[float] = []
     for budget in scores.budgets:
         setting = Setting(split, budget, fill)
-        found = {name: scores.rates(maps, target, setting, name) for name in scores.controls}
-        columns = [means(rates) for rates in found.values()]
-        gaps = [found[name] - found["population"] for name in compared]
+        by_control = {name: scores.rates(maps, target, setting, name) for name in scores.controls}
+        columns = [means(rates) for rates in by_control.values()]
+        gaps = [by_control[name] - by_control["population"] for name in compared]
         intervals = [means(gap, share=False) for gap in gaps]
         tested = [paired_p_values(gap) for gap in gaps]
-        for place in np.flatnonzero(np.isfinite(gaps[0]).any(axis=1)):
-            shown = (number(one[place].value) for one in columns)
-            rows.append([scores.label(maps[place], target), budget_text(budget), *shown])
-            differences.append([one[place].text(signed=True) for one in intervals])
-            p_values += [_larger(one.t[place], one.wilcoxon[place]) for one in tested]
+        for index in np.flatnonzero(np.isfinite(gaps[0]).any(axis=1)):
+            shown = (number(column[index].value) for column in columns)
+            rows.append([scores.label(maps[index], target), budget_text(budget), *shown])
+            differences.append([column[index].text(signed=True) for column in intervals])
+            p_values += [_larger(test.t[index], test.wilcoxon[index]) for test in tested]
     corrected_p = iter(holm(p_values))
     cells = [
-        [*row, *(cell for one in part for cell in (one, p_value(next(corrected_p))))]
+        [*row, *(cell for text in part for cell in (text, p_value(next(corrected_p))))]
         for row, part in zip(rows, differences, strict=True)
     ]
     headings = ["Map", "Budget", *(WHOSE[name] for name in scores.controls)]
@@ -529,8 +532,8 @@ def _larger(*p_values: float) -> float:
 
 
 def _transfer(scores: Scores) -> Iterator[Block]:
-    found = list(transfer_lines(scores))
-    if not found:
+    lines = list(transfer_lines(scores))
+    if not lines:
         yield Paragraph("Not asked: no map was tried on a recognizer that it does not come from.")
         return
     yield Paragraph(
@@ -538,10 +541,10 @@ def _transfer(scores: Scores) -> Iterator[Block]:
         " layer that is best on its source. The share is the drop on the target by the drop on the"
         " source, given where the latter is above zero for sure."
     )
-    yield Paragraph(transfer_sentence(scores.fills, [shares for *_, shares in found]))
+    yield Paragraph(transfer_sentence(scores.fills, [shares for *_, shares in lines]))
     rows = [
-        [*names, *(one.text() for both in zip(rates, shares, strict=True) for one in both)]
-        for names, rates, shares in found
+        [*names, *(figure.text() for both in zip(rates, shares, strict=True) for figure in both)]
+        for names, rates, shares in lines
     ]
     headings = ["Source", "Target", "Map", "Budget"]
     headings += [f"{fill}: {what}" for fill in scores.fills for what in ("recognition", "share")]
@@ -573,22 +576,22 @@ def _across(
             rates.append(means(scores.rates(maps, target, setting)))
             there, here = (scores.drops(maps, name, setting) for name in (target, source))
             shares.append(list(ratio_intervals(there, here)))
-        for place, row in enumerate(maps):
-            if any(np.isfinite(column[place].value) for column in rates):
+        for i, row in enumerate(maps):
+            if any(np.isfinite(column[i].value) for column in rates):
                 names = [source, target, scores.label(row, source), budget_text(budget)]
-                yield names, [one[place] for one in rates], [one[place] for one in shares]
+                yield names, [column[i] for column in rates], [column[i] for column in shares]
 
 
 def transfer_sentence(fills: Sequence[str], shares: Sequence[Sequence[Interval]]) -> str:
     """Whether the first fill that sees the mask keeps more of its drop than one that does not."""
-    gap = next(place for place, fill in enumerate(fills) if reading(fill) == "information")
+    gap = next(index for index, fill in enumerate(fills) if reading(fill) == "information")
     both = [row for row in shares if np.isfinite([row[0].low, row[gap].low]).all()]
     if not gap or not both:
         return (
             "Whether information transfers where artefacts do not cannot be said: under no two"
             " fills is a drop on the source sure."
         )
-    middle = [float(np.median([row[place].value for row in both])) for place in (0, gap)]
+    middle = [float(np.median([row[index].value for row in both])) for index in (0, gap)]
     more = sum(row[gap].low > row[0].high for row in both)
     less = sum(row[gap].high < row[0].low for row in both)
     return (
@@ -607,10 +610,10 @@ def order_blocks(scores: Scores) -> Iterator[Block]:
     pairs = list(zip(scores.fills, scores.fills[1:], strict=False))
     rows = []
     for target, split, budget in product(scores.targets, scores.splits, scores.budgets):
-        found = [_agreement(scores, target, split, budget, pair) for pair in pairs]
-        if any(found):
+        taus = [_agreement(scores, target, split, budget, pair) for pair in pairs]
+        if any(taus):
             rows.append(
-                [target, SHORT[split], budget_text(budget), *(one or NOTHING for one in found)]
+                [target, SHORT[split], budget_text(budget), *(tau or NOTHING for tau in taus)]
             )
     if not rows:
         yield Paragraph("Not asked: it takes two maps and two fills.")
@@ -661,10 +664,10 @@ def audit_blocks(scores: Scores, results: pl.DataFrame) -> Iterator[Block]:
         f"{percent(mean, 2)} and {percent(most, 2)} of {budget_text(budget)}"
         for budget, mean, most in areas.sort("budget").rows()
     )
-    found = _map_audit(own)
-    bad = found.filter(pl.max_horizontal("degenerate", "over", "same") > 0)
+    maps = _map_audit(own)
+    bad = maps.filter(pl.max_horizontal("degenerate", "over", "same") > 0)
     facts["Maps"] = (
-        f"{found.height}, of which {found.height - bad.height} order the pixels of everybody, keep"
+        f"{maps.height}, of which {maps.height - bad.height} order the pixels of everybody, keep"
         " to the budget and change every score"
     )
     yield Facts(facts)

@@ -172,13 +172,13 @@ def _hiding(scores: Scores) -> _Answered | None:
         gains.append(np.concatenate([tried[1] - tried[0], tried[2] - tried[0]]))
     if not rows:
         return None
-    sure = _sure([_p(one) for gain in gains for one in gain])
+    sure = _sure([_p(difference) for gain in gains for difference in gain])
     ahead = [
-        [sure[2 * place + which] and float(np.nanmean(gain[which])) > 0 for which in (0, 1)]
-        for place, gain in enumerate(gains)
+        [sure[2 * index + which] and float(np.nanmean(gain[which])) > 0 for which in (0, 1)]
+        for index, gain in enumerate(gains)
     ]
     won = {
-        fill: np.array([one for (name, _), one in zip(cases, ahead, strict=True) if name == fill])
+        fill: np.array([both for (name, _), both in zip(cases, ahead, strict=True) if name == fill])
         for fill in dict.fromkeys(name for name, _ in cases)
     }
     counts = [
@@ -225,7 +225,7 @@ def _layers(scores: Scores) -> _Answered | None:
         blocks.append(_matrix(scores, lines, names, fill, "Layer"))
     pairs = list(dict.fromkeys((target, method) for target, method, _ in best))
     both = [[best.get((*pair, fill)) for fill in scores.readings] for pair in pairs]
-    same = sum(one[0] == one[-1] for one in both)
+    same = sum(layers[0] == layers[-1] for layers in both)
     filled = scores.readings[-1]
     often: dict[str, Counter[str]] = {}
     for (_, method, fill), layer in best.items():
@@ -248,15 +248,15 @@ def _swept(scores: Scores, name: str, fixed: str) -> dict[str, list[Row]]:
 
     All with the value of `fixed` that has most of them.
     """
-    found: dict[str, list[Row]] = {}
+    swept: dict[str, list[Row]] = {}
     for target in _recognizers(scores):
         for method in dict.fromkeys(row["method"] for row in scores.maps(target)):
             maps = [row for row in scores.maps(target) if row["method"] == method]
             common, count = Counter(row[fixed] for row in maps).most_common(1)[0]
             part = [row for row in maps if row[fixed] == common]
             if count > 1 and len({row[name] for row in part}) > 1:
-                found.setdefault(target, []).extend(sorted(part, key=layer_depth))
-    return found
+                swept.setdefault(target, []).extend(sorted(part, key=layer_depth))
+    return swept
 
 
 def _matrix(
@@ -307,11 +307,11 @@ def _losses(scores: Scores) -> _Answered | None:
                 name = f"{row['method']} @ {row['layer']}"
                 lines.setdefault((name, row["objective"]), {})[target] = cell.value
             for method in dict.fromkeys(row["method"] for row in maps):
-                places = [i for i, row in enumerate(maps) if row["method"] == method]
-                means_of = rates[places].mean(axis=1)
+                indices = [i for i, row in enumerate(maps) if row["method"] == method]
+                means_of = rates[indices].mean(axis=1)
                 low, high = int(np.argmin(means_of)), int(np.argmax(means_of))
                 spans.setdefault(fill, []).append(float(means_of[high] - means_of[low]))
-                tested.append((fill, _p(rates[places[high]] - rates[places[low]])))
+                tested.append((fill, _p(rates[indices[high]] - rates[indices[low]])))
         blocks.append(_matrix(scores, lines, names, fill, "Loss"))
     sure = _sure([p for _, p in tested])
     parts = [
@@ -458,8 +458,8 @@ def _specificity(scores: Scores) -> _Answered | None:
     corrected = holm([_p(gap) for *_, gap in gaps])
     shown = iter(corrected)
     for row in rows:
-        for place in range(6, len(row), 2):
-            row[place] = p_value(next(shown))
+        for column in range(6, len(row), 2):
+            row[column] = p_value(next(shown))
     answer = (
         "Is it the person's own? Cases (recognizer and budget) in which the own map of a method is"
         f" shown to be ahead or behind: {'; '.join(_counted_sides(gaps, corrected))} (paired"

@@ -93,15 +93,15 @@ def _boards_at(results: pl.DataFrame, shown: Slice) -> list[Board]:
     rows = shown.at(with_readings(results), "budget", "fill").filter(
         pl.col("rate").is_not_null(), pl.col("split") != "half"
     )
-    found = []
+    leaderboards = []
     for _, part in rows.group_by(_QUESTION, maintain_order=True):
         for own in (True, False):
             asked = part.row(0, named=True)
             title = _title(asked, own, shown)
             board = _board(part, own=own, title=title, policy=asked["on_degenerate"])
             if board is not None:
-                found.append(board)
-    return found
+                leaderboards.append(board)
+    return leaderboards
 
 
 #: What all rows of a board have in common, besides budget and fill.
@@ -136,20 +136,20 @@ def _board(part: pl.DataFrame, *, own: bool, title: str, policy: str) -> Board |
     order = np.argsort(ranks.mean, kind="stable")
     picks = [pick_shares(drop, seed=0) for drop in drops]
     rate, drop = (
-        np.stack([(picks[place] * values[place]).sum(axis=0) for place in order])
+        np.stack([(picks[index] * values[index]).sum(axis=0) for index in order])
         for values in (rates, drops)
     )
     return Board(
         title=title,
         reading=part["reading"][0],
-        methods=tuple(tried[place].method for place in order),
-        settings=tuple(tried[place].label(picks[place]) for place in order),
+        methods=tuple(tried[index].method for index in order),
+        settings=tuple(tried[index].label(picks[index]) for index in order),
         rate=tuple(mean_intervals(rate, share=True)),
         drop=tuple(mean_intervals(drop)),
         ranks=RankDistribution(
             ranks.shares[order], ranks.mean[order], ranks.low[order], ranks.high[order]
         ),
-        rows=tuple(tried[place].picked(picks[place], common) for place in order),
+        rows=tuple(tried[index].picked(picks[index], common) for index in order),
         people=len(common),
         lead=mean_interval(drop[0] - drop[1]),
         random=_random(part, common),
@@ -166,10 +166,10 @@ def _warning(rows: pl.DataFrame, policy: str) -> str | None:
 def winner(board: Board) -> str:
     """Who is first, in a sentence; nobody whose drop, or lead, has an interval that includes 0."""
     first, second = (
-        f"{board.methods[place]} ({board.settings[place]})"
-        if board.settings[place]
-        else board.methods[place]
-        for place in (0, 1)
+        f"{board.methods[index]} ({board.settings[index]})"
+        if board.settings[index]
+        else board.methods[index]
+        for index in (0, 1)
     )
     drop, random = board.drop[0], board.random
     if random is not None and random.value >= drop.value:
@@ -252,7 +252,7 @@ def _random(part: pl.DataFrame, common: list[str]) -> Interval | None:
 def board_table(board: Board) -> PaperTable:
     """A board in the form of the paper's tables, for every rendering of these."""
     columns = ("Recognition", "Drop", "Rank", "First")
-    rows = [_row(board, place) for place in range(len(board.methods))]
+    rows = [_row(board, index) for index in range(len(board.methods))]
     notes = [
         f"{board.people} identities that all have. Rank 1 is the largest drop: mean and 95 % "
         "interval of its rank when identities are resampled; 'First' is how often it is the first.",
@@ -278,17 +278,17 @@ def board_table(board: Board) -> PaperTable:
     )
 
 
-def _row(board: Board, place: int) -> TableRow:
+def _row(board: Board, index: int) -> TableRow:
     ranks = board.ranks
-    rank = f"{number(ranks.mean[place], 1)} [{ranks.low[place]:g}, {ranks.high[place]:g}]"
+    rank = f"{number(ranks.mean[index], 1)} [{ranks.low[index]:g}, {ranks.high[index]:g}]"
     cells = (
-        Cell(board.rate[place], bold=place == 0),
-        Cell(board.drop[place]),
+        Cell(board.rate[index], bold=index == 0),
+        Cell(board.drop[index]),
         Cell(word=rank),
-        Cell(word=percent(float(ranks.shares[place, 0]), 0)),
+        Cell(word=percent(float(ranks.shares[index, 0]), 0)),
     )
-    labels = (board.methods[place], board.settings[place] or NOTHING)
-    return TableRow(labels, cells, audit_of([board.rows[place]]))
+    labels = (board.methods[index], board.settings[index] or NOTHING)
+    return TableRow(labels, cells, audit_of([board.rows[index]]))
 
 
 def board_tables(results: pl.DataFrame) -> Iterator[PaperTable]:

@@ -249,33 +249,38 @@ def _cell_text(row: Row | None) -> str:
 
 
 @styled
-def transfer_maps(found: Mapping[str, Transfer], *, width: float) -> Figure:
+def transfer_maps(transfers: Mapping[str, Transfer], *, width: float) -> Figure:
     """Drop of recognition, source by target, one panel per method; framed where they are one.
 
     Args:
-        found: Title of each panel and its matrices.
+        transfers: Title of each panel and its matrices.
         width: In inches.
     """
     sources, targets = (
-        list(dict.fromkeys(name for transfer in found.values() for name in getattr(transfer, side)))
+        list(
+            dict.fromkeys(
+                name for transfer in transfers.values() for name in getattr(transfer, side)
+            )
+        )
         for side in ("sources", "targets")
     )
     room = max(1, int((width - 1.7) / (1.05 * len(targets) + 0.15)))
-    across = min(len(found), room)
-    down = -(-len(found) // across)
+    across = min(len(transfers), room)
+    down = -(-len(transfers) // across)
     size = min(width, 1.7 + across * max(2.3, 1.05 * len(targets) + 0.15))
     figure = Figure(figsize=(size, 0.2 + down * (0.75 + 0.5 * len(sources))), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
     top = max(
-        (float(np.nanmax(transfer.drop, initial=1e-3)) for transfer in found.values()), default=1e-3
+        (float(np.nanmax(transfer.drop, initial=1e-3)) for transfer in transfers.values()),
+        default=1e-3,
     )
     tight = (size - 1.7) / across < 0.75 * len(targets)
-    for axis, (title, transfer) in zip(axes, found.items(), strict=False):
+    for axis, (title, transfer) in zip(axes, transfers.items(), strict=False):
         _transfer_panel(axis, transfer, sources, targets, top, tight=tight)
         axis.set_title(folded(title, 18 if width < 6 else max(18, 13 * len(targets))), pad=6)
-    for axis in axes[len(found) :]:
+    for axis in axes[len(transfers) :]:
         axis.set_visible(False)
-    for axis in axes[max(0, len(found) - across) : len(found)]:
+    for axis in axes[max(0, len(transfers) - across) : len(transfers)]:
         axis.tick_params(axis="x", labelbottom=True)
     figure.supxlabel("target recognizer", fontsize=8.5)
     figure.supylabel("source recognizer", fontsize=8.5)
@@ -409,16 +414,19 @@ def _figures(summary: pl.DataFrame, shown: Slice) -> Iterator[tuple[str, Figure]
         series = rows.join(few, on=_SERIES, how="semi", nulls_equal=True, maintain_order="left")
         budgets = shown.at(series, "fill", "split")
         if budgets["budget"].n_unique() > 1:
-            shaded = {one.top["budget"] for one in margins(budgets) if not one.shown}
+            shaded = {margin.top["budget"] for margin in margins(budgets) if not margin.shown}
             yield f"{name}-budgets", budget_curves(budgets, width=WIDTH, no_better=shaded)
         by_fill = shown.at(series, "budget", "split").filter(reading=shown.reading)
         if by_fill["fill"].n_unique() > 1:
             yield f"{name}-fills", fills(by_fill, width=WIDTH)
     rows = shown.of(summary).filter(COMPETES & pl.col("rate").is_not_null())
-    parts = [one for one in rows.partition_by(_ACROSS, maintain_order=True)
-             if one["target"].n_unique() > 1]  # fmt: skip
-    parts.sort(key=lambda one: -max(one["drop"].to_list()))
-    found = {place_label(one.row(0, named=True), []): transfer_matrices(one) for one in parts[::-1]}
-    if found:
-        last = dict(list(found.items())[-LINES:])
+    panels = [panel for panel in rows.partition_by(_ACROSS, maintain_order=True)
+              if panel["target"].n_unique() > 1]  # fmt: skip
+    panels.sort(key=lambda panel: -max(panel["drop"].to_list()))
+    transfers = {
+        place_label(panel.row(0, named=True), []): transfer_matrices(panel)
+        for panel in panels[::-1]
+    }
+    if transfers:
+        last = dict(list(transfers.items())[-LINES:])
         yield "transfer", transfer_maps(last, width=WIDTH)

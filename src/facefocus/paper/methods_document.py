@@ -69,8 +69,8 @@ def methods_document(run: Path) -> list[Block]:
 
 def _under(title: str, blocks: Iterable[Block]) -> list[Block]:
     """Blocks under a heading; nothing where there are none."""
-    found = list(blocks)
-    return [Heading(title, 2), *found] if found else []
+    contents = list(blocks)
+    return [Heading(title, 2), *contents] if contents else []
 
 
 def _answers(report: Report) -> Iterator[Block]:
@@ -93,9 +93,9 @@ def _table(rows: pl.DataFrame) -> Table:
     names = [name for name in varying(rows) if name not in ("faces", "source", "split")]
     budgets = rows["budget"].unique().sort().to_list()
     largest = rows.filter(pl.col("budget") == budgets[-1])
-    found: dict[str, dict[float, Row]] = {}
+    lines: dict[str, dict[float, Row]] = {}
     for row in ordered(largest) + rows.filter(pl.col("budget") != budgets[-1]).to_dicts():
-        found.setdefault(place_label(row, names), {})[row["budget"]] = row
+        lines.setdefault(place_label(row, names), {})[row["budget"]] = row
 
     def at(budget: float, name: str = "rate", signed: bool = False) -> Column:
         def cell(entry: tuple[str, dict[float, Row]]) -> str:
@@ -119,5 +119,5 @@ def _table(rows: pl.DataFrame) -> Table:
         f"{first['target']}, {photos}, {first['fill']} ({first['reading']}): recognition, hidden,"
         f" by budget. Clean: {interval(first, 'clean_rate')}",
         columns,
-        list(found.items()),
+        list(lines.items()),
     )

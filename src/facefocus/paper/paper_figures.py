@@ -32,24 +32,24 @@ def losses(table: PaperTable, *, width: float) -> Figure:
     )
     axes = figure.subplots(*((1, count) if wide else (count, 1)), sharey=True, squeeze=False)
     look = looks(table.columns)
-    places = np.arange(len(names))
+    positions = np.arange(len(names))
     for axis, column in zip(axes.ravel(), table.columns, strict=True):
         color, marker = look[column]
-        for place, row in zip(places, table.rows, strict=True):
+        for position, row in zip(positions, table.rows, strict=True):
             cell = row.cells[table.columns.index(column)]
             if isinstance(cell.printed, float):
-                axis.plot(cell.printed, place, marker=marker, markersize=6, color=MUTED,
+                axis.plot(cell.printed, position, marker=marker, markersize=6, color=MUTED,
                           markerfacecolor=PAPER, linestyle="none")  # fmt: skip
-            if cell.found is not None:
-                axis.plot([cell.found.low, cell.found.high], [place, place], color=color,
-                          linewidth=1.5)  # fmt: skip
-                axis.plot(cell.found.value, place, marker=marker, markersize=6, color=color)
+            if cell.measured is not None:
+                axis.plot([cell.measured.low, cell.measured.high], [position, position],
+                          color=color, linewidth=1.5)  # fmt: skip
+                axis.plot(cell.measured.value, position, marker=marker, markersize=6, color=color)
         axis.set_title(column)
         axis.set_xlabel("Average recognition")
         axis.grid(axis="y", visible=False)
         axis.margins(x=0.12)
         axis.locator_params(axis="x", nbins=4)
-    axes[0, 0].set_yticks(places, names)
+    axes[0, 0].set_yticks(positions, names)
     axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
     style: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 6}
     legend(

@@ -51,8 +51,8 @@ def printed_text(value: Printed | None) -> str:
 def _cell(cell: Cell) -> document.Cell:
     """Ours, its interval, and the paper's."""
     text, interval = (NOT_RUN if cell.missing else cell.word or ""), ""
-    if cell.word is None and cell.found is not None:
-        text, interval = number(cell.found.value), bounds(cell.found.low, cell.found.high)
+    if cell.word is None and cell.measured is not None:
+        text, interval = number(cell.measured.value), bounds(cell.measured.low, cell.measured.high)
     return document.Cell(
         text,
         interval,
@@ -68,8 +68,8 @@ def table_block(table: PaperTable) -> Table:
     names = (*table.labels, *table.columns, *AUDIT)
     first, last = len(table.labels), len(names) - len(AUDIT)
     columns = [
-        Column(name, "", itemgetter(place), numeric=place >= first, audit=place >= last)
-        for place, name in enumerate(names)
+        Column(name, "", itemgetter(index), numeric=index >= first, audit=index >= last)
+        for index, name in enumerate(names)
     ]
     rows = []
     above: tuple[str, ...] = ()
@@ -106,8 +106,8 @@ def to_csv(tables: Sequence[PaperTable]) -> str:
         for row in table.rows:
             audit = row.audit or Audit(None, None, None, None, 0)
             for column, cell in zip(table.columns, row.cells, strict=True):
-                found = cell.found
-                ends = (found.value, found.low, found.high) if found else ("", "", "")
+                interval = cell.measured
+                ends = (interval.value, interval.low, interval.high) if interval else ("", "", "")
                 writer.writerow([
                     table.number, " / ".join(row.labels), column, *ends, cell.word or "",
                     "" if cell.printed is None else cell.printed, cell.bold,
@@ -155,10 +155,10 @@ def render(results: pl.DataFrame, table: str, form: str, *, policy: str = "none"
 def _chosen(results: pl.DataFrame, table: str, policy: str) -> Iterator[PaperTable]:
     numbers = list(published())
     if table == LEADERBOARD:
-        found = list(board_tables(results))
-        if not found:
+        leaderboards = list(board_tables(results))
+        if not leaderboards:
             raise UserError("A leaderboard needs two methods that were tried on two identities.")
-        yield from found
+        yield from leaderboards
     elif table == ALL:
         for number_ in numbers:
             yield paper_table(results, number_, policy=policy)

@@ -62,14 +62,14 @@ class Cell:
     """One cell: a figure or a word of ours, beside what is printed.
 
     Attributes:
-        found: Our figure; None where there is none.
+        measured: Our figure; None where there is none.
         word: Ours where it is no figure: a layer, a loss, a p-value.
         printed: The paper's.
         bold: Whether the paper's rule makes ours bold.
         printed_bold: Whether it makes the printed one bold.
     """
 
-    found: Interval | None = None
+    measured: Interval | None = None
     word: str | None = None
     printed: Printed | None = None
     bold: bool = False
@@ -78,7 +78,7 @@ class Cell:
     @property
     def missing(self) -> bool:
         """Whether the runs have nothing to say here."""
-        return self.found is None and self.word is None
+        return self.measured is None and self.word is None
 
 
 @dataclass(frozen=True)
@@ -205,8 +205,8 @@ class _Material:
 
     def others(self) -> tuple[str, ...]:
         """Target recognizers that are none of the paper's, in order."""
-        found = self.rows["target"].unique(maintain_order=True).to_list()
-        return tuple(name for name in found if name not in MODELS)
+        targets = self.rows["target"].unique(maintain_order=True).to_list()
+        return tuple(name for name in targets if name not in MODELS)
 
 
 def _paper_name(name: str) -> str:
@@ -485,11 +485,11 @@ def _figures(drafts: Sequence[_Draft], table: Published) -> list[TableRow]:
     """Every draft with its means, intervals and audit; a table is of rates or of cosines."""
     asks = [ask for draft in drafts for ask in draft.asks]
     share = all(ask.score != "cosine" for ask in asks)
-    found = iter(_intervals([_values(ask) for ask in asks], share=share))
+    intervals = iter(_intervals([_values(ask) for ask in asks], share=share))
     rows = []
     for draft in drafts:
         cells = [
-            Cell(next(found), ask.word, _printed(table, draft.labels, column))
+            Cell(next(intervals), ask.word, _printed(table, draft.labels, column))
             for ask, column in zip(draft.asks, table.columns, strict=True)
         ]
         used = [ask.rows for ask in draft.asks if ask.rows is not None and ask.rows.height]
@@ -516,8 +516,8 @@ def _intervals(values: Sequence[dict[str, float]], *, share: bool = True) -> lis
 
 def _printed(table: Published, labels: tuple[str, ...], column: str) -> Printed | None:
     row = table.rows.get(labels, ())
-    place = table.columns.index(column)
-    return row[place] if place < len(row) else None
+    position = table.columns.index(column)
+    return row[position] if position < len(row) else None
 
 
 def audit_of(parts: Sequence[pl.DataFrame]) -> Audit | None:
@@ -526,14 +526,14 @@ def audit_of(parts: Sequence[pl.DataFrame]) -> Audit | None:
         return None
     rows = pl.concat(parts)
     same = (pl.col("rate") == pl.col("clean_rate")) & (pl.col("cosine") == pl.col("clean_cosine"))
-    found = rows.select(
+    audit = rows.select(
         degenerate=pl.col("degenerate").mean(),
         area_mean=pl.col("masked_share").mean(),
         area_max=pl.col("masked_share").max(),
         unaffected=same.mean(),
         identities=pl.col("identity").n_unique(),
     ).row(0, named=True)
-    return Audit(**found)
+    return Audit(**audit)
 
 
 def _tests(drafts: Sequence[_Draft], table: Published) -> list[TableRow]:
@@ -558,12 +558,12 @@ def _tests(drafts: Sequence[_Draft], table: Published) -> list[TableRow]:
         if test is not None:
             t_p, wilcoxon_p = corrected[id(test)]
             words = [p_value(t_p), text_of(test.d_z), p_value(wilcoxon_p), text_of(test.d_pooled)]
-        found: list[tuple[Interval | None, str | None]] = [
+        contents: list[tuple[Interval | None, str | None]] = [
             (figure, None), *((None, word) for word in words),
         ]  # fmt: skip
         cells = [
             Cell(value, word, _printed(table, draft.labels, column))
-            for (value, word), column in zip(found, table.columns, strict=True)
+            for (value, word), column in zip(contents, table.columns, strict=True)
         ]
         used = [draft.rows] if draft.rows.height else []
         rows.append(TableRow(draft.labels, tuple(cells), audit_of(used)))
@@ -627,7 +627,7 @@ def _emphasized(
     """The rows with the rule applied to our figures, and to the printed ones."""
     labels = [row.labels for row in rows]
     ours = np.array(
-        [[cell.found.value if cell.found else np.nan for cell in r.cells] for r in rows]
+        [[cell.measured.value if cell.measured else np.nan for cell in r.cells] for r in rows]
     )
     theirs = np.array(
         [[c.printed if isinstance(c.printed, float) else np.nan for c in r.cells] for r in rows]
@@ -671,9 +671,9 @@ def _notes(material: _Material, drafts: Sequence[_Draft], number: int) -> Iterat
         return
     yield "Ours, with 95 % intervals over identities; the paper's in brackets."
     wanted = _DATA_SET.get(number)
-    found = rows["faces"].unique(maintain_order=True).to_list()
-    if wanted and wanted not in found:
-        yield f"Our faces are {', '.join(found)}; the paper's are {wanted}."
+    faces = rows["faces"].unique(maintain_order=True).to_list()
+    if wanted and wanted not in faces:
+        yield f"Our faces are {', '.join(faces)}; the paper's are {wanted}."
     absent = [name for name in DATA_SETS if name not in material.data_sets]
     if number in (8, 10, 11, 12) and absent:
         yield f"Not run: {', '.join(absent)}."

@@ -169,19 +169,19 @@ def _printed_fills(table: PaperTable) -> str:
 def _whole_faces(results: pl.DataFrame, stage: str) -> str:
     """Whether the percentile's rule hid whole faces in a stage: the paper's drops look like it."""
     rows = results.filter(pl.col("experiment") == stage)
-    found = [] if rows.is_empty() else exactness(rows)
-    if not found:
+    compared = [] if rows.is_empty() else exactness(rows)
+    if not compared:
         return "Not asked: whether these maps, cut at the percentile, hide whole faces."
-    hidden = [result for result in found if result.whole]
+    hidden = [result for result in compared if result.whole]
     if not hidden:
         return (
-            f"Cut at the percentile, none of these {len(found)} sets of maps hides anybody's whole"
-            " face. The paper's largest drops look like whole faces (see its Table 14 below); here"
-            " there are none for such drops to come from."
+            f"Cut at the percentile, none of these {len(compared)} sets of maps hides anybody's"
+            " whole face. The paper's largest drops look like whole faces (see its Table 14 below);"
+            " here there are none for such drops to come from."
         )
     most = max(hidden, key=lambda result: result.whole)
     return (
-        f"Cut at the percentile, {len(hidden)} of these {len(found)} sets of maps"
+        f"Cut at the percentile, {len(hidden)} of these {len(compared)} sets of maps"
         f" {'hides whole faces,' if len(hidden) == 1 else 'hide whole faces, most'}"
         f" {_where(most.row)}: those of {percent(most.whole)} of the people, and recognition"
         f" is {number(most.inclusive)}; exactly k pixels of the same maps leave"
@@ -245,9 +245,9 @@ def _by_percentile(table: PaperTable | None, technique: str, label: str) -> str:
 
 
 def _figure(cell: Cell) -> str:
-    if cell.found is None:
+    if cell.measured is None:
         return NOT_RUN
-    return cell.found.text()
+    return cell.measured.text()
 
 
 def _rq3(
@@ -265,9 +265,9 @@ def _rq3(
 
 def _spreads(table: PaperTable) -> Iterator[str]:
     """How far losses are apart for each technique of Table 9 that has several."""
-    for place, technique in enumerate(table.columns):
-        column = [(row.labels, row.cells[place].found) for row in table.rows]
-        rates = {labels: found.value for labels, found in column if found is not None}
+    for index, technique in enumerate(table.columns):
+        column = [(row.labels, row.cells[index].measured) for row in table.rows]
+        rates = {labels: ours.value for labels, ours in column if ours is not None}
         if len(rates) < 2:
             continue
         angle = [rate for labels, rate in rates.items() if labels[0] != "L1"]
@@ -291,11 +291,11 @@ def _rq4(
     results: pl.DataFrame, tables: dict[int, PaperTable], loose: dict[int, PaperTable]
 ) -> Iterator[Block]:
     yield Heading("RQ4. Which method, and does it transfer?", 2)
-    found = [board for board in boards(results) if board.warning is None]
-    if not found:
+    unwarned = [board for board in boards(results) if board.warning is None]
+    if not unwarned:
         yield Paragraph("Not asked by these runs.")
         return
-    yield Listing([_order(board) for board in found])
+    yield Listing([_order(board) for board in unwarned])
     order = _in_order(tables[12])
     printed = [row.labels[0] for row in tables[12].rows]
     if order:
@@ -321,17 +321,17 @@ def _order(board: Board) -> str:
 
 def _in_order(table: PaperTable) -> list[str]:
     """Techniques of Table 12 by the first column that has any figure, least recognition first."""
-    for place in range(len(table.columns)):
-        rows = [row for row in table.rows if row.cells[place].found is not None]
+    for index in range(len(table.columns)):
+        rows = [row for row in table.rows if row.cells[index].measured is not None]
         if rows:
             return [
-                row.labels[0] for row in sorted(rows, key=lambda line: _value(line.cells[place]))
+                row.labels[0] for row in sorted(rows, key=lambda line: _value(line.cells[index]))
             ]
     return []
 
 
 def _value(cell: Cell) -> float:
-    return float("inf") if cell.found is None else cell.found.value
+    return float("inf") if cell.measured is None else cell.measured.value
 
 
 # --- where the answers differ, and why ------------------------------------------------------------
@@ -339,17 +339,17 @@ def _value(cell: Cell) -> float:
 
 def _exact(results: pl.DataFrame) -> Iterator[Block]:
     yield Heading("Exactly k pixels against the percentile", 2)
-    found = exactness(results)
-    if not found:
+    compared = exactness(results)
+    if not compared:
         yield Paragraph("Not asked by these runs.")
         return
-    apart = [pair for pair in found if pair.difference.low > 0]
+    apart = [pair for pair in compared if pair.difference.low > 0]
     yield Paragraph(
-        f"{len(found)} configurations were cut both ways from the same maps: exactly k pixels, and"
-        f" every pixel at or above the percentile, as is common. In {len(apart)} of them the second"
-        " rule takes more, and its interval says so."
+        f"{len(compared)} configurations were cut both ways from the same maps: exactly k pixels,"
+        f" and every pixel at or above the percentile, as is common. In {len(apart)} of them the"
+        " second rule takes more, and its interval says so."
     )
-    worst = sorted(found, key=lambda pair: -pair.difference.value)[:5]
+    worst = sorted(compared, key=lambda pair: -pair.difference.value)[:5]
     values = ("clean", "exactly k", "percentile", "difference", "area", "whole face", "its drop")
     yield plain_table(
         ("configuration", *values),

@@ -394,14 +394,14 @@ def _by_people(
         people = most if limit is None else min(most, limit, limited or limit)
         runs.setdefault(people, []).append(own)
     runs = runs or {most: []}
-    return {people: [*found, *shared] for people, found in sorted(runs.items(), reverse=True)}
+    return {people: [*entries, *shared] for people, entries in sorted(runs.items(), reverse=True)}
 
 
 def _here_models(stage: Mapping[str, Any], wanted: Wanted, missing: dict[str, None]) -> list[str]:
     """The recognizers that can be loaded; the user's own choice must be."""
     named = wanted.models or tuple(_listed(_section(stage, "recognizers").get("source", [])))
     preprocessing = _section(stage, "recognizers").get("preprocessing", {})
-    found = []
+    loadable = []
     for name in named:
         try:
             load(name, preprocessing.get(name))
@@ -410,31 +410,31 @@ def _here_models(stage: Mapping[str, Any], wanted: Wanted, missing: dict[str, No
                 raise
             missing[f"recognizer {name}: {error}"] = None
         else:
-            found.append(name)
-    if not found:
+            loadable.append(name)
+    if not loadable:
         raise UserError(
             f"None of the recognizers of '{stage['name']}' is here: {', '.join(named)}."
             " Name yours with --model; 'facefocus models list' shows what there is."
         )
-    return found
+    return loadable
 
 
 def _here_faces(stage: Mapping[str, Any], wanted: Wanted, missing: dict[str, None]) -> list[Path]:
     named = wanted.faces or tuple(_listed(_section(stage, "faces").get("set", "lfw")))
-    found = []
+    folders = []
     for name in named:
         try:
-            found.append(find_faceset(name))
+            folders.append(find_faceset(name))
         except UserError as error:
             if wanted.faces:
                 raise
             missing[f"faces {name}: {error}"] = None
-    if not found:
+    if not folders:
         raise UserError(
             f"None of the face sets of '{stage['name']}' is here: {', '.join(named)}."
             " Name yours with --faces."
         )
-    return found
+    return folders
 
 
 def _check(stage: Mapping[str, Any]) -> None:
@@ -557,15 +557,15 @@ def _choices(folder: Path, run: _Run, field: str, stage: str) -> dict[str, Choic
         if entry.get(field) == BEST
         for method in _listed(entry["method"])
     ]
-    place = folder / earlier
-    if not (place / "results.parquet").is_file():
+    run_folder = folder / earlier
+    if not (run_folder / "results.parquet").is_file():
         raise UserError(
             f"The {field} of '{run.name}' is chosen from the results of '{stage}', and there are"
-            f" none in '{place}'. Run that stage first, with the same --out."
+            f" none in '{run_folder}'. Run that stage first, with the same --out."
         )
     return {
         method: replace(choice, source=earlier)
-        for method, choice in choose(read_results(place), methods, field).items()
+        for method, choice in choose(read_results(run_folder), methods, field).items()
     }
 
 

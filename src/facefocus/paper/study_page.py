@@ -73,8 +73,8 @@ def write_study_report(folder: Path, out: Path | None = None, **asked: Any) -> P
         else []
     )  # fmt: skip
 
-    def sections(place: Path) -> list[Section | None]:
-        report = Report(folder, results, {}, "", place)
+    def sections(page_folder: Path) -> list[Section | None]:
+        report = Report(folder, results, {}, "", page_folder)
         return [registered.function(report) for registered in ordered_sections("study")]
 
     return write_reports(
@@ -232,6 +232,6 @@ def runs(report: Report) -> Section | None:
 def _chosen(record: dict[str, Any]) -> dict[str, str]:
     return {
         f"{field} of {method}": f"{choice['chosen']}, from {choice['from']}"
-        for field, found in record.items()
-        for method, choice in found.items()
+        for field, choices in record.items()
+        for method, choice in choices.items()
     }
