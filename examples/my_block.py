@@ -14,7 +14,7 @@ from facefocus.report.report_data import Report
 from facefocus.report.section_registry import section
 
 
-@section("hardest-people", place=105)
+@section("hardest-people", position=105)
 def hardest_people(report: Report) -> Section | None:
     """The five identities that are recognized least with nothing hidden; None without results."""
     if report.results.is_empty():

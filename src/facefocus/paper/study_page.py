@@ -134,7 +134,7 @@ def _tables(report: Report, numbers: Iterable[int]) -> list[Any]:
     return [table_block(paper_table(report.results, number)) for number in numbers]
 
 
-@section("study-trust", place=10, page="study")
+@section("study-trust", position=10, page="study")
 def trust(report: Report) -> Section | None:
     """Whether the numbers can be trusted."""
     blocks: list[Any] = []
@@ -149,7 +149,7 @@ def trust(report: Report) -> Section | None:
     return Section("trust", "Paper: can I trust it?", lead, blocks)
 
 
-@section("study-winner", place=20, page="study")
+@section("study-winner", position=20, page="study")
 def winner(report: Report) -> Section | None:
     """The leaderboards."""
     blocks: list[Any] = []
@@ -174,7 +174,7 @@ def _ranks(board: Board) -> Callable[[float], Any]:
     return lambda width: paper_figures.rank_shares(board, width=width)
 
 
-@section("study-effect", place=30, page="study")
+@section("study-effect", position=30, page="study")
 def effect(report: Report) -> Section | None:
     """How much is lost, by budget, fill and loss."""
     blocks = _tables(report, (2, 3, 4, 9, 10, 11, 15))
@@ -194,7 +194,7 @@ def effect(report: Report) -> Section | None:
     return Section("effect", "Paper: by how much?", lead, blocks)
 
 
-@section("study-where", place=40, page="study")
+@section("study-where", position=40, page="study")
 def where(report: Report) -> Section | None:
     """Which layers."""
     folded = Details("Tables 5 and 6: cosine by layer and group", _tables(report, (5, 6)))
@@ -202,13 +202,13 @@ def where(report: Report) -> Section | None:
     return Section("where", "Paper: where?", "The paper's figures in brackets.", blocks)
 
 
-@section("study-whom", place=50, page="study")
+@section("study-whom", position=50, page="study")
 def whom(report: Report) -> Section | None:
     """On which recognizers."""
     return Section("whom", "Paper: on whom?", "On which recognizers.", _tables(report, (14,)))
 
 
-@section("study-runs", place=60, page="study")
+@section("study-runs", position=60, page="study")
 def runs(report: Report) -> Section | None:
     """The runs, and what was chosen in them."""
     blocks: list[Any] = []

@@ -175,7 +175,7 @@ def agreement(
 # --- the section ----------------------------------------------------------------------------------
 
 
-@section("truth", place=20, answers=answer)
+@section("truth", position=20, answers=answer)
 def truth(report: Report) -> Section | None:
     """The first table of a run on synthetic faces: does the map find the planted part?"""
     found = worlds(_shown(report))

@@ -29,13 +29,14 @@ def answer(results: pl.DataFrame, summary: pl.DataFrame, shown: Sequence[Slice])
     """
     if not shown or summary.is_empty():
         return ["This run has no results: no configuration was scored."]
-    found = []
+    paragraphs = []
     for part in summary.partition_by("target", maintain_order=True):
         guesses = shown[0].of(part).filter(GUESSES).height > 0
-        found += [
-            " ".join(answer_to(results, part, one)) for one in shown[: 1 if guesses else None]
+        paragraphs += [
+            " ".join(answer_to(results, part, setting))
+            for setting in shown[: 1 if guesses else None]
         ]
-    return [*found, *artefact_note(summary)]
+    return [*paragraphs, *artefact_note(summary)]
 
 
 def artefact_note(table: pl.DataFrame) -> list[str]:
@@ -69,13 +70,13 @@ def answer_to(results: pl.DataFrame, part: pl.DataFrame, shown: Slice) -> list[s
         return [f"No answer for {target}: {GUESSING}"]
     part = part.filter(pl.col("reading") == shown.reading)
     rows = shown.of(part)
-    found = standing_of(rows, results)
-    if found is None:
+    standing = standing_of(rows, results)
+    if standing is None:
         return [f"For {target} no method has a score that keeps to the budget ({shown})."]
-    top = found.top
-    sentences = [*_drop_sentences(found, shown)]
+    top = standing.top
+    sentences = [*_drop_sentences(standing, shown)]
     if top["scored"] >= FEWEST:
-        if not found.below_random:
+        if not standing.below_random:
             shape = top["excess"] is not None
             sentences.append(_shape_sentence(top) if shape else _random_sentence(top))
         sentences += [
@@ -95,7 +96,7 @@ def answer_to(results: pl.DataFrame, part: pl.DataFrame, shown: Slice) -> list[s
     if most is not None and (most["budget"], most["fill"]) != (shown.budget, shown.fill):
         sentences.append(
             f"The largest drop at any budget and fill ({shown.reading}) is "
-            f"{interval(most, 'drop')}: {place(most)}, {budget_text(most['budget'])}, "
+            f"{interval(most, 'drop')}: {method_text(most)}, {budget_text(most['budget'])}, "
             f"{most['fill']}."
         )
     alike = part.filter(pl.col("fill") == shown.fill, pl.col("split") == shown.split)
@@ -109,7 +110,7 @@ def _under(shown: Slice) -> str:
     return f"{shown.fill.capitalize()} ({shown.reading})"
 
 
-def place(row: Row) -> str:
+def method_text(row: Row) -> str:
     """``layer-cam (layer 1)``, its options that are no defaults, and another map's recognizer."""
     words = [f"layer {row['layer']}"] if row["layer"] else []
     words += changed_options(row)
@@ -119,12 +120,12 @@ def place(row: Row) -> str:
     return f"{row['method']}{inside}{source}"
 
 
-def _drop_sentences(found: Standing, shown: Slice) -> Iterator[str]:
+def _drop_sentences(standing: Standing, shown: Slice) -> Iterator[str]:
     """What the largest drop is, and whether its method may be called the winner."""
-    top, random, under = found.top, found.random, _under(shown)
-    what = f"hiding the {budget_text(shown.budget)} of pixels that {place(top)} ranks highest"
+    top, random, under = standing.top, standing.random, _under(shown)
+    what = f"hiding the {budget_text(shown.budget)} of pixels that {method_text(top)} ranks highest"
     scores = f"{_from_to(top)} ({_over(top)})"
-    if found.below_random and random is not None:
+    if standing.below_random and random is not None:
         yield (
             f"{under}: no method takes more from {top['target']} than random pixels. As many of"
             f" these take its recognition rate from {_from_to(random)}; at most, {what} takes it"
@@ -137,21 +138,21 @@ def _drop_sentences(found: Standing, shown: Slice) -> Iterator[str]:
         )
         if random is not None:
             yield f"As many random pixels take it from {_from_to(random)}."
-    elif not found.lowers:
+    elif not standing.lowers:
         yield (
             f"{under}: no method is shown to lower the recognition of {top['target']}. At most,"
             f" {what} takes it from {scores}."
         )
     else:
         yield f"{under}: {what} takes the recognition rate of {top['target']} from {scores}."
-        yield from _lead_sentence(found)
+        yield from _lead_sentence(standing)
 
 
-def _lead_sentence(found: Standing) -> Iterator[str]:
-    if found.next is None or found.lead is None:
+def _lead_sentence(standing: Standing) -> Iterator[str]:
+    if standing.next is None or standing.lead is None:
         return
-    second, lead = place(found.next), found.lead.text(signed=True)
-    if found.wins:
+    second, lead = method_text(standing.next), standing.lead.text(signed=True)
+    if standing.wins:
         yield f"It is the largest drop; {second} comes next, and takes less by {lead}."
     else:
         yield (
@@ -281,7 +282,7 @@ def _impostors(mapped: pl.DataFrame) -> list[Check]:
     worst = rows.sort(pl.col("fmr") - pl.col("clean_fmr"), descending=True).row(0, named=True)
     before, after = worst["clean_fmr"], worst["fmr"]
     text = (
-        f"At most, for {place(worst)} and fill {worst['fill']}, the FMR goes from"
+        f"At most, for {method_text(worst)} and fill {worst['fill']}, the FMR goes from"
         f" {percent(before, 2)} to {percent(after, 2)} at the frozen threshold."
     )
     return [Check(after <= max(2 * before, before + 0.01), title, text)]
@@ -363,12 +364,13 @@ def _maps(mapped: pl.DataFrame) -> Check:
         "inclusive": "their whole face is hidden",
     }
     words = [handled.get(kind, kind) for kind in bad["on_degenerate"].unique(maintain_order=True)]
-    places = len({place(row) for row in bad.iter_rows(named=True)})
+    choices = len({method_text(row) for row in bad.iter_rows(named=True)})
     return Check(
         False,
         title,
-        f"Maps of {places} method-and-layer choices are flat or invalid for some people, most for "
-        f"{place(worst)}: {percent(worst['degenerate_share'])} of identities; {'; '.join(words)}.",
+        f"Maps of {choices} method-and-layer choices are flat or invalid for some people, most for "
+        f"{method_text(worst)}: {percent(worst['degenerate_share'])} of identities;"
+        f" {'; '.join(words)}.",
     )
 
 
@@ -383,8 +385,8 @@ def _stable(mapped: pl.DataFrame) -> Check:
     return Check(
         False,
         title,
-        f"Of the pair maps of {place(worst)}, {percent(worst[name])} may change by more than 1 % of"
-        " their range where gradients are off by a millionth (ill-conditioned): they may"
+        f"Of the pair maps of {method_text(worst)}, {percent(worst[name])} may change by more than"
+        " 1 % of their range where gradients are off by a millionth (ill-conditioned): they may"
         " differ on another machine.",
     )
 
@@ -401,7 +403,7 @@ def _unaffected(mapped: pl.DataFrame) -> Check:
         more == 0,
         title,
         f"Up to {percent(worst['unaffected_share'])} of people keep exactly their clean scores, "
-        f"most for {place(worst)}; "
+        f"most for {method_text(worst)}; "
         + (
             "all of them had no map."
             if more == 0

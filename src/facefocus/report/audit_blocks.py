@@ -105,9 +105,9 @@ def audit_blocks(results: pl.DataFrame, *, absent: bool = False) -> list[Block]:
         ),
     ]
     blocks: list[Block] = []
-    for title, found, missing in parts:
-        if found or absent:
-            blocks += [Heading(title), *(found or [Paragraph(missing)])]
+    for title, answered, missing in parts:
+        if answered or absent:
+            blocks += [Heading(title), *(answered or [Paragraph(missing)])]
     return blocks
 
 
@@ -250,7 +250,7 @@ def exactness_cells(exact: Exactness, nothing: str) -> list[str]:
     ]
 
 
-def _exact(found: Sequence[Exactness]) -> Block:
+def _exact(comparisons: Sequence[Exactness]) -> Block:
     headings = {
         **_WHOSE,
         "Clean": "Recognition with nothing hidden.",
@@ -266,14 +266,14 @@ def _exact(found: Sequence[Exactness]) -> Block:
             *_whose(exact.row),
             *exactness_cells(exact, NOTHING),
         ]
-        for exact in found
+        for exact in comparisons
     ]
     caption = "Recognition with exactly k pixels hidden, and with every pixel >= the percentile"
     return _folded(plain_table(headings, rows, caption, names=2), len(rows))
 
 
-def _dependence(found: Sequence[Dependence], title: str) -> Block:
-    values = list(dict.fromkeys(value for test in found for value in test.values))
+def _dependence(tests: Sequence[Dependence], title: str) -> Block:
+    values = list(dict.fromkeys(value for test in tests for value in test.values))
     headings = {
         **_WHOSE,
         "Degenerate maps": "What a flat map means: none, or inclusive, which hides the whole face.",
@@ -285,7 +285,7 @@ def _dependence(found: Sequence[Dependence], title: str) -> Block:
         "Verdict": f"look: the smallest budget has {percent(EARLY, 0)} or more of the drop.",
     }
     rows = []
-    for test in sorted(found, key=lambda test: not test.suspicious):
+    for test in sorted(tests, key=lambda test: not test.suspicious):
         rates = dict(zip(test.values, map(number, test.rates), strict=True))
         cells = [rates.get(value, NOTHING) for value in values]
         policy = str(test.row["on_degenerate"])
@@ -294,7 +294,7 @@ def _dependence(found: Sequence[Dependence], title: str) -> Block:
     return _folded(plain_table(headings, rows, f"Recognition by {title}", names=3), len(rows))
 
 
-def _shares(found: Sequence[RunShares]) -> Block:
+def _shares(shares: Sequence[RunShares]) -> Block:
     headings = {
         "Method": _WHOSE["Method"],
         "Degenerate maps": "What a flat map means.",
@@ -308,20 +308,20 @@ def _shares(found: Sequence[RunShares]) -> Block:
             place_label(share.row, ("objective", "options")),
             str(share.row["on_degenerate"]),
             name,
-            number(share.fit.share[place]),
-            bounds(share.fit.low[place], share.fit.high[place]) or NOTHING,
-            percent(share.measured[place]),
+            number(share.fit.share[index]),
+            bounds(share.fit.low[index], share.fit.high[index]) or NOTHING,
+            percent(share.measured[index]),
         ]
-        for share in found
-        for place, name in enumerate(share.matrix.sources)
+        for share in shares
+        for index, name in enumerate(share.matrix.sources)
     ]
     caption = "Share of identities that would have to lose the whole face"
     return _folded(plain_table(headings, rows, caption, names=3), len(rows))
 
 
-def _meanings(found: Sequence[RunShares]) -> Block:
+def _meanings(shares: Sequence[RunShares]) -> Block:
     sentences = {}
-    for share in found:
+    for share in shares:
         name = place_label(share.row, ("objective", "options"))
         sentences[f"{name}, {share.row['on_degenerate']}"] = " ".join(
             meaning(share.matrix, share.fit)

@@ -11,8 +11,8 @@ from facefocus.report.report_data import Report
 
 def _unique(column: str) -> Callable[[Report], str]:
     def values(report: Report) -> str:
-        found = report.results[column].unique().sort().to_list()
-        return ", ".join(NOTHING if one is None else str(one) for one in found)
+        unique = report.results[column].unique().sort().to_list()
+        return ", ".join(NOTHING if value is None else str(value) for value in unique)
 
     return values
 
@@ -20,35 +20,35 @@ def _unique(column: str) -> Callable[[Report], str]:
 def _records(report: Report) -> list[Mapping[str, Any]]:
     """The provenance of the run, or of each of its variants."""
     record = report.provenance
-    parts = [one for one in record.values() if isinstance(one, Mapping) and "faces" in one]
+    parts = [part for part in record.values() if isinstance(part, Mapping) and "faces" in part]
     return parts if parts and "faces" not in record else [record]
 
 
 def _images(report: Report) -> str:
     faces = [record.get("faces") for record in _records(report)]
-    known = [one for one in faces if isinstance(one, Mapping) and one.get("hash")]
+    known = [entry for entry in faces if isinstance(entry, Mapping) and entry.get("hash")]
     if len(known) < len(faces):
         return ""
     people = f"{report.results['identity'].n_unique()} people"
-    sets = dict.fromkeys(f"{one['title']} {str(one['hash'])[:8]}" for one in known)
+    sets = dict.fromkeys(f"{entry['title']} {str(entry['hash'])[:8]}" for entry in known)
     return ", ".join([*sets, people])
 
 
 def _versions(report: Report) -> str:
     records = _records(report)
     names = ("facefocus", "backend")
-    found = [str(record.get(name, report.provenance.get(name, ""))) for record in records
-             for name in names]  # fmt: skip
-    return " ".join(dict.fromkeys(filter(None, found)))
+    versions = [str(record.get(name, report.provenance.get(name, ""))) for record in records
+                for name in names]  # fmt: skip
+    return " ".join(dict.fromkeys(filter(None, versions)))
 
 
 def _weights(report: Report) -> str:
-    found: dict[str, str] = {}
+    fingerprints: dict[str, str] = {}
     for record in _records(report):
         known = record.get("recognizers")
         items = known.items() if isinstance(known, Mapping) else ()
-        found |= {name: str(one.get("fingerprint", ""))[:8] for name, one in items}
-    return ", ".join(f"{name} {mark}" for name, mark in sorted(found.items()))
+        fingerprints |= {name: str(entry.get("fingerprint", ""))[:8] for name, entry in items}
+    return ", ".join(f"{name} {mark}" for name, mark in sorted(fingerprints.items()))
 
 
 #: What must be equal, how it is read, and what may not be compared where it differs.
@@ -67,7 +67,7 @@ def comparability(reports: Sequence[Report]) -> list[tuple[bool, str, str]]:
     Args:
         reports: Of at least two runs.
     """
-    found = []
+    conditions = []
     for name, read, what in _FIELDS:
         values = {report.name: read(report) for report in reports}
         unknown = [run for run, value in values.items() if not value]
@@ -78,5 +78,5 @@ def comparability(reports: Sequence[Report]) -> list[tuple[bool, str, str]]:
         else:
             listed = "; ".join(f"{run}: {value}" for run, value in values.items())
             text = f"Not the same: {listed}. Do not compare {what}."
-        found.append((not unknown and len(set(values.values())) == 1, name, text))
-    return found
+        conditions.append((not unknown and len(set(values.values())) == 1, name, text))
+    return conditions

@@ -265,8 +265,8 @@ def plain_table(
         headings.items() if isinstance(headings, Mapping) else ((title, "") for title in headings)
     )
     columns = [
-        Column(title, note, lambda row, place=place: row[place], numeric=place >= names)  # type: ignore[misc]
-        for place, (title, note) in enumerate(noted)
+        Column(title, note, lambda row, index=index: row[index], numeric=index >= names)  # type: ignore[misc]
+        for index, (title, note) in enumerate(noted)
     ]
     return Table(caption, columns, list(rows))
 

@@ -52,10 +52,10 @@ def labels(rows: pl.DataFrame, varied: pl.DataFrame) -> pl.Series:
     columns = [*dict.fromkeys(("method", "layer", "source", "target", *names))]
     made = rows.select(columns).unique(maintain_order=True)
     texts = pl.Series("label", [place_label(row, names) for row in made.to_dicts()], pl.String)
-    found = rows.select(columns).join(
+    labelled = rows.select(columns).join(
         made.with_columns(texts), on=columns, how="left", nulls_equal=True, maintain_order="left"
     )
-    return found["label"]
+    return labelled["label"]
 
 
 def own_or_transferred() -> pl.Expr:
@@ -73,7 +73,7 @@ def board(report: Report) -> pl.DataFrame:
     )  # fmt: skip
     ends = [f"{name}{end}" for name in (*_MEANS, *RISKS) for end in ("", "_low", "_high")]
     names = ("clean_rate", "clean_cosine", *ends, *_AUDIT, *RANKS, FIRST_P, "own_share")
-    figures = [one for one in names if one in rows.columns and rows[one].is_not_null().any()]
+    figures = [name for name in names if name in rows.columns and rows[name].is_not_null().any()]
     return rows.select(
         pl.lit(report.name).alias("run"),
         *KEYS[1:], "reading", "source", own_or_transferred().alias("maps"), "method", "layer",
@@ -85,12 +85,12 @@ def board(report: Report) -> pl.DataFrame:
 def _slices(report: Report) -> list[tuple[Any, ...]]:
     """Data set, target, split, fill, reading and budget of every slice that has a method."""
     rows = report.summary.filter(COMPETES)
-    found = rows.select("faces", "target", "split", "fill", "reading", "budget")
-    listed = found.unique(maintain_order=True).rows()
+    settings = rows.select("faces", "target", "split", "fill", "reading", "budget")
+    listed = settings.unique(maintain_order=True).rows()
     if len(listed) <= SLICES:
         return listed
-    firsts = {(one.split, one.fill, one.budget) for one in report.slices}
-    return [one for one in listed if (one[2], one[3], one[5]) in firsts]
+    firsts = {(shown.split, shown.fill, shown.budget) for shown in report.slices}
+    return [row for row in listed if (row[2], row[3], row[5]) in firsts]
 
 
 def _parts(report: Report) -> Iterator[tuple[dict[str, Any], Slice, pl.DataFrame, pl.DataFrame]]:
@@ -114,16 +114,16 @@ def _parts(report: Report) -> Iterator[tuple[dict[str, Any], Slice, pl.DataFrame
 
 def _with_ranks(report: Report) -> pl.DataFrame:
     """The summary with `RANKS`: own maps among themselves, and those of others."""
-    found = []
+    parts = []
     for _, shown, rows, results in _parts(report):
         part = shown.of(rows).filter(COMPETES)
         if results.height:
-            found.append(ranked(results, part).select(*CONFIGURATION, *RANKS, FIRST_P))
+            parts.append(ranked(results, part).select(*CONFIGURATION, *RANKS, FIRST_P))
     rows = report.summary
-    if not found:
+    if not parts:
         return rows.with_columns(pl.lit(None, pl.Float64).alias(name) for name in (*RANKS, FIRST_P))
     return rows.join(
-        pl.concat(found), on=CONFIGURATION, how="left", nulls_equal=True, maintain_order="left"
+        pl.concat(parts), on=CONFIGURATION, how="left", nulls_equal=True, maintain_order="left"
     )
 
 
@@ -137,9 +137,9 @@ def _with_own_shares(rows: pl.DataFrame) -> pl.DataFrame:
              if name not in ("source", "layer_calls", "threshold")]  # fmt: skip
     own = rows.filter(pl.col("source") == pl.col("target"), pl.col("drop_low") > 0)
     own = own.select(*alike, own_drop="drop").unique(alike, maintain_order=True)
-    found = rows.join(own, on=alike, how="left", nulls_equal=True, maintain_order="left")
+    joined = rows.join(own, on=alike, how="left", nulls_equal=True, maintain_order="left")
     other = pl.col("source") != pl.col("target")
-    return found.with_columns(own_share=pl.when(other).then(pl.col("drop") / pl.col("own_drop")))
+    return joined.with_columns(own_share=pl.when(other).then(pl.col("drop") / pl.col("own_drop")))
 
 
 def answers(report: Report) -> pl.DataFrame:
@@ -199,7 +199,10 @@ def people(report: Report) -> pl.DataFrame:
         pl.col("maps") == "own",
     )
     first = pl.any_horizontal(
-        *((pl.col("fill") == one.fill) & (pl.col("budget") == one.budget) for one in report.slices)
+        *(
+            (pl.col("fill") == shown.fill) & (pl.col("budget") == shown.budget)
+            for shown in report.slices
+        )
     )
     rows = rows.sort(first, descending=True, maintain_order=True).head(POINTS)
     return rows.select(

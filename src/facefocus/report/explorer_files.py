@@ -88,27 +88,29 @@ def write_files(
         (folder / name).write_text(text, encoding="utf-8")
     boards = [board(report) for report in reports]
     rows = pl.concat(boards, how="diagonal")
-    said = pl.concat([answers(report) for report in reports])
+    answer_rows = pl.concat([answers(report) for report in reports])
     first = first_look(reports[0])
     page: dict[str, Any] = {
         "first": first,
         "scores": [score for score in SCORES if score[0] in rows.columns],
         "looks": _looks(rows["method"].unique(maintain_order=True).to_list()),
-        "layers": list(dict.fromkeys(one for r in reports for one in layer_order(r.summary))),
+        "layers": list(dict.fromkeys(layer for r in reports for layer in layer_order(r.summary))),
         "readings": dict(rows.select("fill", "reading").unique(maintain_order=True).rows()),
-        "parts": [part for one in boards for part in _write_parts(one, data)],
+        "parts": [part for table in boards for part in _write_parts(table, data)],
         "combinations": rows.select(*KEYS, "maps").unique(maintain_order=True).rows(),
         "sources": _sources(rows),
         "columns": rows.columns,
         "charts": {chart.name: _chart(chart, data) for chart in (_FIRST, *shown)},
-        "answers": _write(data, "answers", said),
-        "galleries": [one for i, report in enumerate(reports)
-                      for one in _write_galleries(report, data, i)],
+        "answers": _write(data, "answers", answer_rows),
+        "galleries": [gallery for i, report in enumerate(reports)
+                      for gallery in _write_galleries(report, data, i)],
         "persons": reports[0].persons,
         "outline": _outline(),
     }  # fmt: skip
     (data / "page.js").write_text(plain_script("page", page), encoding="utf-8")
-    at_first = said.filter(*(pl.col(name) == first[name] for name in KEYS), pl.col("maps") == "own")
+    at_first = answer_rows.filter(
+        *(pl.col(name) == first[name] for name in KEYS), pl.col("maps") == "own"
+    )
     return {
         "first": _FIRST,
         "answer": at_first["answer"][0] if at_first.height else "",
@@ -129,25 +131,27 @@ def _write_parts(rows: pl.DataFrame, data: Path) -> list[dict[str, Any]]:
     parts = []
     for part in rows.partition_by(split, maintain_order=True):
         file = f"board-{len(list(data.glob('board-*.js')))}"
-        part = part.select(one for one in part if one.is_not_null().any() or one.name in KEYS)
+        part = part.select(
+            column for column in part if column.is_not_null().any() or column.name in KEYS
+        )
         parts.append({name: part[name][0] for name in split} | {"file": _write(data, file, part)})
     return parts
 
 
 def _write_galleries(report: Report, data: Path, number: int) -> list[dict[str, Any]]:
-    found = []
-    for place, (about, arrays) in enumerate(galleries(report)):
-        name = _write(data, f"person-{number}-{place}", pl.DataFrame(), arrays=arrays, person=about)
-        found.append({"run": report.name, "faces": about["faces"], "identity": about["identity"],
-                      "file": name})  # fmt: skip
-    return found
+    entries = []
+    for index, (about, arrays) in enumerate(galleries(report)):
+        name = _write(data, f"person-{number}-{index}", pl.DataFrame(), arrays=arrays, person=about)
+        entries.append({"run": report.name, "faces": about["faces"], "identity": about["identity"],
+                        "file": name})  # fmt: skip
+    return entries
 
 
 def _chart(chart: Chart, data: Path) -> dict[str, Any]:
-    found = {name: getattr(chart, name) for name in ("spec", "alt", "free", "each", "top", "click")}
+    entry = {name: getattr(chart, name) for name in ("spec", "alt", "free", "each", "top", "click")}
     if chart.rows is not None:
-        found["rows"] = _write(data, f"rows-{re.sub(r'[^a-z0-9-]', '-', chart.name)}", chart.rows)
-    return found
+        entry["rows"] = _write(data, f"rows-{re.sub(r'[^a-z0-9-]', '-', chart.name)}", chart.rows)
+    return entry
 
 
 def _looks(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -167,17 +171,17 @@ def _badges(reports: Sequence[Report]) -> list[Check]:
     """The audit in short: each opens its explanation."""
     if len(reports) == 1:
         return checks(reports[0].summary)
-    found: dict[str, list[tuple[str, Check]]] = {}
+    by_title: dict[str, list[tuple[str, Check]]] = {}
     for report in reports:
         for check in checks(report.summary):
-            found.setdefault(check.title, []).append((report.name, check))
+            by_title.setdefault(check.title, []).append((report.name, check))
     return [
         Check(
             all(check.good for _, check in each),
             title,
             " ".join(f"{name}: {check.detail}" for name, check in each),
         )
-        for title, each in found.items()
+        for title, each in by_title.items()
     ]
 
 

@@ -33,7 +33,7 @@ _FIGURES = (
 )
 
 
-@section("identification", place=87)
+@section("identification", position=87)
 def identification(report: Report) -> Section | None:
     """Shares of photos that are found, where the experiment asks for them; and the ranking."""
     if report.summary.is_empty() or "gallery_people" not in report.results.columns:
@@ -56,8 +56,8 @@ def identification(report: Report) -> Section | None:
                 continue
             gallery = report.results.filter(faces=faces, target=target)["gallery_people"][0]
             blocks.append(_table(part, f"{target}, {faces}, {shown}", gallery))
-            if found := dict(_orders(report, part, shown)):
-                orders[f"{target}, {faces}, {shown}"] = found
+            if taus := dict(_orders(report, part, shown)):
+                orders[f"{target}, {faces}, {shown}"] = taus
     if orders:
         question = "Do the methods come in another order than by pairs? Kendall's tau, 1: the same"
         blocks += [Heading(question), Facts(orders)]

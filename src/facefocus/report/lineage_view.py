@@ -30,15 +30,15 @@ _WORDS = {
 _TITLES: dict[By, str] = {"lineage": "Kinship", "training": "Training data"}
 
 
-@section("lineage", place=85)
+@section("lineage", position=85)
 def lineage(report: Report) -> Section | None:
     """What masks take from recognizers that share data or family with their source, or neither."""
     rows = report.results.filter(COMPETES, pl.col("on_degenerate") != "inclusive")
     if rows.filter(pl.col("source") != pl.col("target")).is_empty():
         return None
     lineages = lineages_of(report.provenance, report.results)
-    found = with_lineage(rows.select("source", "target", "method").unique(), lineages)["lineage"]
-    words = Facts({kin: text for kin, text in _WORDS.items() if kin in set(found)})
+    kinships = with_lineage(rows.select("source", "target", "method").unique(), lineages)["lineage"]
+    words = Facts({kin: text for kin, text in _WORDS.items() if kin in set(kinships)})
     blocks: list[Block] = [_chart(report, "lineage"), words, _table(report, "lineage")]
     if {"real", "synthetic"} <= {stated.data for stated in lineages.values()}:
         blocks += [_chart(report, "training"), _table(report, "training")]
@@ -53,11 +53,11 @@ def lineage(report: Report) -> Section | None:
 def _chart(report: Report, by: By) -> Chart:
     """Drops of each target by lineage of the source, a mark for each method."""
     lineages = lineages_of(report.provenance, report.results)
-    found = by_lineage(report.results, lineages, by=by, each_target=True)
-    found = found.filter(pl.col("drop").is_not_null(), pl.col("on_degenerate") != "inclusive")
+    grouped = by_lineage(report.results, lineages, by=by, each_target=True)
+    grouped = grouped.filter(pl.col("drop").is_not_null(), pl.col("on_degenerate") != "inclusive")
     # The page shows groups in the order in which they come.
-    found = found.sort(by_order(by), maintain_order=True)
-    labelled = found.with_columns(_labels(found.with_columns(source="target"), report))
+    grouped = grouped.sort(by_order(by), maintain_order=True)
+    labelled = grouped.with_columns(_labels(grouped.with_columns(source="target"), report))
     rows = labelled.select(
         pl.lit(report.name).alias("run"), *KEYS[1:], "method", "label", pl.col(by).alias("stratum"),
         value="drop", low="drop_low", high="drop_high",
@@ -78,11 +78,11 @@ def _labels(rows: pl.DataFrame, report: Report) -> pl.Series:
     """What each row is called, with the number of its sources and what tells runs apart."""
     texts = labels(rows, report.summary).to_list()
     several = [name for name in ("experiment", "faces") if rows[name].n_unique() > 1]
-    found = []
+    row_labels = []
     for text, row in zip(texts, rows.iter_rows(named=True), strict=True):
         joint = [f"{row['sources']} sources"] if row["sources"] > 1 else []
-        found.append(", ".join([text, *joint, *(row[name] for name in several)]))
-    return pl.Series("label", found, pl.String)
+        row_labels.append(", ".join([text, *joint, *(row[name] for name in several)]))
+    return pl.Series("label", row_labels, pl.String)
 
 
 def _table(report: Report, by: By) -> Table:
@@ -91,9 +91,9 @@ def _table(report: Report, by: By) -> Table:
     # Of what was transferred: variants may have tried other budgets.
     shown = default_slices(exact.filter(COMPETES, pl.col("source") != pl.col("target")))[0]
     rows = shown.of(exact)
-    found = by_lineage(rows, lineages_of(report.provenance, report.results), by=by)
-    blank = found.with_columns(source=pl.lit(""), target=pl.lit(""))
-    named = found.with_columns(_labels(blank, report)).filter(pl.col("drop").is_not_null())
+    grouped = by_lineage(rows, lineages_of(report.provenance, report.results), by=by)
+    blank = grouped.with_columns(source=pl.lit(""), target=pl.lit(""))
+    named = grouped.with_columns(_labels(blank, report)).filter(pl.col("drop").is_not_null())
     best = named.group_by("label").agg(pl.col("drop").max()).sort("drop", "label", descending=True)
     listed = best.select("label").head(METHODS).join(named, on="label", maintain_order="left")
     columns = [

@@ -48,7 +48,7 @@ def script(name: str, table: pl.DataFrame, *, arrays: bytes = b"", **more: Any) 
             about["digits"], values = _digits(column.name), _units(column)
             about["sum"] = _near(column.name, values, figures)
             figures[column.name] = values
-            values = values - sum(figures[one] * weight for one, weight in about["sum"].items())
+            values = values - sum(figures[other] * weight for other, weight in about["sum"].items())
         about["bytes"], planes = _planes(values)
         columns.append(about)
         data.append(planes)
@@ -72,18 +72,18 @@ def _visible(value: Any) -> Any:
     if isinstance(value, str):
         return visible(value, lines=True)
     if isinstance(value, Mapping):
-        return {visible(str(key)): _visible(one) for key, one in value.items()}
-    return [_visible(one) for one in value] if isinstance(value, list | tuple) else value
+        return {visible(str(key)): _visible(entry) for key, entry in value.items()}
+    return [_visible(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _codes(column: pl.Series) -> tuple[list[Any], np.ndarray]:
     """The different values of a column, and the place of each row's among them."""
     labels = column.unique(maintain_order=True)
-    places = labels.to_frame().with_row_index("place")
-    found = column.to_frame().join(
-        places, on=column.name, how="left", nulls_equal=True, maintain_order="left"
+    codes = labels.to_frame().with_row_index("place")
+    coded = column.to_frame().join(
+        codes, on=column.name, how="left", nulls_equal=True, maintain_order="left"
     )
-    return labels.to_list(), found["place"].cast(pl.Float64).to_numpy()
+    return labels.to_list(), coded["place"].cast(pl.Float64).to_numpy()
 
 
 def _digits(name: str) -> int:
@@ -98,8 +98,8 @@ def _units(column: pl.Series) -> np.ndarray:
     units = values * 10.0**digits
     whole = np.rint(units)
     # Where the product ends in a half, Python rounds the exact figure, as every other table does.
-    for place in np.flatnonzero(np.abs(np.abs(units - whole) - 0.5) < 1e-6):
-        whole[place] = np.rint(round(float(values[place]), digits) * 10.0**digits)
+    for index in np.flatnonzero(np.abs(np.abs(units - whole) - 0.5) < 1e-6):
+        whole[index] = np.rint(round(float(values[index]), digits) * 10.0**digits)
     whole[~np.isfinite(whole)] = np.nan
     return np.asarray(whole)
 
@@ -117,10 +117,10 @@ def _near(name: str, values: np.ndarray, figures: Mapping[str, np.ndarray]) -> d
         weights = {middle: 2, f"{middle}_low": -1}
     missing = np.isnan(values)
     alike = all(
-        one in figures
-        and _digits(one) == _digits(name)
-        and np.array_equal(np.isnan(figures[one]), missing)
-        for one in weights
+        other in figures
+        and _digits(other) == _digits(name)
+        and np.array_equal(np.isnan(figures[other]), missing)
+        for other in weights
     )
     return weights if alike else {}
 
@@ -129,6 +129,6 @@ def _planes(values: np.ndarray) -> tuple[int, bytes]:
     """Bytes of each value, and all of their bytes: the first of all rows first."""
     known = np.isfinite(values)
     most = np.abs(values[known]).max(initial=0)
-    size = next(one for one in (1, 2, 4) if most < 2 ** (8 * one - 1))
+    size = next(width for width in (1, 2, 4) if most < 2 ** (8 * width - 1))
     whole = np.where(known, values, -(2 ** (8 * size - 1))).astype(f"<i{size}")
     return size, whole.view(np.uint8).reshape(-1, size).T.tobytes()

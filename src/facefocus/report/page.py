@@ -111,7 +111,7 @@ def write_reports(
             reports.append(Report(run, results, record, toml, folder, faces, called=name, **asked))
         first = [*notes, *unfinished]
         if stratum is not None:
-            reports, first = [of_group(one, stratum) for one in reports], [
+            reports, first = [of_group(report, stratum) for report in reports], [
                 f"Only people of the group '{stratum}' are shown.", *first,
             ]  # fmt: skip
         return explorer(reports, folder, more=more(folder), title=title, notes=first)
@@ -261,20 +261,22 @@ def explorer(
 
     full = [report for report in reports if not report.summary.is_empty()]
     registered = ordered_sections() if full else []
-    made = [_joined([entry.function(one) for one in full], full) for entry in registered]
-    sections = [one for one in (*made, *more) if one is not None]
-    found = [f"{_of(one, full)}{text}" for entry in registered for one in full
-             for text in entry.answers(one)]  # fmt: skip
+    made = [_joined([entry.function(report) for report in full], full) for entry in registered]
+    sections = [section for section in (*made, *more) if section is not None]
+    findings = [f"{_of(report, full)}{text}" for entry in registered for report in full
+                for text in entry.answers(report)]  # fmt: skip
     blocks = [block for section in sections for block in section.blocks]
     first = write_files(full, folder, _charts(blocks)) if full else {}
     shown = reports[0]
     return html_explorer(
-        title or ", ".join(dict.fromkeys(one.title for one in reports)),
+        title or ", ".join(dict.fromkeys(report.title for report in reports)),
         sections,
         notes=[*notes, *_artefact_notes(full)],
-        findings=found,
-        warnings=[f"{_of(one, full)}{text}" for one in full for text in warnings(one.summary)],
-        with_faces=any(one.faces and not one.drawn for one in reports),
+        findings=findings,
+        warnings=[
+            f"{_of(report, full)}{text}" for report in full for text in warnings(report.summary)
+        ],
+        with_faces=any(report.faces and not report.drawn for report in reports),
         version=shown.provenance.get("facefocus", ""),
         finished=shown.provenance.get("finished", ""),
         **first,
@@ -287,19 +289,25 @@ def _of(report: Report, reports: Sequence[Report]) -> str:
 
 def _artefact_notes(reports: Sequence[Report]) -> list[str]:
     rows = (
-        pl.concat([one.summary.select("fill", "reading") for one in reports]) if reports else None
+        pl.concat([report.summary.select("fill", "reading") for report in reports])
+        if reports
+        else None
     )
     return [] if rows is None else artefact_note(rows)
 
 
 def _joined(made: Sequence[Section | None], reports: Sequence[Report]) -> Section | None:
     """One section of all runs: what follows the selectors or is alike once, else under names."""
-    found = [(one, report) for one, report in zip(made, reports, strict=True) if one is not None]
-    if len(found) < 2:
-        return found[0][0] if found else None
+    present = [
+        (section, report)
+        for section, report in zip(made, reports, strict=True)
+        if section is not None
+    ]
+    if len(present) < 2:
+        return present[0][0] if present else None
     live: dict[str, Block] = {}
     parts: list[tuple[str, list[Block]]] = []
-    for section, report in found:
+    for section, report in present:
         own: list[Block] = []
         for block in section.blocks:
             if isinstance(block, Live):
@@ -309,7 +317,7 @@ def _joined(made: Sequence[Section | None], reports: Sequence[Report]) -> Sectio
             else:
                 own.append(block)
         parts.append((report.name, own))
-    first, shared = found[0][0], parts[0][1]
+    first, shared = present[0][0], parts[0][1]
     alike = all(own == shared for _, own in parts)
     blocks = shared if alike else [
         block for name, own in parts if own for block in (Heading(name), *own)

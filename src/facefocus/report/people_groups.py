@@ -65,10 +65,10 @@ def groups_from_file(
         if name in owners
     ]
     table = pl.DataFrame(rows, ["identity", "grouping", "stratum"], orient="row")
-    found = table.group_by("identity", "grouping", maintain_order=True).agg(
+    strata = table.group_by("identity", "grouping", maintain_order=True).agg(
         pl.when(pl.col("stratum").n_unique() == 1).then(pl.col("stratum").first())
     )
-    return found.sort("stratum", "identity", nulls_last=True).drop("grouping")
+    return strata.sort("stratum", "identity", nulls_last=True).drop("grouping")
 
 
 def strata_rows(report: Report) -> pl.DataFrame:
@@ -89,12 +89,12 @@ def strata_rows(report: Report) -> pl.DataFrame:
     drops = drops.filter(pl.col("drop").list.len() >= FEWEST)
     listed = drops["drop"].to_list()
     values = np.full((len(listed), max(map(len, listed), default=0)), np.nan)
-    for line, one in zip(values, listed, strict=True):
-        line[: len(one)] = one
-    found = mean_intervals(values)
+    for line, group_drops in zip(values, listed, strict=True):
+        line[: len(group_drops)] = group_drops
+    intervals = mean_intervals(values)
     about = drops.select(pl.lit(report.name).alias("run"), *keys)
     return about.with_columns(
-        pl.Series(name, getattr(found, name), pl.Float64).fill_nan(None)
+        pl.Series(name, getattr(intervals, name), pl.Float64).fill_nan(None)
         for name in ("value", "low", "high")
     )
 
@@ -112,7 +112,7 @@ def _thirds(report: Report) -> pl.DataFrame:
     if report.people is not None:
         values = report.people.drop("images")
         about = about.join(values, on=["faces", "identity"], how="left", maintain_order="left")
-    found = [about.select("faces", "target", "identity", pl.lit("").alias("stratum")).clear()]
+    strata = [about.select("faces", "target", "identity", pl.lit("").alias("stratum")).clear()]
     words = {"images": "photos", "clean_rate": CLEAN}
     columns = [name for name in about.columns if name not in ("faces", "target", "identity", YAW)]
     parts = about.partition_by("faces", "target", maintain_order=True)
@@ -125,7 +125,7 @@ def _thirds(report: Report) -> pl.DataFrame:
         thirds = {f"up to {low:.3g}": value <= low,
                   f"{low:.3g} to {high:.3g}": (value > low) & (value <= high),
                   f"above {high:.3g}": value > high}  # fmt: skip
-        found += [
+        strata += [
             known.filter(inside).select(
                 "faces",
                 "target",
@@ -134,7 +134,7 @@ def _thirds(report: Report) -> pl.DataFrame:
             )
             for text, inside in thirds.items()
         ]
-    return pl.concat(found)
+    return pl.concat(strata)
 
 
 def _given(report: Report) -> Iterator[pl.DataFrame]:
@@ -202,17 +202,17 @@ def compared_groups(report: Report) -> Iterator[tuple[Row, pl.DataFrame]]:
     ).items():
         top = best(report.shown.of(rows).filter(pl.col("source") == pl.col("target")))
         if top is not None and (faces, target) in groups:
-            found = _of_groups(report, top, groups[faces, target])
-            if found.height:
-                yield top, found
+            compared = _of_groups(report, top, groups[faces, target])
+            if compared.height:
+                yield top, compared
 
 
 def _of_groups(report: Report, top: Row, groups: pl.DataFrame) -> pl.DataFrame:
-    one = pl.DataFrame([top], schema=report.summary.schema).select(CONFIGURATION)
-    scored = report.results.join(one, on=CONFIGURATION, how="semi", nulls_equal=True)
+    configuration = pl.DataFrame([top], schema=report.summary.schema).select(CONFIGURATION)
+    scored = report.results.join(configuration, on=CONFIGURATION, how="semi", nulls_equal=True)
     scored = scored.filter(pl.col("rate").is_not_null())
     drop = dict(scored.select("identity", pl.col("clean_rate") - pl.col("rate")).rows())
-    found = []
+    rows = []
     for (stratum,), part in groups.partition_by(
         "stratum", as_dict=True, maintain_order=True
     ).items():
@@ -234,9 +234,9 @@ def _of_groups(report: Report, top: Row, groups: pl.DataFrame) -> pl.DataFrame:
         # A drop is at most the clean rate: that groups by it differ says little.
         tested = not stratum.startswith(CLEAN)
         p = difference_p(inside, others) if tested else float("nan")
-        found.append(figures | {"p": p})
-    table = pl.DataFrame(found).fill_nan(None) if found else pl.DataFrame()
-    if found and table["p"].is_not_null().any():
+        rows.append(figures | {"p": p})
+    table = pl.DataFrame(rows).fill_nan(None) if rows else pl.DataFrame()
+    if rows and table["p"].is_not_null().any():
         known = table["p"].is_not_null().to_numpy()
         corrected = np.full(len(table), np.nan)
         corrected[known] = holm(table["p"].drop_nulls().to_list())

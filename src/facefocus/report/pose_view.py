@@ -28,7 +28,7 @@ _SPLITS = (
 )
 
 
-@section("pose", place=95)
+@section("pose", position=95)
 def pose(report: Report) -> Section | None:
     """What maps of one pose take from photos of another, beside maps of any pose."""
     if report.summary.is_empty() or not set(CROSS_POSE) & set(report.summary["split"]):
@@ -44,10 +44,10 @@ def pose(report: Report) -> Section | None:
         "faces", "target", as_dict=True
     ).items():
         for shown in report.slices:
-            found = list(_rows(report, rows, shown))
-            if found:
+            pose_rows = list(_rows(report, rows, shown))
+            if pose_rows:
                 setting = Slice(shown.budget, shown.fill, "same", shown.reading)
-                blocks.append(_table(found, f"{target}, {faces}, {setting}"))
+                blocks.append(_table(pose_rows, f"{target}, {faces}, {setting}"))
     return Section("pose", "Across poses", lead, blocks) if blocks else None
 
 
@@ -56,19 +56,19 @@ def _rows(report: Report, summary: pl.DataFrame, shown: Slice) -> Iterator[Row]:
     rows = shown.at(summary, "budget", "fill").filter(COMPETES)
     names = [name for name in varying(rows) if name != "split"]
     for method in rows.filter(split=CROSS_POSE[0]).iter_rows(named=True):
-        found = {}
+        by_split = {}
         for _, split, _ in _SPLITS:
-            one = pl.DataFrame([{**method, "split": split}], schema=rows.schema)
-            found[split] = drops(report.results, one)
-        present = [values for values in found.values() if np.isfinite(values).any()]
+            configuration = pl.DataFrame([{**method, "split": split}], schema=rows.schema)
+            by_split[split] = drops(report.results, configuration)
+        present = [values for values in by_split.values() if np.isfinite(values).any()]
         if not present:
             continue
         same = np.isfinite(np.concatenate(present)).all(axis=0)
         made: Row = {"label": place_label(method, names), "people": int(same.sum())}
-        reference = found["heldout"]
-        for split, values in found.items():
-            one = pl.DataFrame([{**method, "split": split}], schema=rows.schema)
-            clean = scores_of(report.results, one, "clean_rate")
+        reference = by_split["heldout"]
+        for split, values in by_split.items():
+            configuration = pl.DataFrame([{**method, "split": split}], schema=rows.schema)
+            clean = scores_of(report.results, configuration, "clean_rate")
             made |= _figure(f"{split} clean", np.where(same, clean, np.nan))
             made |= _figure(split, np.where(same, values, np.nan))
             made |= _figure(f"{split} less", np.where(same, reference - values, np.nan))
@@ -77,9 +77,9 @@ def _rows(report: Report, summary: pl.DataFrame, shown: Slice) -> Iterator[Row]:
 
 def _figure(name: str, values: np.ndarray) -> Row:
     mean = mean_intervals(values)
-    ends = (float(one[0]) for one in (mean.value, mean.low, mean.high))
+    ends = (float(bound[0]) for bound in (mean.value, mean.low, mean.high))
     names = (name, f"{name}_low", f"{name}_high")
-    return {key: None if np.isnan(one) else one for key, one in zip(names, ends, strict=True)}
+    return {key: None if np.isnan(end) else end for key, end in zip(names, ends, strict=True)}
 
 
 def _table(rows: list[Row], setting: str) -> Table:

@@ -93,8 +93,8 @@ def stored_people(
         index = index.join(named, on=list(MAP), how="semi", nulls_equal=True, maintain_order="left")
     for part in index.partition_by("block", maintain_order=True):
         rows, maps, masks = read_masks(store, part, people, partly=True)
-        for one in rows.partition_by("identity", maintain_order=True):
-            yield one["identity"][0], Gallery(one, maps, masks, {}, faces)
+        for own in rows.partition_by("identity", maintain_order=True):
+            yield own["identity"][0], Gallery(own, maps, masks, {}, faces)
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ class Report:
     @cached_property
     def galleries(self) -> dict[Path, Gallery]:
         """The gallery of each of the run's folders, one a variant."""
-        found = {run: read_gallery(run, self.faces.get(run)) for run in run_folders(self.run)}
-        return {run: gallery for run, gallery in found.items() if gallery is not None}
+        galleries = {run: read_gallery(run, self.faces.get(run)) for run in run_folders(self.run)}
+        return {run: gallery for run, gallery in galleries.items() if gallery is not None}
 
     @property
     def drawn(self) -> bool:
@@ -190,8 +190,8 @@ class Report:
 
 def spread(items: Sequence[str], count: int) -> list[str]:
     """`count` of the items, evenly spread."""
-    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return [items[place] for place in places]
+    positions = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[position] for position in positions]
 
 
 def tile_rows(part: pl.DataFrame) -> list[tuple[str, Row]]:

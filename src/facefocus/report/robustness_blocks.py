@@ -22,7 +22,7 @@ from facefocus.benchmark.result_columns import CONFIGURATION
 from facefocus.benchmark.result_slices import Slice, default_slices
 from facefocus.core.text import NOTHING, number
 from facefocus.evaluation.statistics import FEWEST, NO_INTERVAL
-from facefocus.report.answer import place
+from facefocus.report.answer import method_text
 from facefocus.report.columns import interval, leading, ordered
 from facefocus.report.document import Block, Column, Section, Table, plain_table
 from facefocus.report.report_data import Report
@@ -54,26 +54,26 @@ def robustness_answer(
         summary: From `summarize`, of them.
         shares: From `surviving_shares`.
     """
-    found = []
+    sentences = []
     for part in summary.partition_by("target", maintain_order=True):
         for shown in default_slices(summary):
             standing = standing_of(shown.of(part), results)
             if standing is not None:
                 rows = _of(shares, standing.top).to_dicts()
-                found += [_sentence(standing.top, shown, rows)] if rows else []
-    return found
+                sentences += [_sentence(standing.top, shown, rows)] if rows else []
+    return sentences
 
 
 def _of(shares: pl.DataFrame, row: Row) -> pl.DataFrame:
     """The rows of a configuration, under every nuisance."""
-    one = pl.DataFrame({name: [row[name]] for name in CONFIGURATION}, schema_overrides={
+    keys = pl.DataFrame({name: [row[name]] for name in CONFIGURATION}, schema_overrides={
         name: shares.schema[name] for name in CONFIGURATION
     })  # fmt: skip
-    return shares.join(one, on=CONFIGURATION, how="semi", nulls_equal=True, maintain_order="left")
+    return shares.join(keys, on=CONFIGURATION, how="semi", nulls_equal=True, maintain_order="left")
 
 
 def _sentence(top: Row, shown: Slice, rows: Sequence[Row]) -> str:
-    by = f"by {place(top)} from {top['target']} ({shown})"
+    by = f"by {method_text(top)} from {top['target']} ({shown})"
     if top["scored"] < FEWEST:
         return f"Not known whether it holds: hidden {by}; {NO_INTERVAL}."
     known = [row for row in rows if row["surviving"] is not None]
@@ -159,9 +159,9 @@ def short_table(rows: pl.DataFrame, caption: str) -> Table:
     nuisances = rows["nuisance"].unique(maintain_order=True).to_list()
     lines = []
     for part in rows.partition_by(CONFIGURATION, maintain_order=True):
-        found = {row["nuisance"]: row for row in part.to_dicts()}
-        first = next(iter(found.values()))
-        scores = [_short(found[one]) if one in found else NOTHING for one in nuisances]
+        row_under = {row["nuisance"]: row for row in part.to_dicts()}
+        first = next(iter(row_under.values()))
+        scores = [_short(row_under[name]) if name in row_under else NOTHING for name in nuisances]
         lines.append([place_label(first, names), number(first["rate"]), *scores])
     note = "Recognition under each nuisance (and the surviving share of the drop)."
     table = plain_table(["Method @ layer", "Hidden", *nuisances], lines, caption)
@@ -182,8 +182,8 @@ def robustness_tables(
     blocks: list[Block] = []
     for shown in default_slices(summary):
         for part in shown.of(summary).partition_by("target", maintain_order=True):
-            found = [_of(shares, row) for row in ordered(leading(part, METHODS))]
-            rows = pl.concat(found)
+            parts = [_of(shares, row) for row in ordered(leading(part, METHODS))]
+            rows = pl.concat(parts)
             if rows.height:
                 blocks.append(table(rows, f"{part['target'][0]}: {shown}"))
     return blocks
@@ -199,7 +199,7 @@ def _answers(report: Report) -> list[str]:
     return [] if shares is None else robustness_answer(report.results, report.summary, shares)
 
 
-@section("robustness", place=55, answers=_answers)
+@section("robustness", position=55, answers=_answers)
 def robustness(report: Report) -> Section | None:
     """Whether hiding survives nuisances and repair."""
     shares = _shares(report)

@@ -90,8 +90,8 @@ class Results:
         Raises:
             UserError: No method competes.
         """
-        found = [self._ranked(shown) for shown in default_slices(self.table)]
-        table = pl.concat([ranks for ranks in found if ranks.height] or found[:1])
+        rankings = [self._ranked(shown) for shown in default_slices(self.table)]
+        table = pl.concat([ranks for ranks in rankings if ranks.height] or rankings[:1])
         if table.is_empty():
             raise UserError("There is no method to rank: no map has a score.")
         return table
@@ -184,8 +184,8 @@ class Results:
     def _text(self) -> str:
         targets = ", ".join(self.table["target"].unique(maintain_order=True))
         people = str(self.rows["identity"].n_unique())
-        if self.folder is not None and (said := read_stop(self.folder)) is not None:
-            people += f" of {said['of']}"
+        if self.folder is not None and (stop := read_stop(self.folder)) is not None:
+            people += f" of {stop['of']}"
         return f"{people} identities, {len(self.table)} configurations on {targets}"
 
     def _first(self, shown: Slice) -> pl.DataFrame:

@@ -1,6 +1,6 @@
-"""The sections of pages: a new one is a function, registered under a name and a place.
+"""The sections of pages: a new one is a function, registered under a name and a position.
 
-    @section("slowest", place=75)
+    @section("slowest", position=75)
     def slowest(report: Report) -> Section | None:
         return Section("slowest", "Who takes longest?", "", [Paragraph("Nobody.")])
 
@@ -23,13 +23,13 @@ class PageSection:
 
     Attributes:
         function: Makes the section; None where the run has nothing for it.
-        place: Sections come in the order of their places: 10, 20, ... are the built-in ones.
+        position: Sections come in the order of their positions: 10, 20, ... are the built-in ones.
         answers: Sentences that it adds at the top of the page.
         page: ``"run"`` or ``"study"``.
     """
 
     function: Callable[[Report], Section | None]
-    place: int
+    position: int
     answers: Callable[[Report], Sequence[str]] = lambda report: ()
     page: str = "run"
 
@@ -51,22 +51,22 @@ SECTIONS: Registry[PageSection] = Registry(
 def section(
     name: str,
     *,
-    place: int,
+    position: int,
     answers: Callable[[Report], Sequence[str]] = lambda report: (),
     page: str = "run",
 ) -> Callable[[Callable[[Report], Section | None]], Callable[[Report], Section | None]]:
     """Decorator that adds a section to every page of a run, or of a study; see `PageSection`."""
 
     def add(function: Callable[[Report], Section | None]) -> Callable[[Report], Section | None]:
-        SECTIONS.add(name, PageSection(function, place, answers, page))
+        SECTIONS.add(name, PageSection(function, position, answers, page))
         return function
 
     return add
 
 
 def ordered_sections(page: str = "run") -> list[PageSection]:
-    """All sections of a kind of page, in the order of their places."""
+    """All sections of a kind of page, in the order of their positions."""
     registered = [SECTIONS[name] for name in SECTIONS]
     return sorted(
-        (entry for entry in registered if entry.page == page), key=lambda entry: entry.place
+        (entry for entry in registered if entry.page == page), key=lambda entry: entry.position
     )

@@ -57,8 +57,8 @@ def summary_blocks(summary: pl.DataFrame) -> list[Block]:
         rows = shown.of(summary)
         few = leading(rows, min(LEADING, max(5, 20 // tables)))
         blocks += [
-            _table(part, f"{part['target'][0]}: {shown}", warned=() if place else warnings(rows))
-            for place, part in enumerate(few.partition_by("target", maintain_order=True))
+            _table(part, f"{part['target'][0]}: {shown}", warned=() if index else warnings(rows))
+            for index, part in enumerate(few.partition_by("target", maintain_order=True))
         ]
         if few.height < rows.height:
             left = rows.height - few.height
@@ -96,7 +96,7 @@ def _value_columns(rows: pl.DataFrame) -> list[Column]:
     """What fits a line of `WIDTH`: the strictest comparison there is, and the audit."""
     shape = measured(rows, "excess")
     beyond = "excess" if shape else "beyond_random"
-    found = [
+    scores = [
         _column(
             "Recognition",
             lambda row: interval(row, "rate"),
@@ -114,12 +114,12 @@ def _value_columns(rows: pl.DataFrame) -> list[Column]:
     ]
     if measured(rows, "specificity"):
         own = _column("Specificity", lambda row: interval(row, "specificity", signed=True))
-        return [*found, own, *audit]
+        return [*scores, own, *audit]
     cosine = _column(
         "Cosine", lambda row: number(row["cosine"]), lambda row: number(row["clean_cosine"])
     )
     same = _column("Same\nscore", lambda row: percent(row["unaffected_share"], 0))
-    return [*found, cosine, *audit, same]
+    return [*scores, cosine, *audit, same]
 
 
 def _area(row: Row) -> str:

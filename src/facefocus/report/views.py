@@ -46,7 +46,7 @@ MOST_ORDERED = 100
 _SEE_TABLE = "The leaderboard has the numbers."
 
 
-@section("leaderboard", place=10)
+@section("leaderboard", position=10)
 def leaderboard(report: Report) -> Section | None:
     """Every method and layer under the selected settings."""
     if report.summary.is_empty():
@@ -75,7 +75,7 @@ def _by(report: Report, column: str, chart: Chart) -> Section | None:
     return Section(chart.name, chart.name.capitalize(), "", [chart])
 
 
-@section("layers", place=30)
+@section("layers", position=30)
 def layers(report: Report) -> Section | None:
     """Layer by method."""
     chart = Chart(
@@ -89,7 +89,7 @@ def layers(report: Report) -> Section | None:
     return _by(report, "layer", chart)
 
 
-@section("budgets", place=40)
+@section("budgets", position=40)
 def budgets(report: Report) -> Section | None:
     """Scores against the budget."""
     chart = Chart(
@@ -104,7 +104,7 @@ def budgets(report: Report) -> Section | None:
     return _by(report, "budget", chart)
 
 
-@section("fills", place=50)
+@section("fills", position=50)
 def fills(report: Report) -> Section | None:
     """Scores by what hides."""
     readings = report.summary.select("reading", "fill").unique(maintain_order=True)
@@ -125,7 +125,7 @@ def fills(report: Report) -> Section | None:
     return _by(report, "fill", chart)
 
 
-@section("losses", place=60)
+@section("losses", position=60)
 def losses(report: Report) -> Section | None:
     """Scores by the loss that maps explain."""
     chart = Chart(
@@ -139,7 +139,7 @@ def losses(report: Report) -> Section | None:
     return _by(report, "objective", chart)
 
 
-@section("transfer", place=80)
+@section("transfer", position=80)
 def transfer(report: Report) -> Section | None:
     """Masks from one recognizer, tried on another."""
     rows = report.summary.filter(COMPETES)
@@ -157,7 +157,7 @@ def transfer(report: Report) -> Section | None:
     return Section("transfer", "Transfer", "", [chart])
 
 
-@section("people", place=90)
+@section("people", position=90)
 def people(report: Report) -> Section | None:
     """Each person: recognition clean and hidden, maps and masks."""
     if report.results.is_empty():
@@ -180,7 +180,7 @@ def people(report: Report) -> Section | None:
     return Section("people", "People", lead, [chart, Live("people")])
 
 
-@section("strata", place=100)
+@section("strata", position=100)
 def strata(report: Report) -> Section | None:
     """Whether the effect depends on who is hidden."""
     if report.summary.is_empty():
@@ -247,7 +247,7 @@ def _with_interval(row: Row, name: str) -> str:
     return interval(row, name)
 
 
-@section("audit", place=110)
+@section("audit", position=110)
 def audit(report: Report) -> Section | None:
     """Whether the numbers can be trusted."""
     if report.summary.is_empty():
@@ -263,7 +263,7 @@ def audit(report: Report) -> Section | None:
 
 def _same_orders(report: Report) -> dict[str, str]:
     """Whether methods come in the same order on photos that their maps saw and never saw."""
-    found = {}
+    taus = {}
     for (faces, target), rows in report.summary.partition_by(
         "faces", "target", as_dict=True
     ).items():
@@ -278,14 +278,14 @@ def _same_orders(report: Report) -> dict[str, str]:
         whole = ~np.isnan(same + other).any(axis=0)
         if whole.sum() >= FEWEST:
             tau = rank_agreement(same[:, whole], other[:, whole])
-            found[f"{target}, {faces}"] = (
+            taus[f"{target}, {faces}"] = (
                 f"Kendall's tau of {part.height} methods and layers, {whole.sum()} people:"
                 f" {tau.text()} (1: the same order)"
             )
-    return found
+    return taus
 
 
-@section("provenance", place=120)
+@section("provenance", position=120)
 def provenance(report: Report) -> Section | None:
     """What was done, by which versions, on which machine; the experiment file."""
     if report.summary.is_empty():
