@@ -39,8 +39,8 @@ PEOPLE, PHOTOS = 60, (4, 10)
 NETWORKS = ("IResNet18", "IResNet50", "IResNet100")
 #: Seconds that a rate is measured for.
 MEASURED = 2.0
-#: Batches that are tried, and the share of the best rate that the least must reach.
-BATCHES, ENOUGH = (32, 64, 128, 256, 512, 1024), 0.95
+#: Batches that are tried.
+BATCHES = (32, 64, 128, 256, 512, 1024)
 #: Masks of a photo in RISE.
 MASKS = 1000
 #: The whole job: `experiments/quick.toml` on the frames.
@@ -206,6 +206,8 @@ def engine_rates(box: TorchRecognizer, frames: np.ndarray) -> dict[str, Any]:
     import numpy as np
     import torch
 
+    from facefocus.models.gpu_batch import chosen_batch
+
     rates: dict[int, float] = {}
     usual = box.batch
     for batch in BATCHES if torch.cuda.is_available() else (16,):
@@ -219,9 +221,10 @@ def engine_rates(box: TorchRecognizer, frames: np.ndarray) -> dict[str, Any]:
 
         rates[batch] = rate(work)
     box.batch = usual
-    best = max(rates.values())
-    least = next(batch for batch, found in rates.items() if found >= ENOUGH * best)
-    return {"by_batch": rates, "best": best, "least_batch": least, "batch_now": usual}
+    least = chosen_batch(rates)
+    return {
+        "by_batch": rates, "best": max(rates.values()), "least_batch": least, "batch_now": usual,
+    }  # fmt: skip
 
 
 def compiled_rate(box: TorchRecognizer, frames: np.ndarray, precision: str) -> float:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch import nn
 
 from benchmarks import by_hand, mask_sets, measure, page, rivals, whole_jobs
-from benchmarks.backends import tied
+from benchmarks.backends import Agreement, score_lines, tied, unlike_scores
 from benchmarks.listed_photographs import drawn
 from benchmarks.measure import (
     Spread,
@@ -175,6 +176,34 @@ def test_masks_differ_by_ties_only() -> None:
     assert tied(saliency, first, mask((0, 0), (0, 2)))  # another of the tied
     assert not tied(saliency, first, mask((0, 0), (1, 0)))  # 0.1 is no tie of 0.5
     assert not tied(saliency, first, mask((0, 0)))  # another area
+
+
+def test_scores_that_differ_are_told_by_method_and_layer_with_their_ill_conditioned_maps() -> None:
+    rows = [
+        ("grad-cam++", "1", 0.05, "Ada", 0.5, 3),
+        ("grad-cam++", "1", 0.10, "Ada", 0.4, 3),
+        ("grad-cam++", "1", 0.05, "Bob", 0.5, 0),
+        ("grad-cam++", "1", 0.10, "Bob", 0.4, 0),
+        ("grad-cam", "1", 0.05, "Ada", 0.6, 0),
+        ("random", None, 0.05, "Ada", 0.7, 0),
+    ]
+    columns = ["method", "layer", "budget", "identity", "cosine", "maps_ill_conditioned"]
+    first = pl.DataFrame(rows, schema=columns, orient="row")
+    # Ada's by .079 at one budget, Bob's by .002; Grad-CAM's to rounding.
+    others = [0.5, 0.479, 0.502, 0.4, 0.6 + 1e-6, 0.7]
+    found = unlike_scores(first, first.with_columns(cosine=pl.Series(others)))
+    (row,) = found.rows(named=True)
+    assert row.pop("largest") == pytest.approx(0.079)
+    assert row == {
+        "method": "grad-cam++", "layer": "1", "people": 2, "unlike": 2, "ill_conditioned": 1,
+    }  # fmt: skip
+    assert score_lines(found) == [
+        "  grad-cam++ at layer 1: cosines of 2 of 2 people differ, by up to 0.0790; 1 of these have"
+        " ill-conditioned maps\n"
+    ]
+    assert Agreement(1, 0.002, 0.079, 8, 3, 2, 2, found).holds
+    assert not Agreement(1, 0.002, 0.079, 8, 3, 2, 1, found).holds
+    assert not Agreement(1, 0.003, 0.079, 8, 3, 2, 2, found).holds
 
 
 # The rivals ---------------------------------------------------------------------------------------

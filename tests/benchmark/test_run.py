@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import polars as pl
 import pytest
 import torch
 
+from benchmarks import backends
 from facefocus.benchmark import execute as run_module
 from facefocus.benchmark import session as session_module
 from facefocus.benchmark import task_outcome as outcome_module
@@ -95,6 +97,36 @@ def test_every_identity_and_configuration_has_one_row(finished: Path) -> None:
     assert len(table) == len(PHOTOS) * 2 * maps * 2 * 3
     keys = ["source", "target", "method", "layer", "budget", "fill", "identity"]
     assert table.select(keys).is_duplicated().sum() == 0
+
+
+def test_a_run_agrees_with_itself_whatever_its_maps(
+    finished: Path, painted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_small(painted, finished)
+    monkeypatch.setattr(backends, "open_run", lambda run: session)
+    found = backends.compare(finished, finished)
+    maps = sum(
+        len(block.people) * len(session.plan.planned["maps"][block.index])
+        for block in session.plan.blocks
+    )
+    assert (found.masks, found.unlike, found.untied) == (2 * maps, 0, 0)
+    assert found.holds and found.scores.is_empty()
+
+
+def test_workers_take_the_batches_that_the_plans_keys_name(painted: Path, tmp_path: Path) -> None:
+    session = open_small(painted, tmp_path)
+    for name, batch in (("a", 32), ("b", 64)):
+        recognizer = session.recognizers[name]
+        assert isinstance(recognizer, TorchRecognizer)
+        recognizer.batch = batch
+    told: list[Any] = []
+    pool = Pool("local:2")
+    pool._client = SimpleNamespace(
+        subscribe_topic=lambda *_: None, register_plugin=lambda plugin: told.append(plugin._job)
+    )
+    pool.prepare(session)
+    assert told[0][1].batches == (("a", 32, 16), ("b", 64, 16))
+    assert Session(told[0][1]).batches == session.batches
 
 
 def test_masked_areas_are_exact_and_random_draws_are_averaged(finished: Path) -> None:

@@ -173,6 +173,113 @@ def test_a_backend_is_checked_on_the_sample_whatever_comes_first() -> None:
         recognizer.embed(FRAMES[:1] * 0)
 
 
+class Counting:
+    """An engine that runs its images one by one, and notes how many come together.
+
+    Fewer than `least` get other last bits, as kernels for small batches give them.
+    """
+
+    def __init__(self, recognizer: TorchRecognizer, least: int = 1) -> None:
+        self.plain, self.least, self.sizes = recognizer.forward, least, list[int]()
+
+    def allows(self, size: int) -> bool:
+        return True
+
+    def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        for inputs in batches:
+            self.sizes.append(len(inputs))
+            made = torch.cat(list(self.plain(torch.split(inputs, 1))))
+            yield made if len(inputs) >= self.least else torch.nextafter(made, made + 1)
+
+
+def counted(batch: int, least: int = 1) -> tuple[TorchRecognizer, Counting]:
+    """A recognizer on such an engine, of which every smaller batch was tried."""
+    recognizer = tiny_recognizer()
+    engine = Counting(recognizer, least)
+    recognizer.batch = batch
+    recognizer.forward = Checked("Counting", engine, recognizer, "float32", FRAMES[:16])
+    recognizer.embed(FRAMES[:1])
+    engine.sizes.clear()
+    recognizer.passes = recognizer.padded = 0
+    return recognizer, engine
+
+
+@pytest.mark.parametrize("batch", [16, 64])
+def test_at_most_a_twentieth_of_what_is_embedded_together_only_fills_up(batch: int) -> None:
+    recognizer, _ = counted(batch)
+    frames = np.resize(FRAMES, (150, SIDE, SIDE, 3))
+    for count in (1, 2, 3, 15, 16, 17, 21, 32, 63, 65, 100, 127, 150):
+        recognizer.passes = recognizer.padded = 0
+        recognizer.embed(frames[:count])
+        assert recognizer.passes - recognizer.padded == count
+        assert recognizer.padded <= 0.05 * recognizer.passes
+
+
+def test_what_is_left_runs_in_halves_of_a_batch_with_the_bits_of_a_full_one() -> None:
+    recognizer, engine = counted(64)
+    frames = np.resize(FRAMES, (100, SIDE, SIDE, 3))
+    got = recognizer.embed(frames)
+    assert engine.sizes == [64, 32, 8]
+    np.testing.assert_array_equal(got, tiny_recognizer_one_by_one(frames))
+    engine.sizes.clear()
+    for count in (32, 64, 61):
+        recognizer.embed(frames[:count])
+    assert engine.sizes == [32, 64, 64]
+
+
+def test_a_smaller_batch_with_other_bits_is_never_used() -> None:
+    recognizer, engine = counted(64, least=32)
+    frames = np.resize(FRAMES, (100, SIDE, SIDE, 3))
+    expected = tiny_recognizer_one_by_one(frames)
+    for count in (1, 5, 40, 100):
+        np.testing.assert_array_equal(recognizer.embed(frames[:count]), expected[:count])
+    assert set(engine.sizes) == {64, 32}
+    none, engine = counted(64, least=64)
+    np.testing.assert_array_equal(none.embed(frames), expected)
+    assert engine.sizes == [64, 64]
+
+
+def tiny_recognizer_one_by_one(frames: np.ndarray) -> np.ndarray:
+    recognizer = tiny_recognizer()
+    recognizer.batch = 1
+    return recognizer.embed(frames)
+
+
+def test_a_smaller_batch_is_tried_once_and_not_where_memory_ends() -> None:
+    recognizer, engine = counted(64)
+    recognizer.embed(FRAMES[:1])
+    assert engine.sizes == [1]
+    short, narrow = counted(32), Counting(tiny_recognizer())
+
+    def forward(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        for inputs in batches:
+            if len(inputs) < 32:
+                raise torch.OutOfMemoryError("out of memory")
+            yield from narrow([inputs])
+
+    forward.allows = narrow.allows  # type: ignore[attr-defined]
+    recognizer = short[0]
+    recognizer.forward = Checked("Full", forward, recognizer, "float32", FRAMES[:16])
+    recognizer.embed(FRAMES[:3])
+    assert set(narrow.sizes) == {32} and recognizer.batch == 32
+
+
+@needs_openvino
+def test_openvino_fills_up_no_more_than_a_request() -> None:
+    recognizer = load("mobilefacenet-mini-all")
+    assert isinstance(recognizer, TorchRecognizer)
+    frames = render_many("all", 0, range(5), 4).frames
+    fast = accelerate(recognizer, "openvino", sample=frames[:16])
+    assert isinstance(fast, TorchRecognizer)
+    whole = fast.embed(frames)
+    assert isinstance(fast.forward, Checked) and fast.forward.allows(4)
+    assert not fast.forward.allows(2)
+    fast.passes = fast.padded = 0
+    parts = [fast.embed(part) for part in np.split(frames, [1, 6])]
+    assert (fast.passes, fast.padded) == (4 + 8 + 16, 3 + 3 + 2)
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
 class Odd(TinyNet):
     """Ends in an operation that OpenVINO does not know."""
 

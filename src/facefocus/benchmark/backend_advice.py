@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -112,11 +113,13 @@ def _comparable(backend: str, used: str) -> bool:
 
 def _seconds(session: Session, passes: Mapping[str, int], frames: np.ndarray) -> float:
     """Of all passes that are left."""
-    some, total = frames[np.arange(2 * CHUNK) % len(frames)], 0.0
+    total = 0.0
     for name in _names(session, passes):
         recognizer = session.recognizers[name]
+        assert isinstance(recognizer, TorchRecognizer)
+        some = frames[np.arange(2 * max(CHUNK, recognizer.batch)) % len(frames)]
         recognizer.embed(some)  # compiles
-        seconds = median_seconds(lambda box=recognizer: box.embed(some))  # type: ignore[misc]
+        seconds = median_seconds(partial(recognizer.embed, some))
         total += passes[name] * seconds / len(some)
     return total
 

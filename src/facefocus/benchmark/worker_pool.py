@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -219,7 +219,9 @@ class Pool:
         plan = zlib.compress(pickle.dumps(session.plan.for_workers()), level=1)
         client = self.client
         local = file is not None and file.kind == "local"
-        job = str(Path.cwd()), session.spec, plan, threads, 0.0 if local else LATE
+        # The plan's keys name the batches of this process.
+        spec = replace(session.spec, batches=session.batches)
+        job = str(Path.cwd()), spec, plan, threads, 0.0 if local else LATE
         client.subscribe_topic(token, lambda event: self.news.append(event[1]))
         try:
             client.register_plugin(Preparation(token, walltime, *job))

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from facefocus.core.errors import UserError, did_you_mean, one_line
 from facefocus.core.notices import notice
 from facefocus.models.calls import as_found
+from facefocus.models.gpu_batch import LARGEST, kept_batch, measured_rates
 from facefocus.models.memory import (
     budget_of,
     capture_bytes,
@@ -35,8 +36,8 @@ from facefocus.models.memory import (
     images_within,
     out_of_memory,
 )
-from facefocus.models.probe import probe_frames
-from facefocus.models.recognizer import CHUNK, Forward, Recognizer, TorchRecognizer
+from facefocus.models.probe import FRAMES, probe_frames
+from facefocus.models.recognizer import CHUNK, Forward, Recognizer, TorchRecognizer, allowed_by
 
 #: What can be asked for; ``auto`` is the first of `PREFERRED` that is present.
 BACKENDS = ("auto", "torch", "openvino", "openvino-bf16", "cuda", "cuda-tf32", "cuda-half")
@@ -57,9 +58,6 @@ CUDA_PROGRAM = 2
 #: on one thread against 16: MobileFaceNet 1.05 to 1.07 times as fast, a narrow one 1.2, SqueezeNet
 #: 1.04; with many weights slower (IResNet18 0.97, IResNet50 in bfloat16 0.9).
 PER_THREAD = 4
-
-#: Images of a batch on a GPU: enough to keep it busy.
-GPU_BATCH = 256
 
 
 def precision_of_backend(backend: str) -> str:
@@ -90,9 +88,10 @@ def accelerate(
             torch), ``torch``, ``openvino``, ``openvino-bf16`` (half the bits, up to three times
             as fast), ``cuda``, ``cuda-tf32`` (float32 whose products have 10 bits) or
             ``cuda-half``.
-        memory: Bytes that a pass may take; by default a batch is 16 images, and on a GPU up to
-            256, as many as half of its memory allows. Batches are part of the keys of what is
-            stored: see `facefocus.benchmark.keys`.
+        memory: Bytes that a pass may take; by default a batch is 16 images, and on a GPU what half
+            of its memory allows. There it is the least batch that reaches 95 % of the best rate:
+            see `facefocus.models.gpu_batch`. Batches are part of the keys of what is stored: see
+            `facefocus.benchmark.keys`.
         sample: Clean faces on which the backend is compared with torch. By default, whatever it
             is given first: that must be clean faces too, since masked ones, whose embeddings are
             short of meaning, agree less in half precision.
@@ -111,7 +110,7 @@ def accelerate(
     if not isinstance(recognizer, TorchRecognizer) or not isinstance(recognizer.module, nn.Module):
         return recognizer
     chosen = chosen_backend(backend)
-    most = GPU_BATCH if chosen.startswith("cuda") else CHUNK
+    most = LARGEST if chosen.startswith("cuda") else CHUNK
     if memory is not None:
         table = recognizer.layers()
         recognizer.batch = images_within(memory, forward_bytes(table), most)
@@ -132,9 +131,10 @@ def accelerate(
         to_gpu(recognizer.module)
         if memory is None:
             recognizer.batch = images_within(budget_of(None), taken_bytes(recognizer), most)
+        recognizer.precision = f"torch {torch.__version__} cuda program {CUDA_PROGRAM} {precision}"
+        recognizer.batch = batch_by_rate(recognizer, Cuda(recognizer.module, precision))
         engine = Cuda(recognizer.module, precision)
         recognizer.forward = Checked("CUDA", engine, recognizer, precision, sample)
-        recognizer.precision = f"torch {torch.__version__} cuda program {CUDA_PROGRAM} {precision}"
     return recognizer
 
 
@@ -182,6 +182,35 @@ class Checked:
         self._title, self._engine, self._reference = title, engine, recognizer.forward
         self._recognizer, self._precision, self._sample = recognizer, precision, sample
         self.cosine: float | None = None
+        self._same: dict[tuple[int, int], bool] = {}
+
+    def allows(self, size: int) -> bool:
+        """Whether a smaller batch gives the bits of a full one: tried once, on `models.probe`.
+
+        Not before the first comparison with torch, nor where the engine itself allows none.
+
+        Raises:
+            UserError: As a call.
+        """
+        if self.cosine is None and self._sample is not None:
+            self.check()
+        if self.cosine is None or not allowed_by(self._engine)(size):
+            return False
+        tried = self._recognizer.batch, size
+        if tried not in self._same:
+            self._same[tried] = self._gives_same(*tried)
+        return self._same[tried]
+
+    def _gives_same(self, batch: int, size: int) -> bool:
+        frames = probe_frames()[np.arange(batch) % FRAMES]
+        try:
+            (full,) = self._engine(self._recognizer.batches(frames))
+            (some,) = self._engine(inputs[:size] for inputs in self._recognizer.batches(frames))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            return False  # what it takes stays free for the full batch
+        return torch.equal(full[:size], some)
 
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Embeddings of each batch.
@@ -248,6 +277,11 @@ class OpenVino:
     def __init__(self, recognizer: TorchRecognizer, precision: str = "float32") -> None:
         self._recognizer, self._precision = recognizer, precision
         self._requests: dict[torch.Size, list[Any]] = {}
+
+    def allows(self, size: int) -> bool:
+        """Whether a smaller batch is whole requests: another shape takes longer to compile than
+        a batch that is not full takes."""
+        return size >= self._most
 
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Embeddings of batches of one shape, a power of two images each."""
@@ -388,6 +422,28 @@ def taken_bytes(recognizer: TorchRecognizer) -> int:
     return max(1, (torch.cuda.max_memory_allocated() - before) // CHUNK)
 
 
+def batch_by_rate(recognizer: TorchRecognizer, engine: Forward) -> int:
+    """The batch of a recognizer on a GPU, at most its present one: see `models.gpu_batch`.
+
+    Args:
+        recognizer: On the GPU.
+        engine: Runs its network, and is not used again: it keeps what it recorded.
+    """
+    most = recognizer.batch
+
+    def measure() -> dict[int, float]:
+        (inputs,) = recognizer.batches(probe_frames()[np.arange(most) % FRAMES])
+        return measured_rates(engine, inputs, min(CHUNK, most))
+
+    return kept_batch(
+        measure,
+        card=torch.cuda.get_device_name(),
+        engine=recognizer.precision,
+        network=recognizer.fingerprint,
+        most=most,
+    )
+
+
 class Cuda:
     """A network on the GPU, recorded as a CUDA graph for each shape of batch that it sees.
 
@@ -401,6 +457,10 @@ class Cuda:
         self._dtype = torch.float16 if precision == "float16" else torch.float32
         self._module = in_precision(folded(module), self._dtype)
         self._graphs: dict[torch.Size, tuple[Any, Tensor, Tensor]] = {}
+
+    def allows(self, size: int) -> bool:
+        """Every smaller batch can be recorded."""
+        return True
 
     def __call__(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Embeddings of each batch; the GPU's memory keeps inputs and outputs of the graphs."""

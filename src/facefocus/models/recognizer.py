@@ -35,14 +35,19 @@ from facefocus.models.score_only import ScoreRecognizer, refused
 
 #: Every forward pass without gradients runs on exactly this many images (on a GPU, on so many that
 #: it is busy), the last ones padded: embeddings are then bit-identical however frames are grouped.
+#: Fewer run only where they were seen to give the same bits: see `images_of_pass`.
 CHUNK = ENOUGH
 #: Batches of preprocessed images, channels last, to their embeddings, in order.
 Forward = Callable[[Iterable[Tensor]], Iterator[Tensor]]
+#: Whether a smaller batch gives the same bits as a full one.
+Allows = Callable[[int], bool]
 #: ``make(start, stop)``: these of the frames to be embedded, uint8 [stop - start, h, w, 3], on any
 #: device.
 MakeFrames = Callable[[int, int], Tensor]
 #: Batches whose embeddings are brought from the device together.
 BLOCK = 16
+#: Of so many frames, one image may only fill up a batch: 5 %.
+FILLED = 20
 
 
 @runtime_checkable
@@ -171,7 +176,7 @@ class TorchRecognizer:
         #: pass is stored, they are part of its key and stay.
         self.halves = True
         #: Images that went through passes without gradients, and how many of them only filled up
-        #: a batch.
+        #: a batch: at most one in `FILLED` of what is embedded together, where `forward` allows it.
         self.passes = self.padded = 0
         #: What `forward` runs on, for provenance; set together with it.
         self.precision = f"torch {torch.__version__} {placement(module)[1]}".replace("torch.", "")
@@ -281,20 +286,24 @@ class TorchRecognizer:
         start = 0
         while start < count:
             stop = min(start + BLOCK * self.batch, count)
-            waiting.append(self._block(start, stop, make, forward))
+            waiting.append(self._block(start, stop, make, forward, count // FILLED))
             start = stop
             if len(waiting) > ahead:
                 yield self._brought(waiting.popleft())
         yield from map(self._brought, waiting)
 
-    def _block(self, start: int, stop: int, make: MakeFrames, forward: Forward) -> Tensor:
-        """Embeddings of some frames, where the network is."""
+    def _block(
+        self, start: int, stop: int, make: MakeFrames, forward: Forward, spare: int
+    ) -> Tensor:
+        """Embeddings of some frames, where the network is; `spare` images may fill up a batch."""
         parts: list[Tensor] = []
-        done = start
+        done, allows = start, allowed_by(forward)
         with torch.inference_mode():
             while done < stop:
                 try:
-                    for part in forward(self._batches(done, stop, make)):
+                    size = images_of_pass(stop - done, self.batch, spare, allows)
+                    some = max((stop - done) // size * size, size)
+                    for part in forward(self._batches(done, min(done + some, stop), make, size)):
                         parts.append(part.float())
                         done += len(part)
                 except (MemoryError, RuntimeError) as error:
@@ -310,13 +319,13 @@ class TorchRecognizer:
 
     def batches(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Iterator[Tensor]:
         """What `forward` is given for `frames`: preprocessed, channels last, the last padded."""
-        return self._batches(0, len(frames), made_of(frames))
+        return self._batches(0, len(frames), made_of(frames), self.batch)
 
-    def _batches(self, start: int, stop: int, make: MakeFrames) -> Iterator[Tensor]:
-        for first in range(start, stop, self.batch):
-            frames = make(first, min(first + self.batch, stop))
-            missing = self.batch - len(frames)
-            self.passes += self.batch
+    def _batches(self, start: int, stop: int, make: MakeFrames, size: int) -> Iterator[Tensor]:
+        for first in range(start, stop, size):
+            frames = make(first, min(first + size, stop))
+            missing = size - len(frames)
+            self.passes += size
             self.padded += missing
             if missing:
                 # Never with black ones: a backend that is compared with torch is judged on real
@@ -366,6 +375,32 @@ class TorchRecognizer:
             with as_found(self.module), ExplicitAttention(), reproducible(inputs.device):
                 part = self.module(inputs)
             yield part
+
+
+def images_of_pass(left: int, batch: int, spare: int, allows: Allows) -> int:
+    """Images of the next pass: a full batch, or for what is left a half, a quarter, ... of it.
+
+    The largest of which at most `spare` images only fill it up; where not all of these are allowed,
+    the least that is.
+
+    Example:
+        >>> images_of_pass(300, 256, 15, lambda size: True)
+        256
+        >>> images_of_pass(44, 256, 15, lambda size: True)
+        32
+        >>> images_of_pass(12, 256, 15, lambda size: size >= 64)
+        64
+    """
+    size = batch
+    while size - left > spare and size > 1 and allows(size // 2):
+        size //= 2
+    return size
+
+
+def allowed_by(forward: Forward) -> Allows:
+    """What a function `allows` of smaller batches; one that says nothing is given full ones."""
+    allows: Allows = getattr(forward, "allows", lambda size: False)
+    return allows
 
 
 def made_of(frames: UInt8[np.ndarray, "n h w 3"]) -> MakeFrames:
