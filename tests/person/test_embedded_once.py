@@ -22,13 +22,13 @@ class Counting(TorchRecognizer):
 
     seen: Counter[bytes]
 
-    def _batches(self, start: int, stop: int, make: MakeFrames) -> Iterator[Tensor]:
+    def _batches(self, start: int, stop: int, make: MakeFrames, size: int) -> Iterator[Tensor]:
         def counted(first: int, end: int) -> Tensor:
             frames = make(first, end)
             self.seen.update(digest(frame) for frame in frames.numpy())
             return frames
 
-        yield from super()._batches(start, stop, counted)
+        yield from super()._batches(start, stop, counted, size)
 
 
 def digest(frame: np.ndarray) -> bytes:

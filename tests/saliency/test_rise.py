@@ -490,9 +490,8 @@ def test_blocks_of_pairs_change_no_bit(
 class Regrouped(MaskSet):
     """The same masks, handed out by fives."""
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        everything = np.concatenate(list(super().__iter__()))
-        return iter(np.split(everything, range(5, self.count, 5)))
+    def tensors(self) -> Iterator[torch.Tensor]:
+        return iter(torch.cat(list(super().tensors())).split(5))
 
 
 @pytest.mark.parametrize("name", METHODS_)
@@ -503,6 +502,42 @@ def test_sums_do_not_depend_on_the_grouping_of_masks(name: str) -> None:
     regrouped = Regrouped(masks.method, masks.frame, masks.image, masks.seed, masks.options)
     expected = pair_maps(masks, masked[0], clean)
     np.testing.assert_array_equal(pair_maps(regrouped, masked[0], clean), expected)
+
+
+@pytest.mark.parametrize("weights", ["plain", "centered"])
+def test_s_rise_has_the_bits_of_numpys_sums(weights: str) -> None:
+    """And masks that are no `DeviceMasks` give the same map."""
+    masks = masks_of("s-rise", 150, weights=weights)
+    found = np.random.default_rng(5).uniform(-0.2, 1, (3, 150))
+    shares = found if weights == "plain" else (found - found.mean(axis=1, keepdims=True)) / 2
+    scale = 2.0 ** (52 - math.ceil(math.log2(150 * 2**16)))
+    shares = np.rint(shares * scale) / scale * (1 if weights == "plain" else 2)
+    values = np.concatenate(list(masks)).reshape(150, -1).astype(np.float64)
+    made = rise.weighted_mean(found, masks)
+    np.testing.assert_array_equal(made, shares @ values / 75)
+
+    class Held:
+        count, frame, options = 150, FRAME, masks.options
+
+        def __iter__(self) -> Iterator[np.ndarray]:
+            return iter(masks)
+
+    np.testing.assert_array_equal(rise.weighted_mean(found, Held()), made)
+
+
+def test_maps_are_made_where_the_recognizer_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+    plain = MaskSet.group_on
+
+    def drawn(masks: MaskSet, index: int, device: torch.device) -> torch.Tensor:
+        asked.append(device)
+        return plain(masks, index, device)
+
+    monkeypatch.setattr(MaskSet, "group_on", drawn)
+    place, options = torch.device("cpu", 0), {"masks": "150"}
+    masks = mask_set(method_of("s-rise"), FRAME, "one", seed=0, options=options, device=place)
+    rise.weighted_mean(np.zeros((1, 150)), masks)
+    assert asked == [place] * 3
 
 
 def test_degenerate_maps_are_left_out_and_counted() -> None:

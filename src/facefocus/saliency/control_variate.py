@@ -14,7 +14,6 @@ unexplained: a control variate, cross-fitted so that nothing is biased (Protocol
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -28,6 +27,8 @@ from facefocus.saliency.rise import (
     patch_masks,
     patch_masks_on,
     patch_side,
+    pixel_rows,
+    products,
     rise_masks,
     rise_masks_on,
     rise_weights,
@@ -122,7 +123,7 @@ def fitted_covariance(
     """
     height, width = masks.frame
     points = np.add.outer(np.array(read_points(height)) * width, read_points(width)).ravel()
-    values = np.concatenate([block[:, points] for block in _flat(masks)])
+    values = np.concatenate([block[:, points].cpu().numpy() for block in pixel_rows(masks)])
     exact = np.rint(covariance / _COVARIANCE) * _COVARIANCE
     fold = np.arange(len(values)) % min(FOLDS, len(values))
     rest, total = np.empty_like(similarities), np.zeros((len(similarities), len(covariance)))
@@ -134,11 +135,8 @@ def fitted_covariance(
         rest[:, inside] = similarities[:, inside] - level - slopes @ values[inside].T
         total += slopes @ exact.T * (inside.sum() / len(values))
     rest = np.rint(rest / STEP) * STEP
-    start, products = 0, np.zeros_like(total)
-    for block in _flat(masks):
-        products += rest[:, start : start + len(block)] @ block
-        start += len(block)
-    return np.asarray(total + (products - rest.sum(axis=1, keepdims=True) * means) / len(values))
+    change = products(rest, masks) - rest.sum(axis=1, keepdims=True) * means
+    return np.asarray(total + change / len(values))
 
 
 def _slopes(
@@ -157,10 +155,6 @@ def _slopes(
     largest = np.abs(slopes).max(axis=1, keepdims=True)
     unit = 2.0 ** np.ceil(np.log2(np.where(largest > 0, largest, 1))) / _COEFFICIENT
     return np.asarray(np.rint(slopes / unit) * unit)
-
-
-def _flat(masks: Masks) -> Iterator[Float64[np.ndarray, "g pixels"]]:
-    return (block.reshape(len(block), -1).astype(np.float64) for block in masks)
 
 
 def fitted_rise(

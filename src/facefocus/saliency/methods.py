@@ -388,6 +388,14 @@ class Masks(Protocol):
         """Float32 blocks [g, height, width] in order, values in [0, 1]."""
 
 
+@runtime_checkable
+class DeviceMasks(Masks, Protocol):
+    """Masks that can be made where maps are made of them."""
+
+    def tensors(self) -> Iterator[Tensor]:
+        """The same blocks, on the device that they are for."""
+
+
 #: generator, number g, (height, width), options -> float32 masks [g, height, width]
 MaskFunction = Callable[[np.random.Generator, int, tuple[int, int], Options], np.ndarray]
 #: similarities float64 [p, n] under each of n masks, the masks -> float64 maps [p, height * width]

@@ -42,6 +42,7 @@ PAIR_BYTES = 2**26
 KEPT = 0.5
 #: Masked embeddings that are compared at once; changes no result.
 ROWS = 4096
+PROCESSOR = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,7 @@ class MaskSet:
         options: All options of the method, by name.
         fill: The fill that hides what a mask keeps less than half of; None: the image is
             multiplied by the mask.
+        device: Where maps are made of them: changes no bit.
     """
 
     method: PerturbationMethod
@@ -66,6 +68,7 @@ class MaskSet:
     seed: int
     options: tuple[tuple[str, str], ...]
     fill: str | None = None
+    device: torch.device = PROCESSOR
 
     @property
     def count(self) -> int:
@@ -122,6 +125,10 @@ class MaskSet:
         """All groups in order."""
         return (self.group(index) for index in range(self.groups))
 
+    def tensors(self) -> Iterator[Float32[Tensor, "g h w"]]:
+        """All groups in order, on the device."""
+        return (self.group_on(index, self.device) for index in range(self.groups))
+
 
 def mask_set(
     method: PerturbationMethod,
@@ -131,6 +138,7 @@ def mask_set(
     seed: int,
     options: Mapping[str, str] | None = None,
     fill: str | None = None,
+    device: torch.device = PROCESSOR,
 ) -> MaskSet:
     """The masks of an image in a run.
 
@@ -141,12 +149,13 @@ def mask_set(
         seed: The experiment's seed.
         options: Options that differ from the method's defaults.
         fill: See `MaskSet`.
+        device: See `MaskSet`.
 
     Raises:
         UserError: An option the method does not have, or a value it does not allow.
     """
     chosen = method.resolve_options(options or {})
-    return MaskSet(method, frame, image, seed, tuple(sorted(chosen.items())), fill)
+    return MaskSet(method, frame, image, seed, tuple(sorted(chosen.items())), fill, device)
 
 
 def apply_masks(
@@ -429,13 +438,16 @@ class _Perturbations(Explainer):
         recognizer = images.recognizer(request.sources[0])
         compares = recognizer if isinstance(recognizer, ScoreRecognizer) else None
         clean = None if compares else images.clean(request.sources[0])
+        place = PROCESSOR if compares else device_of(recognizer)
         for spec in request.specs:
             made = []
             for person in people:
                 rng = seeds.generator(images.seed, "pairs", person.name)
                 pairs = ordered_pairs(len(person.rows), spec.max_pairs, rng)
                 masks = [
-                    masks_of(spec.method, spec.options, images.frame, name, images.seed, spec.fill)
+                    masks_of(
+                        spec.method, spec.options, images.frame, name, images.seed, spec.fill, place
+                    )
                     for name in images.names(person.rows)
                 ]
                 if clean is None:
@@ -465,11 +477,13 @@ def masks_of(
     image: str,
     seed: int,
     fill: str | None = None,
+    device: torch.device = PROCESSOR,
 ) -> MaskSet:
     """The masks of an image under the perturbation method called `name`."""
     method = METHODS[name]
     assert isinstance(method, PerturbationMethod)
-    return mask_set(method, frame, image, seed=seed, options=dict(options), fill=fill)
+    chosen = dict(options)
+    return mask_set(method, frame, image, seed=seed, options=chosen, fill=fill, device=device)
 
 
 def masks_depend_on(name: str, options: Sequence[tuple[str, str]]) -> dict[str, str]:

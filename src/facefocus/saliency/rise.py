@@ -1,10 +1,11 @@
 """S-RISE and CorrRISE: masks and what the similarities under them say (Protocol: perturbation).
 
-The many sums over masks are matrix products, whose order of additions no library promises. Here
-it cannot matter: masks are multiples of `STEP`, and weights are rounded to a grid so coarse that
-every partial sum is a float64 without rounding. Results are then bit-identical for any number of
-threads, groups and pairs. The grid is 2^-26 for 1000 masks, finer than float32 embeddings are, and
-twice as wide for twice as many masks, over which its errors average out.
+The many sums over masks are matrix products, made where the masks are, on a GPU or here, and no
+library promises the order of additions. Here it cannot matter: masks are multiples of `STEP`, and
+weights are rounded to a grid so coarse that every partial sum is a float64 without rounding.
+Results are then bit-identical for any number of threads, groups and pairs, and on any device. The
+grid is 2^-26 for 1000 masks, finer than float32 embeddings are, and twice as wide for twice as many
+masks, over which its errors average out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import cache
 import numpy as np
 import scipy
 import torch
-from jaxtyping import Float, Float32, Float64, Int
+from jaxtyping import Float32, Float64, Int
 from torch import Tensor
 
 from facefocus.models.occluded_frames import sent
@@ -24,6 +25,7 @@ from facefocus.saliency.explainer import Options
 from facefocus.saliency.methods import (
     METHODS,
     Choice,
+    DeviceMasks,
     Masks,
     PerturbationMethod,
     Whole,
@@ -194,10 +196,7 @@ def weighted_mean(
     # Differences of cosines are in [-2, 2].
     weights = similarities if plain else (similarities - _means(similarities)) / 2
     weights = _on_grid(weights, round(1 / STEP)) * (1 if plain else 2)
-    total: np.ndarray = np.zeros((len(weights), math.prod(masks.frame)))
-    for part, block in _with_columns(weights, _flat(masks)):
-        total += part @ block
-    return total / (masks.count * KEEP)
+    return products(weights, masks) / (masks.count * KEEP)
 
 
 def correlation(
@@ -214,16 +213,36 @@ def correlation(
     # The ranks of a pixel that is 0 or 1 are a + b * value, b > 0: the same correlation.
     if ranked and options["fill"] != "black":
         steps = 2 * masks.count  # halves, where values are tied
-        strips = [_pearson(scores, [strip], steps) for strip in _ranked_strips(masks)]
-        found = np.concatenate(strips, axis=1)
+        strips = (torch.from_numpy(strip) for strip in _ranked_strips(masks))
+        found = np.concatenate([_pearson(scores, [strip], steps) for strip in strips], axis=1)
     else:
-        found = _pearson(scores, _flat(masks), round(1 / STEP))
+        found = _pearson(scores, pixel_rows(masks), round(1 / STEP))
     positive: np.ndarray = np.maximum(found, 0.0)
     return positive
 
 
-def _flat(masks: Masks) -> Iterator[Float64[np.ndarray, "g pixels"]]:
-    return (block.reshape(len(block), -1).astype(np.float64) for block in masks)
+def products(weights: Float64[np.ndarray, "p n"], masks: Masks) -> Float64[np.ndarray, "p pixels"]:
+    """Weights times masks, summed where the masks are made.
+
+    The same bits everywhere if no partial sum has to be rounded.
+
+    Example:
+        >>> from facefocus.saliency.perturbation import masks_of
+        >>> masks = masks_of("s-rise", [("masks", "80")], (8, 8), "photo", 0)
+        >>> products(np.full((1, 80), 0.5), masks).shape
+        (1, 64)
+    """
+    total = torch.zeros(len(weights), math.prod(masks.frame), dtype=torch.float64)
+    for part, block in _with_columns(weights, pixel_rows(masks)):
+        total = total.to(block.device).addmm_(part, block)
+    made: np.ndarray = total.cpu().numpy()
+    return made
+
+
+def pixel_rows(masks: Masks) -> Iterator[Float64[Tensor, "g pixels"]]:
+    """The blocks of masks, a row for each, where they are made."""
+    blocks = masks.tensors() if isinstance(masks, DeviceMasks) else map(torch.from_numpy, masks)
+    return (block.flatten(1).double() for block in blocks)
 
 
 def _ranked_strips(masks: Masks) -> Iterator[Float64[np.ndarray, "n pixels"]]:
@@ -236,12 +255,13 @@ def _ranked_strips(masks: Masks) -> Iterator[Float64[np.ndarray, "n pixels"]]:
 
 
 def _with_columns(
-    weights: Float64[np.ndarray, "p n"], blocks: Iterable[np.ndarray]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Each block of masks with the weights that belong to it."""
+    weights: Float64[np.ndarray, "p n"], blocks: Iterable[Float64[Tensor, "g pixels"]]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each block of masks with the weights that belong to it, where it is."""
     start = 0
     for block in blocks:
-        yield weights[:, start : start + len(block)], block
+        own = np.ascontiguousarray(weights[:, start : start + len(block)])
+        yield sent(torch.from_numpy(own), block.device), block
         start += len(block)
 
 
@@ -253,22 +273,24 @@ def _on_grid(weights: Float64[np.ndarray, "p n"], steps: int) -> Float64[np.ndar
 
 
 def _pearson(
-    scores: Float64[np.ndarray, "p n"], blocks: Iterable[Float[np.ndarray, "g pixels"]], steps: int
+    scores: Float64[np.ndarray, "p n"], blocks: Iterable[Float64[Tensor, "g pixels"]], steps: int
 ) -> Float64[np.ndarray, "p pixels"]:
     """Correlation over n of scores and pixels, 0 where either is constant; in one sweep.
 
     Args:
         scores: One row per pair.
-        blocks: Pixel values, n rows in all, multiples of a power of two.
+        blocks: Pixel values, n rows in all, multiples of a power of two; their sums are made where
+            they are.
         steps: Largest absolute pixel value in those multiples.
     """
     count = scores.shape[1]
     weights = _on_grid(_centered(scores), steps)
-    cross, first, second = np.float64(0), np.float64(0), np.float64(0)
+    totals: list[Tensor] = []
     for part, block in _with_columns(weights, blocks):
-        cross = cross + part @ block
-        first = first + block.sum(axis=0)
-        second = second + (block * block).sum(axis=0)
+        new = part @ block, block.sum(dim=0), (block * block).sum(dim=0)
+        pairs = zip(totals or map(torch.zeros_like, new), new, strict=True)
+        totals = [total.add_(more) for total, more in pairs]
+    cross, first, second = (total.cpu().numpy() for total in totals)
     sums = weights.sum(axis=1, keepdims=True)
     spread = (weights * weights).sum(axis=1, keepdims=True) - sums**2 / count
     variation = second - first**2 / count
