@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -373,7 +374,8 @@ def test_maps_are_brought_from_the_device_once_a_chunk_whatever_the_pairs(
 
     def cpu(values: Tensor) -> Tensor:
         nonlocal brought
-        brought += 1
+        # Not those of the tests' own checks of shapes.
+        brought += sys._getframe(1).f_globals["__name__"] == "facefocus.saliency.identity"
         return plain(values)
 
     monkeypatch.setattr(Tensor, "cpu", cpu)
