@@ -491,7 +491,8 @@ class Regrouped(MaskSet):
     """The same masks, handed out by fives."""
 
     def tensors(self) -> Iterator[torch.Tensor]:
-        return iter(torch.cat(list(super().tensors())).split(5))
+        everything = torch.cat(list(super().tensors())).numpy()
+        return map(torch.from_numpy, np.split(everything, range(5, self.count, 5)))
 
 
 @pytest.mark.parametrize("name", METHODS_)
