@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from facefocus.benchmark.clusters import ClusterFile
-from facefocus.benchmark.collect import FOUND_SCHEMA, SCHEMA, TRUTH_SCHEMA
+from facefocus.benchmark.collect import PHOTO_RISK_SCHEMA, SCHEMA, TRUTH_SCHEMA
 from facefocus.benchmark.result_columns import CONFIGURATION
 from facefocus.benchmark.run_log import FailedTask
 from facefocus.benchmark.stages.robustness import SCHEMA as ROBUSTNESS_SCHEMA
@@ -232,7 +232,7 @@ _RUN = (
     ),
     FileFormat(
         "results.parquet, with identification = true", "Further columns.",
-        of_table(FOUND_SCHEMA, _RESULTS),
+        of_table(PHOTO_RISK_SCHEMA, _RESULTS),
     ),
     FileFormat(
         "robustness.parquet", "With `[robustness]`: a row of the results under one nuisance.",

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from facefocus.analysis.summary import drops, summarize
-from facefocus.benchmark.identification import FOUND
+from facefocus.benchmark.identification import PHOTO_RISKS
 from facefocus.benchmark.result_columns import COMPETES
 from facefocus.core.errors import UserError
 from facefocus.evaluation.statistics import compare_paired, mean_interval, ratio_intervals
@@ -248,7 +248,7 @@ def test_the_order_by_photos_is_compared_with_the_order_by_pairs(tmp_path: Path)
     ]  # fmt: skip
     results = table(rows)
     photo = [{"1": 0.9, "N/2": 0.6, "N": 0.3}[one["layer"]] for one in rows]
-    names = (f"{front}{name}" for name in FOUND for front in ("", "clean_"))
+    names = (f"{front}{name}" for name in PHOTO_RISKS for front in ("", "clean_"))
     results = results.with_columns(pl.Series(name, photo) for name in names)
     results = results.with_columns(gallery_people=pl.lit(8))
     section = identification(Report(tmp_path, results, {}, "", tmp_path))

@@ -12,7 +12,7 @@ from facefocus.benchmark import session as session_module
 from facefocus.benchmark.collect import collect
 from facefocus.benchmark.execute import execute
 from facefocus.benchmark.experiment import parse_experiment
-from facefocus.benchmark.identification import FOUND
+from facefocus.benchmark.identification import PHOTO_RISKS
 from facefocus.benchmark.session import Session, SessionSpec
 from facefocus.benchmark.stages.score import scored_masks
 from facefocus.core.errors import UserError
@@ -51,7 +51,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, pl.DataFram
 
 def test_nothing_else_changes(runs: tuple[Session, pl.DataFrame, pl.DataFrame]) -> None:
     session, plain, found = runs
-    added = {f"{front}{name}" for name in FOUND for front in ("", "clean_")}
+    added = {f"{front}{name}" for name in PHOTO_RISKS for front in ("", "clean_")}
     assert set(found.columns) - set(plain.columns) == {*added, "gallery_people"}
     everybody = np.unique(session.faces.identities)
     assert (found["gallery_people"] == len(everybody)).all()

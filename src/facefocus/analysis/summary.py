@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from facefocus.benchmark.identification import FOUND
+from facefocus.benchmark.identification import PHOTO_RISKS
 from facefocus.benchmark.result_columns import (
     CENTER,
     CONFIGURATION,
@@ -114,7 +114,7 @@ _SCORES = (
 )  # fmt: skip
 
 #: What identification adds (Protocol: photo-risk), hidden and with nothing hidden.
-RISKS = tuple(f"{front}{name}" for name in FOUND for front in ("clean_", ""))
+RISKS = tuple(f"{front}{name}" for name in PHOTO_RISKS for front in ("clean_", ""))
 
 #: Columns that results of earlier versions lack.
 _OPTIONAL = ("eer", "clean_fmr", "fmr")

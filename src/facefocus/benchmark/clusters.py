@@ -160,8 +160,8 @@ def seconds_of(walltime: str) -> float | None:
     if walltime.lower() in ("infinite", "unlimited"):
         return None
     for form, units in WALLTIMES.items():
-        if found := re.fullmatch(form, walltime):
-            return float(sum(int(n) * unit for n, unit in zip(found.groups(), units, strict=True)))
+        if match := re.fullmatch(form, walltime):
+            return float(sum(int(n) * unit for n, unit in zip(match.groups(), units, strict=True)))
     raise UserError(
         "The 'walltime' of the cluster file must be HOURS:MINUTES:SECONDS, with DAYS- before it for"
         f" more than a day. Got '{walltime}'."

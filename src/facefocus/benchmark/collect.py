@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
-from facefocus.benchmark.identification import FOUND
+from facefocus.benchmark.identification import PHOTO_RISKS
 from facefocus.benchmark.people import Block, Person, everybody
 from facefocus.benchmark.person_values import PERSON_VALUES, person_values
 from facefocus.benchmark.result_columns import HELDOUT_ORACLE, MADE_FOR, MAP, ORACLE
@@ -99,9 +99,9 @@ SCHEMA: dict[str, Any] = {
 TRUTH_SCHEMA: dict[str, Any] = dict.fromkeys(COLUMNS, pl.Float64)
 
 #: Further columns where the experiment asks for identification.
-FOUND_SCHEMA: dict[str, Any] = {
+PHOTO_RISK_SCHEMA: dict[str, Any] = {
     "gallery_people": pl.Int64,
-    **{f"{front}{name}": pl.Float64 for name in FOUND for front in ("clean_", "")},
+    **{f"{front}{name}": pl.Float64 for name in PHOTO_RISKS for front in ("clean_", "")},
 }
 
 
@@ -138,8 +138,8 @@ def _result_rows(session: Session, folder: Path) -> SortedRows:
     """The result table in files of `folder`: a few blocks of people are in memory at a time."""
     order = [name for name in SCHEMA if name not in ("cosine", "rate", "fmr")]
     truth = {} if session.truths is None else TRUTH_SCHEMA
-    found = FOUND_SCHEMA if session.experiment.evaluation.identification else {}
-    schema = SCHEMA | truth | found
+    risks = PHOTO_RISK_SCHEMA if session.experiment.evaluation.identification else {}
+    schema = SCHEMA | truth | risks
     rows = SortedRows(folder, schema, order)
     splits = dict.fromkeys(block.split for block in session.plan.blocks)
     for target, split in product(session.experiment.recognizers.targets, splits):
@@ -168,8 +168,8 @@ def finished_parts(
     """
     blocks = [block for block in session.plan.blocks if block.split == split]
     # The folds side by side: their blocks hold about the same people.
-    places: dict[int, Iterator[int]] = defaultdict(count)
-    blocks.sort(key=lambda block: (next(places[block.fold]), block.fold))
+    positions: dict[int, Iterator[int]] = defaultdict(count)
+    blocks.sort(key=lambda block: (next(positions[block.fold]), block.fold))
     left = Counter(person.name for block in blocks for person in block.people)
     parts: dict[str, dict[RowKey, list[P]]] = defaultdict(lambda: defaultdict(list))
     for block in blocks:
@@ -197,13 +197,13 @@ class Part:
     degenerate: int
     ill_conditioned: int
     truth: Mapping[str, float]
-    found: Mapping[str, float]
+    risks: Mapping[str, float]
 
 
 def score_parts(session: Session, target: str, block: Block) -> Iterator[tuple[RowKey, Part]]:
     """What the scores of a block on a target say of every person and configuration."""
     clean = [clean_scores(session, target, person) for person in block.people]
-    searched = [clean_found(session, target, person) for person in block.people]
+    searched = [clean_risks(session, target, person) for person in block.people]
     loaded: dict[str, Arrays] = {}
     shape = session.experiment.occlusion.shape
     for output in session.plan.planned["scores"][target, block.index]:
@@ -214,18 +214,18 @@ def score_parts(session: Session, target: str, block: Block) -> Iterator[tuple[R
         columns = tuple(score_columns(output, shape).items())
         truth = {} if session.truths is None else session.truths.of(block, output, made, scores)
         for index, person in enumerate(block.people):
-            for place, budget in enumerate(output.budgets):
+            for number, budget in enumerate(output.budgets):
                 part = Part(
                     person=person,
                     clean=clean[index][0],
                     clean_fmr=clean[index][1],
-                    **{name: float(scores[name][index, place]) for name in VALUES},
+                    **{name: float(scores[name][index, number]) for name in VALUES},
                     fold=block.fold,
                     maps=int(made["total"][index]),
                     degenerate=int(made["degenerate"][index]),
                     ill_conditioned=int(made["ill_conditioned"][index]),
-                    truth={name: float(found[index, place]) for name, found in truth.items()},
-                    found=_found(scores, index, place) | searched[index],
+                    truth={name: float(values[index, number]) for name, values in truth.items()},
+                    risks=_risks(scores, index, number) | searched[index],
                 )
                 yield (columns, budget, person.name), part
 
@@ -249,28 +249,28 @@ def _parts_of_oracle(
     heldout = not np.array_equal(person.rows, person.tests)
     bounded = Person(person.name, person.tests, person.rows)
     # The half that was searched is the one that the other fold is tried on.
-    found = [(ORACLE, "", 1 - block.fold if heldout else block.fold, bounded)]
-    found += [(HELDOUT_ORACLE, "heldout_", block.fold, person)] if heldout else []
+    methods = [(ORACLE, "", 1 - block.fold if heldout else block.fold, bounded)]
+    methods += [(HELDOUT_ORACLE, "heldout_", block.fold, person)] if heldout else []
     exact = [
         policy for policy in session.experiment.occlusion.on_degenerate if policy != "inclusive"
     ]
-    for method, front, fold, tried in found:
+    for method, front, fold, tried in methods:
         clean, false = clean_scores(session, task.recognizer, tried)
         columns = {**dict.fromkeys(MAP), "method": method, "options": ""}
         columns |= {"source": task.recognizer, "control": None}
         columns |= {"fill": task.fill, "reading": reading(task.fill)}
-        for policy, (place, budget) in product(exact or ["none"], enumerate(task.budgets)):
+        for policy, (number, budget) in product(exact or ["none"], enumerate(task.budgets)):
             part = Part(
                 person=tried,
                 clean=clean,
                 clean_fmr=false,
-                **{name: float(searched[f"{front}{name}"][place]) for name in VALUES},
+                **{name: float(searched[f"{front}{name}"][number]) for name in VALUES},
                 fold=fold,
                 maps=1,
                 degenerate=0,
                 ill_conditioned=0,
                 truth={},
-                found={},
+                risks={},
             )
             key = tuple((columns | {"on_degenerate": policy}).items())
             yield (key, budget, person.name), part
@@ -320,8 +320,8 @@ class TruthScores:
     ) -> dict[str, np.ndarray]:
         """One person's scores, an array over the budgets each."""
         if (person.name, block.index) not in self._bounds:
-            found = planted_share(self._parts, person.tests)
-            self._bounds[person.name, block.index] = (found, roc_auc(found, found))
+            planted = planted_share(self._parts, person.tests)
+            self._bounds[person.name, block.index] = (planted, roc_auc(planted, planted))
         planted, best = self._bounds[person.name, block.index]
         values = {
             "truth_share": mask_shares(masks, planted),
@@ -342,13 +342,13 @@ def clean_scores(session: Session, target: str, person: Person) -> tuple[Retenti
     return retention(embeddings, embeddings, session.threshold(target)), false
 
 
-def clean_found(session: Session, target: str, person: Person) -> dict[str, float]:
-    """`FOUND` of a person's tested photos, nothing hidden; empty where it is not asked for."""
+def clean_risks(session: Session, target: str, person: Person) -> dict[str, float]:
+    """`PHOTO_RISKS` of a person's tested photos, nothing hidden; empty where not asked for."""
     if not session.experiment.evaluation.identification:
         return {}
     clean = session.embeddings(target)[person.tests]
-    found = session.gallery(target).found(person.name, clean, clean)
-    return {f"clean_{name}": value for name, value in found.items()}
+    risks = session.gallery(target).risks(person.name, clean, clean)
+    return {f"clean_{name}": value for name, value in risks.items()}
 
 
 def _gallery_people(session: Session, target: str) -> dict[str, int]:
@@ -356,8 +356,8 @@ def _gallery_people(session: Session, target: str) -> dict[str, int]:
     return {"gallery_people": session.gallery(target).people} if asked else {}
 
 
-def _found(scores: Arrays, index: int, place: int) -> dict[str, float]:
-    return {name: float(scores[name][index, place]) for name in FOUND if name in scores}
+def _risks(scores: Arrays, row: int, column: int) -> dict[str, float]:
+    return {name: float(scores[name][row, column]) for name in PHOTO_RISKS if name in scores}
 
 
 def map_columns(maps: MapOutput, shape: str) -> dict[str, Any]:
@@ -430,7 +430,7 @@ def _row(
         "draws": len(parts) // len(folds),
         **{name: mean(part.truth[name] for part in parts) for name in parts[0].truth},
         **_gallery_people(session, target),
-        **{name: mean(part.found[name] for part in parts) for name in parts[0].found},
+        **{name: mean(part.risks[name] for part in parts) for name in parts[0].risks},
     }
 
 
@@ -503,8 +503,8 @@ def _write_gallery(session: Session, run: Path, index: pl.DataFrame) -> None:
     ``gallery.npz``. `fill` is null where map and mask serve every fill.
     """
     people = everybody(session.plan.blocks)
-    places = np.linspace(0, len(people) - 1, GALLERY).round().astype(int)
-    table, maps, masks = read_masks(session.store, index, {people[i].name for i in places})
+    indices = np.linspace(0, len(people) - 1, GALLERY).round().astype(int)
+    table, maps, masks = read_masks(session.store, index, {people[i].name for i in indices})
     arrays = {
         "maps": np.reshape(maps, (-1, *session.frame)),
         "masks": np.reshape(masks, (-1, *session.frame)),

@@ -48,10 +48,10 @@ class Estimate:
     @property
     def inference(self) -> Counter[str]:
         """Passes without gradients, by recognizer."""
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for (_, name), passes in self.passes.items():
-            found[name] += passes.inference
-        return found
+            counts[name] += passes.inference
+        return counts
 
     def __add__(self, other: Estimate) -> Estimate:
         """Of both runs together."""
@@ -88,35 +88,35 @@ def experiment_cost(
     """
     each = memory_of_each(memory, cluster, workers)
     folder, sessions = open_sessions(file, faces, out, store, backend, each, progress=progress)
-    found = sum(map(estimate, sessions.values()), Estimate())
+    total = sum(map(estimate, sessions.values()), Estimate())
     if advice and backend == "auto":
         # Variants differ in what is asked, hardly in who is asked: the first one's photos do.
         first = next(iter(sessions.values()))
-        found = replace(found, advice=advise(first, found.inference))
-    return folder, found
+        total = replace(total, advice=advise(first, total.inference))
+    return folder, total
 
 
 def estimate(session: Session) -> Estimate:
     """Count what a session has left to do, and measure its recognizers for a moment."""
     left = [rest for task in session.plan.tasks if (rest := left_of(session, task)) is not None]
-    found: dict[tuple[str, str], Passes] = {}
+    passes_left: dict[tuple[str, str], Passes] = {}
     of_task = [STAGES[task.stage].passes(session, task) for task in left]
     for task, of_each in zip(left, of_task, strict=True):
         for name, passes in of_each.items():
-            place = task.stage, name
-            found[place] = found.get(place, Passes()) + passes
+            key = task.stage, name
+            passes_left[key] = passes_left.get(key, Passes()) + passes
     speeds = {
         name: _measured(session, name, left)
-        for name in dict.fromkeys(name for (_, name), passes in found.items() if passes.all)
+        for name in dict.fromkeys(name for (_, name), passes in passes_left.items() if passes.all)
     }
-    seconds = {place: _seconds(passes, speeds.get(place[1])) for place, passes in found.items()}
+    seconds = {key: _seconds(passes, speeds.get(key[1])) for key, passes in passes_left.items()}
     lengths = {name: speed.length for name, speed in speeds.items()}
     disk = sum(STAGES[task.stage].size(session, task, lengths) for task in left)
     tasks: dict[str, list[float]] = defaultdict(list)
     for task, of_each in zip(left, of_task, strict=True):
         each = (_seconds(passes, speeds.get(name)) for name, passes in of_each.items())
         tasks[task.stage].append(sum(each))
-    return Estimate(found, seconds, disk, len(left), tasks)
+    return Estimate(passes_left, seconds, disk, len(left), tasks)
 
 
 # Time and disk ------------------------------------------------------------------------------------

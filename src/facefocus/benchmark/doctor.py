@@ -71,9 +71,9 @@ def examine(
             )
         frames = render_many("all", 0, range(CHUNK), 1).frames
     backends = [name for name in BACKENDS if name != "auto"]
-    found = {name: _finding(name, model, preprocessing, frames) for name in backends}
-    chosen = next(name for name in PREFERRED if found[name].problem is None)
-    return Examination(model, tuple(found.values()), chosen)
+    findings = {name: _finding(name, model, preprocessing, frames) for name in backends}
+    chosen = next(name for name in PREFERRED if findings[name].problem is None)
+    return Examination(model, tuple(findings.values()), chosen)
 
 
 def _finding(

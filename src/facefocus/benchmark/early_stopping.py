@@ -108,12 +108,12 @@ def _verdict(
         low, high = mean_bounds(rates, len(order), level / len(methods))
         wide = np.flatnonzero(high - low > stop.width)
         ends = tuple(zip(low.tolist(), high.tolist(), strict=True))
-        return Verdict(*counts, tuple(methods[place] for place in wide), intervals=ends)
+        return Verdict(*counts, tuple(methods[row] for row in wide), intervals=ends)
     # The larger the drop the better: the lower what is still recognized.
-    found = first_place(1 - rates, len(order), level)
-    if found.first is not None:
-        return Verdict(*counts, (), methods[found.first])
-    return Verdict(*counts, tuple(methods[place] for place in np.flatnonzero(~found.beaten)))
+    standing = first_place(1 - rates, len(order), level)
+    if standing.first is not None:
+        return Verdict(*counts, (), methods[standing.first])
+    return Verdict(*counts, tuple(methods[row] for row in np.flatnonzero(~standing.beaten)))
 
 
 def _rates(rows: pl.DataFrame, order: Sequence[str]) -> Float[np.ndarray, " people"]:
@@ -162,24 +162,24 @@ class Rounds:
             self.done = True
             return
         rows = pl.read_parquet((self._run / "results.parquet").read_bytes())
-        found = [] if stop.when == "never" else verdicts(rows, self._session)
+        current = [] if stop.when == "never" else verdicts(rows, self._session)
         # What was once certain stays so.
-        self._first |= {n: v for n, v in enumerate(found) if v.certain and n not in self._first}
-        found = [self._first.get(number, one) for number, one in enumerate(found)]
+        self._first |= {n: v for n, v in enumerate(current) if v.certain and n not in self._first}
+        current = [self._first.get(number, verdict) for number, verdict in enumerate(current)]
         everyone = len(self._left_out) == self._count
-        self.done = everyone or (stop.when != "never" and all(one.certain for one in found))
-        said = {
+        self.done = everyone or (stop.when != "never" and all(v.certain for v in current))
+        record = {
             **stop.model_dump(),
             "level": LEVEL,
             "people": rows["identity"].n_unique(),
             "of": len(self._session.plan.people),
             "finished": self.done,
-            "verdicts": [_plain(one) for one in found],
+            "verdicts": [_plain(verdict) for verdict in current],
             "left_out": self._left_out,
         }
-        text = json.dumps(said, indent=1) + "\n"
+        text = json.dumps(record, indent=1) + "\n"
         write_atomically(self._run / STOP, lambda file: file.write(text.encode()))
-        self._left_out = [*self._left_out, _certain_maps(found)]
+        self._left_out = [*self._left_out, _certain_maps(current)]
 
 
 def _plain(verdict: Verdict) -> dict[str, Any]:
@@ -187,15 +187,15 @@ def _plain(verdict: Verdict) -> dict[str, Any]:
     return {**vars(verdict), "certain": verdict.certain}
 
 
-def _certain_maps(found: Sequence[Verdict]) -> list[dict[str, Any]]:
+def _certain_maps(current: Sequence[Verdict]) -> list[dict[str, Any]]:
     """The maps that no open verdict needs, of those that any verdict is about."""
 
     def maps(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Any, ...]]:
         return (tuple(row[name] for name in MAP) for row in rows)
 
-    needed = {one for verdict in found for one in maps(verdict.open)}
-    named = dict.fromkeys(one for verdict in found for one in maps(verdict.methods))
-    return [dict(zip(MAP, one, strict=True)) for one in named if one not in needed]
+    needed = {key for verdict in current for key in maps(verdict.open)}
+    named = dict.fromkeys(key for verdict in current for key in maps(verdict.methods))
+    return [dict(zip(MAP, key, strict=True)) for key in named if key not in needed]
 
 
 def begun(session: Session, left_out: Sequence[Sequence[Mapping[str, Any]]]) -> Session:
@@ -213,7 +213,7 @@ def begun(session: Session, left_out: Sequence[Sequence[Mapping[str, Any]]]) -> 
             made.setdefault(columns, set()).add((output.sources, output.spec))
     return session.begun(
         [
-            {one for row in rows for one in made[tuple(row[name] for name in MAP)]}
+            {map_spec for row in rows for map_spec in made[tuple(row[name] for name in MAP)]}
             for rows in left_out
         ]
     )

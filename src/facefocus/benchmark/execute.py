@@ -70,7 +70,7 @@ def execute(
         UserError: The user has to mend something, or nothing of a stage can be done.
     """
     run_log = run_log or RunLog(None)
-    done, before = 0, {one.key for one in run_log.failed_tasks()}
+    done, before = 0, {task.key for task in run_log.failed_tasks()}
     workers = _Workers(session, pool or _ThisProcess(), run_log, before)
     try:
         for stage in STAGES if stages is None else stages:
@@ -347,7 +347,7 @@ class _Workers:
     def _give_up(self, left: int) -> None:
         """Leave the rest of a stage of which nothing can be done."""
         self._recall()
-        new = [one for one in self.failed if one.key not in self.before]
+        new = [task for task in self.failed if task.key not in self.before]
         if len(new) == len(self.failed) and not self.waiting:
             # Nothing at all has worked: this is the user's to mend, not the cluster's.
             first = self.failed[0]

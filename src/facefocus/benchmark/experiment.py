@@ -452,10 +452,10 @@ def load_variants(path: Path) -> tuple[str, dict[str, Experiment]]:
     if not variants:
         only = parse_experiment(data)
         return only.name, {"": only}
-    found: dict[str, Experiment] = {}
+    experiments: dict[str, Experiment] = {}
     for own in variants if isinstance(variants, list) else [variants]:
         name = own.pop("name", None) if isinstance(own, dict) else None
-        if not isinstance(name, str) or not re.fullmatch(NAME, name) or name in found:
+        if not isinstance(name, str) or not re.fullmatch(NAME, name) or name in experiments:
             raise UserError(
                 "The 'name' of every [[variant]] must be its own, of letters, digits, '.', '_'"
                 f" and '-'. Got {name!r}."
@@ -463,8 +463,8 @@ def load_variants(path: Path) -> tuple[str, dict[str, Experiment]]:
         merged = {**data, **{key: _over(data.get(key), value) for key, value in own.items()}}
         if "name" in data:
             merged["name"] = f"{data['name']}-{name}"
-        found[name] = parse_experiment(merged)
-    return str(data["name"]), found
+        experiments[name] = parse_experiment(merged)
+    return str(data["name"]), experiments
 
 
 def toml_of(experiment: Path | Experiment) -> str:

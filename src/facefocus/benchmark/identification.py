@@ -29,7 +29,7 @@ STRICT = "fmr=1e-3"
 #: Shares of a person's photos: in pairs at `STRICT`; matched by any photo of the person, and by
 #: the template, at the experiment's threshold and at `STRICT`; the person's
 #: template the nearest of everybody's. NaN where the face set has too few people or photos for it.
-FOUND = (
+PHOTO_RISKS = (
     "rate_strict", "any_rate", "any_rate_strict", "template_rate", "template_rate_strict",
     "rank_one",
 )  # fmt: skip
@@ -45,7 +45,7 @@ class Gallery:
     def __init__(self, session: Session, target: str) -> None:
         pairs, plan = session.plan.pairs, session.plan
         listed = [pairs.first, pairs.second]
-        rows = np.unique(np.concatenate([*listed, *(one.rows for one in plan.people)]))
+        rows = np.unique(np.concatenate([*listed, *(person.rows for person in plan.people)]))
         self._clean = normalize(session.embeddings(target)[rows])
         self._people = session.faces.identities[rows]
         self._names = np.unique(self._people)
@@ -74,13 +74,13 @@ class Gallery:
     def _levels_of(self, size: int) -> dict[str, float]:
         return template_thresholds(self._judged, self._owners, size, self._rules)
 
-    def found(
+    def risks(
         self,
         name: str,
         clean: Float[np.ndarray, "n d"],
         hidden: Float[np.ndarray, "n d"],
     ) -> dict[str, float]:
-        """`FOUND` of one person's photos, each looked for among the person's others.
+        """`PHOTO_RISKS` of one person's photos, each looked for among the person's others.
 
         Args:
             name: Whose template is not among those of other people.
@@ -90,7 +90,7 @@ class Gallery:
         size = len(clean) - 1
         others = self._templates(size)[self._names != name]
         levels = self._levels(size)
-        values = dict.fromkeys(FOUND, np.nan)
+        values = dict.fromkeys(PHOTO_RISKS, np.nan)
         # Not `@`: BLAS takes other routines, with other last bits, for other numbers of photos.
         scores = np.einsum("nd,gd->ng", normalize(hidden), normalize(clean))
         apart = ~np.eye(len(clean), dtype=bool)

@@ -63,14 +63,14 @@ def libraries() -> tuple[str, ...]:
 
 def fill_of(name: str) -> str:
     """A fill, with its code where another package or a notebook brings it."""
-    found = FILLS[name]
-    return _with_code(name, found.prepare if isinstance(found, GapFill) else found)
+    fill = FILLS[name]
+    return _with_code(name, fill.prepare if isinstance(fill, GapFill) else fill)
 
 
 def nuisance_of(name: str) -> str:
     """A nuisance, with its code where another package or a notebook brings it."""
-    found = NUISANCES[name]
-    return _with_code(name, found.change or found.move or nuisance_of)
+    nuisance = NUISANCES[name]
+    return _with_code(name, nuisance.change or nuisance.move or nuisance_of)
 
 
 def _with_code(name: str, function: Callable[..., Any]) -> str:

@@ -168,9 +168,9 @@ def _chosen_pairs(faces: FaceSet, listed: Pairs | None, count: int, seed: int) -
         listed = sample_pairs(faces.identities, count=count, seed=seed)
     parts = []
     for mated, wanted in ((True, count // 2), (False, count - count // 2)):
-        places = np.flatnonzero(listed.mated == mated)
+        indices = np.flatnonzero(listed.mated == mated)
         rng = generator(seed, "pair level", str(mated))
-        drawn = rng.choice(places, min(wanted, len(places)), replace=False)
+        drawn = rng.choice(indices, min(wanted, len(indices)), replace=False)
         parts.append(np.sort(drawn))
     chosen = np.concatenate(parts)
     if not len(chosen):

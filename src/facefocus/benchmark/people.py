@@ -199,12 +199,12 @@ def people_beside(faces: FaceSet, names: Collection[str]) -> list[Identity]:
     known, counts = np.unique(faces.identities, return_counts=True)
     order = np.argsort(faces.identities, kind="stable")
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    found = [
+    identities = [
         Identity(str(name), np.sort(order[start : start + count]))
         for name, start, count in zip(known, starts, counts, strict=True)
     ]
     left_out = set(names)
-    return [one for one in found if len(one.rows) > 1 and one.name not in left_out]
+    return [person for person in identities if len(person.rows) > 1 and person.name not in left_out]
 
 
 def _folds(
@@ -214,15 +214,15 @@ def _folds(
 
     Held-out photos have a reference: the same maps, tried on the very photos they came from.
     """
-    found: dict[tuple[str, int], list[Person]] = {}
+    folds: dict[tuple[str, int], list[Person]] = {}
     for split in experiment.evaluation.split:
         if split == "same":
-            found[split, 0] = list(chosen)
+            folds[split, 0] = list(chosen)
             continue
         if split == "cross-pose":
             sides = by_pose(faces, [person.identity for person in chosen])
             for name, made, tried in zip(CROSS_POSE, (0, 1), (1, 0), strict=True):
-                found[name, 0] = [
+                folds[name, 0] = [
                     Person(who, cut[made], cut[tried]) for who, cut in sides.items()
                 ]  # fmt: skip
             continue
@@ -230,11 +230,11 @@ def _folds(
             (person.name, halves_of(faces, person.identity, experiment.seed)) for person in chosen
         )
         both = [(name, *cut) for name, cut in named if cut is not None]
-        found["heldout", 0] = [Person(name, first, second) for name, first, second in both]
-        found["heldout", 1] = [Person(name, second, first) for name, first, second in both]
-        found["half", 0] = [Person(name, first, first) for name, first, _ in both]
-        found["half", 1] = [Person(name, second, second) for name, _, second in both]
-    return found
+        folds["heldout", 0] = [Person(name, first, second) for name, first, second in both]
+        folds["heldout", 1] = [Person(name, second, first) for name, first, second in both]
+        folds["half", 0] = [Person(name, first, first) for name, first, _ in both]
+        folds["half", 1] = [Person(name, second, second) for name, _, second in both]
+    return folds
 
 
 def by_pose(faces: FaceSet, people: Sequence[Identity]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -246,21 +246,21 @@ def by_pose(faces: FaceSet, people: Sequence[Identity]) -> dict[str, tuple[np.nd
         UserError: The face set holds no landmarks.
     """
     index = [] if faces.folder is None else read_index(faces.folder)
-    yaw = photo_yaw(index, np.concatenate([one.rows for one in people]))
+    yaw = photo_yaw(index, np.concatenate([person.rows for person in people]))
     if yaw is None:
         raise UserError(
             "The 'split' of [evaluation] can be cross-pose only for a face set with landmarks."
             f" Some photos of '{faces.title}' have none: prepare it from photographs."
         )
-    found = {}
-    ends = np.cumsum([len(one.rows) for one in people])[:-1]
+    by_person = {}
+    ends = np.cumsum([len(person.rows) for person in people])[:-1]
     for person, turned in zip(people, np.split(yaw >= HALF_PROFILE, ends), strict=True):
         groups = near_equal(np.asarray(faces.frames[person.rows]))
         apart = turned & ~np.isin(groups, groups[~turned])
         sides = person.rows[~turned], person.rows[apart]
         if min(map(len, sides)) >= LEAST:
-            found[person.name] = sides
-    return found
+            by_person[person.name] = sides
+    return by_person
 
 
 def halves_of(faces: FaceSet, person: Identity, seed: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -29,7 +29,7 @@ def person_values(session: Session) -> pl.DataFrame:
     """
     faces, people = session.faces, session.plan.people
     index = [] if faces.folder is None else read_index(faces.folder)
-    found = photo_values(faces, index, np.concatenate([person.rows for person in people]))
+    columns = photo_values(faces, index, np.concatenate([person.rows for person in people]))
     ends = np.cumsum([len(person.rows) for person in people])
     return pl.DataFrame(
         {
@@ -38,7 +38,7 @@ def person_values(session: Session) -> pl.DataFrame:
             "images": [len(person.rows) for person in people],
             **{
                 name: [float(part.mean()) for part in np.split(values, ends[:-1])]
-                for name, values in found.items()
+                for name, values in columns.items()
             },
         }
     )

@@ -54,14 +54,14 @@ class Plan:
     @cached_property
     def explained(self) -> Mapping[int, list[tuple[Block, Person]]]:
         """Whose map every photo is used for, by its row."""
-        found: dict[int, list[tuple[Block, Person]]] = defaultdict(list)
+        by_row: dict[int, list[tuple[Block, Person]]] = defaultdict(list)
         for block in self.blocks:
             if block.split == "half":  # its maps are those of the held-out block
                 continue
             for person in block.people:
                 for row in person.rows.tolist():
-                    found[row].append((block, person))
-        return found
+                    by_row[row].append((block, person))
+        return by_row
 
     def for_workers(self) -> Plan:
         """What tasks look up in the plan while they run: who is in it, and where clean embeddings
@@ -162,8 +162,8 @@ def make_plan(
     tasks: list[Task] = []
     planned: dict[str, Any] = {}
     for name in STAGES:
-        found, planned[name] = STAGES[name].plan(inputs, planned)
-        tasks += found
+        stage_tasks, planned[name] = STAGES[name].plan(inputs, planned)
+        tasks += stage_tasks
     order = list(STAGES)
     tasks.sort(key=lambda task: order.index(task.stage))
     return Plan(experiment, blocks, people, pairs, setting, tuple(tasks), planned)

@@ -150,11 +150,11 @@ def _ranked(
     losses = left[best] - left
     spread = losses - losses.mean(1, keepdims=True)
     errors = np.sqrt((len(people) - 1) / len(people) * np.square(spread).sum(1))
-    found = [
+    proposals = [
         Proposal(reader, separations[i], float(errors[i]), eer(*_cosines(units, owners)))
         for i, (reader, units) in enumerate(scored)
     ]
-    return sorted(found, key=lambda proposal: -proposal.separation)
+    return sorted(proposals, key=lambda proposal: -proposal.separation)
 
 
 def _cosines(

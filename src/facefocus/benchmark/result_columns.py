@@ -58,8 +58,8 @@ def with_readings(table: pl.DataFrame) -> pl.DataFrame:
     kinds = {
         fill: reading(fill) if fill in FILLS else "artefact" for fill in table["fill"].unique()
     }
-    found = pl.col("fill").replace_strict(kinds, default=None, return_dtype=pl.String)
+    readings = pl.col("fill").replace_strict(kinds, default=None, return_dtype=pl.String)
     if "reading" in table.columns:
-        return table.with_columns(reading=pl.coalesce("reading", found))
-    place = table.columns.index("fill") + 1
-    return table.select(*table.columns[:place], found.alias("reading"), *table.columns[place:])
+        return table.with_columns(reading=pl.coalesce("reading", readings))
+    after = table.columns.index("fill") + 1
+    return table.select(*table.columns[:after], readings.alias("reading"), *table.columns[after:])

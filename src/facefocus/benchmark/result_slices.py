@@ -74,16 +74,16 @@ def default_slices(table: pl.DataFrame) -> list[Slice]:
         raise UserError("The results must have at least one row. Got an empty table.")
     table = with_readings(table)
     budgets = table["budget"].unique().sort().to_list()
-    budget = next((one for one in budgets if np.isclose(one, 0.01)), budgets[0])
-    splits = [one for one in ("same", "heldout") if one in set(table["split"])]
+    budget = next((budget for budget in budgets if np.isclose(budget, 0.01)), budgets[0])
+    splits = [split for split in ("same", "heldout") if split in set(table["split"])]
     split = [*splits, *table.filter(pl.col("split") != "half")["split"]][0]
-    found = []
+    slices = []
     for reading, first in _FIRST_FILLS.items():
         fills = table.filter(pl.col("reading") == reading)["fill"].unique(maintain_order=True)
         if len(fills):
             fill = first if first in fills else fills[0]
-            found.append(Slice(budget, fill, split, reading))
-    return found
+            slices.append(Slice(budget, fill, split, reading))
+    return slices
 
 
 def default_slice(table: pl.DataFrame) -> Slice:

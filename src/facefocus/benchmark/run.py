@@ -87,13 +87,13 @@ def find_faceset(
         UserError: There is none; says how to make it.
     """
     name = expanded(os.fspath(name))
-    places = [Path(name), Path("faces") / name, *(root / "faces" / name for root in search_dirs())]
-    for place in places:
-        if (place / "manifest.json").is_file():
-            return place
+    folders = [Path(name), Path("faces") / name, *(root / "faces" / name for root in search_dirs())]
+    for folder in folders:
+        if (folder / "manifest.json").is_file():
+            return folder
     raise UserError(
         f"No prepared face set '{name}' was found. Looked for"
-        f" {', '.join(str(place) for place in places)}. Make one with"
+        f" {', '.join(str(folder) for folder in folders)}. Make one with"
         f" 'facefocus prepare lfw --source lfw-deepfunneled.tgz --out faces/{Path(name).name}',"
         f" or {otherwise}."
     )
@@ -463,8 +463,8 @@ def keys_of_runs(runs: Sequence[Path]) -> set[str]:
     for run in runs:
         for folder in sorted(path.parent for path in run.rglob("run.json")) or [run]:
             spec = _recorded_spec(folder)
-            for found in (read_keys(folder) or Session(spec).plan.keys()).values():
-                keys.update(found)
+            for stage_keys in (read_keys(folder) or Session(spec).plan.keys()).values():
+                keys.update(stage_keys)
     return keys
 
 

@@ -139,7 +139,7 @@ class RunLog:
         if not failed:
             self.failed_file.unlink(missing_ok=True)
             return
-        text = "".join(json.dumps(asdict(one)) + "\n" for one in failed)
+        text = "".join(json.dumps(asdict(task)) + "\n" for task in failed)
         write_atomically(self.failed_file, lambda file: file.write(private(text).encode()))
 
 
@@ -210,10 +210,10 @@ def write_keys(run: Path, keys: Mapping[str, Sequence[str]]) -> None:
         UserError: The folder cannot be written.
     """
     table = pl.concat(
-        pl.DataFrame({"key": found}, schema={"key": pl.String}).select(
+        pl.DataFrame({"key": stage_keys}, schema={"key": pl.String}).select(
             pl.lit(stage).alias("stage"), "key"
         )
-        for stage, found in keys.items()
+        for stage, stage_keys in keys.items()
     )
     write_atomically(run / KEYS, lambda file: table.write_parquet(file))
 

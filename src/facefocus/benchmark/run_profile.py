@@ -60,15 +60,15 @@ def run_profile(run: Path) -> list[Part]:
     Raises:
         UserError: Its log says nothing.
     """
-    found: dict[str, Part] = {}
+    parts: dict[str, Part] = {}
     for folder in run_folders(run):
         for part in _parts(read_log(folder)):
-            found[part.name] = found.get(part.name, Part(part.name)) + part
-    if not found:
+            parts[part.name] = parts.get(part.name, Part(part.name)) + part
+    if not parts:
         raise UserError(f"'{run}' has no run.log that tells of work. Name the folder of a run.")
     stages = list(STAGES)
     order = ["start", "faces", "recognizers", "plan", *stages]
-    done = [part for part in found.values() if part.tasks or part.name not in stages]
+    done = [part for part in parts.values() if part.tasks or part.name not in stages]
     return sorted(
         done, key=lambda part: order.index(part.name) if part.name in order else len(order)
     )

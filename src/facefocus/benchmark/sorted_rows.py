@@ -93,13 +93,13 @@ class SortedRows:
         while len(held) or any(left):
             ahead = dict(held.group_by(_PLACE).len().iter_rows())
             read = [held]
-            for place, files in enumerate(left):
+            for run_number, files in enumerate(left):
                 # With a piece ahead of each run most of what is held is safe.
-                if files and ahead.get(place, 0) < PIECE:
+                if files and ahead.get(run_number, 0) < PIECE:
                     piece = pl.read_parquet(files.popleft())
-                    read.append(piece.with_columns(pl.lit(place, pl.Int64).alias(_PLACE)))
+                    read.append(piece.with_columns(pl.lit(run_number, pl.Int64).alias(_PLACE)))
             held = self._sorted(pl.concat(read), _PLACE)
-            safe = self._safe(held, [place for place, files in enumerate(left) if files])
+            safe = self._safe(held, [run_number for run_number, files in enumerate(left) if files])
             yield held[:safe].drop(_PLACE)
             held = held[safe:]
 

@@ -54,25 +54,25 @@ def read_masks(
     rows: list[dict[str, Any]] = []
     maps: list[np.ndarray] = []
     masks: list[np.ndarray] = []
-    for one in index.iter_rows(named=True):
-        wanted = [place for place, name in enumerate(one["people"]) if name in people]
+    for row in index.iter_rows(named=True):
+        wanted = [person for person, name in enumerate(row["people"]) if name in people]
         if not wanted:
             continue
         try:
-            made, scored = store.load(one["maps"]), store.load(one["scores"])
+            made, scored = store.load(row["maps"]), store.load(row["scores"])
         except Missing:
             if partly:
                 continue
             raise
         cut = unpack(scored["masks"], (*scored["cosine"].shape, *made["maps"].shape[1:]))
-        for place in wanted:
+        for person in wanted:
             # As `session.is_degenerate`, which needs torch.
-            flat = bool(made["degenerate"][place] == made["total"][place])
-            about = {"map": len(maps), "identity": one["people"][place], "degenerate": flat}
-            about |= {"image": one["images"][place]}
-            about |= {name: one[name] for name in ("faces", "fill", "on_degenerate", *MAP)}
-            maps.append(made["maps"][place])
-            for budget, mask in zip(one["budgets"], cut[place], strict=True):
+            flat = bool(made["degenerate"][person] == made["total"][person])
+            about = {"map": len(maps), "identity": row["people"][person], "degenerate": flat}
+            about |= {"image": row["images"][person]}
+            about |= {name: row[name] for name in ("faces", "fill", "on_degenerate", *MAP)}
+            maps.append(made["maps"][person])
+            for budget, mask in zip(row["budgets"], cut[person], strict=True):
                 rows.append(about | {"index": len(masks), "budget": budget})
                 masks.append(mask)
     frame = maps[0].shape if maps else (1, 1)

@@ -110,8 +110,8 @@ def verify_recognizer(
     if wanted.kind == "given":
         level = wanted.value
     elif other is not None:
-        found = list_scores(recognizer, setting, other_list, deciding, kept, progress)
-        level = threshold(found[deciding.mated], found[~deciding.mated], wanted)
+        deciding_scores = list_scores(recognizer, setting, other_list, deciding, kept, progress)
+        level = threshold(deciding_scores[deciding.mated], deciding_scores[~deciding.mated], wanted)
     report = verify(scores, pairs.mated, pairs.fold, rule=wanted.shown, level=level)
     for warning in _warnings(name, report):
         log.warning(warning)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from facefocus.benchmark.collect import FOUND_SCHEMA, SCHEMA, TRUTH_SCHEMA
+from facefocus.benchmark.collect import PHOTO_RISK_SCHEMA, SCHEMA, TRUTH_SCHEMA
 from facefocus.benchmark.result_columns import CONFIGURATION, HELDOUT_ORACLE, MAP, ORACLE
 from facefocus.core.errors import UserError
 from facefocus.occlusion.masks import pixel_count
@@ -92,7 +92,7 @@ def consistent(submission: Submission, part: str) -> Iterator[Finding]:
         UserError: A table cannot be read or lacks a column.
     """
     rows, masks = submission.table(part + RESULTS), submission.table(part + MASKS)
-    _check_columns(part + RESULTS, rows, SCHEMA, TRUTH_SCHEMA | FOUND_SCHEMA)
+    _check_columns(part + RESULTS, rows, SCHEMA, TRUTH_SCHEMA | PHOTO_RISK_SCHEMA)
     _check_columns(part + MASKS, masks, MASK_COLUMNS, {})
     problems = [*_impossible(rows, _frame(submission, part)), *_contradictory(rows)]
     for text, wrong in problems:

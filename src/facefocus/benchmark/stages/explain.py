@@ -333,8 +333,8 @@ def _map_tasks(inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> Itera
         by_sources: dict[tuple[str, ...], list[MapOutput]] = defaultdict(list)
         for output in maps[block.index]:
             by_sources[output.sources].append(output)
-        for names, found in by_sources.items():
-            yield MapTask(names, block, unique(found))
+        for names, outputs in by_sources.items():
+            yield MapTask(names, block, unique(outputs))
 
 
 def _needed_tasks(inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> list[Task]:
@@ -356,11 +356,11 @@ def _needed_tasks(inputs: Inputs, maps: Mapping[int, Sequence[MapOutput]]) -> li
             tasks[(key,)] = ShareTask(key, output.sources, spec)
             continue
         (source,) = output.sources
-        found: list[Task] = [*masked_tasks(inputs, source, spec, blocks)]
+        needed: list[Task] = [*masked_tasks(inputs, source, spec, blocks)]
         if source not in inputs.experiment.recognizers.targets:
             recognizer, rows = inputs.recognizers[source], chosen_rows(inputs)
-            found += embed_tasks(source, recognizer, inputs.faces, inputs.lists[0], rows)
-        tasks |= {task.keys: task for task in found}
+            needed += embed_tasks(source, recognizer, inputs.faces, inputs.lists[0], rows)
+        tasks |= {task.keys: task for task in needed}
     return list(tasks.values())
 
 

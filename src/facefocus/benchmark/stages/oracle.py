@@ -121,7 +121,7 @@ class OracleStage(Stage):
 SEEDS = 4
 
 #: A mask that was scored: its task's entry, and its place among the entry's budgets.
-_Place = tuple[Scored, int]
+_MaskEntry = tuple[Scored, int]
 
 
 def search_oracle(session: Session, task: OracleTask, progress: Progress) -> None:
@@ -134,24 +134,24 @@ def search_oracle(session: Session, task: OracleTask, progress: Progress) -> Non
     assert search is not None  # the plan has oracle tasks only where it is asked for
     person = task.person
     counts = [pixel_count(budget, *session.frame) for budget in task.budgets]
-    places, rivals = _rivals(session, task)
-    found = search_masks(
+    entries, rivals = _rivals(session, task)
+    searched = search_masks(
         session.recognizers[task.recognizer].embed,
         hider_of(session, person.rows, task.fill),
         session.embeddings(task.recognizer)[person.rows],
         shape=session.frame,
         counts=counts,
         rng=generator(session.experiment.seed, "oracle", person.name),
-        seeds=_seeds(session, places, rivals, counts),
+        seeds=_seeds(session, entries, rivals, counts),
         both=session.experiment.evaluation.compare == "both",
         block=search.block,
         candidates=search.candidates,
     )
-    arrays = bound(_left(session, task, person.rows, found.masks), rivals, counts)
+    arrays = bound(_left(session, task, person.rows, searched.masks), rivals, counts)
     if not np.array_equal(person.rows, person.tests):
-        heldout = _left(session, task, person.tests, found.masks)
+        heldout = _left(session, task, person.tests, searched.masks)
         arrays |= {f"heldout_{name}": heldout[name] for name in VALUES}
-    session.store.save(task.key, {**arrays, "embeddings": np.array(found.embeddings)})
+    session.store.save(task.key, {**arrays, "embeddings": np.array(searched.embeddings)})
     progress("oracle", 1, 1)
 
 
@@ -171,21 +171,21 @@ def _left(
     return dict(zip(VALUES, np.reshape(values, (-1, len(VALUES))).T, strict=True))
 
 
-def _rivals(session: Session, task: OracleTask) -> tuple[list[_Place], dict[str, np.ndarray]]:
+def _rivals(session: Session, task: OracleTask) -> tuple[list[_MaskEntry], dict[str, np.ndarray]]:
     """Every mask that was scored on the photos of the search, and its `VALUES`."""
-    places: list[_Place] = []
+    entries: list[_MaskEntry] = []
     values: list[np.ndarray] = []
     for scored in task.rivals:
         arrays = session.store.load(scored.key)
         table = np.stack([arrays[name][scored.row] for name in VALUES], axis=1)
         kept = np.flatnonzero(np.isfinite(table[:, 0]))
-        places += [(scored, int(place)) for place in kept]
+        entries += [(scored, int(budget)) for budget in kept]
         values += list(table[kept])
-    return places, dict(zip(VALUES, np.reshape(values, (-1, len(VALUES))).T, strict=True))
+    return entries, dict(zip(VALUES, np.reshape(values, (-1, len(VALUES))).T, strict=True))
 
 
 def bound(
-    found: Mapping[str, np.ndarray], rivals: Mapping[str, np.ndarray], counts: Sequence[int]
+    searched: Mapping[str, np.ndarray], rivals: Mapping[str, np.ndarray], counts: Sequence[int]
 ) -> dict[str, np.ndarray]:
     """What no mask of at most each count of pixels beats, as far as is known.
 
@@ -194,11 +194,11 @@ def bound(
     which may be another mask: each measure is bounded by itself.
 
     Args:
-        found: `VALUES` of the masks that a search found, one for each count.
+        searched: `VALUES` of the masks that a search found, one for each count.
         rivals: `VALUES` of the masks that were scored on the same photos.
         counts: Pixels to hide.
     """
-    every = {name: np.concatenate([found[name], rivals[name]]) for name in VALUES}
+    every = {name: np.concatenate([searched[name], rivals[name]]) for name in VALUES}
     made: dict[str, list[float]] = {name: [] for name in VALUES}
     for count in counts:
         fits = np.flatnonzero(every["area"] <= count)
@@ -215,7 +215,7 @@ def bound(
 
 def _seeds(
     session: Session,
-    places: Sequence[_Place],
+    entries: Sequence[_MaskEntry],
     rivals: Mapping[str, np.ndarray],
     counts: Sequence[int],
 ) -> np.ndarray:
@@ -224,13 +224,13 @@ def _seeds(
     Of equal figures one mask, which as a rule is the same; none whose map saw other photos.
     """
     masks = np.zeros((len(counts), SEEDS, *session.frame), bool)
-    blind = np.array([scored.starts for scored, _ in places], bool)
+    blind = np.array([scored.starts for scored, _ in entries], bool)
     for own, count in zip(masks, counts, strict=True):
         fits = np.flatnonzero(blind & (rivals["area"] <= count))
         _, first = np.unique(rivals["cosine"][fits], return_index=True)
         for seed, best in zip(own, fits[first], strict=False):
-            scored, place = places[best]
-            seed[...] = scored_masks(session, session.store.load(scored.key))[scored.row, place]
+            scored, budget = entries[best]
+            seed[...] = scored_masks(session, session.store.load(scored.key))[scored.row, budget]
     return masks
 
 
@@ -254,7 +254,7 @@ def _oracles(
                 continue
             tasks = []
             for fill, person in product(inputs.experiment.occlusion.fill, block.people):
-                found = tuple(dict.fromkeys(rivals[fill, person.name, person.rows.tobytes()]))
+                scored = tuple(dict.fromkeys(rivals[fill, person.name, person.rows.tobytes()]))
                 key = content_key(
                     "oracle",
                     version=VERSIONS["oracle"],
@@ -262,9 +262,9 @@ def _oracles(
                     search=wanted.model_dump(),
                     person=[person.name, person.rows.tolist(), person.tests.tolist()],
                     fill=fill_of(fill),
-                    rivals=[[one.key, one.row, one.starts] for one in found],
+                    rivals=[[rival.key, rival.row, rival.starts] for rival in scored],
                 )
-                tasks.append(OracleTask(key, target, person, fill, found, budgets))
+                tasks.append(OracleTask(key, target, person, fill, scored, budgets))
             oracles[target, block.index] = tuple(tasks)
     return oracles
 
@@ -273,13 +273,13 @@ def _scored(
     inputs: Inputs, scores: Mapping[tuple[str, int], Sequence[ScoreOutput]], target: str
 ) -> dict[tuple[str, str, bytes], list[Scored]]:
     """All scores on a target by fill, person and tested photos."""
-    found: dict[tuple[str, str, bytes], list[Scored]] = defaultdict(list)
+    scored: dict[tuple[str, str, bytes], list[Scored]] = defaultdict(list)
     for block in inputs.blocks:
         for output, (row, person) in product(scores[target, block.index], enumerate(block.people)):
             own = np.array_equal(person.rows, person.tests)
-            place = output.fill, person.name, person.tests.tobytes()
-            found[place].append(Scored(output.key, row, own or output.maps.source is None))
-    return found
+            key = output.fill, person.name, person.tests.tobytes()
+            scored[key].append(Scored(output.key, row, own or output.maps.source is None))
+    return scored
 
 
 STAGES.add("oracle", OracleStage())

@@ -111,8 +111,8 @@ class PerturbStage(Stage):
             if task.fill is not None:
                 hide = hider(task.fill, frame[None], [fill_rng(seed, image)])
             hidden.append(MaskedFrame(frame, masks, hide))
-        found = embeddings_of_masked(recognizer, hidden, progress)
-        for (key, _), embeddings in zip(task.parts, found, strict=True):
+        frame_embeddings = embeddings_of_masked(recognizer, hidden, progress)
+        for (key, _), embeddings in zip(task.parts, frame_embeddings, strict=True):
             session.store.save(key, {"embeddings": embeddings})
 
     def passes(self, session: Session, task: MaskedTask) -> dict[str, Passes]:

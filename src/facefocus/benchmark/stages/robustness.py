@@ -92,19 +92,19 @@ class RobustnessStage(Stage):
         outputs = {
             (target, index): tuple(
                 NuisanceOutput(_key(scored, nuisance), scored, nuisance)
-                for scored in found
+                for scored in scores
                 if scored.control is None
                 for nuisance in wanted.nuisances
             )
-            for (target, index), found in planned["scores"].items()
+            for (target, index), scores in planned["scores"].items()
             # Split `half` is a reference for held-out photos.
             if inputs.blocks[index].split != "half"
         }
         tasks = [
             RobustnessTask(target, inputs.blocks[index], fill, of_fill)
-            for (target, index), found in outputs.items()
+            for (target, index), block_outputs in outputs.items()
             for fill in inputs.experiment.occlusion.fill
-            if (of_fill := tuple(output for output in found if output.scores.fill == fill))
+            if (of_fill := tuple(output for output in block_outputs if output.scores.fill == fill))
         ]
         return tasks, outputs
 
@@ -136,7 +136,7 @@ def _key(scored: ScoreOutput, nuisance: str) -> str:
 def disturb(session: Session, task: RobustnessTask, progress: Progress) -> None:
     """Retention of every person under every scored mask and nuisance, and with nothing hidden."""
     tables: dict[NuisanceOutput, dict[str, np.ndarray]] = {}
-    places: dict[Job, list[tuple[NuisanceOutput, int | None]]] = defaultdict(list)
+    entries: dict[Job, list[tuple[NuisanceOutput, int | None]]] = defaultdict(list)
     nothing = np.packbits(np.zeros(session.frame, bool)).tobytes()
     for output in task.outputs:
         scores = session.store.load(output.scores.key)
@@ -145,20 +145,20 @@ def disturb(session: Session, task: RobustnessTask, progress: Progress) -> None:
         tables[output] |= {f"clean_{name}": np.full(people, np.nan) for name in MEASURES}
         masks = scored_masks(session, scores)
         for person in range(people):
-            places[Job(person, nothing, output.nuisance)].append((output, None))
+            entries[Job(person, nothing, output.nuisance)].append((output, None))
             for budget in np.flatnonzero(np.isfinite(scores["cosine"][person])).tolist():
                 mask = np.packbits(masks[person, budget]).tobytes()
-                places[Job(person, mask, output.nuisance)].append((output, budget))
-    jobs = sorted(places, key=lambda job: (job.person, job.nuisance, job.mask))
-    found = retained(session, task.recognizer, task.block.people, task.fill, jobs)
-    for done, (job, values) in enumerate(found, start=1):
+                entries[Job(person, mask, output.nuisance)].append((output, budget))
+    jobs = sorted(entries, key=lambda job: (job.person, job.nuisance, job.mask))
+    retentions = retained(session, task.recognizer, task.block.people, task.fill, jobs)
+    for done, (job, values) in enumerate(retentions, start=1):
         progress("robustness", done, len(jobs))
-        for output, place in places[job]:
+        for output, budget_index in entries[job]:
             for name in MEASURES:
-                if place is None:
+                if budget_index is None:
                     tables[output][f"clean_{name}"][job.person] = values[name]
                 else:
-                    tables[output][name][job.person, place] = values[name]
+                    tables[output][name][job.person, budget_index] = values[name]
     for output, arrays in tables.items():
         session.store.save(output.key, arrays)
 
@@ -201,9 +201,9 @@ def robustness_rows(session: Session, folder: Path) -> SortedRows:
                 **dict(configuration),
                 "identity": identity,
                 "nuisance": nuisance,
-                **{name: mean(part[name] for part in found) for name in found[0]},
+                **{name: mean(part[name] for part in parts) for name in parts[0]},
             }
-            for (configuration, nuisance, identity), found in made
+            for (configuration, nuisance, identity), parts in made
         )
     return rows
 
@@ -217,7 +217,7 @@ def _parts(
     clean = [clean_scores(session, target, person)[0] for person in block.people]
     for output in session.plan.planned["robustness"].get((target, block.index), ()):
         under, scored = (session.store.load(key) for key in (output.key, output.scores.key))
-        for place, budget in enumerate(output.scores.budgets):
+        for number, budget in enumerate(output.scores.budgets):
             columns = score_columns(output.scores, session.experiment.occlusion.shape)
             about = configuration(session, target, block.split, columns, budget)
             for index, person in enumerate(block.people):
@@ -225,9 +225,9 @@ def _parts(
                 part = {}
                 for name in MEASURES:
                     part[f"clean_{name}"] = before[name]
-                    part[name] = float(scored[name][index, place])
+                    part[name] = float(scored[name][index, number])
                     part[f"nuisance_clean_{name}"] = float(under[f"clean_{name}"][index])
-                    part[f"nuisance_{name}"] = float(under[name][index, place])
+                    part[f"nuisance_{name}"] = float(under[name][index, number])
                 yield (tuple(about.items()), output.nuisance, person.name), part
 
 

@@ -13,7 +13,7 @@ import scipy
 from jaxtyping import Bool
 
 from facefocus.benchmark.experiment import Experiment
-from facefocus.benchmark.identification import FOUND
+from facefocus.benchmark.identification import PHOTO_RISKS
 from facefocus.benchmark.keys import fill_of
 from facefocus.benchmark.occluded_photos import Job, OccludedPhotos
 from facefocus.benchmark.people import CROSS_POSE, Block, Person
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from facefocus.benchmark.plan import Inputs
 
 #: What a score artefact holds of each person and budget, NaN for who is left out; besides the
-#: masks themselves (`scored_masks`), and `FOUND` where it is asked for.
+#: masks themselves (`scored_masks`), and `PHOTO_RISKS` where it is asked for.
 VALUES = ("cosine", "rate", "fmr", "area")
 
 
@@ -152,23 +152,23 @@ def _mask_bytes(budget: float, pixels: int) -> int:
 def score(session: Session, task: ScoreTask, progress: Progress) -> None:
     """Retention of every person of a block under every wanted mask, stored with the masks."""
     tables: dict[ScoreOutput, dict[str, np.ndarray]] = {}
-    places: dict[Job, list[tuple[ScoreOutput, int]]] = defaultdict(list)
-    names = (*VALUES, *(FOUND if session.experiment.evaluation.identification else ()))
+    entries: dict[Job, list[tuple[ScoreOutput, int]]] = defaultdict(list)
+    names = (*VALUES, *(PHOTO_RISKS if session.experiment.evaluation.identification else ()))
     for output in task.outputs:
         made = list(_block_masks(session, task.block, output))
         tables[output] = {name: np.full((len(made), len(output.budgets)), np.nan) for name in names}
-        tables[output]["masks"] = pack(np.stack([one.masks for one in made]))
+        tables[output]["masks"] = pack(np.stack([masks.masks for masks in made]))
         for person, masks in enumerate(made):
             if masks.skipped:
                 continue
             tables[output]["area"][person] = masks.areas
             for budget, mask in enumerate(masks.masks):
-                places[Job(person, np.packbits(mask).tobytes())].append((output, budget))
-    jobs = sorted(places, key=lambda job: (job.person, job.mask))
-    found = retained(session, task.recognizer, task.block.people, task.fill, jobs)
-    for done, (job, values) in enumerate(found, start=1):
+                entries[Job(person, np.packbits(mask).tobytes())].append((output, budget))
+    jobs = sorted(entries, key=lambda job: (job.person, job.mask))
+    retentions = retained(session, task.recognizer, task.block.people, task.fill, jobs)
+    for done, (job, values) in enumerate(retentions, start=1):
         progress("scores", done, len(jobs))
-        for output, budget in places[job]:
+        for output, budget in entries[job]:
             for name, value in values.items():
                 tables[output][name][job.person, budget] = value
     for output, arrays in tables.items():
@@ -261,7 +261,7 @@ def retained(
 ) -> Iterator[tuple[Job, dict[str, float]]]:
     """Mean mated cosine, recognition rate and FMR of every job; best person by person.
 
-    Without a nuisance `FOUND` as well, where it is asked for.
+    Without a nuisance `PHOTO_RISKS` as well, where it is asked for.
     """
     embeddings = session.embeddings(target)
     level = session.threshold(target)
@@ -277,7 +277,7 @@ def retained(
         fmr = false_matches(session, target, person.name, person.tests, occluded)
         values = {"cosine": left.cosine, "rate": left.rate, "fmr": fmr}
         if session.experiment.evaluation.identification and job.nuisance is None:
-            values |= session.gallery(target).found(person.name, clean, occluded)
+            values |= session.gallery(target).risks(person.name, clean, occluded)
         yield job, values
 
 
@@ -310,8 +310,10 @@ def _scores(
     # Keys of masks of pixels are what they were before there were others.
     shape: dict[str, Any] = {} if asked == "pixels" else {"shape": asked}
     if inputs.experiment.evaluation.identification:
-        pairs = inputs.pairs, inputs.calibration
-        listed = [x.astype(np.int64) for one in pairs for x in (one.first, one.second, one.mated)]
+        lists = inputs.pairs, inputs.calibration
+        listed = [
+            x.astype(np.int64) for pairs in lists for x in (pairs.first, pairs.second, pairs.mated)
+        ]
         shape |= {
             "identification": [1, hashlib.sha256(np.concatenate(listed).tobytes()).hexdigest()]
         }
@@ -322,9 +324,9 @@ def _scores(
                 _score_output(
                     common | shape, block, output, fill, policy, control, number, population
                 )
-                for place, output in enumerate(maps[block.index])
+                for index, output in enumerate(maps[block.index])
                 if _is_tried(inputs.experiment, output, target)
-                for population in (shared[block.split, block.fold, block.round][place],)
+                for population in (shared[block.split, block.fold, block.round][index],)
                 for fill in inputs.experiment.occlusion.fill
                 if output.spec.tried_fill in (None, fill)
                 for policy in inputs.experiment.occlusion.on_degenerate
@@ -345,21 +347,21 @@ def _populations(
 
     With ``[stop]``, of everybody of the same round: nobody knows yet who will follow.
     """
-    found: dict[tuple[str, int, int], list[hashlib._Hash]] = {}
+    by_fold: dict[tuple[str, int, int], list[hashlib._Hash]] = {}
     for block in inputs.blocks:
         outputs = maps[block.index]
-        hashes = found.setdefault(
+        hashes = by_fold.setdefault(
             (block.split, block.fold, block.round), [hashlib.sha256() for _ in outputs]
         )
         for digest, output in zip(hashes, outputs, strict=True):
             digest.update(output.key.encode())
-    return {fold: [digest.hexdigest() for digest in hashes] for fold, hashes in found.items()}
+    return {fold: [digest.hexdigest() for digest in hashes] for fold, hashes in by_fold.items()}
 
 
 def _check_controls(inputs: Inputs) -> None:
     """Refuse controls that are made of other people's maps where there are no other people."""
     wanted = inputs.experiment.controls
-    shared = [] if wanted is None else [one for one in wanted.control if one in SHARED]
+    shared = [] if wanted is None else [control for control in wanted.control if control in SHARED]
     counts: dict[tuple[str, int], int] = defaultdict(int)
     for block in inputs.blocks:
         counts[block.split, block.fold] += len(block.people)
@@ -421,9 +423,9 @@ def _score_tasks(
 ) -> list[ScoreTask]:
     return [
         ScoreTask(target, inputs.blocks[index], fill, unique(of_fill))
-        for (target, index), found in scores.items()
+        for (target, index), outputs in scores.items()
         for fill in inputs.experiment.occlusion.fill
-        if (of_fill := [output for output in found if output.fill == fill])
+        if (of_fill := [output for output in outputs if output.fill == fill])
     ]
 
 

@@ -82,8 +82,8 @@ class ShareStage(Stage):
         """See `facefocus.saliency.shared_mask.search`."""
         from facefocus.benchmark.explained_images import SessionImages
 
-        found = search(task.spec, task.sources, SessionImages(session), progress)
-        session.store.save(task.key, {"map": found})
+        shared_map = search(task.spec, task.sources, SessionImages(session), progress)
+        session.store.save(task.key, {"map": shared_map})
 
     def passes(self, session: Session, task: ShareTask) -> dict[str, Passes]:
         """Steps that change no mask take none."""
