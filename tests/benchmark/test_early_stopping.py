@@ -150,7 +150,7 @@ def test_other_people_are_those_of_the_round(never: Run) -> None:
     assert [one.round for one in blocks] == list(range(6))
     output = session.plan.planned["maps"][blocks[1].index][0]
     found = session.population(blocks[1], output)
-    assert sorted(found.place) == sorted(person.name for person in blocks[1].people)
+    assert sorted(found.rows) == sorted(person.name for person in blocks[1].people)
 
 
 def test_a_run_stops_where_the_first_place_is_certain_and_says_which(

@@ -78,10 +78,10 @@ def advise(session: Session, passes: Mapping[str, int]) -> BackendAdvice | None:
         if factor > 1:
             faster.append((factor, backend, rival))
     expected = {name: photos.matches(session, name) for name in names} if faster else {}
-    for factor, backend, rival in sorted(faster, key=lambda one: one[:2], reverse=True):
-        found = BackendAdvice(backend, factor, *_changes(expected, photos, rival))
-        if found.difference <= RATE:
-            return found
+    for factor, backend, rival in sorted(faster, key=lambda entry: entry[:2], reverse=True):
+        advice = BackendAdvice(backend, factor, *_changes(expected, photos, rival))
+        if advice.difference <= RATE:
+            return advice
     return BackendAdvice(used, 1.0)
 
 
@@ -130,10 +130,10 @@ def _changes(
     """Decisions, changed ones, and the largest difference of a rate."""
     decisions, changed, difference = 0, 0, 0.0
     for name, (limit, matched) in expected.items():
-        _, found = photos.matches(rival, name, limit)
+        _, matches = photos.matches(rival, name, limit)
         decisions += matched.size
-        changed += int(np.count_nonzero(found != matched))
-        rates = np.abs(found.mean(axis=1) - matched.mean(axis=1))
+        changed += int(np.count_nonzero(matches != matched))
+        rates = np.abs(matches.mean(axis=1) - matched.mean(axis=1))
         difference = max(difference, float(rates.max()))
     return decisions, changed, difference
 
@@ -165,11 +165,11 @@ def _photos(session: Session) -> _Photos | None:
     experiment = session.experiment
     rows: list[int] = []
     people: list[int] = []
-    for place, person in enumerate(session.plan.people):
+    for index, person in enumerate(session.plan.people):
         if len(rows) >= PHOTOS:
             break
         rows += person.rows.tolist()
-        people += [place] * len(person.rows)
+        people += [index] * len(person.rows)
     mated = np.equal.outer(people, people) & ~np.eye(len(rows), dtype=bool)
     if not mated.any() or len(set(people)) < 2:
         return None

@@ -100,18 +100,18 @@ class Population:
 
     Attributes:
         maps: One map [H, W] each.
-        place: Row of each person by name.
+        rows: Row of each person by name.
     """
 
     maps: np.ndarray
-    place: dict[str, int]
+    rows: dict[str, int]
 
     def mean_without(self, name: str) -> np.ndarray:
         """The mean map [H, W] of everybody but one, who may have none; there must be somebody."""
-        if name not in self.place:
+        if name not in self.rows:
             mean: np.ndarray = self.maps.mean(axis=0, dtype=np.float64)
             return mean
-        return mean_of_others(self.maps, self.place[name], self._sums)
+        return mean_of_others(self.maps, self.rows[name], self._sums)
 
     @cached_property
     def _sums(self) -> np.ndarray:
@@ -190,7 +190,7 @@ class Session:
         # A resumed run may embed masked faces first, so clean ones are named for the check.
         backend, memory, clean = self.spec.backend, self.spec.memory, self.faces.frames[:CHUNK]
         held = {} if self.held is None else self.held.recognizers
-        found = {
+        recognizers = {
             name: accelerate(
                 held[name] if name in held else load(name, reading.get(name)),
                 backend,
@@ -200,13 +200,13 @@ class Session:
             for name in names
         }
         for name, batch, graph_batch in self.spec.batches:
-            if isinstance(recognizer := found.get(name), TorchRecognizer):
+            if isinstance(recognizer := recognizers.get(name), TorchRecognizer):
                 recognizer.batch, recognizer.graph_batch = batch, graph_batch
-        for recognizer in found.values():
+        for recognizer in recognizers.values():
             if isinstance(recognizer, ScoreRecognizer):
                 raise refused(recognizer.name)
             hold_batches(recognizer)
-        return found
+        return recognizers
 
     @property
     def batches(self) -> tuple[tuple[str, int, int], ...]:
@@ -223,8 +223,8 @@ class Session:
 
         Those of black boxes are not counted.
         """
-        seen = [one for one in self.recognizers.values() if isinstance(one, TorchRecognizer)]
-        return sum(one.passes for one in seen), sum(one.padded for one in seen)
+        boxes = [box for box in self.recognizers.values() if isinstance(box, TorchRecognizer)]
+        return sum(box.passes for box in boxes), sum(box.padded for box in boxes)
 
     def with_less(self, task: Task) -> SessionSpec:
         """The spec of a session in which the passes of a task take half the memory.
@@ -343,19 +343,19 @@ class Session:
         if output.key not in self._populations:
             if len(self._populations) >= POPULATIONS:
                 self._populations.clear()
-            found, keys = self._everybody(block, output)
-            self._populations.update(dict.fromkeys(keys, found))
+            population, keys = self._everybody(block, output)
+            self._populations.update(dict.fromkeys(keys, population))
         return self._populations[output.key]
 
     def _everybody(self, block: Block, output: MapOutput) -> tuple[Population, list[str]]:
-        place = self.plan.planned["maps"][block.index].index(output)
+        output_index = self.plan.planned["maps"][block.index].index(output)
         maps: dict[str, np.ndarray] = {}
         keys = []
         for other in self.plan.blocks:
             fold = block.split, block.fold, block.round
             if (other.split, other.fold, other.round) != fold:
                 continue
-            keys.append(self.plan.planned["maps"][other.index][place].key)
+            keys.append(self.plan.planned["maps"][other.index][output_index].key)
             made = self.store.load(keys[-1])
             for index, person in enumerate(other.people):
                 if not is_degenerate(made, index):

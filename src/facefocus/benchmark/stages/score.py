@@ -233,7 +233,7 @@ def _control(
         ]
         return Masks(np.stack(drawn), own.areas, own.requested, False, False)
     everybody = session.population(block, output.maps)
-    others = [name for name in everybody.place if name != person.name]
+    others = [name for name in everybody.rows if name != person.name]
     if not others:
         # Never the person's own mask in its place: the control would equal what it controls.
         none = np.zeros_like(own.masks)
@@ -248,9 +248,9 @@ def _control(
         other = others[int(rng.permutation(len(others))[output.draw % len(others)])]
     else:
         rng = generator(session.experiment.seed, "partners")
-        chosen = partners(len(everybody.place), output.draw + 1, rng)[output.draw]
-        other = list(everybody.place)[int(chosen[everybody.place[person.name]])]
-    return _masks(session, other, everybody.maps[everybody.place[other]], False, output)
+        chosen = partners(len(everybody.rows), output.draw + 1, rng)[output.draw]
+        other = list(everybody.rows)[int(chosen[everybody.rows[person.name]])]
+    return _masks(session, other, everybody.maps[everybody.rows[other]], False, output)
 
 
 # --- figures --------------------------------------------------------------------------------------
