@@ -111,9 +111,9 @@ class OccludedFrames:
     def _chosen(self, rows: np.ndarray, masks: np.ndarray) -> Tensor:
         """On any device: a choice for every pixel."""
         device, shape = self._frames.device, self._frames.shape[1:3]
-        places = sent(torch.from_numpy(np.asarray(rows, np.int64)), device)
+        indices = sent(torch.from_numpy(np.asarray(rows, np.int64)), device)
         hidden = unpacked(sent(torch.from_numpy(masks), device), shape)
-        return torch.where(hidden[..., None], self._content[places], self._frames[places])
+        return torch.where(hidden[..., None], self._content[indices], self._frames[indices])
 
 
 def unpacked(
@@ -125,8 +125,8 @@ def unpacked(
         >>> unpacked(torch.tensor([[0b10100000]], dtype=torch.uint8), (1, 3)).tolist()
         [[[True, False, True]]]
     """
-    places = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
-    bits = ((packed[..., None] >> places) & 1).bool().flatten(1)
+    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
+    bits = ((packed[..., None] >> shifts) & 1).bool().flatten(1)
     return bits[:, : shape[0] * shape[1]].reshape(len(packed), *shape)
 
 

@@ -104,11 +104,11 @@ def eigen_cam(
     It explains no similarity: the gradient only says, where it is not finite, that there is no
     map.
     """
-    found = torch.full_like(activation[:, 0], torch.nan)
-    for target, a, g in zip(found, activation, gradient, strict=True):
+    maps = torch.full_like(activation[:, 0], torch.nan)
+    for target, a, g in zip(maps, activation, gradient, strict=True):
         if bool(a.isfinite().all() & g.isfinite().all()):
             target.copy_(torch.from_numpy(_principal(a.double().cpu().numpy())))
-    return found
+    return maps
 
 
 def _principal(activation: Float[np.ndarray, "k h w"]) -> Float[np.ndarray, "h w"]:

@@ -288,7 +288,7 @@ class GradientMethod(_MethodBase):
         """See `Method`."""
         return Needs(layer=True, objective=True, pairs=True, gradients=True)
 
-    def places(self, table: LayerTable, layer: str) -> list[tuple[int, ...]]:
+    def calls_by_map(self, table: LayerTable, layer: str) -> list[tuple[int, ...]]:
         """The calls that each map of a layer or group is made at: one."""
         return [(index,) for index in table.resolve(layer)]
 
@@ -343,7 +343,7 @@ class AttentionMethod(_MethodBase):
         """See `Method`."""
         return Needs(attention=True, objective=self.uses_gradient, pairs=True, gradients=True)
 
-    def places(self, table: LayerTable, layer: str) -> list[tuple[int, ...]]:
+    def calls_by_map(self, table: LayerTable, layer: str) -> list[tuple[int, ...]]:
         """All attentions at once, whatever the layer.
 
         Raises:

@@ -128,7 +128,7 @@ def check_layer(choice: PairMethod, recognizer: Recognizer) -> None:
     """
     if isinstance(choice.method, LayerMethod):
         table = white_box(recognizer, f"the method '{choice.name}'").layers()
-        choice.method.places(table, choice.layer or "")
+        choice.method.calls_by_map(table, choice.layer or "")
     elif isinstance(choice.method, FrameGradientMethod):
         white_box(recognizer, f"the method '{choice.name}'")
     elif isinstance(choice.method, PhotoGradientMethod):
@@ -312,7 +312,7 @@ def cam_pair_maps(
     """
     frame = (pairs.frames.shape[1], pairs.frames.shape[2])
     table, options = recognizer.layers(), method.resolve_options({})
-    calls_by_map = method.places(table, layer)
+    calls_by_map = method.calls_by_map(table, layer)
     layers = sorted({index for calls in calls_by_map for index in calls})
     parts, shaky = [], []
     for start in range(0, len(pairs.first), CHUNK):

@@ -89,12 +89,14 @@ class StreamPlan:
     @property
     def layers(self) -> list[int]:
         """Numbers of all calls, ascending."""
-        places = {calls for by_calls in self.work.values() for calls in by_calls}
-        return sorted({index for calls in places for index in calls})
+        groups = {calls for by_calls in self.work.values() for calls in by_calls}
+        return sorted({index for calls in groups for index in calls})
 
     def family(self, name: str) -> dict[Goal, Objective]:
         """The objectives that share the direction `name`."""
-        return {goal: found for goal, found in self.objectives.items() if goal.family == name}
+        return {
+            goal: objective for goal, objective in self.objectives.items() if goal.family == name
+        }
 
 
 def plan_streams(configs: Sequence[CamConfig], table: LayerTable) -> StreamPlan:
@@ -113,8 +115,8 @@ def plan_streams(configs: Sequence[CamConfig], table: LayerTable) -> StreamPlan:
         if isinstance(method, GradientMethod) or method.uses_gradient:
             goal, objective = _goal(config)
             objectives.setdefault(goal, objective)
-        places = method.places(table, config.layer)
-        streams[config] = tuple(Stream(calls, cam, goal) for calls in places)
+        calls_by_map = method.calls_by_map(table, config.layer)
+        streams[config] = tuple(Stream(calls, cam, goal) for calls in calls_by_map)
     return StreamPlan(methods, objectives, streams, _work(streams))
 
 
@@ -146,6 +148,6 @@ def _work(
 ) -> dict[str, dict[tuple[int, ...], dict[Cam, list[Goal]]]]:
     work: dict[str, dict[tuple[int, ...], dict[Cam, list[Goal]]]] = {}
     for stream in dict.fromkeys(stream for group in streams.values() for stream in group):
-        places = work.setdefault(stream.goal.family, {})
-        places.setdefault(stream.calls, {}).setdefault(stream.cam, []).append(stream.goal)
+        by_calls = work.setdefault(stream.goal.family, {})
+        by_calls.setdefault(stream.calls, {}).setdefault(stream.cam, []).append(stream.goal)
     return work
