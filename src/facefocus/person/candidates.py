@@ -154,18 +154,18 @@ def own_maps(
         None where a map is degenerate: it orders no pixels.
     """
     keys = [_key(sources, photos, recipe) for photos in people]
-    found: dict[int, np.ndarray] = {}
+    maps: dict[int, np.ndarray] = {}
     for number, key in enumerate(keys):
         try:
-            found[number] = store.load(key)["map"]
+            maps[number] = store.load(key)["map"]
         except Missing:
             continue
-    missing = [number for number in range(len(keys)) if number not in found]
+    missing = [number for number in range(len(keys)) if number not in maps]
     made = _make([people[number] for number in missing], sources, recipe, progress)
     for number, values in zip(missing, made, strict=True):
         store.save(keys[number], {"map": values})
-        found[number] = values
-    return [found[number] if np.ptp(found[number]) > 0 else None for number in range(len(keys))]
+        maps[number] = values
+    return [maps[number] if np.ptp(maps[number]) > 0 else None for number in range(len(keys))]
 
 
 def _make(
@@ -216,7 +216,7 @@ def _by_gradient(
         learning=_learning(recipe),
         progress=progress,
     )
-    return [np.zeros_like(one.map) if one.degenerate else one.map for one in made]
+    return [np.zeros_like(learned.map) if learned.degenerate else learned.map for learned in made]
 
 
 def _by_perturbation(
@@ -389,7 +389,9 @@ def make_candidates(
         masks,
         same,
         masks_of_others(sources, foreign, of_others, recipe, step),
-        len(many[0].crops) // SEARCH_PHOTOS if many else sum(one is not None for one in of_others),
+        len(many[0].crops) // SEARCH_PHOTOS
+        if many
+        else sum(values is not None for values in of_others),
         face_region(frame),
         method_of(sources, count, recipe),
     )
@@ -508,7 +510,9 @@ def population_map(
 
     None where all are degenerate, or there are none.
     """
-    ranks = [scipy.stats.rankdata(one).reshape(one.shape) for one in maps if one is not None]
+    ranks = [
+        scipy.stats.rankdata(values).reshape(values.shape) for values in maps if values is not None
+    ]
     return np.mean(ranks, axis=0) if ranks else None
 
 
@@ -568,8 +572,8 @@ def similarity_left(
         hidden = np.concatenate([crops for mask in tried for crops in seen(mask)])
         scores = np.zeros(len(tried))
         for source, reference in zip(sources, references, strict=True):
-            found = normalize(source.embed(hidden)).reshape(-1, *reference.shape)
-            scores += (found * reference).sum(axis=(1, 2)).reshape(len(tried), -1).sum(axis=1)
+            embeddings = normalize(source.embed(hidden)).reshape(-1, *reference.shape)
+            scores += (embeddings * reference).sum(axis=(1, 2)).reshape(len(tried), -1).sum(axis=1)
         step(len(tried))
         return scores
 

@@ -380,10 +380,10 @@ def make_setting(
     if not _listed(model):
         raise UserError("The 'model' must be a recognizer, or several. Got none.")
     _check_names(given)
-    told, loaded = meter.share("load", 0, 1), []
-    for number, one in enumerate(given):
-        loaded.append(load(one) if isinstance(one, str) else one)
-        told("load", number + 1, len(given))
+    progress, loaded = meter.share("load", 0, 1), []
+    for number, recognizer in enumerate(given):
+        loaded.append(load(recognizer) if isinstance(recognizer, str) else recognizer)
+        progress("load", number + 1, len(given))
     _check_names(loaded)
     strangers = None if faces is None else choose_strangers(faces)
     if strangers is not None:
@@ -402,8 +402,8 @@ def _accelerate(
 ) -> None:
     """Let a backend run the passes; it is compared with torch on clean faces, a whole batch."""
     sample = frames[np.arange(CHUNK) % len(frames)]
-    for one in recognizers:
-        accelerate(one, backend, None, sample)
+    for recognizer in recognizers:
+        accelerate(recognizer, backend, None, sample)
 
 
 def read_subjects(
@@ -448,14 +448,14 @@ def explain_subject(
     design = make_design(subject.frames, recipe.seed)
     judges, strangers, same = judges_of(subject, setting, design)
     teams = _teams(setting.models, setting.unseen, judges)
-    found = []
-    for place, team in enumerate(teams, start=number * len(teams)):
+    by_team = []
+    for position, team in enumerate(teams, start=number * len(teams)):
 
-        def told(part: str, place: int = place) -> Progress:
-            return meter.share(part, place, count * len(teams))
+        def progress_of(part: str, position: int = position) -> Progress:
+            return meter.share(part, position, count * len(teams))
 
-        found.append(_of_team(team, subject, setting, design, strangers, told))
-    candidates, outcomes, robustness, repair = zip(*found, strict=True)
+        by_team.append(_of_team(team, subject, setting, design, strangers, progress_of))
+    candidates, outcomes, robustness, repair = zip(*by_team, strict=True)
     best = outcomes[0].recommended
     if same:
         remark = f"{', '.join(same)} of the gallery is taken for the person, and left out of it."
@@ -493,7 +493,7 @@ def _of_team(
     setting: Setting,
     design: Design,
     strangers: Strangers | None,
-    told: Callable[[str], Progress],
+    progress_of: Callable[[str], Progress],
 ) -> tuple[Candidates, Outcome, list[Robustness], list[RepairFigure]]:
     """The masks of a team, what they do, whether it lasts, and what repair costs."""
     recipe, photos = setting.recipe, Photos(subject.frames, subject.names)
@@ -508,19 +508,19 @@ def _of_team(
         ).masks
 
     made = make_candidates(
-        team.sources, photos, design, people, recipe, setting.store, told("maps")
+        team.sources, photos, design, people, recipe, setting.store, progress_of("maps")
     )
-    outcome = _tried(team, crops, design, made, recipe, told("trials"))
+    outcome = _tried(team, crops, design, made, recipe, progress_of("trials"))
     robustness: list[Robustness] = []
     side = CleanSide()
     repair: list[RepairFigure] = []
     if not recipe.draft:
-        robustness += crop_robustness(team, crops, design, outcome, side, told("robustness"))
+        robustness += crop_robustness(team, crops, design, outcome, side, progress_of("robustness"))
     if recipe.against:
-        repair += repair_figures(team, crops, design, masks_of, recipe, told("repair"))
+        repair += repair_figures(team, crops, design, masks_of, recipe, progress_of("repair"))
     if not recipe.draft and subject.photos:
         robustness += photo_robustness(
-            team, crops, subject.photos, design, outcome, side, told("photographs")
+            team, crops, subject.photos, design, outcome, side, progress_of("photographs")
         )
     return made, outcome, robustness, repair
 
@@ -529,7 +529,10 @@ def judges_of(
     subject: Subject, setting: Setting, design: Design
 ) -> tuple[dict[str, Judge], Strangers | None, list[str]]:
     """Every recognizer as a judge, the other people, and who of them was the person."""
-    clean = {one.name: normalize(one.embed(subject.frames)) for one in setting.recognizers}
+    clean = {
+        recognizer.name: normalize(recognizer.embed(subject.frames))
+        for recognizer in setting.recognizers
+    }
     strangers, others = setting.strangers, dict(setting.others)
     same: list[str] = []
     if strangers is not None and others:
@@ -539,8 +542,10 @@ def judges_of(
         kept = ~np.isin(strangers.people, same)
         strangers, others = strangers.without(same), {n: e[kept] for n, e in others.items()}
     judges = {
-        one.name: _judge(one, clean[one.name], others.get(one.name), strangers, design)
-        for one in setting.recognizers
+        recognizer.name: _judge(
+            recognizer, clean[recognizer.name], others.get(recognizer.name), strangers, design
+        )
+        for recognizer in setting.recognizers
     }
     return judges, strangers, same
 
@@ -572,12 +577,12 @@ def _tried(
 
 
 def _listed(given: str | Recognizer | Sequence[str | Recognizer]) -> list[str | Recognizer]:
-    one = isinstance(given, str) or is_recognizer(given)
-    return [given] if one else list(given)  # type: ignore[list-item, arg-type]
+    single = isinstance(given, str) or is_recognizer(given)
+    return [given] if single else list(given)  # type: ignore[list-item, arg-type]
 
 
 def _check_names(given: Sequence[str | Recognizer]) -> None:
-    names = [one if isinstance(one, str) else one.name for one in given]
+    names = [recognizer if isinstance(recognizer, str) else recognizer.name for recognizer in given]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UserError(
@@ -590,8 +595,8 @@ def _teams(
     models: Sequence[Recognizer], unseen: Sequence[Recognizer], judges: Mapping[str, Judge]
 ) -> list[Team]:
     """All models with all judges; without unseen ones, also each with the masks of the others."""
-    seen = tuple(judges[one.name] for one in models)
-    fresh = tuple(replace(judges[one.name], seen=False) for one in unseen)
+    seen = tuple(judges[model.name] for model in models)
+    fresh = tuple(replace(judges[recognizer.name], seen=False) for recognizer in unseen)
     teams = [Team(tuple(models), seen, (*seen, *fresh))]
     if not unseen and len(models) > 1:
         for left_out in seen:
@@ -609,12 +614,12 @@ def _embedded_strangers(
     meter: Meter,
 ) -> dict[str, np.ndarray]:
     """Unit embeddings of the other people by every recognizer that they can count for."""
-    served = [one for one in recognizers if strangers.serves(one)]
+    served = [recognizer for recognizer in recognizers if strangers.serves(recognizer)]
     return {
-        one.name: stranger_embeddings(
-            one, faces, strangers, store, meter.share("strangers", number, len(served))
+        recognizer.name: stranger_embeddings(
+            recognizer, faces, strangers, store, meter.share("strangers", number, len(served))
         )
-        for number, one in enumerate(served)
+        for number, recognizer in enumerate(served)
     }
 
 

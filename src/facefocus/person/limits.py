@@ -110,15 +110,15 @@ def _of_siblings(teams: Sequence[Team]) -> Iterator[str]:
         if not judge.seen
         for source in team.sources
     }
-    for (name, source), (one, other) in pairs.items():
-        kin = kinship(one, other)
+    for (name, source), (judge_lineage, source_lineage) in pairs.items():
+        kin = kinship(judge_lineage, source_lineage)
         if kin == NOT_STATED:
             yield (
                 f"{name} never saw the mask, but may be a sibling of {source}: training data or"
                 " family of one of them is not stated."
             )
         elif kin != UNSEEN:
-            shared = " and ".join(shared_by(one, other))
+            shared = " and ".join(shared_by(judge_lineage, source_lineage))
             yield (
                 f"{name} never saw the mask, but is a sibling of {source} (they share {shared}):"
                 " a mask looks stronger on it than on a recognizer of"

@@ -128,9 +128,9 @@ def stranger_embeddings(
     They are kept where a run and ``facefocus verify`` keep theirs: whoever needs a photo finds it.
     """
     listed = None if faces.folder is None else read_pairs(faces.folder)
-    found = stored_embeddings(recognizer, faces, listed, strangers.rows, store, progress)
-    progress("strangers", len(found), len(found))
-    return normalize(found)
+    embeddings = stored_embeddings(recognizer, faces, listed, strangers.rows, store, progress)
+    progress("strangers", len(embeddings), len(embeddings))
+    return normalize(embeddings)
 
 
 def who_is_the_person(
@@ -159,7 +159,7 @@ def who_is_the_person(
         levels = pair_thresholds(theirs, strangers.people)
         level = levels.get("FMR 1e-3", levels.get("EER", np.inf))
         alike &= (mine @ templates.T).mean(axis=0) >= level
-    names = {name for name, found in zip(strangers.names, alike, strict=True) if found}
+    names = {name for name, same in zip(strangers.names, alike, strict=True) if same}
     # Near-equal pictures have near-equal embeddings: only those are compared pixel by pixel.
     close = np.unique(np.nonzero(own[0] @ others[0].T > 0.9)[1])
     if close.size:

@@ -184,7 +184,7 @@ def page(made: PersonExplanation, painted: Sequence[tuple[str, int, int]]) -> st
             f"{halves if made.design.crossed else ''}",
             ("pictures/face.png", min(2 * ZOOM * width, 320), round(160 * height / width)),
         ),
-        Facts({one.title: f"{one.value} ({one.detail})" for one in shown.numbers}),
+        Facts({figure.title: f"{figure.value} ({figure.detail})" for figure in shown.numbers}),
     ]
     sections = [
         _parts(made),
@@ -237,9 +237,9 @@ def _proof(made: PersonExplanation) -> Section:
     look = made.lookup
     blocks: list[Block] = []
     ordered = sorted(made.judges, key=lambda judge: judge.seen)
-    for place, judge in enumerate(ordered):
+    for index, judge in enumerate(ordered):
         table = _proof_table(made, look, judge)
-        blocks.append(table if place < 2 else Details(table.caption, [table]))
+        blocks.append(table if index < 2 else Details(table.caption, [table]))
     people = made.candidates[0].population
     everybody = f" Everybody's mask comes from {people} other people." if people else ""
     blocks.append(
@@ -295,7 +295,7 @@ def _picked(made: PersonExplanation, judge: Judge) -> str:
     outcome = next(
         outcome
         for team, outcome in zip(made.teams, made.outcomes, strict=True)
-        if any(one is judge for one in team.judges)
+        if any(other is judge for other in team.judges)
     )
     return " and ".join(dict.fromkeys(_candidate(name).lower() for name in outcome.picked))
 
@@ -433,12 +433,12 @@ def _photographs(made: PersonExplanation, painted: Sequence[tuple[str, int, int]
         blocks.append(Picture(size, f"{file}, hidden", file))
     blocks += [
         Picture(
-            (f"pictures/crop-{place + 1}.png", 4 * width, 2 * height),
+            (f"pictures/crop-{index + 1}.png", 4 * width, 2 * height),
             f"{name}, aligned, not hidden and hidden",
             name,
-            (f"pictures/crop-{place + 1}.png", 2 * width, height),
+            (f"pictures/crop-{index + 1}.png", 2 * width, height),
         )
-        for place, name in enumerate(made.subject.names)
+        for index, name in enumerate(made.subject.names)
     ]
     crops = [block for block in blocks if isinstance(block, Picture)][len(painted) :]
     return Section(

@@ -176,8 +176,8 @@ def measured(
         compared: Which photo of the gallery each is compared with.
         gallery: Embeddings of the person's photos as they are found there; clean by default.
     """
-    found = judge.clean if gallery is None else normalize(gallery)
-    values = [_of_draw(judge, normalize(draw), compared, found) for draw in hidden]
+    unit_gallery = judge.clean if gallery is None else normalize(gallery)
+    values = [_of_draw(judge, normalize(draw), compared, unit_gallery) for draw in hidden]
     alone = ~compared.any(axis=1)
     means = {key: np.mean([value[key] for value in values], axis=0) for key in values[0]}
     return {key: np.where(alone, np.nan, value) for key, value in means.items()}
@@ -207,7 +207,7 @@ def _by_template(
     gallery: Float[np.ndarray, "n d"],
 ) -> Measures:
     """Matches by the person's template and rank-1 of each photo; templates differ in size."""
-    found: Measures = {}
+    measures: Measures = {}
     sizes = compared.sum(axis=1)
     for size in np.unique(sizes[sizes > 0]).tolist():
         rows = np.flatnonzero(sizes == size)
@@ -225,9 +225,9 @@ def _by_template(
             matches = {("template", rule): risk.template, ("rank-1", ""): risk.rank_one}
             for key, match in matches.items():
                 if match is not None:
-                    found.setdefault(key, np.full(len(hidden), np.nan))[rows] = match
+                    measures.setdefault(key, np.full(len(hidden), np.nan))[rows] = match
     # A rule that only some sizes of templates have is no figure of all photos.
-    return {key: value for key, value in found.items() if np.isfinite(value[sizes > 0]).all()}
+    return {key: value for key, value in measures.items() if np.isfinite(value[sizes > 0]).all()}
 
 
 def intervals_of(
@@ -239,19 +239,19 @@ def intervals_of(
         values: For each figure, the value of each photo; NaN for photos that do not count.
         measures: The measure of each figure.
     """
-    found: dict[int, Interval] = {}
+    intervals: dict[int, Interval] = {}
     means: dict[bool, list[int]] = {True: [], False: []}
     for number, (photos, measure) in enumerate(zip(values, measures, strict=True)):
         used = photos[np.isfinite(photos)]
         if not used.size or (measure in COUNTED and np.isin(used, (0, 1)).all()):
-            found[number] = share_found(used.astype(bool))
+            intervals[number] = share_found(used.astype(bool))
         else:
             means[measure != "cosine"].append(number)
     for share, numbers in means.items():
         if numbers:
             rows = np.stack([values[number] for number in numbers])
-            found.update(zip(numbers, mean_intervals(rows, share=share), strict=True))
-    return [found[number] for number in range(len(values))]
+            intervals.update(zip(numbers, mean_intervals(rows, share=share), strict=True))
+    return [intervals[number] for number in range(len(values))]
 
 
 # Controls -----------------------------------------------------------------------------------------
@@ -289,9 +289,9 @@ def shifted_within(
     # First on what is free of the face; of a mask larger than the face the rest goes beside it.
     for free in (face & ~control, ~face):
         missing = int(mask.sum()) - int(control.sum())
-        places = rng.permutation(np.flatnonzero(free))
-        away = scipy.ndimage.distance_transform_edt(~control).ravel()[places]
-        control.flat[places[np.argsort(away, kind="stable")[:missing]]] = True
+        pixels = rng.permutation(np.flatnonzero(free))
+        away = scipy.ndimage.distance_transform_edt(~control).ravel()[pixels]
+        control.flat[pixels[np.argsort(away, kind="stable")[:missing]]] = True
     return control
 
 

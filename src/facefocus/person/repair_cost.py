@@ -64,21 +64,21 @@ def repair_figures(
     # Masks, photos they are tried on, and photos by which they are chosen.
     trials = [(replace(recipe, budget=budget), repaired, repaired) for budget in budgets]
     trials += [(recipe, crops, repaired), (ignorant, crops, crops), (ignorant, repaired, crops)]
-    found = []
+    figures = []
     for number, (asked, tried, deciding) in enumerate(trials):
 
-        def told(stage: str, done: int, total: int, before: int = number) -> None:
+        def stage_progress(stage: str, done: int, total: int, before: int = number) -> None:
             progress(stage, before * total + done, len(trials) * total)
 
-        masks = masks_of(asked, told)
+        masks = masks_of(asked, stage_progress)
         outcome = try_masks(team, tried, design, masks, lambda _: {}, silent, deciding=deciding)
-        found += [
+        figures += [
             RepairFigure(bool(asked.against), asked.budget, tried is repaired, figure)
             for figure in outcome.figures
             if figure.condition == CHOSEN and figure.gallery == "unseen"
         ]
     progress("repair", len(trials), len(trials))
-    return found
+    return figures
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def crop_robustness(
     progress: Progress = silent,
 ) -> list[Robustness]:
     """The chosen masks under every nuisance of `ON_CROPS`; `side` is read and filled."""
-    found = []
+    rows = []
     for number, (name, title) in enumerate(ON_CROPS.items()):
         progress("robustness", number, len(ON_CROPS))
         if name == "inpaint-guessed" and not gives_itself_away(crops.fill):
@@ -133,9 +133,9 @@ def crop_robustness(
                 side.measures[name, judge.name] = measured(judge, usual[None], design.unseen)
             after = measured(judge, probes[None], design.unseen, gallery)
             before = side.measures[name, judge.name]
-            found.append(_row(name, title, judge, outcome, before, after))
+            rows.append(_row(name, title, judge, outcome, before, after))
     progress("robustness", len(ON_CROPS), len(ON_CROPS))
-    return found
+    return rows
 
 
 def _seen(
@@ -254,9 +254,9 @@ def _of_photos(
     if key not in side.measures:
         side.measures[key] = measured_again(judge, clean, design)
     moved = [
-        float(np.linalg.norm(found.shift, axis=1).mean())
-        for found in again
-        if found.shift is not None
+        float(np.linalg.norm(photo.shift, axis=1).mean())
+        for photo in again
+        if photo.shift is not None
     ]
     return _row(
         PHOTOGRAPH + nuisance,
@@ -265,17 +265,17 @@ def _of_photos(
         outcome,
         side.measures[key],
         measured_again(judge, again, design),
-        undetected=sum(not found.detected for found in again),
+        undetected=sum(not photo.detected for photo in again),
         moved=float(np.mean(moved)) if moved else np.nan,
     )
 
 
 def measured_again(judge: Judge, again: Sequence[Redetected], design: Design) -> Measures:
     """Measures of crops that were found again; NaN where no face was found."""
-    there = np.array([found.detected for found in again])
+    there = np.array([photo.detected for photo in again])
     embeddings: Float[np.ndarray, "n d"] = np.zeros_like(judge.clean)
     if there.any():
-        crops = np.stack([found.crop for found in again if found.crop is not None])
+        crops = np.stack([photo.crop for photo in again if photo.crop is not None])
         embeddings[there] = normalize(judge.recognizer.embed(crops))
     values = measured(judge, embeddings[None], design.unseen)
     return {key: np.where(there, value, np.nan) for key, value in values.items()}

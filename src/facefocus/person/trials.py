@@ -160,13 +160,16 @@ def try_masks(
     values: dict[tuple[str, str, bool], Measures] = {}
     for number, judge in enumerate(team.judges):
         progress("trials", number, len(team.judges))
-        found = {CLEAN: judge.clean[None], CHOSEN: embedded[judge.name][chosen, everything][None]}
-        found |= {name: embedded[judge.name][row][None] for row, name in enumerate(names)}
-        found |= {
+        embeddings = {
+            CLEAN: judge.clean[None],
+            CHOSEN: embedded[judge.name][chosen, everything][None],
+        }
+        embeddings |= {name: embedded[judge.name][row][None] for row, name in enumerate(names)}
+        embeddings |= {
             name: crops.embedded(judge.recognizer, drawn) for name, drawn in conditions.items()
         }
-        figures += _figures(judge, found, design)
-        for condition, hidden in found.items():
+        figures += _figures(judge, embeddings, design)
+        for condition, hidden in embeddings.items():
             values[condition, judge.name, judge.seen] = measured(judge, hidden, design.unseen)
     progress("trials", len(team.judges), len(team.judges))
     best = int(np.argmin(np.nanmean(scores, axis=1)))

@@ -93,21 +93,21 @@ class Lookup:
 
     def worst(self, *, seen: bool) -> Judge | None:
         """The recognizer on which most is left of the hidden face."""
-        found = [
+        pairs = [
             (figure.value, judge)
             for judge in self.judges
             if judge.seen == seen and (figure := self.get(CHOSEN, judge)) is not None
         ]
-        return max(found, key=lambda pair: pair[0])[1] if found else None
+        return max(pairs, key=lambda pair: pair[0])[1] if pairs else None
 
     def control(self, judge: Judge) -> str | None:
         """The strongest control on a recognizer: the one that leaves least similarity."""
-        found = [
+        pairs = [
             (figure.value, name)
             for name in CONTROLS
             if (figure := self.get(name, judge, ("cosine", ""))) is not None
         ]
-        return min(found)[1] if found else None
+        return min(pairs)[1] if pairs else None
 
     def text(self, figure: Figure | None) -> str:
         """``3 of 10`` photos, or a similarity."""
@@ -203,7 +203,7 @@ def _held(look: Lookup, picked: Sequence[str], main: Judge, budget: float) -> It
         return
     whose = " or ".join(dict.fromkeys(map(mask_words, picked)))
     made = "which the mask was made on" if main.seen else "which the mask never saw"
-    if not main.seen and any(one.seen and one.name == main.name for one in look.judges):
+    if not main.seen and any(judge.seen and judge.name == main.name for judge in look.judges):
         made = "under a mask that was made in the same way without it"
     if hidden.measure == "cosine":
         yield (
@@ -317,8 +317,8 @@ def numbers_html(shown: Verdict) -> str:
     """The first screen for a notebook."""
     lines = [f"<p>{escape(line)}</p>" for line in (*shown.sentences, *shown.warnings)]
     rows = [
-        f"<tr><th>{escape(one.title)}</th><td>{escape(one.value)}</td>"
-        f"<td>{escape(one.detail)}</td></tr>"
-        for one in shown.numbers
+        f"<tr><th>{escape(figure.title)}</th><td>{escape(figure.value)}</td>"
+        f"<td>{escape(figure.detail)}</td></tr>"
+        for figure in shown.numbers
     ]
     return "".join([*lines, "<table>", *rows, "</table>"])
