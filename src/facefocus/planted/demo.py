@@ -222,7 +222,10 @@ def outcome(run: Path) -> Outcome:
             columns[f"Drop, world '{other}',\n{whose}"] = [*drops_of, "", ""]
     table = plain_table(list(columns), list(zip(*columns.values(), strict=True)), f"Hiding {shown}")
     of_world = summary.filter(pl.col("faces") == planted["faces"][0])
-    strongest = {str(one): _strongest(one.of(of_world), results) for one in default_slices(summary)}
+    strongest = {
+        str(setting): _strongest(setting.of(of_world), results)
+        for setting in default_slices(summary)
+    }
     return Outcome(
         world,
         finding(results, world, planted),
@@ -236,15 +239,15 @@ def _ranking(summary: pl.DataFrame, world: str) -> Table:
     """Of each method, at the layer where it takes most, what its masks leave of recognition."""
     shown = default_slices(summary)
     best: dict[str, list[Row]] = {}
-    for one in shown:
-        ranked = one.of(summary).sort("rate", maintain_order=True)
+    for setting in shown:
+        ranked = setting.of(summary).sort("rate", maintain_order=True)
         for row in ranked.unique("method", keep="first", maintain_order=True).to_dicts():
             best.setdefault(row["method"], []).append(row)
     rows = [
-        [method, *(_left(row) for row in found)]
-        for method, found in sorted(best.items(), key=lambda item: item[1][0]["rate"])
+        [method, *(_left(row) for row in best_rows)]
+        for method, best_rows in sorted(best.items(), key=lambda item: item[1][0]["rate"])
     ]
-    headings = ["Method", *(f"Recognition left,\n{one.filled}" for one in shown)]
+    headings = ["Method", *(f"Recognition left,\n{setting.filled}" for setting in shown)]
     caption = f"Hiding {budget_text(shown[0].budget)} of the pixels, world '{world}'"
     return plain_table(headings, rows, caption)
 
@@ -298,17 +301,17 @@ def _mean_drop(results: pl.DataFrame, across: pl.DataFrame, row: Row, own: bool)
     same = [pl.col(name).eq_missing(pl.lit(row[name])) for name in ("method", "options", "layer")]
     met = (pl.col("source") == pl.col("target")) == own
     # Random pixels have no recognizer of their own.
-    found = across.filter(*same, met if row["source"] is not None else pl.lit(own))
-    if found.is_empty():
+    configurations = across.filter(*same, met if row["source"] is not None else pl.lit(own))
+    if configurations.is_empty():
         return ""
-    return number(float(np.nanmean(drops(results, found).mean(axis=0))))
+    return number(float(np.nanmean(drops(results, configurations).mean(axis=0))))
 
 
 def _notes(rows: pl.DataFrame) -> Iterator[str]:
-    found = rows.filter(pl.col("method").is_in(["s-rise", "corr-rise"])).sort("method")
+    rise_rows = rows.filter(pl.col("method").is_in(["s-rise", "corr-rise"])).sort("method")
     masks = [
         dict(part.split("=") for part in text.split())["masks"]
-        for text in found["options"].unique(maintain_order=True)[::-1]
+        for text in rise_rows["options"].unique(maintain_order=True)[::-1]
     ]
     if masks:
         yield FEWER.format(masks=" and ".join(masks))
@@ -339,16 +342,18 @@ def meaning(
 
 def _strongest(rows: pl.DataFrame, results: pl.DataFrame) -> str:
     """Who takes most recognition, if anybody is shown to."""
-    found = standing_of(rows, results)
-    if found is None:
+    standing = standing_of(rows, results)
+    if standing is None:
         return "no method has a score"
 
     def change(row: Row) -> str:
         return f"{number(row['clean_rate'])} to {number(row['rate'])}"
 
-    top = f"{place_label(found.top, [])} ({change(found.top)})"
-    if found.below_random and found.random is not None:
-        return f"random pixels ({change(found.random)}) take as much recognition as {top} or more"
-    if found.wins:
+    top = f"{place_label(standing.top, [])} ({change(standing.top)})"
+    if standing.below_random and standing.random is not None:
+        return (
+            f"random pixels ({change(standing.random)}) take as much recognition as {top} or more"
+        )
+    if standing.wins:
         return f"{top} takes most recognition"
     return f"no method is shown to take most recognition; at most, {top} does"

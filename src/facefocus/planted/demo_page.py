@@ -14,13 +14,13 @@ from facefocus.report.html_renderer import html_page
 
 
 def write_demo_page(
-    out: Path, found: Outcome, person: Sequence[Block], commands: Mapping[str, str]
+    out: Path, outcome: Outcome, person: Sequence[Block], commands: Mapping[str, str]
 ) -> Path:
     """Write the page beside the run folders; returns its path.
 
     Args:
         out: The demo's folder, with its first picture and the page of its runs.
-        found: What the runs found.
+        outcome: What the runs found.
         person: What is said of the one person.
         commands: What a reader may try next, and what for.
 
@@ -33,15 +33,15 @@ def write_demo_page(
             "Do methods find what is known to matter?",
             "These faces are drawn. In one world nothing but the eyes is a person's own, in another"
             " everything is: so it is known what a map must find.",
-            [found.truth],
+            [outcome.truth],
         ),
         Section(
             "ranking",
             "Whose masks take most recognition?",
             "Of each method the layer that takes most; with 95 % intervals over people.",
             [
-                found.ranking,
-                Listing(found.sentences),
+                outcome.ranking,
+                Listing(outcome.sentences),
                 Link("report/index.html", "All layers, controls, transfer, people, and the audit"),
             ],
         ),
@@ -56,9 +56,9 @@ def write_demo_page(
     text = html_page(
         "What facefocus does, on drawn faces",
         sections,
-        answer=[found.finding],
+        answer=[outcome.finding],
         warnings=[],
-        lead=[_picture(out, found.world)],
+        lead=[_picture(out, outcome.world)],
         with_faces=False,
         version=version("facefocus"),
         finished="",

@@ -50,11 +50,11 @@ def truth_summary(results: pl.DataFrame, summary: pl.DataFrame, *, seed: int = 0
     own = (pl.col("source") == pl.col("target")).fill_null(False)
     rows = summary.sort(own, descending=True, maintain_order=True)
     rows = rows.unique(columns, keep="first", maintain_order=True)
-    found: dict[str, np.ndarray] = {}
+    scores: dict[str, np.ndarray] = {}
     for name in COLUMNS:
         ends = mean_intervals(values(results, rows, name), share=True, seed=seed)
-        found |= {name: ends.value, f"{name}_low": ends.low, f"{name}_high": ends.high}
-    figures = pl.DataFrame(found, schema=dict.fromkeys(found, pl.Float64)).fill_nan(None)
+        scores |= {name: ends.value, f"{name}_low": ends.low, f"{name}_high": ends.high}
+    figures = pl.DataFrame(scores, schema=dict.fromkeys(scores, pl.Float64)).fill_nan(None)
     table = pl.concat([rows, figures], how="horizontal")
     return table.filter(pl.col("truth_share").is_not_null() & pl.col("truth_auc").is_not_null())
 
@@ -125,9 +125,9 @@ def sentence(world: str, rows: pl.DataFrame, results: pl.DataFrame) -> str:
         )
     others = f" Not better than chance at any layer tried: {', '.join(lost)}." if lost else ""
     tied = rival(top, rows, results)
-    found = "finds them best" if tied is None else f"finds them, and so may {_label(tied, rows)}"
+    verdict = "finds them best" if tied is None else f"finds them, and so may {_label(tied, rows)}"
     return (
-        f"{where} pixels, {_label(top, rows)} {found}: ROC AUC"
+        f"{where} pixels, {_label(top, rows)} {verdict}: ROC AUC"
         f" {interval(top, 'truth_auc')} (chance 0.5, best possible {number(top['truth_auc_best'])})"
         f"; of the {budget_text(top['budget'])} that it ranks highest"
         f" {percent(top['truth_share'], 0)} lie in them (chance {percent(top['truth_chance'], 0)},"
@@ -162,14 +162,14 @@ def agreement(
     Over the configurations `rows` of one world, budget, fill and split. NaN where fewer than two
     rows or people have both.
     """
-    found = values(results, rows, score)
+    scores = values(results, rows, score)
     lost = drops(results, rows, cosine=cosine)
-    both = ~np.isnan(found + lost)
+    both = ~np.isnan(scores + lost)
     people = both.any(axis=0)
-    found, lost = found[:, people], lost[:, people]
-    if min(found.shape) < 2 or np.isnan(found + lost).any():
+    scores, lost = scores[:, people], lost[:, people]
+    if min(scores.shape) < 2 or np.isnan(scores + lost).any():
         return Interval(np.nan, np.nan, np.nan)
-    return rank_agreement(found, lost, kind="spearman")
+    return rank_agreement(scores, lost, kind="spearman")
 
 
 # --- the section ----------------------------------------------------------------------------------
@@ -178,11 +178,11 @@ def agreement(
 @section("truth", position=20, answers=answer)
 def truth(report: Report) -> Section | None:
     """The first table of a run on synthetic faces: does the map find the planted part?"""
-    found = worlds(_shown(report))
-    if not found:
+    by_world = worlds(_shown(report))
+    if not by_world:
         return None
     blocks: list[Any] = [_chart(report)]
-    for name, rows in found:
+    for name, rows in by_world:
         blocks += [Heading(f"World '{name}'"), *_world(report, name, rows)]
     lead = (
         "These faces are drawn, so it is known where identity lives. Every pixel of every photo "
@@ -261,11 +261,11 @@ def _agreement_facts(report: Report, name: str) -> Facts:
     return Facts(facts)
 
 
-def bounds(found: Interval, count: int) -> str:
+def bounds(rho: Interval, count: int) -> str:
     """Spearman's rho with its interval, as text."""
-    if np.isnan(found.value):
+    if np.isnan(rho.value):
         return NOTHING
-    return f"Spearman's rho {found.text()} ({count} configurations)"
+    return f"Spearman's rho {rho.text()} ({count} configurations)"
 
 
 def _chart(report: Report) -> Chart:

@@ -35,21 +35,21 @@ _OUTLINE, _HALO = "#00e5ff", "#0b1220"
 
 
 @styled
-def bars(found: Mapping[str, pl.DataFrame], *, width: float) -> Figure:
+def bars(by_world: Mapping[str, pl.DataFrame], *, width: float) -> Figure:
     """ROC AUC and share in the part, one line of panels per world, a bar for each method.
 
     Args:
-        found: By world, rows of `truth.truth_summary`, one per method.
+        by_world: By world, rows of `truth.truth_summary`, one per method.
         width: In inches.
     """
     wide = width > 6
-    look = looks(name for rows in found.values() for name in rows["method"])
-    longest = max(rows.height for rows in found.values())
-    shape = (len(found), 2) if wide else (2 * len(found), 1)
+    look = looks(name for rows in by_world.values() for name in rows["method"])
+    longest = max(rows.height for rows in by_world.values())
+    shape = (len(by_world), 2) if wide else (2 * len(by_world), 1)
     high = (0.5 + 0.24 * longest) * shape[0]
     figure = Figure(figsize=(width, high), layout="constrained")
     axes = figure.subplots(*shape, squeeze=False).ravel()
-    for line, (world, rows) in enumerate(found.items()):
+    for line, (world, rows) in enumerate(by_world.items()):
         left, right = axes[2 * line], axes[2 * line + 1]
         first = rows.row(0, named=True)
         _bars(left, rows, "truth_auc", 0.5, first["truth_auc_best"], look)
@@ -116,8 +116,8 @@ def line(gallery: Gallery, identity: str, best: pl.DataFrame) -> Line:
     for row in best.iter_rows(named=True):
         same = [pl.col(name).eq_missing(pl.lit(row[name])) for name in MAP]
         rows = gallery.at(row["budget"], row["fill"]).filter(identity=identity)
-        for found in rows.filter(*same).head(1).iter_rows(named=True):
-            shown = None if found["degenerate"] else gallery.maps[found["map"]]
+        for map_row in rows.filter(*same).head(1).iter_rows(named=True):
+            shown = None if map_row["degenerate"] else gallery.maps[map_row["map"]]
             tiles.append((place_label(row, names).replace(" @ ", "\nlayer "), shown))
     image = gallery.rows.filter(identity=identity)["image"][0]
     face = None if gallery.faces is None else np.asarray(gallery.faces.frames[image])

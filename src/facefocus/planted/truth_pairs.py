@@ -264,8 +264,8 @@ def _patches(faces: FaceSet, truth: PairTruth, spec: PairExperiment, recognizer:
     """
     kinds = []
     for mated in (True, False):
-        places = np.flatnonzero(truth.mated == mated)
-        order = generator(spec.seed, "patched pairs", str(mated), recognizer).permutation(places)
+        indices = np.flatnonzero(truth.mated == mated)
+        order = generator(spec.seed, "patched pairs", str(mated), recognizer).permutation(indices)
         people = faces.identities[truth.explained[order]]
         _, first = np.unique(people, return_index=True)
         kinds.append(order[np.sort(first)][: spec.pairs])
@@ -296,13 +296,13 @@ def _transplants(
     )
     if key not in store:
         store.save(key, {"places": _drawn_twins(faces, truth, spec, recognizer, level)})
-    places = store.load(key)["places"]
-    if not len(places):
+    indices = store.load(key)["places"]
+    if not len(indices):
         raise UserError(
             f"No twin of '{faces.folder}' counts for '{recognizer.name}': all match still, or are"
             " less like their donors. Make more of them, without --count."
         )
-    return _game("transplants", faces, truth.at(places))
+    return _game("transplants", faces, truth.at(indices))
 
 
 def _drawn_twins(
@@ -314,18 +314,18 @@ def _drawn_twins(
         for person in np.unique(people)
     }
     order = sorted(drawn, key=lambda person: drawn[person].random())
-    found: list[int] = []
+    twins: list[int] = []
     for start in range(0, len(order), BLOCK):
         block = order[start : start + BLOCK]
-        places = np.concatenate(
+        indices = np.concatenate(
             [drawn[person].permutation(np.flatnonzero(people == person)) for person in block]
         )
-        counts = places[twins_that_count(recognizer, faces.frames, truth.at(places), level)]
+        counts = indices[twins_that_count(recognizer, faces.frames, truth.at(indices), level)]
         _, first = np.unique(people[counts], return_index=True)
-        found += counts[np.sort(first)].tolist()
-        if len(found) >= spec.pairs:
+        twins += counts[np.sort(first)].tolist()
+        if len(twins) >= spec.pairs:
             break
-    return np.array(found[: spec.pairs], np.int64)
+    return np.array(twins[: spec.pairs], np.int64)
 
 
 def twins_that_count(
@@ -337,9 +337,9 @@ def twins_that_count(
     the probe.
     """
     roles = (truth.explained, truth.original, truth.edited, truth.donor)
-    rows, place = np.unique(np.concatenate(roles), return_inverse=True)
+    rows, positions = np.unique(np.concatenate(roles), return_inverse=True)
     units = normalize(recognizer.embed(np.asarray(frames[rows])))
-    probe, mate, twin, donor = (units[part] for part in np.split(place, 4))
+    probe, mate, twin, donor = (units[part] for part in np.split(positions, 4))
     same, other, given = ((a * b).sum(axis=1) for a, b in
                           ((probe, mate), (probe, twin), (donor, twin)))  # fmt: skip
     return np.asarray((same >= level) & (other < level) & (given > other))
@@ -405,8 +405,8 @@ def score_pairs(
         threshold=level,
         rngs=rng("replacement"),
     )
-    found: Arrays = {"matches": matches, "degenerate": np.asarray(~maps.any(axis=(1, 2)))}
-    found |= _localization(maps, pairs.truth, rng("overlap"))
+    scores: Arrays = {"matches": matches, "degenerate": np.asarray(~maps.any(axis=(1, 2)))}
+    scores |= _localization(maps, pairs.truth, rng("overlap"))
     if game.title == "transplants":
         curves = pair_curves(
             recognizer.embed,
@@ -421,8 +421,8 @@ def score_pairs(
             steps=STEPS,
         )
         for name, right in zip(("deletion", "insertion"), curves.right, strict=True):
-            found[name] = np.trapezoid(right.astype(np.float64), curves.shares, axis=1)
-    return found
+            scores[name] = np.trapezoid(right.astype(np.float64), curves.shares, axis=1)
+    return scores
 
 
 def _localization(
@@ -436,12 +436,12 @@ def _localization(
         "share": map_share,
         "pointing": lambda saliency, inside: pointing(saliency, inside.astype(np.float64)),
     }
-    found = {
+    arrays = {
         name: np.array([score(*pair) for pair in zip(maps, truth, strict=True)])
         for name, score in scores.items()
     }
-    found["overlap"] = np.array([overlap(*each) for each in zip(maps, truth, rngs, strict=True)])
-    return found
+    arrays["overlap"] = np.array([overlap(*each) for each in zip(maps, truth, rngs, strict=True)])
+    return arrays
 
 
 def _pair_frames(game: Game, seed: int) -> tuple[PairFrames, Callable[[np.ndarray], Hide]]:

@@ -100,11 +100,11 @@ def _mean(values: pl.Series) -> float:
 
 
 def _text(rows: pl.DataFrame, score: str) -> str:
-    found = figure(rows, score)
-    if math.isnan(found.value):
+    mean = figure(rows, score)
+    if math.isnan(mean.value):
         return ""
     # What is so by definition has no interval.
-    return number(found.value) if rows["method"][0] == TRUTH else found.text()
+    return number(mean.value) if rows["method"][0] == TRUTH else mean.text()
 
 
 # What was done ------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def _left_out(table: pl.DataFrame) -> Iterator[Block]:
 
 def _short(table: pl.DataFrame) -> Iterator[Block]:
     yield Heading("In short", 2)
-    found = []
+    sentences = []
     for game, where in (
         ("patches", "patches of another person"),
         ("transplants", "a transplanted part"),
@@ -194,7 +194,7 @@ def _short(table: pl.DataFrame) -> Iterator[Block]:
         blob = rows[BLOB] if BLOB in rows else rows["random"]
         better = [m for m in methods if advantage(rows[m], blob, "auc").low > 0]
         chance = [m for m in methods if not figure(rows[m], "auc").low > 0.5]
-        found += [
+        sentences += [
             f"Of {where}, {top} has the largest AUC: {figure(rows[top], 'auc').text()}; a blob in"
             f" the middle has {figure(blob, 'auc').text()}, the truth itself 1.",
             f"Shown to find {where} better than the blob:"
@@ -208,8 +208,8 @@ def _short(table: pl.DataFrame) -> Iterator[Block]:
         claim = (
             "agree" if each.low > 0 else "disagree" if each.high < 0 else "are not shown to agree"
         )
-        found.append(f"The rankings by {first} and by {second} {claim}: rho {each.text()}.")
-    yield Listing(found)
+        sentences.append(f"The rankings by {first} and by {second} {claim}: rho {each.text()}.")
+    yield Listing(sentences)
 
 
 # The two sets -------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ def _rankings(table: pl.DataFrame) -> Iterator[Block]:
         }
         for name, (game, score) in RANKINGS.items()
     }
-    ranks = {name: sorted(found, key=lambda m: -found[m]) for name, found in means.items()}
+    ranks = {name: sorted(by_label, key=lambda m: -by_label[m]) for name, by_label in means.items()}
     first = list(ranks["AUC on patches"])
     yield plain_table(
         ["", *RANKINGS],
@@ -364,15 +364,15 @@ def _agreements(rows: pl.DataFrame) -> dict[str, Interval]:
         name: _matrix(rows.filter(game=game), score) for name, (game, score) in RANKINGS.items()
     }
     names = list(RANKINGS)
-    found = {}
-    for place, name in enumerate(names):
-        for other in names[place + 1 :]:
+    agreements = {}
+    for index, name in enumerate(names):
+        for other in names[index + 1 :]:
             # People are not paired across rankings; as many count on either side.
             people = min(sides[name].shape[1], sides[other].shape[1])
-            found[f"{name} / {other}"] = rank_agreement(
+            agreements[f"{name} / {other}"] = rank_agreement(
                 sides[name][:, :people], sides[other][:, :people], kind="spearman"
             )
-    return found
+    return agreements
 
 
 def _matrix(rows: pl.DataFrame, score: pl.Expr) -> Float[np.ndarray, "methods people"]:

@@ -80,7 +80,7 @@ class Material:
     Attributes:
         results: One row per identity and configuration.
         shown: The budget, fill and split of every table that does not say another.
-        found: By world, rows of `truth.truth_summary`.
+        by_world: By world, rows of `truth.truth_summary`.
         fixed: The same of each method with the layer and objective of largest mean AUC over the
             worlds: one setting for all, chosen on them.
         images: Where the pictures lie, seen from the note.
@@ -89,7 +89,7 @@ class Material:
 
     results: pl.DataFrame
     shown: Slice
-    found: Mapping[str, pl.DataFrame]
+    by_world: Mapping[str, pl.DataFrame]
     fixed: Mapping[str, pl.DataFrame]
     images: Path
     name: str
@@ -100,7 +100,7 @@ class Material:
         return {
             (score, cosine): [
                 agreement(self.results, _plain(rows), cosine=cosine, score=score)
-                for rows in self.found.values()
+                for rows in self.by_world.values()
             ]
             for cosine in (True, False)
             for score in SCORES
@@ -109,7 +109,7 @@ class Material:
     @property
     def all(self) -> pl.DataFrame:
         """The rows of all worlds."""
-        return pl.concat(list(self.found.values()))
+        return pl.concat(list(self.by_world.values()))
 
 
 def _plain(rows: pl.DataFrame) -> pl.DataFrame:
@@ -138,15 +138,15 @@ def write_note(run: Path, out: Path) -> Path:
     results = one_policy(results)
     shown = default_slice(results)
     one_slice = shown.of(results)
-    found = dict(worlds(truth_summary(one_slice, summarize(one_slice))))
-    for world, rows in found.items():
+    by_world = dict(worlds(truth_summary(one_slice, summarize(one_slice))))
+    for world, rows in by_world.items():
         sources = rows["source"].drop_nulls().n_unique()
         if sources > 1:
             raise UserError(
                 f"The maps of each world must be from one recognizer. Got {sources} in '{world}'."
             )
     named = out.stem.removeprefix("results-")
-    material = Material(results, shown, found, _fixed(found), Path("images"), named)
+    material = Material(results, shown, by_world, _fixed(by_world), Path("images"), named)
     with writing(out):
         pictures = _pictures(run, material, out.parent / material.images)
     parts = (_opening, _short, _methods, _layers, _losses, _budgets, _degenerate, _hiding)
@@ -165,8 +165,8 @@ def write_note(run: Path, out: Path) -> Path:
     return out
 
 
-def _fixed(found: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
-    rows = pl.concat(list(found.values()))
+def _fixed(by_world: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    rows = pl.concat(list(by_world.values()))
     means = rows.group_by(_SETTING, maintain_order=True).agg(pl.col("truth_auc").mean())
     best = means.sort("truth_auc", descending=True, maintain_order=True).unique(
         ("method", "options"), keep="first", maintain_order=True
@@ -175,7 +175,7 @@ def _fixed(found: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
         world: best.select(_SETTING).join(
             part, on=_SETTING, how="inner", nulls_equal=True, maintain_order="left"
         )
-        for world, part in found.items()
+        for world, part in by_world.items()
     }
 
 
@@ -202,7 +202,7 @@ def _opening(material: Material) -> Iterator[Block]:
     yield Paragraph(
         "Drawn faces whose identity lives, by construction, in one part alone, and recognizers"
         " trained on nothing else: here it is known what a map has to show."
-        f" Worlds: {', '.join(material.found)}; {max(rows['identities'].to_list())} people"
+        f" Worlds: {', '.join(material.by_world)}; {max(rows['identities'].to_list())} people"
         " each, whom the recognizers never saw, with"
         f" {' to '.join(map(str, dict.fromkeys(photos)))} photos."
         f" Layers {', '.join(_by_depth(rows))};"
@@ -230,7 +230,7 @@ def _opening(material: Material) -> Iterator[Block]:
                 number(part["clean_rate"][0]),
                 percent(part["truth_chance"][0]),
             ]
-            for world, part in material.found.items()
+            for world, part in material.by_world.items()
         ],
     )
     yield Paragraph(
@@ -241,26 +241,28 @@ def _opening(material: Material) -> Iterator[Block]:
 
 def _short(material: Material) -> Iterator[Block]:
     yield Heading("In short", 2)
-    found = [sentence(world, rows, material.results) for world, rows in material.found.items()]
+    sentences = [
+        sentence(world, rows, material.results) for world, rows in material.by_world.items()
+    ]
     above: dict[str, int] = {}
     for rows in material.fixed.values():
         for row in rows.filter(COMPETES).to_dicts():
             above[row["method"]] = above.get(row["method"], 0) + finds(row)
-    every = [method for method, count in above.items() if count == len(material.found)]
+    every = [method for method, count in above.items() if count == len(material.by_world)]
     never = [method for method, count in above.items() if not count]
-    found.append(
+    sentences.append(
         "With one layer and objective for all worlds, above chance in every one of them:"
         f" {', '.join(every) or 'no method'}; in none: {', '.join(never) or 'no method'}."
     )
     for (score, cosine), rhos in material.agreements.items():
         if cosine:
             sure = sum(rho.low > 0 for rho in rhos)
-            found.append(
+            sentences.append(
                 f"Hiding by loss of similarity orders methods as the {SCORES[score]} does in"
                 f" {sure} of {len(rhos)} worlds (Spearman's rho"
                 f" {', '.join(number(rho.value) for rho in rhos)})."
             )
-    yield Listing(found)
+    yield Listing(sentences)
 
 
 # --- methods, layers, losses ----------------------------------------------------------------------
@@ -286,14 +288,17 @@ def _method_rows(material: Material, score: str) -> list[list[str]]:
     for world, rows in material.fixed.items():
         for row in rows.to_dicts():
             by_method.setdefault(tuple(row[name] for name in _SETTING), {})[world] = row
-    ranked = sorted(by_method.values(), key=lambda found: -_mean(found, score))
+    ranked = sorted(by_method.values(), key=lambda by_world: -_mean(by_world, score))
     lines = [
         [
-            _label(next(iter(found.values()))),
-            *(interval(found[world], score) if world in found else "" for world in material.fixed),
-            number(_mean(found, score)),
+            _label(next(iter(by_world.values()))),
+            *(
+                interval(by_world[world], score) if world in by_world else ""
+                for world in material.fixed
+            ),
+            number(_mean(by_world, score)),
         ]
-        for found in ranked
+        for by_world in ranked
     ]
     first = {world: rows.row(0, named=True) for world, rows in material.fixed.items()}
     best = [row[f"{score}_best"] for row in first.values()]
@@ -303,8 +308,8 @@ def _method_rows(material: Material, score: str) -> list[list[str]]:
     return lines
 
 
-def _mean(found: Mapping[str, Row], score: str) -> float:
-    return float(np.mean([row[score] for row in found.values()]))
+def _mean(by_world: Mapping[str, Row], score: str) -> float:
+    return float(np.mean([row[score] for row in by_world.values()]))
 
 
 def _layers(material: Material) -> Iterator[Block]:
@@ -338,9 +343,9 @@ def _by_depth(rows: pl.DataFrame) -> list[str]:
     return sorted(depth, key=lambda layer: depth[layer])
 
 
-def _pair(found: tuple[float, float] | None) -> str:
+def _pair(pair: tuple[float, float] | None) -> str:
     """A figure and in brackets another; a method need not have every layer, loss and budget."""
-    return NOTHING if found is None else f"{number(found[0])} ({number(found[1])})"
+    return NOTHING if pair is None else f"{number(pair[0])} ({number(pair[1])})"
 
 
 def _losses(material: Material) -> Iterator[Block]:
@@ -477,14 +482,14 @@ def _hiding(material: Material) -> Iterator[Block]:
         f"{SCORES[score]} / {'cosine' if cosine else 'recognition'}" for score, cosine in agreements
     ]
     lines = [
-        [world, str(_plain(rows).height), *(found[place].text() for found in agreements.values())]
-        for place, (world, rows) in enumerate(material.found.items())
+        [world, str(_plain(rows).height), *(rhos[index].text() for rhos in agreements.values())]
+        for index, (world, rows) in enumerate(material.by_world.items())
     ]
     yield plain_table(["world", "n", *headings], lines)
     sentences = []
-    for heading, found in zip(headings, agreements.values(), strict=True):
-        sure = sum(rho.low > 0 for rho in found)
-        against = sum(rho.high < 0 for rho in found)
+    for heading, rhos in zip(headings, agreements.values(), strict=True):
+        sure = sum(rho.low > 0 for rho in rhos)
+        against = sum(rho.high < 0 for rho in rhos)
         sentences.append(
             f"{heading}: agree in {sure} of {len(lines)} worlds (interval above 0), disagree in"
             f" {against} (below 0)."

@@ -58,15 +58,15 @@ def check_submission(
     if methods and faces is None:
         raise UserError("The '--method' needs the face set that the results are of: --faces.")
     submission = read_submission(path)
-    found = list(whole(submission))
+    findings = list(whole(submission))
     for part in submission.parts:
-        found += consistent(submission, part)
+        findings += consistent(submission, part)
     if faces is None:
-        return [*found, WITHOUT_FACES]
+        return [*findings, WITHOUT_FACES]
     kept = tempfile.TemporaryDirectory() if store is None else nullcontext(resolved_store(store))
     with kept as address:
         opened = open_faceset(faces)
         for part in submission.parts:
             checker = Checker(submission, part, opened, address, backend, progress)
-            found += checker.findings(methods)
-    return [*found, WITH_FACES]
+            findings += checker.findings(methods)
+    return [*findings, WITH_FACES]

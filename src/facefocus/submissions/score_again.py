@@ -124,7 +124,9 @@ class Checker:
         """The experiment as plain data, with the people's names in place of pseudonyms."""
         asked = self.submission.experiment(self.part)
         if people := asked["faces"].get("people"):
-            asked["faces"]["people"] = [self._names.get(one, one) for one in people]
+            asked["faces"]["people"] = [
+                self._names.get(pseudonym, pseudonym) for pseudonym in people
+            ]
         return asked
 
     @cached_property
@@ -140,7 +142,7 @@ class Checker:
         experiment = parse_experiment(asked)
         run = self.submission.plain(self.part + RUN)
         known = {*experiment.recognizers.source, *experiment.recognizers.targets}
-        batches = tuple(tuple(one) for one in run.get("batches", ()) if one[0] in known)
+        batches = tuple(tuple(batch) for batch in run.get("batches", ()) if batch[0] in known)
         assert self.faces.folder is not None
         other = calibration_faces(experiment.evaluation.rule, Path("faces"))
         return Session(
@@ -187,7 +189,7 @@ class Checker:
     ) -> pl.DataFrame:
         """`masks` with the figures of each on a target."""
         folds = masks.partition_by("split", "fold", "fill", maintain_order=True)
-        found, done = [], 0
+        parts, done = [], 0
         for part in folds:
             split, fold, fill = part.select("split", "fold", "fill").row(0)
             people = [
@@ -196,10 +198,10 @@ class Checker:
                 if (block.split, block.fold) == (split, fold)
                 for person in block.people
             ]
-            place = {person.name: number for number, person in enumerate(people)}
+            index_of = {person.name: number for number, person in enumerate(people)}
             jobs = [
-                Job(place[self._names[one]], packed[mask].tobytes())
-                for one, mask in part.select("identity", "mask").iter_rows()
+                Job(index_of[self._names[pseudonym]], packed[mask].tobytes())
+                for pseudonym, mask in part.select("identity", "mask").iter_rows()
             ]
             figures: dict[Job, dict[str, float]] = {}
             for job, values in retained(session, target, people, fill, sorted(
@@ -209,8 +211,10 @@ class Checker:
                 self.progress(f"masks on {target}", done + len(figures), len(masks))
             done += len(part)
             columns = {name: [figures[job][name] for job in jobs] for name in FIGURES}
-            found.append(part.with_columns(**{key: pl.Series(one) for key, one in columns.items()}))
-        return pl.concat(found) if found else masks.with_columns(
+            parts.append(
+                part.with_columns(**{key: pl.Series(column) for key, column in columns.items()})
+            )
+        return pl.concat(parts) if parts else masks.with_columns(
             **{name: pl.lit(None, pl.Float64) for name in FIGURES}
         )  # fmt: skip
 
@@ -250,7 +254,7 @@ class Checker:
         """What the masks of methods become when their maps are made again."""
         versions = self.submission.plain(self.part + METHODS_FILE)
         for method in methods:
-            name = next((one for one in versions if _same_method(one, method)), None)
+            name = next((recorded for recorded in versions if _same_method(recorded, method)), None)
             if name is None:
                 raise UserError(
                     f"The '--method' must be one of the submission's: {', '.join(versions)}. Got"
@@ -275,13 +279,15 @@ class Checker:
             for entry in asked["saliency"]
             if name in (entry.get("method") or ()) and set(entry.get("sources") or here) <= {*here}
         ]
-        sources = [one for one in asked["recognizers"]["source"] if one in here]
+        sources = [source for source in asked["recognizers"]["source"] if source in here]
         if not entries or not sources:
             text = f"{self.part}{method}: its recognizers are not here."
             yield Finding("not checked", text)
             return
         masks = self.submission.table(self.part + MASKS)
-        people = [self._names[one] for one in masks["identity"].unique(maintain_order=True)]
+        people = [
+            self._names[pseudonym] for pseudonym in masks["identity"].unique(maintain_order=True)
+        ]
         # Of people with few photos none can be held out.
         tried = {"half": "heldout", **dict.fromkeys(CROSS_POSE, "cross-pose")}
         splits = {tried.get(split, split) for split in masks["split"].unique()}
@@ -315,9 +321,9 @@ class Checker:
         ]
         recorded = self.submission.recognizers(self.part)
         same = all(
-            recorded[one].get("gradients")
+            recorded[model].get("gradients")
             == (gradients_of(recognizer) if is_white_box(recognizer) else None)
-            for one, recognizer in session.recognizers.items()
+            for model, recognizer in session.recognizers.items()
         )
         text = f"{self.part}{method}: {sum(equal):,} of {len(equal):,} masks are the same when its"
         text += " maps are made again"

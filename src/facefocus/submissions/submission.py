@@ -118,12 +118,12 @@ class Submission:
             UserError: It is not there, or cannot be read.
         """
         try:
-            found = json.loads(self.files[name])
+            content = json.loads(self.files[name])
         except (KeyError, ValueError) as error:
             raise UserError(f"The '{name}' of the submission cannot be read.") from error
-        if not isinstance(found, dict):
+        if not isinstance(content, dict):
             raise UserError(f"The '{name}' of the submission must be a JSON object.")
-        return found
+        return content
 
     def recognizers(self, part: str) -> dict[str, dict[str, Any]]:
         """What the provenance of a run says of each recognizer.
@@ -131,10 +131,12 @@ class Submission:
         Raises:
             UserError: It says nothing that can be read.
         """
-        found = self.plain(part + PROVENANCE).get("recognizers")
-        if not isinstance(found, dict) or not all(isinstance(x, dict) for x in found.values()):
+        recognizers = self.plain(part + PROVENANCE).get("recognizers")
+        if not isinstance(recognizers, dict) or not all(
+            isinstance(x, dict) for x in recognizers.values()
+        ):
             raise UserError(f"The '{part}{PROVENANCE}' of the submission must name recognizers.")
-        return found
+        return recognizers
 
     def experiment(self, part: str) -> dict[str, Any]:
         """The experiment of a run as plain data, people under their pseudonyms.
@@ -142,11 +144,13 @@ class Submission:
         Raises:
             UserError: It cannot be read.
         """
-        found = self.plain(part + RUN).get("experiment")
+        experiment = self.plain(part + RUN).get("experiment")
         tables = ("faces", "recognizers", "evaluation")
-        if not isinstance(found, dict) or not all(isinstance(found.get(x), dict) for x in tables):
+        if not isinstance(experiment, dict) or not all(
+            isinstance(experiment.get(x), dict) for x in tables
+        ):
             raise UserError(f"The '{part}{RUN}' of the submission must hold an 'experiment'.")
-        return found
+        return experiment
 
     def masks(self, part: str) -> UInt8[np.ndarray, "masks bytes"]:
         """The packed masks of a run.
@@ -174,14 +178,14 @@ def pseudonyms(faces: FaceSet, people: Collection[str] | None = None) -> dict[st
     """
     order = np.argsort(faces.identities, kind="stable")
     names, starts = np.unique(faces.identities[order], return_index=True)
-    found = {}
+    pseudonym_of = {}
     for name, rows in zip(names.tolist(), np.split(order, starts[1:]), strict=True):
         if people is None or name in people:
             digest = hashlib.sha256(b"facefocus person\0")
             for row in rows:
                 digest.update(np.ascontiguousarray(faces.frames[row]).tobytes())
-            found[name] = digest.hexdigest()[:16]
-    return found
+            pseudonym_of[name] = digest.hexdigest()[:16]
+    return pseudonym_of
 
 
 def hashes(files: Mapping[str, bytes]) -> dict[str, str]:
@@ -202,10 +206,10 @@ def drawn_people(people: Collection[str], known: Mapping[str, str]) -> list[str]
     """
     text = json.dumps({name: known[name] for name in sorted(known) if not _of_masks(name)})
 
-    def place(pseudonym: str) -> str:
+    def draw_key(pseudonym: str) -> str:
         return hashlib.sha256(f"{text}\0{pseudonym}".encode()).hexdigest()
 
-    return sorted(sorted(set(people), key=place)[: -(-len(set(people)) // ONE_IN)])
+    return sorted(sorted(set(people), key=draw_key)[: -(-len(set(people)) // ONE_IN)])
 
 
 def _of_masks(name: str) -> bool:
@@ -263,7 +267,7 @@ def _files_of(
     experiment = asked["experiment"]
     if experiment["faces"].get("people"):
         experiment["faces"]["people"] = sorted(
-            names[one] for one in experiment["faces"]["people"] if one in names
+            names[name] for name in experiment["faces"]["people"] if name in names
         )
     # Nothing of where its files lie: that is of the user's machine alone.
     about = {name: asked[name] for name in ("experiment", "backend", "batches") if name in asked}
@@ -272,7 +276,9 @@ def _files_of(
     yield PROVENANCE, (folder / PROVENANCE).read_bytes()
     used = [name for entry in session.experiment.saliency for name in entry.method]
     recorded = [name for entry in experiment["saliency"] for name in entry.get("method") or ()]
-    versions = {said: str(METHODS[name].version) for said, name in zip(recorded, used, strict=True)}
+    versions = {
+        stated: str(METHODS[name].version) for stated, name in zip(recorded, used, strict=True)
+    }
     yield METHODS_FILE, _json(versions)
     for name in TABLES:
         if (folder / name).is_file():
@@ -304,18 +310,18 @@ def masks_of(
     shape = session.experiment.occlusion.shape
     for (_, index), outputs in session.plan.planned["scores"].items():
         block = session.plan.blocks[index]
-        wanted = [place for place, one in enumerate(block.people) if one.name in people]
+        wanted = [position for position, person in enumerate(block.people) if person.name in people]
         for output in outputs if wanted else ():
             scores = session.store.load(output.key)
             columns = score_columns(output, shape)
-            for place, (number, budget) in _product(wanted, output.budgets):
-                if np.isnan(scores["area"][place, number]):
+            for position, (number, budget) in _product(wanted, output.budgets):
+                if np.isnan(scores["area"][position, number]):
                     continue  # left out: nothing was tried
-                row = {"identity": names[block.people[place].name], "split": block.split}
+                row = {"identity": names[block.people[position].name], "split": block.split}
                 row |= {"fold": block.fold, **columns, "map_draw": output.maps.spec.draw}
                 row |= {"control_draw": output.draw, "budget": budget}
                 # The same on every target.
-                packed = _packed(session, scores, place, number)
+                packed = _packed(session, scores, position, number)
                 row["mask"] = masks.setdefault(packed, len(masks))
                 rows.setdefault(tuple(value for key, value in row.items() if key != "mask"), row)
     table = pl.DataFrame(list(rows.values()), schema=MASK_COLUMNS, orient="row")
@@ -323,19 +329,21 @@ def masks_of(
     return table, np.frombuffer(b"".join(masks), np.uint8).reshape(-1, length)
 
 
-def _product(places: Sequence[int], budgets: Sequence[float]) -> Iterator[tuple[int, Any]]:
-    return ((place, numbered) for place in places for numbered in enumerate(budgets))
+def _product(positions: Sequence[int], budgets: Sequence[float]) -> Iterator[tuple[int, Any]]:
+    return ((position, numbered) for position in positions for numbered in enumerate(budgets))
 
 
-def _packed(session: Session, scores: Mapping[str, np.ndarray], place: int, number: int) -> bytes:
-    return np.packbits(scored_masks(session, dict(scores))[place, number]).tobytes()
+def _packed(
+    session: Session, scores: Mapping[str, np.ndarray], position: int, number: int
+) -> bytes:
+    return np.packbits(scored_masks(session, dict(scores))[position, number]).tobytes()
 
 
 def _stated(value: Any) -> Any:
     """Plain data without what is left open: TOML has no null."""
     if isinstance(value, dict):
-        return {key: _stated(one) for key, one in value.items() if one is not None}
-    return [_stated(one) for one in value] if isinstance(value, list) else value
+        return {key: _stated(entry) for key, entry in value.items() if entry is not None}
+    return [_stated(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _json(value: Any) -> bytes:
@@ -366,11 +374,11 @@ def read_submission(path: Path) -> Submission:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            known = [one for one in archive.infolist() if _known(one.filename)]
-            size = sum(one.file_size for one in known)
+            known = [member for member in archive.infolist() if _known(member.filename)]
+            size = sum(member.file_size for member in known)
             if size > MOST:
                 raise UserError(f"'{path}' would unpack to {size >> 30} GiB: it is not read.")
-            files = {one.filename: archive.read(one) for one in known}
+            files = {member.filename: archive.read(member) for member in known}
             strange = len(archive.infolist()) != len(files)
         contents = json.loads(files.pop(CONTENTS))
         version = contents["format"]

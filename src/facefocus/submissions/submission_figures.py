@@ -52,25 +52,25 @@ class Finding:
 
 def whole(submission: Submission) -> Iterator[Finding]:
     """Whether the file holds what it says, and the masks of the people who were drawn."""
-    stated, found = submission.contents.get("files"), hashes(submission.files)
+    stated, computed = submission.contents.get("files"), hashes(submission.files)
     stated = stated if isinstance(stated, Mapping) else {}
-    wrong = sorted(name for name in {*stated, *found} if stated.get(name) != found.get(name))
+    wrong = sorted(name for name in {*stated, *computed} if stated.get(name) != computed.get(name))
     if wrong:
         yield Finding("does not hold", f"Changed after it was written: {', '.join(wrong)}.")
     else:
-        yield Finding("holds", f"All {len(found)} files have the hashes that are stated.")
+        yield Finding("holds", f"All {len(computed)} files have the hashes that are stated.")
     missing = [
         part + name
         for part in submission.parts or [""]
         for name in (RUN, PROVENANCE, RESULTS, METHODS_FILE, MASKS, PACKED)
-        if part + name not in found
+        if part + name not in computed
     ]
     if missing:
         raise UserError(f"The submission is not whole: it lacks {', '.join(missing)}.")
     people = {
         name for part in submission.parts for name in submission.table(part + RESULTS)["identity"]
     }
-    drawn = drawn_people(people, found)
+    drawn = drawn_people(people, computed)
     with_masks = {
         name for part in submission.parts for name in submission.table(part + MASKS)["identity"]
     }
@@ -145,8 +145,8 @@ def _impossible(rows: pl.DataFrame, frame: tuple[int, int]) -> Iterator[tuple[st
         & ((steps - steps.round()).abs() > 1e-6),
     }  # fmt: skip
     for text, wrong in tests.items():
-        if (found := rows.filter(wrong)).height:
-            yield text, found
+        if (impossible := rows.filter(wrong)).height:
+            yield text, impossible
 
 
 def _differ(name: str, other: pl.Expr) -> pl.Expr:
@@ -160,12 +160,12 @@ def _contradictory(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
     for keys, names in ((person, CLEAN), (target, ("threshold", "eer"))):
         for name in names:
             values = pl.col(name).round(9) if rows.schema[name] == pl.Float64 else pl.col(name)
-            found = rows.filter(values.n_unique().over(keys) > 1)
-            if found.height:
-                yield f"More than one '{name}' of the same photos", found
-    found = rows.filter(pl.struct(*CONFIGURATION, "identity").is_duplicated())
-    if found.height:
-        yield "More than one row of a person and configuration", found
+            conflicting = rows.filter(values.n_unique().over(keys) > 1)
+            if conflicting.height:
+                yield f"More than one '{name}' of the same photos", conflicting
+    repeated = rows.filter(pl.struct(*CONFIGURATION, "identity").is_duplicated())
+    if repeated.height:
+        yield "More than one row of a person and configuration", repeated
     whose = pl.col("identity").sort().str.join(",").over(CONFIGURATION)
     uneven = rows.filter(whose.n_unique().over("experiment", "target", "split") > 1)
     if uneven.height:

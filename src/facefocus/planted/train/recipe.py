@@ -103,7 +103,7 @@ class Faces(Spec):
         return value
 
     @model_validator(mode="after")
-    def _one(self) -> Faces:
+    def _world_or_set(self) -> Faces:
         if (self.world is None) == (self.set is None):
             raise whole_message("[faces] must name either a 'world' or a 'set'.")
         return self
