@@ -289,9 +289,9 @@ class OpenVino:
 
         def parts() -> Iterator[Tensor]:
             for inputs in batches:
-                found = torch.split(inputs, min(self._most, len(inputs)))
-                counts.append(len(found))
-                yield from found
+                pieces = torch.split(inputs, min(self._most, len(inputs)))
+                counts.append(len(pieces))
+                yield from pieces
 
         embedded = self._run(parts())
         for first in embedded:

@@ -83,7 +83,7 @@ def kept_batch(measure: Callable[[], Mapping[int, float]], **of: str | int) -> i
     with suppress(OSError, ValueError, KeyError):
         return int(json.loads(file.read_text(encoding="utf-8"))["batch"])
     rates = measure()
-    found = {"batch": chosen_batch(rates), "images_per_second": rates, "of": of}
+    record = {"batch": chosen_batch(rates), "images_per_second": rates, "of": of}
     with suppress(UserError):  # a cache that cannot be written
-        write_atomically(file, lambda out: out.write(json.dumps(found, indent=2).encode()))
+        write_atomically(file, lambda out: out.write(json.dumps(record, indent=2).encode()))
     return chosen_batch(rates)

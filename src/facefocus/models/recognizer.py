@@ -313,9 +313,9 @@ class TorchRecognizer:
             return torch.cat(parts)[: stop - start]
 
     def _brought(self, embeddings: Tensor) -> Float32[np.ndarray, "b d"]:
-        found: np.ndarray = embeddings.cpu().numpy()
-        check_finite(found, self.name)
-        return found
+        array: np.ndarray = embeddings.cpu().numpy()
+        check_finite(array, self.name)
+        return array
 
     def batches(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Iterator[Tensor]:
         """What `forward` is given for `frames`: preprocessed, channels last, the last padded."""
@@ -423,12 +423,12 @@ def in_parts(lengths: Sequence[int], part: Callable[[int], Tensor]) -> MakeFrame
     def make(start: int, stop: int) -> Tensor:
         nonlocal last
         begin, end = np.searchsorted(bounds, [start, stop - 1], side="right") - 1
-        found = []
+        pieces = []
         for number in range(begin, end + 1):
             if last[0] != number:
                 last = number, part(number)
-            found.append(last[1][max(start - bounds[number], 0) : stop - bounds[number]])
-        return torch.cat(found)
+            pieces.append(last[1][max(start - bounds[number], 0) : stop - bounds[number]])
+        return torch.cat(pieces)
 
     return make
 

@@ -215,9 +215,9 @@ class _Job:
 
     Attributes:
         row: Its row of the frames.
-        own: Its place among the references.
+        own: Its number among the references.
         identity: Whose it is.
-        partners: Places of its partners among the references.
+        partners: Numbers of its partners among the references.
     """
 
     row: int
@@ -239,8 +239,8 @@ def _jobs(identities: Sequence[Identity], max_pairs: int | None, seed: int) -> l
         ends = np.cumsum(np.bincount(pairs[:, 0], minlength=count))
         partners = np.split(first + pairs[:, 1], ends[:-1])
         own = [
-            _Job(int(row), first + place, index, others)
-            for place, (row, others) in enumerate(zip(identity.rows, partners, strict=True))
+            _Job(int(row), first + number, index, others)
+            for number, (row, others) in enumerate(zip(identity.rows, partners, strict=True))
             if len(others)
         ]
         people.append(sorted(own, key=lambda job: -len(job.partners)))
@@ -264,8 +264,8 @@ def _early(chunks: Sequence[Sequence[_Job]]) -> list[int]:
     captured: set[int] = set()
     for chunk in chunks:
         captured.update(job.own for job in chunk)
-        needed = (int(place) for job in chunk for place in job.partners)
-        early.update((place, None) for place in needed if place not in captured)
+        needed = (int(number) for job in chunk for number in job.partners)
+        early.update((number, None) for number in needed if number not in captured)
     return list(early)
 
 
@@ -306,22 +306,22 @@ class _References:
         self._known = np.zeros(len(self._rows), bool)
         self._table = np.empty((len(self._rows), 0), np.float32)
 
-    def keep(self, places: Sequence[int], embeddings: Float32[np.ndarray, "m d"]) -> None:
-        """Remember the embeddings of the images at `places`."""
+    def keep(self, numbers: Sequence[int], embeddings: Float32[np.ndarray, "m d"]) -> None:
+        """Remember the embeddings of the images of these numbers."""
         if self._table.shape[1] == 0:
             self._table = np.empty((len(self._rows), embeddings.shape[1]), np.float32)
-        self._table[places], self._known[places] = embeddings, True
+        self._table[numbers], self._known[numbers] = embeddings, True
 
-    def make(self, places: Sequence[int]) -> None:
+    def make(self, numbers: Sequence[int]) -> None:
         """Embed those of the images that are not known yet."""
-        missing = [place for place in places if not self._known[place]]
+        missing = [number for number in numbers if not self._known[number]]
         for start in range(0, len(missing), EMBEDDED):
             part = missing[start : start + EMBEDDED]
             self.keep(part, self._recognizer.embed_reference(self._frames[self._rows[part]]))
 
-    def of(self, places: Sequence[int]) -> Float[Tensor, "m d"]:
+    def of(self, numbers: Sequence[int]) -> Float[Tensor, "m d"]:
         """The embeddings of known images."""
-        return torch.from_numpy(self._table[places])
+        return torch.from_numpy(self._table[numbers])
 
 
 # One chunk ----------------------------------------------------------------------------------------
@@ -382,16 +382,16 @@ def _chunk_sums(
         embeddings = captured.embeddings.float().cpu().numpy()
         check_finite(embeddings, recognizer.name)
         references.keep([job.own for job in chunk], embeddings)
-        references.make([int(place) for job in chunk for place in job.partners])
+        references.make([int(partner) for job in chunk for partner in job.partners])
         rounds = [
             references.of(
                 [int(job.partners[number]) for job in chunk if number < len(job.partners)]
             )
             for number in range(_rounds(chunk))
         ]
-        for one in _passes(plan, captured, rounds):
+        for backward in _passes(plan, captured, rounds):
             with reproducible(captured.embeddings.device):
-                _add_maps(sums, plan, recognizer.layers(), captured, one)
+                _add_maps(sums, plan, recognizer.layers(), captured, backward)
             tick()
     return sums.brought()
 
@@ -429,7 +429,7 @@ def _passes(
         return []
     signs = torch.cat([factor.sign() for factor in factors]).cpu().numpy()
     waiting = iter(np.split(signs, np.cumsum([len(factor) for factor in factors])[:-1]))
-    return [_Pass(*one, signs={goal: next(waiting) for goal in one[2]}) for one in made]
+    return [_Pass(*aims, signs={goal: next(waiting) for goal in aims[2]}) for aims in made]
 
 
 def _aims(
@@ -449,14 +449,14 @@ def _aims(
 
 
 def _add_maps(
-    sums: _Sums, plan: StreamPlan, table: LayerTable, captured: Capture, one: _Pass
+    sums: _Sums, plan: StreamPlan, table: LayerTable, captured: Capture, backward: _Pass
 ) -> None:
     """Do a backward pass and add the maps of its images.
 
     The other images get a zero direction and no map. Methods without an objective need no pass.
     """
-    family, count = one.family, len(next(iter(one.signs.values())))
-    gradients = {} if one.direction is None else _pulls(captured, one.direction)
+    family, count = backward.family, len(next(iter(backward.signs.values())))
+    gradients = {} if backward.direction is None else _pulls(captured, backward.direction)
     together = {index for calls in plan.work[family] if len(calls) > 1 for index in calls}
     for calls, cams in plan.work[family].items():
         activations = [captured.activations[index] for index in calls]
@@ -470,7 +470,10 @@ def _add_maps(
         for part in _blocks(count, sum(activation[0].numel() for activation in activations)):
             inputs = [raw[part] for raw in activations], [pull[part] for pull in pulls]
             for cam, goals in cams.items():
-                factors = {goal: (one.factors[goal][part], one.signs[goal][part]) for goal in goals}
+                factors = {
+                    goal: (backward.factors[goal][part], backward.signs[goal][part])
+                    for goal in goals
+                }
                 for goal, made in _pair_maps(plan, cam, rows, *inputs, factors):
                     sums.add(Stream(calls, cam, goal), part, *made)
 
@@ -545,14 +548,14 @@ def _frame_maps(
     for stream, kept in sums.kept.items():
         if kept[0] > 0:
             by_layer[stream.calls].append(stream)
-    found: dict[Stream, np.ndarray] = {}
+    frame_maps: dict[Stream, np.ndarray] = {}
     for streams in by_layer.values():
         means = np.stack(
             [sums.maps[stream][0].numpy() / int(sums.kept[stream][0]) for stream in streams]
         )
         framed = recognizer.preprocessing.to_frame(torch.from_numpy(means).float(), frame)
-        found.update(zip(streams, framed.numpy(), strict=True))
-    return found
+        frame_maps.update(zip(streams, framed.numpy(), strict=True))
+    return frame_maps
 
 
 @dataclass(frozen=True)

@@ -438,7 +438,7 @@ class _Perturbations(Explainer):
         recognizer = images.recognizer(request.sources[0])
         compares = recognizer if isinstance(recognizer, ScoreRecognizer) else None
         clean = None if compares else images.clean(request.sources[0])
-        place = PROCESSOR if compares else device_of(recognizer)
+        device = PROCESSOR if compares else device_of(recognizer)
         for spec in request.specs:
             made = []
             for person in people:
@@ -446,7 +446,13 @@ class _Perturbations(Explainer):
                 pairs = ordered_pairs(len(person.rows), spec.max_pairs, rng)
                 masks = [
                     masks_of(
-                        spec.method, spec.options, images.frame, name, images.seed, spec.fill, place
+                        spec.method,
+                        spec.options,
+                        images.frame,
+                        name,
+                        images.seed,
+                        spec.fill,
+                        device,
                     )
                     for name in images.names(person.rows)
                 ]

@@ -214,10 +214,10 @@ def correlation(
     if ranked and options["fill"] != "black":
         steps = 2 * masks.count  # halves, where values are tied
         strips = (torch.from_numpy(strip) for strip in _ranked_strips(masks))
-        found = np.concatenate([_pearson(scores, [strip], steps) for strip in strips], axis=1)
+        signed = np.concatenate([_pearson(scores, [strip], steps) for strip in strips], axis=1)
     else:
-        found = _pearson(scores, pixel_rows(masks), round(1 / STEP))
-    positive: np.ndarray = np.maximum(found, 0.0)
+        signed = _pearson(scores, pixel_rows(masks), round(1 / STEP))
+    positive: np.ndarray = np.maximum(signed, 0.0)
     return positive
 
 
