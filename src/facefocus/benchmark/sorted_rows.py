@@ -26,7 +26,7 @@ GROUP = 2**17
 FOLDER = ".rows-"
 
 #: Columns of a merge: the place of a row's run, and of the row.
-_PLACE, _ROW = "sorted_rows.run", "sorted_rows.row"
+_RUN_NUMBER, _ROW = "sorted_rows.run", "sorted_rows.row"
 
 
 class SortedRows:
@@ -89,25 +89,25 @@ class SortedRows:
     def _merged(self, runs: Sequence[Sequence[Path]]) -> Iterator[pl.DataFrame]:
         """The rows of sorted runs, sorted; of equal rows those of an earlier run come first."""
         left = [deque(files) for files in runs]
-        held = pl.DataFrame(schema=self._schema | {_PLACE: pl.Int64})
+        held = pl.DataFrame(schema=self._schema | {_RUN_NUMBER: pl.Int64})
         while len(held) or any(left):
-            ahead = dict(held.group_by(_PLACE).len().iter_rows())
+            ahead = dict(held.group_by(_RUN_NUMBER).len().iter_rows())
             read = [held]
             for run_number, files in enumerate(left):
                 # With a piece ahead of each run most of what is held is safe.
                 if files and ahead.get(run_number, 0) < PIECE:
                     piece = pl.read_parquet(files.popleft())
-                    read.append(piece.with_columns(pl.lit(run_number, pl.Int64).alias(_PLACE)))
-            held = self._sorted(pl.concat(read), _PLACE)
+                    read.append(piece.with_columns(pl.lit(run_number, pl.Int64).alias(_RUN_NUMBER)))
+            held = self._sorted(pl.concat(read), _RUN_NUMBER)
             safe = self._safe(held, [run_number for run_number, files in enumerate(left) if files])
-            yield held[:safe].drop(_PLACE)
+            yield held[:safe].drop(_RUN_NUMBER)
             held = held[safe:]
 
     @staticmethod
     def _safe(held: pl.DataFrame, unread: Sequence[int]) -> int:
         """Rows that come before all that was not read: up to the last row of one of such runs."""
-        rows = held.with_row_index(_ROW).filter(pl.col(_PLACE).is_in(unread))
-        last = rows.group_by(_PLACE).agg(pl.col(_ROW).max()).select(pl.col(_ROW).min()).item()
+        rows = held.with_row_index(_ROW).filter(pl.col(_RUN_NUMBER).is_in(unread))
+        last = rows.group_by(_RUN_NUMBER).agg(pl.col(_ROW).max()).select(pl.col(_ROW).min()).item()
         return len(held) if last is None else last + 1
 
     def table(self) -> pl.DataFrame:
