@@ -85,11 +85,13 @@ def test_what_a_slip_or_a_repair_undoes_is_said_first_and_called_no_protection(
 
 def test_it_is_said_to_beat_the_control_only_where_the_interval_lies_above_zero() -> None:
     assert any(
-        line.startswith("It takes more similarity than random") for line in said([]).sentences
+        line.startswith("It lowers similarity more than random") for line in said([]).sentences
     )
     close = said([], more=0.0).sentences
-    assert any("is not shown to take more similarity" in line for line in close)
-    assert any(line.startswith("It takes less") for line in said([], more=-0.1).sentences)
+    assert any("is not shown to lower similarity more" in line for line in close)
+    assert any(
+        line.startswith("It lowers similarity less") for line in said([], more=-0.1).sentences
+    )
 
 
 def test_without_a_threshold_no_match_is_claimed() -> None:

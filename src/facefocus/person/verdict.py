@@ -235,7 +235,7 @@ def _held(look: Lookup, picked: Sequence[str], main: Judge, budget: float) -> It
 
 
 def _beyond(look: Lookup, values: Values, main: Judge) -> Iterator[str]:
-    """Whether the mask takes more similarity than the strongest control, paired by photo."""
+    """Whether the mask lowers similarity more than the strongest control, paired by photo."""
     control = look.control(main)
     if control is None:
         return
@@ -246,13 +246,13 @@ def _beyond(look: Lookup, values: Values, main: Judge) -> Iterator[str]:
     more = mean_interval((other - hidden)[both])
     words = CONTROLS[control] if control == "shifted" else f"{CONTROLS[control]} of the same area"
     if np.isnan(more.low):
-        yield f"Too few photos to say whether it takes more similarity than {words}."
+        yield f"Too few photos to say whether it lowers similarity more than {words}."
     elif more.low > 0:
-        yield f"It takes more similarity than {words}: {more.text(signed=True)}."
+        yield f"It lowers similarity more than {words}: {more.text(signed=True)}."
     elif more.high < 0:
-        yield f"It takes less similarity than {words}: {more.text(signed=True)}."
+        yield f"It lowers similarity less than {words}: {more.text(signed=True)}."
     else:
-        yield f"It is not shown to take more similarity than {words}: {more.text(signed=True)}."
+        yield f"It is not shown to lower similarity more than {words}: {more.text(signed=True)}."
 
 
 def _painted(robustness: Sequence[Robustness], main: Judge) -> Iterator[str]:

@@ -180,7 +180,7 @@ def _areas(rows: pl.DataFrame, masks: pl.DataFrame, packed: np.ndarray, part: st
     means = masks.with_columns(
         size=pl.Series(sizes[masks["mask"].to_numpy()].astype(np.float64)),
         # A baseline drawn several times has as many masks, and so has a control.
-    ).group_by(SETTING, maintain_order=True).agg(pl.col("size").mean(), found=pl.len())  # fmt: skip
+    ).group_by(SETTING, maintain_order=True).agg(pl.col("size").mean())  # fmt: skip
     mine = rows_with_masks(rows, masks["identity"].unique().to_list())
     both = mine.join(means, on=SETTING, how="left", nulls_equal=True)
     wrong = both.filter(
