@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -45,6 +47,16 @@ def each(count: int) -> Iterator[int]:
     yield from range(count)
 
 
+def scaled_by(factor: float) -> Callable[..., np.ndarray]:
+    """A function within a function, which is made anew at every call."""
+
+    @check
+    def scaled(array: Float[np.ndarray, "n n"], power: int = 1) -> Float[np.ndarray, "n n"]:
+        return factor**power * array if factor else array[0]
+
+    return scaled
+
+
 @check
 @dataclass
 class Pair:
@@ -73,6 +85,37 @@ def test_plain_types_generators_and_what_a_dataclass_is_made_of_are_checked() ->
     assert Pair(np.ones(2), np.ones(2)).first.size == 2
     with pytest.raises(BeartypeCallHintViolation, match="second"):
         Pair(np.ones(2), np.ones(3))
+
+
+def test_functions_within_functions_share_their_checks_and_nothing_else() -> None:
+    twice, thrice, wrong = map(scaled_by, (2, 3, 0))
+    for function, factor in ((twice, 2), (thrice, 3), (twice, 2)):
+        np.testing.assert_array_equal(function(np.eye(2)), factor * np.eye(2))
+        np.testing.assert_array_equal(function(np.eye(3), power=2), factor**2 * np.eye(3))
+        with pytest.raises(BeartypeCallHintViolation, match="array"):
+            function(np.ones((2, 3)))
+    with pytest.raises(BeartypeCallHintViolation, match="return"):
+        wrong(np.eye(2))
+
+
+def test_what_a_function_within_a_function_refers_to_is_not_kept() -> None:
+    class Large:
+        pass
+
+    def make(large: Large) -> Callable[[int], bool]:
+        @check
+        def holding(count: int) -> bool:
+            return large is not None and count > 0
+
+        return holding
+
+    large = Large()
+    gone = weakref.ref(large)
+    holding = make(large)
+    assert holding(1)
+    del large, holding
+    gc.collect()
+    assert gone() is None
 
 
 def test_the_package_is_checked() -> None:
