@@ -80,7 +80,7 @@ def _checks(function: FunctionType, typechecker: Decorator) -> tuple[FunctionTyp
         code.replace(co_flags=code.co_flags & ~inspect.CO_GENERATOR),
         function.__globals__,
         argdefs=function.__defaults__,
-        closure=tuple(CellType() for _ in function.__closure__ or ()),
+        closure=function.__closure__ and tuple(CellType() for _ in function.__closure__),
     )
     for name in functools.WRAPPER_ASSIGNMENTS:
         setattr(copy, name, getattr(function, name))
