@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
+from facefocus.benchmark.run import run_experiment
 from facefocus.benchmark.run_log import read_log
 from tests.small import paint_faceset
 
@@ -54,13 +56,16 @@ PATIENCE = 300.0
 
 
 def run_alone(folder: Path, *, fills: Sequence[str] = ("black",), people: str = "") -> None:
-    """Write the files of an experiment, and run it in one process."""
+    """Write the files of an experiment, and run it in this process."""
     paint_faceset(folder / "painted")
     root, slow = str(Path(__file__).parents[1]), str(folder / "slow")
     (folder / "one.py").write_text(MODEL.format(root=root, slow=slow))
     (folder / "small.toml").write_text(EXPERIMENT.format(fills=list(fills), people=people))
-    call = [*CALL, "--out", "alone", "--store", "alone/store"]
-    subprocess.run(call, cwd=folder, check=True, capture_output=True)
+    with chdir(folder):
+        run_experiment(
+            Path("small.toml"), faces=Path("painted"), out=Path("alone"),
+            store=Path("alone/store"), backend="torch",
+        )  # fmt: skip
 
 
 def start_run(

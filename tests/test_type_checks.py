@@ -64,6 +64,15 @@ class Pair:
     second: Float[np.ndarray, " n"]
 
 
+@check
+@dataclass
+class Names:
+    """Of the same fields."""
+
+    first: str
+    second: str
+
+
 def test_shapes_of_one_call_agree_and_those_of_two_need_not() -> None:
     for shape in ((2, 3), (4, 1)):
         assert added(np.ones(shape), np.ones(shape)).shape == shape
@@ -85,6 +94,9 @@ def test_plain_types_generators_and_what_a_dataclass_is_made_of_are_checked() ->
     assert Pair(np.ones(2), np.ones(2)).first.size == 2
     with pytest.raises(BeartypeCallHintViolation, match="second"):
         Pair(np.ones(2), np.ones(3))
+    assert Names("a", "b").second == "b"
+    with pytest.raises(BeartypeCallHintViolation, match="first"):
+        Names(np.ones(2), "b")  # type: ignore[arg-type]
 
 
 def test_functions_within_functions_share_their_checks_and_nothing_else() -> None:

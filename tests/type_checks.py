@@ -57,7 +57,8 @@ def _checked_function(function: FunctionType, typechecker: Decorator) -> Callabl
 
 
 def _checking(function: FunctionType, typechecker: Decorator) -> Callable[..., Any]:
-    key = (function.__module__, function.__code__, typechecker)
+    # Codes of one text are equal: those of dataclasses of the same fields are.
+    key = (function.__module__, function.__qualname__, function.__code__, typechecker)
     if key not in _CHECKS:
         _CHECKS[key] = _checks(function, typechecker)
     checks, shaped = _CHECKS[key]

@@ -1,7 +1,8 @@
-"""The command line as a user meets it: in a process of its own."""
+"""The command line as a user meets it; in a process of its own where that is what is tested."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.main import get_command
 
+from facefocus.cli import main
 from facefocus.cli.app import app
 from facefocus.core.store import Store
 from facefocus.faces.faceset import open_faceset
@@ -85,10 +88,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
-    done = facefocus("run", "small.toml", "--faces", "painted", "--out", "run", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert "grad-cam" in done.stdout and "random" in done.stdout
-    assert done.stdout.strip().endswith("results run/results.parquet")
+    """A run of this process; those that are stopped further down have processes of their own."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+        patch.chdir(folder)
+        call = ["run", "small.toml", "--faces", "painted", "--out", "run"]
+        patch.setattr(sys, "argv", ["facefocus", *call])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code
+    assert "grad-cam" in said.getvalue() and "random" in said.getvalue()
+    assert said.getvalue().strip().endswith("results run/results.parquet")
     return folder / "run"
 
 
@@ -127,9 +137,10 @@ def test_a_second_run_changes_nothing(
 def test_the_report_opens_from_disk(
     command: Command, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The cache is empty here, and the charts' library takes seconds to bundle.
+    # The cache is empty here, and the charts' library takes seconds to bundle; so do figures.
     library = lambda: Path(__file__)  # noqa: E731
     monkeypatch.setattr("facefocus.report.explorer_files.chart_library", library)
+    monkeypatch.setattr("facefocus.report.figures.save", lambda _, path: path.touch())
     done = command("report", str(run))
     assert done.code == 0, done.err
     assert done.out.strip().endswith(f"page {run / 'report' / 'index.html'}")
