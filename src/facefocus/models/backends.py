@@ -363,7 +363,11 @@ def _compile(module: Any, inputs: Tensor, precision: str) -> Any:
         # warns of shapes that become constants: the program is for one shape.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        decoder = TorchScriptPythonDecoder(module, example_input=inputs.contiguous())
+        # torch would trace and run it twice more to check the trace: `Checked` compares results.
+        once = {"check_trace": False}
+        decoder = TorchScriptPythonDecoder(
+            module, example_input=inputs.contiguous(), trace_kwargs=once
+        )
         frontend = FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))
     model.reshape(list(inputs.shape))
