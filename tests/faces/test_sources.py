@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,17 +45,19 @@ def test_every_source_is_registered_under_its_own_name() -> None:
     assert all(SOURCES[name].name == name and SOURCES[name].help for name in SOURCES)
 
 
-def test_the_example_is_a_source_by_one_file_and_one_registration(tmp_path: Path) -> None:
+def test_the_example_is_a_source_by_one_file_and_one_registration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     # pixels of 112x112 are taken as aligned crops.
     names = ("2-bo", "1-ada", "3-ada")
     files = {f"{name}.jpg": encoded(pixels(i, 112, 112)) for i, name in enumerate(names)}
     files |= {"notes.txt": b"x", "album-pairs.txt": b"1-ada.jpg 3-ada.jpg 1\n1-ada.jpg 2-bo.jpg 0"}
     source = archive(tmp_path / "album.tgz", files)
-    done = subprocess.run(
-        [sys.executable, EXAMPLE, source, "made"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "made: 3 images of 2 people\n"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), str(source), "made"])
+    monkeypatch.setattr(SOURCES, "_entries", {name: SOURCES[name] for name in SOURCES})
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    assert tuple(capsys.readouterr()) == ("made: 3 images of 2 people\n", "")
     faces = open_faceset(tmp_path / "made")
     assert (faces.title, faces.names.tolist()) == ("album", ["1-ada", "3-ada", "2-bo"])
     assert np.array_equal(faces.frames, [pixels(seed, 112, 112) for seed in (1, 2, 0)])

@@ -93,7 +93,10 @@ class VisionTransformer(nn.Module):
         self.layer2 = stage(width, 2 * width, 1, 2)
         self.layer3 = stage(2 * width, channels, 1, 2)
         self.layer4 = stage(channels, channels, 1, 1)
-        self.positions = nn.Parameter(0.02 * torch.randn(1, tokens, channels))
+        self.positions = nn.Parameter(torch.empty(1, tokens, channels))
+        # Without memory, as where weights are loaded, this would import torch's compiler: seconds.
+        if not self.positions.is_meta:
+            nn.init.normal_(self.positions, std=0.02)
         self.blocks = nn.Sequential(*(Block(channels, heads, expansion) for _ in range(depth)))
         self.norm = nn.LayerNorm(channels)
         self.join = nn.Linear(tokens * channels, embedding)
