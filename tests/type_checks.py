@@ -14,7 +14,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from types import CellType, FunctionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 from jaxtyping import AbstractArray, jaxtyped
 
@@ -34,7 +34,7 @@ def checked(decorated: Any = None, *, typechecker: Decorator) -> Any:
     if inspect.isclass(decorated):
         own = "__init__" in vars(decorated) and dataclasses.is_dataclass(decorated)
         if own and not hasattr(decorated.__init__, "__wrapped__"):
-            initialized = _checked_function(decorated.__init__, typechecker)
+            initialized = _checked_function(cast(FunctionType, decorated.__init__), typechecker)
             decorated.__init__ = initialized  # type: ignore[method-assign]
         return decorated
     if not inspect.isfunction(decorated):
