@@ -79,7 +79,7 @@ def _reason(source: Source, text: str) -> str:
     return "cannot be read: damaged, or no file of torch.save"
 
 
-class _Found(Exception):
+class _AsksForCode(Exception):
     pass
 
 
@@ -90,7 +90,7 @@ class _Probe(pickle.Unpickler):
         full = f"{module}.{name}"
         if full in _DATA or full == "collections.OrderedDict":
             return _Ignored
-        raise _Found(full)
+        raise _AsksForCode(full)
 
     def persistent_load(self, _: object) -> None:
         pass
@@ -103,8 +103,8 @@ def _first_name(source: Source) -> str:
         stream = _record(source)
         while True:
             _Probe(stream).load()
-    except _Found as found:
-        return str(found)
+    except _AsksForCode as request:
+        return str(request)
     # Anything else is damage: hostile bytes can break the reader in any way.
     except Exception:
         return ""

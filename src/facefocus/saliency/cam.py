@@ -129,8 +129,8 @@ def _principal(activation: Float[np.ndarray, "k h w"]) -> Float[np.ndarray, "h w
         scores = left * np.sqrt(np.square(np.einsum("ip,p->i", centered, left)).sum())
     if (scores * np.abs(samples).sum(axis=0)).sum() < 0:
         scores = -scores
-    in_place: np.ndarray = scores.reshape(height, width)
-    return in_place
+    on_grid: np.ndarray = scores.reshape(height, width)
+    return on_grid
 
 
 def _leading(gram: Float[np.ndarray, "k k"]) -> Float[np.ndarray, " k"]:
