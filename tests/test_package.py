@@ -134,3 +134,27 @@ def _imports(file: Path) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [f"{node.module}.{alias.name}" for alias in node.names]
     return [name for name in names if name.startswith("facefocus.")]
+
+
+#: Names that say nothing of the thing.
+VAGUE = {"one", "ones", "found", "place", "places", "said", "told", "lean"}
+
+
+def test_names_say_what_the_thing_is() -> None:
+    vague = [
+        f"{path.relative_to(SOURCE)}:{node.lineno} {name}"
+        for path in sorted(SOURCE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in [_name_given(node)]
+        if name.strip("_") in VAGUE
+    ]
+    assert not vague
+
+
+def _name_given(node: ast.AST) -> str:
+    """The name that a variable, parameter, attribute, function or class gets here, if any."""
+    if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+        return node.id if isinstance(node, ast.Name) else node.attr
+    if isinstance(node, ast.arg):
+        return node.arg
+    return node.name if isinstance(node, ast.FunctionDef | ast.ClassDef) else ""

@@ -150,19 +150,19 @@ def condition_rows(
     by_rule = dict(zip(changes, np.split(p_values, len(changes)), strict=True))
     level = next(iter(thresholds.values()))
     rows = []
-    for place, condition in enumerate(conditions):
-        found = {
+    for number, condition in enumerate(conditions):
+        tmr = {
             rule: Rate(
-                mean_interval(people[place], share=True),
-                mean_interval(changes[rule][place - 1]) if place else NOTHING,
-                float(by_rule[rule][place - 1]) if place else float("nan"),
+                mean_interval(people[number], share=True),
+                mean_interval(changes[rule][number - 1]) if number else NOTHING,
+                float(by_rule[rule][number - 1]) if number else float("nan"),
             )
             for rule, people in rates.items()
         }
         fmr = NOTHING
         if non_mated is not None and impostors is not None:
-            fmr = mean_interval(person_rates(non_mated[place], impostors, level), share=True)
-        rows.append(ConditionRow(condition, found, fmr))
+            fmr = mean_interval(person_rates(non_mated[number], impostors, level), share=True)
+        rows.append(ConditionRow(condition, tmr, fmr))
     return rows
 
 

@@ -370,12 +370,12 @@ def _maps(
     for number, person in enumerate(people, 1):
         same = near_equal(np.asarray(faces.frames[person.rows]))
         cut = halves(same, generator(seed, "halves", person.name))
-        own = [person.rows] if cut is None else [person.rows[places] for places in cut]
+        own = [person.rows] if cut is None else [person.rows[half] for half in cut]
         made[person.name] = []
         for rows in own:
-            found, total, flat = recognizer.person_map(rows, ordered_places(len(rows)), method)
+            mean, total, flat = recognizer.person_map(rows, ordered_places(len(rows)), method)
             if total > flat:
-                made[person.name].append(found)
+                made[person.name].append(mean)
         progress("maps", number, len(people))
     return made
 
