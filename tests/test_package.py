@@ -142,7 +142,7 @@ VAGUE = {"one", "ones", "found", "place", "places", "said", "told", "lean"}
 
 def test_names_say_what_the_thing_is() -> None:
     vague = [
-        f"{path.relative_to(SOURCE)}:{node.lineno} {name}"
+        f"{path.relative_to(SOURCE)} {name}"
         for path in sorted(SOURCE.rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         for name in [_name_given(node)]
