@@ -145,29 +145,38 @@ def test_too_few_people_or_photos_are_said(faces: FaceSet) -> None:
 # --- loop -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def data(faces: FaceSet) -> Split:
     return split(faces, recipe())
 
 
-def test_the_same_recipe_gives_the_same_weights(data: Split, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(data: Split, tmp_path_factory: pytest.TempPathFactory) -> loop.Trainee:
+    """A training that nothing interrupted."""
+    return loop.train(recipe(), data, tmp_path_factory.mktemp("whole"))
+
+
+def test_the_same_recipe_gives_the_same_weights(
+    data: Split, whole: loop.Trainee, tmp_path: Path
+) -> None:
     before = torch.get_rng_state()
-    one = loop.train(recipe(), data, tmp_path / "one")
     torch.manual_seed(99)
     torch.randn(3)
-    two = loop.train(recipe(), data, tmp_path / "two")
-    assert same(one, two)
+    assert same(whole, loop.train(recipe(), data, tmp_path / "again"))
     other = recipe().model_copy(update={"seed": 1})
-    assert not same(one, loop.train(other, data, tmp_path / "three"))
+    assert not same(whole, loop.train(other, data, tmp_path / "other"))
     torch.set_rng_state(before)
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_a_training_killed_at_any_step_goes_on_to_the_same_weights(
-    data: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+    data: Split,
+    whole: loop.Trainee,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: int,
 ) -> None:
     """With a checkpoint after every step, and with the last one only at the end of an epoch."""
-    whole = loop.train(recipe(), data, tmp_path / "whole")
     for every in (0.0, 1e9):
         monkeypatch.setattr(loop, "CHECKPOINT_EVERY", every)
         out = tmp_path / f"broken-{every}"
