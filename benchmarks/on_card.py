@@ -147,7 +147,7 @@ def check_masks(frames: np.ndarray, device: Any) -> str:
 
 
 def check_backend(boxes: dict[str, TorchRecognizer], frames: np.ndarray) -> dict[str, float]:
-    """Least cosine to torch's embeddings, and the same bits in another order."""
+    """Least cosine to torch's embeddings, and the same bits in another order and in small parts."""
     import numpy as np
 
     from facefocus.models.backends import AGREEMENT, precision_of_backend
@@ -161,6 +161,9 @@ def check_backend(boxes: dict[str, TorchRecognizer], frames: np.ndarray) -> dict
         least = AGREEMENT[precision_of_backend(name)]
         assert cosines[name] >= least, f"{name}: cosine {cosines[name]}, {least} is needed"
         assert np.array_equal(box.embed(frames[:64][order]), got[order]), f"{name}: order matters"
+        for count in (1, 7, 20, 40):
+            few = box.embed(frames[:count])
+            assert np.array_equal(few, got[:count]), f"{name}: {count} alone have other bits"
     return cosines
 
 
@@ -207,6 +210,7 @@ def engine_rates(box: TorchRecognizer, frames: np.ndarray) -> dict[str, Any]:
     import torch
 
     from facefocus.models.gpu_batch import chosen_batch
+    from facefocus.models.recognizer import allowed_by
 
     rates: dict[int, float] = {}
     usual = box.batch
@@ -221,9 +225,11 @@ def engine_rates(box: TorchRecognizer, frames: np.ndarray) -> dict[str, Any]:
 
         rates[batch] = rate(work)
     box.batch = usual
-    least = chosen_batch(rates)
+    halves = [usual >> step for step in range(1, usual.bit_length())]
     return {
-        "by_batch": rates, "best": max(rates.values()), "least_batch": least, "batch_now": usual,
+        "by_batch": rates, "best": max(rates.values()), "least_batch": chosen_batch(rates),
+        "batch_now": usual,
+        "smaller_batches": [size for size in halves if allowed_by(box.forward)(size)],
     }  # fmt: skip
 
 

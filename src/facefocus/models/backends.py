@@ -204,8 +204,9 @@ class Checked:
     def _gives_same(self, batch: int, size: int) -> bool:
         frames = probe_frames()[np.arange(batch) % FRAMES]
         try:
-            (full,) = self._engine(self._recognizer.batches(frames))
-            (some,) = self._engine(inputs[:size] for inputs in self._recognizer.batches(frames))
+            with torch.inference_mode():
+                (full,) = self._engine(self._recognizer.batches(frames))
+                (some,) = self._engine(inputs[:size] for inputs in self._recognizer.batches(frames))
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
