@@ -13,6 +13,7 @@ from typing import Any
 import distributed
 import pytest
 
+from facefocus.benchmark import execute as execute_module
 from facefocus.benchmark import session as session_module
 from facefocus.benchmark import task_outcome as outcome_module
 from facefocus.benchmark import worker_pool as pool_module
@@ -368,6 +369,16 @@ def test_without_dask_several_processes_say_what_to_install(
     with pytest.raises(UserError, match=r"pip install 'facefocus\[cluster\]'"):
         run("run", workers=2)
     run("run")
+
+
+def test_a_run_ends_where_no_worker_of_this_machine_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(execute_module, "GIVEN_UP", 0.5)
+    with workers_here(1) as pool:
+        pool.client.cluster.scale(0)
+        with pytest.raises(UserError, match=r"No worker process of this machine starts"):
+            run("run", cluster=pool)
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,8 +37,9 @@ PAUSE = 0.5
 TRIES = 3
 #: Tasks that are set aside before a stage is given up of which none could be done.
 HOPELESS = 3
-#: Seconds without a worker after which that is said.
-PATIENCE = 20.0
+#: Seconds without a worker after which that is said, and after which those of this machine, which
+#: are started anew as soon as they end, are given up.
+PATIENCE, GIVEN_UP = 20.0, 120.0
 
 
 class Incomplete(UserError):
@@ -142,7 +143,7 @@ class _ThisProcess:
     Methods are those of `facefocus.benchmark.worker_pool.Pool`.
     """
 
-    window = 1
+    window, of_this_machine = 1, True
 
     def __init__(self) -> None:
         self.news: deque[dict[str, Any]] = deque()
@@ -279,14 +280,24 @@ class _Workers:
         self.run_log.begin(task, worker)
 
     def _look(self, quiet: float) -> float:
-        """Count the workers; say where there is none. Returns since when all is well."""
+        """Count the workers; say where there is none. Returns since when all is well.
+
+        Raises:
+            UserError: There is none, and none will come.
+        """
         count = self.pool.count_workers()
         if count != self._workers:
             self.run_log.write("workers", count=count)
             self._workers = count
         if count:
             return time.monotonic()
-        if time.monotonic() - quiet > PATIENCE:
+        seconds = time.monotonic() - quiet
+        if seconds > GIVEN_UP and self.pool.of_this_machine:
+            raise UserError(
+                "No worker process of this machine starts: what they said stands above. What is"
+                " stored stays. Run it again without --workers and --cluster, in one process."
+            )
+        if seconds > PATIENCE:
             notice("No worker of the cluster runs. The run goes on as soon as one does.")
         return quiet
 

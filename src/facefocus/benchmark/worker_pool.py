@@ -179,6 +179,11 @@ class Pool:
         self.on_news: Callable[[], None] = lambda: None
 
     @property
+    def of_this_machine(self) -> bool:
+        """Whether its workers are processes that this one starts."""
+        return isinstance(self._asked, ClusterFile) and self._asked.kind == "local"
+
+    @property
     def client(self) -> Any:
         """The client of the scheduler.
 
@@ -218,10 +223,9 @@ class Pool:
         walltime = None if file is None else file.job_seconds
         plan = zlib.compress(pickle.dumps(session.plan.for_workers()), level=1)
         client = self.client
-        local = file is not None and file.kind == "local"
         # The plan's keys name the batches of this process.
         spec = replace(session.spec, batches=session.batches)
-        job = str(Path.cwd()), spec, plan, threads, 0.0 if local else LATE
+        job = str(Path.cwd()), spec, plan, threads, 0.0 if self.of_this_machine else LATE
         client.subscribe_topic(token, lambda event: self.news.append(event[1]))
         try:
             client.register_plugin(Preparation(token, walltime, *job))
