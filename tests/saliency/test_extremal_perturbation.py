@@ -84,7 +84,7 @@ def test_it_finds_the_square_that_counts() -> None:
         of_red(embed, SIDE, SIDE),
         photo(frame, [1.0, 0.0]),
         pixels=int(counts.sum()),
-        steps=40,
+        steps=12,
     )
     largest = np.argsort(-found.ravel(), kind="stable")[: counts.sum()]
     assert counts.ravel()[largest].mean() > 0.9
