@@ -89,11 +89,12 @@ def test_openvino_gives_the_same_bits_for_any_number_of_images_at_once(
     assert isinstance(recognizer, TorchRecognizer)
     given = list(recognizer.batches(render_many("all", 0, range(5), 4).frames))
     found = {}
-    for most in (1, 4, 8, 16):
+    # Those that there are: on one thread, on two or three, on more.
+    for most in (4, 8, 16):
         monkeypatch.setattr(backends.OpenVino, "_most", most)
         found[most] = list(backends.OpenVino(recognizer, precision)(given))
         assert [len(part) for part in found[most]] == [16, 16]
-    for most in (1, 4, 8):
+    for most in (4, 8):
         assert torch.equal(torch.cat(found[most]), torch.cat(found[16])), most
 
 
