@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from facefocus.cli.app import app
 from facefocus.paper.methods_document import methods_document
-from facefocus.report.document import Table
+from facefocus.report.document import Heading, Table
 from tests.report.fabricated import row, table, write_run
 
 PEOPLE = [f"P{number}" for number in range(8)]
@@ -44,6 +44,23 @@ def test_every_setting_has_its_table_and_methods_come_in_order(run: Path) -> Non
     # 1 - .5 * 10 * .05 + .125 * .05
     assert str(held.columns[2].cell(held.rows[0])).startswith("0.756 [")
     assert any("drop by kinship" in one.caption for one in tables)
+
+
+def test_maps_of_other_recognizers_alone_have_a_table_of_their_own(tmp_path: Path) -> None:
+    rows = [
+        row(identity=name, method=method, source=source, rate=rate)
+        for method, source, rate in (("a", "other", 0.5), ("b", "far", 0.25), ("random", None, 1.0))
+        for name in PEOPLE
+    ]
+    blocks = methods_document(write_run(tmp_path / "run", table(rows)))
+    headings = [block.text for block in blocks if isinstance(block, Heading)]
+    assert "Own maps under every setting" not in headings
+    assert "Maps of other recognizers alone, under every setting" in headings
+    (shown,) = [
+        block for block in blocks if isinstance(block, Table) and "by budget" in block.caption
+    ]
+    labels = [shown.columns[0].cell(entry) for entry in shown.rows]
+    assert labels == ["random", "b @ N, from far", "a @ N, from other"]
 
 
 def test_it_is_of_one_run(run: Path) -> None:

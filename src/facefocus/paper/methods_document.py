@@ -58,7 +58,11 @@ def methods_document(run: Path) -> list[Block]:
         Heading("In short", 2),
         *_answers(report),
         *_under("Ranks", map(table_block, map(board_table, boards(report.results)))),
-        *_under("Own maps under every setting", _tables(report.summary)),
+        *_under("Own maps under every setting", _tables(_own(report.summary))),
+        *_under(
+            "Maps of other recognizers alone, under every setting",
+            _tables(_of_others_alone(report.summary)),
+        ),
     ]
     for make in _SECTIONS:
         if (section := make(report)) is not None:
@@ -81,16 +85,30 @@ def _answers(report: Report) -> Iterator[Block]:
                 yield Paragraph(" ".join(answer_to(report.results, rows, shown)))
 
 
-def _tables(summary: pl.DataFrame) -> Iterator[Table]:
+#: Maps that were made on the recognizer that they are tried on.
+_OWN = (pl.col("source") == pl.col("target")).fill_null(False)
+
+
+def _own(summary: pl.DataFrame) -> pl.DataFrame:
+    return summary.filter((_OWN | ~COMPETES) & _OWN.any().over("experiment", "target"))
+
+
+def _of_others_alone(summary: pl.DataFrame) -> pl.DataFrame:
+    """The rows of variants that ask about the maps of other recognizers, and make no own ones."""
+    return summary.filter(~_OWN.any().over("experiment", "target"))
+
+
+def _tables(rows: pl.DataFrame) -> Iterator[Table]:
     """A table for each recognizer, split and fill: recognition at every budget."""
-    own = summary.filter((pl.col("source") == pl.col("target")) | ~COMPETES)
     keys = ("faces", "target", "split", "fill")
-    for part in own.partition_by(*keys, maintain_order=True):
+    for part in rows.partition_by(*keys, maintain_order=True):
         yield _table(part)
 
 
 def _table(rows: pl.DataFrame) -> Table:
-    names = [name for name in varying(rows) if name not in ("faces", "source", "split")]
+    names = [name for name in varying(rows) if name not in ("faces", "split")]
+    if rows.select(_OWN.any()).item():
+        names = [name for name in names if name != "source"]
     budgets = rows["budget"].unique().sort().to_list()
     largest = rows.filter(pl.col("budget") == budgets[-1])
     lines: dict[str, dict[float, Row]] = {}
