@@ -49,7 +49,8 @@ def check_submission(
         methods: Names of methods, or ``file.py:NAME``, whose maps are made again.
         store: Where what is computed is kept, so that a check that was stopped goes on; nothing of
             the store of runs is used, which may hold the very results that are checked.
-        backend: What runs passes without gradients.
+        backend: What runs passes without gradients; "auto": what ran the submission's, where it
+            runs here.
         progress: Called with what is done, and done and total.
 
     Raises:
