@@ -120,7 +120,7 @@ def better(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def test_an_honest_submission_holds(made: tuple[Path, Path, Path]) -> None:
-    """On any store, by what ran its passes: all masks scored, the maps of both methods made again."""
+    """On any store, by what ran its passes: masks scored, and maps of both methods made again."""
     folder, faces, path = made
     found = check_submission(path, faces, ["grad-cam", f"{folder}/mine.py:bright"])
     assert {one.verdict for one in found[:-1]} == {"holds"}, found
