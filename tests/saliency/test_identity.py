@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -363,31 +362,6 @@ def test_one_forward_pass_per_image_and_one_backward_per_round_and_family(
     # 20 images: the 9 and the 6 and one more, then four; 8 and 4 rounds; families cosine and l1.
     assert captured == [CHUNK, 20 - CHUNK]
     assert steps == [("backward passes", n, 24) for n in range(1, 25)]
-
-
-def test_maps_are_brought_from_the_device_once_a_chunk_whatever_the_pairs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Embeddings, the signs of all factors, and three sums of each of eight streams."""
-    brought = 0
-    plain = Tensor.cpu
-
-    def cpu(values: Tensor) -> Tensor:
-        nonlocal brought
-        # Not those of the tests' own checks of shapes.
-        brought += sys._getframe(1).f_globals["__name__"] == "facefocus.saliency.identity"
-        return plain(values)
-
-    monkeypatch.setattr(Tensor, "cpu", cpu)
-    configs = [CamConfig(method, "all", "l2") for method in ("grad-cam", "grad-cam++")]
-    model = small()
-    model.layers()
-    for photos in (2, 3, 6):
-        brought = 0
-        cam_identity_maps(
-            model, random_frames(photos), people(photos), configs, max_pairs=None, seed=0
-        )
-        assert brought == 2 + 3 * 8
 
 
 # Degenerate maps ----------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from facefocus.faces.faceset import Identity
 from facefocus.models.capture import Capture
 from facefocus.models.layers import Call, LayerTable
 from facefocus.models.memory import in_halves
-from facefocus.models.occluded_frames import sent
 from facefocus.models.recognizer import CHUNK, WhiteBox, check_finite, white_box
 from facefocus.models.reproducible import reproducible
 from facefocus.saliency.explainer import Explainer, MapArrays, MapRequest, Maps, MapSpec, Passes
@@ -328,33 +327,25 @@ class _References:
 
 
 class _Sums:
-    """Sums of normalized pair maps, how many went in, and how many of these are ill-conditioned.
-
-    They are where the maps are made, so that no map waits for a copy.
-    """
+    """Sums of normalized pair maps, how many went in, and how many of these are ill-conditioned."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self.maps: dict[Stream, Tensor] = {}
-        self.kept: dict[Stream, Tensor] = {}
-        self.ill: dict[Stream, Tensor] = {}
+        self.maps: dict[Stream, np.ndarray] = {}
+        self.kept: dict[Stream, np.ndarray] = {}
+        self.ill: dict[Stream, np.ndarray] = {}
 
-    def add(self, stream: Stream, where: slice, maps: Tensor, kept: Tensor, ill: Tensor) -> None:
+    def add(
+        self, stream: Stream, where: slice, maps: np.ndarray, kept: np.ndarray, ill: np.ndarray
+    ) -> None:
         """Add maps [m, h, w] and the counts of maps behind each [m] at the slots `where`."""
         if stream not in self.maps:
-            self.maps[stream] = maps.new_zeros((self.slots, *maps.shape[1:]), dtype=torch.float64)
-            self.kept[stream], self.ill[stream] = (
-                maps.new_zeros(self.slots, dtype=torch.int64) for _ in range(2)
-            )
-        self.maps[stream][where].add_(maps)
-        self.kept[stream][where].add_(kept)
-        self.ill[stream][where].add_(ill)
-
-    def brought(self) -> _Sums:
-        """The same on the processor."""
-        for sums in (self.maps, self.kept, self.ill):
-            sums.update({stream: values.cpu() for stream, values in sums.items()})
-        return self
+            self.maps[stream] = np.zeros((self.slots, *maps.shape[1:]))
+            self.kept[stream] = np.zeros(self.slots, np.int64)
+            self.ill[stream] = np.zeros(self.slots, np.int64)
+        self.maps[stream][where] += maps
+        self.kept[stream][where] += kept
+        self.ill[stream][where] += ill
 
     def add_slot(self, other: _Sums, slot: int) -> None:
         """Add one slot of `other`, an image's sums, to the only slot of these, an identity's."""
@@ -383,80 +374,29 @@ def _chunk_sums(
         check_finite(embeddings, recognizer.name)
         references.keep([job.own for job in chunk], embeddings)
         references.make([int(partner) for job in chunk for partner in job.partners])
-        rounds = [
-            references.of(
-                [int(job.partners[number]) for job in chunk if number < len(job.partners)]
-            )
-            for number in range(_rounds(chunk))
-        ]
-        for backward in _passes(plan, captured, rounds):
-            with reproducible(captured.embeddings.device):
-                _add_maps(sums, plan, recognizer.layers(), captured, backward)
-            tick()
-    return sums.brought()
+        for number in range(_rounds(chunk)):
+            partners = [int(job.partners[number]) for job in chunk if number < len(job.partners)]
+            for family in plan.work:
+                with reproducible(captured.embeddings.device):
+                    made = references.of(partners)
+                    _add_family(sums, plan, family, recognizer.layers(), captured, made)
+                tick()
+    return sums
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """A backward pass: the first m images against as many references.
-
-    Attributes:
-        family: Of the objectives that it serves.
-        direction: Of each image [m, d]; None where they need no pass.
-        factors: Each goal's [m].
-        signs: Which signs the factors of a goal have [m], on the processor.
-    """
-
-    family: str
-    direction: Float[Tensor, "m d"] | None
-    factors: Mapping[Goal, Float[Tensor, " m"]]
-    signs: Mapping[Goal, np.ndarray]
-
-
-def _passes(
-    plan: StreamPlan, captured: Capture, rounds: Sequence[Float[Tensor, "m d"]]
-) -> list[_Pass]:
-    """All passes of a chunk, family by family in each round.
-
-    What has to be known before a pass is brought from the device once, before the first of them.
-    """
-    device, made = captured.embeddings.device, []
-    with reproducible(device):
-        for e_b in rounds:
-            made += [_aims(plan, family, captured, sent(e_b, device)) for family in plan.work]
-    factors = [factor for _, _, own in made for factor in own.values()]
-    if not factors:
-        return []
-    signs = torch.cat([factor.sign() for factor in factors]).cpu().numpy()
-    waiting = iter(np.split(signs, np.cumsum([len(factor) for factor in factors])[:-1]))
-    return [_Pass(*aims, signs={goal: next(waiting) for goal in aims[2]}) for aims in made]
-
-
-def _aims(
-    plan: StreamPlan, family: str, captured: Capture, e_b: Float[Tensor, "m d"]
-) -> tuple[str, Float[Tensor, "m d"] | None, dict[Goal, Float[Tensor, " m"]]]:
-    """The direction of a family's pass and each goal's factor."""
-    e_a = captured.embeddings[: len(e_b)]
-    e_b = e_b.to(e_a)
-    if family == FORWARD:
-        goals = (
-            goal for cams in plan.work[family].values() for own in cams.values() for goal in own
-        )
-        return family, None, dict.fromkeys(goals, torch.ones_like(e_a[:, 0]))
-    objectives = plan.family(family)
-    factors = {goal: objective.scale(e_a, e_b) for goal, objective in objectives.items()}
-    return family, next(iter(objectives.values())).direction(e_a, e_b), factors
-
-
-def _add_maps(
-    sums: _Sums, plan: StreamPlan, table: LayerTable, captured: Capture, backward: _Pass
+def _add_family(
+    sums: _Sums,
+    plan: StreamPlan,
+    family: str,
+    table: LayerTable,
+    captured: Capture,
+    e_b: Float[Tensor, "m d"],
 ) -> None:
-    """Do a backward pass and add the maps of its images.
+    """One backward pass: add the maps of the first m images against the references `e_b`.
 
     The other images get a zero direction and no map. Methods without an objective need no pass.
     """
-    family, count = backward.family, len(next(iter(backward.signs.values())))
-    gradients = {} if backward.direction is None else _pulls(captured, backward.direction)
+    gradients, scales = _pulls(plan, family, captured, e_b)
     together = {index for calls in plan.work[family] if len(calls) > 1 for index in calls}
     for calls, cams in plan.work[family].items():
         activations = [captured.activations[index] for index in calls]
@@ -467,22 +407,32 @@ def _add_maps(
             if index in gradients
         ]
         rows = [table.calls[index - 1] for index in calls]
-        for part in _blocks(count, sum(activation[0].numel() for activation in activations)):
+        for part in _blocks(len(e_b), sum(activation[0].numel() for activation in activations)):
             inputs = [raw[part] for raw in activations], [pull[part] for pull in pulls]
             for cam, goals in cams.items():
-                factors = {
-                    goal: (backward.factors[goal][part], backward.signs[goal][part])
-                    for goal in goals
-                }
+                factors = {goal: scales[goal][part] for goal in goals}
                 for goal, made in _pair_maps(plan, cam, rows, *inputs, factors):
-                    sums.add(Stream(calls, cam, goal), part, *made)
+                    sums.add(
+                        Stream(calls, cam, goal), part, *(values.cpu().numpy() for values in made)
+                    )
 
 
-def _pulls(captured: Capture, direction: Float[Tensor, "m d"]) -> dict[int, Tensor]:
-    """Gradients at every captured layer along the directions of the first m images."""
+def _pulls(
+    plan: StreamPlan, family: str, captured: Capture, e_b: Float[Tensor, "m d"]
+) -> tuple[dict[int, Tensor], dict[Goal, Float[Tensor, " m"]]]:
+    """Gradients at every captured layer along the direction of a family; each goal's factor."""
+    e_a = captured.embeddings[: len(e_b)]
+    e_b = e_b.to(e_a)
+    objectives = plan.family(family)
+    if family == FORWARD:
+        goals = (
+            goal for cams in plan.work[family].values() for own in cams.values() for goal in own
+        )
+        return {}, dict.fromkeys(goals, torch.ones_like(e_a[:, 0]))
     directions = torch.zeros_like(captured.embeddings)
-    directions[: len(direction)] = direction
-    return captured.gradients(directions)
+    directions[: len(e_b)] = next(iter(objectives.values())).direction(e_a, e_b)
+    scales = {goal: objective.scale(e_a, e_b) for goal, objective in objectives.items()}
+    return captured.gradients(directions), scales
 
 
 def _blocks(images: int, floats: int) -> Iterator[slice]:
@@ -500,12 +450,9 @@ def _pair_maps(
     calls: Sequence[Call],
     activations: Sequence[Tensor],
     gradients: Sequence[Tensor],
-    factors: Mapping[Goal, tuple[Float[Tensor, " m"], np.ndarray]],
+    factors: Mapping[Goal, Float[Tensor, " m"]],
 ) -> Iterator[tuple[Goal, _Normalized]]:
-    """Normalized maps of each goal, whose gradients are its factor times `gradients`.
-
-    Factors come with their signs on the processor.
-    """
+    """Normalized maps of each goal, whose gradients are its factor times `gradients`."""
     method, options = plan.methods[cam], dict(cam.options)
 
     def maps(scaled: Sequence[Tensor]) -> _Normalized:
@@ -514,17 +461,17 @@ def _pair_maps(
         return normalized, usable, usable & ill
 
     if not method.scale_invariant:
-        for goal, (factor, _) in factors.items():
+        for goal, factor in factors.items():
             yield goal, maps([gradient * _like(factor, gradient) for gradient in gradients])
         return
     # Only the sign of a factor matters, so that all goals choose from at most two maps. A factor
     # that is 0 or NaN chooses none.
     by_sign: dict[float, _Normalized] = {}
-    for goal, (factor, signs) in factors.items():
+    for goal, factor in factors.items():
         for sign in (1.0, -1.0):
-            if not (signs == sign).any():
-                continue
             chosen = factor * sign > 0
+            if not bool(chosen.any()):
+                continue
             if sign not in by_sign:
                 by_sign[sign] = maps(gradients if sign > 0 else [-pull for pull in gradients])
             normalized, *counted = by_sign[sign]
@@ -550,9 +497,7 @@ def _frame_maps(
             by_layer[stream.calls].append(stream)
     frame_maps: dict[Stream, np.ndarray] = {}
     for streams in by_layer.values():
-        means = np.stack(
-            [sums.maps[stream][0].numpy() / int(sums.kept[stream][0]) for stream in streams]
-        )
+        means = np.stack([sums.maps[stream][0] / sums.kept[stream][0] for stream in streams])
         framed = recognizer.preprocessing.to_frame(torch.from_numpy(means).float(), frame)
         frame_maps.update(zip(streams, framed.numpy(), strict=True))
     return frame_maps
@@ -584,8 +529,8 @@ class _Results:
                 self.maps[config][identity] = np.mean(layers, axis=0, dtype=np.float64)
             for stream in streams:
                 if stream in sums.kept:
-                    self.kept[config][identity] += int(sums.kept[stream][0])
-                    self.ill[config][identity] += int(sums.ill[stream][0])
+                    self.kept[config][identity] += sums.kept[stream][0]
+                    self.ill[config][identity] += sums.ill[stream][0]
 
     def finished(self, pairs: Int[np.ndarray, " i"]) -> dict[CamConfig, MapArrays]:
         """The results, given the number of pairs of each identity."""
