@@ -2,9 +2,7 @@
 
 ``jaxtyping.jaxtyped`` binds every call to the function's signature and checks the arguments twice:
 most of the time of a run of tiny networks. Here beartype checks each argument and result once, and
-only functions that name shapes get a context in which a letter stands for one size. Checks are made
-at the first call, as most functions of an import are never called, and once for the same code, as
-a function within a function is made anew at every call of the outer one.
+only functions that name shapes get a context in which a letter stands for one size.
 """
 
 from __future__ import annotations
@@ -13,18 +11,11 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from types import CellType, FunctionType
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from jaxtyping import AbstractArray, jaxtyped
 
 Decorator = Callable[[Any], Any]
-
-#: beartype's name for the function that it checks, among the defaults of the one it makes.
-FUNCTION = "__beartype_func"
-
-#: Of the code of every function called: its checks, and whether it names shapes.
-_CHECKS: dict[tuple[Any, ...], tuple[FunctionType, bool]] = {}
 
 
 def checked(decorated: Any = None, *, typechecker: Decorator) -> Any:
@@ -34,66 +25,23 @@ def checked(decorated: Any = None, *, typechecker: Decorator) -> Any:
     if inspect.isclass(decorated):
         own = "__init__" in vars(decorated) and dataclasses.is_dataclass(decorated)
         if own and not hasattr(decorated.__init__, "__wrapped__"):
-            initialized = _checked_function(cast(FunctionType, decorated.__init__), typechecker)
+            initialized = _checked_function(decorated.__init__, typechecker)
             decorated.__init__ = initialized  # type: ignore[method-assign]
         return decorated
-    if not inspect.isfunction(decorated):
+    # beartype would check all that a generator yields; jaxtyping does not.
+    if not inspect.isfunction(decorated) or inspect.isgeneratorfunction(decorated):
         return jaxtyped(decorated, typechecker=typechecker)
     return _checked_function(decorated, typechecker)
 
 
-def _checked_function(function: FunctionType, typechecker: Decorator) -> Callable[..., Any]:
-    checking: Callable[..., Any] | None = None
+def _checked_function(function: Callable[..., Any], typechecker: Decorator) -> Callable[..., Any]:
+    hints = _hints(function)
+    function.__annotations__ = hints
+    checking: Callable[..., Any] = typechecker(function)
+    if not any(map(_names_shape, hints.values())):
+        return checking
 
     @functools.wraps(function)
-    def at_a_call(*args: Any, **kwargs: Any) -> Any:
-        __tracebackhide__ = True
-        nonlocal checking
-        if checking is None:
-            checking = _checking(function, typechecker)
-        return checking(*args, **kwargs)
-
-    return at_a_call
-
-
-def _checking(function: FunctionType, typechecker: Decorator) -> Callable[..., Any]:
-    # Codes of one text are equal: those of dataclasses of the same fields are.
-    key = (function.__module__, function.__qualname__, function.__code__, typechecker)
-    if key not in _CHECKS:
-        _CHECKS[key] = _checks(function, typechecker)
-    checks, shaped = _CHECKS[key]
-    defaults = checks.__kwdefaults__ or {}
-    if FUNCTION not in defaults:  # beartype found nothing to check
-        return function
-    checking = FunctionType(checks.__code__, checks.__globals__, function.__name__)
-    checking.__kwdefaults__ = {**defaults, FUNCTION: function}
-    return _with_own_sizes(checking) if shaped else checking
-
-
-def _checks(function: FunctionType, typechecker: Decorator) -> tuple[FunctionType, bool]:
-    """The checks of a copy that is never called, and keeps nothing that the function refers to.
-
-    beartype would check all that a generator yields: the copy is none.
-    """
-    generates = inspect.isgeneratorfunction(function)
-    code = function.__code__
-    copy = FunctionType(
-        code.replace(co_flags=code.co_flags & ~inspect.CO_GENERATOR),
-        function.__globals__,
-        argdefs=function.__defaults__,
-        closure=function.__closure__ and tuple(CellType() for _ in function.__closure__),
-    )
-    for name in functools.WRAPPER_ASSIGNMENTS:
-        setattr(copy, name, getattr(function, name))
-    copy.__kwdefaults__ = function.__kwdefaults__
-    hints = _hints(function)
-    copy.__annotations__ = {
-        name: hint for name, hint in hints.items() if not (generates and name == "return")
-    }
-    return typechecker(copy), any(map(_names_shape, copy.__annotations__.values()))
-
-
-def _with_own_sizes(checking: Callable[..., Any]) -> Callable[..., Any]:
     def with_own_sizes(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         with jaxtyped("context"):
