@@ -23,8 +23,8 @@ from facefocus.core.store import Arrays, Missing, Store
 
 def flipped(data: bytes, rng: random.Random) -> bytes:
     """One bit of another value."""
-    place = rng.randrange(len(data))
-    return data[:place] + bytes([data[place] ^ 1 << rng.randrange(8)]) + data[place + 1 :]
+    position = rng.randrange(len(data))
+    return data[:position] + bytes([data[position] ^ 1 << rng.randrange(8)]) + data[position + 1 :]
 
 
 def cut(data: bytes, rng: random.Random) -> bytes:
@@ -44,14 +44,14 @@ def main() -> None:
     for file in sorted(given.store.rglob(f"*{ENDING}")):
         whole = file.read_bytes()
         with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder) / file.relative_to(given.store)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(whole)
+            copy = Path(folder) / file.relative_to(given.store)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(whole)
             before = loaded(Store(Path(folder)), list(Store(Path(folder))))
             for name, damage in DAMAGES.items():
                 for other in Path(folder).rglob(f"*{ENDING}"):
                     other.unlink()
-                place.write_bytes(damage(whole, rng))
+                copy.write_bytes(damage(whole, rng))
                 after = loaded(Store(Path(folder)), list(before))
                 right = all(same(before[key], arrays) for key, arrays in after.items())
                 counts[name] += 1
@@ -75,11 +75,11 @@ def loaded(store: Store, keys: list[str]) -> dict[str, Arrays]:
     return arrays
 
 
-def same(one: Arrays, other: Arrays) -> bool:
+def same(first: Arrays, second: Arrays) -> bool:
     """Whether two artefacts hold the same bytes."""
     parts = [
         {name: (x.dtype, x.shape, x.tobytes()) for name, x in arrays.items()}
-        for arrays in (one, other)
+        for arrays in (first, second)
     ]
     return parts[0] == parts[1]
 

@@ -73,8 +73,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     fabricate(folder / "faces", people)
     for name, text in (("many", EXPERIMENT), ("part", PART)):
-        known = text.format(faces=folder / "faces", people=people // 100)
-        (folder / f"{name}.toml").write_text(known)
+        filled = text.format(faces=folder / "faces", people=people // 100)
+        (folder / f"{name}.toml").write_text(filled)
     own = [sys.executable, "-m", "benchmarks.many_people", str(folder), "--part"]
     call = [sys.executable, "-m", "facefocus.cli"]
     timed("plan", [*own, "plan"])
@@ -98,10 +98,10 @@ def timed(name: str, call: list[str]) -> None:
     began = time.monotonic()
     process = subprocess.Popen(call, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    said = process.stdout.read()
+    output = process.stdout.read()
     _, code, usage = os.wait4(process.pid, 0)
     took, worked = time.monotonic() - began, usage.ru_utime + usage.ru_stime
-    print(said.rstrip())
+    print(output.rstrip())
     print(f"{name}: {took:.1f} s, {worked:.1f} of processors, {usage.ru_maxrss / 1024:,.0f} MB")
     sys.stdout.flush()
     if code:

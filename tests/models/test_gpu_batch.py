@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from facefocus.models import backends, gpu_batch
+from facefocus.models import backends
 from facefocus.models.gpu_batch import chosen_batch, kept_batch, measured_rates
 from tests.small import tiny_recognizer
 
@@ -18,7 +19,7 @@ from tests.small import tiny_recognizer
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that only moves when it is told to."""
     now = [100.0]
-    monkeypatch.setattr(gpu_batch.time, "perf_counter", lambda: now[0])  # type: ignore[attr-defined]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     return now
 
