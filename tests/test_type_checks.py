@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import sys
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +16,7 @@ from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import Float
 
 import facefocus.evaluation.verification as verification
+from facefocus.core.errors import located
 from tests.type_checks import checked
 
 if TYPE_CHECKING:
@@ -45,11 +49,30 @@ def each(count: int) -> Iterator[int]:
     yield from range(count)
 
 
+def scaled_by(factor: float) -> Callable[..., np.ndarray]:
+    """A function within a function, which is made anew at every call."""
+
+    @check
+    def scaled(array: Float[np.ndarray, "n n"], power: int = 1) -> Float[np.ndarray, "n n"]:
+        return factor**power * array if factor else array[0]
+
+    return scaled
+
+
 @check
 @dataclass
 class Pair:
     first: Float[np.ndarray, " n"]
     second: Float[np.ndarray, " n"]
+
+
+@check
+@dataclass
+class Names:
+    """Of the same fields."""
+
+    first: str
+    second: str
 
 
 def test_shapes_of_one_call_agree_and_those_of_two_need_not() -> None:
@@ -73,6 +96,58 @@ def test_plain_types_generators_and_what_a_dataclass_is_made_of_are_checked() ->
     assert Pair(np.ones(2), np.ones(2)).first.size == 2
     with pytest.raises(BeartypeCallHintViolation, match="second"):
         Pair(np.ones(2), np.ones(3))
+    assert Names("a", "b").second == "b"
+    with pytest.raises(BeartypeCallHintViolation, match="first"):
+        Names(np.ones(2), "b")  # type: ignore[arg-type]
+
+
+def test_functions_within_functions_share_their_checks_and_nothing_else() -> None:
+    twice, thrice, wrong = map(scaled_by, (2, 3, 0))
+    for function, factor in ((twice, 2), (thrice, 3), (twice, 2)):
+        np.testing.assert_array_equal(function(np.eye(2)), factor * np.eye(2))
+        np.testing.assert_array_equal(function(np.eye(3), power=2), factor**2 * np.eye(3))
+        with pytest.raises(BeartypeCallHintViolation, match="array"):
+            function(np.ones((2, 3)))
+    with pytest.raises(BeartypeCallHintViolation, match="return"):
+        wrong(np.eye(2))
+
+
+def test_what_a_function_within_a_function_refers_to_is_not_kept() -> None:
+    class Large:
+        pass
+
+    def make(large: Large) -> Callable[[int], bool]:
+        @check
+        def holding(count: int) -> bool:
+            return large is not None and count > 0
+
+        return holding
+
+    large = Large()
+    gone = weakref.ref(large)
+    holding = make(large)
+    assert holding(1)
+    del large, holding
+    gc.collect()
+    assert gone() is None
+
+
+def test_types_are_those_of_the_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    @check
+    def first_of(pair: Pair) -> np.ndarray:
+        return pair.first
+
+    pair = Pair(np.ones(2), np.ones(2))
+    monkeypatch.setattr(sys.modules[__name__], "Pair", Names)
+    assert first_of(pair) is pair.first
+    with pytest.raises(BeartypeCallHintViolation, match="pair"):
+        first_of(Names("a", "b"))  # type: ignore[arg-type]
+
+
+def test_a_message_names_the_line_that_called_what_is_checked() -> None:
+    with pytest.raises(BeartypeCallHintViolation) as wrong:
+        verification.normalize(np.ones(3))
+    assert located(wrong.value).startswith("'tests/test_type_checks.py' line ")
 
 
 def test_the_package_is_checked() -> None:
