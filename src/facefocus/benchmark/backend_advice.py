@@ -118,7 +118,6 @@ def _seconds(session: Session, passes: Mapping[str, int], frames: np.ndarray) ->
         recognizer = session.recognizers[name]
         assert isinstance(recognizer, TorchRecognizer)
         some = frames[np.arange(2 * max(CHUNK, recognizer.batch)) % len(frames)]
-        recognizer.embed(some)  # compiles
         seconds = median_seconds(partial(recognizer.embed, some))
         total += passes[name] * seconds / len(some)
     return total

@@ -147,7 +147,7 @@ def _measured(session: Session, name: str, tasks: Sequence[Task]) -> _Speed:
     recognizer: Recognizer = session.recognizers[name]
     frames = np.asarray(session.faces.frames[:CHUNK])
     frames = frames[np.arange(CHUNK) % len(frames)]
-    embeddings = recognizer.embed(frames)  # compiles
+    embeddings = recognizer.embed(frames)
     several = frames[np.arange(2 * max(CHUNK, getattr(recognizer, "batch", CHUNK))) % CHUNK]
     inference = median_seconds(lambda: recognizer.embed(several)) / len(several)
     calls = [
