@@ -37,9 +37,12 @@ def main() -> None:
         results.save(name, rows, time.perf_counter() - start)
         for line in table_lines({name: rows}):
             print(line, flush=True)
-    found = results.all()
-    if len(found) > 1:
-        print(*table_lines({name: one["rows"] for name, one in found.items()}), sep="\n")
+    by_workload = results.all()
+    if len(by_workload) > 1:
+        print(
+            *table_lines({name: measured["rows"] for name, measured in by_workload.items()}),
+            sep="\n",
+        )
     print(f"page {write_page(results.machines(), asked.docs)}")
 
 

@@ -98,13 +98,13 @@ def unlike_scores(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
         ill.any().alias("ill"),
     )
     unlike = pl.col("largest") > SCORE
-    found = people.group_by("method", "layer").agg(
+    counts = people.group_by("method", "layer").agg(
         pl.len().alias("people"),
         unlike.sum().alias("unlike"),
         (unlike & pl.col("ill")).sum().alias("ill_conditioned"),
         pl.col("largest").max(),
     )
-    return found.filter(pl.col("unlike") > 0).sort("method", "layer")
+    return counts.filter(pl.col("unlike") > 0).sort("method", "layer")
 
 
 def _compare_masks(first: Session, second: Session) -> tuple[int, int, int, int]:
@@ -116,8 +116,8 @@ def _compare_masks(first: Session, second: Session) -> tuple[int, int, int, int]
             second.plan.planned["maps"][block.index],
             strict=True,
         )
-        for one, other in pairs:
-            made = [first.store.load(one.key), second.store.load(other.key)]
+        for own, other in pairs:
+            made = [first.store.load(own.key), second.store.load(other.key)]
             for person, who in enumerate(block.people):
                 maps = [arrays["maps"][person] for arrays in made]
                 ill = any(arrays["ill_conditioned"][person] for arrays in made)
@@ -171,16 +171,17 @@ def main() -> None:
     for other in asked.other:
         for folder in run_folders(asked.run):
             beside = other / folder.relative_to(asked.run)
-            found = compare(folder, beside)
-            good &= found.holds
+            comparison = compare(folder, beside)
+            good &= comparison.holds
             print(
-                f"{folder} {beside}: {found.configurations} configurations; recognition rates"
-                f" within {found.rate:.5f} (at most {RATE}), cosines within {found.cosine:.1e};"
-                f" {found.unlike} of {found.masks} masks differ, {found.untied} of them not by"
-                f" ties, {found.ill_conditioned} of these of ill-conditioned maps:"
-                f" {'the same' if found.holds else 'NOT the same'}"
+                f"{folder} {beside}: {comparison.configurations} configurations; recognition rates"
+                f" within {comparison.rate:.5f} (at most {RATE}), cosines within"
+                f" {comparison.cosine:.1e}; {comparison.unlike} of {comparison.masks} masks differ,"
+                f" {comparison.untied} of them not by ties, {comparison.ill_conditioned} of"
+                " these of ill-conditioned maps:"
+                f" {'the same' if comparison.holds else 'NOT the same'}"
             )
-            print(*score_lines(found.scores), sep="", end="")
+            print(*score_lines(comparison.scores), sep="", end="")
     raise SystemExit(int(not good))
 
 

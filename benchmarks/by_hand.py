@@ -70,14 +70,14 @@ class Found:
 
 def run(job: Job) -> Found:
     """All of it, one after the other."""
-    found, clean = Found(), unit(embed(job, job.frames))
+    outcome, clean = Found(), unit(embed(job, job.frames))
     level = equal_error_threshold(job, clean)
     for name, rows in job.people.items():
-        for place, saliency in person_maps(job, name, rows, clean):
-            found.maps[place] = saliency
+        for key, saliency in person_maps(job, name, rows, clean):
+            outcome.maps[key] = saliency
             for budget in job.budgets:
                 mask = top_pixels(saliency, budget)
-                found.masks[place, budget] = mask
+                outcome.masks[key, budget] = mask
                 for fill in job.fills:
                     hidden = hide(job.frames[rows], mask, fill, job.seed)
                     probes = unit(embed(job, hidden))
@@ -85,8 +85,8 @@ def run(job: Job) -> Found:
                         [probes[a] @ clean[rows[b]] for a, b in permutations(range(len(rows)), 2)]
                     )
                     effect = float(scores.mean()), float((scores >= level).mean())
-                    found.effects[place, budget, fill] = effect
-    return found
+                    outcome.effects[key, budget, fill] = effect
+    return outcome
 
 
 def embed(job: Job, frames: np.ndarray) -> np.ndarray:
@@ -101,8 +101,8 @@ def embed(job: Job, frames: np.ndarray) -> np.ndarray:
 
 def unit(embeddings: np.ndarray) -> np.ndarray:
     """Rows of length 1."""
-    found: np.ndarray = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return found
+    normalized: np.ndarray = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return normalized
 
 
 def equal_error_threshold(job: Job, clean: np.ndarray) -> float:
@@ -115,8 +115,8 @@ def equal_error_threshold(job: Job, clean: np.ndarray) -> float:
     pairs, mated = job.pairs
     scores = (clean[pairs[:, 0]] * clean[pairs[:, 1]]).sum(axis=1)
     accepted, known, levels = roc_curve(mated, scores, drop_intermediate=False)
-    place = int(np.argmin(np.abs(accepted - (1 - known))))
-    return float(levels[place : place + 2].mean())
+    crossing = int(np.argmin(np.abs(accepted - (1 - known))))
+    return float(levels[crossing : crossing + 2].mean())
 
 
 def person_maps(
@@ -153,7 +153,7 @@ def top_pixels(saliency: np.ndarray, budget: float) -> np.ndarray:
 
 def hide(frames: np.ndarray, mask: np.ndarray, fill: str, seed: int) -> np.ndarray:
     """The photos with the mask's pixels replaced."""
-    contents = [_content(one, mask, fill, seed) for one in frames]
+    contents = [_content(frame, mask, fill, seed) for frame in frames]
     return np.where(mask[..., None], np.stack(contents), frames)
 
 
@@ -188,8 +188,8 @@ def person_map(module: nn.Module, images: Tensor, layer: nn.Module, method: str)
             cam(input_tensor=images[[a]], targets=[cosine_to(references[b])])[0]
             for a, b in permutations(range(len(images)), 2)
         ]
-    found: np.ndarray = np.mean(maps, axis=0)
-    return found
+    mean: np.ndarray = np.mean(maps, axis=0)
+    return mean
 
 
 class InsightFace:
@@ -243,8 +243,8 @@ class InsightFace:
         blob = cv2.dnn.blobFromImages(crops, 1 / self._std[0], (112, 112), self._mean, swapRB=True)
         if self._uneven is not None:
             np.multiply(blob, self._uneven, out=blob)
-        found: np.ndarray = self._session.run(None, {self._input: blob})[0]
-        return found
+        embeddings: np.ndarray = self._session.run(None, {self._input: blob})[0]
+        return embeddings
 
 
 def norm_crop(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

@@ -54,11 +54,11 @@ def overhead(tasks: int = 2000, size: int = 4000) -> float:
 
 def task_seconds(run: Path) -> dict[str, list[float]]:
     """The seconds of every task of a run, by stage."""
-    found: dict[str, list[float]] = defaultdict(list)
+    by_stage: dict[str, list[float]] = defaultdict(list)
     for line in read_log(run):
         if line["event"] == "end":
-            found[line["stage"]].append(line["seconds"])
-    return found
+            by_stage[line["stage"]].append(line["seconds"])
+    return by_stage
 
 
 def main() -> None:
@@ -70,9 +70,9 @@ def main() -> None:
     if asked.run is None:
         print(f"{1000 * overhead():.2f} ms per empty task")
         return
-    found = task_seconds(asked.run)
-    stages = [seconds * asked.times for seconds in found.values()]
-    for stage, seconds in found.items():
+    by_stage = task_seconds(asked.run)
+    stages = [seconds * asked.times for seconds in by_stage.values()]
+    for stage, seconds in by_stage.items():
         count = len(seconds) * asked.times
         print(f"{stage}: {count:,} tasks, mean {sum(seconds) / len(seconds):.2f} s")
     alone = wall_seconds(stages, 1, asked.overhead)

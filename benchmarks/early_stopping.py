@@ -50,13 +50,13 @@ def replay(rates: Float[np.ndarray, "methods people"]) -> Study:
     for end in round_ends(people):
         counts[open_] = end
         seen = np.where(np.arange(end) < counts[:, None], values[:, :end], np.nan)
-        found = first_place(seen, people, LEVEL)
-        open_ &= ~found.beaten
-        if found.first is not None:
+        standing = first_place(seen, people, LEVEL)
+        open_ &= ~standing.beaten
+        if standing.first is not None:
             break
     means = values.mean(axis=1)
-    assert found.first is not None
-    right = bool(means[found.first] >= means.max() - TIE - 1e-9)
+    assert standing.first is not None
+    right = bool(means[standing.first] >= means.max() - TIE - 1e-9)
     return Study(end, counts.sum() / rates.size, right)
 
 
@@ -98,10 +98,10 @@ def table(
         best = ", ".join(f"{drop:.3f}" for drop in drops[[0, 1, min(4, len(drops) - 1)]])
         target, budget, fill = part.select("target", "budget", "fill").row(0)
         for people in sizes:
-            found = list(studies(rates, people, count))
-            low, middle, high = np.percentile([one.people for one in found], [25, 50, 75])
-            scored = np.median([one.scored for one in found])
-            wrong = sum(not one.right for one in found)
+            simulated = list(studies(rates, people, count))
+            low, middle, high = np.percentile([study.people for study in simulated], [25, 50, 75])
+            scored = np.median([study.scored for study in simulated])
+            wrong = sum(not study.right for study in simulated)
             yield (
                 f"| {target} | {budget_text(budget)} | {fill} | {len(rates)} | {best} | {people}"
                 f" | {middle:.0f} ({low:.0f} to {high:.0f}) | {100 * scored:.0f} %"

@@ -63,7 +63,7 @@ def summary(some: pl.DataFrame) -> pl.DataFrame:
         schema=["faces", "target", "split", "fill", "budget"], orient="row",
     )  # fmt: skip
     own = list(product(METHODS, LAYERS, LOSSES))
-    maps = [(net, *one) for net in NETS for one in own]
+    maps = [(net, *parts) for net in NETS for parts in own]
     made = pl.DataFrame(maps, schema=["source", "method", "layer", "objective"], orient="row")
     # Every recognizer's maps on itself, and a sixth of the layers and losses on the others.
     rows = keys.join(made, how="cross").filter(

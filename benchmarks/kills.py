@@ -116,8 +116,8 @@ class Crew:
     def victims(self, kind: str) -> list[psutil.Process]:
         """The processes of a kind that run."""
         name = "nanny" if kind == "worker" else kind
-        found = [one for key, one in self._processes.items() if key.startswith(name)]
-        alive = [psutil.Process(one.pid) for one in found if one.poll() is None]
+        processes = [process for key, process in self._processes.items() if key.startswith(name)]
+        alive = [psutil.Process(process.pid) for process in processes if process.poll() is None]
         if kind != "worker":
             return alive
         children = [child for nanny in alive for child in nanny.children()]
@@ -127,8 +127,8 @@ class Crew:
         """Stop all that still runs, and what it started."""
         for process in self._processes.values():
             if process.poll() is None:
-                for one in (*psutil.Process(process.pid).children(True), process):
-                    one.kill()
+                for running in (*psutil.Process(process.pid).children(True), process):
+                    running.kill()
             process.wait()
 
 
@@ -149,22 +149,22 @@ def series(folder: Path, kills: int, seed: int) -> tuple[bool, list[str]]:
     subprocess.run([*FACEFOCUS, *draw], cwd=folder, check=True)
     subprocess.run(run_call("alone"), cwd=folder, check=True)
     began, killed = time.monotonic(), Counter[str]()
-    with crew(folder, scratch) as one:
-        moments = _moments(one, random.Random(seed))
+    with crew(folder, scratch) as processes:
+        moments = _moments(processes, random.Random(seed))
         for kind, choose in zip(cycle(KINDS), moments, strict=False):
-            killed[kind] += _kill(one, kind, choose)
+            killed[kind] += _kill(processes, kind, choose)
             print(f"{time.monotonic() - began:6.0f} s  {killed.total():3d}  {kind}", flush=True)
             if killed.total() == kills:
                 break
         took = time.monotonic() - began
         (scratch / "fast").touch()
-        while (code := one.look()) is None:
+        while (code := processes.look()) is None:
             time.sleep(0.2)
     tables = [(folder / run / "results.parquet") for run in ("alone", "run")]
     same = code == 0 and tables[0].read_bytes() == tables[1].read_bytes()
     return same, [
         f"{killed.total()} kills in {took / 60:.1f} minutes: {_counted(killed)}",
-        f"started: {_counted(one.started)}",
+        f"started: {_counted(processes.started)}",
         *_repeated(folder / "run"),
         "same bytes as one process" if same else "THE RESULT DIFFERS",
     ]

@@ -71,5 +71,5 @@ def of_lfw(folder: Path, count: int = COUNT) -> Listed:
                 (folder / Path(member.name).name).write_bytes(file.read())
     detector = FaceDetector(detector_model())
     files = [folder / f"{name}.jpg" for name in wanted]
-    found = [find_faces(decode_rgb(file.read_bytes(), file.name), detector) for file in files]
-    return Listed("photographs of LFW's list", files, [some[0].landmarks for some in found])
+    detected = [find_faces(decode_rgb(file.read_bytes(), file.name), detector) for file in files]
+    return Listed("photographs of LFW's list", files, [some[0].landmarks for some in detected])

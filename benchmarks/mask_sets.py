@@ -119,8 +119,8 @@ class Photos:
         if not path.exists():
             self.pool.mkdir(parents=True, exist_ok=True)
             np.save(path, make())
-        found: np.ndarray = np.load(path)
-        return found
+        array: np.ndarray = np.load(path)
+        return array
 
     def clean(self) -> np.ndarray:
         """Embeddings of the photos."""
@@ -130,19 +130,19 @@ class Photos:
     def drawn(self, method: PerturbationMethod, count: int) -> Iterator[Drawn]:
         """Of each photo so many masks of a method."""
         clean = self.clean()
-        for place, row in enumerate(self.person.rows):
+        for photo, row in enumerate(self.person.rows):
             masks = mask_set(
                 method, (112, 112), str(self.faces.names[row]), seed=0,
                 options={"masks": str(count)},
             )  # fmt: skip
             made = self.kept(
                 f"{method.name}-{row}",
-                lambda masks=masks, place=place: masked_embeddings(  # type: ignore[misc]
-                    self.recognizer, self.frames[place], masks
+                lambda masks=masks, photo=photo: masked_embeddings(  # type: ignore[misc]
+                    self.recognizer, self.frames[photo], masks
                 ),
             )
-            found = similarities(made, np.delete(clean, place, axis=0))
-            yield Drawn(np.concatenate(list(masks)), found, masks.options)
+            scores = similarities(made, np.delete(clean, photo, axis=0))
+            yield Drawn(np.concatenate(list(masks)), scores, masks.options)
 
     def quality(self, saliency: np.ndarray, best: np.ndarray) -> Quality:
         """Of a map, by the best one."""
@@ -162,14 +162,14 @@ def _method(name: str) -> PerturbationMethod:
 
 def joined(maps: Sequence[Float[np.ndarray, "p pixels"]]) -> np.ndarray:
     """The identity map of the pair maps of every photo."""
-    found = torch.from_numpy(np.concatenate(maps).reshape(-1, 112, 112))
-    mean: np.ndarray = minmax_normalize(found)[0].numpy().mean(axis=0)
+    pair_maps = torch.from_numpy(np.concatenate(maps).reshape(-1, 112, 112))
+    mean: np.ndarray = minmax_normalize(pair_maps)[0].numpy().mean(axis=0)
     return mean
 
 
-def correlation(one: np.ndarray, other: np.ndarray) -> float:
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Pearson's, over pixels."""
-    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
 
 
 def stratified_masks(
@@ -185,9 +185,9 @@ def stratified_masks(
     over = []
     for side, stratum in zip(frame, divmod(strata, STRATA), strict=True):
         size = patch_side(side)
-        places = side - size + 1
-        # `STRATA` times as fine as places are: every place has the same share of the strata.
-        first = (stratum * places + rng.integers(0, places, strata.shape)) // STRATA
+        positions = side - size + 1
+        # `STRATA` times as fine as positions are: every position has the same share of the strata.
+        first = (stratum * positions + rng.integers(0, positions, strata.shape)) // STRATA
         beyond = np.arange(side) - first[..., None]
         over.append(((beyond >= 0) & (beyond < size)).astype(np.float32))
     return np.asarray(np.einsum("gpy,gpx->gyx", *over) == 0, np.float32)
@@ -235,12 +235,12 @@ def xface_rows(photos: Photos) -> Iterator[Row]:
     tried = list(lattices([str(photos.faces.names[row]) for row in rows]))
     pool = []
     for number, row in enumerate(rows):
-        places = sorted({place for _, _, each in tried for place in each[number]})
+        squares = sorted({square for _, _, each in tried for square in each[number]})
         drops = photos.kept(
             f"xface-{row}",
-            lambda number=number, places=places: drops_at(photos, number, places),  # type: ignore[misc]
+            lambda number=number, squares=squares: drops_at(photos, number, squares),  # type: ignore[misc]
         )
-        pool.append(dict(zip(places, drops.tolist(), strict=True)))
+        pool.append(dict(zip(squares, drops.tolist(), strict=True)))
 
     def joined_lattices(each: Sequence[Sequence[Place]]) -> np.ndarray:
         return joined([_summed(own, drops)[None] for own, drops in zip(each, pool, strict=True)])
@@ -258,21 +258,21 @@ def lattices(names: Sequence[str]) -> Iterator[tuple[str, int, list[list[Place]]
     """Name, passes a photo on average, and the places of patches in each photo."""
     frame = (112, 112)
     for stride in STRIDES:
-        corner = [_place(mask) for mask in patches(frame, stride)]
+        corner = [_square(mask) for mask in patches(frame, stride)]
         yield "xface", len(corner), [corner] * len(names)
     for stride in RANDOM_STRIDES:
         for draw in range(LATTICES):
             rngs = [seeds.generator(draw, "photo map", name) for name in names]
-            each = [[_place(mask) for mask in patches(frame, stride, rng)] for rng in rngs]
+            each = [[_square(mask) for mask in patches(frame, stride, rng)] for rng in rngs]
             yield "xface-economical", expected_patches({"stride": str(stride)}, frame), each
 
 
-def drops_at(photos: Photos, number: int, places: Sequence[Place]) -> Float64[np.ndarray, " n"]:
+def drops_at(photos: Photos, number: int, squares: Sequence[Place]) -> Float64[np.ndarray, " n"]:
     """What a photo's mean similarity to the others loses by each patch."""
     frame, clean, made = photos.frames[number], photos.clean(), []
-    for start in range(0, len(places), GROUP):
-        hidden = np.repeat(frame[None], len(places[start : start + GROUP]), axis=0)
-        for copy, (side, top, left) in zip(hidden, places[start:], strict=False):
+    for start in range(0, len(squares), GROUP):
+        hidden = np.repeat(frame[None], len(squares[start : start + GROUP]), axis=0)
+        for copy, (side, top, left) in zip(hidden, squares[start:], strict=False):
             copy[top : top + side, left : left + side] = 0
         made.append(photos.recognizer.embed(hidden))
     others = np.delete(clean, number, axis=0)
@@ -280,14 +280,14 @@ def drops_at(photos: Photos, number: int, places: Sequence[Place]) -> Float64[np
     return np.asarray(whole - similarities(np.concatenate(made), others).mean(axis=0))
 
 
-def _place(mask: np.ndarray) -> Place:
+def _square(mask: np.ndarray) -> Place:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return len(rows), int(rows[0]), int(columns[0])
 
 
-def _summed(places: Sequence[Place], drops: Mapping[Place, float]) -> np.ndarray:
+def _summed(squares: Sequence[Place], drops: Mapping[Place, float]) -> np.ndarray:
     total = np.zeros((112, 112))
-    for side, top, left in places:
+    for side, top, left in squares:
         total[top : top + side, left : left + side] += drops[side, top, left] / side**2
     return total.ravel()
 
@@ -321,18 +321,18 @@ def table(people: Sequence[Sequence[Row]], published: tuple[str, int]) -> Iterat
 
 def _means(rows: Sequence[Row]) -> dict[tuple[str, int], np.ndarray]:
     """Of one person's parts."""
-    found: dict[tuple[str, int], list[Quality]] = {}
+    qualities: dict[tuple[str, int], list[Quality]] = {}
     for name, passes, quality in rows:
-        found.setdefault((name, passes), []).append(quality)
-    return {place: np.mean(values, axis=0) for place, values in found.items()}
+        qualities.setdefault((name, passes), []).append(quality)
+    return {part: np.mean(values, axis=0) for part, values in qualities.items()}
 
 
 def _interval(values: np.ndarray) -> str:
     if not values.any():
         return "-"
-    found = mean_interval(values)
-    ends = "" if np.isnan(found.low) else f" [{found.low:+.4f}, {found.high:+.4f}]"
-    return f"{found.value:+.4f}{ends}"
+    interval = mean_interval(values)
+    ends = "" if np.isnan(interval.low) else f" [{interval.low:+.4f}, {interval.high:+.4f}]"
+    return f"{interval.value:+.4f}{ends}"
 
 
 def main() -> None:

@@ -32,9 +32,9 @@ def recognizer(name: str, backend: str = "torch") -> TorchRecognizer:
     if backend == "torch" and torch.cuda.is_available():
         backend = "cuda"
     made = TorchRecognizer(name, network(name), describe(NAMES[name]).reader(), identity=name)
-    found = accelerate(made, backend)
-    assert isinstance(found, TorchRecognizer)
-    return found
+    accelerated = accelerate(made, backend)
+    assert isinstance(accelerated, TorchRecognizer)
+    return accelerated
 
 
 @cache

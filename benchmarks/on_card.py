@@ -53,12 +53,12 @@ def prepare(faces: Path, to: Path) -> None:
 
     from facefocus.faces.faceset import open_faceset
 
-    found = open_faceset(faces)
-    names, counts = np.unique(found.identities, return_counts=True)
+    faceset = open_faceset(faces)
+    names, counts = np.unique(faceset.identities, return_counts=True)
     fit = names[(counts >= PHOTOS[0]) & (counts <= PHOTOS[1])][:PEOPLE]
-    rows = np.flatnonzero(np.isin(found.identities, fit))
+    rows = np.flatnonzero(np.isin(faceset.identities, fit))
     np.savez_compressed(
-        to, frames=found.frames[rows], identities=found.identities[rows].astype(str)
+        to, frames=faceset.frames[rows], identities=faceset.identities[rows].astype(str)
     )
     print(f"{len(fit)} people, {len(rows)} photos, {to.stat().st_size / 1e6:.1f} MB: {to}")
 
@@ -68,7 +68,7 @@ class Report:
 
     def __init__(self, file: Path, minutes: float) -> None:
         self._file, self._end = file, time.monotonic() + 60 * minutes
-        self.found: dict[str, Any] = {}
+        self.outcomes: dict[str, Any] = {}
         self.wrong: list[str] = []
 
     def step(self, name: str, work: Callable[[], Any]) -> Any:
@@ -80,21 +80,21 @@ class Report:
 
         start = time.perf_counter()
         try:
-            found = work()
+            outcome = work()
         except (AssertionError, UserError) as error:
             self.wrong.append(name)
-            found = f"WRONG: {error}"
+            outcome = f"WRONG: {error}"
         except Exception as error:  # a card without Triton, a package that is not there
-            found = (
+            outcome = (
                 f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"
             )
-        self._keep(name, found, time.perf_counter() - start)
-        return found
+        self._keep(name, outcome, time.perf_counter() - start)
+        return outcome
 
-    def _keep(self, name: str, found: Any, seconds: float = 0.0) -> None:
-        self.found[name] = found
-        print(f"{name} ({seconds:.1f} s): {json.dumps(found)}", flush=True)
-        self._file.write_text(json.dumps(self.found, indent=2) + "\n", encoding="utf-8")
+    def _keep(self, name: str, outcome: Any, seconds: float = 0.0) -> None:
+        self.outcomes[name] = outcome
+        print(f"{name} ({seconds:.1f} s): {json.dumps(outcome)}", flush=True)
+        self._file.write_text(json.dumps(self.outcomes, indent=2) + "\n", encoding="utf-8")
 
 
 # --- correctness ----------------------------------------------------------------------------------
@@ -136,8 +136,8 @@ def check_masks(frames: np.ndarray, device: Any) -> str:
         (patch_masks_on, {"fill": "uniform"}),
     ):  # fmt: skip
         made = [
-            draw(np.random.default_rng(1), 64, (112, 112), options, place)
-            for place in (torch.device("cpu"), device)
+            draw(np.random.default_rng(1), 64, (112, 112), options, torch_device)
+            for torch_device in (torch.device("cpu"), device)
         ]
         assert torch.equal(made[0], made[1].cpu()), f"other masks by {draw.__name__}"
         bytes_here = multiplied(picture, made[0])
@@ -309,18 +309,18 @@ def figures(
         "scoring": scoring(box, frames, 65536 if large else 96),
         "rise": rise(box, frames, 16 if large else 1),
     }
-    found: dict[str, Any] = {"engine": engine}
-    found |= {name: rate(one) for name, one in work.items()}
-    found |= {f"{name}_busy": busy(one) for name, one in work.items()}
-    found["share_of_peak"] = found["scoring"] * operations / peak
+    rates: dict[str, Any] = {"engine": engine}
+    rates |= {name: rate(call) for name, call in work.items()}
+    rates |= {f"{name}_busy": busy(call) for name, call in work.items()}
+    rates["share_of_peak"] = rates["scoring"] * operations / peak
     if large:
         try:
             compiled = compiled_rate(box, frames, precision_of_backend(backend))
-            found |= {"compiled": compiled}
-            found |= {f"{name}_share_of_compiled": found[name] / compiled for name in work}
+            rates |= {"compiled": compiled}
+            rates |= {f"{name}_share_of_compiled": rates[name] / compiled for name in work}
         except Exception as error:
-            found["compiled"] = f"{type(error).__name__}: {str(error)[:200]}"
-    return found
+            rates["compiled"] = f"{type(error).__name__}: {str(error)[:200]}"
+    return rates
 
 
 def whole_job(
@@ -418,9 +418,9 @@ def run(asked: argparse.Namespace) -> int:
             title = f"figures {name or asked.recognizer} {backend}"
 
             def work(name: str = name, backend: str = backend, peak: float = peak) -> Any:
-                found = box(backend, name)
-                assert isinstance(found.module, torch.nn.Module)
-                return figures(found, frames, backend, peak, operations_of(found.module))
+                recognizer = box(backend, name)
+                assert isinstance(recognizer.module, torch.nn.Module)
+                return figures(recognizer, frames, backend, peak, operations_of(recognizer.module))
 
             report.step(title, work)
     for name in asked.workloads:

@@ -23,9 +23,9 @@ def ratios(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if "median" in row]
 
 
-def table_lines(found: Mapping[str, Sequence[Row]]) -> Iterator[str]:
+def table_lines(results: Mapping[str, Sequence[Row]]) -> Iterator[str]:
     """Plain text: one line for each ratio, growth and share of the peak."""
-    for name, rows in found.items():
+    for name, rows in results.items():
         for row in ratios(rows):
             spread = f"{row['median']:7.1f}x  ({row['low']:.1f} to {row['high']:.1f})"
             yield f"{name}  {row['what']:<52} {spread:<26} {_verdict(row)}  against {row['rival']}"
@@ -83,8 +83,8 @@ def write_page(machines: Mapping[str, Mapping[str, Mapping[str, Any]]], docs: Pa
     images = docs / "images"
     images.mkdir(parents=True, exist_ok=True)
     parts = [HEAD]
-    for machine, found in machines.items():
-        parts += _machine_part(machine, found, images)
+    for machine, results in machines.items():
+        parts += _machine_part(machine, results, images)
     parts.append(TAIL)
     page = docs / "performance.md"
     text = "\n".join(parts)
@@ -93,20 +93,20 @@ def write_page(machines: Mapping[str, Mapping[str, Mapping[str, Any]]], docs: Pa
 
 
 def _machine_part(
-    machine: str, found: Mapping[str, Mapping[str, Any]], images: Path
+    machine: str, results: Mapping[str, Mapping[str, Any]], images: Path
 ) -> Iterator[str]:
-    workloads = {name: one for name, one in found.items() if name != "card"}
-    rows = {name: one["rows"] for name, one in workloads.items()}
+    workloads = {name: measured for name, measured in results.items() if name != "card"}
+    rows = {name: measured["rows"] for name, measured in workloads.items()}
     yield f"## {machine}\n"
     if workloads:
         yield _machine(workloads)
-    if "card" in found:
-        yield "\n".join(_card_lines(found["card"])) + "\n"
+    if "card" in results:
+        yield "\n".join(_card_lines(results["card"])) + "\n"
     if any(ratios(some) for some in rows.values()):
         _ratio_picture(rows, images / f"performance-{machine}-ratios.png")
         yield f"![Ratios with quartiles](images/performance-{machine}-ratios.png)\n"
-    for name, one in workloads.items():
-        yield _section(name, one)
+    for name, measured in workloads.items():
+        yield _section(name, measured)
     if "w6" in rows:
         _growth_picture(rows["w6"], images / f"performance-{machine}-growth.png")
         yield f"![Growth](images/performance-{machine}-growth.png)\n"
@@ -118,8 +118,8 @@ def _card_lines(card: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     peaks = card.get("peaks")
     if isinstance(peaks, dict):
-        said = ", ".join(f"{name} {value / 1e12:.1f}" for name, value in peaks.items())
-        yield f"Measured matmul peak, 10^12 operations per second: {said}."
+        rates = ", ".join(f"{name} {value / 1e12:.1f}" for name, value in peaks.items())
+        yield f"Measured matmul peak, 10^12 operations per second: {rates}."
         yield ""
     for name, job in card.items():
         if name.startswith("job ") and isinstance(job, dict):
@@ -134,21 +134,21 @@ def _card_lines(card: Mapping[str, Any]) -> Iterator[str]:
         " | of compiled | busy | least batch |"
     )
     yield "|---" * 11 + "|"
-    for name, one in card.items():
-        if name.startswith("figures ") and isinstance(one, dict):
+    for name, figures in card.items():
+        if name.startswith("figures ") and isinstance(figures, dict):
             shares = [
-                f"{one[key]:.0%}" if isinstance(one.get(key), float) else "not measured"
+                f"{figures[key]:.0%}" if isinstance(figures.get(key), float) else "not measured"
                 for key in (
                     "scoring_share_of_compiled", "scoring_busy", "share_of_peak",
                     "rise_share_of_compiled", "rise_busy",
                 )
             ]  # fmt: skip
-            compiled = one.get("compiled")
+            compiled = figures.get("compiled")
             rate = f"{compiled:,.0f}" if isinstance(compiled, float) else "not measured"
             cells = [
-                name.removeprefix("figures "), f"{one['engine']['best']:,.0f}", rate,
-                f"{one['scoring']:,.0f}", *shares[:3], f"{one['rise']:,.0f}", *shares[3:],
-                str(one["engine"]["least_batch"]),
+                name.removeprefix("figures "), f"{figures['engine']['best']:,.0f}", rate,
+                f"{figures['scoring']:,.0f}", *shares[:3], f"{figures['rise']:,.0f}", *shares[3:],
+                str(figures["engine"]["least_batch"]),
             ]  # fmt: skip
             yield "| " + " | ".join(cells) + " |"
 
@@ -196,21 +196,21 @@ over three layers.
 """
 
 
-def _machine(found: Mapping[str, Mapping[str, Any]]) -> str:
+def _machine(results: Mapping[str, Mapping[str, Any]]) -> str:
     lines = []
-    for one in found.values():
-        machine = one["machine"]
+    for measured in results.values():
+        machine = measured["machine"]
         text = (
             f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads,"
             f" torch {machine['libraries']['torch']}"
         )
         text += f", OpenVINO {machine['libraries'].get('openvino', 'absent')}"
         lines.append(text)
-    said = "; ".join(dict.fromkeys(lines))
+    processors = "; ".join(dict.fromkeys(lines))
     busy = [
-        f"{name.upper()} ({one['load']:.1f})"
-        for name, one in found.items()
-        if one["load"] > 1.5 * one["machine"]["cores"]
+        f"{name.upper()} ({measured['load']:.1f})"
+        for name, measured in results.items()
+        if measured["load"] > 1.5 * measured["machine"]["cores"]
     ]
     note = ""
     if busy:
@@ -219,16 +219,16 @@ def _machine(found: Mapping[str, Mapping[str, Any]]) -> str:
             f" {', '.join(busy)}: ratios hold, for rivals ran in turn; images per second and shares"
             " of the peak do not.\n"
         )
-    return f"Machine: {said}.\n{note}"
+    return f"Machine: {processors}.\n{note}"
 
 
-def _section(name: str, one: Mapping[str, Any]) -> str:
-    rows: list[Row] = one["rows"]
+def _section(name: str, measured: Mapping[str, Any]) -> str:
+    rows: list[Row] = measured["rows"]
     lines = [f"### {name.upper()}: {workloads.WORKLOADS[name].__doc__}", ""]
     if ratios(rows):
         lines += [*_markdown_ratios(rows), ""]
     lines += _notes(rows)
-    lines.append(f"Took {one['seconds']:.0f} s, finished {one['finished']}.\n")
+    lines.append(f"Took {measured['seconds']:.0f} s, finished {measured['finished']}.\n")
     return "\n".join(lines)
 
 
@@ -273,8 +273,10 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
                 f" {_bound(row):.1f} times as fast as eager.\n"
             )
         if "agreement" in row:
-            said = ", ".join(f"{name} {value:.1e}" for name, value in row["agreement"].items())
-            yield f"Largest difference to the tools' maps ({row['what']}): {said}.\n"
+            differences = ", ".join(
+                f"{name} {value:.1e}" for name, value in row["agreement"].items()
+            )
+            yield f"Largest difference to the tools' maps ({row['what']}): {differences}.\n"
         if "processor" in row:
             spent = row["processor"]
             yield (
@@ -288,15 +290,19 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
                 f" {theirs / ours:.2f}x ({ours:.3f} s against {theirs:.3f} s).\n"
             )
         if "job_agreement" in row:
-            said = ", ".join(f"{name} {value:.4f}" for name, value in row["job_agreement"].items())
-            yield f"Both come to the same ({row['what']}): {said}.\n"
+            agreement = ", ".join(
+                f"{name} {value:.4f}" for name, value in row["job_agreement"].items()
+            )
+            yield f"Both come to the same ({row['what']}): {agreement}.\n"
         if "left_out" in row:
             yield f"Left out: {row['what']}. {row['left_out']}\n"
         if "parts" in row:
             yield "\n".join(_parts_table(row)) + "\n"
         if "peaks" in row:
-            said = ", ".join(f"{name} {value / 1e9:.0f}" for name, value in row["peaks"].items())
-            yield f"Measured matmul peak, 10^9 operations per second: {said}.\n"
+            matmul_peaks = ", ".join(
+                f"{name} {value / 1e9:.0f}" for name, value in row["peaks"].items()
+            )
+            yield f"Measured matmul peak, 10^9 operations per second: {matmul_peaks}.\n"
         if "time_exponent" in row:
             sizes = ", ".join(map(str, row["sizes"]))
             times = ", ".join(f"{value:.1f}" for value in row["seconds"])
@@ -328,15 +334,17 @@ def _parts_table(row: Row) -> Iterator[str]:
 # Pictures -----------------------------------------------------------------------------------------
 
 
-def _ratio_picture(found: Mapping[str, Sequence[Row]], path: Path) -> None:
-    rows = [(name, row) for name, some in found.items() for row in ratios(some)]
+def _ratio_picture(results: Mapping[str, Sequence[Row]], path: Path) -> None:
+    rows = [(name, row) for name, some in results.items() for row in ratios(some)]
     figure, axes = plt.subplots(figsize=(8, 0.46 * len(rows) + 1.2), layout="constrained")
-    for place, (_, row) in enumerate(rows):
+    for position, (_, row) in enumerate(rows):
         spread = [[row["median"] - row["low"]], [row["high"] - row["median"]]]
-        axes.barh(place, row["median"], color=OURS, height=0.62)
-        axes.errorbar(row["median"], place, xerr=spread, color="black", capsize=2, linewidth=1)
+        axes.barh(position, row["median"], color=OURS, height=0.62)
+        axes.errorbar(row["median"], position, xerr=spread, color="black", capsize=2, linewidth=1)
         if row["target"] is not None:
-            axes.plot([row["target"]] * 2, [place - 0.42, place + 0.42], color=RIVAL, linewidth=2)
+            axes.plot(
+                [row["target"]] * 2, [position - 0.42, position + 0.42], color=RIVAL, linewidth=2
+            )
     axes.set_xscale("log")
     axes.set_yticks(range(len(rows)), [_label(name, row) for name, row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)

@@ -90,7 +90,7 @@ class Results:
     def __init__(self, study: Study, rows: pl.DataFrame) -> None:
         self.study, self.rows = study, rows
         self.people = sorted(rows["person"].unique().to_list())
-        place = {name: number for number, name in enumerate(self.people)}
+        position = {name: number for number, name in enumerate(self.people)}
         self._values: dict[tuple[Case, tuple[str, str]], np.ndarray] = {}
         self._lost: dict[Case, list[int]] = {}
         for row in rows.iter_rows(named=True):
@@ -103,8 +103,8 @@ class Results:
                 row["view"],
             )
             key = case, (row["measure"], row["rule"])
-            found = self._values.setdefault(key, np.full(len(self.people), np.nan))
-            found[place[row["person"]]] = row["value"]
+            by_person = self._values.setdefault(key, np.full(len(self.people), np.nan))
+            by_person[position[row["person"]]] = row["value"]
             if key[1] == COSINE:
                 self._lost.setdefault(case, []).append(row["undetected"])
 
@@ -127,8 +127,8 @@ class Results:
     def control(self, case: Case) -> str | None:
         """The control that leaves least similarity where `case` is looked at."""
         means = {name: self.mean(_with(case, condition=name), COSINE).value for name in CONTROLS}
-        found = {name: value for name, value in means.items() if np.isfinite(value)}
-        return min(found, key=lambda name: found[name]) if found else None
+        finite = {name: value for name, value in means.items() if np.isfinite(value)}
+        return min(finite, key=lambda name: finite[name]) if finite else None
 
 
 def interval(values: np.ndarray, *, share: bool) -> Interval:
@@ -141,14 +141,14 @@ def _with(case: Case, **changed: object) -> Case:
     return replace(case, **changed)  # type: ignore[arg-type]
 
 
-def text(found: Interval, *, signed: bool = False) -> str:
+def text(figure: Interval, *, signed: bool = False) -> str:
     """A figure with its interval, in two digits."""
-    if not np.isfinite(found.value):
+    if not np.isfinite(figure.value):
         return NOTHING
-    value = number(found.value, 2, signed=signed)
-    if not np.isfinite(found.low):
+    value = number(figure.value, 2, signed=signed)
+    if not np.isfinite(figure.low):
         return value
-    return f"{value} [{number(found.low, 2)}, {number(found.high, 2)}]"
+    return f"{value} [{number(figure.low, 2)}, {number(figure.high, 2)}]"
 
 
 def read_results(folder: Path) -> Results:
@@ -315,32 +315,32 @@ CASIA, MS1M = "mobilefacenet-casia", "mobilefacenet-ms1m"
 
 def goals() -> list[Goal]:
     """Those of the issue, on held-out photos, painted and detected anew."""
-    found = []
+    asked = []
     for shape, budget, pair in (("pixels", 0.05, 0.10), ("cells", 0.1, 0.12)):
         case = Case(SIBLING, shape, budget, CASIA)
         words = f"Sibling sources, {shape} {budget_text(budget)}"
         bound = _with(case, judge=MS1M)
-        found += [
+        asked += [
             Goal(f"{words}, pair", case, PAIR, pair, bound),
             Goal(f"{words}, any photo", case, ANY, 0.25, bound),
         ]
     for budget, pair in ((0.2, 0.30), (0.3, 0.10)):
         case = Case(WHITE, "pixels", budget, CASIA, view=PAINTED_REPAIRED)
         words = f"Repair told, white box, {budget_text(budget)}, pair"
-        found.append(Goal(words, case, PAIR, pair, _with(case, condition=INNER_FACE)))
-    return found
+        asked.append(Goal(words, case, PAIR, pair, _with(case, condition=INNER_FACE)))
+    return asked
 
 
 def _goals(results: Results) -> Iterator[Block]:
     rows = []
     for goal in goals():
-        found = results.mean(goal.case, goal.measure)
+        reached = results.mean(goal.case, goal.measure)
         rows.append(
             [
                 goal.words,
                 f"at most {number(goal.most, 2)}",
-                text(found),
-                _met(found, goal.most),
+                text(reached),
+                _met(reached, goal.most),
                 text(results.mean(goal.bound, goal.measure)),
             ]
         )
@@ -353,15 +353,15 @@ def _goals(results: Results) -> Iterator[Block]:
     yield Listing([*_comparisons(results)])
 
 
-def _met(found: Interval, most: float) -> str:
-    if not np.isfinite(found.value):
+def _met(reached: Interval, most: float) -> str:
+    if not np.isfinite(reached.value):
         return "not measured"
-    if not np.isfinite(found.low):
-        mean = "missed" if found.value > most else "met"
+    if not np.isfinite(reached.low):
+        mean = "missed" if reached.value > most else "met"
         return f"{mean} in the mean; too few people for an interval"
-    if found.value > most:
-        return "missed" if not found.low <= most else "missed; the interval reaches the goal"
-    return "met" if found.high <= most else "met in the mean; the interval reaches above"
+    if reached.value > most:
+        return "missed" if not reached.low <= most else "missed; the interval reaches the goal"
+    return "met" if reached.high <= most else "met in the mean; the interval reaches above"
 
 
 def _comparisons(results: Results) -> Iterator[str]:
@@ -469,10 +469,10 @@ def _rival(results: Results, parts: Sequence[Part]) -> Iterator[Block]:
                             text(results.mean(_with(crop, condition=GRADIENT))),
                             *(
                                 text(
-                                    results.gap(one, _with(one, condition=GRADIENT), measure),
+                                    results.gap(own, _with(own, condition=GRADIENT), measure),
                                     signed=True,
                                 )
-                                for one in (crop, case)
+                                for own in (crop, case)
                                 for measure in (PAIR, ANY)
                             ),
                         ]

@@ -152,7 +152,7 @@ class Part:
 
 def made_for(budget: float, budgets: Sequence[float]) -> float:
     """Which of some budgets a map of a budget is made for: the next larger, or the largest."""
-    return min((one for one in budgets if one >= budget), default=max(budgets))
+    return min((larger for larger in budgets if larger >= budget), default=max(budgets))
 
 
 @dataclass(frozen=True)
@@ -189,14 +189,14 @@ def _tuples(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def chosen_people(study: Study, photos: Path) -> dict[str, list[Path]]:
     """Names, drawn by the seed among folders with as many photos as the study wants, and files."""
-    found = {}
+    files_of = {}
     for folder in sorted(path for path in photos.iterdir() if path.is_dir()):
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes())
         if study.photos[0] <= len(files) <= study.photos[1]:
-            found[folder.name] = files[: study.most_photos]
-    names = list(found)
+            files_of[folder.name] = files[: study.most_photos]
+    names = list(files_of)
     drawn = generator(study.seed, "person evidence").permutation(len(names))[: study.people]
-    return {names[number]: found[names[number]] for number in drawn.tolist()}
+    return {names[number]: files_of[names[number]] for number in drawn.tolist()}
 
 
 # Masks --------------------------------------------------------------------------------------------
@@ -249,11 +249,11 @@ def gradient_maps(members: Sequence[Member], part: Part, recipe: Recipe) -> list
         pixels=recipe.pixels(sides[0].crops.shape[1:3]),
         rngs=[recipe.rng(GRADIENT, *side.names) for side in sides],
     )
-    return _by_person([one.map for one in made], GRADIENT)
+    return _by_person([made_map.map for made_map in made], GRADIENT)
 
 
 def _by_person(maps: Sequence[np.ndarray | None], what: str) -> list[list[np.ndarray]]:
-    whole = [one for one in maps if one is not None]
+    whole = [saliency for saliency in maps if saliency is not None]
     if len(whole) < len(maps):
         raise UserError(f"A map of '{what}' orders no pixels: the photos of a half are all equal.")
     return [whole[start : start + 2] for start in range(0, len(whole), 2)]
@@ -292,13 +292,13 @@ class Tried:
 
     def again(self, name: str, fill: str, detector: FaceDetector) -> list[Redetected]:
         """The first draw painted on the photographs by a fill, detected and aligned anew."""
-        found = []
+        redetected = []
         for photo, mask in zip(self.member.subject.photos, self.masks[name][0], strict=True):
             rng = fill_rng(self.crops.seed, photo.name)
-            found.append(
+            redetected.append(
                 find_again(paint(photo.pixels, photo.matrix, mask, fill, rng), photo, detector)
             )
-        return found
+        return redetected
 
 
 def crop_rows(outcome: Outcome, view: str) -> Iterator[dict[str, Any]]:
@@ -315,7 +315,7 @@ def painted_rows(
     """Means over photos of what is painted, for those whose face is found again."""
     for name in (name for name in ON_PHOTOS if name in tried.masks):
         again = tried.again(name, fill, detector)
-        lost = sum(not one.detected for one in again)
+        lost = sum(not photo.detected for photo in again)
         for judge in tried.team.judges:
             measures = measured_again(judge, again, tried.member.design)
             yield from _rows(name, view, judge.name, judge.seen, measures, lost)
@@ -324,11 +324,11 @@ def painted_rows(
 def lasting_rows(tried: Tried, outcome: Outcome) -> Iterator[dict[str, Any]]:
     """The own mask under nuisances and repair, on crops and on painted photographs."""
     member = tried.member
-    found = crop_robustness(tried.team, tried.crops, member.design, outcome, member.side)
-    found += photo_robustness(
+    outcomes = crop_robustness(tried.team, tried.crops, member.design, outcome, member.side)
+    outcomes += photo_robustness(
         tried.team, tried.crops, member.subject.photos, member.design, outcome, member.side
     )
-    for row in found:
+    for row in outcomes:
         for condition, cosine in ((CLEAN, row.clean), (OWN, row.hidden)):
             values = {("cosine", ""): cosine} | (dict(row.measures) if condition == OWN else {})
             for (measure, rule), value in values.items():
@@ -389,7 +389,7 @@ class Worker:
         self.setting = replace(
             setting,
             strangers=setting.strangers.without(names),
-            others={name: found[kept] for name, found in setting.others.items()},
+            others={name: embeddings[kept] for name, embeddings in setting.others.items()},
         )
         self.named = dict(zip(study.recognizers, loaded, strict=True))
         self.detector = FaceDetector(detector_model(None))
@@ -402,7 +402,9 @@ class Worker:
         judges, _, _ = judges_of(subject, self.setting, design)
         if not design.crossed:
             raise UserError(f"The photos of '{subject.name}' have no two halves.")
-        return Member(subject, design, {n: judges[one.name] for n, one in self.named.items()})
+        return Member(
+            subject, design, {n: judges[recognizer.name] for n, recognizer in self.named.items()}
+        )
 
     def people(self, members: Sequence[Member], part: Part) -> list[pl.DataFrame]:
         """The rows of a setting, a table for each person."""
@@ -510,9 +512,9 @@ class Worker:
         """The mask for everybody, found on other people against repair."""
         assert self.setting.strangers is not None
         people = searched_people(self.setting.strangers)
-        (found,) = own_maps(team.sources, people, recipe, self.setting.store)
-        assert found is not None
-        return shaped(found, recipe, SHARED)
+        (saliency,) = own_maps(team.sources, people, recipe, self.setting.store)
+        assert saliency is not None
+        return shaped(saliency, recipe, SHARED)
 
     def _kept(self, key: Any, make: Any) -> Any:
         if not hasattr(self, "_memory"):

@@ -38,24 +38,24 @@ class Results:
 
     def machines(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Results of every machine by the name of its folder, by workload, in order."""
-        found: dict[str, dict[str, dict[str, Any]]] = {}
-        for file in sorted(self._folder.glob("*/*.json"), key=_place):
+        by_machine: dict[str, dict[str, dict[str, Any]]] = {}
+        for file in sorted(self._folder.glob("*/*.json"), key=_order):
             kept = json.loads(file.read_text(encoding="utf-8"))
-            found.setdefault(file.parent.name, {})[file.stem] = kept
-        return found
+            by_machine.setdefault(file.parent.name, {})[file.stem] = kept
+        return by_machine
 
     def all(self) -> dict[str, dict[str, Any]]:
         """Those of this machine, by workload, in order."""
-        found = self.machines().get(folder_of(machine()), {})
-        return {name: kept for name, kept in found.items() if name.startswith("w")}
+        by_workload = self.machines().get(folder_of(machine()), {})
+        return {name: kept for name, kept in by_workload.items() if name.startswith("w")}
 
     def fresh(self, name: str) -> bool:
         """Whether there are results of this machine and these versions."""
-        found = self.all().get(name)
-        return found is not None and found["machine"] == machine()
+        kept = self.all().get(name)
+        return kept is not None and kept["machine"] == machine()
 
 
-def _place(file: Path) -> tuple[str, int, str]:
+def _order(file: Path) -> tuple[str, int, str]:
     """By machine, and within one W2 before W10."""
     digits = file.stem.lstrip("w")
     return file.parent.name, int(digits) if digits.isdigit() else 0, file.stem

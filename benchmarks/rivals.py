@@ -56,8 +56,8 @@ def by_grad_cam(
     for one image, one layer and one method.
     """
     with grad_cam_tool(method)(model=module, target_layers=[layer]) as cam:
-        found: np.ndarray = cam(input_tensor=image, targets=[target])[0]
-    return found
+        saliency: np.ndarray = cam(input_tensor=image, targets=[target])[0]
+    return saliency
 
 
 def scaled_by_grad_cam(raw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -66,8 +66,8 @@ def scaled_by_grad_cam(raw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     from pytorch_grad_cam.utils.image import scale_cam_image
 
     once = scale_cam_image(np.maximum(raw, 0)[None], size[::-1])
-    found: np.ndarray = scale_cam_image(once)[0]
-    return found
+    saliency: np.ndarray = scale_cam_image(once)[0]
+    return saliency
 
 
 def by_captum(
@@ -77,8 +77,8 @@ def by_captum(
     from captum.attr import LayerGradCam
 
     cam = LayerGradCam(lambda x: target(module(x)[0])[None], layer)
-    found: Tensor = cam.attribute(image)[0, 0].detach()
-    return found
+    saliency: Tensor = cam.attribute(image)[0, 0].detach()
+    return saliency
 
 
 def target_of(objective: Objective, reference: Tensor) -> Callable[[Tensor], Tensor]:
@@ -106,5 +106,7 @@ def direct_rise(
             masked = np.rint(frame[None] * part[..., None]).astype(np.uint8)
             embedded = module(preprocess(torch.from_numpy(masked)).contiguous())
             weights.append(nn.functional.cosine_similarity(embedded, reference[None]))
-    found: np.ndarray = np.tensordot(torch.cat(weights).cpu().numpy(), masks, 1) / len(masks) / 0.5
-    return found
+    saliency: np.ndarray = (
+        np.tensordot(torch.cat(weights).cpu().numpy(), masks, 1) / len(masks) / 0.5
+    )
+    return saliency

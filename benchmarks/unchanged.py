@@ -49,17 +49,17 @@ def _run(name: str, text: str, out: Path, faces: Path | None) -> None:
 
 def differences(before: Path, after: Path) -> list[str]:
     """One line for every result table that is missing or differs, and in what."""
-    found = []
+    lines = []
     tables = sorted(path.relative_to(before) for path in before.rglob("results.parquet"))
     if not tables:
         return [f"no results.parquet below {before}"]
     for table in tables:
         old, new = before / table, after / table
         if not new.is_file():
-            found.append(f"{table}: missing")
+            lines.append(f"{table}: missing")
         elif old.read_bytes() != new.read_bytes():
-            found.append(f"{table}: {_unlike(pl.read_parquet(old), pl.read_parquet(new))}")
-    return found
+            lines.append(f"{table}: {_unlike(pl.read_parquet(old), pl.read_parquet(new))}")
+    return lines
 
 
 def _unlike(old: pl.DataFrame, new: pl.DataFrame) -> str:
@@ -84,9 +84,9 @@ def main() -> None:
     if given.command == "make":
         make(given.out.resolve(), given.faces and given.faces.resolve())
         return
-    found = differences(given.before, given.after)
-    print("\n".join(found) or "every result table is the same to the byte")
-    sys.exit(1 if found else 0)
+    lines = differences(given.before, given.after)
+    print("\n".join(lines) or "every result table is the same to the byte")
+    sys.exit(1 if lines else 0)
 
 
 if __name__ == "__main__":

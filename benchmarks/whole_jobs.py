@@ -53,10 +53,10 @@ def _timed(
         steps: Mapping[str, tuple[str, str]] | None = None,
         **more: Any,
     ) -> Row:
-        ours, theirs = (spent[one][-repeats:] for one in ("facefocus", name))
+        ours, theirs = (spent[work][-repeats:] for work in ("facefocus", name))
         if steps:
             more["steps"] = {
-                step: [median_of(spent[one][-repeats:]) for one in both]
+                step: [median_of(spent[work][-repeats:]) for work in both]
                 for step, both in steps.items()
             }
         return row_of(
@@ -97,18 +97,18 @@ def w7() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         _write_people(root / "faces")
-        number, found = count(), by_hand.Found()
+        number, outcome = count(), by_hand.Found()
 
         def ours(_: int) -> None:
-            place = root / f"run-{next(number)}"
-            run_experiment(_quick(), faces=root / "faces", out=place, store=place / "store")
+            out = root / f"run-{next(number)}"
+            run_experiment(_quick(), faces=root / "faces", out=out, store=out / "store")
 
         def theirs(_: int) -> None:
-            nonlocal found
-            found = by_hand.run(_job(root / "faces"))
+            nonlocal outcome
+            outcome = by_hand.run(_job(root / "faces"))
 
         row = _timed({"facefocus": ours, "by hand": theirs}, JOB_REPEATS, warm=False)
-        agreement = compared(root / "run-0", found)
+        agreement = compared(root / "run-0", outcome)
     what = f"the job of quick.toml, {PEOPLE} people with {PHOTOS} photos, {MODEL}"
     return [row(what, "pytorch-grad-cam and a loop", "by hand", job_agreement=agreement)]
 
@@ -160,7 +160,7 @@ def _job(folder: Path) -> by_hand.Job:
     )
 
 
-def compared(run: Path, found: by_hand.Found) -> dict[str, float]:
+def compared(run: Path, outcome: by_hand.Found) -> dict[str, float]:
     """How far a run and the script agree; see `LEAST_CORRELATION`.
 
     Raises:
@@ -176,15 +176,15 @@ def compared(run: Path, found: by_hand.Found) -> dict[str, float]:
         maps, scores = session.store.load(output.maps.key), session.store.load(output.key)
         masks = scored_masks(session, scores)
         for index, person in enumerate(block.people):
-            place = spec.method, spec.layer, person.name
+            key = spec.method, spec.layer, person.name
             if maps["degenerate"][index] == maps["total"][index]:
                 continue
-            both = maps["maps"][index].ravel(), found.maps[place].ravel()
+            both = maps["maps"][index].ravel(), outcome.maps[key].ravel()
             alike.append(float(np.corrcoef(*both)[0, 1]))
             for number, budget in enumerate(BUDGETS):
-                mask = found.masks[place, budget]
+                mask = outcome.masks[key, budget]
                 common.append(float((masks[index, number] & mask).sum() / mask.sum()))
-                theirs = found.effects[place, budget, output.fill]
+                theirs = outcome.effects[key, budget, output.fill]
                 # Every draw of random colors is another.
                 if output.fill != "random":
                     cosine.append(abs(float(scores["cosine"][index, number]) - theirs[0]))

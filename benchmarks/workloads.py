@@ -163,28 +163,28 @@ def agreement(name: str) -> dict[str, float]:
     the same: Grad-CAM, LayerCAM, and Grad-CAM++ with the epsilon that pytorch-grad-cam adds."""
     box, frames = recognizer(name), faces(1, 2)
     images = inputs_of(box, frames)
-    places = [box.layers().resolve(layer)[0] for layer in ("1", "N/2", "N")]
+    numbers = [box.layers().resolve(layer)[0] for layer in ("1", "N/2", "N")]
     objective = parse_objective("cosine")
     module = box.module
     assert isinstance(module, nn.Module)
     worst: dict[str, float] = dict.fromkeys((*CAMS, "captum grad-cam"), 0.0)
-    with box.capture(frames, places) as captured:
+    with box.capture(frames, numbers) as captured:
         own, other = captured.embeddings, captured.embeddings.flip(0)
         gradients = captured.gradients(objective.direction(own, other))
     target = rivals.target_of(objective, other[0])
-    for place in places:
-        activation, gradient = captured.activations[place], gradients[place]
+    for number in numbers:
+        activation, gradient = captured.activations[number], gradients[number]
         for method in CAMS:
             known = METHODS[method]
             assert isinstance(known, GradientMethod)
             options = {"variant": "epsilon"} if method == "grad-cam++" else {}
             raw = known.function(activation, gradient, options)[0]
-            theirs = rivals.by_grad_cam(module, module_at(box, place), method, images[:1], target)
+            theirs = rivals.by_grad_cam(module, module_at(box, number), method, images[:1], target)
             ours = rivals.scaled_by_grad_cam(raw.cpu().numpy(), theirs.shape)
             worst[method] = max(worst[method], float(np.abs(ours - theirs).max()))
             if method == "grad-cam":
-                found = rivals.by_captum(module, module_at(box, place), images[:1], target)
-                both = minmax_normalize(torch.stack([raw, found.relu()]))[0]
+                captum_map = rivals.by_captum(module, module_at(box, number), images[:1], target)
+                both = minmax_normalize(torch.stack([raw, captum_map.relu()]))[0]
                 difference = float((both[0] - both[1]).abs().max())
                 worst["captum grad-cam"] = max(worst["captum grad-cam"], difference)
     return worst
@@ -271,8 +271,8 @@ def w4() -> list[Row]:
             rival_seconds=len(pairs) * median_of(times["direct"]),
             agreement={
                 "the direct loop": max(
-                    _difference(sums(a, similarities(embedded[name][a], clean[[b]])), found)
-                    for (a, b), found in looped.items()
+                    _difference(sums(a, similarities(embedded[name][a], clean[[b]])), looped_map)
+                    for (a, b), looped_map in looped.items()
                 )
             },
         )
@@ -280,9 +280,9 @@ def w4() -> list[Row]:
     ]
 
 
-def _difference(one: np.ndarray, other: np.ndarray) -> float:
+def _difference(first: np.ndarray, second: np.ndarray) -> float:
     """Largest difference of two maps, each scaled to [0, 1]."""
-    scaled, _ = minmax_normalize(torch.from_numpy(np.stack([one, other]).astype(np.float64)))
+    scaled, _ = minmax_normalize(torch.from_numpy(np.stack([first, second]).astype(np.float64)))
     return float((scaled[0] - scaled[1]).abs().max())
 
 
@@ -369,9 +369,9 @@ def _operations(name: str) -> int:
 
 def operations_of(module: nn.Module) -> int:
     """See `_operations`."""
-    place = next(module.parameters())
+    parameter = next(module.parameters())
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(torch.zeros(1, 3, 112, 112, device=place.device, dtype=place.dtype))
+        module(torch.zeros(1, 3, 112, 112, device=parameter.device, dtype=parameter.dtype))
     return int(counter.get_total_flops())
 
 
@@ -466,10 +466,10 @@ def w11() -> list[Row]:
     ]
 
 
-def _growth(title: str, sizes: Sequence[int], found: Sequence[Mapping[str, float]]) -> Row:
+def _growth(title: str, sizes: Sequence[int], runs: Sequence[Mapping[str, float]]) -> Row:
     """How time and memory of a few runs grow with their sizes."""
-    times = [one["seconds"] for one in found]
-    memory = [one["peak_bytes"] for one in found]
+    times = [run["seconds"] for run in runs]
+    memory = [run["peak_bytes"] for run in runs]
     return {
         "what": f"growth with {title}",
         "sizes": sizes,
@@ -490,8 +490,8 @@ def _grown(*sizes: int) -> dict[str, float]:
     )
     if done.returncode != 0:
         raise RuntimeError(f"benchmarks.growth failed:\n{done.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 WORKLOADS: Mapping[str, Callable[[], list[Row]]] = {
