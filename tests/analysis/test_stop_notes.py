@@ -29,7 +29,7 @@ METHODS = [method("grad-cam", "1"), method("grad-cam", "2"), method("lime"), met
            method("fame")]  # fmt: skip
 
 
-def said(run: Path, **changes: Any) -> list[str]:
+def notes_of(run: Path, **changes: Any) -> list[str]:
     verdict = {
         "about": ABOUT, "people": 16, "of": 60, "methods": METHODS, "open": METHODS[:2],
         "first": None, "intervals": [], "certain": False,
@@ -43,7 +43,7 @@ def said(run: Path, **changes: Any) -> list[str]:
 
 
 def test_an_open_first_place_names_who_is_left(tmp_path: Path) -> None:
-    first, second, last = said(tmp_path)
+    first, second, last = notes_of(tmp_path)
     assert first == "16 of 60 people, in a seeded order. More is certain as it goes on."
     assert second == (
         "net, 1 % of the pixels, fill black (artefact): after 16 of 60 people the first place is"
@@ -54,7 +54,7 @@ def test_an_open_first_place_names_who_is_left(tmp_path: Path) -> None:
 
 
 def test_a_run_that_stopped_says_who_is_first_and_who_was_left_out(tmp_path: Path) -> None:
-    lines = said(
+    lines = notes_of(
         tmp_path, finished=True, left_out=[[], METHODS[2:]],
         verdict={"certain": True, "open": [], "first": METHODS[1]},
     )  # fmt: skip
@@ -65,13 +65,13 @@ def test_a_run_that_stopped_says_who_is_first_and_who_was_left_out(tmp_path: Pat
 
 def test_widths(tmp_path: Path) -> None:
     ends = [[0.1, 0.2], [0.3, 0.7], [0.0, 0.1], [0.2, 0.3], [0.5, 0.55]]
-    lines = said(
+    lines = notes_of(
         tmp_path, when="width", width=0.15, verdict={"intervals": ends, "open": METHODS[1:2]}
     )
     assert "the intervals of 1 of 5 methods are wider than 0.15 (the widest: 0.40)" in lines[1]
     ends[1] = [0.4, 0.5]
     done = {"intervals": ends, "open": [], "certain": True}
-    lines = said(tmp_path, when="width", width=0.15, finished=True, verdict=done)
+    lines = notes_of(tmp_path, when="width", width=0.15, finished=True, verdict=done)
     assert "recognition is known to 0.10 or better for every method, after 16 of 60" in lines[1]
 
 
@@ -84,7 +84,7 @@ def test_without_stop_nothing_is_said(tmp_path: Path, text: str) -> None:
 
 def test_tables_pages_and_objects_say_of_how_many_people_they_are(tmp_path: Path) -> None:
     """They all begin with the notes of the run; here the objects of a notebook, too."""
-    said(tmp_path)
+    notes_of(tmp_path)
     rows = pl.DataFrame({"identity": ["a", "b"]})
     rows.write_parquet(tmp_path / "results.parquet")
     (tmp_path / "run.json").write_text("{}")

@@ -42,7 +42,7 @@ def rows() -> list[dict[str, Any]]:
             for name, rate in zip(PEOPLE, rates, strict=True)
         ]
 
-    made = [one for control, rates in RATES.items() for one in each(rates, control=control)]
+    made = [record for control, rates in RATES.items() for record in each(rates, control=control)]
     made += each(RANDOM, method="random") + each(ORACLE, method="oracle", layer=None)
     # Only two people have held-out photos, and other clean scores there.
     made += [
@@ -108,14 +108,17 @@ def test_every_figure_has_the_interval_of_the_statistics() -> None:
     """Twelve people in the place of each of the four, of other rates each."""
     draw = np.random.default_rng(0)
     made = [
-        one
-        | {"identity": f"{one['identity']}-{number}", "rate": one["rate"] * draw.uniform(0.8, 1)}
-        for one in rows()
+        record
+        | {
+            "identity": f"{record['identity']}-{number}",
+            "rate": record["rate"] * draw.uniform(0.8, 1),
+        }
+        for record in rows()
         for number in range(3)
-        if one["split"] == "same"
+        if record["split"] == "same"
     ]
     results = table(made)
-    (found,) = summarize(results).filter(COMPETES).to_dicts()
+    (summary,) = summarize(results).filter(COMPETES).to_dicts()
     rates = {
         name: results.filter(which).sort("identity")["rate"].to_numpy()
         for name, which in (
@@ -134,35 +137,39 @@ def test_every_figure_has_the_interval_of_the_statistics() -> None:
         "beyond_random": mean_interval(top),
         "oracle_share": next(iter(ratio_intervals(top[None], bottom[None]))),
     }
-    for name, one in expected.items():
-        got = [found[f"{name}{end}"] for end in ("", "_low", "_high")]
-        assert got == pytest.approx([one.value, one.low, one.high], abs=1e-11), name
+    for name, interval in expected.items():
+        got = [summary[f"{name}{end}"] for end in ("", "_low", "_high")]
+        assert got == pytest.approx([interval.value, interval.low, interval.high], abs=1e-11), name
 
 
 def test_random_is_zero_and_the_oracle_one() -> None:
     shares = {
-        one["method"]: (one["oracle_share"], one["oracle_share_low"], one["oracle_share_high"])
-        for one in summarize(table(rows())).filter(pl.col("split") == "same").to_dicts()
+        record["method"]: (
+            record["oracle_share"],
+            record["oracle_share_low"],
+            record["oracle_share_high"],
+        )
+        for record in summarize(table(rows())).filter(pl.col("split") == "same").to_dicts()
     }
     assert shares["random"] == (0.0, None, None)
     assert shares["oracle"] == (1.0, None, None)
 
 
 def test_oracle_that_does_no_more_than_random_gives_no_share() -> None:
-    made = [one | {"rate": 0.9} if one["method"] == "oracle" else one for one in rows()]
+    made = [record | {"rate": 0.9} if record["method"] == "oracle" else record for record in rows()]
     assert summarize(table(made))["oracle_share"].is_null().all()
 
 
 def test_controls_are_rows_only_where_asked_for() -> None:
     results = table(rows())
     assert summarize(results)["control"].is_null().all()
-    found = summarize(results, controls=True)
-    assert found["control"].to_list().count("shifted") == 1
-    shifted = found.filter(pl.col("control") == "shifted").row(0, named=True)
+    with_controls = summarize(results, controls=True)
+    assert with_controls["control"].to_list().count("shifted") == 1
+    shifted = with_controls.filter(pl.col("control") == "shifted").row(0, named=True)
     assert shifted["drop"] == pytest.approx(0.1875)
     # A control is compared with nothing.
     assert shifted["excess"] is shifted["beyond_random"] is shifted["oracle_share"] is None
-    assert found.filter(pl.col("control").is_null()).equals(summarize(results))
+    assert with_controls.filter(pl.col("control").is_null()).equals(summarize(results))
 
 
 def test_controls_are_matched_to_their_own_configuration() -> None:
@@ -173,8 +180,8 @@ def test_controls_are_matched_to_their_own_configuration() -> None:
         row(identity=name, layer="1", rate=1.0, control="shifted", split="heldout")
         for name in PEOPLE
     ]
-    found = dict(summarize(table(made)).select("layer", "excess").iter_rows())
-    assert found == {"1": None, "2": 0.25}
+    excess = dict(summarize(table(made)).select("layer", "excess").iter_rows())
+    assert excess == {"1": None, "2": 0.25}
 
 
 def test_random_pixels_and_oracle_are_those_of_the_same_rule() -> None:
@@ -182,30 +189,34 @@ def test_random_pixels_and_oracle_are_those_of_the_same_rule() -> None:
     made = rows()
     kept = ("grad-cam", "random", "oracle")
     made += [
-        one | {"on_degenerate": "inclusive", "rate": 0.0, "masked_pixels": 12544.0}
-        for one in made
-        if one["method"] in kept and one["control"] is None and one["split"] == "same"
+        record | {"on_degenerate": "inclusive", "rate": 0.0, "masked_pixels": 12544.0}
+        for record in made
+        if record["method"] in kept and record["control"] is None and record["split"] == "same"
     ]
-    found = {
-        one["on_degenerate"]: one
-        for one in summarize(table(reversed(made))).filter(COMPETES, pl.col("split") == "same")
+    by_rule = {
+        record["on_degenerate"]: record
+        for record in summarize(table(reversed(made))).filter(COMPETES, pl.col("split") == "same")
         .to_dicts()
     }  # fmt: skip
-    assert found["none"]["beyond_random"] == pytest.approx(0.375)
-    assert found["none"]["oracle_share"] == pytest.approx(0.6)
-    assert found["inclusive"]["beyond_random"] == 0 and found["inclusive"]["oracle_share"] is None
+    assert by_rule["none"]["beyond_random"] == pytest.approx(0.375)
+    assert by_rule["none"]["oracle_share"] == pytest.approx(0.6)
+    assert (
+        by_rule["inclusive"]["beyond_random"] == 0 and by_rule["inclusive"]["oracle_share"] is None
+    )
 
 
 def test_people_without_a_score_are_on_neither_side() -> None:
-    made = [one for one in rows() if one["split"] == "same"]
+    made = [record for record in rows() if record["split"] == "same"]
     skipped = [
-        one | {"rate": None, "cosine": None} if one["identity"] == "Di" and not index else one
-        for index, one in ((one["control"], one) for one in made)
-        if one["method"] == "grad-cam"
+        record | {"rate": None, "cosine": None}
+        if record["identity"] == "Di" and not index
+        else record
+        for index, record in ((record["control"], record) for record in made)
+        if record["method"] == "grad-cam"
     ]
-    (found,) = summarize(table(skipped)).to_dicts()
-    assert found["scored"] == 3
-    assert found["excess"] == pytest.approx((0.25 + 0.5 + 0.0) / 3)
+    (summary,) = summarize(table(skipped)).to_dicts()
+    assert summary["scored"] == 3
+    assert summary["excess"] == pytest.approx((0.25 + 0.5 + 0.0) / 3)
 
 
 def test_an_identity_twice_is_refused() -> None:
@@ -221,20 +232,24 @@ def test_settings_of_a_map_tell_configurations_apart() -> None:
 def test_drops_stand_in_the_order_of_the_rows_and_of_names() -> None:
     results = table(rows())
     summary = summarize(results).filter(COMPETES)
-    found = drops(results, summary)
+    dropped = drops(results, summary)
     same = summary["split"].to_list().index("same")
-    np.testing.assert_allclose(found[same], [0.5, 0.5, 0.25, 0.75])
-    np.testing.assert_allclose(found[1 - same], [0.25, 0.25, np.nan, np.nan])
+    np.testing.assert_allclose(dropped[same], [0.5, 0.5, 0.25, 0.75])
+    np.testing.assert_allclose(dropped[1 - same], [0.25, 0.25, np.nan, np.nan])
 
 
 def test_identification_has_means_and_intervals_where_it_was_asked_for() -> None:
     people = [f"P{number}" for number in range(8)]
     rows = table(row(identity=name) for name in people)
-    found = {"any_rate": [1.0, 0.5] * 4, "clean_any_rate": [1.0] * 8, "rank_one": [0.25] * 8}
-    asked = rows.with_columns(pl.Series(name, values) for name, values in found.items())
-    (one,) = summarize(asked).to_dicts()
-    assert (one["any_rate"], one["clean_any_rate"], one["rank_one"]) == (0.75, 1.0, 0.25)
-    assert one["any_rate_low"] < 0.75 < one["any_rate_high"] <= 1
+    figures = {"any_rate": [1.0, 0.5] * 4, "clean_any_rate": [1.0] * 8, "rank_one": [0.25] * 8}
+    asked = rows.with_columns(pl.Series(name, values) for name, values in figures.items())
+    (summary,) = summarize(asked).to_dicts()
+    assert (summary["any_rate"], summary["clean_any_rate"], summary["rank_one"]) == (
+        0.75,
+        1.0,
+        0.25,
+    )
+    assert summary["any_rate_low"] < 0.75 < summary["any_rate_high"] <= 1
     assert summarize(asked).select(summarize(rows).columns).equals(summarize(rows))
     assert "any_rate" not in summarize(rows).columns
 
@@ -247,7 +262,7 @@ def test_the_order_by_photos_is_compared_with_the_order_by_pairs(tmp_path: Path)
         for layer, rate in rates.items() for number in range(8)
     ]  # fmt: skip
     results = table(rows)
-    photo = [{"1": 0.9, "N/2": 0.6, "N": 0.3}[one["layer"]] for one in rows]
+    photo = [{"1": 0.9, "N/2": 0.6, "N": 0.3}[record["layer"]] for record in rows]
     names = (f"{front}{name}" for name in PHOTO_RISKS for front in ("", "clean_"))
     results = results.with_columns(pl.Series(name, photo) for name in names)
     results = results.with_columns(gallery_people=pl.lit(8))
@@ -255,7 +270,7 @@ def test_the_order_by_photos_is_compared_with_the_order_by_pairs(tmp_path: Path)
     assert section is not None
     tables, _, facts = section.blocks
     assert isinstance(tables, Table) and isinstance(facts, Facts)
-    assert [one["layer"] for one in tables.rows] == ["1", "N/2", "N"]
+    assert [record["layer"] for record in tables.rows] == ["1", "N/2", "N"]
     assert "In the gallery: 8 people." in tables.notes[0] and "any photo 0.900" in tables.notes[0]
     (orders,) = facts.items.values()
     assert orders["Any photo"].startswith("-1.000 [")

@@ -32,31 +32,31 @@ def people(clean: float, hidden: float, clean_under: float, hidden_under: float)
 
 def test_the_share_is_the_ratio_of_the_mean_drops() -> None:
     scores = people(0.97, 0.07, 0.92, 0.62)
-    found = surviving_shares(table(robust("median-3", scores))).row(0, named=True)
-    assert found["surviving"] == pytest.approx((0.92 - 0.62) / (0.97 - 0.07))
-    assert found["cosine_surviving"] == pytest.approx(found["surviving"])
-    assert found["nuisance_rate"] == pytest.approx(0.62) and found["scored"] == 12
+    share = surviving_shares(table(robust("median-3", scores))).row(0, named=True)
+    assert share["surviving"] == pytest.approx((0.92 - 0.62) / (0.97 - 0.07))
+    assert share["cosine_surviving"] == pytest.approx(share["surviving"])
+    assert share["nuisance_rate"] == pytest.approx(0.62) and share["scored"] == 12
     under, before = scores[:, 2] - scores[:, 3], scores[:, 0] - scores[:, 1]
     wanted = ratio_intervals(under[None], before[None])
-    assert (found["surviving_low"], found["surviving_high"]) == (wanted.low[0], wanted.high[0])
-    assert found["surviving_low"] < 1 / 3 < found["surviving_high"]
+    assert (share["surviving_low"], share["surviving_high"]) == (wanted.low[0], wanted.high[0])
+    assert share["surviving_low"] < 1 / 3 < share["surviving_high"]
     rate = mean_interval(scores[:, 3], share=True)
-    assert (found["nuisance_rate_low"], found["nuisance_rate_high"]) == (rate.low, rate.high)
-    assert undone(found) and not holds(found)
+    assert (share["nuisance_rate_low"], share["nuisance_rate_high"]) == (rate.low, rate.high)
+    assert undone(share) and not holds(share)
 
 
 def test_what_the_nuisance_takes_from_clean_photos_is_no_merit_of_the_mask() -> None:
     # Under the nuisance nobody is recognized, hidden or not: nothing of the drop is the mask's.
-    found = surviving_shares(table(robust("jpeg-10", people(0.95, 0.05, 0.1, 0.1))))
-    assert found["surviving"][0] == pytest.approx(0.0, abs=1e-12)
+    shares = surviving_shares(table(robust("jpeg-10", people(0.95, 0.05, 0.1, 0.1))))
+    assert shares["surviving"][0] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_there_is_no_share_of_a_drop_that_may_be_none() -> None:
     scores = people(0.5, 0.5, 0.5, 0.3)
-    found = surviving_shares(table(robust("half", scores))).row(0, named=True)
-    assert found["surviving"] is None and found["surviving_low"] is None
-    assert not undone(found) and not holds(found)
-    assert found["nuisance_rate"] == pytest.approx(0.3)
+    share = surviving_shares(table(robust("half", scores))).row(0, named=True)
+    assert share["surviving"] is None and share["surviving_low"] is None
+    assert not undone(share) and not holds(share)
+    assert share["nuisance_rate"] == pytest.approx(0.3)
 
 
 def test_each_configuration_and_nuisance_has_a_row_and_missing_people_count_nowhere() -> None:
@@ -69,17 +69,17 @@ def test_each_configuration_and_nuisance_has_a_row_and_missing_people_count_nowh
         robust("blur", scores),
         robust("blur", scores, method="random"),
     ).fill_nan(None)
-    found = surviving_shares(rows)
-    assert found.height == 4
-    assert found.filter(budget=0.1)["scored"].to_list() == [11]
-    gone = found.filter(budget=0.1).row(0, named=True)
+    shares = surviving_shares(rows)
+    assert shares.height == 4
+    assert shares.filter(budget=0.1)["scored"].to_list() == [11]
+    gone = shares.filter(budget=0.1).row(0, named=True)
     assert gone["clean_rate"] == pytest.approx(scores[1:, 0].mean())
-    assert found.filter(method="random", nuisance="blur").height == 1
+    assert shares.filter(method="random", nuisance="blur").height == 1
 
 
 def test_few_people_have_a_share_without_an_interval() -> None:
-    found = surviving_shares(table(robust("half", people(0.9, 0.1, 0.9, 0.5)[:4])))
-    row = found.row(0, named=True)
+    shares = surviving_shares(table(robust("half", people(0.9, 0.1, 0.9, 0.5)[:4])))
+    row = shares.row(0, named=True)
     assert row["surviving_low"] is None and not undone(row)
 
 
@@ -91,8 +91,8 @@ def test_tables_of_several_runs_are_read_together_and_once(tmp_path: Path) -> No
         (tmp_path / name).mkdir()
         part.write_parquet(tmp_path / name / ROBUSTNESS)
         pl.DataFrame({"a": [1]}).write_parquet(tmp_path / name / "results.parquet")
-    found = read_robustness([tmp_path / "one", tmp_path / "two"])
-    assert found is not None and found.height == 24
+    joined = read_robustness([tmp_path / "one", tmp_path / "two"])
+    assert joined is not None and joined.height == 24
     (tmp_path / "one" / ROBUSTNESS).write_bytes(b"broken")
     with pytest.raises(UserError, match=r"robustness.parquet' cannot be read"):
         read_robustness([tmp_path / "one"])

@@ -39,20 +39,22 @@ def rows(**changes: Any) -> pl.DataFrame:
 
 
 def test_drops_by_kinship_are_means_over_people() -> None:
-    found = by_lineage(rows(), KNOWN)
-    assert found["lineage"].to_list() == ["white box", "same", "sibling", "unseen"]
-    assert found["drop"].to_list() == pytest.approx([0.8, 0.6, 0.4, 0.1])
-    assert found["kept"].to_list() == pytest.approx([1.0, 0.75, 0.5, 0.125])
-    assert found["pairs"].to_list() == [1, 1, 1, 1] and found["scored"].to_list() == [6] * 4
-    assert (found["drop_low"] < found["drop"]).all() and (found["drop_high"] > found["drop"]).all()
+    kinships = by_lineage(rows(), KNOWN)
+    assert kinships["lineage"].to_list() == ["white box", "same", "sibling", "unseen"]
+    assert kinships["drop"].to_list() == pytest.approx([0.8, 0.6, 0.4, 0.1])
+    assert kinships["kept"].to_list() == pytest.approx([1.0, 0.75, 0.5, 0.125])
+    assert kinships["pairs"].to_list() == [1, 1, 1, 1] and kinships["scored"].to_list() == [6] * 4
+    assert (kinships["drop_low"] < kinships["drop"]).all() and (
+        kinships["drop_high"] > kinships["drop"]
+    ).all()
 
 
 def test_a_person_counts_once_however_many_pairs_there_are() -> None:
     other = rows().with_columns(target=pl.lit("b"), rate=pl.col("rate") / 2)
     both = pl.concat([rows(), other])
-    found = by_lineage(both, KNOWN)
+    kinships = by_lineage(both, KNOWN)
     # Target b's own maps are the source b: .6 of a's rows become 1 - (1 - .6) / 2 = .8 there.
-    white, same, sibling, unseen = found.iter_rows(named=True)
+    white, same, sibling, unseen = kinships.iter_rows(named=True)
     assert white["drop"] == pytest.approx((0.8 + 0.8) / 2)
     assert same["drop"] == pytest.approx((0.6 + 0.9) / 2)
     assert sibling["drop"] == pytest.approx((0.4 + 0.7) / 2)
@@ -66,11 +68,11 @@ def test_a_person_counts_once_however_many_pairs_there_are() -> None:
 
 def test_who_misses_a_pair_is_left_out() -> None:
     missing = (pl.col("source") == "d") & (pl.col("identity") == "P0")
-    found = by_lineage(rows().with_columns(rate=pl.when(~missing).then("rate")), KNOWN)
-    unseen = found.filter(lineage="unseen").row(0, named=True)
+    kinships = by_lineage(rows().with_columns(rate=pl.when(~missing).then("rate")), KNOWN)
+    unseen = kinships.filter(lineage="unseen").row(0, named=True)
     assert unseen["scored"] == 5
     assert unseen["drop"] == pytest.approx(0.1 - 0.01)  # without the one whose drop is .05 more
-    assert found.filter(lineage="sibling")["scored"].item() == 6
+    assert kinships.filter(lineage="sibling")["scored"].item() == 6
 
 
 def test_controls_half_blocks_and_baselines_do_not_count() -> None:
@@ -91,13 +93,13 @@ def test_joint_maps_are_as_near_as_their_nearest_source() -> None:
     assert by_lineage(joint, KNOWN)["kept"].to_list() == [None]
     # They are no row of the maps that are made on one recognizer.
     both = by_lineage(pl.concat([rows(), joint]), KNOWN)
-    found = both.filter(lineage="sibling").select("sources", "pairs", "drop").rows()
-    assert found == [(1, 1, pytest.approx(0.4)), (2, 1, pytest.approx(0.1))]
+    kinships = both.filter(lineage="sibling").select("sources", "pairs", "drop").rows()
+    assert kinships == [(1, 1, pytest.approx(0.4)), (2, 1, pytest.approx(0.1))]
 
 
 def test_real_and_synthetic_training_data_are_contrasted() -> None:
-    found = by_lineage(rows(), KNOWN, by="training")
-    drops = dict(found.select("training", "drop").rows())
+    contrasts = by_lineage(rows(), KNOWN, by="training")
+    drops = dict(contrasts.select("training", "drop").rows())
     assert drops == pytest.approx(
         {"real, white box": 0.8, "real to real": 0.5, "synthetic to real": 0.1}
     )
@@ -107,10 +109,10 @@ def test_what_a_run_records_of_its_recognizers_comes_first() -> None:
     record = {"recognizers": {"a": {"lineage": {"training": "ours", "family": "net"}}}}
     results = rows().with_columns(target=pl.lit("mobilefacenet-casia"))
     for provenance in (record, {"variant": record}):
-        found = lineages_of(provenance, results)
-        assert found["a"] == Lineage("ours", family="net")
-        assert found["mobilefacenet-casia"].training == "CASIA-WebFace"
-        assert found["b"] == Lineage()
+        lineages = lineages_of(provenance, results)
+        assert lineages["a"] == Lineage("ours", family="net")
+        assert lineages["mobilefacenet-casia"].training == "CASIA-WebFace"
+        assert lineages["b"] == Lineage()
     assert lineages_of({"recognizers": [{"name": "a"}]}, results)["a"] == Lineage()
 
 
@@ -125,7 +127,12 @@ def test_the_view_shows_both_contrasts_where_there_are_any(tmp_path: Path) -> No
     ]  # fmt: skip
     assert isinstance(kin, Table) and isinstance(kinds, Table) and isinstance(words, Facts)
     (drop,) = [column for column in kin.columns if column.title == "Drop"]
-    assert [str(drop.cell(one))[:5] for one in kin.rows] == ["0.800", "0.600", "0.400", "0.100"]
+    assert [str(drop.cell(record))[:5] for record in kin.rows] == [
+        "0.800",
+        "0.600",
+        "0.400",
+        "0.100",
+    ]
     assert len(kinds.rows) == 3 and "unseen" in words.items
     own = rows().filter(pl.col("source") == "a")
     assert not _blocks(Report(tmp_path, own, {}, "", tmp_path))

@@ -102,7 +102,7 @@ def test_intervals_hold_the_planted_share_about_as_often_as_they_say() -> None:
 def test_intervals_from_samples_of_identities_are_students_of_their_deviation() -> None:
     draw = np.random.default_rng(0)
     shares = draw.uniform(0.2, 0.4, size=(200, 2))
-    resampled = np.stack([planted(one) for one in shares])
+    resampled = np.stack([planted(share) for share in shares])
     fit = fit_hidden(
         resampled[0], clean=CLEAN, hidden=HIDDEN,
         resampled=resampled, resampled_clean=np.tile(CLEAN, (200, 1)), people=8,
@@ -137,8 +137,8 @@ def test_the_papers_table_14_is_fitted_to_a_third_of_a_percent() -> None:
         share, clean, hidden = x[:7, None], x[7:14], x[14:]
         return np.asarray(rates - (1 - share) * clean - share * hidden).ravel()
 
-    found = least_squares(left, start, xtol=1e-14, ftol=1e-14, gtol=1e-14, max_nfev=5000)
-    assert 2 * found.cost == pytest.approx(float((fit.residuals**2).sum()), rel=1e-4)
+    optimum = least_squares(left, start, xtol=1e-14, ftol=1e-14, gtol=1e-14, max_nfev=5000)
+    assert 2 * optimum.cost == pytest.approx(float((fit.residuals**2).sum()), rel=1e-4)
 
 
 def test_gaps_are_no_hindrance() -> None:

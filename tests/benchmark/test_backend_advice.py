@@ -57,13 +57,13 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
 
 
 def test_the_fastest_that_decides_alike_is_named(session: Session) -> None:
-    found = advise(session, {"a": 1000})
-    assert found is not None and found.backend == "half"
+    advice = advise(session, {"a": 1000})
+    assert advice is not None and advice.backend == "half"
     # 2 ms an image instead of 4; ordered mated pairs at two budgets.
-    assert found.factor == pytest.approx(2.0)
-    assert found.decisions == 2 * sum(n * (n - 1) for n in PHOTOS)
-    assert found.changed == 0 and found.difference == 0.0
-    (line,) = advice_lines(found)
+    assert advice.factor == pytest.approx(2.0)
+    assert advice.decisions == 2 * sum(n * (n - 1) for n in PHOTOS)
+    assert advice.changed == 0 and advice.difference == 0.0
+    (line,) = advice_lines(advice)
     assert line.startswith(
         "fastest here: --backend half, passes without gradients 2.0 times as fast"
     )
@@ -89,9 +89,9 @@ def test_without_another_backend_or_passes_nothing_is_said(
 ) -> None:
     assert advise(session, {}) is None and list(advice_lines(None)) == []
     monkeypatch.setattr(backend_advice, "BACKENDS", ("auto", "exact", "slow"))
-    found = advise(session, {"a": 1000})
-    assert found == BackendAdvice("exact", 1.0)
-    (line,) = advice_lines(found)
+    advice = advise(session, {"a": 1000})
+    assert advice == BackendAdvice("exact", 1.0)
+    (line,) = advice_lines(advice)
     assert "exact, which is used by default" in line
     monkeypatch.setattr(backend_advice, "BACKENDS", ("auto", "exact"))
     assert advise(session, {"a": 1000}) is None

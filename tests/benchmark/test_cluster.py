@@ -238,7 +238,9 @@ def test_two_runs_of_one_folder_are_refused(work: Path) -> None:
 
 def test_status_says_how_fast_a_run_goes_and_why_it_stopped(command: Command, work: Path) -> None:
     def lines(at: float, *events: dict[str, Any]) -> str:
-        return "".join(json.dumps({"time": at + n, **one}) + "\n" for n, one in enumerate(events))
+        return "".join(
+            json.dumps({"time": at + n, **event}) + "\n" for n, event in enumerate(events)
+        )
 
     folder = work / "run"
     run("run", store=folder / "store")
@@ -252,15 +254,15 @@ def test_status_says_how_fast_a_run_goes_and_why_it_stopped(command: Command, wo
     workers = {"event": "workers", "count": 2}
     (folder / "run.log").write_text(lines(100.0, start, stage, workers, *begun, end))
     with locked_run(folder):
-        said = command("status", str(folder)).out.splitlines()
+        output = command("status", str(folder)).out.splitlines()
     # 100 passes in 4 seconds; 300 are left.
-    assert said[-2] == (
+    assert output[-2] == (
         "working on maps: 2 workers, 1 tasks running, 25.0 passes/s, about 0:12 left of this stage"
     )
     with (folder / "run.log").open("a") as file:
         file.write(lines(200.0, {"event": "stop", "reason": "the disk is full"}))
-    said = command("status", str(folder)).out.splitlines()
-    assert said[-2:] == ["stopped in maps: the disk is full", "results not yet"]
+    output = command("status", str(folder)).out.splitlines()
+    assert output[-2:] == ["stopped in maps: the disk is full", "results not yet"]
 
 
 def test_a_store_is_cleared_of_what_no_run_needs_and_joined_with_another(
@@ -270,19 +272,19 @@ def test_a_store_is_cleared_of_what_no_run_needs_and_joined_with_another(
     (work / "small.toml").write_text(EXPERIMENT.replace("0.1", "0.2"))
     run("other", store=work / "kept")
     both = Store(work / "kept").size().artefacts
-    said = command("store", "gc", str(work / "run"), "--store", str(work / "kept"), "--yes").out
+    output = command("store", "gc", str(work / "run"), "--store", str(work / "kept"), "--yes").out
     # Of the other budget only the scores are its own: two recognizers' maps on both, two blocks.
-    assert said.startswith("removed 8 artefacts")
+    assert output.startswith("removed 8 artefacts")
     assert Store(work / "kept").size().artefacts == both - 8
-    said = command("store", "merge", str(work / "kept"), "--store", str(work / "new")).out
-    assert said.strip() == f"{both - 8} new, 0 here already, 0 damaged and left out"
-    (one,) = work.glob("new/*.pack")
-    data = bytearray(one.read_bytes())
+    output = command("store", "merge", str(work / "kept"), "--store", str(work / "new")).out
+    assert output.strip() == f"{both - 8} new, 0 here already, 0 damaged and left out"
+    (pack,) = work.glob("new/*.pack")
+    data = bytearray(pack.read_bytes())
     data[100] ^= 1
-    one.write_bytes(data)
-    first = next(unpacked(one.name, bytes(data)))[0]
-    said = command("store", "verify", "--store", str(work / "new")).out
-    assert said.splitlines()[0] == f"damaged {first}" and not one.exists()
+    pack.write_bytes(data)
+    first = next(unpacked(pack.name, bytes(data)))[0]
+    output = command("store", "verify", "--store", str(work / "new")).out
+    assert output.splitlines()[0] == f"damaged {first}" and not pack.exists()
     (work / "small.toml").write_text(EXPERIMENT)
     assert run("again", store=work / "new") == own
 
@@ -297,10 +299,12 @@ def test_a_store_in_a_bucket_gives_the_same_bytes(
     size = Store(store).size()
     # Two recognizers: embeddings, maps of two blocks, scores of these on both.
     assert size.files == 2 + 2 * 2 + 2 * 2 and size.artefacts == Store("kept").size().artefacts
-    said = command("store", "size", "--store", store).out
-    assert said.startswith(f"{size.artefacts} artefacts in {size.files} files") and store in said
-    said = command("store", "merge", store, "--store", str(work / "copy")).out
-    assert said.startswith(f"{size.artefacts} new, 0 here already")
+    output = command("store", "size", "--store", store).out
+    assert (
+        output.startswith(f"{size.artefacts} artefacts in {size.files} files") and store in output
+    )
+    output = command("store", "merge", store, "--store", str(work / "copy")).out
+    assert output.startswith(f"{size.artefacts} new, 0 here already")
     files = Store(store)._files
     name = min(files.names())
     files.write(name, files.read(name)[:-1])  # none of what it holds can be found
@@ -316,9 +320,9 @@ def test_a_cluster_is_named_by_a_number_an_address_or_a_file(work: Path) -> None
     assert cluster_of("tcp://10.0.0.1:8786") == "tcp://10.0.0.1:8786"
     lines = ['kind = "slurm"', "workers = 2", "jobs = [1, 20]", 'queue = "gpu"', "cores = 8"]
     Path("c.toml").write_text("\n".join(lines))
-    found = cluster_of("c.toml")
-    assert isinstance(found, ClusterFile)
-    assert (found.most, found.threads, found.queue) == (40, 4, "gpu")
+    cluster = cluster_of("c.toml")
+    assert isinstance(cluster, ClusterFile)
+    assert (cluster.most, cluster.threads, cluster.queue) == (40, 4, "gpu")
 
 
 def test_a_walltime_is_read_as_slurm_reads_it() -> None:

@@ -169,9 +169,9 @@ def test_occlusion_gradients_run_as_often_as_counted(
     taken: list[int] = []
     plain = mated_gradients.real_images
 
-    def counting(places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        taken.append(len(plain(places)))
-        return plain(places)
+    def counting(images: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        taken.append(len(plain(images)))
+        return plain(images)
 
     monkeypatch.setattr(mated_gradients, "real_images", counting)
     execute(session)
@@ -230,9 +230,9 @@ def test_time_is_measured_for_what_is_needed(
 
     box.forward = slow
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    found = estimate(session)
-    embeds = found.passes["embed", "a"].inference
-    assert found.seconds["embed", "a"] == pytest.approx(0.01 * embeds)
+    estimated = estimate(session)
+    embeds = estimated.passes["embed", "a"].inference
+    assert estimated.seconds["embed", "a"] == pytest.approx(0.01 * embeds)
     assert {task.stage for task in session.plan.tasks} == {"embed", "maps", "scores"}
     assert torch.is_grad_enabled()
 
@@ -281,8 +281,8 @@ def command(
     monkeypatch.setattr(sys, "argv", ["facefocus", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out, said.err
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
 
 
 def test_a_dry_run_and_a_run_within_a_budget(

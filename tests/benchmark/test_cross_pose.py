@@ -49,18 +49,20 @@ def test_masks_of_one_pose_are_tried_on_the_other(
     session = Session(SessionSpec(asked, faces, tmp_path / "store", "torch"))
     blocks = {block.split: block for block in session.plan.blocks}
     assert set(blocks) == set(CROSS_POSE)
-    first, second = (sorted(blocks[split].people, key=lambda one: one.name) for split in CROSS_POSE)
-    for one, other in zip(first, second, strict=True):
-        assert (one.rows % 2 == 0).all() and (one.tests % 2 == 1).all()
-        assert np.array_equal(one.rows, other.tests) and np.array_equal(one.tests, other.rows)
+    first, second = (sorted(blocks[split].people, key=lambda who: who.name) for split in CROSS_POSE)
+    for frontal, turned in zip(first, second, strict=True):
+        assert (frontal.rows % 2 == 0).all() and (frontal.tests % 2 == 1).all()
+        assert np.array_equal(frontal.rows, turned.tests) and np.array_equal(
+            frontal.tests, turned.rows
+        )
     execute(session)
-    found = collect(session)
-    assert set(found["split"]) == set(CROSS_POSE)
+    results = collect(session)
+    assert set(results["split"]) == set(CROSS_POSE)
     # Nothing hidden, figures are those of the photos that hiding is tried on.
     person = blocks[CROSS_POSE[0]].people[0]
     clean = tiny_recognizer("a").embed(np.asarray(session.faces.frames[person.tests]))
     expected = retention(clean, clean, session.threshold("a"))
-    (cosine,) = found.filter(
+    (cosine,) = results.filter(
         pl.col("identity") == person.name, pl.col("split") == CROSS_POSE[0],
         pl.col("method") == "grad-cam",
     )["clean_cosine"]  # fmt: skip
@@ -75,9 +77,9 @@ def test_a_turned_photo_that_equals_a_frontal_one_is_left_out(
     frames[3] = frames[2]
     faces = make_faceset(frames, ["A"] * 6 + ["B"] * 6, [str(n) for n in range(12)], "s")
     people = [Identity("A", np.arange(6)), Identity("B", np.arange(6, 12))]
-    found = by_pose(faces, people)
-    assert found["A"][0].tolist() == [0, 2, 4] and found["A"][1].tolist() == [1, 5]
-    assert found["B"][1].tolist() == [7, 9, 11]
+    poses = by_pose(faces, people)
+    assert poses["A"][0].tolist() == [0, 2, 4] and poses["A"][1].tolist() == [1, 5]
+    assert poses["B"][1].tolist() == [7, 9, 11]
     # One photo of a side is too few.
     assert by_pose(faces, [Identity("A", np.array([0, 2, 3, 5]))]) == {}
 
@@ -99,15 +101,15 @@ def test_the_view_compares_the_same_people(tmp_path: Path) -> None:
     rows = [row(split="heldout", identity=name, source="net", rate=0.5) for name in [*names, "Q"]]
     rows += [row(split=CROSS_POSE[0], identity=name, source="net", rate=0.75) for name in names]
     rows += [row(split=CROSS_POSE[1], identity=name, source="net", rate=0.25) for name in names]
-    found = pose(Report(tmp_path, table(rows), {}, "", tmp_path))
-    assert found is not None
-    (shown,) = found.blocks
+    section = pose(Report(tmp_path, table(rows), {}, "", tmp_path))
+    assert section is not None
+    (shown,) = section.blocks
     assert isinstance(shown, Table)
-    (one,) = shown.rows
-    assert one["people"] == 8
-    assert [one[split] for split in ("heldout", *CROSS_POSE)] == pytest.approx([0.5, 0.25, 0.75])
-    assert one[f"{CROSS_POSE[0]} less"] == pytest.approx(0.25)
-    assert one[f"{CROSS_POSE[1]} less"] == pytest.approx(-0.25)
+    (record,) = shown.rows
+    assert record["people"] == 8
+    assert [record[split] for split in ("heldout", *CROSS_POSE)] == pytest.approx([0.5, 0.25, 0.75])
+    assert record[f"{CROSS_POSE[0]} less"] == pytest.approx(0.25)
+    assert record[f"{CROSS_POSE[1]} less"] == pytest.approx(-0.25)
     assert pose(Report(tmp_path, table(rows[:9]), {}, "", tmp_path)) is None
     # Nobody has a score.
     none = table(rows).with_columns(rate=pl.lit(None, pl.Float64))

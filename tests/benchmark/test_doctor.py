@@ -30,15 +30,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_openvino
 def test_every_backend_is_measured_and_compared() -> None:
-    found = examine("tiny")
-    by_name = {one.backend: one for one in found.findings}
+    examined = examine("tiny")
+    by_name = {finding.backend: finding for finding in examined.findings}
     assert list(by_name) == ["torch", "openvino", "openvino-bf16", "cuda", "cuda-tf32", "cuda-half"]
     for name, least in (("openvino", 0.9999), ("openvino-bf16", 0.999)):
         cosine, speed = by_name[name].cosine, by_name[name].speed
         assert cosine is not None and least <= cosine <= 1.000001
         assert speed is not None and speed > 0
-    assert found.chosen == "openvino"
-    lines = list(doctor_lines(found))
+    assert examined.chosen == "openvino"
+    lines = list(doctor_lines(examined))
     assert lines[2].startswith("torch ") and lines[2].endswith("the reference")
     assert "least cosine" in lines[3] and "(at least 0.9999): accepted" in lines[3]
     assert "needs a GPU" in lines[5]
@@ -59,9 +59,9 @@ def test_a_backend_that_disagrees_is_refused_with_the_figure(
     monkeypatch.setattr(backends, "OpenVino", Wrong)
     examined = examine("tiny")
     assert examined.chosen == "torch", "what 'auto' comes to on this recognizer"
-    found = {one.backend: one for one in examined.findings}
-    assert found["torch"].problem is None
-    problem = found["openvino"].problem
+    by_name = {finding.backend: finding for finding in examined.findings}
+    assert by_name["torch"].problem is None
+    problem = by_name["openvino"].problem
     assert problem is not None and "least cosine" in problem and "0.9999 is needed" in problem
 
 

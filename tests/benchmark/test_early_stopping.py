@@ -59,11 +59,11 @@ def asked(**changes: Any) -> Experiment:
 
 
 class Run:
-    """A run, with its table and what it said after each round."""
+    """A run, with its table and its `stop.json` after each round."""
 
     def __init__(self, painted: Path, folder: Path, store: str = "store", **changes: Any) -> None:
         self.tables: list[pl.DataFrame] = []
-        self.said: list[dict[str, Any]] = []
+        self.stops: list[dict[str, Any]] = []
         pool = changes.pop("pool", None)
         self.folder = folder
         run_experiment(
@@ -78,9 +78,9 @@ class Run:
 
     def _keep(self, run: Path) -> None:
         self.tables.append(pl.read_parquet((run / "results.parquet").read_bytes()))
-        said = read_stop(run)
-        assert said is not None
-        self.said.append(said)
+        stop = read_stop(run)
+        assert stop is not None
+        self.stops.append(stop)
 
     @property
     def done(self) -> set[str]:
@@ -104,14 +104,14 @@ def test_rounds_are_a_seeded_order_of_all_people_and_grow() -> None:
     experiment = asked(stop={"when": "never"})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(people_module, "ROUND", 8)
-        found = rounds(experiment, names)
-        assert rounds(experiment, names[::-1]) == found
+        drawn_rounds = rounds(experiment, names)
+        assert rounds(experiment, names[::-1]) == drawn_rounds
         other = rounds(asked(stop={"when": "never"}, seed=1), names)
-    drawn = [name for part in found for name in part]
+    drawn = [name for part in drawn_rounds for name in part]
     assert sorted(drawn) == names
     assert drawn != names
-    assert list(other[0]) != list(found[0])
-    sizes = [len(part) for part in found]
+    assert list(other[0]) != list(drawn_rounds[0])
+    sizes = [len(part) for part in drawn_rounds]
     assert sizes[:8] == [8] * 8
     done = np.cumsum([0, *sizes])
     # An eighth of who is done, in eights: looks stay few.
@@ -123,8 +123,8 @@ def test_rounds_are_a_seeded_order_of_all_people_and_grow() -> None:
 def test_the_table_grows_with_rounds_and_is_that_of_the_people_so_far(never: Run) -> None:
     counts = [table["identity"].n_unique() for table in never.tables]
     assert counts == [3, 6, 9, 12, 15, 18]
-    assert [(said["people"], said["of"]) for said in never.said] == [(n, 18) for n in counts]
-    assert [said["finished"] for said in never.said] == [False] * 5 + [True]
+    assert [(stop["people"], stop["of"]) for stop in never.stops] == [(n, 18) for n in counts]
+    assert [stop["finished"] for stop in never.stops] == [False] * 5 + [True]
     whole = never.tables[-1]
     for table in never.tables[:-1]:
         names = table["identity"].unique().implode()
@@ -146,11 +146,11 @@ def test_figures_of_a_person_do_not_depend_on_rounds_but_for_other_peoples_masks
 
 def test_other_people_are_those_of_the_round(never: Run) -> None:
     session = open_run(never.folder)
-    blocks = [one for one in session.plan.blocks if one.split == "same"]
-    assert [one.round for one in blocks] == list(range(6))
+    blocks = [block for block in session.plan.blocks if block.split == "same"]
+    assert [block.round for block in blocks] == list(range(6))
     output = session.plan.planned["maps"][blocks[1].index][0]
-    found = session.population(blocks[1], output)
-    assert sorted(found.rows) == sorted(person.name for person in blocks[1].people)
+    population = session.population(blocks[1], output)
+    assert sorted(population.rows) == sorted(person.name for person in blocks[1].people)
 
 
 def test_a_run_stops_where_the_first_place_is_certain_and_says_which(
@@ -160,7 +160,7 @@ def test_a_run_stops_where_the_first_place_is_certain_and_says_which(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("facefocus.benchmark.early_stopping.LEVEL", 0.9)
         run = Run(painted, never.folder.with_name("ranking"), stop={"when": "ranking"})
-    last = run.said[-1]
+    last = run.stops[-1]
     assert last["finished"]
     assert last["people"] < 18
     (verdict,) = last["verdicts"]
@@ -178,12 +178,12 @@ def test_a_run_stops_where_the_first_place_is_certain_and_says_which(
         for part in parts
     ])  # fmt: skip
     for count in (3, 6, 9, 12, 15, 18):
-        found = first_place(1 - drops[:, :count], 18, 0.9)
-        if found.first is not None:
+        standing = first_place(1 - drops[:, :count], 18, 0.9)
+        if standing.first is not None:
             break
     assert count == verdict["people"]
-    assert found.first is not None
-    first = parts[found.first].select(MAP).row(0, named=True)
+    assert standing.first is not None
+    first = parts[standing.first].select(MAP).row(0, named=True)
     assert {name: verdict["first"][name] for name in MAP} == first
 
 
@@ -197,8 +197,12 @@ def drawn_order(run: Run) -> list[str]:
 def test_a_method_that_is_certain_is_computed_no_further(never: Run, painted: Path) -> None:
     """Wide intervals are soon narrow enough for methods whose people are alike."""
     run = Run(painted, never.folder.with_name("width"), stop={"when": "width", "width": 0.6})
-    last = run.said[-1]
-    left_out = [(number, one) for number, part in enumerate(last["left_out"]) for one in part]
+    last = run.stops[-1]
+    left_out = [
+        (number, configuration)
+        for number, part in enumerate(last["left_out"])
+        for configuration in part
+    ]
     assert left_out, "the test needs a method that is certain before others"
     table = run.tables[-1]
     for number, columns in left_out:
@@ -220,15 +224,15 @@ def test_a_method_that_is_certain_is_computed_no_further(never: Run, painted: Pa
 
 def test_another_stop_goes_on_without_repeating(never: Run, painted: Path, tmp_path: Path) -> None:
     first = Run(painted, tmp_path / "run", stop={"when": "width", "width": 0.9})
-    assert first.said[-1]["people"] < 18
+    assert first.stops[-1]["people"] < 18
     before = first.done
     again = Run(painted, tmp_path / "run", stop={"when": "never"})
     events = list(read_log(again.folder))
-    starts = [place for place, line in enumerate(events) if line["event"] == "start"]
+    starts = [index for index, line in enumerate(events) if line["event"] == "start"]
     repeated = {line["key"] for line in events[starts[-1] :] if line["event"] == "end"} & before
     assert not repeated
     # Rounds of which all was there are not shown again.
-    assert again.said[0]["people"] > first.said[-1]["people"]
+    assert again.stops[0]["people"] > first.stops[-1]["people"]
     assert again.tables[-1].equals(never.tables[-1])
     whole = (never.folder / "results.parquet").read_bytes()
     assert (again.folder / "results.parquet").read_bytes() == whole
@@ -253,5 +257,5 @@ def test_what_stop_says_is_checked() -> None:
 
 
 def test_stop_json_is_read_by_others(never: Run) -> None:
-    said = json.loads((never.folder / STOP).read_text())
-    assert said["when"] == "never" and said["verdicts"] == [] and said["level"] == 0.05
+    stop = json.loads((never.folder / STOP).read_text())
+    assert stop["when"] == "never" and stop["verdicts"] == [] and stop["level"] == 0.05

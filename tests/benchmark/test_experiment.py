@@ -67,7 +67,7 @@ def test_one_request_has_one_form_however_it_is_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "one", "other"),
+    ("section", "asked", "other"),
     [
         (
             "recognizers",
@@ -96,9 +96,9 @@ def test_one_request_has_one_form_however_it_is_written() -> None:
     ],
 )
 def test_what_is_asked_for_twice_or_in_another_spelling_is_one_request(
-    section: str, one: dict[str, Any], other: dict[str, Any]
+    section: str, asked: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    got, wanted = (parse_experiment({**MINIMAL, section: value}) for value in (one, other))
+    got, wanted = (parse_experiment({**MINIMAL, section: value}) for value in (asked, other))
     assert got == wanted
 
 

@@ -45,17 +45,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, pl.DataFram
             session = Session(SessionSpec(spec, faces, folder / "store", "torch"))
             execute(session)
             tables.append(collect(session))
-    plain, found = tables
-    return session, plain, found
+    plain, identified = tables
+    return session, plain, identified
 
 
 def test_nothing_else_changes(runs: tuple[Session, pl.DataFrame, pl.DataFrame]) -> None:
-    session, plain, found = runs
+    session, plain, identified = runs
     added = {f"{front}{name}" for name in PHOTO_RISKS for front in ("", "clean_")}
-    assert set(found.columns) - set(plain.columns) == {*added, "gallery_people"}
+    assert set(identified.columns) - set(plain.columns) == {*added, "gallery_people"}
     everybody = np.unique(session.faces.identities)
-    assert (found["gallery_people"] == len(everybody)).all()
-    assert found.select(plain.columns).equals(plain)
+    assert (identified["gallery_people"] == len(everybody)).all()
+    assert identified.select(plain.columns).equals(plain)
     # Nor does what comes after it in the same process.
     asked = session.experiment.model_copy(
         update={"evaluation": session.experiment.evaluation.model_copy(
@@ -71,12 +71,12 @@ def test_nothing_else_changes(runs: tuple[Session, pl.DataFrame, pl.DataFrame]) 
 def test_figures_are_those_of_a_plain_loop(
     runs: tuple[Session, pl.DataFrame, pl.DataFrame],
 ) -> None:
-    session, _, found = runs
+    session, _, identified = runs
     block = next(block for block in session.plan.blocks if block.split == "same")
     person = block.people[3]
     output = next(
-        one for one in session.plan.planned["scores"]["a", block.index]
-        if one.maps.spec.method == "grad-cam"
+        task for task in session.plan.planned["scores"]["a", block.index]
+        if task.maps.spec.method == "grad-cam"
     )  # fmt: skip
     mask = scored_masks(session, session.store.load(output.key))[3, 1]
     frames = np.asarray(session.faces.frames[person.tests]).copy()
@@ -102,7 +102,7 @@ def test_figures_are_those_of_a_plain_loop(
             mean = every[owners == name][:size].mean(axis=0)
             others.append(mean / np.linalg.norm(mean) @ probe)
         nearest.append(own @ probe >= max(others))
-    row = found.filter(
+    row = identified.filter(
         pl.col("method") == "grad-cam", pl.col("budget") == 0.4, pl.col("split") == "same",
         pl.col("identity") == person.name,
     ).row(0, named=True)  # fmt: skip
@@ -114,12 +114,15 @@ def test_figures_are_those_of_a_plain_loop(
 def test_any_photo_finds_at_least_what_a_pair_finds(
     runs: tuple[Session, pl.DataFrame, pl.DataFrame],
 ) -> None:
-    _, _, found = runs
-    assert (found["any_rate"] >= found["rate"] - 1e-12).all()
-    assert found["any_rate"].is_between(0, 1).all() and found["rank_one"].is_between(0, 1).all()
-    assert found["any_rate"].n_unique() > 1
-    assert (found["any_rate_strict"] <= found["any_rate"]).all()
-    assert (found["rate_strict"] <= found["rate"]).all()
+    _, _, identified = runs
+    assert (identified["any_rate"] >= identified["rate"] - 1e-12).all()
+    assert (
+        identified["any_rate"].is_between(0, 1).all()
+        and identified["rank_one"].is_between(0, 1).all()
+    )
+    assert identified["any_rate"].n_unique() > 1
+    assert (identified["any_rate_strict"] <= identified["any_rate"]).all()
+    assert (identified["rate_strict"] <= identified["rate"]).all()
 
 
 def test_a_gallery_that_is_hidden_too_is_refused() -> None:

@@ -88,8 +88,8 @@ def faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "faces"
     folder.mkdir()
     pairs = PairList(
-        first=tuple(names[place] for place in first),
-        second=tuple(names[place] for place in second),
+        first=tuple(names[index] for index in first),
+        second=tuple(names[index] for index in second),
         mated=tuple(mated),
         fold=(0,) * len(lines),
         sha256="",
@@ -184,7 +184,7 @@ def test_lines_and_json(faces: Path) -> None:
     )
     assert lines[3].startswith("random deletion 0.") and len(lines) == 4
     curves = json.loads(json.dumps(curves_json(table)))
-    assert [(one["method"], one["mode"]) for one in curves] == [
+    assert [(line["method"], line["mode"]) for line in curves] == [
         ("layer-cam", "deletion"),
         ("layer-cam", "insertion"),
         ("random", "deletion"),
@@ -240,9 +240,9 @@ def test_a_map_is_the_mean_over_layers_of_one_ordered_pair(
         recognizer, method, some, layer="output", objective=parse_objective("cosine")
     )
     assert shaky.ill_conditioned == (19 if name == "grad-cam++" else 0)
-    for place in (0, 7, 18):
-        probe = some.frames[[some.first[place]] * 2]
-        reference = torch.from_numpy(recognizer.embed(some.frames[[some.second[place]]]))
+    for pair in (0, 7, 18):
+        probe = some.frames[[some.first[pair]] * 2]
+        reference = torch.from_numpy(recognizer.embed(some.frames[[some.second[pair]]]))
         layers = recognizer.layers().resolve("output")
         with recognizer.capture(probe, layers) as captured:
             e_a = captured.embeddings[:1].clone().requires_grad_()
@@ -251,15 +251,15 @@ def test_a_map_is_the_mean_over_layers_of_one_ordered_pair(
             gradients = captured.gradients(torch.cat([direction, direction]))
             total = torch.zeros(1, 32, 32)
             for index in layers:
-                found = method.function(
+                saliency = method.function(
                     captured.activations[index][:1],
                     gradients[index][:1],
                     method.resolve_options({}),
                 )
-                normalized, _ = minmax_normalize(found)
+                normalized, _ = minmax_normalize(saliency)
                 total += recognizer.preprocessing.to_frame(normalized, (32, 32))
         expected, _ = minmax_normalize(total)
-        np.testing.assert_allclose(made.maps[place], expected[0].numpy(), atol=2e-4)
+        np.testing.assert_allclose(made.maps[pair], expected[0].numpy(), atol=2e-4)
 
 
 def test_a_pairs_map_does_not_depend_on_the_other_pairs(some: pair_level_module.PairFrames) -> None:
@@ -285,13 +285,13 @@ def test_black_box_maps_are_those_of_an_experiment(some: pair_level_module.PairF
         some.frames, some.names, some.first[:3], some.second[:3], some.mated[:3]
     )
     made = pair_level_module.masked_pair_maps(recognizer, method, three, seed=5)
-    for place in range(3):
-        masks = mask_set(method, (32, 32), str(some.names[some.first[place]]), seed=5)
-        masked = masked_embeddings(recognizer, some.frames[some.first[place]], masks)
-        reference = recognizer.embed(some.frames[[some.second[place]]])
-        found = torch.from_numpy(pair_maps(masks, masked, reference))
-        expected, _ = minmax_normalize(found)
-        np.testing.assert_array_equal(made.maps[place], expected[0].float().numpy())
+    for pair in range(3):
+        masks = mask_set(method, (32, 32), str(some.names[some.first[pair]]), seed=5)
+        masked = masked_embeddings(recognizer, some.frames[some.first[pair]], masks)
+        reference = recognizer.embed(some.frames[[some.second[pair]]])
+        maps = torch.from_numpy(pair_maps(masks, masked, reference))
+        expected, _ = minmax_normalize(maps)
+        np.testing.assert_array_equal(made.maps[pair], expected[0].float().numpy())
 
 
 # Contrasts and methods that explain people -------------------------------------------------------
@@ -322,12 +322,12 @@ def test_what_is_against_a_twin_lies_where_the_twin_differs(name: str) -> None:
         people=np.array(["ada", "ada", "nobody"]),
         against=np.array([2]),
     )
-    found = contrasted(name, pairs, one_pixel("one"))[0]
+    contrast = contrasted(name, pairs, one_pixel("one"))[0]
     wanted = np.zeros((SIDE, SIDE))
     # Of the twin, LayerCAM has no map; in the others' the pixel is the least, and all else is 1.
     wanted[:] = 0.0 if name == "layer-cam" else -1.0
     wanted[ROW, COLUMN] = 1.0
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    np.testing.assert_allclose(contrast, wanted, atol=1e-6)
     without = replace(pairs, against=None)
     with pytest.raises(ValueError, match="held against"):
         contrasted(name, without, one_pixel("one"))

@@ -49,13 +49,13 @@ def load(name: str, reader: Preprocessing) -> TorchRecognizer:
 
 def test_the_right_channels_and_range_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposals, "load", load)
-    found = propose_preprocessing("mine.pt2", colored())
-    assert len(found) == 8
-    best = found[0]
+    ranked = propose_preprocessing("mine.pt2", colored())
+    assert len(ranked) == 8
+    best = ranked[0]
     assert best.preprocessing.channels == "rgb" and best.error == 0 and best.eer < 0.15
-    bgr = [proposal for proposal in found if proposal.preprocessing.channels == "bgr"]
+    bgr = [proposal for proposal in ranked if proposal.preprocessing.channels == "bgr"]
     assert all(p.worse_than(best) and p.separation < 0.5 and p.eer > 0.3 for p in bgr)
-    separations = [proposal.separation for proposal in found]
+    separations = [proposal.separation for proposal in ranked]
     assert separations == sorted(separations, reverse=True)
 
 

@@ -103,7 +103,7 @@ def contents(path: Path) -> Iterator[bytes]:
 
 
 def assert_private(folder: Path, faces: Path) -> None:
-    files = [one for one in folder.rglob("*") if one.is_file()]
+    files = [path for path in folder.rglob("*") if path.is_file()]
     assert files
     for file in files:
         assert USER not in file.name
@@ -112,9 +112,9 @@ def assert_private(folder: Path, faces: Path) -> None:
             assert str(faces).encode() not in content, file
 
 
-@pytest.mark.parametrize("place", ["home", "elsewhere"])
+@pytest.mark.parametrize("location", ["home", "elsewhere"])
 def test_no_file_of_a_run_names_the_user_or_the_folder_of_the_faces(
-    place: str,
+    location: str,
     home: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -122,12 +122,12 @@ def test_no_file_of_a_run_names_the_user_or_the_folder_of_the_faces(
 ) -> None:
     monkeypatch.chdir(home)
     run, faces = home / "runs" / "small", home / "photos" / "painted"
-    if place == "elsewhere":
+    if location == "elsewhere":
         run, faces = tmp_path / "scratch" / USER / "small", tmp_path / "common" / "painted"
         paint_faceset(faces)
     (home / "small.toml").write_text(EXPERIMENT.format(home=home, faces=faces))
     facefocus(monkeypatch, "run", "small.toml", "--out", run)
-    if place == "home":
+    if location == "home":
         monkeypatch.setattr(figures, "save", one_of_each_kind(figures.save))
         facefocus(monkeypatch, "report", run, "--with-faces")
         facefocus(monkeypatch, "report", run, "--what", "questions", "--out", run / "results.md")
@@ -136,7 +136,7 @@ def test_no_file_of_a_run_names_the_user_or_the_folder_of_the_faces(
     capsys.readouterr()
     facefocus(monkeypatch, "status", run)
     lines = dict(line.split() for line in capsys.readouterr().out.splitlines()[:-1])
-    assert lines and all(len(set(one.split("/"))) == 1 for one in lines.values())
+    assert lines and all(len(set(progress.split("/"))) == 1 for progress in lines.values())
     asked = json.loads((run / "run.json").read_text())
     assert asked["experiment"]["faces"]["set"] == "painted"
     # A way there is in run.json alone; what is shown has the folder's name.
@@ -165,10 +165,10 @@ def test_no_file_of_a_study_does(home: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_no_file_of_a_face_set_does(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-    for place in range(4):
-        photo = home / "album" / f"person {place // 2}" / f"{place}.png"
+    for number in range(4):
+        photo = home / "album" / f"person {number // 2}" / f"{number}.png"
         photo.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (112, 112), (60 * place, 90, 120)).save(photo)
+        Image.new("RGB", (112, 112), (60 * number, 90, 120)).save(photo)
     facefocus(monkeypatch, "prepare", "folder", "--source", home / "album", "--align", "none")
     assert_private(home / "faces" / "album", home / "album")
 

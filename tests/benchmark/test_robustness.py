@@ -126,7 +126,7 @@ def test_figures_are_those_of_a_plain_loop(runs: tuple[Session, Session, Path]) 
                 fill=fill,
             ).row(0, named=True)  # fmt: skip
             for front, hidden in (("", mask), ("clean_", np.zeros_like(mask))):
-                found = seen_under(
+                seen = seen_under(
                     nuisance,
                     frames,
                     hidden,
@@ -136,7 +136,7 @@ def test_figures_are_those_of_a_plain_loop(runs: tuple[Session, Session, Path]) 
                 )
                 left = retention(
                     clean,
-                    model.embed(found),
+                    model.embed(seen),
                     session.threshold("a"),
                     compare="both" if nuisance == "gallery" else "clean",
                 )

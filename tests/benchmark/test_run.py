@@ -104,13 +104,13 @@ def test_a_run_agrees_with_itself_whatever_its_maps(
 ) -> None:
     session = open_small(painted, finished)
     monkeypatch.setattr(backends, "open_run", lambda run: session)
-    found = backends.compare(finished, finished)
+    comparison = backends.compare(finished, finished)
     maps = sum(
         len(block.people) * len(session.plan.planned["maps"][block.index])
         for block in session.plan.blocks
     )
-    assert (found.masks, found.unlike, found.untied) == (2 * maps, 0, 0)
-    assert found.holds and found.scores.is_empty()
+    assert (comparison.masks, comparison.unlike, comparison.untied) == (2 * maps, 0, 0)
+    assert comparison.holds and comparison.scores.is_empty()
 
 
 def test_workers_take_the_batches_that_the_plans_keys_name(painted: Path, tmp_path: Path) -> None:
@@ -119,14 +119,15 @@ def test_workers_take_the_batches_that_the_plans_keys_name(painted: Path, tmp_pa
         recognizer = session.recognizers[name]
         assert isinstance(recognizer, TorchRecognizer)
         recognizer.batch = batch
-    told: list[Any] = []
+    registered: list[Any] = []
     pool = Pool("local:2")
     pool._client = SimpleNamespace(
-        subscribe_topic=lambda *_: None, register_plugin=lambda plugin: told.append(plugin._job)
+        subscribe_topic=lambda *_: None,
+        register_plugin=lambda plugin: registered.append(plugin._job),
     )
     pool.prepare(session)
-    assert told[0][1].batches == (("a", 32, 16), ("b", 64, 16))
-    assert Session(told[0][1]).batches == session.batches
+    assert registered[0][1].batches == (("a", 32, 16), ("b", 64, 16))
+    assert Session(registered[0][1]).batches == session.batches
 
 
 def test_masked_areas_are_exact_and_random_draws_are_averaged(finished: Path) -> None:
@@ -274,24 +275,24 @@ def test_workers_and_threads_change_no_byte_and_say_how_far_they_are_inside_a_ta
     for module in (run_module, pool_module):
         monkeypatch.setattr(module, "PAUSE", 0.002)
     session = open_small(painted, tmp_path)
-    said: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    progress: dict[str, list[tuple[int, int]]] = defaultdict(list)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        done = execute(session, workers, lambda stage, *at: said[stage].append(at))
+        done = execute(session, workers, lambda stage, *at: progress[stage].append(at))
     finally:
         torch.set_num_threads(threads)
     assert done == len(session.plan.tasks)
     assert results(session, tmp_path) == (finished / "results.parquet").read_bytes()
-    assert set(said) == {"embed", "maps", "scores"}
-    for stage, steps in said.items():
+    assert set(progress) == {"embed", "maps", "scores"}
+    for stage, steps in progress.items():
         tasks = [task for task in session.plan.tasks if task.stage == stage]
         total = sum(task.cost for task in tasks)
         assert steps == sorted(steps) and {of for _, of in steps} == {total}
         assert steps[-1][0] == total
     scored = [task.cost for task in session.plan.tasks if isinstance(task, ScoreTask)]
     whole = {sum(some) for n in range(5) for some in combinations(scored, n)}
-    assert {done for done, _ in said["scores"]} - whole  # within a task, not only at its end
+    assert {done for done, _ in progress["scores"]} - whole  # within a task, not only at its end
 
 
 def test_another_budget_reuses_every_map(painted: Path, finished: Path) -> None:
@@ -411,8 +412,8 @@ def test_another_identitys_mask_is_that_identitys_own(painted: Path, tmp_path: P
     table = rows_of(session, tmp_path).filter(pl.col("control") == "other")
     everybody = [person.name for person in session.plan.people]
     circle = generator(0, "partners").permutation(len(everybody))
-    place = {everybody[who]: spot for spot, who in enumerate(circle)}
-    partner = everybody[circle[(place["p04"] + 1) % len(everybody)]]
+    position = {everybody[who]: spot for spot, who in enumerate(circle)}
+    partner = everybody[circle[(position["p04"] + 1) % len(everybody)]]
     faces, recognizer = open_faceset(painted), tiny_recognizer("a", 0)
     people = {person.name: person for person in session.plan.people}
     config = CamConfig("layer-cam", "1")
@@ -448,14 +449,14 @@ def test_heldout_maps_never_see_the_photos_they_are_tried_on(painted: Path, tmp_
     }
     row = held.row(by_predicate=pl.col("images") == 6, named=True)
     assert row["pairs"] == 12 and row["maps"] == 12  # two halves of three photos
-    person = next(one for one in session.plan.people if len(one.rows) == 6)
+    person = next(who for who in session.plan.people if len(who.rows) == 6)
     recognizer = tiny_recognizer("a", 0)
     half = next(
-        one
+        who
         for block in session.plan.blocks
         if block.split == "heldout" and block.fold == 0
-        for one in block.people
-        if one.name == person.name
+        for who in block.people
+        if who.name == person.name
     )
     frames = session.faces.frames
     halves = [recognizer.embed(np.asarray(frames[rows])) for rows in (half.rows, half.tests)]
@@ -567,10 +568,10 @@ def test_a_recognizer_that_tells_nobody_apart_is_named_before_any_map(
     heard: list[tuple[str, list[str]]] = []
     session = open_small(painted, tmp_path, saliency=[{"method": "random", "draws": 1}])
     execute(session, progress=lambda stage, *_: heard.append((stage, list(caplog.messages))))
-    said = dict(heard)
-    assert said["embed"] == []
-    assert len(said["maps"]) == 1
-    assert re.search("'b' tells nobody apart .* equal error rate is 0.500", said["maps"][0])
+    messages = dict(heard)
+    assert messages["embed"] == []
+    assert len(messages["maps"]) == 1
+    assert re.search("'b' tells nobody apart .* equal error rate is 0.500", messages["maps"][0])
     table = pl.read_parquet(write_run(session, tmp_path, {}, ""))
     rates = dict(table.select("target", "eer").unique().iter_rows())
     assert rates["b"] == 0.5 and rates["a"] < 0.4

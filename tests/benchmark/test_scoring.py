@@ -95,11 +95,15 @@ def test_the_gallery_shows_the_masks_that_were_scored(painted: Path, tmp_path: P
             row = table.row(by_predicate=pl.all_horizontal(*(
                 pl.col(name) == value for name, value in same.items())), named=True)  # fmt: skip
             mask = arrays["masks"][shown["index"]]
-            found = left_under(session.faces, people[shown["identity"]], mask, fill)
-            assert row["cosine"] == pytest.approx(found, abs=1e-6)
-    one = rows.filter(pl.col("method") == "layer-cam", pl.col("budget") == 0.05).row(0, named=True)
-    expected = top_pixels(arrays["maps"][one["map"]], 51, generator(0, "ties", one["identity"]))
-    np.testing.assert_array_equal(arrays["masks"][one["index"]], expected)
+            cosine = left_under(session.faces, people[shown["identity"]], mask, fill)
+            assert row["cosine"] == pytest.approx(cosine, abs=1e-6)
+    example = rows.filter(pl.col("method") == "layer-cam", pl.col("budget") == 0.05).row(
+        0, named=True
+    )
+    expected = top_pixels(
+        arrays["maps"][example["map"]], 51, generator(0, "ties", example["identity"])
+    )
+    np.testing.assert_array_equal(arrays["masks"][example["index"]], expected)
 
 
 def test_maps_made_for_one_fill_are_tried_under_every_fill(painted: Path, tmp_path: Path) -> None:
@@ -111,15 +115,15 @@ def test_maps_made_for_one_fill_are_tried_under_every_fill(painted: Path, tmp_pa
         occlusion={"budget": 0.05, "fill": ["mean", "black"]},
     )
     options = {"own": "block=1 steps=3", "made": "block=1 steps=3 made_for=mean"}
-    found = {
+    tables = {
         (name, fill): table.filter(pl.col("options") == text, pl.col("fill") == fill)
         for name, text in options.items()
         for fill in ("mean", "black")
     }
-    assert table.height == 20 and {part.height for part in found.values()} == {5}
+    assert table.height == 20 and {part.height for part in tables.values()} == {5}
     # Under its own fill it is the very map that is made by default, and made once.
-    assert found["own", "mean"].drop("options").equals(found["made", "mean"].drop("options"))
-    assert not found["own", "black"]["cosine"].equals(found["made", "black"]["cosine"])
+    assert tables["own", "mean"].drop("options").equals(tables["made", "mean"].drop("options"))
+    assert not tables["own", "black"]["cosine"].equals(tables["made", "black"]["cosine"])
     gallery = pl.read_parquet(tmp_path / "gallery.parquet")
     made = gallery.filter(pl.col("options") == options["made"])
     assert made["fill"].to_list() == [None] * 5
@@ -127,12 +131,12 @@ def test_maps_made_for_one_fill_are_tried_under_every_fill(painted: Path, tmp_pa
     people = {person.name: person.rows for person in session.plan.people}
     for name, index in made.select("identity", "index").iter_rows():
         for fill in ("mean", "black"):
-            row = found["made", fill].row(by_predicate=pl.col("identity") == name, named=True)
+            row = tables["made", fill].row(by_predicate=pl.col("identity") == name, named=True)
             hidden = left_under(session.faces, people[name], masks[index], fill)
             assert row["cosine"] == pytest.approx(hidden, abs=1e-6)
     words = {
         series_label(row, varying(summarize(part)))
-        for part in found.values()
+        for part in tables.values()
         for row in part.to_dicts()
     }
     assert words == {"occlusion-gradient", "occlusion-gradient, steps=3, made for mean"}
@@ -305,8 +309,8 @@ def test_whoever_has_the_only_map_is_left_out_of_controls_of_others(
     def lonely(made: dict[str, np.ndarray], index: int) -> bool:
         return is_degenerate(made, index) or index > 0
 
-    for place in ("session", "stages.score", "collect"):
-        monkeypatch.setattr(f"facefocus.benchmark.{place}.is_degenerate", lonely)
+    for module in ("session", "stages.score", "collect"):
+        monkeypatch.setattr(f"facefocus.benchmark.{module}.is_degenerate", lonely)
     session, table = do(painted, tmp_path, controls=controls)
     first = session.plan.blocks[0].people[0].name
     rows = table.filter(pl.col("control").is_in(["other", "population"]))
@@ -345,11 +349,11 @@ def test_half_rows_are_the_held_out_maps_on_their_own_photos(painted: Path, tmp_
         assert output.control is None and output.maps.spec.method == "layer-cam"
         worn = scored_masks(session, session.store.load(output.key))[:, 1]
         for person, mask in zip(block.people, worn, strict=True):
-            found = expected.setdefault(person.name, {"half": [], "heldout": [], "clean": []})
+            by_split = expected.setdefault(person.name, {"half": [], "heldout": [], "clean": []})
             for split, rows in (("half", person.rows), ("heldout", person.tests)):
-                found[split].append(left_under(session.faces, rows, mask, "black"))
+                by_split[split].append(left_under(session.faces, rows, mask, "black"))
             nothing = np.zeros(session.frame, bool)
-            found["clean"].append(left_under(session.faces, person.rows, nothing, "black"))
+            by_split["clean"].append(left_under(session.faces, person.rows, nothing, "black"))
     own = table.filter(
         pl.col("method") == "layer-cam", pl.col("control").is_null(), pl.col("budget") == 0.2
     )
@@ -357,12 +361,16 @@ def test_half_rows_are_the_held_out_maps_on_their_own_photos(painted: Path, tmp_
         cosines = dict(
             own.filter(pl.col("split") == split).select("identity", "cosine").iter_rows()
         )
-        means = {name: np.mean(found[split]) for name, found in expected.items()}
+        means = {name: np.mean(by_split[split]) for name, by_split in expected.items()}
         assert cosines == pytest.approx(means, abs=1e-6)
     summary = summarize(table).filter(COMPETES, pl.col("budget") == 0.2)
     assert set(summary["split"]) == {"same", "heldout"}
-    loss = np.mean([np.mean(one["heldout"]) - np.mean(one["half"]) for one in expected.values()])
-    drop = np.mean([np.mean(one["clean"]) - np.mean(one["half"]) for one in expected.values()])
+    loss = np.mean(
+        [np.mean(values["heldout"]) - np.mean(values["half"]) for values in expected.values()]
+    )
+    drop = np.mean(
+        [np.mean(values["clean"]) - np.mean(values["half"]) for values in expected.values()]
+    )
     for row in summary.to_dicts():
         assert row["cosine_heldout_loss"] == pytest.approx(loss, abs=1e-6)
         assert row["cosine_half_drop"] == pytest.approx(drop, abs=1e-6)
@@ -374,11 +382,11 @@ def test_near_equal_photos_stay_on_one_side_of_the_halves(tmp_path: Path) -> Non
     copies = {"p0": [0, 0, 1, 1, 2, 2], "p1": [0, 0, 0, 1], "p2": [0, 1, 2, 3]}
     rows, frames = [], []
     for name, pictures in copies.items():
-        for place, picture in enumerate(pictures):
+        for number, picture in enumerate(pictures):
             frame = generator(0, "picture", name, picture).integers(20, 230, (SIDE, SIDE, 3))
-            dust = generator(0, "dust", name, place).integers(-3, 4, frame.shape)
+            dust = generator(0, "dust", name, number).integers(-3, 4, frame.shape)
             frames.append((frame + dust).astype(np.uint8))
-            rows.append(IndexRow(identity=name, name=f"{name}_{place}", path=f"{name}_{place}"))
+            rows.append(IndexRow(identity=name, name=f"{name}_{number}", path=f"{name}_{number}"))
     folder = tmp_path / "faces"
     folder.mkdir()
     write_faceset(folder, title="copies", rows=rows, frames=frames, size=(SIDE, SIDE))
@@ -499,8 +507,8 @@ def test_a_search_on_the_maps_photos_is_told_from_the_bound(painted: Path, tmp_p
     for (_, index), tasks in session.plan.planned["oracle"].items():
         block = session.plan.blocks[index]
         for task in tasks:
-            starts = {one.key for one in task.rivals if one.starts}
-            others = {one.key for one in task.rivals} - starts
+            starts = {rival.key for rival in task.rivals if rival.starts}
+            others = {rival.key for rival in task.rivals} - starts
             assert starts and bool(others) == (block.split == "heldout")
             own = [b for b in session.plan.blocks if b.split in ("same", "half")]
             assert starts <= {
@@ -512,11 +520,11 @@ def test_each_measure_is_bounded_by_itself_and_by_smaller_masks() -> None:
     def values(*rows: tuple[float, float, float, float]) -> dict[str, np.ndarray]:
         return dict(zip(("cosine", "rate", "fmr", "area"), np.array(rows).T, strict=True))
 
-    found = values((0.5, 0.6, 0.01, 10), (0.4, 0.5, 0.02, 20))
+    searched = values((0.5, 0.6, 0.01, 10), (0.4, 0.5, 0.02, 20))
     rivals = values(
         (0.3, 0.9, 0.03, 15), (0.6, 0.2, 0.04, 9), (0.1, 0.1, 0.05, 21), (0.45, 0.7, 0.06, 10)
     )
-    got = bound(found, rivals, [10, 20])
+    got = bound(searched, rivals, [10, 20])
     np.testing.assert_array_equal(got["cosine"], [0.45, 0.3])
     np.testing.assert_array_equal(got["rate"], [0.2, 0.2])
     np.testing.assert_array_equal(got["fmr"], [0.06, 0.03])
@@ -531,8 +539,8 @@ def test_controls_of_people_without_a_map_are_never_their_own_random_pixels(
     def flat_first(made: dict[str, np.ndarray], index: int) -> bool:
         return is_degenerate(made, index) or index == 0
 
-    for place in ("session", "stages.score", "collect"):
-        monkeypatch.setattr(f"facefocus.benchmark.{place}.is_degenerate", flat_first)
+    for module in ("session", "stages.score", "collect"):
+        monkeypatch.setattr(f"facefocus.benchmark.{module}.is_degenerate", flat_first)
     session, _ = do(
         painted,
         tmp_path,
@@ -546,8 +554,8 @@ def test_controls_of_people_without_a_map_are_never_their_own_random_pixels(
     names = [person.name for person in session.plan.blocks[0].people]
     made = session.store.load(session.plan.planned["maps"][0][0].key)["maps"]
     masks = [
-        top_pixels(one, 51, generator(0, "ties", name))
-        for one, name in zip(made, names, strict=True)
+        top_pixels(saliency, 51, generator(0, "ties", name))
+        for saliency, name in zip(made, names, strict=True)
     ]
     assert any(np.array_equal(worn["other"][0], mask) for mask in masks[1:])
     mean = top_pixels(made[1:].astype(np.float64).mean(axis=0), 51, generator(0, "ties", names[0]))

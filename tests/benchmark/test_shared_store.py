@@ -149,8 +149,8 @@ def test_verify_gives_the_same_figures_from_the_store(painted: Path) -> None:
     recognizer = tiny_recognizer("a", 0)
     table = pl.read_parquet(painted / "pairs.parquet")
     frames = np.load(painted / "frames.npy")
-    one, two = (recognizer.embed(frames[np.array(table[side])]) for side in ("first", "second"))
-    cosines = (one * two).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(two, axis=1)
+    left, right = (recognizer.embed(frames[np.array(table[side])]) for side in ("first", "second"))
+    cosines = (left * right).sum(1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
     mated = cosines[np.array(table["mated"])].mean()
     assert first.report.mated_cosine == pytest.approx(mated, abs=1e-6)
 
@@ -209,8 +209,8 @@ def test_threads_and_memory_change_no_byte_under_a_key_also_with_gelu(
     assert asked["batches"] == [["a", 8, 4]]
     assert all(stage.done == stage.total for stage in run_status(tmp_path / f"run 1 {LITTLE}"))
     results = [pl.read_parquet(path) for path in sorted(tmp_path.glob("run */results.parquet"))]
-    for one in results[1:]:
-        np.testing.assert_allclose(one["cosine"], results[0]["cosine"], atol=1e-4)
+    for table in results[1:]:
+        np.testing.assert_allclose(table["cosine"], results[0]["cosine"], atol=1e-4)
 
 
 def test_where_memory_fails_the_run_goes_on_under_other_keys(
@@ -299,7 +299,7 @@ def test_versions_and_devices_are_in_the_keys_of_all_that_they_change(
 
     def keys() -> dict[str, set[str]]:
         _, sessions = open_sessions(Path("small.toml"), painted, Path("one"), backend="torch")
-        return {stage: set(found) for stage, found in sessions[""].plan.keys().items()}
+        return {stage: set(of_stage) for stage, of_stage in sessions[""].plan.keys().items()}
 
     before = keys()
     changes: list[tuple[object, str, Any]] = [
@@ -307,9 +307,9 @@ def test_versions_and_devices_are_in_the_keys_of_all_that_they_change(
         (torch.backends.cpu, "get_cpu_capability", lambda: "OTHER"),
         (keys_module, "libraries", lambda: ("numpy 9.9",)),
     ]
-    for place, name, value in changes:
+    for owner, name, value in changes:
         with monkeypatch.context() as patch:
-            patch.setattr(place, name, value)
+            patch.setattr(owner, name, value)
             if name == "libraries":
                 for module in ("plan", "stages.perturb", "stages.explain"):
                     patch.setattr(f"facefocus.benchmark.{module}.libraries", value)

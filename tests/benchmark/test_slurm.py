@@ -57,11 +57,11 @@ def test_a_cancelled_job_costs_nothing_but_its_task(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     "FACEFOCUS_WALLTIME" not in os.environ, reason="takes ten minutes: set FACEFOCUS_WALLTIME=1"
 )
-@pytest.mark.parametrize("told", [True, False])
-def test_a_run_outlives_the_walltime_of_its_jobs(told: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("warned", [True, False])
+def test_a_run_outlives_the_walltime_of_its_jobs(warned: bool, tmp_path: Path) -> None:
     """Tasks of 12 s in jobs of a minute; workers that are not told of it are cut off by Slurm."""
     run_alone(tmp_path, fills=["black", "white", "mean", "blur", "random", "inpaint"])
-    cluster = CLUSTER.format(walltime="00:01:00" if told else "01:00:00")
+    cluster = CLUSTER.format(walltime="00:01:00" if warned else "01:00:00")
     (tmp_path / "cluster.toml").write_text(cluster + 'directives = ["--time=00:01:00"]')
     slow_down(tmp_path, 2.0)
     with running_slurm() as env:
@@ -71,5 +71,5 @@ def test_a_run_outlives_the_walltime_of_its_jobs(told: bool, tmp_path: Path) -> 
     ended = [line["key"] for line in events(tmp_path, "end")]
     print(f"{len(jobs)} jobs, {cut} ended by Slurm; {len(ended)} tasks")
     # A quick machine is through with the second one.
-    assert len(jobs) >= 2 and (told or cut >= 1)
+    assert len(jobs) >= 2 and (warned or cut >= 1)
     assert len(ended) == len(set(ended))  # what was finished is not done again

@@ -79,6 +79,6 @@ def test_a_table_without_rows_has_its_columns(tmp_path: Path) -> None:
 def test_large_tables_are_written_in_even_groups() -> None:
     frames = [pl.DataFrame({"a": range(n, n + 90)}) for n in range(0, 450, 90)]
     schema = {"a": pl.Int64}
-    assert [len(one) for one in module.evenly(frames, 450, schema)] == [450]
+    assert [len(group) for group in module.evenly(frames, 450, schema)] == [450]
     groups = module.evenly(frames[:1] * 4000, 360_000, schema)
-    assert [len(one) for one in groups] == [120_000] * 3
+    assert [len(group) for group in groups] == [120_000] * 3

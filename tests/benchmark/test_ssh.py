@@ -19,12 +19,12 @@ hosts = ["first", "second", "third"]
 
 def spawned(folder: Path) -> list[psutil.Process]:
     """The processes that Dask started through SSH, which are no children of ours."""
-    found = []
-    for one in psutil.process_iter(["cmdline", "environ"]):
-        called, env = " ".join(one.info["cmdline"] or ()), one.info["environ"] or {}
+    processes = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        called, env = " ".join(process.info["cmdline"] or ()), process.info["environ"] or {}
         if "dask_spec" in called and env.get("SSH_CONNECTION"):
-            found.append(one)
-    return found
+            processes.append(process)
+    return processes
 
 
 @pytest.mark.skipif(why_no_ssh() is not None, reason=why_no_ssh() or "")

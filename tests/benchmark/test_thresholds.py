@@ -72,7 +72,7 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def one(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def one_person(painted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One person of the painted ones, p09 with six photos."""
     return part(painted, tmp_path_factory.mktemp("faces") / "one", ["p09"])
 
@@ -107,8 +107,8 @@ def opened(folder: Path, store: Path, other: Path | None = None, **changes: Any)
 # Verify ------------------------------------------------------------------------------------------
 
 
-def test_verify_says_what_to_do_without_non_mated_pairs(one: Path, only_mated: Path) -> None:
-    for faces in (one, only_mated):
+def test_verify_says_what_to_do_without_non_mated_pairs(one_person: Path, only_mated: Path) -> None:
+    for faces in (one_person, only_mated):
         with pytest.raises(UserError, match=r"no usable non-mated pair\. .* --rule 0\.3.*@FOLDER"):
             verify_recognizer(faces, "a", backend="torch")
         verified = verify_recognizer(faces, "a", rule="0.3", backend="torch")
@@ -120,13 +120,13 @@ def test_verify_says_what_to_do_without_non_mated_pairs(one: Path, only_mated: P
         assert lines[2] == "tmr_at_fmr=1e-2 too few non-mated pairs"
 
 
-def test_verify_takes_the_threshold_of_other_faces(one: Path, painted: Path) -> None:
+def test_verify_takes_the_threshold_of_other_faces(one_person: Path, painted: Path) -> None:
     theirs = verify_recognizer(painted, "a", backend="torch").report
-    report = verify_recognizer(one, "a", rule=f"eer@{painted}", backend="torch").report
+    report = verify_recognizer(one_person, "a", rule=f"eer@{painted}", backend="torch").report
     assert report.threshold == theirs.threshold != 0.3
     assert report.rule == "eer@painted"
     with pytest.raises(UserError, match=r"No prepared face set 'no'.* threshold: eer@FOLDER"):
-        verify_recognizer(one, "a", rule="eer@no", backend="torch")
+        verify_recognizer(one_person, "a", rule="eer@no", backend="torch")
 
 
 def test_verify_fails_before_the_work_where_the_fmr_cannot_be_measured(
@@ -138,7 +138,7 @@ def test_verify_fails_before_the_work_where_the_fmr_cannot_be_measured(
 
 
 def test_verify_warns_of_few_mated_pairs_and_of_recognizers_of_no_use(
-    painted: Path, one: Path, caplog: pytest.LogCaptureFixture
+    painted: Path, one_person: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     verified = verify_recognizer(painted, "zero", backend="torch")
     # 18 painted people have 70 mated pairs.
@@ -148,14 +148,14 @@ def test_verify_warns_of_few_mated_pairs_and_of_recognizers_of_no_use(
     assert lines[0] == "accuracy 0.5000 +- 0.0000 (0.5000 for refusing everybody)"
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        verify_recognizer(one, "a", rule="0.3", backend="torch")
+        verify_recognizer(one_person, "a", rule="0.3", backend="torch")
     assert [text[:20] for text in caplog.messages] == ["Only 15 mated pairs:"]
 
 
-def test_pairs_take_a_threshold_too(one: Path) -> None:
+def test_pairs_take_a_threshold_too(one_person: Path) -> None:
     with pytest.raises(UserError, match=r"no usable non-mated pair\. .* --rule 0\.3"):
-        pairwise.pair_level(one, "a", ["random"], pairs=4, backend="torch")
-    table = pairwise.pair_level(one, "a", ["random"], pairs=4, rule="-1", backend="torch")
+        pairwise.pair_level(one_person, "a", ["random"], pairs=4, backend="torch")
+    table = pairwise.pair_level(one_person, "a", ["random"], pairs=4, rule="-1", backend="torch")
     # Every pair is mated, and accepted whatever is hidden.
     assert table["accuracy"].unique().to_list() == [1.0]
     assert list(pairs_lines(table))[1] == "threshold -1.0000 (-1.0)"
@@ -165,9 +165,9 @@ def test_pairs_take_a_threshold_too(one: Path) -> None:
 
 
 def test_a_run_says_what_to_do_without_non_mated_pairs(
-    one: Path, only_mated: Path, tmp_path: Path
+    one_person: Path, only_mated: Path, tmp_path: Path
 ) -> None:
-    for faces in (one, only_mated):
+    for faces in (one_person, only_mated):
         with pytest.raises(UserError, match=r'no usable non-mated pair.*"eer@FOLDER"'):
             opened(faces, tmp_path).plan  # noqa: B018
 
@@ -192,10 +192,12 @@ def test_an_fmr_that_cannot_be_measured_fails_before_the_work(
 
 
 @pytest.mark.parametrize("given", [0.24, "0.24", "0.240"])
-def test_one_person_runs_with_a_given_threshold(one: Path, tmp_path: Path, given: object) -> None:
+def test_one_person_runs_with_a_given_threshold(
+    one_person: Path, tmp_path: Path, given: object
+) -> None:
     file = tmp_path / "small.toml"
     file.write_text(TOML.format(threshold=json.dumps(given)))
-    run = run_experiment(file, faces=one, out=tmp_path / "run", backend="torch")
+    run = run_experiment(file, faces=one_person, out=tmp_path / "run", backend="torch")
     rows = pl.read_parquet(run / "results.parquet")
     assert rows.select("identity", "threshold", "threshold_rule", "eer").rows() == [
         ("p09", 0.24, "0.24", None)
@@ -208,11 +210,11 @@ def test_one_person_runs_with_a_given_threshold(one: Path, tmp_path: Path, given
 
 
 def test_one_person_runs_with_the_threshold_of_other_faces(
-    one: Path, painted: Path, tmp_path: Path
+    one_person: Path, painted: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "small.toml"
     file.write_text(TOML.format(threshold=json.dumps(f"eer@{painted}")))
-    run = run_experiment(file, faces=one, out=tmp_path / "run", backend="torch")
+    run = run_experiment(file, faces=one_person, out=tmp_path / "run", backend="torch")
     rows = pl.read_parquet(run / "results.parquet")
     theirs = verify_recognizer(painted, "a", backend="torch").report.threshold
     assert rows["threshold"].to_list() == [theirs]
@@ -239,7 +241,7 @@ def test_a_threshold_has_one_key_however_it_is_written(painted: Path, tmp_path: 
 
 def test_people_are_chosen_by_name(painted: Path, tmp_path: Path) -> None:
     def people(**faces: Any) -> list[str]:
-        return [one.name for one in opened(painted, tmp_path, faces=faces).plan.people]
+        return [person.name for person in opened(painted, tmp_path, faces=faces).plan.people]
 
     assert people(people=["p09", "p02"]) == ["p02", "p09"]
     assert people(people="p09") == ["p09"]
