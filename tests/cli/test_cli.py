@@ -93,15 +93,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
     """A run of this process; those that are stopped further down have processes of their own."""
-    said = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["facefocus", *RUN, "--out", "run"])
         with pytest.raises(SystemExit) as ended:
             main()
     assert not ended.value.code
-    assert "grad-cam" in said.getvalue() and "random" in said.getvalue()
-    assert said.getvalue().strip().endswith("results run/results.parquet")
+    assert "grad-cam" in output.getvalue() and "random" in output.getvalue()
+    assert output.getvalue().strip().endswith("results run/results.parquet")
     return folder / "run"
 
 
@@ -221,7 +221,7 @@ def test_a_loop_of_links_is_named_wherever_it_is_met(
     loop = tmp_path / "loop"
     loop.symlink_to("loop")
     monkeypatch.chdir(folder)
-    for call, said in (
+    for call, message in (
         (["run", "small.toml", "--faces", str(loop)], "a loop"),
         (["run", str(loop)], "Too many levels of symbolic links"),
         (["status", str(loop)], "Too many levels of symbolic links"),
@@ -229,7 +229,7 @@ def test_a_loop_of_links_is_named_wherever_it_is_met(
         (["report", str(loop)], "a loop"),
     ):
         done = command(*call)
-        assert done.code == 2 and said in done.err and len(done.err.splitlines()) == 1
+        assert done.code == 2 and message in done.err and len(done.err.splitlines()) == 1
 
 
 def test_what_can_be_named_is_listed(command: Command) -> None:
@@ -451,16 +451,16 @@ def test_what_conforms_is_0_what_fails_is_1_and_mistakes_are_2(
 
 
 def test_pairs_and_sanity_print_a_line_a_result(folder: Path, command: Command) -> None:
-    one = f"--faces {folder / 'painted'} --model {folder / 'one.py'}:build"
-    done = command("pairs", *f"{one} --method grad-cam --pairs 20".split())
+    options = f"--faces {folder / 'painted'} --model {folder / 'one.py'}:build"
+    done = command("pairs", *f"{options} --method grad-cam --pairs 20".split())
     assert done.code == 0, done.err
     assert any(line.startswith("grad-cam") for line in done.out.splitlines())
     assert any("random" in line for line in done.out.splitlines())
-    call = f"{one} --method layer-cam --layer 1 --layer N --identities 3"
+    call = f"{options} --method layer-cam --layer 1 --layer N --identities 3"
     lines = command("sanity", *call.split()).out.splitlines()
     assert len(lines) % 2 == 0 and all("rank correlation" in line for line in lines)
     assert {line.split()[1] for line in lines} == {"1", "N"}
-    refused = command("sanity", *f"{one} --method random --layer 1".split())
+    refused = command("sanity", *f"{options} --method random --layer 1".split())
     assert refused.code == 2 and "has no layer" in refused.err
 
 
@@ -487,9 +487,9 @@ def interrupted(folder: Path, out: str, sign: signal.Signals, *workers: str) -> 
         time.sleep(0.02)
     others = psutil.Process(job.pid).children(recursive=True) if job.poll() is None else []
     job.send_signal(sign)
-    _, said = job.communicate(timeout=120)
+    _, errors = job.communicate(timeout=120)
     assert not psutil.wait_procs(others, timeout=20)[1]  # no worker outlives it
-    return job.returncode, said
+    return job.returncode, errors
 
 
 def finished_without_a_worker(folder: Path, out: str) -> subprocess.CompletedProcess[str]:
@@ -514,7 +514,7 @@ def worker_processes(job: subprocess.Popen[str]) -> list[psutil.Process]:
     if job.poll() is not None:
         return []
     children = psutil.Process(job.pid).children()
-    servers = [one for one in children if "forkserver" in " ".join(one.cmdline())]
+    servers = [child for child in children if "forkserver" in " ".join(child.cmdline())]
     return [worker for server in servers for worker in server.children()]
 
 
@@ -528,15 +528,15 @@ def test_an_interrupted_and_killed_run_goes_on_to_the_same_bytes(
 ) -> None:
     """Some of its pieces are made by one process, some by two."""
     folder, stopped = run.parent, run.parent / "stopped"
-    code, said = interrupted(folder, "stopped", signal.SIGINT)
+    code, errors = interrupted(folder, "stopped", signal.SIGINT)
     assert code == 130
-    assert said.strip().splitlines()[-1] == STOPPED
-    assert "Traceback" not in said
+    assert errors.strip().splitlines()[-1] == STOPPED
+    assert "Traceback" not in errors
     before = pieces(stopped)
     # A cluster asks the first process alone; that it is through means that its workers are.
-    code, said = interrupted(folder, "stopped", signal.SIGTERM, *ONE_WORKER)
-    assert (code, said.strip().splitlines()[-1]) == (143, STOPPED)
-    assert "Traceback" not in said
+    code, errors = interrupted(folder, "stopped", signal.SIGTERM, *ONE_WORKER)
+    assert (code, errors.strip().splitlines()[-1]) == (143, STOPPED)
+    assert "Traceback" not in errors
     first = pieces(stopped)
     assert interrupted(folder, "stopped", signal.SIGKILL, *ONE_WORKER)[0] == -signal.SIGKILL
     second = pieces(stopped)
@@ -574,9 +574,9 @@ def test_the_help_names_every_command_in_its_panel(command: Command) -> None:
         "Photographs", "Recognizers", "Experiments", "Reports", "Faces with a known answer",
         "Maintenance",
     ]  # fmt: skip
-    places = [lines.index(panel) for panel in panels]
-    assert places == sorted(places) and places[0] > lines.index("Options")
-    named = {line.split()[0] for line in lines[places[0] :] if line}
+    positions = [lines.index(panel) for panel in panels]
+    assert positions == sorted(positions) and positions[0] > lines.index("Options")
+    named = {line.split()[0] for line in lines[positions[0] :] if line}
     known = "fetch prepare models verify run status list pairs sanity report audit synthetic demo"
     assert {*known.split(), "doctor", "store"} <= named
 
@@ -677,7 +677,9 @@ def test_every_command_that_a_text_names_exists() -> None:
             context = typer.Context(command_)
             while words and hasattr(command_, "get_command") and not words[0].startswith("-"):
                 command_ = command_.get_command(context, words.pop(0))
-            options = {name for one in getattr(command_, "params", ()) for name in one.opts}
+            options = {
+                name for parameter in getattr(command_, "params", ()) for name in parameter.opts
+            }
             asked = {word for word in words if word.startswith("--")}
             if command_ is None or not asked <= options | {"--help"}:
                 wrong.append(f"{file.name}: {match[0].strip()}")

@@ -171,11 +171,11 @@ def manual_commands(*beginnings: str) -> list[str]:
     text = (ROOT / "docs/from-photographs.md").read_text(encoding="utf-8")
     lines = [line.strip() for line in text.splitlines() if line.startswith("    facefocus ")]
     start = next(i for i, line in enumerate(lines) if line.startswith(beginnings[0]))
-    found = lines[start : start + len(beginnings)]
-    assert [line[: len(begin)] for line, begin in zip(found, beginnings, strict=True)] == list(
+    commands = lines[start : start + len(beginnings)]
+    assert [line[: len(begin)] for line, begin in zip(commands, beginnings, strict=True)] == list(
         beginnings
     )
-    return found
+    return commands
 
 
 WHITE = (
@@ -198,13 +198,13 @@ def test_the_manuals_first_steps_work_on_a_bare_machine(
     monkeypatch.setattr("facefocus.report.figures.save", lambda figure, path: path.touch())
     needed = bare("prepare", "lfw")
     assert needed.code == 2 and "facefocus fetch lfw" in needed.err
-    said = {}
+    outputs = {}
     for line in (*manual_commands(*WHITE), *manual_commands(*BLACK)):
         answers(monkeypatch, "y\n")
         done = bare(*shlex.split(line)[1:])
         assert done.code == 0, (line, done)
-        said[line] = done.out.splitlines()
-    fetched, prepared, verified, ran, reported, boxed, black = said.values()
+        outputs[line] = done.out.splitlines()
+    fetched, prepared, verified, ran, reported, boxed, black = outputs.values()
     assert fetched[0].startswith("yunet: YuNet 2023mar") and "MIT" in fetched[0]
     assert any(line.startswith("facenet-vggface2: FaceNet") for line in fetched)
     assert fetched[-1] == "Next: facefocus prepare lfw"
@@ -392,8 +392,8 @@ def test_the_folder_of_scikit_learn_is_used(
 def test_the_pins_of_lfw_are_those_of_scikit_learn() -> None:
     from sklearn.datasets import _lfw
 
-    theirs = {(one.url, one.checksum) for one in (_lfw.ARCHIVE, _lfw.FUNNELED_ARCHIVE)}
-    theirs |= {(one.url, one.checksum) for one in _lfw.TARGETS if one.filename == "pairs.txt"}
+    theirs = {(file.url, file.checksum) for file in (_lfw.ARCHIVE, _lfw.FUNNELED_ARCHIVE)}
+    theirs |= {(file.url, file.checksum) for file in _lfw.TARGETS if file.filename == "pairs.txt"}
     files = [*faces.LFW_ARCHIVES.values(), faces.LFW_PAIRS]
     assert {(file.urls[0], file.sha256) for file in files if file.sha256} == theirs
     assert [file.name for file in files if not file.sha256] == ["lfw-deepfunneled.tgz"]

@@ -62,8 +62,8 @@ def test_a_cell_of_a_notebook_can_be_run_again(caplog: pytest.LogCaptureFixture)
     assert registry["mine"].function(torch.ones(1, 3, 1, 1), torch.ones(0), {}).item() == 6
     run(3, version=2)
     assert registry["mine"].function(torch.ones(1, 3, 1, 1), torch.ones(0), {}).item() == 9
-    (said,) = caplog.messages
-    assert "'mine' was defined anew with the old version 2" in said
+    (message,) = caplog.messages
+    assert "'mine' was defined anew with the old version 2" in message
 
 
 def test_an_entry_that_cannot_be_imported_is_named() -> None:

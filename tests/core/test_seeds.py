@@ -16,8 +16,8 @@ def test_draws_are_the_same_on_every_machine() -> None:
 
 
 def test_parts_are_kept_apart() -> None:
-    one = generator(0, "p", "ab", "c").integers(0, 2**62)
-    assert one != generator(0, "p", "a", "bc").integers(0, 2**62)
+    drawn = generator(0, "p", "ab", "c").integers(0, 2**62)
+    assert drawn != generator(0, "p", "a", "bc").integers(0, 2**62)
 
 
 LITERAL = [75, 771, 217, 739]

@@ -127,9 +127,9 @@ def test_any_damage_is_noticed_and_costs_no_other_artefact(tmp_path: Path) -> No
     whole = path.read_bytes()
     end = len(whole) - 2 * 40 - 48
     lost = []
-    for place in (*range(0, end, 7), *range(end, len(whole))):
+    for position in (*range(0, end, 7), *range(end, len(whole))):
         damaged = bytearray(whole)
-        damaged[place] ^= 1 << (place % 8)
+        damaged[position] ^= 1 << (position % 8)
         for old in packs(store):
             old.unlink()
         path.write_bytes(damaged)
@@ -170,15 +170,15 @@ def test_an_artefact_that_is_damaged_after_it_was_looked_at(address: StoreAddres
 
 
 def test_a_file_that_another_process_wrote_anew_is_found(tmp_path: Path) -> None:
-    one, two, keys = Store(tmp_path), Store(tmp_path), names(3)
-    with one.together():
+    first, second, keys = Store(tmp_path), Store(tmp_path), names(3)
+    with first.together():
         for key in keys:
-            one.save(key, {"x": np.arange(5)})
-    assert two.held(keys) == set(keys)
-    one.remove([keys[0]])
-    assert two.load(keys[1])["x"].tolist() == [0, 1, 2, 3, 4]
+            first.save(key, {"x": np.arange(5)})
+    assert second.held(keys) == set(keys)
+    first.remove([keys[0]])
+    assert second.load(keys[1])["x"].tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(Missing):
-        two.load(keys[0])
+        second.load(keys[0])
 
 
 def test_what_another_machine_wrote_is_waited_for(

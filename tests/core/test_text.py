@@ -25,7 +25,7 @@ from facefocus.core.text import (
 
 
 @pytest.mark.parametrize(
-    ("value", "signed", "said"),
+    ("value", "signed", "text"),
     [
         (0.88649, False, "0.886"),
         (0.0765, True, "+0.076"),
@@ -38,13 +38,13 @@ from facefocus.core.text import (
         (float("inf"), False, NOTHING),
     ],
 )
-def test_number(value: float | None, signed: bool, said: str) -> None:
-    assert number(value, signed=signed) == said
+def test_number(value: float | None, signed: bool, text: str) -> None:
+    assert number(value, signed=signed) == text
     assert number(-0.00001, 4) == "0.0000"
 
 
 @pytest.mark.parametrize(
-    ("share", "digits", "said"),
+    ("share", "digits", "text"),
     [
         (0.3166, 1, "31.7 %"),
         (0.01, 2, "1 %"),
@@ -61,8 +61,8 @@ def test_number(value: float | None, signed: bool, said: str) -> None:
         (None, 1, NOTHING),
     ],
 )
-def test_percent(share: float | None, digits: int, said: str) -> None:
-    assert percent(share, digits) == said
+def test_percent(share: float | None, digits: int, text: str) -> None:
+    assert percent(share, digits) == text
 
 
 def test_figures_with_and_without_an_interval() -> None:
@@ -102,9 +102,9 @@ def test_the_command_line_writes_hostile_names_out(
         main()
     assert left.value.code == 2
     notice("The recognizer '\x1b]0;owned\x07' is odd.")
-    said = capsys.readouterr()
-    assert "\x1b" not in said.out + said.err
-    assert r"run\x1b[2J" in said.err and r"\x1b]0;owned\x07" in said.err
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+    assert r"run\x1b[2J" in captured.err and r"\x1b]0;owned\x07" in captured.err
 
 
 def test_no_figure_is_shown_but_by_this_module() -> None:
@@ -116,7 +116,7 @@ def test_no_figure_is_shown_but_by_this_module() -> None:
     allowed |= {"synthetic_commands.py", "verification.py", "randomization.py", "backends.py"}
     allowed |= {"check_commands.py", "sheet.py", "cost.py", "reliance.py"}
     root = Path(facefocus.__file__).parent
-    found = {
+    files = {
         path.name for path in root.rglob("*.py") if own.search(path.read_text(encoding="utf-8"))
     }
-    assert found <= allowed
+    assert files <= allowed

@@ -45,9 +45,9 @@ def test_capital_is_that_of_another_library(of: int, null: float) -> None:
     for count in range(1, len(reference) + 1):
         if VALUES[:count].sum() > of * null:
             continue  # the other library says so one value later
-        found = log_capital(VALUES[None, :count], BETS[None, :count], null, of)
+        logs = log_capital(VALUES[None, :count], BETS[None, :count], null, of)
         # The most there ever was; nobody has less than the 1 that he began with.
-        assert math.exp(found[0]) == pytest.approx(max(1, *reference[:count]), rel=2e-6)
+        assert math.exp(logs[0]) == pytest.approx(max(1, *reference[:count]), rel=2e-6)
 
 
 def test_a_null_that_the_values_contradict_is_refuted_for_certain() -> None:
@@ -58,9 +58,9 @@ def test_a_null_that_the_values_contradict_is_refuted_for_certain() -> None:
 
 
 def test_means_that_those_to_come_must_have() -> None:
-    found = null_means(VALUES, 0.5, of=12)
+    means = null_means(VALUES, 0.5, of=12)
     expected = [0.5, 0.463636, 0.47, 0.444444, 0.375, 0.342857, 0.266667, 0.26, 0.0875, -0.133333]
-    assert found.round(6).tolist() == expected  # confseq.betting.mu_t
+    assert means.round(6).tolist() == expected  # confseq.betting.mu_t
 
 
 def test_the_game_is_fair_over_all_orders_of_a_list() -> None:
@@ -89,8 +89,8 @@ def test_capital_falls_as_the_null_grows() -> None:
     nulls = np.linspace(0.01, 0.99, 99)
     values = np.broadcast_to(VALUES, (99, 10))
     for bets in (BETS, narrowing_bets(VALUES, 0.05), growing_bets(VALUES, 0.49, 20)):
-        found = log_capital(values, np.broadcast_to(bets, (99, 10)), nulls, 20)
-        assert (np.diff(found[np.isfinite(found)]) <= 1e-12).all()
+        logs = log_capital(values, np.broadcast_to(bets, (99, 10)), nulls, 20)
+        assert (np.diff(logs[np.isfinite(logs)]) <= 1e-12).all()
 
 
 def test_of_everybody_the_interval_is_the_mean() -> None:
@@ -165,18 +165,18 @@ def test_the_first_place_is_wrong_in_at_most_5_of_100_studies(gap: float) -> Non
 def test_the_first_place_of_everybody_is_always_certain() -> None:
     rng = np.random.default_rng(0)
     values = rng.integers(0, 4, (5, 12)) / 3
-    found = first_place(values, 12, 0.05)
+    standing = first_place(values, 12, 0.05)
     means = values.mean(axis=1)
-    assert found.first == int(means.argmax())
-    assert found.beaten.tolist() == (means < means.max() - 1e-12).tolist()
+    assert standing.first == int(means.argmax())
+    assert standing.beaten.tolist() == (means < means.max() - 1e-12).tolist()
 
 
 def test_a_method_that_was_left_out_is_compared_on_the_people_whom_it_has() -> None:
     values = np.array([[0.9], [0.1], [0.5]]).repeat(40, axis=1)
     values[1, 24:] = np.nan
-    found = first_place(values, 80, 0.05)
-    assert found.beaten.tolist() == [False, True, True]
-    assert found.first == 0
+    standing = first_place(values, 80, 0.05)
+    assert standing.beaten.tolist() == [False, True, True]
+    assert standing.first == 0
 
 
 def test_one_method_alone_is_first() -> None:

@@ -49,8 +49,8 @@ def paired(weaker: float) -> np.ndarray:
     return clean[:, None] - np.stack(rates, axis=1)
 
 
-def coverage(found: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
-    return float(np.mean((low <= found + 1e-12) & (found - 1e-12 <= high)))
+def coverage(expected: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+    return float(np.mean((low <= expected + 1e-12) & (expected - 1e-12 <= high)))
 
 
 POPULATIONS: dict[str, Callable[[], np.ndarray]] = {
@@ -73,8 +73,8 @@ POPULATIONS: dict[str, Callable[[], np.ndarray]] = {
 def test_intervals_hold(name: str, count: int) -> None:
     values = POPULATIONS[name]()
     chosen = np.random.default_rng(7).choice(values, (1000, count))
-    found = mean_intervals(chosen, share="rates" in name, draws=1000)
-    assert coverage(values.mean(), found.low, found.high) >= LEAST
+    intervals = mean_intervals(chosen, share="rates" in name, draws=1000)
+    assert coverage(values.mean(), intervals.low, intervals.high) >= LEAST
 
 
 @pytest.mark.parametrize("count", [6, 10, 20, 60])
@@ -82,19 +82,19 @@ def test_intervals_hold(name: str, count: int) -> None:
 def test_intervals_of_ratios_hold(weaker: float, count: int) -> None:
     pairs = paired(weaker)
     chosen = pairs[np.random.default_rng(8).integers(len(pairs), size=(1000, count))]
-    found = ratio_intervals(chosen[..., 0], chosen[..., 1])
-    known = ~np.isnan(found.low)
+    ratios = ratio_intervals(chosen[..., 0], chosen[..., 1])
+    known = ~np.isnan(ratios.low)
     ratio = pairs[:, 0].mean() / pairs[:, 1].mean()
     assert known.mean() > 0.9
-    assert coverage(ratio, found.low[known], found.high[known]) >= LEAST
+    assert coverage(ratio, ratios.low[known], ratios.high[known]) >= LEAST
 
 
 def test_where_few_people_carry_the_mean_the_stated_figure_holds() -> None:
     """Of exponential drops 6 people tell too little: the interval holds in .88, Student's too."""
     values = np.random.default_rng(9).exponential(0.1, 20_000)
     chosen = np.random.default_rng(10).choice(values, (1000, 6))
-    found = mean_intervals(chosen, draws=1000)
-    assert 0.86 <= coverage(values.mean(), found.low, found.high) <= 0.91
+    intervals = mean_intervals(chosen, draws=1000)
+    assert 0.86 <= coverage(values.mean(), intervals.low, intervals.high) <= 0.91
 
 
 @pytest.mark.parametrize(("recognized", "count"), [(0, 6), (1, 6), (6, 6), (7, 10), (57, 60)])
@@ -102,17 +102,17 @@ def test_people_who_are_0_or_1_have_clopper_and_pearsons_interval(
     recognized: int, count: int
 ) -> None:
     rates = np.arange(count) < recognized
-    found = mean_interval(rates.astype(float), share=True)
+    interval = mean_interval(rates.astype(float), share=True)
     exact = stats.binomtest(recognized, count).proportion_ci(method="exact")
-    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=0.012)
-    assert found.value == recognized / count
+    assert (interval.low, interval.high) == pytest.approx((exact.low, exact.high), abs=0.012)
+    assert interval.value == recognized / count
 
 
 def test_where_people_are_alike_it_is_students_interval() -> None:
     values = np.random.default_rng(0).normal(0.3, 0.1, 6)
-    found = mean_interval(values)
+    interval = mean_interval(values)
     student = stats.t.interval(0.95, 5, loc=values.mean(), scale=stats.sem(values))
-    assert (found.low, found.high) == pytest.approx(student, abs=1e-12)
+    assert (interval.low, interval.high) == pytest.approx(student, abs=1e-12)
 
 
 def test_it_is_no_narrower_than_scipys_studentized_bootstrap_by_much() -> None:
@@ -120,9 +120,9 @@ def test_it_is_no_narrower_than_scipys_studentized_bootstrap_by_much() -> None:
     theirs = stats.bootstrap(
         (values,), np.mean, method="BCa", rng=np.random.default_rng(2)
     ).confidence_interval
-    found = mean_interval(values)
-    assert found.low < theirs.low < theirs.high < found.high
-    assert found.high - found.low < 1.35 * (theirs.high - theirs.low)
+    interval = mean_interval(values)
+    assert interval.low < theirs.low < theirs.high < interval.high
+    assert interval.high - interval.low < 1.35 * (theirs.high - theirs.low)
 
 
 def test_equal_values_say_little() -> None:
@@ -138,8 +138,10 @@ def test_equal_values_say_little() -> None:
 def test_fewer_than_five_people_have_no_interval() -> None:
     for count in (1, 2, FEWEST - 1):
         for share in (True, False):
-            one = mean_interval(np.linspace(0.2, 0.4, count), share=share)
-            assert np.isfinite(one.value) and np.isnan(one.low) and np.isnan(one.high)
+            interval = mean_interval(np.linspace(0.2, 0.4, count), share=share)
+            assert (
+                np.isfinite(interval.value) and np.isnan(interval.low) and np.isnan(interval.high)
+            )
         ratio = ratio_intervals(np.full((1, count), 0.5), np.full((1, count), 1.0))
         assert ratio.value[0] == 0.5 and np.isnan(ratio.low[0])
         assert np.isnan(deviation_factor(count))
@@ -155,8 +157,8 @@ def test_shares_outside_0_to_1_are_refused() -> None:
 
 
 def test_ends_stay_where_differences_of_rates_can_be() -> None:
-    found = mean_interval(np.array([1.0, 1.0, 1.0, 0.0, 0.9, 1.0, 0.5]))
-    assert -1 <= found.low < found.value < found.high <= 1
+    interval = mean_interval(np.array([1.0, 1.0, 1.0, 0.0, 0.9, 1.0, 0.5]))
+    assert -1 <= interval.low < interval.value < interval.high <= 1
 
 
 # --- ratios ---------------------------------------------------------------------------------------
@@ -166,25 +168,25 @@ def test_ends_of_a_ratio_are_where_students_test_just_fails() -> None:
     draw = np.random.default_rng(3)
     bottom = draw.uniform(0.3, 1.0, 12)
     top = bottom * draw.uniform(0.2, 0.8, 12)
-    found = ratio_intervals(top[None], bottom[None])
-    assert found.value[0] == pytest.approx(top.mean() / bottom.mean())
-    for end in (found.low[0], found.high[0]):
+    ratios = ratio_intervals(top[None], bottom[None])
+    assert ratios.value[0] == pytest.approx(top.mean() / bottom.mean())
+    for end in (ratios.low[0], ratios.high[0]):
         assert stats.ttest_1samp(top - end * bottom, 0).pvalue == pytest.approx(0.05, abs=1e-9)
 
 
 def test_random_is_0_and_the_oracle_1_of_itself() -> None:
     bottom = np.random.default_rng(3).uniform(0.3, 1.0, (1, 12))
     for share in (0.0, 1.0):
-        found = ratio_intervals(share * bottom, bottom)
-        assert (found.value[0], found.low[0], found.high[0]) == pytest.approx((share,) * 3)
+        ratios = ratio_intervals(share * bottom, bottom)
+        assert (ratios.value[0], ratios.low[0], ratios.high[0]) == pytest.approx((share,) * 3)
 
 
 def test_ratios_leave_out_people_who_lack_one_side_and_divisors_that_may_be_zero() -> None:
     top = np.array([[1.0, 3.0, np.nan, 5.0, 2.0, 2.0, 4.0, 3.0], [0.5] * 8])
     bottom = np.array([[2.0, 2.0, 9.0, np.nan, 2.1, 1.9, 2.0, 2.0], [1.0, -1.0] * 4])
-    found = ratio_intervals(top, bottom)
-    assert found.value[0] == pytest.approx(15 / 12)
-    assert np.isnan([found.value[1], found.low[1], found.high[1]]).all()
+    ratios = ratio_intervals(top, bottom)
+    assert ratios.value[0] == pytest.approx(15 / 12)
+    assert np.isnan([ratios.value[1], ratios.low[1], ratios.high[1]]).all()
 
 
 # --- the order of methods -------------------------------------------------------------------------
@@ -219,8 +221,8 @@ def test_more_settings_are_no_advantage_by_themselves() -> None:
     draw = np.random.default_rng(11)
     first, worth = [], []
     for _ in range(120):
-        many, one = draw.normal(0.1, 0.2, (20, 30)), draw.normal(0.1, 0.2, (1, 30))
-        first.append(rank_distribution([many, one], seed=0, draws=200).shares[0, 0])
+        many, single = draw.normal(0.1, 0.2, (20, 30)), draw.normal(0.1, 0.2, (1, 30))
+        first.append(rank_distribution([many, single], seed=0, draws=200).shares[0, 0])
         worth.append((pick_shares(many, seed=0) * many).sum(axis=0).mean())
     assert np.mean(first) == pytest.approx(0.5, abs=0.08)  # 0.98 where the best is picked once
     assert np.mean(worth) == pytest.approx(0.1, abs=0.01)  # 0.17 where it is reported on the same

@@ -83,12 +83,12 @@ def test_the_auc_is_scikit_learns_over_the_pixels_of_all_photos(
     rng = np.random.default_rng(seed)
     masks = rng.random((photos, 7, 6)) < rng.uniform(0.1, 0.9)
     saliency = rng.integers(0, levels, (7, 6)).astype(np.float32) / 7
-    found = roc_auc(saliency, masks.mean(axis=0))
+    area = roc_auc(saliency, masks.mean(axis=0))
     if masks.all() or not masks.any():
-        assert np.isnan(found)
+        assert np.isnan(area)
         return
     pooled = np.broadcast_to(saliency, masks.shape).ravel()
-    assert found == pytest.approx(roc_auc_score(masks.ravel(), pooled), abs=1e-12)
+    assert area == pytest.approx(roc_auc_score(masks.ravel(), pooled), abs=1e-12)
 
 
 def test_no_map_has_a_larger_auc_than_the_planted_share() -> None:
@@ -103,8 +103,8 @@ def test_no_map_has_a_larger_auc_than_the_planted_share() -> None:
 
 
 def test_the_pointing_game_by_hand_ties_at_their_mean() -> None:
-    one = np.array([[0.0, 5.0, 0.0], [0.0, 0.0, 0.0]])
-    assert pointing(one, PLANTED) == 1.0
+    saliency = np.array([[0.0, 5.0, 0.0], [0.0, 0.0, 0.0]])
+    assert pointing(saliency, PLANTED) == 1.0
     assert pointing(np.array([[9.0, 5.0, 0.0], [0.0, 0.0, 0.0]]), PLANTED) == 0.5
     assert pointing(np.array([[0.0, 5.0, 0.0], [0.0, 0.0, 5.0]]), PLANTED) == 0.5
     assert pointing(PLANTED, PLANTED) == PLANTED.max()

@@ -51,8 +51,8 @@ def test_a_shift_moves_each_photo_one_of_four_ways_and_repeats_the_edge(pixels: 
     padded = np.pad(NOISE, ((0, 0), (pixels,) * 2, (pixels,) * 2, (0, 0)), "edge")
     ways = [(0, pixels), (2 * pixels, pixels), (pixels, 0), (pixels, 2 * pixels)]
     taken = []
-    for photo, found in enumerate(seen(f"shift-{pixels}", NOISE, NOTHING)):
-        same = [(found == padded[photo, y : y + 20, x : x + 16]).all() for y, x in ways]
+    for photo, shifted in enumerate(seen(f"shift-{pixels}", NOISE, NOTHING)):
+        same = [(shifted == padded[photo, y : y + 20, x : x + 16]).all() for y, x in ways]
         assert sum(same) == 1
         taken.append(same.index(True))
     assert len(set(taken)) > 2
@@ -72,15 +72,17 @@ def test_a_mask_beside_its_place_leaves_the_face_where_it_is() -> None:
     hidden = (moved == 0).all(axis=-1)
     assert (moved == frames)[~hidden].all()
     ways = [np.roll(PATCH, 2 * way, axis) for way in (1, -1) for axis in (0, 1)]
-    assert all(sum((one == way).all() for way in ways) == 1 for one in hidden)
+    assert all(sum((photo == way).all() for way in ways) == 1 for photo in hidden)
     assert (seen("mask-shift-2", frames, NOTHING) == frames).all()
 
 
 def test_what_a_misplaced_mask_leaves_over_the_edge_hides_nothing() -> None:
     corner = NOTHING.copy()
     corner[:2, :2] = True
-    found = (seen("mask-shift-2", NOISE // 2 + 100, corner) == 0).all(axis=-1).sum(axis=(1, 2))
-    assert set(found.tolist()) == {0, 4}
+    hidden_pixels = (
+        (seen("mask-shift-2", NOISE // 2 + 100, corner) == 0).all(axis=-1).sum(axis=(1, 2))
+    )
+    assert set(hidden_pixels.tolist()) == {0, 4}
 
 
 @pytest.mark.parametrize(
@@ -110,9 +112,9 @@ def test_scale_and_rotation_are_about_the_middle(
         ]
         wanted.append(np.stack(channels, axis=-1))
     taken = set()
-    for found in seen(nuisance, frames, blank(frames)):
+    for changed in seen(nuisance, frames, blank(frames)):
         # OpenCV places pixels to 1/32 px.
-        gaps = [np.abs(found - one).mean() for one in wanted]
+        gaps = [np.abs(changed - expected).mean() for expected in wanted]
         assert min(gaps) < 0.5 < max(gaps)
         taken.add(int(np.argmin(gaps)))
     assert taken == {0, 1}
@@ -133,27 +135,27 @@ def test_jpeg_is_what_pillow_reads_back(quality: int) -> None:
     frame = render("all", 0, 1, 0).frame
     file = io.BytesIO()
     Image.fromarray(frame).save(file, "JPEG", quality=quality, subsampling="4:2:0")
-    found = seen(f"jpeg-{quality}", frame[None], blank(frame[None]))[0]
-    gap = np.abs(found.astype(int) - np.asarray(Image.open(file)).astype(int))
+    compressed = seen(f"jpeg-{quality}", frame[None], blank(frame[None]))[0]
+    gap = np.abs(compressed.astype(int) - np.asarray(Image.open(file)).astype(int))
     assert gap.mean() < 0.3
-    assert (found != frame).any()
+    assert (compressed != frame).any()
 
 
 def test_half_the_resolution_averages_squares_of_four() -> None:
     frame = np.zeros((1, 4, 4, 3), np.uint8)
     frame[0, :2, :2] = [[[10], [20]], [[30], [60]]]  # mean 30
-    found = seen("half", frame, blank(frame))
+    reduced = seen("half", frame, blank(frame))
     # Back by bilinear interpolation: three quarters of the nearest small pixel, a quarter of the
     # next; at the edge the small pixel itself.
     across = np.array([1, 0.75, 0.25, 0])
-    assert np.abs(found[0, ..., 0] - 30 * np.outer(across, across)).max() <= 0.5
+    assert np.abs(reduced[0, ..., 0] - 30 * np.outer(across, across)).max() <= 0.5
     assert seen("half", NOISE[:2, :19, :15], blank(NOISE[:2, :19, :15])).shape == (2, 19, 15, 3)
 
 
 def test_blur_is_scipys_gaussian_of_sigma_1() -> None:
-    found = seen("blur", NOISE, NOTHING)
+    blurred = seen("blur", NOISE, NOTHING)
     wanted = ndimage.gaussian_filter(NOISE.astype(float), (0, 1, 1, 0), mode="reflect")
-    assert np.abs(found - wanted).max() < 0.51
+    assert np.abs(blurred - wanted).max() < 0.51
 
 
 @pytest.mark.parametrize("side", [3, 5])
@@ -180,8 +182,8 @@ def test_told_repair_is_the_fill_inpaint_whatever_hid_the_face(fill: str) -> Non
 @pytest.mark.parametrize("fill", ["black", "white", "mean"])
 def test_a_constant_fill_gives_itself_away(fill: str) -> None:
     frames = NOISE // 2 + 60  # neither black nor white occurs
-    told = seen("inpaint-told", frames, PATCH, fill)
-    assert (seen("inpaint-guessed", frames, PATCH, fill) == told).all()
+    repaired = seen("inpaint-told", frames, PATCH, fill)
+    assert (seen("inpaint-guessed", frames, PATCH, fill) == repaired).all()
 
 
 @pytest.mark.parametrize("fill", ["random", "blur", "inpaint", "linear"])
@@ -194,8 +196,8 @@ def test_natural_pixels_of_the_color_are_taken_for_hidden_but_others_are_not() -
     frames = np.full((1, 20, 16, 3), 90, np.uint8)
     frames[0, 2, 2] = 0
     frames[0, 15, 3] = (0, 0, 1)
-    places = guessed_places(frames, "black")
-    assert np.argwhere(places).tolist() == [[0, 2, 2]]
+    guessed = guessed_places(frames, "black")
+    assert np.argwhere(guessed).tolist() == [[0, 2, 2]]
     cleaned = seen("inpaint-guessed", frames, NOTHING)
     assert cleaned[0, 2, 2].tolist() == [90, 90, 90]
     assert cleaned[0, 15, 3].tolist() == [0, 0, 1]

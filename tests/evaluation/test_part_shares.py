@@ -23,21 +23,21 @@ def _rows(*eyes: float) -> list[dict[str, float]]:
 
 def test_intervals_and_p_values_are_those_of_the_statistics() -> None:
     rows = _rows(0.3, 0.35, 0.32, 0.4, 0.33, 0.36)
-    found = shares_of(rows, AREAS)
-    assert [share.share for share in found] == [
+    shares = shares_of(rows, AREAS)
+    assert [share.share for share in shares] == [
         mean_interval(np.array([row[part] for row in rows]), share=True) for part in AREAS
     ]
     p_values = [
         stats.ttest_1samp([row[part] for row in rows], area).pvalue for part, area in AREAS.items()
     ]
-    assert [share.p_value for share in found] == pytest.approx(holm(p_values))
-    assert [share.side for share in found] == [1, 0, -1]
+    assert [share.p_value for share in shares] == pytest.approx(holm(p_values))
+    assert [share.side for share in shares] == [1, 0, -1]
 
 
 def test_words_claim_what_is_shown_and_name_the_rest() -> None:
-    found = shares_of(_rows(0.3, 0.35, 0.32, 0.4, 0.33, 0.36), AREAS)
-    eyes, _, rest = (share.share for share in found)
-    assert in_words(found, what="the map", over="6 people") == (
+    shares = shares_of(_rows(0.3, 0.35, 0.32, 0.4, 0.33, 0.36), AREAS)
+    eyes, _, rest = (share.share for share in shares)
+    assert in_words(shares, what="the map", over="6 people") == (
         f"Of the map, 34.3 % lies on the eyes (between {percent(eyes.low)} and"
         f" {percent(eyes.high)}; 10 % of the picture): more than the area would give."
         " Less than the area would give: 45.7 % lies on the background, neck and clothes"
@@ -48,18 +48,18 @@ def test_words_claim_what_is_shown_and_name_the_rest() -> None:
 
 
 def test_a_wide_interval_claims_nothing() -> None:
-    found = shares_of(_rows(0.0, 0.5, 0.02, 0.3, 0.05), AREAS)
-    assert [share.side for share in found] == [0, 0, 0]
-    assert in_words(found, what="the mask", over="5 photos") == (
+    shares = shares_of(_rows(0.0, 0.5, 0.02, 0.3, 0.05), AREAS)
+    assert [share.side for share in shares] == [0, 0, 0]
+    assert in_words(shares, what="the mask", over="5 photos") == (
         "For the background, neck and clothes, the nose and the eyes no difference from the area is"
         " shown. Intervals are of 95 %, over 5 photos."
     )
 
 
 def test_few_photos_are_described_and_nothing_is_claimed() -> None:
-    found = part_shares([parts()["mouth"], parts()["mouth"]])
-    assert all(np.isnan(share.share.low) and share.side == 0 for share in found)
-    assert in_words(found, what="the mask", over="2 photos") == (
+    shares = part_shares([parts()["mouth"], parts()["mouth"]])
+    assert all(np.isnan(share.share.low) and share.side == 0 for share in shares)
+    assert in_words(shares, what="the mask", over="2 photos") == (
         "Of the mask, 100 % lies on the mouth (6.2 % of the picture). This is from 2 photos: too"
         " few to say whether others are alike."
     )
@@ -67,7 +67,7 @@ def test_few_photos_are_described_and_nothing_is_claimed() -> None:
 
 def test_flat_maps_are_left_out() -> None:
     eyes = parts()["eyes"].astype(float)
-    found = {share.part: share for share in part_shares([np.ones((112, 112)), eyes])}
-    assert found["eyes"].share.value == 1 and found["eyes"].area == areas()["eyes"]
+    by_part = {share.part: share for share in part_shares([np.ones((112, 112)), eyes])}
+    assert by_part["eyes"].share.value == 1 and by_part["eyes"].area == areas()["eyes"]
     with pytest.raises(ValueError, match="at least one mask or map"):
         part_shares([np.ones((112, 112))])

@@ -125,12 +125,14 @@ def test_a_template_needs_a_stricter_threshold_than_a_pair() -> None:
     assert levels[1] > levels[0] + 0.02
 
 
-@pytest.mark.parametrize(("found", "photos"), [(0, 8), (1, 10), (5, 9), (7, 7)])
-def test_the_interval_is_that_of_clopper_and_pearson(found: int, photos: int) -> None:
-    share = share_found(np.arange(photos) < found)
-    low = 0.0 if not found else stats.beta.ppf(0.025, found, photos - found + 1)
-    high = 1.0 if found == photos else stats.beta.ppf(0.975, found + 1, photos - found)
-    assert (share.value, share.low, share.high) == pytest.approx((found / photos, low, high))
+@pytest.mark.parametrize(("recognized", "photos"), [(0, 8), (1, 10), (5, 9), (7, 7)])
+def test_the_interval_is_that_of_clopper_and_pearson(recognized: int, photos: int) -> None:
+    share = share_found(np.arange(photos) < recognized)
+    low = 0.0 if not recognized else stats.beta.ppf(0.025, recognized, photos - recognized + 1)
+    high = (
+        1.0 if recognized == photos else stats.beta.ppf(0.975, recognized + 1, photos - recognized)
+    )
+    assert (share.value, share.low, share.high) == pytest.approx((recognized / photos, low, high))
 
 
 def test_without_photos_there_is_no_share() -> None:

@@ -23,7 +23,7 @@ def embed(frames: np.ndarray) -> np.ndarray:
 def decisions(red: int, original: int, values: list[float]) -> list[bool]:
     edited, before = REFERENCE.copy(), REFERENCE.copy()
     edited[0, 0, 0, 0], before[0, 0, 0, 0] = red, original
-    found = replacement_decisions(
+    decided = replacement_decisions(
         embed,
         edited,
         before,
@@ -33,7 +33,7 @@ def decisions(red: int, original: int, values: list[float]) -> list[bool]:
         rngs=[np.random.default_rng(0)],
         shares=(0.25, 0.5, 0.75, 1.0),
     )
-    return [bool(one) for one in found[0]]
+    return [bool(decision) for decision in decided[0]]
 
 
 def test_where_it_matches_the_largest_values_are_given_back_first() -> None:

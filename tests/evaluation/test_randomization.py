@@ -62,7 +62,7 @@ def test_layers_come_in_the_order_in_which_they_run() -> None:
 
 def test_norms_and_activations_are_no_layers() -> None:
     net = recognizer_of(inplace().eval(), (16, 12))
-    names = [(f"{place}.weight", f"{place}.bias") for place in (0, 2, 5, 9)]
+    names = [(f"{index}.weight", f"{index}.bias") for index in (0, 2, 5, 9)]
     assert weight_layers(net) == names
 
 
@@ -123,11 +123,11 @@ def test_rank_correlation_is_scipys_ties_and_all() -> None:
     rng = np.random.default_rng(0)
     a = rng.integers(0, 5, (4, 6, 7)).astype(np.float32)
     b = rng.integers(0, 5, (4, 6, 7)).astype(np.float32)
-    found = map_rank_correlation(a, b)
+    correlations = map_rank_correlation(a, b)
     expected = [stats.spearmanr(x.ravel(), y.ravel()).statistic for x, y in zip(a, b, strict=True)]
-    np.testing.assert_allclose(found.values, expected, rtol=0, atol=1e-12)
-    assert found.degenerate == 0
-    assert found.mean == pytest.approx(np.mean(expected), abs=1e-12)
+    np.testing.assert_allclose(correlations.values, expected, rtol=0, atol=1e-12)
+    assert correlations.degenerate == 0
+    assert correlations.mean == pytest.approx(np.mean(expected), abs=1e-12)
 
 
 def test_degenerate_maps_have_no_correlation_and_are_counted() -> None:
@@ -136,10 +136,10 @@ def test_degenerate_maps_have_no_correlation_and_are_counted() -> None:
     broken[1, 1] = np.inf
     a = np.stack([good, np.zeros((3, 4)), good, good])
     b = np.stack([-(good**3), good, broken, np.exp(good)])
-    found = map_rank_correlation(a, b)
-    np.testing.assert_array_equal(np.isnan(found.values), [False, True, True, False])
-    assert found.values[[0, 3]].tolist() == [-1.0, 1.0]
-    assert found.degenerate == 2 and found.mean == 0.0
+    correlations = map_rank_correlation(a, b)
+    np.testing.assert_array_equal(np.isnan(correlations.values), [False, True, True, False])
+    assert correlations.values[[0, 3]].tolist() == [-1.0, 1.0]
+    assert correlations.degenerate == 2 and correlations.mean == 0.0
     assert map_rank_correlation(a[1:2], b[1:2]).mean is None
 
 
@@ -148,11 +148,11 @@ def test_maps_that_look_at_the_destroyed_layers_change_and_others_do_not() -> No
     frames = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
     people = [Identity("a", np.array([0, 1])), Identity("b", np.array([2, 3, 4]))]
     gradient, principal = CamConfig("grad-cam", "1"), CamConfig("eigen-cam", "1")
-    found = randomization_test(
+    outcomes = randomization_test(
         net, frames, people, [gradient, principal], shares=(0.0, 0.5, 1.0), max_pairs=None, seed=0
     )
-    alike = {(one.config, one.share): one.correlations for one in found}
-    assert [one.layers for one in found] == [0, 0, 2, 2, 4, 4]
+    alike = {(outcome.config, outcome.share): outcome.correlations for outcome in outcomes}
+    assert [outcome.layers for outcome in outcomes] == [0, 0, 2, 2, 4, 4]
     assert alike[gradient, 0.0].values.tolist() == pytest.approx([1.0, 1.0], abs=1e-12)
     # The first layer's principal component knows nothing of the upper half; the gradient does.
     assert alike[principal, 0.5].values.tolist() == pytest.approx([1.0, 1.0], abs=1e-12)
@@ -166,10 +166,10 @@ def test_a_network_that_says_nothing_gives_no_correlation() -> None:
     nn.init.zeros_(net.module.third.weight)
     frames = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
     people = [Identity("a", np.array([0, 1]))]
-    (one,) = randomization_test(
+    (outcome,) = randomization_test(
         net, frames, people, [CamConfig("grad-cam", "1")], shares=(0.25,), max_pairs=None, seed=0
     )
-    assert one.correlations.degenerate == 1 and one.correlations.mean is None
+    assert outcome.correlations.degenerate == 1 and outcome.correlations.mean is None
 
 
 # Impostors ----------------------------------------------------------------------------------------

@@ -30,8 +30,8 @@ B = A - RNG.normal(0.05, 0.08, 40)
 def test_intervals_are_seeded_and_methods_share_their_weights() -> None:
     assert mean_interval(A, seed=3) == mean_interval(A, seed=3)
     assert mean_interval(A, share=True, seed=3) != mean_interval(A, share=True, seed=4)
-    found = mean_intervals(np.stack([A, A / 2]), seed=3)
-    assert found.low[1] == pytest.approx(found.low[0] / 2, abs=1e-11)
+    intervals = mean_intervals(np.stack([A, A / 2]), seed=3)
+    assert intervals.low[1] == pytest.approx(intervals.low[0] / 2, abs=1e-11)
 
 
 @pytest.mark.parametrize("values", [[], [np.nan], [0.1, np.inf]])
@@ -201,9 +201,9 @@ def ragged(rows: int = 12, people: int = 20) -> np.ndarray:
 
 def test_many_intervals_are_those_of_one() -> None:
     values = np.concatenate([ragged(), ragged()])  # equal rows are computed once
-    for index, one in enumerate(mean_intervals(values, seed=3)):
+    for index, interval in enumerate(mean_intervals(values, seed=3)):
         present = values[index][~np.isnan(values[index])]
-        got = (one.value, one.low, one.high)
+        got = (interval.value, interval.low, interval.high)
         if not present.size:
             assert np.isnan(got).all()
             continue
@@ -225,18 +225,18 @@ def test_many_p_values_are_those_of_one(people: int, ties: bool) -> None:
     values = np.round(values, 1) if ties else values
     values[0], values[1] = 0.0, 0.25
     values[2, : people // 2] = np.nan
-    found = paired_p_values(values)
+    p_values = paired_p_values(values)
     for index, row in enumerate(values):
         present = row[~np.isnan(row)]
-        one = compare_paired(present, np.zeros(len(present)))
-        assert found.t[index] == pytest.approx(one.t_p, abs=1e-12)
-        assert found.wilcoxon[index] == pytest.approx(one.wilcoxon_p, abs=1e-12)
+        single = compare_paired(present, np.zeros(len(present)))
+        assert p_values.t[index] == pytest.approx(single.t_p, abs=1e-12)
+        assert p_values.wilcoxon[index] == pytest.approx(single.wilcoxon_p, abs=1e-12)
 
 
 def test_p_values_of_a_row_without_values_are_unknown() -> None:
-    found = paired_p_values(np.array([[np.nan, np.nan], [0.5, 0.5]]))
-    assert np.isnan(found.t[0]) and np.isnan(found.wilcoxon[0])
-    assert (found.t[1], found.wilcoxon[1]) == (0.0, 0.5)
+    p_values = paired_p_values(np.array([[np.nan, np.nan], [0.5, 0.5]]))
+    assert np.isnan(p_values.t[0]) and np.isnan(p_values.wilcoxon[0])
+    assert (p_values.t[1], p_values.wilcoxon[1]) == (0.0, 0.5)
 
 
 @pytest.mark.parametrize(("kind", "value"), [("kendall", 2 / 3), ("spearman", 0.8)])

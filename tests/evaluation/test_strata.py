@@ -35,9 +35,9 @@ def test_a_turned_head_by_hand(roll: int) -> None:
     seen = points * [np.cos(yaw), 1]
     seen[2, 0] += NOSE_DEPTH * np.sin(yaw)
     turned = seen @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    found = pose(40 * turned[None] + 100)
-    assert found.yaw[0] == pytest.approx(25) and found.roll[0] == pytest.approx(roll)
-    assert found.nod[0] == pytest.approx(0.5)
+    angles = pose(40 * turned[None] + 100)
+    assert angles.yaw[0] == pytest.approx(25) and angles.roll[0] == pytest.approx(roll)
+    assert angles.nod[0] == pytest.approx(0.5)
 
 
 def test_drawn_faces_are_ordered_by_their_pose() -> None:
@@ -91,11 +91,11 @@ def test_strata_of_photos_have_bounds_in_their_names() -> None:
 def test_groups_of_people_and_of_images(tmp_path: Path) -> None:
     path = tmp_path / "groups.csv"
     path.write_text("identity,age,sex\nA,old,f\nB,young,\nZ,old,m\n")
-    found = {
+    groups = {
         (s.grouping, s.name): np.flatnonzero(s.photos).tolist()
         for s in read_groups(path, small_set())
     }
-    assert found == {
+    assert groups == {
         ("age", "old"): [0, 1],
         ("age", "young"): [2, 3],
         ("sex", "f"): [0, 1],

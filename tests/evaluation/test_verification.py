@@ -181,9 +181,9 @@ def test_an_fmr_beyond_the_resolution_is_refused() -> None:
 def test_the_least_fmr_is_named_and_can_be_had(count: int) -> None:
     with pytest.raises(UserError) as error:
         check_rule(Rule("fmr", 1e-9), 5, count, "mine")
-    found = re.search(r"'mine' has [\d,]+: the least is fmr=(\S+)\.$", str(error.value))
-    assert found is not None
-    least = float(found[1])
+    match = re.search(r"'mine' has [\d,]+: the least is fmr=(\S+)\.$", str(error.value))
+    assert match is not None
+    least = float(match[1])
     assert 1 / count <= least <= 1.01 / count
     check_rule(Rule("fmr", least), 5, count, "mine")
 
@@ -426,10 +426,10 @@ def test_a_single_person_has_no_non_mated_pairs() -> None:
 
 def test_sampled_pairs_depend_on_the_seed_alone() -> None:
     identities = people(*(4,) * 30)
-    one, two, other = (sample_pairs(identities, count=50, seed=seed) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one.first, two.first)
-    np.testing.assert_array_equal(one.second, two.second)
-    assert np.any(one.first != other.first)
+    first, again, other = (sample_pairs(identities, count=50, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.first, again.first)
+    np.testing.assert_array_equal(first.second, again.second)
+    assert np.any(first.first != other.first)
 
 
 def test_every_fold_of_sampled_pairs_has_both_kinds() -> None:

@@ -92,16 +92,16 @@ def test_photos_of_several_faces_are_settled_by_the_person(parts: Parts) -> None
     assert [row.name for row, _ in chosen] == ["1", "2", "3", "4", "5"]
     assert [row.check for row, _ in chosen] == [(), (AGREES,), (), (), (SEVERAL,)]
     assert chosen[1][0].score == pytest.approx(0.8)
-    assert [place for _, place in chosen] == [
+    assert [location for _, location in chosen] == [
         FrameLocation(0, 0),
         FrameLocation(0, 2),
         None,
         FrameLocation(1, 0),
         FrameLocation(1, 2),
     ]
-    for (_, place), color in zip(chosen, (RED, RED, None, RED, GREEN), strict=True):
-        if place is not None:
-            assert (parts.frame(place) == color).all()
+    for (_, location), color in zip(chosen, (RED, RED, None, RED, GREEN), strict=True):
+        if location is not None:
+            assert (parts.frame(location) == color).all()
     # Neither people of whom all photos are clear are embedded, nor those with a single photo.
     assert judge.embedded == 1 + 3 + 2
     judge.embedded = 0
@@ -116,4 +116,4 @@ def test_people_who_are_never_alone_are_settled_by_who_recurs(tmp_path: Path) ->
     )
     chosen = settled(list(parts.photos()), parts, Colors())
     # Red is on all three photos, blue on two: (1 + 1) / 2 against (1 + 0) / 2.
-    assert all((parts.frame(place) == RED).all() for _, place in chosen if place)
+    assert all((parts.frame(location) == RED).all() for _, location in chosen if location)

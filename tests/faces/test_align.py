@@ -17,9 +17,9 @@ from tests.faces.pictures import pixels
 def by_lstsq(points: np.ndarray, template: np.ndarray) -> np.ndarray:
     """The same fit as a linear system in (a, b, tx, ty): x' = ax - by + tx, y' = bx + ay + ty."""
     x, y = points.T
-    one, zero = np.ones_like(x), np.zeros_like(x)
+    unit, zero = np.ones_like(x), np.zeros_like(x)
     system = np.concatenate(
-        [np.stack([x, -y, one, zero], axis=1), np.stack([y, x, zero, one], axis=1)]
+        [np.stack([x, -y, unit, zero], axis=1), np.stack([y, x, zero, unit], axis=1)]
     )
     a, b, tx, ty = np.linalg.lstsq(system, template.T.ravel(), rcond=None)[0]
     return np.array([[a, -b, tx], [b, a, ty]])
@@ -48,16 +48,16 @@ def test_template_is_the_published_one() -> None:
 def test_a_known_transform_is_recovered(
     scale: float, angle: float, shift: tuple[float, float]
 ) -> None:
-    found = similarity_transform(ARCFACE_TEMPLATE, moved(ARCFACE_TEMPLATE, scale, angle, shift))
+    transform = similarity_transform(ARCFACE_TEMPLATE, moved(ARCFACE_TEMPLATE, scale, angle, shift))
     c, s = scale * np.cos(angle), scale * np.sin(angle)
-    np.testing.assert_allclose(found, [[c, -s, shift[0]], [s, c, shift[1]]], atol=1e-9)
+    np.testing.assert_allclose(transform, [[c, -s, shift[0]], [s, c, shift[1]]], atol=1e-9)
 
 
 @given(seed=st.integers(0, 10_000))
 def test_noisy_landmarks_give_the_least_squares_solution(seed: int) -> None:
     points = np.random.default_rng(seed).uniform(0, 250, (5, 2))
-    found = similarity_transform(points, ARCFACE_TEMPLATE)
-    np.testing.assert_allclose(found, by_lstsq(points, ARCFACE_TEMPLATE), atol=1e-8)
+    transform = similarity_transform(points, ARCFACE_TEMPLATE)
+    np.testing.assert_allclose(transform, by_lstsq(points, ARCFACE_TEMPLATE), atol=1e-8)
 
 
 def test_mirrored_landmarks_give_no_reflection() -> None:
@@ -111,8 +111,8 @@ def test_shrinking_first_moves_nothing(side: int, angle: float) -> None:
     matrix = np.array([[c, -s, 20.0], [s, c, -10.0]])
     frame = crop(np.stack([spot] * 3, axis=2), matrix, 112)[:, :, 0].astype(float)
     v, u = np.mgrid[:112, :112]
-    found = np.array([(u * frame).sum(), (v * frame).sum()]) / frame.sum()
-    np.testing.assert_allclose(found, matrix[:, :2] @ center + matrix[:, 2], atol=0.03)
+    centroid = np.array([(u * frame).sum(), (v * frame).sum()]) / frame.sum()
+    np.testing.assert_allclose(centroid, matrix[:, :2] @ center + matrix[:, 2], atol=0.03)
 
 
 def ramp(height: int, width: int) -> np.ndarray:

@@ -182,7 +182,7 @@ def test_people_can_be_selected(tmp_path: Path) -> None:
     run(archive(tmp_path / "x.tgz", cplfw()), tmp_path / "out")
     faces = open_faceset(tmp_path / "out")
     chosen = select_identities(faces, images=(2, 3), exclude=["Al_Bo_2"])
-    assert [(one.name, one.rows.tolist()) for one in chosen] == [
+    assert [(person.name, person.rows.tolist()) for person in chosen] == [
         ("Landon_Donovan", [2, 3]),
         ("Leni-Ann_Bjorklund", [4, 5]),
     ]
@@ -306,11 +306,11 @@ def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path: Path) -> None:
 # Where the list is looked for
 
 
-@pytest.mark.parametrize("place", ["in/pairs_CPLFW.txt", "pairs_CPLFW.txt", f"data/{CPLFW_LIST}"])
-def test_the_list_is_found(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("path", ["in/pairs_CPLFW.txt", "pairs_CPLFW.txt", f"data/{CPLFW_LIST}"])
+def test_the_list_is_found(tmp_path: Path, path: str) -> None:
     source = unpacked(tmp_path / "in", cplfw())
-    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / place).write_text(CPLFW_PAIRS)
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text(CPLFW_PAIRS)
     before = contents(source)
     assert run(source, tmp_path / "out").pairs == 1
     assert contents(source) == before

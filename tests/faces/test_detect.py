@@ -71,12 +71,12 @@ def detector_of_dots() -> tuple[FaceDetector, Dots]:
 def test_faces_are_given_in_pixels_of_the_picture(turn: int, side: int, border: float) -> None:
     points = np.array([[250, 60], [350, 61], [300, 110], [260, 160], [340, 162]])
     detector, network = detector_of_dots()
-    (found,) = detector.detect(dots(300, 600, points, 9), side, border, turn)
+    (detected,) = detector.detect(dots(300, 600, points, 9), side, border, turn)
     # Reduced to 100 pixels a center can be off by half of one of the copy, 3 of the picture.
-    np.testing.assert_allclose(found.landmarks, points, atol=600 / side / 2 + 0.51)
-    np.testing.assert_allclose(found.box, [250, 60, 101, 103], atol=600 / side + 1.01)
-    assert found.turn == turn
-    assert found.score == pytest.approx(0.95)
+    np.testing.assert_allclose(detected.landmarks, points, atol=600 / side / 2 + 0.51)
+    np.testing.assert_allclose(detected.box, [250, 60, 101, 103], atol=600 / side + 1.01)
+    assert detected.turn == turn
+    assert detected.score == pytest.approx(0.95)
     longer = min(side, 600)
     copy = [longer + 2 * round(border * longer), longer // 2 + 2 * round(border * longer)]
     assert network.sizes == [tuple(copy if turn % 2 == 0 else copy[::-1])]
@@ -85,11 +85,11 @@ def test_faces_are_given_in_pixels_of_the_picture(turn: int, side: int, border: 
 def test_a_large_copy_is_searched_square_by_square() -> None:
     points = np.array([[2300, 1500], [2340, 1501], [2320, 1530], [2305, 1560], [2338, 1561]])
     detector, network = detector_of_dots()
-    found = detector.detect(dots(2000, 3000, points, 2), 4096)
+    detected = detector.detect(dots(2000, 3000, points, 2), 4096)
     assert max(map(max, network.sizes)) == 1280
-    assert found
-    for one in found:
-        np.testing.assert_allclose(one.landmarks, points)
+    assert detected
+    for detection in detected:
+        np.testing.assert_allclose(detection.landmarks, points)
 
 
 @given(length=st.integers(1, 6000), start=st.integers(0, 6000), size=st.integers(1, 192))
@@ -157,11 +157,11 @@ class Script(FaceDetector):
 
     def __init__(
         self,
-        found: dict[tuple[int, int, float], list[Face]],
+        shown: dict[tuple[int, int, float], list[Face]],
         near: dict[int, float],
         shape: tuple[int, int],
     ) -> None:
-        self.found, self.near, self.shape = found, near, shape
+        self.shown, self.near, self.shape = shown, near, shape
         self.looks: list[tuple[int, int, float]] = []
 
     def detect(
@@ -169,7 +169,7 @@ class Script(FaceDetector):
     ) -> list[Face]:
         if image.shape[:2] == self.shape:
             self.looks.append((turn, side, border))
-            return self.found.get(self.looks[-1], [])
+            return self.shown.get(self.looks[-1], [])
         height, width = image.shape[:2]
         if min(height, width) < 250:
             return []  # The surroundings of something that is nearly as large as the picture.
@@ -178,12 +178,12 @@ class Script(FaceDetector):
 
 
 def search(
-    found: dict[tuple[int, int, float], list[Face]],
+    shown: dict[tuple[int, int, float], list[Face]],
     height: int = 250,
     width: int = 250,
     near: dict[int, float] | None = None,
 ) -> tuple[list[Face], list[tuple[int, int, float]]]:
-    script = Script(found, near or {}, (height, width))
+    script = Script(shown, near or {}, (height, width))
     image = np.zeros((height, width, 3), np.uint8)
     return find_faces(image, script), script.looks
 
@@ -198,11 +198,11 @@ def test_a_trusted_face_needs_one_look() -> None:
 @pytest.mark.parametrize("turn", [1, 2, 3])
 def test_a_turned_photo_is_seen_upright(turn: int) -> None:
     # What YuNet gives for LFW: .9 upside down, .85 sideways.
-    found = {
-        (one, 640, 0.0): [face(80, 80, 90, 90, 0.93 if one == turn else 0.89 - one / 50, one)]
-        for one in range(4)
+    shown = {
+        (way, 640, 0.0): [face(80, 80, 90, 90, 0.93 if way == turn else 0.89 - way / 50, way)]
+        for way in range(4)
     }
-    faces, looks = search(found)
+    faces, looks = search(shown)
     assert (faces[0].turn, faces[0].score) == (turn, 0.93)
     assert [look[0] for look in looks] == [0, 1, 2, 3]
 
@@ -221,10 +221,10 @@ def test_upright_is_kept_unless_a_turn_is_clearly_better() -> None:
 def test_a_doubtful_face_counts_only_if_it_is_one_from_near() -> None:
     # Something on a wall that is a face from afar, in a turn of its own.
     ghost = face(100, 100, 40, 40, 0.45, 1)
-    found = {(1, 640, 0.0): [ghost]}
-    assert search(found)[0] == []
-    assert search(found, near={1: 0.55})[0] == []
-    (confirmed,) = search(found, near={1: 0.9})[0]
+    shown = {(1, 640, 0.0): [ghost]}
+    assert search(shown)[0] == []
+    assert search(shown, near={1: 0.55})[0] == []
+    (confirmed,) = search(shown, near={1: 0.9})[0]
     assert (confirmed.score, confirmed.turn) == (0.9, 1)
     np.testing.assert_allclose(confirmed.box, [100, 100, 40, 40], atol=0.2)
     # What the first look found upright stays where nothing is confirmed: a profile, a mask.
@@ -245,22 +245,22 @@ def test_a_doubtful_face_beyond_the_edge_is_looked_at_all_the_same(
 def test_the_turn_of_a_small_face_is_that_of_its_highest_score_from_near() -> None:
     # LFW reduced to faces of 15 pixels: upright nothing or .4, in a wrong turn up to .69.
     upright, turned = face(120, 120, 15, 15, 0.4), face(120, 120, 15, 15, 0.69, 1)
-    found = {(0, 640, 0.0): [upright], (1, 640, 0.0): [turned]}
+    shown = {(0, 640, 0.0): [upright], (1, 640, 0.0): [turned]}
     for scores, turn in (
         ({0: 0.9, 1: 0.6, 2: 0.85}, 0),
         ({0: 0.88, 2: 0.89}, 0),
         ({0: 0.88, 2: 0.91}, 2),
         ({1: 0.8, 3: 0.9}, 3),
     ):
-        (seen,) = search(found, near=scores)[0]
+        (seen,) = search(shown, near=scores)[0]
         assert (seen.turn, seen.score) == (turn, scores[turn])
 
 
 def test_a_face_that_fills_the_photo_is_looked_at_from_farther_away() -> None:
     # 1500 pixels of 1600 are 600 of 640; the close-up's copy has 240.
     misplaced, whole = face(50, 50, 1500, 1500, 0.84), face(0, 0, 1580, 1580, 0.94)
-    found = {(0, 640, 0.0): [misplaced], (0, 240, 0.5): [whole]}
-    faces, looks = search(found, 1600, 1600)
+    shown = {(0, 640, 0.0): [misplaced], (0, 240, 0.5): [whole]}
+    faces, looks = search(shown, 1600, 1600)
     assert faces == [whole]
     assert looks == [(0, 640, 0.0), (0, 240, 0.5)]
     # Cut off by the photo's edge, though not large.
@@ -275,13 +275,13 @@ def test_small_faces_are_looked_for_on_larger_copies() -> None:
     assert looks[-1] == (0, 4096, 0.0)
     # 60 pixels of 1920 are 20 of 640: what was found there is not left at that.
     rough, better = face(900, 400, 60, 60, 0.85), face(905, 402, 58, 62, 0.92)
-    found = {(0, 640, 0.0): [rough], (0, 1280, 0.0): [better]}
-    faces, looks = search(found, 1080, 1920)
+    shown = {(0, 640, 0.0): [rough], (0, 1280, 0.0): [better]}
+    faces, looks = search(shown, 1080, 1920)
     assert faces == [better]
     assert max(side for _, side, _ in looks) == 1280
     # A large face of middling score gains nothing from a larger copy, nor does a small photo.
-    found = {(0, 640, 0.0): [face(800, 400, 300, 300, 0.85)]}
-    assert max(side for _, side, _ in search(found, 1080, 1920)[1]) == 640
+    shown = {(0, 640, 0.0): [face(800, 400, 300, 300, 0.85)]}
+    assert max(side for _, side, _ in search(shown, 1080, 1920)[1]) == 640
     assert max(side for _, side, _ in search({}, 600, 640)[1]) == 640
 
 
@@ -302,9 +302,9 @@ def test_a_face_found_twice_counts_once() -> None:
 def test_a_ghost_around_a_face_does_not_swallow_it() -> None:
     # Noise of 900 pixels with a score of .35 has a higher rank than a sure face of 28 pixels.
     ghost, small = face(500, 100, 900, 900, 0.35), face(900, 400, 28, 30, 0.9)
-    found = {(0, 640, 0.0): [ghost], (0, 4096, 0.0): [small]}
+    shown = {(0, 640, 0.0): [ghost], (0, 4096, 0.0): [small]}
     assert ranks([ghost], 1080, 1920) > ranks([small], 1080, 1920)
-    (only,) = search(found, 1080, 1920, near={0: 0.92})[0]
+    (only,) = search(shown, 1080, 1920, near={0: 0.92})[0]
     np.testing.assert_allclose(only.box, small.box, atol=1.1)
 
 

@@ -260,8 +260,8 @@ def test_a_change_that_keeps_the_time_is_found_by_hash(folder: Path) -> None:
     flip_last_bit(path)
     os.utime(path, ns=(time, time))
     open_faceset(folder)
-    wrong = [one for one in check_named(faces=folder) if not one.passed]
-    assert [one.name for one in wrong] == ["frames.npy"] and "was changed" in wrong[0].detail
+    wrong = [check for check in check_named(faces=folder) if not check.passed]
+    assert [check.name for check in wrong] == ["frames.npy"] and "was changed" in wrong[0].detail
 
 
 def test_a_set_without_times_opens(folder: Path) -> None:
@@ -296,19 +296,19 @@ def crowd(order: np.ndarray | None = None) -> FaceSet:
 
 
 def chosen(faces: FaceSet, **options: Any) -> dict[str, set[str]]:
-    found = select_identities(faces, **options)
-    for one in found:
-        assert one.rows.tolist() == sorted(one.rows.tolist())
-        assert (faces.identities[one.rows] == one.name).all()
-    names = [one.name for one in found]
+    people = select_identities(faces, **options)
+    for person in people:
+        assert person.rows.tolist() == sorted(person.rows.tolist())
+        assert (faces.identities[person.rows] == person.name).all()
+    names = [person.name for person in people]
     assert names == sorted(names)
-    return {one.name: set(faces.names[one.rows].tolist()) for one in found}
+    return {person.name: set(faces.names[person.rows].tolist()) for person in people}
 
 
 def test_everyone_with_two_images_or_more() -> None:
-    found = chosen(crowd())
-    assert set(found) == {f"p{i:02d}" for i in range(40) if i % 7 >= 1}
-    assert found["p02"] == {"p02_0", "p02_1", "p02_2"}
+    people = chosen(crowd())
+    assert set(people) == {f"p{i:02d}" for i in range(40) if i % 7 >= 1}
+    assert people["p02"] == {"p02_0", "p02_1", "p02_2"}
 
 
 def test_people_with_a_number_of_images() -> None:
@@ -346,10 +346,10 @@ def test_fewer_images_is_a_sample_of_them() -> None:
 
 
 def test_excluded_people_and_images_are_not_counted() -> None:
-    found = chosen(crowd(), exclude=["p02", "p03_1", "p01_0"])
-    assert "p02" not in found
-    assert found["p03"] == {"p03_0", "p03_2", "p03_3"}
-    assert "p01" not in found
+    people = chosen(crowd(), exclude=["p02", "p03_1", "p01_0"])
+    assert "p02" not in people
+    assert people["p03"] == {"p03_0", "p03_2", "p03_3"}
+    assert "p01" not in people
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ def photos(count: int, side: int = 24) -> np.ndarray:
 
 def test_near_equal_photos_are_those_that_correlate_by_numpy() -> None:
     """A photo, itself brighter, with little and with much noise, and two of other pictures."""
-    one, other, third = photos(3)
-    noise = rng(5).normal(size=one.shape)
-    like = [(0.8 * one + 40 + size * noise).astype(np.uint8) for size in (0, 6, 40)]
-    made = np.stack([one, other, *like, third])
+    first, other, third = photos(3)
+    noise = rng(5).normal(size=first.shape)
+    like = [(0.8 * first + 40 + size * noise).astype(np.uint8) for size in (0, 6, 40)]
+    made = np.stack([first, other, *like, third])
     gray = made.astype(np.float64).mean(axis=3).reshape(len(made), -1)
     near = np.corrcoef(gray) > NEAR_EQUAL
     assert near.sum() == len(made) + 6  # the first three, each with the two others

@@ -156,10 +156,10 @@ def test_pairs_and_what_the_source_lacks(tmp_path: Path) -> None:
     assert index["reason"].to_list() == ["listed in list.txt but not in the source"]
 
 
-@pytest.mark.parametrize("place", ["pairs.txt", "data/lfw/pairs.txt"])
-def test_the_list_is_found_beside_the_source_and_among_the_data(tmp_path: Path, place: str) -> None:
-    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / place).write_text(PAIRS)
+@pytest.mark.parametrize("path", ["pairs.txt", "data/lfw/pairs.txt"])
+def test_the_list_is_found_beside_the_source_and_among_the_data(tmp_path: Path, path: str) -> None:
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text(PAIRS)
     assert run(archive(tmp_path / "lfw.tgz", images()), tmp_path / "out").pairs == 3
 
 

@@ -139,8 +139,8 @@ def test_what_no_derived_set_can_be_made_of(
     with pytest.raises(UserError, match=r"of 112x112 pixels\. Got frames of 160x160"):
         derive_faces(name, written(tmp_path / "a", side=160), tmp_path / "out")
     with pytest.raises(UserError, match=r"two people or more\. Got one"):
-        one = written(tmp_path / "b", photos={"ada": 3}, listed=False)
-        derive_faces(name, one, tmp_path / "out")
+        one_person = written(tmp_path / "b", photos={"ada": 3}, listed=False)
+        derive_faces(name, one_person, tmp_path / "out")
     with pytest.raises(UserError, match="people with two photos"):
         single = written(tmp_path / "c", photos={"ada": 1, "bo": 1}, listed=False)
         derive_faces(name, single, tmp_path / "out")
@@ -197,10 +197,10 @@ def test_places_of_patches_are_uniform_and_the_last_row_and_column_have_none() -
     # A pixel away from the border is in a square with probability (16 / 96)^2.
     wanted = 1 - (1 - (SIDE / (LAST + 1)) ** 2) ** 27
     assert mean[20:90, 20:90].mean() == pytest.approx(wanted, abs=0.01)
-    one = patch_pixels(np.random.default_rng(0))
+    pixels = patch_pixels(np.random.default_rng(0))
     corners = np.random.default_rng(0).integers(0, 96, (27, 2))
     by_hand = {(top + i, left + j) for top, left in corners for i in range(16) for j in range(16)}
-    assert set(zip(*np.nonzero(one), strict=True)) == by_hand
+    assert set(zip(*np.nonzero(pixels), strict=True)) == by_hand
 
 
 def test_without_a_list_everybody_with_two_photos_gives_two_pairs(tmp_path: Path) -> None:
@@ -257,8 +257,8 @@ def test_the_donor_is_laid_on_the_landmarks_of_the_part(tmp_path: Path) -> None:
     write_faceset(folder, title="marked", rows=rows, frames=frames, size=(112, 112))
     derive_faces("transplant", folder, tmp_path / "out")
     faces, truth = open_faceset(tmp_path / "out"), read_pair_truth(tmp_path / "out")
-    (place,) = np.flatnonzero(truth.part == "nose")
-    twin = faces.frames[truth.edited[place]][..., 0].astype(int)
+    (row,) = np.flatnonzero(truth.part == "nose")
+    twin = faces.frames[truth.edited[row]][..., 0].astype(int)
     down, across = np.nonzero(twin > 20)
     mark = np.rint(ARCFACE_TEMPLATE[2]) + np.array([2, 3])
     weights = twin[down, across]

@@ -62,9 +62,9 @@ def test_the_exact_parts_of_drawn_faces_lie_in_the_atlas() -> None:
     drawn = parts()
 
     def share(part: str, *inside: str) -> float:
-        places = np.any([drawn[name] for name in inside], axis=0)
+        pixels = np.any([drawn[name] for name in inside], axis=0)
         inside_of, of = (
-            sum(int((face[part] & places).sum()) for face in faces),
+            sum(int((face[part] & pixels).sum()) for face in faces),
             sum(int(face[part].sum()) for face in faces),
         )
         return inside_of / of
@@ -84,12 +84,12 @@ def test_the_exact_parts_of_drawn_faces_lie_in_the_atlas() -> None:
 def test_shares_by_hand() -> None:
     mask = np.zeros((112, 112), bool)
     mask[51, 30:40] = mask[92, 41:71] = True
-    found = shares(mask)
-    assert (found["eyes"], found["mouth"], found["nose"]) == (0.25, 0.75, 0.0)
+    by_part = shares(mask)
+    assert (by_part["eyes"], by_part["mouth"], by_part["nose"]) == (0.25, 0.75, 0.0)
     values = np.full((112, 112), -3.0)
     values[51, 30], values[92, 50] = -2.0, 0.0
-    found = shares(values)
-    assert (found["eyes"], found["mouth"]) == (0.25, 0.75)
+    by_part = shares(values)
+    assert (by_part["eyes"], by_part["mouth"]) == (0.25, 0.75)
     assert shares(values)["eyes"] == pytest.approx(shares(10 * values + 7)["eyes"])
 
 

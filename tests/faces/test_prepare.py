@@ -170,7 +170,7 @@ def test_unusable_pictures_are_listed_with_their_reason(tmp_path: Path) -> None:
 def found_faces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Instead of YuNet: what is found in a picture is told by the red of its first pixel."""
     sure, beside = face(8, 8, 20, 24, 0.92), face(2, 4, 18, 18, 0.9)
-    found = {
+    by_red = {
         1: [sure],
         2: [face(8, 8, 24, 20, 0.93, turn=1)],
         3: [sure, beside],
@@ -181,7 +181,7 @@ def found_faces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detect, "detector_model", lambda _: b"")
     made = detect.FaceDetector
     monkeypatch.setattr(detect, "FaceDetector", lambda _: object.__new__(made))
-    monkeypatch.setattr(detect, "find_faces", lambda image, _: found[int(image[0, 0, 0])])
+    monkeypatch.setattr(detect, "find_faces", lambda image, _: by_red[int(image[0, 0, 0])])
 
 
 def picture(kind: int) -> bytes:
@@ -227,8 +227,8 @@ def test_a_judge_takes_the_face_that_agrees(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The likelier of two faces is black, the other one red; alone, the person is red.
-    def crop(image: np.ndarray, found: Any, _: str) -> np.ndarray:
-        likely = image[0, 0, 0] == 3 and found.score == 0.92
+    def crop(image: np.ndarray, detected: Any, _: str) -> np.ndarray:
+        likely = image[0, 0, 0] == 3 and detected.score == 0.92
         return np.full((112, 112, 3), (0 if likely else 255, 0, 0), np.uint8)
 
     monkeypatch.setattr("facefocus.faces.align.align_face", crop)

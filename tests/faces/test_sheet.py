@@ -17,8 +17,8 @@ FRAMES = np.full((1, 112, 112, 3), (10, 20, 200), np.uint8)
 
 def row(**values: Any) -> dict[str, Any]:
     box = dict(zip(BOX_COLUMNS, (100.0, 200.0, 100.0, 150.0), strict=True))
-    places = (120, 220, 180, 225, 150, 250, 130, 280, 170, 285)
-    points = dict(zip(LANDMARK_COLUMNS, map(float, places), strict=True))
+    coordinates = (120, 220, 180, 225, 150, 250, 130, 280, 170, 285)
+    points = dict(zip(LANDMARK_COLUMNS, map(float, coordinates), strict=True))
     plain = {"name": "Al/1.jpg", "row": 0, "reason": None, "check": None, "score": 0.93}
     return {**plain, **box, **points, **values}
 

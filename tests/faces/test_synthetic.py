@@ -69,17 +69,17 @@ def test_other_parts_tell_nothing_about_the_person(world: str) -> None:
     """
     people = range(400)
     own = (world,)
-    one = [synthetic._draw(own, 1, person, 0)[0] for person in people]
-    two = [synthetic._draw(own, 1, person, 1)[0] for person in people]
+    first = [synthetic._draw(own, 1, person, 0)[0] for person in people]
+    second = [synthetic._draw(own, 1, person, 1)[0] for person in people]
     others = [part for part in synthetic.PARTS if part != world]
 
     def table(genes: list[synthetic.Genes], parts: list[str]) -> np.ndarray:
         rows = np.array([np.concatenate([g[part] for part in parts]) for g in genes])
         return np.asarray((rows - rows.mean(axis=0)) / rows.std(axis=0))
 
-    again = (table(one, others) * table(two, others)).mean(axis=0)
+    again = (table(first, others) * table(second, others)).mean(axis=0)
     assert np.mean(again**2) == pytest.approx(1 / 400, rel=0.4)
-    with_planted = table(one, [world]).T @ table(one, others) / len(people)
+    with_planted = table(first, [world]).T @ table(first, others) / len(people)
     assert np.mean(with_planted**2) == pytest.approx(1 / 400, rel=0.2)
 
 
@@ -110,10 +110,10 @@ def test_hiding_the_masks_hides_the_part(part: str) -> None:
     other, _ = synthetic._draw(synthetic.PARTS, 4, 1, 0)
     swapped = {**genes, part: other[part]}
     hidden = _supports(genes, shot)[part] | _supports(swapped, shot)[part]
-    one, two = _uncompressed(genes, shot), _uncompressed(swapped, shot)
-    assert (one != two).any()
-    one[hidden] = two[hidden] = 0
-    assert np.array_equal(one, two)
+    first, second = _uncompressed(genes, shot), _uncompressed(swapped, shot)
+    assert (first != second).any()
+    first[hidden] = second[hidden] = 0
+    assert np.array_equal(first, second)
 
 
 @pytest.mark.parametrize("world", synthetic.WORLDS)
@@ -227,10 +227,10 @@ def test_a_photo_depends_on_its_four_values_alone() -> None:
 
 
 def test_the_same_photo_in_two_worlds_shares_its_circumstances() -> None:
-    _, one = synthetic._draw(("eyes",), 0, 3, 1)
-    _, two = synthetic._draw(("nose",), 0, 3, 1)
-    assert one.camera == two.camera
-    assert np.array_equal(one.grain, two.grain)
+    _, first = synthetic._draw(("eyes",), 0, 3, 1)
+    _, second = synthetic._draw(("nose",), 0, 3, 1)
+    assert first.camera == second.camera
+    assert np.array_equal(first.grain, second.grain)
 
 
 def test_exposure_and_warmth_are_gains() -> None:

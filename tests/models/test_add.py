@@ -72,20 +72,20 @@ def test_a_file_of_the_user_is_added(
 
 
 def test_what_is_absent_says_how_to_get_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def told() -> str:
+    def advice() -> str:
         with pytest.raises(UserError, match="The weights of 'tiny' was not found") as caught:
             zoo.load("tiny")
         return str(caught.value).partition("safetensors. ")[2]
 
     know(monkeypatch, url="https://example.org/x")
-    assert told() == "Get them by: facefocus fetch tiny."
+    assert advice() == "Get them by: facefocus fetch tiny."
     know(monkeypatch, page="https://example.org/share")
-    assert told() == (
+    assert advice() == (
         "Get backbone.safetensors from https://example.org/share, then run: "
         "facefocus models add tiny FILE."
     )
     know(monkeypatch)
-    assert told().startswith("No link to them is known: with the file, run facefocus models add")
+    assert advice().startswith("No link to them is known: with the file, run facefocus models add")
 
 
 def test_a_wrong_file_is_not_added(

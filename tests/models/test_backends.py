@@ -76,8 +76,8 @@ def test_prelu_keeps_its_values_in_openvino(slopes: list[float]) -> None:
     values = torch.linspace(-3, 3, 2 * 4 * 6).reshape(2, 4, 2, 3)
     program = backends._compile(nn.Sequential(nn.Identity(), prelu), values, "float32")
     by_hand = np.where(values > 0, values, values * torch.tensor(slopes).reshape(1, -1, 1, 1))
-    found = program(np.moveaxis(values.numpy(), 1, -1))[0]
-    np.testing.assert_allclose(found, by_hand, rtol=1e-6)
+    computed = program(np.moveaxis(values.numpy(), 1, -1))[0]
+    np.testing.assert_allclose(computed, by_hand, rtol=1e-6)
 
 
 @needs_openvino
@@ -88,14 +88,14 @@ def test_openvino_gives_the_same_bits_for_any_number_of_images_at_once(
     recognizer = load("mobilefacenet-mini-all")
     assert isinstance(recognizer, TorchRecognizer)
     given = list(recognizer.batches(render_many("all", 0, range(5), 4).frames))
-    found = {}
+    outputs = {}
     # Those that there are: on one thread, on two or three, on more.
     for most in (4, 8, 16):
         monkeypatch.setattr(backends.OpenVino, "_most", most)
-        found[most] = list(backends.OpenVino(recognizer, precision)(given))
-        assert [len(part) for part in found[most]] == [16, 16]
+        outputs[most] = list(backends.OpenVino(recognizer, precision)(given))
+        assert [len(part) for part in outputs[most]] == [16, 16]
     for most in (4, 8):
-        assert torch.equal(torch.cat(found[most]), torch.cat(found[16])), most
+        assert torch.equal(torch.cat(outputs[most]), torch.cat(outputs[16])), most
 
 
 @needs_openvino
@@ -151,8 +151,8 @@ def test_a_backend_that_disagrees_is_refused_with_the_figure() -> None:
     message = r"Wrong's embeddings of 'tiny' differ .*least cosine (\S+), 0\.9999 is needed"
     with pytest.raises(UserError, match=message) as caught:
         recognizer.embed(FRAMES)
-    found = re.search(message, str(caught.value))
-    assert found and float(found.group(1)) == pytest.approx(least, abs=2e-6)
+    match = re.search(message, str(caught.value))
+    assert match and float(match.group(1)) == pytest.approx(least, abs=2e-6)
 
 
 def test_a_backend_is_checked_on_the_sample_whatever_comes_first() -> None:
@@ -285,8 +285,8 @@ class Odd(TinyNet):
     """Ends in an operation that OpenVINO does not know."""
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = torch.special.i0(super().forward(x))
-        return found
+        outputs: Tensor = torch.special.i0(super().forward(x))
+        return outputs
 
 
 def odd() -> TorchRecognizer:
@@ -299,11 +299,11 @@ def odd() -> TorchRecognizer:
 def test_auto_falls_back_to_torch_where_openvino_cannot_convert(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    found = accelerate(odd(), "auto")
-    assert found.precision.startswith("torch ")  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(found.embed(FRAMES), odd().embed(FRAMES))
-    (said,) = caplog.messages
-    assert re.match(r"The recognizer 'odd' runs on torch\. OpenVINO cannot run .*::i0", said)
+    recognizer = accelerate(odd(), "auto")
+    assert recognizer.precision.startswith("torch ")  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(recognizer.embed(FRAMES), odd().embed(FRAMES))
+    (message,) = caplog.messages
+    assert re.match(r"The recognizer 'odd' runs on torch\. OpenVINO cannot run .*::i0", message)
     with pytest.raises(UserError, match=r"OpenVINO cannot run 'odd': .* Use --backend torch\."):
         accelerate(odd(), "openvino").embed(FRAMES)
 
@@ -313,8 +313,8 @@ def test_auto_falls_back_to_torch_where_openvino_disagrees(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(AGREEMENT, "float32", 1.1)
-    found = accelerate(tiny_recognizer("unlike"), "auto", sample=FRAMES[:16])
-    assert found.precision.startswith("torch ")  # type: ignore[attr-defined]
+    recognizer = accelerate(tiny_recognizer("unlike"), "auto", sample=FRAMES[:16])
+    assert recognizer.precision.startswith("torch ")  # type: ignore[attr-defined]
     assert "'unlike' runs on torch. OpenVINO's embeddings" in caplog.messages[0]
 
 
@@ -437,9 +437,9 @@ def test_maps_do_not_depend_on_the_backend() -> None:
     people = [Identity("p", np.arange(4)), Identity("q", np.arange(4, 9))]
     config = CamConfig("grad-cam++", "N")
     maps = [
-        cam_identity_maps(one, FRAMES, people, [config], max_pairs=None, seed=0)[config].maps
-        for one in (tiny_recognizer(), accelerate(tiny_recognizer(), "openvino-bf16"))
-        if is_white_box(one)
+        cam_identity_maps(recognizer, FRAMES, people, [config], max_pairs=None, seed=0)[config].maps
+        for recognizer in (tiny_recognizer(), accelerate(tiny_recognizer(), "openvino-bf16"))
+        if is_white_box(recognizer)
     ]
     plain, fast = maps
     assert np.array_equal(plain, fast)

@@ -13,18 +13,18 @@ from facefocus.models.capture import capture
 from tests.models import nets
 
 
-def by_hand(module: nn.Sequential, places: tuple[int, ...], inputs: Tensor, directions: Tensor):  # type: ignore[no-untyped-def]
+def by_hand(module: nn.Sequential, layers: tuple[int, ...], inputs: Tensor, directions: Tensor):  # type: ignore[no-untyped-def]
     """Outputs and gradients at children of a Sequential, by torch's ordinary retained graph."""
     module.eval()
     kept: dict[int, Tensor] = {}
     x = inputs
-    for place, child in enumerate(module):
-        x = child(x.clone()) if place - 1 in kept else child(x)
-        if place in places:
+    for index, child in enumerate(module):
+        x = child(x.clone()) if index - 1 in kept else child(x)
+        if index in layers:
             x.retain_grad()
-            kept[place] = x
+            kept[index] = x
     torch.autograd.backward((x * directions).sum())
-    return [kept[place].detach() for place in places], [kept[place].grad for place in places]
+    return [kept[index].detach() for index in layers], [kept[index].grad for index in layers]
 
 
 def directions_for(count: int, length: int, seed: int = 9) -> Tensor:
@@ -76,12 +76,15 @@ def test_gradients_are_finite_differences(layer: int, tail: int) -> None:
 
 def test_gradients_are_linear_and_can_be_asked_many_times() -> None:
     got = capture(nets.inplace(), nets.images(2), [2])
-    one, two = directions_for(2, 7, 1), directions_for(2, 7, 2)
-    first = got.gradients(one)[2]
+    left, right = directions_for(2, 7, 1), directions_for(2, 7, 2)
+    first = got.gradients(left)[2]
     torch.testing.assert_close(
-        got.gradients(3 * one - two)[2], 3 * first - got.gradients(two)[2], rtol=1e-4, atol=1e-6
+        got.gradients(3 * left - right)[2],
+        3 * first - got.gradients(right)[2],
+        rtol=1e-4,
+        atol=1e-6,
     )
-    assert torch.equal(got.gradients(one)[2], first)
+    assert torch.equal(got.gradients(left)[2], first)
     assert (got.gradients(torch.zeros(2, 7))[2] == 0).all()
 
 
@@ -299,18 +302,18 @@ def failing_tail(module: nn.Module) -> None:
 
 def trace_of(module: nn.Module) -> list[object]:
     """Everything about a module, and about torch, that a capture might leave changed."""
-    found: list[object] = [torch.is_grad_enabled(), torch.is_inference_mode_enabled()]
-    found.append(torch._C._len_torch_function_stack())
-    found.append(torch.get_rng_state().tolist())
+    trace: list[object] = [torch.is_grad_enabled(), torch.is_inference_mode_enabled()]
+    trace.append(torch._C._len_torch_function_stack())
+    trace.append(torch.get_rng_state().tolist())
     for child in module.modules():
         hooks = (value for name, value in vars(child).items() if name.endswith("_hooks"))
-        found.append((child.training, [list(hook) for hook in hooks if hook is not None]))
-        found.append(sorted(vars(child)))
+        trace.append((child.training, [list(hook) for hook in hooks if hook is not None]))
+        trace.append(sorted(vars(child)))
     for name, parameter in module.named_parameters():
         gradient = None if parameter.grad is None else parameter.grad.tolist()
-        found.append((name, id(parameter), parameter.requires_grad, gradient))
-    found.extend((key, value.tolist()) for key, value in module.state_dict().items())
-    return found
+        trace.append((name, id(parameter), parameter.requires_grad, gradient))
+    trace.extend((key, value.tolist()) for key, value in module.state_dict().items())
+    return trace
 
 
 @pytest.mark.parametrize("grad", [True, False], ids=["grad", "no_grad"])

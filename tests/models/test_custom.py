@@ -52,7 +52,7 @@ def test_an_exported_program_is_a_white_box(tmp_path: Path) -> None:
         box.embed(frames()), reference().embed(frames()), rtol=1e-5, atol=1e-6
     )
     assert [call.name for call in box.layers().calls] == ["0", "2", "5"]
-    ours, theirs = (one.capture(frames(), [1, 2, 3]) for one in (box, reference()))
+    ours, theirs = (net.capture(frames(), [1, 2, 3]) for net in (box, reference()))
     directions = torch.ones(5, 7)
     for index, gradient in theirs.gradients(directions).items():
         torch.testing.assert_close(ours.gradients(directions)[index], gradient)
@@ -218,12 +218,14 @@ def neighbours(folder: Path, seed: int) -> Path:
 
 def test_files_of_two_folders_have_neighbours_of_one_name(tmp_path: Path) -> None:
     path, modules = list(sys.path), set(sys.modules)
-    one, two = (neighbours(tmp_path / f"folder{seed}", seed) for seed in (1, 2))
-    first, second = (zoo.load(f"{file}:build").embed(frames()) for file in (one, two))
+    first_file, second_file = (neighbours(tmp_path / f"folder{seed}", seed) for seed in (1, 2))
+    first, second = (
+        zoo.load(f"{file}:build").embed(frames()) for file in (first_file, second_file)
+    )
     assert not np.allclose(first, second)
-    assert np.array_equal(zoo.load(f"{one}:build").embed(frames()), first)
+    assert np.array_equal(zoo.load(f"{first_file}:build").embed(frames()), first)
     # One that imports at each pass sees its own neighbour, also after the other was loaded.
-    late = [zoo.load(f"{file}:late") for file in (one, two)]
+    late = [zoo.load(f"{file}:late") for file in (first_file, second_file)]
     for recognizer, factor in zip(late, (2, 3), strict=True):
         expected = (frames().mean((1, 2)) - 127.5) / 128 * factor
         np.testing.assert_allclose(recognizer.embed(frames()), expected, rtol=1e-4, atol=1e-5)
@@ -425,13 +427,13 @@ def test_a_plugin_is_told_from_another_of_its_name_by_the_probe(
         def embed(self, frames: np.ndarray) -> np.ndarray:
             return -super().embed(frames)
 
-    found = []
+    fingerprints = []
     for made in (Plugin(), Constant()):
         registry: Registry[object] = Registry("recognizer")
         registry.add("mine", made)
         monkeypatch.setattr(zoo, "PLUGINS", registry)
-        found.append(zoo.load("mine").fingerprint)
-    assert found[0] != found[1]
+        fingerprints.append(zoo.load("mine").fingerprint)
+    assert fingerprints[0] != fingerprints[1]
 
 
 class Plugin:
@@ -488,6 +490,6 @@ def test_a_file_and_its_neighbor_edited_within_a_second_are_run_as_they_are(
         (tmp_path / "near.py").write_text(f"B = {number}\n")
         for path in tmp_path.glob("*.py"):
             os.utime(path, (1_000_000_000, 1_000_000_000))
-        found = own_code(file, "A").namespace
-        assert (number, number) == (found.A, found.B)
+        namespace = own_code(file, "A").namespace
+        assert (number, number) == (namespace.A, namespace.B)
     assert not list(tmp_path.rglob("*.pyc"))

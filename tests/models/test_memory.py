@@ -68,7 +68,7 @@ def kept_by_a_capture(box: TorchRecognizer, layers: Sequence[int]) -> float:
     """Bytes of an image's graph and outputs."""
     module = box.module
     assert isinstance(module, nn.Module)
-    own = {one.untyped_storage().data_ptr() for one in module.state_dict().values()}
+    own = {tensor.untyped_storage().data_ptr() for tensor in module.state_dict().values()}
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ def kept_by_a_capture(box: TorchRecognizer, layers: Sequence[int]) -> float:
     frames = np.zeros((count, 112, 112, 3), np.uint8)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         captured = box.capture(frames, layers)
-    outputs = sum(4 * one.numel() for one in captured.activations.values())
+    outputs = sum(4 * activation.numel() for activation in captured.activations.values())
     return (sum(kept.values()) + outputs) / count
 
 
@@ -123,7 +123,7 @@ def limited(most: int) -> tuple[list[int], Callable[[Sequence[int]], list[int]]]
 def test_work_goes_on_in_halves() -> None:
     tried, work = limited(3)
     parts = list(in_halves(work, list(range(10))))
-    assert [one for part in parts for one in part] == [2 * item for item in range(10)]
+    assert [doubled for part in parts for doubled in part] == [2 * item for item in range(10)]
     assert tried == [10, 5, 3, 2, 5, 3, 2]
     with pytest.raises(UserError, match="does not suffice for a single image"):
         list(in_halves(limited(0)[1], [1, 2]))
@@ -205,16 +205,16 @@ def test_maps_do_not_depend_on_how_much_fits(monkeypatch: pytest.MonkeyPatch) ->
         return plain(frames, layers)
 
     monkeypatch.setattr(box, "capture", small)
-    found = cam_identity_maps(box, FRAMES, PEOPLE, CONFIGS, max_pairs=None, seed=0)
+    halved = cam_identity_maps(box, FRAMES, PEOPLE, CONFIGS, max_pairs=None, seed=0)
     assert captured == [16, 8, 4, 4, 8, 4, 4, 5]
     smaller = tiny_recognizer()
     smaller.graph_batch = 4
     budgeted = cam_identity_maps(smaller, FRAMES, PEOPLE, CONFIGS, max_pairs=None, seed=0)
     for config in CONFIGS:
-        for one in (found[config], budgeted[config]):
-            assert one.total.tolist() == expected[config].total.tolist() == [12, 72, 56]
-            assert one.degenerate.tolist() == expected[config].degenerate.tolist()
-            np.testing.assert_allclose(one.maps, expected[config].maps, atol=1e-5)
+        for made in (halved[config], budgeted[config]):
+            assert made.total.tolist() == expected[config].total.tolist() == [12, 72, 56]
+            assert made.degenerate.tolist() == expected[config].degenerate.tolist()
+            np.testing.assert_allclose(made.maps, expected[config].maps, atol=1e-5)
 
 
 def test_a_budget_makes_smaller_captures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,8 +156,8 @@ def built(path: Path, nodes: list[onnx.NodeProto], **changes: Any) -> Path:
 
 def expected_of(given: np.ndarray) -> np.ndarray:
     planes = (given.transpose(0, 3, 1, 2).astype(np.float64) - 127.5) / 128
-    found: np.ndarray = np.einsum("nchw,dchw->nd", planes, WEIGHT.astype(np.float64))
-    return found
+    embeddings: np.ndarray = np.einsum("nchw,dchw->nd", planes, WEIGHT.astype(np.float64))
+    return embeddings
 
 
 CONV = helper.make_node("Conv", ["image", "weight"], ["embedding"])
@@ -183,9 +183,9 @@ def test_channels_that_come_last_are_seen_or_said(
     with pytest.raises(UserError, match=r"write size = \[16, 12\]\.$"):
         zoo.load(path, READING | {"size": [112, 112]})
     last_channels(tmp_path, ["h", "w", "c"])
-    found = zoo.load(path, READING | {"layout": "nhwc"})
-    assert is_white_box(found)
-    np.testing.assert_allclose(found.embed(frames(3)), expected_of(frames(3)), atol=1e-5)
+    recognizer = zoo.load(path, READING | {"layout": "nhwc"})
+    assert is_white_box(recognizer)
+    np.testing.assert_allclose(recognizer.embed(frames(3)), expected_of(frames(3)), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -257,9 +257,9 @@ def test_the_output_with_the_norm_beside_it_is_found(
         helper.make_node("ReduceL2", ["embedding"], ["norm"], axes=[1]),
     ]
     outputs = {"norm": ["n", 1], "embedding": ["n", 4]}
-    found = zoo.load(str(built(tmp_path / "two.onnx", nodes, outputs=outputs)), READING)
-    assert is_white_box(found)
-    np.testing.assert_allclose(found.embed(frames(5)), expected_of(frames(5)), atol=1e-5)
+    recognizer = zoo.load(str(built(tmp_path / "two.onnx", nodes, outputs=outputs)), READING)
+    assert is_white_box(recognizer)
+    np.testing.assert_allclose(recognizer.embed(frames(5)), expected_of(frames(5)), atol=1e-5)
     assert '"embedding" is taken for the embedding' in " ".join(caplog.messages)
 
 

@@ -75,10 +75,10 @@ def test_layers_activations_and_gradients_are_those_of_the_torch_module(tmp_path
     np.testing.assert_allclose(graph.embed(frames(5)), torch_box.embed(frames(5)), atol=1e-6)
     with graph.capture(frames(5), [1, 2, 3]) as a, torch_box.capture(frames(5), [1, 2, 3]) as b:
         directions = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
-        found, wanted = a.gradients(directions), b.gradients(directions)
+        gradients, wanted = a.gradients(directions), b.gradients(directions)
         for layer in (1, 2, 3):
             torch.testing.assert_close(a.activations[layer], b.activations[layer])
-            torch.testing.assert_close(found[layer], wanted[layer])
+            torch.testing.assert_close(gradients[layer], wanted[layer])
 
 
 def test_it_keeps_what_is_asked_of_any_white_box(tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ def model_of(
     constants: bool = False,
 ) -> onnx.ModelProto:
     """A model of one node; all its inputs but the first are constants where that is wanted."""
-    names = ["" if value is None else f"in{place}" for place, value in enumerate(given)]
+    names = ["" if value is None else f"in{index}" for index, value in enumerate(given)]
     arrays = {name: value for name, value in zip(names, given, strict=True) if value is not None}
     inputs = [
         helper.make_tensor_value_info(
@@ -251,7 +251,7 @@ def model_of(
         for name, value in arrays.items()
         if not constants or name == "in0"
     ]
-    made = [f"out{place}" for place in range(outputs)]
+    made = [f"out{index}" for index in range(outputs)]
     graph = helper.make_graph(
         [helper.make_node(operation, names, made, **attributes)],
         "one node",
@@ -283,14 +283,14 @@ def test_an_operation_gives_what_onnxruntime_gives(
 ) -> None:  # fmt: skip
     given = [np.asarray(x), *(None if other is None else np.asarray(other) for other in others)]
     model = model_of(operation, given, outputs, opset, attributes, constants=True)
-    arrays = {f"in{place}": value for place, value in enumerate(given) if value is not None}
+    arrays = {f"in{index}": value for index, value in enumerate(given) if value is not None}
     wanted = by_onnxruntime(model, arrays)
-    for place, expected in enumerate(wanted):
-        graph = OnnxGraph(model, f"out{place}")
+    for index, expected in enumerate(wanted):
+        graph = OnnxGraph(model, f"out{index}")
         graph.integer_pixels = False
-        found = graph(torch.from_numpy(np.array(given[0]))).numpy()
-        assert found.shape == expected.shape and found.dtype == expected.dtype
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
+        output = graph(torch.from_numpy(np.array(given[0]))).numpy()
+        assert output.shape == expected.shape and output.dtype == expected.dtype
+        np.testing.assert_allclose(output, expected, rtol=1e-5, atol=2e-6)
 
 
 def test_every_operation_is_compared() -> None:

@@ -52,8 +52,8 @@ def test_a_planted_square_is_found_again(name: str, frame: tuple[int, int]) -> N
         frames[0, top : top + 9, left : left + 7] = 255
         maps = geometry(frames).mean(1)
         assert maps.shape[1:] == geometry.size
-        found = centroid(geometry.to_frame(maps, frame)[0].numpy())
-        assert found == pytest.approx((top + 4.5, left + 3.5), abs=1.0)
+        center = centroid(geometry.to_frame(maps, frame)[0].numpy())
+        assert center == pytest.approx((top + 4.5, left + 3.5), abs=1.0)
 
 
 @pytest.mark.parametrize("frame", FRAMES)
@@ -65,8 +65,8 @@ def test_a_cell_of_a_coarse_map_lands_on_its_part_of_the_crop(
     top, left, height, width = geometry.window(frame)
     maps = torch.zeros(1, 8, 7)
     maps[0, 3, 4] = 1.0
-    found = centroid(geometry.to_frame(maps, frame)[0].numpy())
-    assert found == pytest.approx((top + 3.5 / 8 * height, left + 4.5 / 7 * width), abs=1.0)
+    center = centroid(geometry.to_frame(maps, frame)[0].numpy())
+    assert center == pytest.approx((top + 3.5 / 8 * height, left + 4.5 / 7 * width), abs=1.0)
 
 
 def test_unseen_pixels_get_each_maps_own_minimum() -> None:
@@ -219,7 +219,7 @@ def test_the_rest_of_the_interface_is_in_the_canonical_text_only_where_it_is_unu
     assert replace(PLAIN, layout="nchw").canonical == PLAIN.canonical
     assert "layout" not in PLAIN.canonical
     others = [replace(PLAIN, layout="nhwc"), replace(PLAIN, output=1), replace(PLAIN, output="1")]
-    assert len({one.canonical for one in (PLAIN, *others)}) == 4
+    assert len({preprocessing.canonical for preprocessing in (PLAIN, *others)}) == 4
 
 
 def test_channels_and_statistics_must_agree() -> None:

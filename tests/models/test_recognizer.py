@@ -213,17 +213,17 @@ class Returning(nn.Module):
         self.body, self.what = nets.inplace(), what
 
     def forward(self, x: Tensor) -> object:
-        found = self.body(x)
-        norm = found.norm(dim=1, keepdim=True)
+        embedding = self.body(x)
+        norm = embedding.norm(dim=1, keepdim=True)
         return {
-            "tuple": (norm, found / norm),
-            "dict": {"norm": norm, "embedding": found},
-            "one": {"embedding": found},
-            "rank4": found[:, :, None, None],
-            "row": found[:, None],
-            "several": {"embedding": found, "logits": found @ found.new_ones(7, 9)},
-            "none": (norm, found.argmax(1)),
-            "flat": found.flatten(),
+            "tuple": (norm, embedding / norm),
+            "dict": {"norm": norm, "embedding": embedding},
+            "one": {"embedding": embedding},
+            "rank4": embedding[:, :, None, None],
+            "row": embedding[:, None],
+            "several": {"embedding": embedding, "logits": embedding @ embedding.new_ones(7, 9)},
+            "none": (norm, embedding.argmax(1)),
+            "flat": embedding.flatten(),
         }[self.what]
 
 
@@ -233,7 +233,7 @@ def returning(what: str, output: int | str | None = None) -> TorchRecognizer:
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("what", "message"),
     [
         ("tuple", "'tuple' returns 0 float32 [4, 1], 1 float32 [4, 7]: 1 is taken"),
         ("dict", '"embedding" is taken for the embedding'),
@@ -243,18 +243,18 @@ def returning(what: str, output: int | str | None = None) -> TorchRecognizer:
     ],
 )
 def test_the_obvious_embedding_is_taken(
-    what: str, said: str | None, caplog: pytest.LogCaptureFixture
+    what: str, message: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = returning(what)
-    found.look()
-    assert said in caplog.messages[0] if said else not caplog.messages
+    net = returning(what)
+    net.look()
+    assert message in caplog.messages[0] if message else not caplog.messages
     plain = recognizer()
     expected = plain.embed(frames(5))
     if what == "tuple":
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(found.embed(frames(5)), expected, rtol=1e-5, atol=1e-6)
-    assert [call.name for call in found.layers().calls] == ["body.0", "body.2", "body.5"]
-    ours, theirs = (one.capture(frames(5), [2]) for one in (found, plain))
+    np.testing.assert_allclose(net.embed(frames(5)), expected, rtol=1e-5, atol=1e-6)
+    assert [call.name for call in net.layers().calls] == ["body.0", "body.2", "body.5"]
+    ours, theirs = (box.capture(frames(5), [2]) for box in (net, plain))
     if what != "tuple":
         directions = torch.ones(5, 7)
         torch.testing.assert_close(ours.gradients(directions), theirs.gradients(directions))
@@ -265,9 +265,9 @@ def test_several_outputs_need_a_line_and_the_line_works() -> None:
         returning("several").look()
     expected = recognizer().embed(frames(5))
     for output in ("embedding", 0):
-        found = returning("several", output)
-        found.look()
-        np.testing.assert_allclose(found.embed(frames(5)), expected, rtol=1e-5, atol=1e-6)
+        net = returning("several", output)
+        net.look()
+        np.testing.assert_allclose(net.embed(frames(5)), expected, rtol=1e-5, atol=1e-6)
     with pytest.raises(UserError, match=r"The 'output' .* Got 'features' of \"embedding\" float32"):
         returning("several", "features").look()
 

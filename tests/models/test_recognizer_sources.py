@@ -89,8 +89,8 @@ def onnx_file(path: Path, *, side: int = 112, prefix: str = "") -> Path:
 def linear(given: Tensor) -> np.ndarray:
     side = given.shape[-1]
     weight = np.random.default_rng(1).normal(size=(4, 3, side, side)).astype(np.float32) / side
-    found: np.ndarray = np.einsum("nchw,dchw->nd", given.numpy(), weight)
-    return found
+    embeddings: np.ndarray = np.einsum("nchw,dchw->nd", given.numpy(), weight)
+    return embeddings
 
 
 @pytest.fixture
@@ -122,8 +122,8 @@ def install(monkeypatch: pytest.MonkeyPatch, name: str, **parts: Any) -> ModuleT
     ],
 )
 def test_a_name_tells_its_source(name: str, form: str, rest: str) -> None:
-    found = source_of(name)
-    assert found is not None and (found[0].form, found[1]) == (form, rest)
+    source = source_of(name)
+    assert source is not None and (source[0].form, source[1]) == (form, rest)
 
 
 def test_other_names_have_no_source() -> None:
@@ -303,9 +303,9 @@ def test_facenet_of_facenet_pytorch(home: Path, monkeypatch: pytest.MonkeyPatch)
     logits = {"logits.weight": torch.ones(9, 6), "logits.bias": torch.ones(9)}
     weights, path = Small(seed=3), folder / "20180402-114759-vggface2.pt"
     torch.save(weights.state_dict() | logits, path)
-    found = zoo.load("facenet-pytorch:vggface2").embed(frames(3, 160))
+    embeddings = zoo.load("facenet-pytorch:vggface2").embed(frames(3, 160))
     expected = weights.eval()(planes(frames(3, 160), 127.5, 128)).detach().numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(embeddings, expected, atol=1e-5)
     path.write_bytes(HOSTILE)
     with pytest.raises(UserError, match=r"vggface2.pt' would run code .*posix.system"):
         zoo.load("facenet-pytorch:vggface2")
@@ -382,8 +382,8 @@ def test_a_chip_is_the_square_that_dlib_cuts(side: int) -> None:
     made = chip(ramp)
     assert made.shape == (150, 150, 3)
     # The chip's middle shows (55.84, 72.27) of 112; 30 pixels are 30 * 99.78 / 150 = 19.956 of 112.
-    for pixel, place in ((74, 55.84 - 0.5 * 0.6652), (44, 55.84 - 30.5 * 0.6652)):
-        assert made[74, pixel, 0] == pytest.approx(place * side / 112, abs=1)
+    for pixel, position in ((74, 55.84 - 0.5 * 0.6652), (44, 55.84 - 30.5 * 0.6652)):
+        assert made[74, pixel, 0] == pytest.approx(position * side / 112, abs=1)
     assert made[74, 74, 1] == pytest.approx((72.27 - 0.5 * 0.6652) * side / 112, abs=1)
     # Below the crop its edge is repeated.
     assert made[149, 74, 1] == side - 1

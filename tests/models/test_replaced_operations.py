@@ -39,9 +39,9 @@ def test_prelu_has_torchs_bits(weight: Tensor, last: torch.memory_format) -> Non
 
     expected = gradient_of(work, x, seed)
     with ReplacedOperations():
-        found = gradient_of(work, x, seed)
-    for one, other in zip(found, expected, strict=True):
-        assert torch.equal(one.nan_to_num(123.0), other.nan_to_num(123.0))
+        gradients = gradient_of(work, x, seed)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        assert torch.equal(ours.nan_to_num(123.0), theirs.nan_to_num(123.0))
 
 
 def test_prelu_takes_no_time_for_its_frozen_weight_and_leaves_others_alone() -> None:
@@ -64,17 +64,17 @@ def test_batch_norm_has_torchs_bits(shape: tuple[int, ...], last: bool) -> None:
     weight, bias, mean = (torch.randn(shape[1], generator=generator) for _ in range(3))
     variance = torch.rand(shape[1], generator=generator) ** 4
     if last and len(shape) == 4:
-        x, seed = (one.contiguous(memory_format=torch.channels_last) for one in (x, seed))
+        x, seed = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, seed))
 
     def work(given: Tensor) -> Tensor:
         return F.relu_(F.batch_norm(given, mean, variance, weight, bias, False, 0.1, 1e-5))
 
     expected = gradient_of(work, x, seed)
     with ReplacedOperations():
-        found = gradient_of(work, x, seed)
-    for one, other in zip(found, expected, strict=True):
-        assert torch.equal(one.nan_to_num(123.0), other.nan_to_num(123.0))
-        assert one.stride() == other.stride()
+        gradients = gradient_of(work, x, seed)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        assert torch.equal(ours.nan_to_num(123.0), theirs.nan_to_num(123.0))
+        assert ours.stride() == theirs.stride()
 
 
 def test_batch_norm_is_left_alone_where_it_learns_or_counts() -> None:

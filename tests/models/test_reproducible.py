@@ -88,13 +88,13 @@ class Smooth(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(3, 7, 3, stride=2)
         self.second = nn.Conv2d(7, 9, 3)
-        self.place = nn.Conv2d(9, 1, 3, padding=1)
+        self.gate = nn.Conv2d(9, 1, 3, padding=1)
         self.out = nn.Linear(9 * 25 * 25, 33)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.silu(F.gelu(self.first(x)))
         x = F.elu(F.softplus(self.second(x)))
-        x = x * torch.sigmoid(self.place(x))
+        x = x * torch.sigmoid(self.gate(x))
         embedding: Tensor = self.out(x.flatten(1))
         return embedding
 
@@ -143,8 +143,8 @@ def test_an_image_has_the_same_bits_in_any_company_and_on_any_number_of_threads(
             gradients = captured.gradients(directions)
         np.testing.assert_array_equal(captured.embeddings.numpy(), embeddings)
         with box.capture(frames[:3], layers) as few:
-            found = few.gradients(directions[:3])
-        assert all(torch.equal(found[layer], gradients[layer][:3]) for layer in layers)
+            few_gradients = few.gradients(directions[:3])
+        assert all(torch.equal(few_gradients[layer], gradients[layer][:3]) for layer in layers)
         made = [embeddings, *(gradients[layer].numpy() for layer in layers)]
         expected = expected or made
         for got, wanted in zip(made, expected, strict=True):

@@ -140,8 +140,8 @@ def test_maps_are_those_of_the_embeddings(tmp_path: Path, method: str, fill: str
         masked_embeddings(TINY, f, m, hide=h) for f, m, h in zip(frames, masks, hides, strict=True)
     ]
     expected, *counts = perturbation_identity_map(masks, masked, TINY.embed(frames), pairs)
-    found, *scored = scored_identity_map(masks, recognizer(tmp_path), frames, pairs, hides)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    saliency, *scored = scored_identity_map(masks, recognizer(tmp_path), frames, pairs, hides)
+    np.testing.assert_allclose(saliency, expected, atol=1e-4)
     assert counts == scored == [3, 0]
 
 

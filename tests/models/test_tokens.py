@@ -199,11 +199,11 @@ def test_places_of_a_grid() -> None:
     """Patch r, c of [n, t, d] is token 1 + 3 r + c; an attention's is a key, by head and query."""
     calls = table_of(Vit).tokens
     norm, attention = torch.randn(2, 13, WIDTH), torch.randn(2, HEADS, 13, 13)
-    found, weights = calls[0].on_grid(norm), calls[1].on_grid(attention)
-    assert (found.shape, weights.shape) == ((2, WIDTH, 4, 3), (2, HEADS * 13, 4, 3))
+    features, weights = calls[0].on_grid(norm), calls[1].on_grid(attention)
+    assert (features.shape, weights.shape) == ((2, WIDTH, 4, 3), (2, HEADS * 13, 4, 3))
     for row, column in ((0, 0), (2, 1), (3, 2)):
         token = 1 + 3 * row + column
-        assert torch.equal(found[:, :, row, column], norm[:, token])
+        assert torch.equal(features[:, :, row, column], norm[:, token])
         assert torch.equal(weights[:, 1 * 13 + 4, row, column], attention[:, 1, 4, token])
 
 
@@ -238,8 +238,8 @@ def test_attention_written_out_is_torchs(options: dict[str, Any]) -> None:
     }
     wanted = F.scaled_dot_product_attention(query, key, value, **given)
     with ExplicitAttention():
-        found = F.scaled_dot_product_attention(query, key, value, **given)
-    torch.testing.assert_close(found, wanted)
+        attended = F.scaled_dot_product_attention(query, key, value, **given)
+    torch.testing.assert_close(attended, wanted)
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -249,10 +249,10 @@ def test_multi_head_attention_written_out_is_torchs(first: bool, weights: bool) 
     x = torch.randn(3, 5, 8, dtype=torch.float64)
     wanted = module(x, x, x, need_weights=weights, average_attn_weights=False)
     with ExplicitAttention():
-        found = module(x, x, x, need_weights=weights, average_attn_weights=False)
+        attended = module(x, x, x, need_weights=weights, average_attn_weights=False)
         other = module(x, x[:2] if not first else x[:, :2], x[:2] if not first else x[:, :2])
-    torch.testing.assert_close(found[0], wanted[0])
-    assert (found[1] is None) == (not weights)
+    torch.testing.assert_close(attended[0], wanted[0])
+    assert (attended[1] is None) == (not weights)
     if weights:
-        torch.testing.assert_close(found[1], wanted[1])
+        torch.testing.assert_close(attended[1], wanted[1])
     assert other[0].shape == x.shape, "attention to other tokens is left to torch"

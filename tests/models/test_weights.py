@@ -297,8 +297,8 @@ def test_any_damage_is_one_line(tmp_path: Path, kind: str) -> None:
     whole = path.read_bytes()
     for _ in range(150):
         damaged = bytearray(whole)
-        for place in draw.integers(0, len(whole), 4):
-            damaged[place] = draw.integers(256)
+        for position in draw.integers(0, len(whole), 4):
+            damaged[position] = draw.integers(256)
         path.write_bytes(damaged)
         with suppress(UserError):
             load(path)

@@ -66,7 +66,7 @@ def test_every_black_box_has_a_link_and_a_reading() -> None:
         assert entry.reader().size in ((112, 112), (128, 128))
         suffix = {".onnx": ("onnx", "openvino"), ".xml": ("openvino",)}[Path(entry.file).suffix]
         assert entry.architecture in suffix
-        assert [one.suffix for one in map(Path, [p.file for p in entry.parts])] == (
+        assert [path.suffix for path in map(Path, [p.file for p in entry.parts])] == (
             [".bin"] if entry.file.endswith(".xml") else []
         )
 
