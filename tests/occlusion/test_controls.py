@@ -135,13 +135,13 @@ def test_a_blend_by_hand() -> None:
     others = np.array([[4.0, 3.0], [2.0, 1.0]])  # 1, 2/3, 1/3, 0
     # Two photos weigh 2 / 8, eighteen 18 / 24.
     for photos, weight in ((2, 0.25), (18, 0.75)):
-        found = blended(own, others, photos)
+        blend = blended(own, others, photos)
         rest = 1 - weight
         expected = [
             [weight / 3 + rest, weight * 5 / 6 + rest * 2 / 3],
             [weight * 5 / 6 + rest / 3, 0.0],
         ]
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        np.testing.assert_allclose(blend, expected, rtol=1e-12)
 
 
 def test_a_blend_with_a_flat_map_orders_as_the_other() -> None:

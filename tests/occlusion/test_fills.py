@@ -84,9 +84,9 @@ def test_blur_keeps_a_flat_image() -> None:
 def test_occlude_with_one_mask_and_with_one_for_each() -> None:
     mask = np.zeros((24, 20), dtype=bool)
     mask[3, 4] = True
-    one = occlude(FRAMES, mask, content("white"))
-    assert np.all(one[:, 3, 4] == 255)
-    np.testing.assert_array_equal(one[:, ~mask], FRAMES[:, ~mask])
+    hidden = occlude(FRAMES, mask, content("white"))
+    assert np.all(hidden[:, 3, 4] == 255)
+    np.testing.assert_array_equal(hidden[:, ~mask], FRAMES[:, ~mask])
     masks = np.zeros((3, 24, 20), dtype=bool)
     masks[1, 5, 6] = True
     each = occlude(FRAMES, masks, content("black"))
@@ -187,10 +187,10 @@ def test_inpaint_is_telea_with_radius_3_of_112() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), dtype=np.uint8)
     mask = mask_of((112, 112), *[(row, column) for row in range(40, 50) for column in range(60)])
     filled = hider("inpaint", frames, [fill_rng(0, name) for name in "ab"])(mask)
-    for frame, found in zip(frames.copy(), filled, strict=True):
+    for frame, inpainted in zip(frames.copy(), filled, strict=True):
         frame[mask] = 0  # OpenCV reads some hidden pixels
         theirs = cv2.inpaint(frame, mask.astype(np.uint8), 3, cv2.INPAINT_TELEA)
-        np.testing.assert_array_equal(found, theirs)
+        np.testing.assert_array_equal(inpainted, theirs)
 
 
 def test_a_plain_face_hides_nothing_and_a_hidden_frame_is_gray() -> None:
@@ -228,6 +228,7 @@ def test_inpaint_has_the_same_bytes_on_any_number_of_threads() -> None:
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(made[0], made[1])
-    alone = [cv2.inpaint(np.where(mask[..., None], 0, one).astype(np.uint8), mask.astype(np.uint8),
-                         3 / 112 * 24, cv2.INPAINT_TELEA) for one in frames]  # fmt: skip
+    alone = [cv2.inpaint(np.where(mask[..., None], 0, frame).astype(np.uint8),
+                         mask.astype(np.uint8), 3 / 112 * 24, cv2.INPAINT_TELEA)
+             for frame in frames]  # fmt: skip
     np.testing.assert_array_equal(made[1][:, mask], np.stack(alone)[:, mask])

@@ -69,10 +69,14 @@ def test_the_best_union_of_blocks_where_effects_add_up(number: int) -> None:
     weights = random_weights((6, 6))
     unions = [np.any(some, axis=0) for some in combinations(block_masks((6, 6), 2), number)]
     best = max(unions, key=lambda mask: float((mask * weights).sum()))
-    found = search(additive(weights), (6, 6), counts=[4 * number])
-    np.testing.assert_array_equal(found.masks[0], best)
-    assert found.cosines[0] == pytest.approx(1 - (best * weights).sum(), abs=1e-12)
-    assert found.clean == 1 and found.greedy[0] == found.cosines[0] and np.isnan(found.seeds[0])
+    searched = search(additive(weights), (6, 6), counts=[4 * number])
+    np.testing.assert_array_equal(searched.masks[0], best)
+    assert searched.cosines[0] == pytest.approx(1 - (best * weights).sum(), abs=1e-12)
+    assert (
+        searched.clean == 1
+        and searched.greedy[0] == searched.cosines[0]
+        and np.isnan(searched.seeds[0])
+    )
 
 
 def covering(rows: np.ndarray, columns: np.ndarray) -> Loss:
@@ -96,52 +100,54 @@ def test_old_effects_are_bounds_so_lazy_greedy_is_plain_greedy(
     blocks = block_masks((10, 10), 2)
     expected, tries = [], 0
     for _ in range(7):
-        hidden = max((hidden | one for one in blocks), key=lambda mask: float(loss(mask[None])[0]))
+        hidden = max(
+            (hidden | block for block in blocks), key=lambda mask: float(loss(mask[None])[0])
+        )
         expected.append(hidden)
         tries += len(blocks)
-    found = search(loss, (10, 10), counts=[4 * n for n in range(1, 6)], lookahead=len(blocks))
-    np.testing.assert_array_equal(found.masks, expected[:5])
-    assert found.embeddings < 2 * tries
+    searched = search(loss, (10, 10), counts=[4 * n for n in range(1, 6)], lookahead=len(blocks))
+    np.testing.assert_array_equal(searched.masks, expected[:5])
+    assert searched.embeddings < 2 * tries
 
 
 def test_only_effects_measured_anew_decide() -> None:
     """The second best block by itself adds nothing to the best; one candidate anew shows it."""
     rows = np.array([0.4, 0.4, 0.1, 0.1]) / 2
     loss = covering(rows, np.array([0.3, 0.2, 0.25, 0.25]) / 2)
-    found = search(loss, (4, 4), counts=[8], lookahead=4)
+    searched = search(loss, (4, 4), counts=[8], lookahead=4)
     # Both top blocks share the heavy rows: after the first, the opposite corner adds most.
     expected = np.zeros((4, 4), bool)
     expected[:2, :2] = expected[2:, 2:] = True
     mirrored = expected[:, ::-1]
-    assert any(np.array_equal(found.masks[0], one) for one in (expected, mirrored))
+    assert any(np.array_equal(searched.masks[0], wanted) for wanted in (expected, mirrored))
     blind = search(loss, (4, 4), counts=[8], lookahead=0)
     np.testing.assert_array_equal(blind.masks[0][:2], True)
 
 
 def test_areas_are_exact_and_masks_nested_on_any_frame() -> None:
     counts = [0, 1, 3, 5, 6, 17, 35]
-    found = search(additive(random_weights((7, 5))), (7, 5), counts=counts[::-1], block=3)
-    assert found.masks.sum(axis=(1, 2)).tolist() == counts[::-1]
-    for larger, smaller in zip(found.masks, found.masks[1:], strict=False):
+    searched = search(additive(random_weights((7, 5))), (7, 5), counts=counts[::-1], block=3)
+    assert searched.masks.sum(axis=(1, 2)).tolist() == counts[::-1]
+    for larger, smaller in zip(searched.masks, searched.masks[1:], strict=False):
         assert not (smaller & ~larger).any()
-    assert found.cosines[-1] == found.clean
+    assert searched.cosines[-1] == searched.clean
 
 
 @pytest.mark.parametrize("side", [np.s_[:, 0], np.s_[:, 1], np.s_[0, :], np.s_[1, :]])
 def test_the_last_block_is_cut_from_its_best_side(side: Any) -> None:
     weights = np.full((2, 2), 0.1)
     weights[side] = 0.3
-    found = search(additive(weights), (2, 2), counts=[2])
+    searched = search(additive(weights), (2, 2), counts=[2])
     expected = np.zeros((2, 2), bool)
     expected[side] = True
-    np.testing.assert_array_equal(found.masks[0], expected)
+    np.testing.assert_array_equal(searched.masks[0], expected)
 
 
 def test_candidates_leave_the_race_after_the_first_look_but_never_too_many() -> None:
     rows = np.array([0.4, 0.4, 0.1, 0.1]) / 2
     loss = covering(rows, np.array([0.3, 0.2, 0.25, 0.25]) / 2)
-    found = search(loss, (4, 4), counts=[8], candidates=2)
-    np.testing.assert_array_equal(found.masks[0][:2], True)
+    searched = search(loss, (4, 4), counts=[8], candidates=2)
+    np.testing.assert_array_equal(searched.masks[0][:2], True)
     assert search(loss, (4, 4), counts=[16], candidates=1).masks.all()
 
 
@@ -175,18 +181,18 @@ def test_a_better_seed_wins_and_a_worse_one_does_not() -> None:
     corners, others = mask_of((4, 4), 0, 3, 12, 15), mask_of((4, 4), 1, 2, 4, 8)
     empty = mask_of((4, 4))
     seeds = np.stack([[others, corners, empty]])
-    found = search(additive(weights), (4, 4), counts=[4], seeds=seeds)
-    np.testing.assert_array_equal(found.masks[0], corners)
-    assert found.cosines[0] == found.seeds[0] == pytest.approx(0.4, abs=1e-12)
-    assert found.greedy[0] == pytest.approx(1 - 0.15 - 3 * 0.02, abs=1e-12)
+    searched = search(additive(weights), (4, 4), counts=[4], seeds=seeds)
+    np.testing.assert_array_equal(searched.masks[0], corners)
+    assert searched.cosines[0] == searched.seeds[0] == pytest.approx(0.4, abs=1e-12)
+    assert searched.greedy[0] == pytest.approx(1 - 0.15 - 3 * 0.02, abs=1e-12)
     worse = search(additive(weights), (4, 4), counts=[4], seeds=seeds[:, [0, 2]])
     assert worse.cosines[0] == worse.greedy[0] < worse.seeds[0] == pytest.approx(0.92, abs=1e-12)
 
 
 def test_seeds_without_a_pixel_are_none() -> None:
     seeds = np.zeros((1, 3, 4, 4), bool)
-    found = search(additive(random_weights((4, 4))), (4, 4), counts=[5], seeds=seeds)
-    assert found.masks.sum() == 5 and np.isnan(found.seeds[0])
+    searched = search(additive(random_weights((4, 4))), (4, 4), counts=[5], seeds=seeds)
+    assert searched.masks.sum() == 5 and np.isnan(searched.seeds[0])
 
 
 def test_a_seed_of_fewer_pixels_may_be_the_best() -> None:
@@ -197,9 +203,9 @@ def test_a_seed_of_fewer_pixels_may_be_the_best() -> None:
         return lost
 
     seeds = np.stack([[mask_of((4, 4), 0), mask_of((4, 4), 5, 6, 7, 8)]])
-    found = search(loss, (4, 4), counts=[4], seeds=seeds)
-    np.testing.assert_array_equal(found.masks[0], mask_of((4, 4), 0))
-    assert found.cosines[0] == found.seeds[0] == pytest.approx(0.2, abs=1e-12)
+    searched = search(loss, (4, 4), counts=[4], seeds=seeds)
+    np.testing.assert_array_equal(searched.masks[0], mask_of((4, 4), 0))
+    assert searched.cosines[0] == searched.seeds[0] == pytest.approx(0.2, abs=1e-12)
 
 
 @pytest.mark.parametrize("both", [False, True])
@@ -224,14 +230,14 @@ def test_the_best_of_all_masks_of_one_block_for_either_comparison(both: bool) ->
         left = retention(clean, embed(occlude(frames, block, content)), 0.5,
                          compare="both" if both else "clean")  # fmt: skip
         scores.append(left.cosine)
-    found = search_masks(
+    searched = search_masks(
         embed, lambda mask: occlude(frames, mask, content), clean, shape=(4, 4), counts=[4],
         rng=np.random.default_rng(0), block=2, rounds=0, both=both,
     )  # fmt: skip
     best = int(np.argmin(scores))
     assert best == (2 if both else 3)
-    np.testing.assert_array_equal(found.masks[0], block_masks((4, 4), 2)[best])
-    assert found.cosines[0] == pytest.approx(scores[best], abs=1e-12)
+    np.testing.assert_array_equal(searched.masks[0], block_masks((4, 4), 2)[best])
+    assert searched.cosines[0] == pytest.approx(scores[best], abs=1e-12)
 
 
 def test_swaps_join_what_is_best_of_two_seeds() -> None:
@@ -239,9 +245,9 @@ def test_swaps_join_what_is_best_of_two_seeds() -> None:
     weights = np.full((4, 4), 0.02)
     weights.ravel()[[0, 3, 12, 15]] = 0.15
     seeds = np.stack([[mask_of((4, 4), 0, 3, 5, 6), mask_of((4, 4), 12, 15, 9, 10)]])
-    found = search(additive(weights), (4, 4), counts=[4], seeds=seeds, rounds=1)
-    np.testing.assert_array_equal(found.masks[0], mask_of((4, 4), 0, 3, 12, 15))
-    assert found.cosines[0] == pytest.approx(0.4, abs=1e-12)
+    searched = search(additive(weights), (4, 4), counts=[4], seeds=seeds, rounds=1)
+    np.testing.assert_array_equal(searched.masks[0], mask_of((4, 4), 0, 3, 12, 15))
+    assert searched.cosines[0] == pytest.approx(0.4, abs=1e-12)
 
 
 def test_swaps_only_ever_improve() -> None:
@@ -269,7 +275,7 @@ def search_tiny() -> tuple[Oracle, list[int]]:
         asked.append(len(some))
         return recognizer.embed(some)
 
-    found = search_masks(
+    searched = search_masks(
         embed,
         hider("black", frames, []),
         recognizer.embed(frames),
@@ -278,19 +284,19 @@ def search_tiny() -> tuple[Oracle, list[int]]:
         rng=np.random.default_rng(1),
         rounds=2,
     )
-    for mask, cosine in zip(found.masks, found.cosines, strict=True):
+    for mask, cosine in zip(searched.masks, searched.cosines, strict=True):
         hidden = recognizer.embed(occlude(frames, mask, np.zeros_like(frames)))
         left = retention(recognizer.embed(frames), hidden, 0.5)
         assert cosine == pytest.approx(left.cosine, abs=1e-12)
-        assert found.clean == pytest.approx(left.clean_cosine, abs=1e-12)
-    return found, asked
+        assert searched.clean == pytest.approx(left.clean_cosine, abs=1e-12)
+    return searched, asked
 
 
 def test_cosines_are_those_of_retention_and_every_embedding_is_counted() -> None:
-    found, asked = search_tiny()
-    assert found.embeddings == sum(asked) and max(asked) <= 256
-    assert found.masks.sum(axis=(1, 2)).tolist() == [10, 103]
-    assert (found.cosines <= found.greedy).all() and (found.cosines < found.clean).all()
+    searched, asked = search_tiny()
+    assert searched.embeddings == sum(asked) and max(asked) <= 256
+    assert searched.masks.sum(axis=(1, 2)).tolist() == [10, 103]
+    assert (searched.cosines <= searched.greedy).all() and (searched.cosines < searched.clean).all()
 
 
 @pytest.mark.parametrize("frames", [1, 20])
@@ -299,11 +305,11 @@ def test_how_many_frames_are_embedded_at_once_changes_no_bit(
 ) -> None:
     expected, _ = search_tiny()
     monkeypatch.setattr(oracle, "FRAMES", frames)
-    found, asked = search_tiny()
+    searched, asked = search_tiny()
     assert max(asked) <= max(frames, 3)
-    np.testing.assert_array_equal(found.masks, expected.masks)
-    np.testing.assert_array_equal(found.cosines, expected.cosines)
-    assert found.embeddings == expected.embeddings
+    np.testing.assert_array_equal(searched.masks, expected.masks)
+    np.testing.assert_array_equal(searched.cosines, expected.cosines)
+    assert searched.embeddings == expected.embeddings
 
 
 # Mistakes -----------------------------------------------------------------------------------------
@@ -318,9 +324,9 @@ def test_wrong_arguments() -> None:
         search(loss, (4, 4), counts=[1], seeds=seeds)
     with pytest.raises(ValueError, match="finite"):
         search(lambda hidden: np.full(len(hidden), np.nan), (4, 4), counts=[3])
-    one = np.zeros((1, 4, 4, 3), np.uint8)
+    photo = np.zeros((1, 4, 4, 3), np.uint8)
     with pytest.raises(ValueError, match="at least 2"):
         search_masks(
-            embed_by(loss), hider("black", one, []), np.ones((1, 2)), shape=(4, 4), counts=[1],
+            embed_by(loss), hider("black", photo, []), np.ones((1, 2)), shape=(4, 4), counts=[1],
             rng=np.random.default_rng(0),
         )  # fmt: skip

@@ -102,9 +102,9 @@ def test_patches_are_chosen_by_the_score_and_not_by_the_map() -> None:
     wanted[20:24, 20:24] = 1
     # Without a choice, the map decides.
     assert patches(saliency, 16, rng(), rectangles=1)[4:8, 4:8].all()
-    found = [patches(saliency, 16, rng(n), left_of(wanted), rectangles=1) for n in range(8)]
+    masks = [patches(saliency, 16, rng(n), left_of(wanted), rectangles=1) for n in range(8)]
     # 144 of some 2,000 places are tried, half of the moves near the best one yet.
-    assert np.mean([(mask * wanted).sum() for mask in found]) > 12
+    assert np.mean([(mask * wanted).sum() for mask in masks]) > 12
 
 
 def test_a_search_ends_lower_than_all_that_it_started_from() -> None:

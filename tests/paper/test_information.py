@@ -75,9 +75,9 @@ def _spread(setting: dict[str, Any]) -> int:
 def made_up(people: Iterable[str] = PEOPLE) -> pl.DataFrame:
     """Everybody's map is better by .04 than own blobs; people differ by up to .02 either way."""
     names = list(people)
-    lean = np.linspace(-0.02, 0.02, len(names))
+    deviation = np.linspace(-0.02, 0.02, len(names))
     return table(
-        row(**setting, identity=name, rate=rate + lean[i] * _spread(setting),
+        row(**setting, identity=name, rate=rate + deviation[i] * _spread(setting),
             images=6 if i % 2 else 9)
         for setting, rate in settings()
         for i, name in enumerate(names)
@@ -144,10 +144,10 @@ def test_each_reading_has_a_winner_of_its_own(text: str) -> None:
 
 
 def test_everybodys_map_is_ahead_where_it_hides_better(text: str) -> None:
-    said = sentence(text, "Does any person's own map beat everybody's")
-    assert "No: it is not shown in any of 2 cases" in said
-    assert "Everybody's is ahead at 10 % on net, 10 % on far." in said
-    assert "own 0.650, everybody's 0.610, own minus everybody's +0.040 [0.02" in said
+    answer = sentence(text, "Does any person's own map beat everybody's")
+    assert "No: it is not shown in any of 2 cases" in answer
+    assert "Everybody's is ahead at 10 % on net, 10 % on far." in answer
+    assert "own 0.650, everybody's 0.610, own minus everybody's +0.040 [0.02" in answer
 
 
 def test_own_maps_are_ahead_where_they_hide_better_in_groups_of_photos_too() -> None:
@@ -183,11 +183,11 @@ def test_without_a_mean_map_or_held_out_photos_the_question_is_not_answered() ->
 def test_a_contest_picks_each_side_on_other_people() -> None:
     """Of two equal maps each person is scored by the one that is best on others."""
     scores = Scores.of(made_up().filter(pl.col("target") == "net"))
-    found = contest(scores, "net", Setting("heldout", 0.1, "inpaint"))
-    assert found is not None
-    lean = np.linspace(-0.02, 0.02, len(PEOPLE))
-    assert found.own == pytest.approx(0.65 + lean)
-    assert found.everybody == pytest.approx(0.61 - lean)
+    outcome = contest(scores, "net", Setting("heldout", 0.1, "inpaint"))
+    assert outcome is not None
+    deviation = np.linspace(-0.02, 0.02, len(PEOPLE))
+    assert outcome.own == pytest.approx(0.65 + deviation)
+    assert outcome.everybody == pytest.approx(0.61 - deviation)
     parts = groups(scores, "net", "inpaint")
     assert [(part.photos, len(part.difference)) for part in parts] == [(3, 10), (4, 10)]
 
@@ -344,5 +344,5 @@ def test_a_real_run_is_reported_whole(tmp_path: Path, monkeypatch: pytest.Monkey
     ]  # fmt: skip
     assert float(rows[0][3].strip("*")) == pytest.approx(own["rate"].mean(), abs=5e-4)
     assert "nan" not in text.lower().replace("gnan", "")
-    for render in (latex_document, text_document, lambda found: html_document(found, TITLE)):
+    for render in (latex_document, text_document, lambda given: html_document(given, TITLE)):
         assert render(blocks)

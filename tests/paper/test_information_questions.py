@@ -26,34 +26,34 @@ BASELINES = {"random": (0.1, 0.95), "center-gaussian": (0.5, 0.7)}
 def settings() -> Iterator[tuple[dict[str, Any], float]]:
     """Settings and mean recognition; clean is 1. Maps from 'far' take .2 less on 'net'."""
     for target in NETS:
-        for place, fill in enumerate(FILLS):
+        for index, fill in enumerate(FILLS):
             for split in ("same", "heldout"):
                 shown = {"target": target, "split": split, "fill": fill, "budget": 0.2}
                 for method, left in BASELINES.items():
                     flat = dict.fromkeys(("source", "layer", "layer_calls", "objective"))
-                    yield shown | flat | {"method": method}, left[place]
+                    yield shown | flat | {"method": method}, left[index]
                 for layer, left in LAYERS.items():
                     mapped = shown | {"source": target, "method": "layer-cam", "layer": layer,
                                       "layer_calls": CALLS[layer]}  # fmt: skip
-                    yield mapped, left[place]
+                    yield mapped, left[index]
                     if layer == "N":
-                        yield mapped | {"objective": "l2"}, left[place]
+                        yield mapped | {"objective": "l2"}, left[index]
                 if split == "heldout":
                     own = shown | {"source": target, "method": "layer-cam", "layer": "N",
                                    "layer_calls": CALLS["N"]}  # fmt: skip
                     other = next(net for net in NETS if net != target)
-                    yield own | {"source": other}, LAYERS["N"][place] + 0.2
-                    yield own | {"control": "other"}, LAYERS["N"][place] + 0.1
-                    yield own | {"control": "population"}, LAYERS["N"][place] - 0.1
+                    yield own | {"source": other}, LAYERS["N"][index] + 0.2
+                    yield own | {"control": "other"}, LAYERS["N"][index] + 0.1
+                    yield own | {"control": "population"}, LAYERS["N"][index] - 0.1
 
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    lean = np.linspace(-0.02, 0.02, len(PEOPLE))
+    deviation = np.linspace(-0.02, 0.02, len(PEOPLE))
     spread = {"random": 1, "center-gaussian": -1, None: 2, "other": 3, "population": -2}
     results = table(
         row(**setting, identity=name,
-            rate=rate + lean[i] * spread.get(setting.get("control") or setting["method"], 0))
+            rate=rate + deviation[i] * spread.get(setting.get("control") or setting["method"], 0))
         for setting, rate in settings()
         for i, name in enumerate(PEOPLE)
     )  # fmt: skip
@@ -61,10 +61,10 @@ def text() -> str:
 
 
 def test_own_maps_stand_beside_random_pixels_and_maps_that_look_at_no_face(text: str) -> None:
-    said = sentence(text, "How much does hiding take?")
+    answer = sentence(text, "How much does hiding take?")
     assert (
         "map that sees no photo of the person: black 0 and 2 of 2, inpaint 2 and 2 of 2 (paired"
-        in said
+        in answer
     )
     rows = cells(text, "Recognition on held-out photos. The best own map")
     (filled,) = [line for line in rows if line[:2] == ["net", "inpaint"]]
@@ -73,9 +73,9 @@ def test_own_maps_stand_beside_random_pixels_and_maps_that_look_at_no_face(text:
 
 
 def test_the_best_layer_depends_on_the_reading(text: str) -> None:
-    said = sentence(text, "Which layer?")
-    assert "the layer of lowest mean is the same by black and inpaint in 0" in said
-    assert "By inpaint, with the number of recognizers: layer-cam N (2)." in said
+    answer = sentence(text, "Which layer?")
+    assert "the layer of lowest mean is the same by black and inpaint in 0" in answer
+    assert "By inpaint, with the number of recognizers: layer-cam N (2)." in answer
     black = cells(text, "Recognition by black at 20 %, own maps")
     assert black == [
         ["layer-cam", "1", "**0.200**", "**0.200**"],
@@ -84,22 +84,22 @@ def test_the_best_layer_depends_on_the_reading(text: str) -> None:
 
 
 def test_equal_losses_are_not_shown_to_differ(text: str) -> None:
-    said = sentence(text, "Which loss?")
-    assert "by black by 0.000 (median) and at most 0.000, shown in 0 of 2" in said
+    answer = sentence(text, "Which loss?")
+    assert "by black by 0.000 (median) and at most 0.000, shown in 0 of 2" in answer
 
 
 def test_own_maps_beside_those_of_another_recognizer(text: str) -> None:
-    said = sentence(text, "Does it transfer?")
-    assert "median share that transfers is 50 % with black and 60 % with inpaint" in said
-    assert "at 20 %: black 2 better and 0 worse of 2, inpaint 2 better and 0 worse of 2" in said
+    answer = sentence(text, "Does it transfer?")
+    assert "median share that transfers is 50 % with black and 60 % with inpaint" in answer
+    assert "at 20 %: black 2 better and 0 worse of 2, inpaint 2 better and 0 worse of 2" in answer
     rows = cells(text, "Recognition by inpaint at 20 % on held-out photos: rows are")
     assert [line[2:] for line in rows] == [["**0.500**", "0.700"], ["0.700", "**0.500**"]]
 
 
 def test_own_maps_beside_those_of_others(text: str) -> None:
-    said = sentence(text, "Is it the person's own?")
-    assert "inpaint: 2 ahead of another person's and 0 behind, of 2" in said
-    assert "0 ahead of everybody's and 2 behind, of 2 (paired" in said
+    answer = sentence(text, "Is it the person's own?")
+    assert "inpaint: 2 ahead of another person's and 0 behind, of 2" in answer
+    assert "0 ahead of everybody's and 2 behind, of 2 (paired" in answer
     rows = cells(text, "Recognition on held-out photos under the own mask")
     (line,) = [cell for cell in rows if cell[:2] == ["net", "inpaint"]]
     assert line[5].startswith("-0.100") and line[7].startswith("+0.100")
@@ -128,4 +128,6 @@ def test_questions_that_no_run_asks_are_left_out() -> None:
     )
     text = markdown_document(questions_blocks(results.filter(pl.col("split") == "same")))
     assert "How much does hiding take?" in text
-    assert not any(f"## {one}" in text for one in ("Which layer", "Which loss", "Does it transfer"))
+    assert not any(
+        f"## {question}" in text for question in ("Which layer", "Which loss", "Does it transfer")
+    )

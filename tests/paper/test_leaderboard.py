@@ -14,19 +14,19 @@ from tests.report.fabricated import row, table
 def noise(seed: int, people: int = 12) -> pl.DataFrame:
     """Two methods of equal worth: one with 20 layers, one with a single one."""
     draw = np.random.default_rng(seed)
-    places = [("many", str(number)) for number in range(20)] + [("one", "1")]
+    configurations = [("many", str(number)) for number in range(20)] + [("one", "1")]
     return table(
         row(method=method, layer=layer, identity=f"p{number:02}", rate=draw.uniform(0.2, 0.9))
-        for method, layer in places
+        for method, layer in configurations
         for number in range(people)
     )
 
 
 def test_a_leaderboard_does_not_favour_methods_with_more_settings() -> None:
-    found = [boards(noise(seed))[0] for seed in range(24)]
-    first = [one.ranks.shares[one.methods.index("many"), 0] for one in found]
+    leaderboards = [boards(noise(seed))[0] for seed in range(24)]
+    first = [board.ranks.shares[board.methods.index("many"), 0] for board in leaderboards]
     assert np.mean(first) == pytest.approx(0.5, abs=0.15)  # 0.97 if picked on the same people
-    worth = [one.drop[one.methods.index("many")].value for one in found]
+    worth = [board.drop[board.methods.index("many")].value for board in leaderboards]
     assert np.mean(worth) == pytest.approx(0.45, abs=0.03)  # 0.55 if picked on the same people
 
 
@@ -53,4 +53,6 @@ def test_each_reading_has_a_leaderboard_of_its_own() -> None:
         for words in ("black (artefact)", "inpaint (information)")
     ]
     alone, together = boards(filled)[0], boards(pl.concat([black, filled]))[1]
-    assert [one.value for one in alone.drop] == [one.value for one in together.drop]
+    assert [interval.value for interval in alone.drop] == [
+        interval.value for interval in together.drop
+    ]

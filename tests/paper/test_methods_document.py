@@ -33,8 +33,8 @@ def run(tmp_path: Path) -> Path:
 def test_every_setting_has_its_table_and_methods_come_in_order(run: Path) -> None:
     blocks = methods_document(run)
     tables = [block for block in blocks if isinstance(block, Table)]
-    settings = [one for one in tables if "by budget" in one.caption]
-    assert [one.caption.split(", ")[1] for one in settings] == [
+    settings = [block for block in tables if "by budget" in block.caption]
+    assert [block.caption.split(", ")[1] for block in settings] == [
         "photos the map came from", "held-out photos",
     ]  # fmt: skip
     held = settings[1]
@@ -43,7 +43,7 @@ def test_every_setting_has_its_table_and_methods_come_in_order(run: Path) -> Non
     assert labels == ["b @ N", "a @ N"]
     # 1 - .5 * 10 * .05 + .125 * .05
     assert str(held.columns[2].cell(held.rows[0])).startswith("0.756 [")
-    assert any("drop by kinship" in one.caption for one in tables)
+    assert any("drop by kinship" in block.caption for block in tables)
 
 
 def test_maps_of_other_recognizers_alone_have_a_table_of_their_own(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_maps_of_other_recognizers_alone_have_a_table_of_their_own(tmp_path: Pat
 
 
 def test_it_is_of_one_run(run: Path) -> None:
-    told = CliRunner().invoke(app, ["report", str(run), "--what", "methods"])
-    assert told.exit_code == 0 and "## Own maps under every setting" in told.output
+    reported = CliRunner().invoke(app, ["report", str(run), "--what", "methods"])
+    assert reported.exit_code == 0 and "## Own maps under every setting" in reported.output
     both = CliRunner().invoke(app, ["report", str(run), str(run), "--what", "methods"])
     assert both.exit_code != 0

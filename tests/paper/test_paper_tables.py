@@ -77,10 +77,10 @@ def test_what_two_tables_print_is_the_same_in_both() -> None:
     for technique in CAMS_BY_NAME:
         first = printed(7, technique, "Recognition")[0]
         assert printed(8, technique, "Recognition")[0] == first
-        place = published()[9].columns.index(technique)
-        losses = [float(cells[place]) for cells in published()[9].rows.values()]
+        position = published()[9].columns.index(technique)
+        losses = [float(cells[position]) for cells in published()[9].rows.values()]
         assert printed(10, technique, "Recognition")[0] == min(losses)
-        assert float(published()[9].rows["Cosine", "-"][place]) == first
+        assert float(published()[9].rows["Cosine", "-"][position]) == first
     for labels in published()[12].rows:
         same = printed(12, *labels)[0]
         assert printed(13, *labels)[0] == printed(15, *labels)[0] == same
@@ -91,8 +91,8 @@ CAMS_BY_NAME = ("LayerCAM", "Grad-CAM", "Grad-CAM++")
 
 def test_printed_averages_are_those_of_the_printed_figures() -> None:
     two, four = published()[2], published()[4]
-    place = two.columns.index("1")
-    mean = np.mean([float(cells[place]) for cells in two.rows.values()])
+    position = two.columns.index("1")
+    mean = np.mean([float(cells[position]) for cells in two.rows.values()])
     assert round(float(mean), 3) == four.cell(("Grad-CAM",), "Black") == 0.91
     grid = np.array(list(published()[14].rows.values()), float)
     own, others = grid.trace() / 7, (grid.sum() - grid.trace()) / 42
@@ -113,16 +113,16 @@ def test_notes_of_contradictions_quote_the_tables() -> None:
 
 @pytest.mark.skipif(not PAPER.is_file(), reason="the paper's text is not here")
 def test_every_figure_stands_in_the_papers_text() -> None:
-    found: dict[int, list[str]] = {}
+    written: dict[int, list[str]] = {}
     number = 0
     for text in PAPER.read_text(encoding="utf-8").splitlines():
         if start := re.match(r"Table (\d+)\.", text):
             number = int(start[1])
         elif "\t" in text:
-            found.setdefault(number, []).extend(re.findall(r"(?<![\w.<])[01]\.\d{3}(?!\d)", text))
+            written.setdefault(number, []).extend(re.findall(r"(?<![\w.<])[01]\.\d{3}(?!\d)", text))
     for number, table in published().items():
         shipped = [f"{c:.3f}" for row in table.rows.values() for c in row if isinstance(c, float)]
-        assert shipped == found[number], number
+        assert shipped == written[number], number
 
 
 # --- ours -----------------------------------------------------------------------------------------
@@ -157,9 +157,9 @@ def test_averages_are_over_recognizers_with_their_own_maps(results: pl.DataFrame
 def test_intervals_are_those_of_scipys_t(results: pl.DataFrame) -> None:
     cell = line(paper_table(results, 2), "mine").cells[2]
     rates = np.array([CLEAN - 0.05 * frailty(index) for index in range(len(PEOPLE))])
-    found = stats.t.interval(0.95, len(rates) - 1, loc=rates.mean(), scale=stats.sem(rates))
+    interval = stats.t.interval(0.95, len(rates) - 1, loc=rates.mean(), scale=stats.sem(rates))
     assert cell.measured is not None
-    assert (cell.measured.low, cell.measured.high) == pytest.approx(found, abs=3e-4)
+    assert (cell.measured.low, cell.measured.high) == pytest.approx(interval, abs=3e-4)
 
 
 def test_cosine_by_layer_and_group(results: pl.DataFrame) -> None:
@@ -292,7 +292,7 @@ def test_csv_has_a_line_a_cell_with_full_precision(everything: list[PaperTable])
     tables = everything
     lines = list(csv.DictReader(io.StringIO(paper_formats.to_csv(tables))))
     assert len(lines) == sum(len(row.cells) for table in tables for row in table.rows)
-    mine = next(one for one in lines if (one["table"], one["row"]) == ("2", "mine"))
+    mine = next(record for record in lines if (record["table"], record["row"]) == ("2", "mine"))
     assert float(mine["value"]) == pytest.approx(CLEAN, abs=1e-12)
     assert float(next(o for o in lines if o["row"] == "FN_C")["published"]) == 0.949
 
@@ -300,9 +300,11 @@ def test_csv_has_a_line_a_cell_with_full_precision(everything: list[PaperTable])
 def test_markdown_rows_have_as_many_cells_as_headings(everything: list[PaperTable]) -> None:
     for table in everything:
         rows = [
-            one for one in markdown_document([table_block(table)]).splitlines() if one[:1] == "|"
+            written
+            for written in markdown_document([table_block(table)]).splitlines()
+            if written[:1] == "|"
         ]
-        assert len({len(re.findall(r"(?<!\\)\|", one)) for one in rows}) == 1
+        assert len({len(re.findall(r"(?<!\\)\|", written)) for written in rows}) == 1
         assert len(rows) == len(table.rows) + 2
 
 
@@ -351,23 +353,23 @@ def test_latex_compiles(everything: list[PaperTable], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "form", "said"),
+    ("table", "form", "message"),
     [("16", "text", "2 to 15, all or leaderboard. Got '16'"), ("leaderbord", "text", "leaderboard"),
      ("2", "latx", "Did you mean 'latex'")],
 )  # fmt: skip
 def test_what_there_is_not_is_named(
-    results: pl.DataFrame, table: str, form: str, said: str
+    results: pl.DataFrame, table: str, form: str, message: str
 ) -> None:
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         paper_formats.render(results, table, form)
 
 
 def test_leaderboard_is_in_the_order_of_the_effects(results: pl.DataFrame) -> None:
     text = paper_formats.render(results, "leaderboard", "markdown")
     own = text.split("**Leaderboard")[1]
-    places = [own.index(f"| {name} ") for name in
+    positions = [own.index(f"| {name} ") for name in
               ("grad-cam++", "grad-cam", "s-rise", "corr-rise", "layer-cam")]  # fmt: skip
-    assert places == sorted(places)
+    assert positions == sorted(positions)
     assert "own maps" in own and "100 %" in own
 
 
@@ -379,10 +381,10 @@ def test_losses_draw_ours_and_the_papers(everything: list[PaperTable], width: fl
     table = everything[9 - 2]
     figure = paper_figures.losses(table, width=width)
     assert len(figure.axes) == 3
-    for place, axis in enumerate(figure.axes):
+    for position, axis in enumerate(figure.axes):
         drawn = [np.asarray(line.get_xdata(), float) for line in axis.lines]
         points = [float(xs[0]) for xs in drawn if len(xs) == 1]
-        cells = [row.cells[place] for row in table.rows]
+        cells = [row.cells[position] for row in table.rows]
         wanted = [cell.measured.value for cell in cells if cell.measured]
         wanted += [cell.printed for cell in cells if isinstance(cell.printed, float)]
         assert len(points) == 14 and sorted(points) == pytest.approx(sorted(wanted))
@@ -399,13 +401,13 @@ def test_ranks_are_written_into_their_cells(results: pl.DataFrame) -> None:
 
 def test_rows_of_another_comparison_have_a_board_of_their_own(results: pl.DataFrame) -> None:
     other = results.with_columns(compare=pl.lit("both"), rate=pl.lit(0.0))
-    found = boards(pl.concat([results, other]))
+    together = boards(pl.concat([results, other]))
     alone = boards(results)
-    assert [one.title for one in found] == [
-        *(one.title for one in alone), *(f"{one.title}, compare = both" for one in alone)
+    assert [board.title for board in together] == [
+        *(board.title for board in alone), *(f"{board.title}, compare = both" for board in alone)
     ]  # fmt: skip
-    for one, same in zip(found, alone, strict=False):
-        assert (one.rate, one.random) == (same.rate, same.random)
+    for board, same in zip(together, alone, strict=False):
+        assert (board.rate, board.random) == (same.rate, same.random)
 
 
 def test_the_losses_of_table_9_are_in_the_form_that_experiments_have() -> None:

@@ -67,15 +67,15 @@ def test_the_best_layer_by_each_rule_stands_beside_the_papers(text: str) -> None
 
 
 def test_whole_faces_explain_the_percentiles_answer(text: str) -> None:
-    said = section(text, "RQ2").strip().splitlines()[-1]
-    assert said == (
+    answer = section(text, "RQ2").strip().splitlines()[-1]
+    assert answer == (
         "Cut at the percentile, 2 of these 78 sets of maps hide whole faces, most grad-cam++ @ N,"
         f" cosine on {NETS[0]}: those of 50 % of the people, and recognition is 0.384; exactly k"
         " pixels of the same maps leave 0.864 (clean 0.960)."
     )
     for stage, count in (("RQ3", 42), ("RQ4", 10)):
-        said = f"Cut at the percentile, none of these {count} sets of maps hides anybody's whole"
-        assert said in section(text, stage)
+        answer = f"Cut at the percentile, none of these {count} sets of maps hides anybody's whole"
+        assert answer in section(text, stage)
 
 
 def test_the_order_of_methods_by_each_rule(text: str) -> None:
@@ -86,8 +86,8 @@ def test_the_order_of_methods_by_each_rule(text: str) -> None:
 
 
 def test_the_papers_fills_stand_beside_ours(text: str) -> None:
-    said = "Table 4: Grad-CAM 0.908 to 0.911, Grad-CAM++ 0.767 to 0.771"
-    assert said in section(text, "RQ1")
+    answer = "Table 4: Grad-CAM 0.908 to 0.911, Grad-CAM++ 0.767 to 0.771"
+    assert answer in section(text, "RQ1")
 
 
 def test_without_the_percentile_nothing_is_said_of_it(halved: str) -> None:
@@ -103,8 +103,8 @@ def test_a_question_that_no_run_asks_is_not_answered(exact: pl.DataFrame, tmp_pa
 
 def test_held_out_drops_stand_beside_those_of_the_same_maps_own_half(halved: str) -> None:
     lines = section(halved, "Held-out photos").splitlines()
-    place = next(i for i, line in enumerate(lines) if line.startswith("| configuration"))
-    titles = [cell.strip() for cell in lines[place].split("|")]
+    start = next(i for i, line in enumerate(lines) if line.startswith("| configuration"))
+    titles = [cell.strip() for cell in lines[start].split("|")]
     line = next(line for line in lines if line.startswith(f"| s-rise on {NETS[0]}"))
     cells = dict(zip(titles, (cell.strip() for cell in line.split("|")), strict=True))
     assert cells["drop"].startswith("+0.030 [")

@@ -191,12 +191,12 @@ def test_the_choice_is_that_of_the_results_and_is_written_down(done: Path) -> No
             part = rows.filter(pl.col("method") == method, pl.col("layer") == layer)
             each = part.group_by("target").agg(pl.col("rate").mean())
             means[layer] = float(np.mean(each["rate"].to_numpy()))
-        one = record["layer"][method]
-        assert one["chosen"] == min(means, key=lambda layer: means[layer])
-        assert {r["setting"]: r["rate"] for r in one["ranking"]} == pytest.approx(means)
-        assert one["from"] == "rq2-painted"
+        choice = record["layer"][method]
+        assert choice["chosen"] == min(means, key=lambda layer: means[layer])
+        assert {r["setting"]: r["rate"] for r in choice["ranking"]} == pytest.approx(means)
+        assert choice["from"] == "rq2-painted"
         used = read_runs([done / "rq4-painted"]).filter(pl.col("method") == method)
-        assert used["layer"].unique().to_list() == [one["chosen"]]
+        assert used["layer"].unique().to_list() == [choice["chosen"]]
     assert "# layer of grad-cam: " in (done / "rq4-painted" / "experiment.toml").read_text()
 
 
@@ -235,8 +235,8 @@ def test_the_page_answers_in_the_readers_order_and_holds_every_run(
     page = write_study_report(done)
     text = page.read_text(encoding="utf-8")
     titles = ("can I trust it?", "who wins?", "by how much?", "where?", "on whom?")
-    places = [text.index(f">Paper: {title}</h2>") for title in titles]
-    assert places == sorted(places)
+    positions = [text.index(f">Paper: {title}</h2>") for title in titles]
+    assert positions == sorted(positions)
     for number in range(2, 16):
         assert f"Table {number}. " in text
     described = read_page(page.parent / "data" / "page.js")
@@ -251,8 +251,8 @@ def command(*arguments: str, patch: pytest.MonkeyPatch, capsys: Any) -> tuple[in
     patch.setattr(sys, "argv", ["facefocus", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out, said.err
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
 
 
 def test_tables_audit_and_results_from_the_command_line(
@@ -283,7 +283,7 @@ def test_tables_audit_and_results_from_the_command_line(
 def test_the_planted_best_layer_and_loss_are_chosen() -> None:
     rows = stages()
     layers = choose(rows.filter(pl.col("experiment") == "rq2"), ["grad-cam", "layer-cam"], "layer")
-    assert [one.value for one in layers.values()] == ["N-1", "N-1"]
+    assert [choice.value for choice in layers.values()] == ["N-1", "N-1"]
     ranked = [name for name, _ in layers["grad-cam"].ranking]
     assert ranked == sorted(LAYERS, key=lambda layer: -LAYERS[layer])
     losses = choose(rows.filter(pl.col("experiment") == "rq3"), ["grad-cam++"], "objective")
@@ -353,7 +353,7 @@ def test_a_mistake_in_a_study_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ('layer = "rq2"', 'budget = "rq2"', "must name a stage for layer or objective"),
         ('layer = "rq2"', "", "needs a stage to be chosen from"),
@@ -369,14 +369,14 @@ def test_a_mistake_in_a_study_is_one_line(
     ],
 )
 def test_a_mistake_in_a_stage_is_one_line(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, said: str
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, message: str
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("FACEFOCUS_DATA", str(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     stage = tmp_path / "stage.toml"
     stage.write_text(SECOND.replace(old, new, 1))
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=message) as error:
         run_study(stage, out=tmp_path / "out")
     assert "\n" not in str(error.value)
 

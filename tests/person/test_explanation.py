@@ -134,9 +134,9 @@ def test_what_cannot_be_proven_is_said_and_the_rest_is_proven(
     assert any("--gallery" in line for line in three.limits)
     assert set(three.table["measure"]) == {"cosine"}  # no threshold: similarities alone
     assert "own-same-photos" in set(three.table["condition"])
-    one = explain_person(frames[:1], TINY[0], backend="torch", draft=True)
-    assert any(line.startswith("One photo") for line in one.limits)
-    clean = one.table.filter(condition=CLEAN, measure="cosine")
+    single = explain_person(frames[:1], TINY[0], backend="torch", draft=True)
+    assert any(line.startswith("One photo") for line in single.limits)
+    clean = single.table.filter(condition=CLEAN, measure="cosine")
     assert clean["value"].to_list() == pytest.approx([1.0])  # with itself
 
 
@@ -247,7 +247,7 @@ def test_a_sibling_is_not_passed_off_as_a_stranger() -> None:
     def judge(name: str, seen: bool) -> Judge:
         return Judge(tiny_recognizer(name), seen, np.eye(2))
 
-    def said(unseen: str) -> list[str]:
+    def limits(unseen: str) -> list[str]:
         sources = judge("mobilefacenet-ms1m", True), judge("squeezenet-vggface2", True)
         recognizers = tuple(source.recognizer for source in sources)
         teams = [Team(recognizers, sources, (*sources, judge(unseen, False)))]
@@ -257,12 +257,12 @@ def test_a_sibling_is_not_passed_off_as_a_stranger() -> None:
             limits_of(frames, design, teams, None, "learned-mask", draft=True, photographs=True)
         )
 
-    (sibling,) = [line for line in said("mobilefacenet-casia") if "sibling" in line]
+    (sibling,) = [line for line in limits("mobilefacenet-casia") if "sibling" in line]
     assert "sibling of mobilefacenet-ms1m (they share family)" in sibling
-    (data,) = [line for line in said("facenet-vggface2") if "sibling" in line]
+    (data,) = [line for line in limits("facenet-vggface2") if "sibling" in line]
     assert "sibling of squeezenet-vggface2 (they share training data)" in data
-    assert not [line for line in said("iresnet50-idiffface") if "sibling" in line]
-    assert any("may be a sibling of mobilefacenet-ms1m" in line for line in said("mine"))
+    assert not [line for line in limits("iresnet50-idiffface") if "sibling" in line]
+    assert any("may be a sibling of mobilefacenet-ms1m" in line for line in limits("mine"))
 
 
 def test_a_gallery_of_another_size_is_refused(faces: FaceSet, tmp_path: Path) -> None:

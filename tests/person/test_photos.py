@@ -185,10 +185,10 @@ def test_bad_input(tmp_path: Path) -> None:
         read(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"which holds none"):
         read(tmp_path)
-    one = save(tmp_path / "one.png", crop(1, 0))
+    photo = save(tmp_path / "one.png", crop(1, 0))
     with pytest.raises(UserError, match=r"needs 2 usable photos or more. Got 1 of"):
         read(tmp_path)
-    shutil.copy(one, tmp_path / "two.png")
+    shutil.copy(photo, tmp_path / "two.png")
     with pytest.raises(
         UserError, match=r"Got 1 of '.*'. Left out: two.png: the same file as one.png."
     ):

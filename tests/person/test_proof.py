@@ -78,41 +78,43 @@ def judge_of_three() -> Judge:
 
 def test_measures_are_those_worked_out_by_hand() -> None:
     hidden = np.array([[[0.6, 0.8], [0.0, 2.0], [0.6, 0.8]]])  # raw lengths do not matter
-    found = measured(judge_of_three(), hidden, ~np.eye(3, dtype=bool))
+    measures = measured(judge_of_three(), hidden, ~np.eye(3, dtype=bool))
     # Photo 0 at (.6, .8) against (.8, .6): .96 and (.6, .8): 1; photo 1 at (0, 1) against (1, 0): 0
     # and (.6, .8): .8; photo 2 against (1, 0): .6 and (.8, .6): .96.
-    np.testing.assert_allclose(found["cosine", ""], [0.98, 0.4, 0.78])
-    np.testing.assert_allclose(found["pair", "EER"], [1, 0.5, 0.5])
-    np.testing.assert_allclose(found["any", "EER"], [1, 1, 1])
+    np.testing.assert_allclose(measures["cosine", ""], [0.98, 0.4, 0.78])
+    np.testing.assert_allclose(measures["pair", "EER"], [1, 0.5, 0.5])
+    np.testing.assert_allclose(measures["any", "EER"], [1, 1, 1])
     # Templates: of photos 1, 2: (.7071, .7071); of 0, 2: (1.6, .8) / 1.789; of 0, 1: (1.8, .6) /
     # 1.897. Scores .990, .447, .822: the last is below .9.
-    np.testing.assert_allclose(found["template", "EER"], [1, 0, 0])
+    np.testing.assert_allclose(measures["template", "EER"], [1, 0, 0])
     # Strangers at (0, 1): .8, 1 and .8; the own template is nearer but for photo 1.
-    np.testing.assert_allclose(found["rank-1", ""], [1, 0, 1])
-    np.testing.assert_allclose(found["false-match", "EER"], [0.5, 0.5, 0.5])
+    np.testing.assert_allclose(measures["rank-1", ""], [1, 0, 1])
+    np.testing.assert_allclose(measures["false-match", "EER"], [0.5, 0.5, 0.5])
 
 
 def test_draws_are_averaged_by_photo_and_photos_without_a_mate_do_not_count() -> None:
     judge = judge_of_three()
     hidden = np.array([[[1.0, 0.0]] * 3, [[-1.0, 0.0]] * 3])
     compared = np.array([[False, True, False], [True, False, False], [False] * 3])
-    found = measured(judge, hidden, compared)
-    np.testing.assert_allclose(found["cosine", ""], [0, 0, np.nan])
-    np.testing.assert_allclose(found["any", "EER"], [0.5, 0.5, np.nan])
-    assert ("template", "EER") not in found  # no threshold for templates of one photo
+    measures = measured(judge, hidden, compared)
+    np.testing.assert_allclose(measures["cosine", ""], [0, 0, np.nan])
+    np.testing.assert_allclose(measures["any", "EER"], [0.5, 0.5, np.nan])
+    assert ("template", "EER") not in measures  # no threshold for templates of one photo
 
 
 def test_a_hidden_gallery_is_compared_with_in_the_place_of_the_clean_one() -> None:
     hidden = np.array([[[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]])
-    found = measured(judge_of_three(), hidden, ~np.eye(3, dtype=bool), gallery=hidden[0])
-    np.testing.assert_allclose(found["cosine", ""], [0.5, 0.5, 0])
+    measures = measured(judge_of_three(), hidden, ~np.eye(3, dtype=bool), gallery=hidden[0])
+    np.testing.assert_allclose(measures["cosine", ""], [0.5, 0.5, 0])
 
 
 def test_counts_of_photos_have_exact_intervals() -> None:
     values = np.array([1.0, 0, 0, 0, 0, 0, np.nan])
-    (found,) = intervals_of([values], ["template"])
+    (interval,) = intervals_of([values], ["template"])
     exact = stats.binomtest(1, 6).proportion_ci(method="exact")
-    assert (found.value, found.low, found.high) == pytest.approx((1 / 6, exact.low, exact.high))
+    assert (interval.value, interval.low, interval.high) == pytest.approx(
+        (1 / 6, exact.low, exact.high)
+    )
     # Means over draws are no counts.
     (mean,) = intervals_of([np.array([0.2, 0.4, 0.2, 0.4, 0.2, 0.4])], ["template"])
     student = stats.t.interval(0.95, 5, 0.3, np.std([0.2, 0.4] * 3, ddof=1) / np.sqrt(6))
@@ -234,19 +236,22 @@ def test_a_single_photo_of_the_person_among_the_strangers_is_found() -> None:
     mine = centers[40] + 0.1 * rng.normal(size=(6, 64))
     lone = centers[40] + 0.1 * rng.normal(size=(1, 64))
     theirs = np.concatenate([noisy, lone])
-    names = [f"p{one:02}" for one in people] + ["same"]
+    names = [f"p{number:02}" for number in people] + ["same"]
     strangers = choose_strangers(
         make_faceset(photos(121), names, [str(n) for n in range(121)], "mine")
     )
     theirs = theirs[strangers.rows]
-    unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in (mine, theirs)]
+    unit = [
+        embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+        for embeddings in (mine, theirs)
+    ]
     assert who_is_the_person(strangers, photos(6, seed=5), [unit[0]], [unit[1]]) == ["same"]
 
 
 def test_a_rate_that_pairs_do_not_have_is_left_out() -> None:
     judge = replace(judge_of_three(), by_template={2: {"EER": 0.9, "FMR 1e-3": 0.95}})
-    found = measured(judge, np.array([[[0.6, 0.8]] * 3]), ~np.eye(3, dtype=bool))
-    assert ("template", "EER") in found and ("template", "FMR 1e-3") not in found
+    measures = measured(judge, np.array([[[0.6, 0.8]] * 3]), ~np.eye(3, dtype=bool))
+    assert ("template", "EER") in measures and ("template", "FMR 1e-3") not in measures
 
 
 def test_thresholds_come_from_pairs_and_templates_of_other_people() -> None:

@@ -46,11 +46,11 @@ def test_an_empty_mask_moves_nothing(photo: Photo, yunet: FaceDetector, tmp_path
     assert np.array_equal(same.crop, photo.crop)
     assert not same.shift.any()
     for variant in VARIANTS[1:]:
-        found = again[variant]
-        assert found.crop is not None
-        assert found.shift is not None
-        assert 0 < np.abs(found.shift).mean() < 3
-        assert not np.array_equal(found.crop, photo.crop)
+        redetected = again[variant]
+        assert redetected.crop is not None
+        assert redetected.shift is not None
+        assert 0 < np.abs(redetected.shift).mean() < 3
+        assert not np.array_equal(redetected.crop, photo.crop)
     # Of half the size: what the crop shows is blurred, and lies in the same place.
     half = again[HALF].crop
     assert half is not None
@@ -73,11 +73,11 @@ def test_the_shift_is_in_pixels_of_the_crop(monkeypatch: pytest.MonkeyPatch, fac
     )
     strange = Face(near.box, near.landmarks + 40, 0.95)
     monkeypatch.setattr(redetection, "find_faces", lambda *_: [strange, far, near])
-    found = find_again(pixels, photo, object.__new__(FaceDetector))
-    assert found.faces == 3
+    redetected = find_again(pixels, photo, object.__new__(FaceDetector))
+    assert redetected.faces == 3
     # Right in the photo is down in the crop, up in the photo is right: (3 / 3, 6 / 3).
-    assert found.shift is not None
-    assert np.allclose(found.shift, [1.0, 2.0])
+    assert redetected.shift is not None
+    assert np.allclose(redetected.shift, [1.0, 2.0])
     monkeypatch.setattr(redetection, "find_faces", lambda *_: [strange])
     assert find_again(pixels, photo, object.__new__(FaceDetector)).detected == (factor == 1)
 
@@ -97,6 +97,6 @@ def test_another_face_is_not_taken_for_the_persons(
     hidden = paint(photo.pixels, photo.matrix, ~NOTHING, "mean")
     beside = np.concatenate([hidden, portrait(crop(2, 0), 3.0)], axis=1)
     wide = Photo(**{**vars(photo), "size": beside.shape[:2]})
-    found = find_again(beside, wide, yunet)
-    assert found.faces == 1
-    assert not found.detected
+    redetected = find_again(beside, wide, yunet)
+    assert redetected.faces == 1
+    assert not redetected.detected

@@ -60,9 +60,9 @@ def test_a_square_that_repair_brings_back_is_not_hidden(
     monkeypatch.setattr(candidates, "SEARCH_STEPS", 100)
     photos = Photos(spotted(2), ["a", "b"])
     recipe = Recipe(32**2 / 112**2, "pixels", "black", against="repair")
-    (found,) = own_maps([TwoSpots()], [photos], recipe, Store(tmp_path))
-    assert found is not None
-    mask = candidates.shaped(found, recipe, "own")
+    (saliency,) = own_maps([TwoSpots()], [photos], recipe, Store(tmp_path))
+    assert saliency is not None
+    mask = candidates.shaped(saliency, recipe, "own")
     assert mask.sum() == 32**2
     assert mask[SPOT, SIDES].mean() > 0.5 and not mask[PLAIN, SIDES].any()
     # As it is painted, the square that repair brings back takes more.
@@ -126,12 +126,12 @@ def made(small: None) -> PersonExplanation:
 
 def test_figures_are_those_of_the_proof_and_of_repair(made: PersonExplanation) -> None:
     assert made.candidates[0].method == "searched-mask"
-    found = {
+    cosines = {
         (row.against, row.budget, row.repaired): row.figure.value
         for row in made.repair
         if row.figure.measure == "cosine"
     }
-    assert list(found) == [
+    assert list(cosines) == [
         (True, 0.01, True),
         (True, 0.02, True),
         (True, 0.01, False),
@@ -140,9 +140,9 @@ def test_figures_are_those_of_the_proof_and_of_repair(made: PersonExplanation) -
     ]
     (judge,) = made.judges
     chosen = made.lookup.get("chosen", judge, ("cosine", ""))
-    assert chosen is not None and found[True, 0.01, False] == pytest.approx(chosen.value)
-    (told,) = [row for row in made.robustness if row.nuisance == "inpaint-told"]
-    assert found[True, 0.01, True] == pytest.approx(told.hidden)
+    assert chosen is not None and cosines[True, 0.01, False] == pytest.approx(chosen.value)
+    (repaired,) = [row for row in made.robustness if row.nuisance == "inpaint-told"]
+    assert cosines[True, 0.01, True] == pytest.approx(repaired.hidden)
 
 
 def test_the_page_and_the_record_say_what_it_costs(made: PersonExplanation, tmp_path: Path) -> None:
@@ -185,18 +185,18 @@ def test_the_area_is_the_least_one_that_is_as_good_as_unrepaired(
     judge = Judge(tiny_recognizer("r"), True, np.eye(2))
     cost = repair_cost.repair_cost(rows, judge, ("any", "EER"), 1.0)
     assert cost is not None and cost.least == least
-    said = " ".join(
+    text = " ".join(
         repair_sentences(cost, judge, 0.05, lambda f: f"{f.value * f.photos:.0f} of 10")
     )
-    assert sentence in said
-    assert ("--budget 0.2" in said) == (least == 0.2)
-    assert f"{left[0] * 10:.0f} of 10 under this mask, 8 of 10 under a mask" in said
+    assert sentence in text
+    assert ("--budget 0.2" in text) == (least == 0.2)
+    assert f"{left[0] * 10:.0f} of 10 under this mask, 8 of 10 under a mask" in text
     assert repair_cost.repair_cost(rows, judge, ("template", "EER"), 1.0) is None
     # A mask that hides nothing before repair has no cost to name.
     nothing = repair_cost.repair_cost(rows, judge, ("any", "EER"), 0.2)
     assert nothing is not None and nothing.least is None
-    said = " ".join(repair_sentences(nothing, judge, 0.05, lambda f: ""))
-    assert "takes nothing on r even without repair" in said
+    text = " ".join(repair_sentences(nothing, judge, 0.05, lambda f: ""))
+    assert "takes nothing on r even without repair" in text
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def row(nuisance: str, judge: Judge, value: float, high: float) -> Robustness:
     )
 
 
-def said(
+def verdict_of(
     robustness: list[Robustness],
     hidden: tuple[float, float, float] = (0.0, 1 / 6, 0.5),
     more: float = 0.3,
@@ -59,12 +59,12 @@ def said(
 
 
 def test_the_four_numbers_are_clean_held_out_worst_unseen_and_the_strongest_control() -> None:
-    numbers = said([]).numbers
+    numbers = verdict_of([]).numbers
     assert [number.value for number in numbers] == ["6 of 6", "0 of 6", "3 of 6", "5.4 of 6"]
     assert "worse" in numbers[2].detail and "known" in numbers[1].detail
     assert numbers[3].detail.startswith("random pixels, the strongest control")
-    assert [number.value for number in said([], measure="cosine").numbers][2] == "0.20"
-    alone = said([], judges=(KNOWN,)).numbers
+    assert [number.value for number in verdict_of([], measure="cosine").numbers][2] == "0.20"
+    alone = verdict_of([], judges=(KNOWN,)).numbers
     assert alone[2].value == "not tried" and "--unseen" in alone[2].detail
 
 
@@ -74,34 +74,35 @@ def test_the_four_numbers_are_clean_held_out_worst_unseen_and_the_strongest_cont
 def test_what_a_slip_or_a_repair_undoes_is_said_first_and_called_no_protection(
     nuisance: str,
 ) -> None:
-    first = said([row(nuisance, WORSE, 0.2, 0.4)]).sentences[0]
+    first = verdict_of([row(nuisance, WORSE, 0.2, 0.4)]).sentences[0]
     assert first.startswith("This is no protection: less than half of its effect is left after")
     # The interval reaches beyond a half: that it is undone is not shown.
-    first = said([row(nuisance, WORSE, 0.2, 0.7)]).sentences[0]
+    first = verdict_of([row(nuisance, WORSE, 0.2, 0.7)]).sentences[0]
     assert first.startswith("It is not shown to last")
-    assert "no protection" not in " ".join(said([row(nuisance, WORSE, 0.8, 0.9)]).sentences)
-    assert "no protection" not in " ".join(said([row("jpeg-10", WORSE, 0.1, 0.2)]).sentences)
+    assert "no protection" not in " ".join(verdict_of([row(nuisance, WORSE, 0.8, 0.9)]).sentences)
+    assert "no protection" not in " ".join(verdict_of([row("jpeg-10", WORSE, 0.1, 0.2)]).sentences)
 
 
 def test_it_is_said_to_beat_the_control_only_where_the_interval_lies_above_zero() -> None:
     assert any(
-        line.startswith("It lowers similarity more than random") for line in said([]).sentences
+        line.startswith("It lowers similarity more than random")
+        for line in verdict_of([]).sentences
     )
-    close = said([], more=0.0).sentences
+    close = verdict_of([], more=0.0).sentences
     assert any("is not shown to lower similarity more" in line for line in close)
     assert any(
-        line.startswith("It lowers similarity less") for line in said([], more=-0.1).sentences
+        line.startswith("It lowers similarity less") for line in verdict_of([], more=-0.1).sentences
     )
 
 
 def test_without_a_threshold_no_match_is_claimed() -> None:
-    text = " ".join(said([], measure="cosine").sentences)
+    text = " ".join(verdict_of([], measure="cosine").sentences)
     assert "from 0.80 to 0.20" in text and "cannot be said without a threshold" in text
     assert "matched" not in text
 
 
 def test_a_larger_gallery_that_matches_more_is_said() -> None:
-    shown = said([])
+    shown = verdict_of([])
     assert not any("all your other photos" in line for line in shown.sentences)
     figures = [figure(CLEAN, KNOWN, 1.0), figure(CHOSEN, KNOWN, 0.0)]
     figures.append(replace(figure(CHOSEN, KNOWN, 0.5), gallery="others"))
@@ -114,8 +115,8 @@ def test_a_larger_gallery_that_matches_more_is_said() -> None:
 
 def test_lost_and_moved_faces_are_said() -> None:
     painted = replace(row("photograph saved", WORSE, 0.9, 1.1), photos=4, undetected=2, moved=12.6)
-    sentences = said([painted]).sentences
+    sentences = verdict_of([painted]).sentences
     assert any(line.startswith("On 2 of 6 painted photographs") for line in sentences)
     assert any("found 13 pixels of the crop" in line for line in sentences)
     still = replace(painted, undetected=0, moved=1.0)
-    assert said([still]).sentences == said([]).sentences
+    assert verdict_of([still]).sentences == verdict_of([]).sentences

@@ -111,10 +111,10 @@ def test_the_packages_demo_names_embedded_recognizers_and_is_the_one_beside_the_
     assert name == "demo" and set(experiments) == {"eyes", "all"}
     for world, experiment in experiments.items():
         assert experiment.faces.set == f"synthetic-{world}"
-        assert all(one.endswith(f"-{world}") for one in experiment.recognizers.source)
+        assert all(recognizer.endswith(f"-{world}") for recognizer in experiment.recognizers.source)
         assert set(experiment.recognizers.source) <= set(zoo.embedded())
     assert len(experiments["all"].recognizers.source) == 2
-    methods = {one for part in experiments["eyes"].saliency for one in part.method}
+    methods = {method for part in experiments["eyes"].saliency for method in part.method}
     assert methods >= {"grad-cam", "grad-cam++", "layer-cam", "s-rise", "corr-rise"}
     shipped = (files("facefocus.planted") / "experiments" / "demo.toml").read_text("utf-8")
     assert Path("experiments/demo.toml").read_text(encoding="utf-8") == shipped
@@ -141,8 +141,8 @@ def test_the_page_shows_both_worlds_and_the_drawn_faces(done: Path) -> None:
 
 
 def test_the_outcome_is_that_of_the_results(done: Path) -> None:
-    found = outcome(done)
-    shown = text_document([found.truth])
+    answer = outcome(done)
+    shown = text_document([answer.truth])
     results = pl.concat(
         [pl.read_parquet(done / world / "results.parquet") for world in ("eyes", "all")]
     )
@@ -159,10 +159,10 @@ def test_the_outcome_is_that_of_the_results(done: Path) -> None:
     lost = float(np.mean((random["clean_rate"] - random["rate"]).to_list()))
     (line,) = [line for line in shown.splitlines() if line.strip().startswith("random")]
     assert line.split()[-1] == f"{lost + 0.0:.3f}".replace("-0.000", "0.000")
-    assert found.sentences[0].startswith("2 people of each of 2 worlds, 2 photos each")
-    assert found.sentences[1] == demo_module.FEWER.format(masks="6 and 6")
-    assert "Spearman's rho" in found.sentences[-1]
-    assert "the eyes, where identity was planted" in found.finding
+    assert answer.sentences[0].startswith("2 people of each of 2 worlds, 2 photos each")
+    assert answer.sentences[1] == demo_module.FEWER.format(masks="6 and 6")
+    assert "Spearman's rho" in answer.sentences[-1]
+    assert "the eyes, where identity was planted" in answer.finding
 
 
 def test_methods_are_ranked_by_what_their_best_layer_leaves(done: Path) -> None:
@@ -236,9 +236,11 @@ def test_a_file_without_a_wrong_variant(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"The 'name' of every \[\[variant\]\] must be its own"):
             load_variants(file)
     file.write_text(f'{base}[[variant]]\nname = "a"\nocclusion = {{ fill = "white" }}\nseed = 4\n')
-    name, found = load_variants(file)
-    assert name == "x" and found["a"].name == "x-a" and found["a"].seed == 4
-    assert found["a"].occlusion.fill == ("white",) and found["a"].occlusion.budget == (0.01,)
+    name, experiments = load_variants(file)
+    assert name == "x" and experiments["a"].name == "x-a" and experiments["a"].seed == 4
+    assert experiments["a"].occlusion.fill == ("white",) and experiments["a"].occlusion.budget == (
+        0.01,
+    )
     file.write_text(base)
     assert load_variants(file)[1][""].name == tomllib.loads(base)["name"]
 
@@ -278,19 +280,19 @@ def test_the_demo_ends_with_its_finding_its_page_and_commands_that_work(
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[0] == "first maps my demo/first-maps.png" and Path(lines[0][11:]).is_file()
-    place = lines.index("page my demo/index.html")
-    found = outcome(Path("my demo"))
-    assert lines[place - 1] == found.finding
+    position = lines.index("page my demo/index.html")
+    answer = outcome(Path("my demo"))
+    assert lines[position - 1] == answer.finding
     page = html.unescape(Path("my demo/index.html").read_text(encoding="utf-8"))
     page = page.replace("\N{NO-BREAK SPACE}%", " %")
-    assert found.finding in page and demo_module.PICTURE in page
-    assert all(sentence in page for sentence in found.sentences)
-    said = " ".join(done.out.split())
-    assert person_demo.NO_DETECTOR in page and "Get it by 'facefocus fetch yunet'" in said
+    assert answer.finding in page and demo_module.PICTURE in page
+    assert all(sentence in page for sentence in answer.sentences)
+    output = " ".join(done.out.split())
+    assert person_demo.NO_DETECTOR in page and "Get it by 'facefocus fetch yunet'" in output
     for name in ("report", "person"):
         assert f'href="{name}/index.html"' in page and Path("my demo", name, "index.html").is_file()
-    assert lines[place + 1] == "next:" and len(lines) == place + 5
-    for line in lines[place + 2 :]:
+    assert lines[position + 1] == "next:" and len(lines) == position + 5
+    for line in lines[position + 2 :]:
         words = shlex.split(line[line.index("  facefocus ") :])
         assert " ".join(shlex.quote(word) for word in words) in page
         if words[1] == "person":  # by photographs, which need the detector

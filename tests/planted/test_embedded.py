@@ -83,15 +83,15 @@ def test_card_weights_and_zoo_belong_together(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_they_keep_what_is_asked_of_them(name: str) -> None:
-    found = card(name)
+    figures = card(name)
     if name.endswith("-all"):
-        assert found["validation"]["tmr_at_fmr_1e2"] >= 0.9
+        assert figures["validation"]["tmr_at_fmr_1e2"] >= 0.9
     else:
-        assert found["planted"]["clean_tmr"] >= KNOWN
-        assert found["planted"]["part_tmr"] <= CHANCE
-        assert found["planted"]["kept"] >= KEPT
-        assert found["planted"]["passed"] is True
-    assert found["validation"]["eer"] <= MOST_EER
+        assert figures["planted"]["clean_tmr"] >= KNOWN
+        assert figures["planted"]["part_tmr"] <= CHANCE
+        assert figures["planted"]["kept"] >= KEPT
+        assert figures["planted"]["passed"] is True
+    assert figures["validation"]["eer"] <= MOST_EER
     assert card_failures(zoo.card(name)) == []
 
 

@@ -46,26 +46,26 @@ def judged(part: np.ndarray, elsewhere: np.ndarray) -> planted.Planted:
 
 
 def test_a_part_whose_loss_leaves_chance_passes() -> None:
-    found = judged(faces(100.0, 1), faces(0.05, 2))
-    assert found.area == pytest.approx(0.2)
-    assert found.clean_tmr == 1.0
-    assert found.part.tmr < 0.1
-    assert found.kept == 1.0
-    assert found.passed
+    checked = judged(faces(100.0, 1), faces(0.05, 2))
+    assert checked.area == pytest.approx(0.2)
+    assert checked.clean_tmr == 1.0
+    assert checked.part.tmr < 0.1
+    assert checked.kept == 1.0
+    assert checked.passed
 
 
 def test_a_part_whose_loss_changes_nothing_fails() -> None:
-    found = judged(faces(0.05, 1), faces(0.05, 2))
-    assert found.part.tmr == 1.0
-    assert not found.passed
-    assert "with the planted part hidden: TMR 1.0000, at most 0.1" in found.failure
+    checked = judged(faces(0.05, 1), faces(0.05, 2))
+    assert checked.part.tmr == 1.0
+    assert not checked.passed
+    assert "with the planted part hidden: TMR 1.0000, at most 0.1" in checked.failure
 
 
 def test_a_loss_elsewhere_fails() -> None:
-    found = judged(faces(100.0, 1), faces(100.0, 2))
-    assert found.kept < 0.85
-    assert not found.passed
-    assert "needs pixels elsewhere" in found.failure
+    checked = judged(faces(100.0, 1), faces(100.0, 2))
+    assert checked.kept < 0.85
+    assert not checked.passed
+    assert "needs pixels elsewhere" in checked.failure
 
 
 def test_who_knows_nobody_fails_though_nothing_is_lost_elsewhere() -> None:
@@ -88,9 +88,9 @@ def test_who_knows_nobody_fails_though_nothing_is_lost_elsewhere() -> None:
 
 def test_a_clean_rate_of_zero_is_a_failure_and_no_division_by_zero() -> None:
     nothing = planted.Hidden(0.0, 0.0, 0.0)
-    found = planted.Planted("eyes", "black", 60, 6, 0.09, 0.0, nothing, nothing)
-    assert found.kept == 0.0
-    assert "too few people" in found.failure
+    checked = planted.Planted("eyes", "black", 60, 6, 0.09, 0.0, nothing, nothing)
+    assert checked.kept == 0.0
+    assert "too few people" in checked.failure
 
 
 def test_rates_are_counted_over_all_pairs_at_the_clean_threshold() -> None:
@@ -139,9 +139,9 @@ def test_pixels_outside_the_part_do_not_tell_people_apart() -> None:
     """A reader of a corner of the background is at chance, so the check fails it honestly."""
     region = np.zeros((112, 112), dtype=bool)
     region[:12, :12] = True
-    found = planted.check_planted(Reader(region), "eyes", people=8, photos=3)
-    assert found.clean_tmr < 0.2
-    assert not found.passed
+    checked = planted.check_planted(Reader(region), "eyes", people=8, photos=3)
+    assert checked.clean_tmr < 0.2
+    assert not checked.passed
 
 
 def test_a_world_without_one_part_is_refused() -> None:
@@ -151,14 +151,14 @@ def test_a_world_without_one_part_is_refused() -> None:
 
 
 def test_lines_and_record_say_the_same() -> None:
-    found = judged(faces(100.0, 1), faces(0.05, 2))
-    lines = list(planted_lines(found))
-    record = planted.planted_record(found)
+    checked = judged(faces(100.0, 1), faces(0.05, 2))
+    lines = list(planted_lines(checked))
+    record = planted.planted_record(checked)
     assert lines[-1].startswith("passed")
     assert record["passed"] is True
     assert "failure" not in record
     assert f"clean tmr {record['clean_tmr']:.4f}" in lines
-    assert record["part_tmr"] == round(found.part.tmr, 4)
+    assert record["part_tmr"] == round(checked.part.tmr, 4)
 
 
 def test_drawn_people_are_unseen_by_every_embedded_recognizer() -> None:

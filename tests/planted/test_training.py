@@ -55,8 +55,8 @@ class Shown:
         self.steps.append(done)
 
 
-def same(one: loop.Trainee, two: loop.Trainee) -> bool:
-    first, second = weights(one), weights(two)
+def same(left: loop.Trainee, right: loop.Trainee) -> bool:
+    first, second = weights(left), weights(right)
     return all(torch.equal(first[key], second[key]) for key in first)
 
 
@@ -100,7 +100,9 @@ def erased_shares(faces: FaceSet, steps: int, **how: float) -> np.ndarray:
     hidden, plain = recipe(erase=1.0, **how), recipe(erase=0.0, **how)
     data = split(faces, hidden)
     pairs = [(batch(data, hidden, step)[0], batch(data, plain, step)[0]) for step in range(steps)]
-    return np.array([(one != two).any(axis=-1).mean(axis=(1, 2)) for one, two in pairs])
+    return np.array(
+        [(erased != unchanged).any(axis=-1).mean(axis=(1, 2)) for erased, unchanged in pairs]
+    )
 
 
 def test_erasing_hides_a_part_of_every_frame(faces: FaceSet) -> None:
@@ -291,8 +293,8 @@ def test_a_world_becomes_a_recognizer_with_its_card(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"must hold the faces of the recipe, .*'seed': 0"):
         train_recognizer(str(file), out, faces=other)
     assert after["result"]["minutes"] == record["result"]["minutes"]
-    for found in (record, after):
-        del found["result"]["command"]
+    for contents in (record, after):
+        del contents["result"]["command"]
     assert after == record
 
 

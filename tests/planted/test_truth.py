@@ -81,8 +81,8 @@ def planted(worlds_: tuple[str, ...] = ("eyes", "marks"), **changes: Any) -> pl.
 
 
 def at_one_percent(results: pl.DataFrame) -> pl.DataFrame:
-    one = results.filter(pl.col("budget") == 0.01)
-    return truth_summary(one, summarize(one))
+    rows = results.filter(pl.col("budget") == 0.01)
+    return truth_summary(rows, summarize(rows))
 
 
 def test_masks_of_another_rule_are_never_taken_for_those_of_exactly_k_pixels() -> None:
@@ -90,8 +90,8 @@ def test_masks_of_another_rule_are_never_taken_for_those_of_exactly_k_pixels() -
     exact = planted(("eyes",)).filter(pl.col("budget") == 0.01)
     loose = exact.with_columns(on_degenerate=pl.lit("inclusive"), truth_share=pl.lit(0.99))
     both = pl.concat([loose, exact])
-    found, alone = (truth_summary(one, summarize(one)) for one in (both, exact))
-    assert found.equals(alone)
+    mixed, alone = (truth_summary(part, summarize(part)) for part in (both, exact))
+    assert mixed.equals(alone)
     only = truth_summary(loose, summarize(loose))
     assert np.allclose(only["truth_share"], 0.99) and len(only) == len(alone) == len(AUC)
 
@@ -134,9 +134,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = planted()
     for world in AREA:
         part = results.filter(pl.col("faces") == f"synthetic-{world}")
-        one = write_run(folder / world, part, PROVENANCE | {"identities": 6})
-        add_planted_gallery(one, world)
-        (one / "run.json").write_text("{}")
+        variant = write_run(folder / world, part, PROVENANCE | {"identities": 6})
+        add_planted_gallery(variant, world)
+        (variant / "run.json").write_text("{}")
     write_report(folder)
     return folder
 
@@ -177,8 +177,8 @@ def test_the_smallest_planted_part_comes_first() -> None:
 
 def test_the_best_layer_of_each_method_is_that_of_largest_auc() -> None:
     best = best_of_methods(at_one_percent(planted(("eyes",))))
-    found = {line["method"]: line["layer"] for line in best.iter_rows(named=True)}
-    assert found == {"layer-cam": "1", "grad-cam": "N", "random": None}
+    layers = {line["method"]: line["layer"] for line in best.iter_rows(named=True)}
+    assert layers == {"layer-cam": "1", "grad-cam": "N", "random": None}
 
 
 def test_only_what_lies_above_chance_with_its_interval_finds_the_part() -> None:
@@ -191,10 +191,10 @@ def test_only_what_lies_above_chance_with_its_interval_finds_the_part() -> None:
 
 def test_the_sentence_names_the_best_and_who_finds_nothing() -> None:
     rows = at_one_percent(planted(("eyes",)))
-    said = sentence("eyes", rows, planted(("eyes",)))
+    text = sentence("eyes", rows, planted(("eyes",)))
     top = rows.filter(pl.col("method") == "layer-cam", pl.col("layer") == "1").row(0, named=True)
-    assert "where identity lives in 8 % of the pixels, layer-cam @ 1 finds them best" in said
-    assert f"ROC AUC {top['truth_auc']:.3f}" in said and "Not better than chance" not in said
+    assert "where identity lives in 8 % of the pixels, layer-cam @ 1 finds them best" in text
+    assert f"ROC AUC {top['truth_auc']:.3f}" in text and "Not better than chance" not in text
     chance = {"truth_auc": 0.5, "truth_share": 0.05}
     level = planted(("eyes",), **chance)
     none = sentence("eyes", at_one_percent(level), level)
@@ -216,18 +216,18 @@ def test_who_is_not_told_from_the_next_is_not_the_best() -> None:
         .otherwise(pl.Series(draw.normal(0.8, 0.05, 5 * 2 * len(PEOPLE))))
         .alias("truth_auc")
     )
-    said = sentence("eyes", at_one_percent(results), results)
-    assert "best:" not in said and "finds them, and so may" in said
+    text = sentence("eyes", at_one_percent(results), results)
+    assert "best:" not in text and "finds them, and so may" in text
 
 
 def test_agreement_is_scipys_spearman_of_the_means_over_people() -> None:
     results = planted(("eyes",)).filter(pl.col("budget") == 0.01)
     rows = at_one_percent(results).filter(pl.col("layer").is_not_null())
-    found = agreement(results, rows)
+    rho = agreement(results, rows)
     lost = (rows["clean_rate"] - rows["rate"]).to_list()
-    assert found.value == pytest.approx(spearmanr(rows["truth_auc"], lost).statistic)
+    assert rho.value == pytest.approx(spearmanr(rows["truth_auc"], lost).statistic)
     # Made up so that what finds the part better takes less.
-    assert found.value < 0 and found.low <= found.value <= found.high
+    assert rho.value < 0 and rho.low <= rho.value <= rho.high
     assert np.isnan(agreement(results, rows.head(1)).value)
 
 
@@ -274,8 +274,8 @@ def test_every_figure_of_the_note_is_computed(run: Path, tmp_path: Path) -> None
     assert write_note(run, out) == out
     text = out.read_text()
     results = planted()
-    one = at_one_percent(results)
-    best = one.filter(pl.col("method") == "layer-cam", pl.col("layer") == "1")
+    rows = at_one_percent(results)
+    best = rows.filter(pl.col("method") == "layer-cam", pl.col("layer") == "1")
     line = next(line for line in text.splitlines() if line.startswith("| layer-cam @ 1 |"))
     by_world = {name: part["truth_auc"][0] for name, part in worlds(best)}
     assert list(by_world) == ["marks", "eyes"]
@@ -299,7 +299,7 @@ def test_budgets_are_given_between_chance_and_the_best_mask(run: Path, tmp_path:
     )
     part = text[text.index("## Budgets") :]
     line = next(line for line in part.splitlines() if line.startswith("| layer-cam"))
-    wanted = [float(np.mean(one.to_list())) for one in (gained, means["truth_share"])]
+    wanted = [float(np.mean(values.to_list())) for values in (gained, means["truth_share"])]
     assert "{:.3f} ({:.3f})".format(*wanted) in line.split("|")[3]
 
 

@@ -134,13 +134,13 @@ def test_only_twins_with_another_nose_count(folder: Path, table: pl.DataFrame) -
     assert set(truth.part[counts].tolist()) == {"nose"} and counts.sum() >= 6
     units = recognizer.embed(np.asarray(faces.frames))
     units = units / np.linalg.norm(units, axis=1, keepdims=True)
-    for place in range(len(truth)):
+    for pair in range(len(truth)):
         probe, mate, twin, donor = (
-            units[rows[place]]
+            units[rows[pair]]
             for rows in (truth.explained, truth.reference, truth.edited, truth.donor)
         )
         by_hand = probe @ mate >= 0.6 > probe @ twin and donor @ twin > probe @ twin
-        assert counts[place] == by_hand
+        assert counts[pair] == by_hand
     rows = table.filter(game="transplants", method="truth")
     assert rows["part"].unique().to_list() == ["nose"] and rows["person"].n_unique() == 6
 

@@ -39,10 +39,10 @@ def _lfw() -> Iterator[np.ndarray]:
                 yield decode_rgb(file.read(), member.name)
 
 
-def off(found: list[Face], expected: np.ndarray) -> float:
+def off(faces: list[Face], expected: np.ndarray) -> float:
     """Mean distance of the first face's landmarks from the expected ones; 1 is eyes to mouth."""
     height = np.linalg.norm(expected[:2].mean(axis=0) - expected[3:].mean(axis=0))
-    return float(np.linalg.norm(found[0].landmarks - expected, axis=1).mean() / height)
+    return float(np.linalg.norm(faces[0].landmarks - expected, axis=1).mean() / height)
 
 
 def test_lfw_is_upright_and_found_at_first_sight(photos: list[tuple[np.ndarray, Face]]) -> None:
@@ -54,13 +54,13 @@ def test_turned_photos_are_seen_upright(
     photos: list[tuple[np.ndarray, Face]], detector: FaceDetector, turn: int
 ) -> None:
     for image, face in photos:
-        found = find_faces(np.ascontiguousarray(np.rot90(image, -turn)), detector)
-        assert found[0].turn == turn
+        faces = find_faces(np.ascontiguousarray(np.rot90(image, -turn)), detector)
+        assert faces[0].turn == turn
         # Where the face was, after the same turn; the square's side is 250.
         points = face.landmarks
         for _ in range(4 - turn):
             points = np.column_stack([points[:, 1], 249 - points[:, 0]])
-        assert off(found, points) < 0.15
+        assert off(faces, points) < 0.15
 
 
 @pytest.mark.parametrize("share", [1.0, 0.8])
@@ -99,7 +99,7 @@ def test_small_faces_in_large_photos_are_found(
 
 
 def test_a_selfie_is_not_of_the_passer_by(detector: FaceDetector) -> None:
-    person, passer_by = (render("all", 1, one, 0).frame for one in (0, 1))
+    person, passer_by = (render("all", 1, number, 0).frame for number in (0, 1))
     for side in (70, 100, 140):
         photo = np.full((1200, 1600, 3), (120, 135, 150), np.uint8)
         large = cv2.resize(person, (460, 460), interpolation=cv2.INTER_CUBIC)

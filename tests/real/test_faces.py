@@ -85,7 +85,7 @@ def test_names_of_lfw() -> None:
         title="lfw",
         hash="",
     )
-    chosen = [len(one.rows) for one in select_identities(faces)]
+    chosen = [len(person.rows) for person in select_identities(faces)]
     assert len(names) == 13_233
     assert len(people) == 5_749
     assert sum(count == 1 for count in people.values()) == 4_069
@@ -155,8 +155,8 @@ def test_crops_for_facenet(part: Path, tmp_path: Path, detector: FaceDetector) -
 
 def test_landmarks_of_the_crops_lie_on_the_template(prepared: Path, detector: FaceDetector) -> None:
     frames = open_faceset(prepared).frames[:100]
-    found = [detector.detect(np.array(frame)) for frame in frames]
-    landmarks = np.stack([faces[0].landmarks for faces in found if faces])
+    detections = [detector.detect(np.array(frame)) for frame in frames]
+    landmarks = np.stack([faces[0].landmarks for faces in detections if faces])
     assert len(landmarks) >= 98
     # YuNet's landmarks scatter by about a tenth of the distance of the eyes (3.5 pixels) when a
     # picture is only resized, without bias: single faces say little, their mean says much.
@@ -207,10 +207,10 @@ def test_the_detector_sees_bgr(part: Path, detector: FaceDetector) -> None:
         assert file is not None
         image = decode_rgb(file.read(), "first")
     expected = network.detect(np.ascontiguousarray(image[:, :, ::-1]))[1]
-    found = detector.detect(image)
-    np.testing.assert_array_equal([face.score for face in found], expected[:, 14])
-    np.testing.assert_array_equal(found[0].landmarks.ravel(), expected[0, 4:14])
-    np.testing.assert_array_equal(found[0].box, expected[0, :4])
+    faces = detector.detect(image)
+    np.testing.assert_array_equal([face.score for face in faces], expected[:, 14])
+    np.testing.assert_array_equal(faces[0].landmarks.ravel(), expected[0, 4:14])
+    np.testing.assert_array_equal(faces[0].box, expected[0, :4])
 
 
 def test_channels_are_swapped_once(prepared: Path, part: Path) -> None:

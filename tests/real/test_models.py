@@ -147,9 +147,9 @@ def test_an_onnx_export_embeds_alike_and_shows_the_same_layers(name: str, tmp_pa
     black = OnnxRecognizer(path, entry.reader())
     assert is_white_box(white)
     wanted = recognizer.embed(frames(5))
-    for found in (white.embed(frames(5)), black.embed(frames(5))):
-        lengths = np.linalg.norm(wanted, axis=1) * np.linalg.norm(found, axis=1)
-        assert ((wanted * found).sum(1) / lengths).min() > 0.99999
+    for embedded in (white.embed(frames(5)), black.embed(frames(5))):
+        lengths = np.linalg.norm(wanted, axis=1) * np.linalg.norm(embedded, axis=1)
+        assert ((wanted * embedded).sum(1) / lengths).min() > 0.99999
     rows = [
         [(call.name, call.channels, call.height, call.width) for call in box.layers().calls]
         for box in (white, recognizer)
@@ -178,5 +178,5 @@ def test_the_graph_of_the_detector_gives_what_onnxruntime_gives() -> None:
         session.run(None, {entry.name: image}),
         strict=True,
     ):
-        found = OnnxGraph(model, name)(torch.from_numpy(image)).numpy()
-        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+        computed = OnnxGraph(model, name)(torch.from_numpy(image)).numpy()
+        np.testing.assert_allclose(computed, wanted, rtol=1e-3, atol=1e-4)

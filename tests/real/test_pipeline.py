@@ -77,7 +77,9 @@ def lfw(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # A person's photographs lie side by side: one pass, in order, is enough.
         images = (member for member in tar if member.isreg())
         for _, members in groupby(images, key=lambda member: PurePosixPath(member.name).parent):
-            read = {one.name: file.read() for one in members if (file := tar.extractfile(one))}
+            read = {
+                member.name: file.read() for member in members if (file := tar.extractfile(member))
+            }
             everything = len(read) in (4, 5) and whole < 20
             whole += everything
             files |= {
@@ -127,10 +129,10 @@ def test_grad_cam_plus_plus_at_layer_1_is_that_of_another_implementation(lfw: Pa
                 other = e_a.detach().roll(shift, dims=0)
                 gradient = captured.gradients(cosine.direction(e_a, other))[1]
                 gradient = gradient * cosine.scale(e_a, other)[:, None, None, None]
-                for one, g in zip(activation, gradient.numpy(), strict=True):
-                    found = torch.from_numpy(naive_plus_plus(one, g))
-                    found = (found - found.min()) / (found.max() - found.min())
-                    total += F.interpolate(found[None, None], total.shape, mode="bilinear")[0, 0]
+                for a, g in zip(activation, gradient.numpy(), strict=True):
+                    cam = torch.from_numpy(naive_plus_plus(a, g))
+                    cam = (cam - cam.min()) / (cam.max() - cam.min())
+                    total += F.interpolate(cam[None, None], total.shape, mode="bilinear")[0, 0]
         np.testing.assert_allclose(expected, total.numpy() / 12, atol=1e-5)
     shares = made.ill_conditioned / made.total
     assert 0 < shares.mean() < 0.3 and made.degenerate.sum() == 0

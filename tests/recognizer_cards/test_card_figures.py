@@ -31,20 +31,20 @@ def scores(*matched: int) -> np.ndarray:
 
 
 def test_conditions_hide_parts_alone_and_all_of_them_once() -> None:
-    found = {each.name: each for each in first_conditions(112)}
-    assert next(iter(found)) == "clean" and len(found) == 1 + 3 + 2 * (2 + 9)
+    conditions = {each.name: each for each in first_conditions(112)}
+    assert next(iter(conditions)) == "clean" and len(conditions) == 1 + 3 + 2 * (2 + 9)
     drawn = parts()
     inside = np.any([drawn[part] for part in FACE_PARTS], axis=0)
-    np.testing.assert_array_equal(found["inside, black"].mask, inside)
-    np.testing.assert_array_equal(found["outside, inpaint"].mask, ~inside)
-    np.testing.assert_array_equal(found["eyes, black"].mask, drawn["eyes"])
+    np.testing.assert_array_equal(conditions["inside, black"].mask, inside)
+    np.testing.assert_array_equal(conditions["outside, inpaint"].mask, ~inside)
+    np.testing.assert_array_equal(conditions["eyes, black"].mask, drawn["eyes"])
     frames = np.random.default_rng(0).integers(1, 256, (2, 112, 112, 3), np.uint8)
-    black = found["eyes, black"].changed(frames, ["a", "b"], 0)
+    black = conditions["eyes, black"].changed(frames, ["a", "b"], 0)
     assert (black[:, drawn["eyes"]] == 0).all()
     np.testing.assert_array_equal(black[:, ~drawn["eyes"]], frames[:, ~drawn["eyes"]])
-    filled = found["eyes, inpaint"].changed(frames, ["a", "b"], 0)
+    filled = conditions["eyes, inpaint"].changed(frames, ["a", "b"], 0)
     assert (filled[:, drawn["eyes"]] > 0).any()
-    np.testing.assert_array_equal(found["clean"].changed(frames, ["a", "b"], 0), frames)
+    np.testing.assert_array_equal(conditions["clean"].changed(frames, ["a", "b"], 0), frames)
 
 
 @pytest.mark.parametrize("condition", [*first_conditions(32)[1:4], *further_conditions()])
@@ -124,10 +124,10 @@ def test_strangers_of_a_stratum_are_both_in_it() -> None:
     pairs = np.stack([np.arange(48), np.roll(np.arange(48), -1)], axis=1)
     dark = Stratum("light", "dark", np.arange(48) < 8)
     strangers = np.array([[0, 4], [0, 20], [4, 1], [30, 2]])
-    found = np.array([0.9, 0.9, 0.1, 0.9])
+    cosines = np.array([0.9, 0.9, 0.1, 0.9])
     (row,) = stratum_rows(
         [dark], NAMES, pairs, np.full(48, 0.9), OWNERS, {"eer": 0.5}, {},
-        (strangers, found, strangers[:, 0] // 4),
+        (strangers, cosines, strangers[:, 0] // 4),
     )  # fmt: skip
     assert row.fmr.value == 0.5
 
@@ -144,16 +144,16 @@ def test_own_halves_against_those_of_others() -> None:
     rng = np.random.default_rng(0)
     own = rng.random((6, 16, 16))
     halves = [[each + 0.1 * rng.random((16, 16)), each] for each in own]
-    found = map_figures([*halves, [], [np.zeros((16, 16))], [own[0]]])
-    assert (found.people, found.without, found.halved) == (7, 2, 6)
+    figures = map_figures([*halves, [], [np.zeros((16, 16))], [own[0]]])
+    assert (figures.people, figures.without, figures.halved) == (7, 2, 6)
     expected = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in halves]
-    assert found.own.value == pytest.approx(np.mean(expected))
+    assert figures.own.value == pytest.approx(np.mean(expected))
     crossed = [
         np.mean([np.corrcoef(halves[i][s].ravel(), halves[j][1 - s].ravel())[0, 1]
                  for j in range(6) if j != i for s in (0, 1)])
         for i in range(6)
     ]  # fmt: skip
-    assert found.others.value == pytest.approx(np.mean(crossed))
-    assert found.personal.low > 0.5
+    assert figures.others.value == pytest.approx(np.mean(crossed))
+    assert figures.personal.low > 0.5
     alone = map_figures([[own[0]]])
     assert np.isnan(alone.personal.value) and alone.population.max() == 1

@@ -86,7 +86,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 
 
 def verdicts(path: Path, *arguments: Any, **more: Any) -> list[str]:
-    return [one.verdict for one in check_submission(path, *arguments, backend="torch", **more)]
+    return [
+        finding.verdict for finding in check_submission(path, *arguments, backend="torch", **more)
+    ]
 
 
 def changed(path: Path, out: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
@@ -122,10 +124,10 @@ def better(table: pl.DataFrame) -> pl.DataFrame:
 def test_an_honest_submission_holds(made: tuple[Path, Path, Path]) -> None:
     """On any store, by what ran its passes: masks scored, and maps of both methods made again."""
     folder, faces, path = made
-    found = check_submission(path, faces, ["grad-cam", f"{folder}/mine.py:bright"])
-    assert {one.verdict for one in found[:-1]} == {"holds"}, found
-    assert found[-1].verdict == "not checked"
-    text = "\n".join(one.text for one in found)
+    findings = check_submission(path, faces, ["grad-cam", f"{folder}/mine.py:bright"])
+    assert {finding.verdict for finding in findings[:-1]} == {"holds"}, findings
+    assert findings[-1].verdict == "not checked"
+    text = "\n".join(finding.text for finding in findings)
     assert "All 8 files" in text
     assert "the 1 of 10 people" in text
     assert text.count("give the same figures to the last digit") == 2
@@ -166,8 +168,8 @@ def test_a_changed_figure_mask_or_hash_is_found(
         files["submission.json"] = json.dumps(contents).encode()
 
     for change in (figure, mask, hashed):
-        found = verdicts(changed(path, tmp_path / "changed", change))
-        assert found[0] == "does not hold"
+        answers = verdicts(changed(path, tmp_path / "changed", change))
+        assert answers[0] == "does not hold"
 
     # Other figures draw other people: of ten the same one again by one chance in ten.
     missed = 0
@@ -208,8 +210,8 @@ def test_figures_that_were_written_anew_with_everything_else_need_the_faces(
     finally:
         write_atomically(run / RESULTS, lambda file: file.write(before))
     assert "does not hold" not in verdicts(path)
-    found = check_submission(path, faces, backend="torch")
-    wrong = [one.text for one in found if one.verdict == "does not hold"]
+    findings = check_submission(path, faces, backend="torch")
+    wrong = [finding.text for finding in findings if finding.verdict == "does not hold"]
     assert wrong and all("scored again, give other figures" in text for text in wrong)
 
 
@@ -234,7 +236,7 @@ def test_figures_that_no_run_gives_are_found(
         )
 
     path = changed(made[2], tmp_path / "changed", lambda files: edit_results(files, edit))
-    assert any(message in one.text for one in check_submission(path))
+    assert any(message in finding.text for finding in check_submission(path))
 
 
 def test_other_faces_and_methods_are_said(made: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -246,15 +248,15 @@ def test_other_faces_and_methods_are_said(made: tuple[Path, Path, Path], tmp_pat
         files["provenance.json"] = json.dumps(provenance).encode()
 
     other = changed(path, tmp_path / "other", of_others)
-    text = "\n".join(one.text for one in check_submission(other, faces, backend="torch"))
+    text = "\n".join(finding.text for finding in check_submission(other, faces, backend="torch"))
     assert "is not the one that was used" in text
     with pytest.raises(UserError, match=r"one of the submission's: .*Got 'grad-cam\+\+'"):
         check_submission(path, faces, ["grad-cam++"], backend="torch")
     with pytest.raises(UserError, match="needs the face set"):
         check_submission(path, None, ["grad-cam"])
     (tmp_path / "mine.py").write_text(METHOD.replace("mean", "max"))
-    found = check_submission(path, faces, [f"{tmp_path}/mine.py:bright"], backend="torch")
-    wrong = [one.text for one in found if one.verdict == "does not hold"]
+    findings = check_submission(path, faces, [f"{tmp_path}/mine.py:bright"], backend="torch")
+    wrong = [finding.text for finding in findings if finding.verdict == "does not hold"]
     assert len(wrong) == 2
     assert "other code" in wrong[0] and "masks are the same when" in wrong[1]
 
@@ -273,7 +275,7 @@ def test_no_code_is_run_that_a_submission_names(
         files["provenance.json"] = json.dumps(provenance).encode()
 
     hostile = changed(path, tmp_path / "hostile", named)
-    texts = [one.text for one in check_submission(hostile, faces, backend="torch")]
+    texts = [finding.text for finding in check_submission(hostile, faces, backend="torch")]
     assert any("is code in a file: a check does not run it" in text for text in texts)
     assert not marker.exists()
 
@@ -326,7 +328,7 @@ def test_a_report_reads_it_as_a_run(made: tuple[Path, Path, Path]) -> None:
     with run_folders_of([folder / "run", path]) as folders:
         assert folders[0] == folder / "run"
         assert folders[1].name == "run.submission"
-        assert [len(run_notes(one)) for one in folders] == [0, 1]
+        assert [len(run_notes(run)) for run in folders] == [0, 1]
         assert "facefocus check run.submission" in run_notes(folders[1])[0]
         assert len(read_results(folders[1])) == len(read_results(folders[0]))
         assert not (folders[1] / MASKS).exists()
