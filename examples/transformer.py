@@ -37,7 +37,7 @@ def main(path: Path) -> None:
     assert faces.folder is not None
     truth = read_truth(faces.folder)[WORLD]
     model = ff.load_recognizer(MODEL)
-    found = [
+    explained = [
         ff.explain(model, faces, method, layer=layer or "N", people=PEOPLE, max_images=4)
         for method, layer in MAPS
     ]
@@ -45,16 +45,19 @@ def main(path: Path) -> None:
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.75))
     left.text(0.02, 0.97, "\n".join(layer_lines(MODEL)), family="monospace", size=6, va="top")
     axes = right.subplots(PEOPLE, 1 + len(MAPS))
-    for row, person in zip(axes, found[0], strict=True):
+    for row, person in zip(axes, explained[0], strict=True):
         first = int((faces.identities == person).nonzero()[0][0])
         row[0].imshow(faces.frames[first])
-        for axis, maps in zip(row[1:], found, strict=True):
+        for axis, maps in zip(row[1:], explained, strict=True):
             axis.imshow(maps[person], cmap="magma")
         for axis in row:
             axis.contour(truth[first], [0.5], colors="cyan", linewidths=0.8)
             axis.set(xticks=[], yticks=[])
-    places = (f"@ {layer}" if layer else "all attentions" for _, layer in MAPS)
-    titles = ["a photo", *(f"{method}\n{at}" for (method, _), at in zip(MAPS, places, strict=True))]
+    layer_names = (f"@ {layer}" if layer else "all attentions" for _, layer in MAPS)
+    titles = [
+        "a photo",
+        *(f"{method}\n{at}" for (method, _), at in zip(MAPS, layer_names, strict=True)),
+    ]
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=8)
     figure.savefig(path, dpi=110)

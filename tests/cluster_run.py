@@ -104,8 +104,8 @@ def until(true: Callable[[], object], run: subprocess.Popen[str]) -> None:
 
 def check_the_same(folder: Path, run: subprocess.Popen[str], seconds: float = PATIENCE) -> None:
     """The run ends without a traceback, and with the bytes of one process."""
-    said = run.communicate(timeout=seconds)
-    assert run.returncode == 0, said
-    assert "Traceback" not in said[1]
+    output = run.communicate(timeout=seconds)
+    assert run.returncode == 0, output
+    assert "Traceback" not in output[1]
     results = [(folder / name / "results.parquet").read_bytes() for name in ("alone", "run")]
     assert results[0] == results[1]

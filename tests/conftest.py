@@ -70,9 +70,9 @@ def command(
         monkeypatch.setattr(sys, "argv", ["facefocus", *arguments])
         with pytest.raises(SystemExit) as ended:
             main()
-        said = capsys.readouterr()
+        captured = capsys.readouterr()
         code = ended.value.code
-        return Done(code if isinstance(code, int) else 0, said.out, said.err)
+        return Done(code if isinstance(code, int) else 0, captured.out, captured.err)
 
     return call
 

@@ -53,11 +53,11 @@ def _path() -> str:
 
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    for opened in sockets:
+        opened.bind(("127.0.0.1", 0))
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
     return ports
 
 
@@ -99,13 +99,13 @@ def _running(folder: Path) -> Iterator[dict[str, str]]:
             running.append(subprocess.Popen(daemon, env=env, stdout=quiet, stderr=quiet))
             if daemon is daemons[0]:
                 _until(lambda: (folder / "munge.socket").exists(), "munged", folder)
-        _until(lambda: "idle" in _said(["sinfo", "-h", "-o", "%t"], env), "slurm", folder)
+        _until(lambda: "idle" in _output(["sinfo", "-h", "-o", "%t"], env), "slurm", folder)
         yield env
     finally:
-        _said(["scancel", "--full", "--user=root"], env)
+        _output(["scancel", "--full", "--user=root"], env)
         # What watches a job would outlive the daemons.
         deadline = time.monotonic() + 20
-        while _said(["squeue", "-h"], env) and time.monotonic() < deadline:
+        while _output(["squeue", "-h"], env) and time.monotonic() < deadline:
             time.sleep(0.1)
         for process in reversed(running):
             process.terminate()
@@ -117,7 +117,7 @@ def _running(folder: Path) -> Iterator[dict[str, str]]:
                 process.wait()
 
 
-def _said(command: list[str], env: dict[str, str]) -> str:
+def _output(command: list[str], env: dict[str, str]) -> str:
     return subprocess.run(command, env=env, capture_output=True, text=True).stdout
 
 

@@ -283,7 +283,7 @@ def test_a_stage_is_one_file_and_one_registration(
     expected = np.linalg.norm(model.embed(np.asarray(faces.frames[rows])), axis=1)
     order = np.argsort(faces.names[rows])
     np.testing.assert_allclose(table["norm"], expected[order], rtol=1e-5)
-    (status,) = [one for one in _status() if one.stage == "norms"]
+    (status,) = [stage for stage in _status() if stage.stage == "norms"]
     assert (status.done, status.total) == (1, 1)
 
 

@@ -50,8 +50,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
 def test_ratios_are_taken_repeat_by_repeat() -> None:
     # 30 x (1, 2, 4, 9) / (10, 10, 30, 30) = 3, 6, 4, 9: quartiles 3.75, 5, 6.75.
-    found = ratio([1, 2, 4, 9], [10, 10, 30, 30], 30)
-    assert found == Spread(median=5.0, low=3.75, high=6.75)
+    spread = ratio([1, 2, 4, 9], [10, 10, 30, 30], 30)
+    assert spread == Spread(median=5.0, low=3.75, high=6.75)
 
 
 def test_works_take_turns_after_one_round_unmeasured(clock: list[float]) -> None:
@@ -65,7 +65,7 @@ def test_works_take_turns_after_one_round_unmeasured(clock: list[float]) -> None
         {"a": lambda repeat: work("a", 1, repeat), "b": lambda repeat: work("b", 5, repeat)}, 3
     )
     assert times == {"a": [1, 2, 3], "b": [5, 6, 7]}
-    assert calls == [("a", 0), ("b", 0), *((one, turn) for turn in range(3) for one in "ab")]
+    assert calls == [("a", 0), ("b", 0), *((name, turn) for turn in range(3) for name in "ab")]
 
 
 def test_a_power_law_gives_its_exponent() -> None:
@@ -149,12 +149,12 @@ def test_the_page_tells_where_the_time_goes_and_what_the_peak_allows() -> None:
     assert "| scores | 2.0 | 3.0 | 75% | 4 | 5,000 |" in lines
     assert "| page | 1.0 | 1.0 | 25% |  |  |" in lines
     steps = {"what": "a list", "rival": "a tool", "steps": {"reading": [0.04, 0.02]}}
-    (said,) = page._notes([steps])
-    assert said.startswith(
+    (note,) = page._notes([steps])
+    assert note.startswith(
         "a list, against a tool: reading alone in processor seconds 0.50x (0.040 s"
     )
-    (said,) = page._notes([{"what": "the list of LFW", "left_out": "LFW was not found."}])
-    assert said == "Left out: the list of LFW. LFW was not found.\n"
+    (note,) = page._notes([{"what": "the list of LFW", "left_out": "LFW was not found."}])
+    assert note == "Left out: the list of LFW. LFW was not found.\n"
     row = {"target": 2.5, "median": 2.0, "share_of_peak": 1.0}
     assert page._verdict(row) == "target 2.5x out of reach: the peak allows 2.0x"
     assert page._verdict({**row, "share_of_peak": 0.5}) == "target 2.5x NOT met"
@@ -166,9 +166,9 @@ def test_the_page_tells_where_the_time_goes_and_what_the_peak_allows() -> None:
 def test_masks_differ_by_ties_only() -> None:
     saliency = np.array([[0.9, 0.5, 0.5 + 1e-7], [0.1, 0.0, 0.5]], np.float32)
 
-    def mask(*places: tuple[int, int]) -> np.ndarray:
+    def mask(*pixels: tuple[int, int]) -> np.ndarray:
         drawn = np.zeros((2, 3), bool)
-        drawn[tuple(zip(*places, strict=True))] = True
+        drawn[tuple(zip(*pixels, strict=True))] = True
         return drawn
 
     first = mask((0, 0), (0, 1))
@@ -191,19 +191,19 @@ def test_scores_that_differ_are_told_by_method_and_layer_with_their_ill_conditio
     first = pl.DataFrame(rows, schema=columns, orient="row")
     # Ada's by .079 at one budget, Bob's by .002; Grad-CAM's to rounding.
     others = [0.5, 0.479, 0.502, 0.4, 0.6 + 1e-6, 0.7]
-    found = unlike_scores(first, first.with_columns(cosine=pl.Series(others)))
-    (row,) = found.rows(named=True)
+    unlike = unlike_scores(first, first.with_columns(cosine=pl.Series(others)))
+    (row,) = unlike.rows(named=True)
     assert row.pop("largest") == pytest.approx(0.079)
     assert row == {
         "method": "grad-cam++", "layer": "1", "people": 2, "unlike": 2, "ill_conditioned": 1,
     }  # fmt: skip
-    assert score_lines(found) == [
+    assert score_lines(unlike) == [
         "  grad-cam++ at layer 1: cosines of 2 of 2 people differ, by up to 0.0790; 1 of these have"
         " ill-conditioned maps\n"
     ]
-    assert Agreement(1, 0.002, 0.079, 8, 3, 2, 2, found).holds
-    assert not Agreement(1, 0.002, 0.079, 8, 3, 2, 1, found).holds
-    assert not Agreement(1, 0.003, 0.079, 8, 3, 2, 2, found).holds
+    assert Agreement(1, 0.002, 0.079, 8, 3, 2, 2, unlike).holds
+    assert not Agreement(1, 0.002, 0.079, 8, 3, 2, 1, unlike).holds
+    assert not Agreement(1, 0.003, 0.079, 8, 3, 2, 2, unlike).holds
 
 
 # The rivals ---------------------------------------------------------------------------------------
@@ -245,13 +245,13 @@ def test_the_direct_loop_is_the_definition_of_s_rise() -> None:
     def preprocess(part: torch.Tensor) -> torch.Tensor:
         return part.permute(0, 3, 1, 2).float() / 255
 
-    found = rivals.direct_rise(module, preprocess, frame, masks, reference, batch=1)
+    saliency = rivals.direct_rise(module, preprocess, frame, masks, reference, batch=1)
     expected = np.zeros((2, 2))
     for mask in masks:
         hidden = torch.from_numpy(np.rint(frame * mask[..., None])).permute(2, 0, 1)[None]
         embedded = module(hidden.float() / 255)[0]
         expected += torch.cosine_similarity(embedded, reference, dim=0).item() * mask
-    np.testing.assert_allclose(found, expected / (2 * 0.5), atol=1e-6)
+    np.testing.assert_allclose(saliency, expected / (2 * 0.5), atol=1e-6)
 
 
 # The page -----------------------------------------------------------------------------------------
@@ -338,14 +338,14 @@ def test_stratified_patches_have_every_place_alike(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(mask_sets, "PATCHES", 1)
     rng = np.random.default_rng(0)
     # At a side of 10 a patch is 3 wide and has 8 places: each is a stratum.
-    places = corners(mask_sets.stratified_masks(rng, 64, (10, 10), {}))
-    assert sorted(map(tuple, places.tolist())) == list(product(range(8), repeat=2))
+    positions = corners(mask_sets.stratified_masks(rng, 64, (10, 10), {}))
+    assert sorted(map(tuple, positions.tolist())) == list(product(range(8), repeat=2))
     # At a side of 14 it is 4 wide and has 11: strata begin and end within places.
-    found = np.zeros((11, 11))
+    counts = np.zeros((11, 11))
     for _ in range(400):
-        np.add.at(found, tuple(corners(mask_sets.stratified_masks(rng, 64, (14, 14), {})).T), 1)
+        np.add.at(counts, tuple(corners(mask_sets.stratified_masks(rng, 64, (14, 14), {})).T), 1)
     expected = 400 * 64 / 121
-    assert np.abs(found - expected).max() < 4.5 * expected**0.5
+    assert np.abs(counts - expected).max() < 4.5 * expected**0.5
 
 
 def test_stratified_masks_cover_as_those_of_corr_rise_do() -> None:

@@ -21,7 +21,7 @@ CITATION = re.compile(r"Protocol: ([a-z-]+(?:, [a-z-]+)*)")
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {reference_pages.anchor(one) for one in headings}
+    return {reference_pages.anchor(heading) for heading in headings}
 
 
 def test_every_cited_section_of_the_protocol_exists() -> None:
@@ -74,7 +74,7 @@ def test_the_architecture_names_files_that_exist_and_every_folder() -> None:
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     package = ROOT / "src" / "facefocus"
     named = re.findall(r"`((?:\w+/)*\w+\.py)`", text)
-    missing = [one for one in named if not ((package / one).exists() or (ROOT / one).exists())]
+    missing = [name for name in named if not ((package / name).exists() or (ROOT / name).exists())]
     assert missing == []
     table = dict(re.findall(r"^\| `(\w+)/` \| (.+) \|$", text, re.MULTILINE))
     assert set(table) == {file.parent.name for file in package.glob("*/__init__.py")}

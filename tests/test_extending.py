@@ -175,8 +175,8 @@ def test_an_exception_in_a_users_pass_is_one_line_and_traceback_shows_all(folder
     commands = [verify, f"{verify} --traceback", run]
     done = installed(folder, COMMANDS.format(commands=commands))
     assert done.stdout.count("exit 2\n") == len(commands), done.stdout
-    said, _, shown = done.stderr.partition("Traceback")
-    assert line in said.splitlines()
+    errors, _, shown = done.stderr.partition("Traceback")
+    assert line in errors.splitlines()
     assert shown.count("Traceback") == 1 and 'raise KeyError("no such face")' in shown
     assert done.stderr.splitlines()[-1] == line
 

@@ -23,7 +23,7 @@ from facefocus.submissions.submission import write_submission
 from tests.small import paint_faceset, tiny_recognizer
 from tests.written_files import (
     EVENTS,
-    SAID,
+    FORMATS,
     FileFormat,
     check_arrays,
     check_json,
@@ -35,7 +35,7 @@ from tests.written_files import (
 
 def test_the_comparison_finds_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {"a": ("int", ""), "b[].c": ("number or null", ""), "d.*": ("list of text", "")}
-    monkeypatch.setitem(SAID, "x", FileFormat("x", "", fields))
+    monkeypatch.setitem(FORMATS, "x", FileFormat("x", "", fields))
     right = {"a": 1, "b": [{"c": 0.5}, {"c": None}], "d": {"any": ["text"]}}
     check_json("x", right)
     for wrong in (
@@ -61,7 +61,7 @@ def test_a_face_set(tmp_path: Path) -> None:
     check_table("index.parquet", pl.read_parquet(odd / "index.parquet"))
     check_table("pairs.parquet", pl.read_parquet(listed / "pairs.parquet"))
     header = (odd / "check.csv").read_text().splitlines()[0]
-    assert header == ",".join(SAID["check.csv"].fields)
+    assert header == ",".join(FORMATS["check.csv"].fields)
     check_arrays("frames.npy", {"": np.load(listed / "frames.npy")})
 
 
@@ -108,11 +108,13 @@ def test_the_tables_of_a_run(run: Path) -> None:
         check_table(name, pl.read_parquet(run / name))
     further = "on drawn faces", "with identification = true"
     results = pl.read_parquet(run / "results.parquet")
-    check_table("results.parquet", results, *(f"results.parquet, {one}" for one in further))
+    check_table(
+        "results.parquet", results, *(f"results.parquet, {condition}" for condition in further)
+    )
     people = pl.read_parquet(run / "people.parquet")
     # Drawn faces have no landmarks: what these give is no column.
-    said = {name: SAID["people.parquet"].fields[name][0] for name in people.columns}
-    assert {name: str(kind) for name, kind in people.schema.items()} == said
+    documented = {name: FORMATS["people.parquet"].fields[name][0] for name in people.columns}
+    assert {name: str(kind) for name, kind in people.schema.items()} == documented
     assert people.columns == ["faces", "identity", "images", "sharpness"]
     check_arrays("gallery.npz", loaded(run / "gallery.npz"))
 
@@ -125,7 +127,7 @@ def test_what_a_run_says_of_itself(run: Path) -> None:
     RunLog(run).write("workers", count=2)
     RunLog(run).write("stop", reason="r")
     for line in read_log(run):
-        more = {name for name in line if name not in SAID["run.log"].fields}
+        more = {name for name in line if name not in FORMATS["run.log"].fields}
         assert more <= {word.strip("`,:") for word in EVENTS[line["event"]].split()}, line
     assert {line["event"] for line in read_log(run)} == set(EVENTS)
 
@@ -133,12 +135,12 @@ def test_what_a_run_says_of_itself(run: Path) -> None:
 def test_a_submission(run: Path) -> None:
     with zipfile.ZipFile(run.with_name("run.submission")) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
-    for name, said in (
+    for name, title in (
         ("submission.json", "submission.json"), ("methods.json", "methods.json"),
         ("run.json", "run.json, of a submission"), ("provenance.json", "provenance.json"),
     ):  # fmt: skip
-        check_json(said, json.loads(files[name]))
+        check_json(title, json.loads(files[name]))
     check_table("masks.parquet", pl.read_parquet(files["masks.parquet"]))
     check_arrays("masks.npy", {"": np.load(io.BytesIO(files["masks.npy"]))})
     rest = {"experiment.toml", "results.parquet", "people.parquet", "robustness.parquet"}
-    assert rest <= set(files) <= rest | {name.partition(",")[0] for name in SAID}
+    assert rest <= set(files) <= rest | {name.partition(",")[0] for name in FORMATS}

@@ -55,15 +55,15 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_paths_may_be_text_everywhere(work: Path) -> None:
     text: Any = str  # what a type checker would rather see as a path
-    one, painted = "one.py:build", text("painted")
+    recognizer, painted = "one.py:build", text("painted")
     run = run_experiment(text("small.toml"), faces=painted, out=text("run"), store=text("store"))
     assert run == Path("run") and (run / "results.parquet").is_file() and Path("store").is_dir()
     assert all(stage.done == stage.total for stage in run_status(text("run")))
     assert open_run(text("run")).spec.faces == (work / "painted")
     assert find_faceset(Path("painted")) == Path("painted")
-    assert verify_recognizer(painted, one, store=text("store")).faces == "painted"
-    assert pair_level(painted, one, ["random"], pairs=4).height == 22
-    assert randomized_maps(painted, one, ["grad-cam"], ["N"], identities=2)
+    assert verify_recognizer(painted, recognizer, store=text("store")).faces == "painted"
+    assert pair_level(painted, recognizer, ["random"], pairs=4).height == 22
+    assert randomized_maps(painted, recognizer, ["grad-cam"], ["N"], identities=2)
     for folder in ("images/A_B_1.jpg", "A_B/A_B_0001.png", "A_B/A_B_0002.png"):
         (work / "album" / folder).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (112, 112), (90, 60, len(folder) + int(folder[-5]))).save(

@@ -48,9 +48,9 @@ def test_people_are_drawn_among_those_with_enough_photos(tmp_path: Path) -> None
             (tmp_path / name / f"{number}.jpg").touch()
         (tmp_path / name / "note.txt").touch()
     study = Study(5, (3, 4), 3, 0, "black", "x", (), ())
-    found = chosen_people(study, tmp_path)
-    assert set(found) == {"b", "c"} and chosen_people(study, tmp_path) == found
-    assert [path.name for path in found["c"]] == ["0.jpg", "1.jpg", "2.jpg"]
+    chosen = chosen_people(study, tmp_path)
+    assert set(chosen) == {"b", "c"} and chosen_people(study, tmp_path) == chosen
+    assert [path.name for path in chosen["c"]] == ["0.jpg", "1.jpg", "2.jpg"]
 
 
 def rows_of(values: dict[tuple[str, str, float, str, str, str], list[float]]) -> pl.DataFrame:
@@ -59,12 +59,12 @@ def rows_of(values: dict[tuple[str, str, float, str, str, str], list[float]]) ->
         [
             {
                 **dict(zip(("setting", "shape", "budget", "recognizer"), key, strict=False)),
-                **{"condition": key[4], "view": key[5], "seen": False, "person": f"p{place:02}"},
+                **{"condition": key[4], "view": key[5], "seen": False, "person": f"p{number:02}"},
                 **{"measure": measure, "rule": rule, "value": value},
                 **{"photos": 8, "undetected": 1},
             }
             for key, people in values.items()
-            for place, value in enumerate(people)
+            for number, value in enumerate(people)
             for measure, rule in (("pair", "EER"), ("any", "EER"), ("cosine", ""))
         ]
     )
@@ -108,7 +108,7 @@ def test_goals_are_met_or_missed_by_their_figures_and_intervals() -> None:
     lines = text.splitlines()
 
     def line(start: str) -> str:
-        return next(one for one in lines if one.startswith(start))
+        return next(entry for entry in lines if entry.startswith(start))
 
     assert "0.03 [" in line("| Sibling sources, pixels 5 %, pair") and "| met |" in line(
         "| Sibling sources, pixels 5 %, pair"
@@ -116,10 +116,10 @@ def test_goals_are_met_or_missed_by_their_figures_and_intervals() -> None:
     assert "missed; the interval reaches the goal" in line("| Sibling sources, cells 10 %, pair")
     assert "| missed |" in line("| Repair told, white box, 20 %, pair")
     assert "not measured" in line("| Repair told, white box, 30 %, pair")
-    better = [one for one in lines if "Better than the occlusion gradient" in one]
+    better = [entry for entry in lines if "Better than the occlusion gradient" in entry]
     assert "pixels 5 %, painted photographs: yes, difference of pair rates -0.10" in better[0]
     assert "cells 10 %, painted photographs: not shown" in better[2]
-    (row,) = [one for one in lines if one.startswith("| pixels | 5 % |") and "0.40" in one]
+    (row,) = [entry for entry in lines if entry.startswith("| pixels | 5 % |") and "0.40" in entry]
     assert "shifted 0.40" in row and row.endswith("| 6 |")
     assert "Not all people are done" in text
 
@@ -234,7 +234,7 @@ def test_rows_are_those_of_the_product_and_are_made_once(
 def test_maps_of_a_person_stay_together() -> None:
     maps = [np.full((2, 2), number) for number in range(4)]
     (first, second) = person_evidence._by_person(maps, "own")
-    assert [int(one[0, 0]) for one in (*first, *second)] == [0, 1, 2, 3]
+    assert [int(saliency[0, 0]) for saliency in (*first, *second)] == [0, 1, 2, 3]
     with pytest.raises(UserError, match="orders no pixels"):
         person_evidence._by_person([maps[0], None], "own")
 

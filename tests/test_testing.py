@@ -78,21 +78,21 @@ class Nameless(Plain):
 
 class Double(Plain):
     def embed(self, frames: np.ndarray) -> np.ndarray:
-        found: np.ndarray = np.asarray(super().embed(frames), np.float64)
-        return found
+        embeddings: np.ndarray = np.asarray(super().embed(frames), np.float64)
+        return embeddings
 
 
 class Transposed(Plain):
     def embed(self, frames: np.ndarray) -> np.ndarray:
-        found: np.ndarray = super().embed(frames)[:, :, None]
-        return found
+        embeddings: np.ndarray = super().embed(frames)[:, :, None]
+        return embeddings
 
 
 class BlackIsNothing(Plain):
     def embed(self, frames: np.ndarray) -> np.ndarray:
-        found = super().embed(frames)
-        found[~frames.any(axis=(1, 2, 3))] = np.nan
-        return found
+        embeddings = super().embed(frames)
+        embeddings[~frames.any(axis=(1, 2, 3))] = np.nan
+        return embeddings
 
 
 class Drifting(Plain):
@@ -102,22 +102,22 @@ class Drifting(Plain):
 
     def embed(self, frames: np.ndarray) -> np.ndarray:
         factor = np.float32(1 + 3e-7 * (next(self.calls) % 2))
-        found: np.ndarray = super().embed(frames) * factor
-        return found
+        embeddings: np.ndarray = super().embed(frames) * factor
+        return embeddings
 
 
 class Sociable(Plain):
     def embed(self, frames: np.ndarray) -> np.ndarray:
-        found = super().embed(frames)
-        found -= found.mean(axis=0) / 10
-        return found
+        embeddings = super().embed(frames)
+        embeddings -= embeddings.mean(axis=0) / 10
+        return embeddings
 
 
 class Writing(Plain):
     def embed(self, frames: np.ndarray) -> np.ndarray:
-        found = super().embed(frames)
+        embeddings = super().embed(frames)
         frames //= 2
-        return found
+        return embeddings
 
 
 class Blind(Plain):
@@ -157,8 +157,8 @@ class Fewer(Plain):
 
 class Zero(Plain):
     def embed(self, frames: np.ndarray) -> np.ndarray:
-        found: np.ndarray = super().embed(frames)
-        return np.where(frames.std((1, 2, 3))[:, None] < 60, found, np.float32(0))
+        embeddings: np.ndarray = super().embed(frames)
+        return np.where(frames.std((1, 2, 3))[:, None] < 60, embeddings, np.float32(0))
 
 
 class Learning(Plain):
@@ -327,9 +327,9 @@ class Cut(TinyNet):
 
 class Lying(TorchRecognizer):
     def capture(self, frames: Any, layers: Collection[int]) -> Capture:
-        found = super().capture(frames, layers)
-        found.embeddings = found.embeddings * 1.01
-        return found
+        captured = super().capture(frames, layers)
+        captured.embeddings = captured.embeddings * 1.01
+        return captured
 
 
 class Careless(TorchRecognizer):
@@ -401,9 +401,9 @@ def test_a_capture_that_leaves_traces_is_found(
     broken = remade(type("Harmful", (Careless,), {"harm": staticmethod(harm)}))
     # The other checks capture too; here the first to do so is the one that looks.
     trial = testing._Trial(broken)
-    found = testing._result("left", testing._WhiteTrial(broken, trial).left_as_found)
-    assert not found.passed
-    assert found.detail == f"after a capture, {words} was not as before"
+    check = testing._result("left", testing._WhiteTrial(broken, trial).left_as_found)
+    assert not check.passed
+    assert check.detail == f"after a capture, {words} was not as before"
 
 
 # Gradient methods ---------------------------------------------------------------------------------
@@ -416,8 +416,8 @@ def cam(activation: Tensor, gradient: Tensor, options: Options) -> Tensor:
 
 
 def with_batch(activation: Tensor, gradient: Tensor, options: Options) -> Tensor:
-    found = cam(activation, gradient, options)
-    return found / found.abs().max()
+    saliency = cam(activation, gradient, options)
+    return saliency / saliency.abs().max()
 
 
 def writing(activation: Tensor, gradient: Tensor, options: Options) -> Tensor:
@@ -587,12 +587,12 @@ def test_a_broken_perturbation_method_fails_its_check(
 def frame_maps(
     recognizers: Any, people: Sequence[np.ndarray], hiders: Any, **_: Any
 ) -> list[OcclusionMap]:
-    return [OcclusionMap(one.mean((0, 3)).astype(np.float32), False) for one in people]
+    return [OcclusionMap(frames.mean((0, 3)).astype(np.float32), False) for frames in people]
 
 
 def frame_counting(recognizers: Any, people: Any, hiders: Any, **_: Any) -> list[OcclusionMap]:
     shift = np.float32(1e-4 * (next(CALLS) % 2))
-    return [OcclusionMap(one.map + shift, False) for one in frame_maps(None, people, None)]
+    return [OcclusionMap(outcome.map + shift, False) for outcome in frame_maps(None, people, None)]
 
 
 def frame_mixing(recognizers: Any, people: Any, hiders: Any, **_: Any) -> list[OcclusionMap]:
@@ -601,9 +601,9 @@ def frame_mixing(recognizers: Any, people: Any, hiders: Any, **_: Any) -> list[O
 
 
 def frame_writing(recognizers: Any, people: Any, hiders: Any, **_: Any) -> list[OcclusionMap]:
-    found = frame_maps(None, people, None)
+    maps = frame_maps(None, people, None)
     people[0][:] = 0
-    return found
+    return maps
 
 
 @pytest.mark.parametrize(

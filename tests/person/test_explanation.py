@@ -21,7 +21,7 @@ from facefocus.person.limits import limits_of
 from facefocus.person.proof import CLEAN, Judge
 from facefocus.person.trials import CHOSEN, Team
 from tests.small import aligned_faceset, paint_faceset, tiny_recognizer
-from tests.written_files import SAID, check_json
+from tests.written_files import FORMATS, check_json
 
 TINY = [tiny_recognizer(f"tiny-{seed}", seed) for seed in range(3)]
 
@@ -226,7 +226,7 @@ def test_the_folder_holds_page_masks_and_a_record_without_nan(
     assert made.verdict.sentences[0].split(": ")[-1][:40] in text
     record = json.loads((tmp_path / "out" / "explanation.json").read_text())
     missing = {
-        name for name in SAID["explanation.json"].fields if name.startswith(("left", "repair"))
+        name for name in FORMATS["explanation.json"].fields if name.startswith(("left", "repair"))
     }
     check_json("explanation.json", record, never=missing)
     assert record["mask"]["pixels"] == 1254 and len(record["figures"]) == made.table.height

@@ -46,16 +46,16 @@ def robust(nuisance: str, scores: np.ndarray, **changes: Any) -> list[dict[str, 
     base = {name: value for name, value in row(**changes).items() if name in CONFIGURATION}
     rows = []
     for person, values in enumerate(scores.tolist()):
-        found = dict(zip(names, values, strict=True))
-        found |= {name.replace("rate", "cosine"): value / 2 for name, value in found.items()}
+        rates = dict(zip(names, values, strict=True))
+        rates |= {name.replace("rate", "cosine"): value / 2 for name, value in rates.items()}
         about = {"identity": f"P{person:02}", "nuisance": nuisance, "reading": "artefact"}
-        rows.append({**base, **about, **found})
+        rows.append({**base, **about, **rates})
     return rows
 
 
 def robust_table(*parts: list[dict[str, Any]]) -> pl.DataFrame:
     schema = {name: SCHEMA[name] for name in CONFIGURATION} | ROBUST_SCHEMA
-    return pl.DataFrame([one for part in parts for one in part], schema=schema, orient="row")
+    return pl.DataFrame([record for part in parts for record in part], schema=schema, orient="row")
 
 
 #: Drop of recognition at 1 % black by method and layer, of the realistic run.
@@ -219,12 +219,13 @@ def _effects() -> Iterable[tuple[dict[str, Any], float]]:
         yield reference | {"method": "oracle", "source": target, "maps": 1}, 0.62
         for (method, layer), (drop, own, kept, across) in RIVALS.items():
             step = layer if layer and "=" in layer else None
-            place = None if step else layer
+            convolution = None if step else layer
             for source in (*NETS, "+".join(NETS)) if step else NETS:
                 far = 1.0 if target in source else across
-                setting = {"target": target, "source": source, "method": method, "layer": place,
-                           "layer_calls": CALLS[place], "options": step or ""}  # fmt: skip
-                if place is None:
+                setting = {"target": target, "source": source, "method": method,
+                           "layer": convolution, "layer_calls": CALLS[convolution],
+                           "options": step or ""}  # fmt: skip
+                if convolution is None:
                     setting |= dict.fromkeys(
                         ("objective", "evidence", "normalize", "arcface_scale")
                     )

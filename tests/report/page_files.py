@@ -44,13 +44,13 @@ def read_packed(path: Path) -> Packed:
         values = np.ascontiguousarray(planes.T).view(kind).reshape(-1)
         rest = rest[size:]
         if "labels" in about:
-            columns[about["name"]] = pl.Series([about["labels"][one] for one in values])
+            columns[about["name"]] = pl.Series([about["labels"][code] for code in values])
         else:
-            found = values.astype(float)
-            found[values == np.iinfo(kind).min] = np.nan
-            found += sum(whole[one] * weight for one, weight in about["sum"].items())
-            whole[about["name"]] = found
-            columns[about["name"]] = pl.Series(found / 10.0 ** about["digits"], nan_to_null=True)
+            numbers = values.astype(float)
+            numbers[values == np.iinfo(kind).min] = np.nan
+            numbers += sum(whole[column] * weight for column, weight in about["sum"].items())
+            whole[about["name"]] = numbers
+            columns[about["name"]] = pl.Series(numbers / 10.0 ** about["digits"], nan_to_null=True)
     return Packed(name, head, pl.DataFrame(columns), rest)
 
 

@@ -40,7 +40,7 @@ def rows_of(*kinds: dict[str, Any]) -> pl.DataFrame:
     return table(rows)
 
 
-def said(results: pl.DataFrame) -> str:
+def answer_of(results: pl.DataFrame) -> str:
     summary = summarize(results)
     return answer(results, summary, default_slices(summary))[0]
 
@@ -50,13 +50,13 @@ def plain(text: str) -> str:
     return re.sub(r" \[[^]]*\]", "", text)
 
 
-def found(summary: pl.DataFrame, title: str) -> Check:
+def check_of(summary: pl.DataFrame, title: str) -> Check:
     return next(check for check in checks(summary) if title in check.title)
 
 
 def test_names_the_largest_drop_and_what_random_pixels_take() -> None:
     text = plain(
-        said(
+        answer_of(
             rows_of(
                 {"rate": 0.75},
                 {"method": "layer-cam", "rate": 0.6},
@@ -76,12 +76,12 @@ def test_says_when_the_method_is_not_told_from_random() -> None:
     rows = [row(identity=name, rate=0.79) for name in PEOPLE]
     chance = zip(PEOPLE, (0.7, 0.9) * 4, strict=True)
     rows += [row(method="random", identity=name, rate=rate) for name, rate in chance]
-    assert "is not shown to differ from chance" in said(table(rows))
+    assert "is not shown to differ from chance" in answer_of(table(rows))
 
 
 @pytest.mark.parametrize("rate", [0.9, 1.0])
 def test_the_headline_names_random_pixels_where_they_take_more(rate: float) -> None:
-    text = plain(said(rows_of({"rate": rate}, {"method": "random", "rate": 0.2})))
+    text = plain(answer_of(rows_of({"rate": rate}, {"method": "random", "rate": 0.2})))
     assert text.startswith(
         "Black (artefact): no method takes more from net than random pixels. As many of these take"
         " its recognition"
@@ -91,7 +91,7 @@ def test_the_headline_names_random_pixels_where_they_take_more(rate: float) -> N
 
 
 def test_a_winner_is_named_only_where_its_lead_is_told_from_none() -> None:
-    sure = said(rows_of({"rate": 0.6}, {"method": "layer-cam", "rate": 0.8}))
+    sure = answer_of(rows_of({"rate": 0.6}, {"method": "layer-cam", "rate": 0.8}))
     assert (
         "It is the largest drop; layer-cam (layer N) comes next, and takes less by +0.200" in sure
     )
@@ -101,10 +101,10 @@ def test_a_winner_is_named_only_where_its_lead_is_told_from_none() -> None:
         for name in PEOPLE
         for method in ("grad-cam", "layer-cam")
     ]
-    text = said(table(level))
+    text = answer_of(table(level))
     assert "It is no winner: " in text and "does not differ from it for sure (" in text
     # Two layers of one method are no rivals.
-    alone = said(rows_of({"rate": 0.6}, {"layer": "1", "rate": 0.6}))
+    alone = answer_of(rows_of({"rate": 0.6}, {"layer": "1", "rate": 0.6}))
     assert "winner" not in alone and "comes next" not in alone
 
 
@@ -112,7 +112,7 @@ def test_a_winner_is_named_only_where_its_lead_is_told_from_none() -> None:
 def test_few_people_have_no_interval_and_no_winner(count: int, people: str) -> None:
     kinds: list[dict[str, Any]] = [{"rate": 0.5}, {"method": "random", "rate": 0.9}]
     few = rows_of(*kinds, {"method": "layer-cam", "rate": 0.9}, {"control": "shifted", "rate": 0.8})
-    text = said(few.filter(pl.col("identity").is_in(PEOPLE[:count])))
+    text = answer_of(few.filter(pl.col("identity").is_in(PEOPLE[:count])))
     assert text.startswith("Black (artefact), with too few people for an answer: hiding")
     assert f"({people}; fewer than 5 people: no interval)" in text
     assert "[" not in text and "95 %" not in text and "comes next" not in text
@@ -121,7 +121,7 @@ def test_few_people_have_no_interval_and_no_winner(count: int, people: str) -> N
 def test_a_recognizer_that_tells_nobody_apart_has_no_answer() -> None:
     for useless in ({"eer": 0.5}, {"eer": None, "clean_fmr": 1.0}):
         results = rows_of({"rate": 0.6} | useless, {"method": "random", "rate": 0.9} | useless)
-        text = said(results)
+        text = answer_of(results)
         assert text.startswith("No answer for net: the recognizer does not tell identities apart")
         assert "0.600" not in text
         summary = summarize(results)
@@ -129,12 +129,14 @@ def test_a_recognizer_that_tells_nobody_apart_has_no_answer() -> None:
         assert warnings(summary)[0].endswith(GUESSING)
         assert guessing(results) == ["net"]
     fine = rows_of({"rate": 0.6, "eer": 0.05, "clean_fmr": 0.04})
-    assert guessing(fine) == [] and "No answer" not in said(fine)
-    assert "No answer" not in said(fine.drop("eer", "clean_fmr"))  # results of earlier versions
+    assert guessing(fine) == [] and "No answer" not in answer_of(fine)
+    assert "No answer" not in answer_of(
+        fine.drop("eer", "clean_fmr")
+    )  # results of earlier versions
 
 
 def test_says_when_there_is_no_control_and_when_nothing_drops() -> None:
-    text = said(rows_of({"rate": 1.0}))
+    text = answer_of(rows_of({"rate": 1.0}))
     assert "no method is shown to lower the recognition of net" in text
     assert "No random-pixel control was run" in text
 
@@ -144,16 +146,16 @@ def test_never_crowns_what_ignores_the_budget() -> None:
     over = {"method": "over", "rate": 0.1, "masked_pixels": 200.0}
     top = best(run(cheat, over, {"rate": 0.8}))
     assert top is not None and top["method"] == "grad-cam"
-    assert "no method has a score that keeps to the budget" in said(rows_of(cheat))
+    assert "no method has a score that keeps to the budget" in answer_of(rows_of(cheat))
 
 
 def test_names_the_recognizer_of_a_transferred_map() -> None:
-    assert "with maps from other" in said(rows_of({"source": "other"}))
+    assert "with maps from other" in answer_of(rows_of({"source": "other"}))
 
 
 def test_mentions_people_without_a_map() -> None:
     rows = [row(identity=name, degenerate=name in PEOPLE[:2]) for name in PEOPLE]
-    assert "25 % of its identities had no map" in said(table(rows))
+    assert "25 % of its identities had no map" in answer_of(table(rows))
 
 
 def test_one_paragraph_for_each_recognizer() -> None:
@@ -184,26 +186,26 @@ def test_checks_find_nothing_in_a_clean_run() -> None:
 def test_checks_find_what_is_wrong() -> None:
     flat = {"degenerate": True, "rate": 1.0, "cosine": 0.6, "masked_pixels": 0.0}
     summary = run(flat, {"method": "inc", "on_degenerate": "inclusive"})
-    assert not found(summary, "budget").good
-    maps = found(summary, "has a map")
+    assert not check_of(summary, "budget").good
+    maps = check_of(summary, "has a map")
     assert not maps.good and "grad-cam (layer N): 100 % of identities" in maps.detail
     assert "stay untouched" in maps.detail
-    unstable = found(run({"maps_ill_conditioned": 3}), "another machine")
+    unstable = check_of(run({"maps_ill_conditioned": 3}), "another machine")
     assert not unstable.good and "grad-cam (layer N), 25 %" in unstable.detail
-    assert not found(summary, "random pixels").good
-    assert not found(summary, "other images").good
+    assert not check_of(summary, "random pixels").good
+    assert not check_of(summary, "other images").good
     # Unaffected because there was no map: said, but no further alarm.
-    assert found(summary, "changes the scores").good
+    assert check_of(summary, "changes the scores").good
     unmoved = run({"rate": 1.0, "cosine": 0.6})
-    assert not found(unmoved, "changes the scores").good
+    assert not check_of(unmoved, "changes the scores").good
 
 
 def test_checks_say_what_was_not_run() -> None:
     summary = run({}, {"method": "random"})
     for title in ("same shape", "other people's", "other images", "best mask"):
-        assert not found(summary, title).good
+        assert not check_of(summary, title).good
     summary = run({}, {"layer": "1"}, {"control": "shifted"})
-    check = found(summary, "same shape")
+    check = check_of(summary, "same shape")
     assert not check.good and "1 of 2 configurations have no control" in check.detail
 
 
@@ -217,7 +219,7 @@ def controlled(**rates: float) -> str:
             kinds += [{"split": "heldout", "rate": rate}, {"split": "half", "rate": 0.5}]
         else:
             kinds.append({"control": name, "rate": rate})
-    return said(rows_of(*kinds))
+    return answer_of(rows_of(*kinds))
 
 
 def test_answer_on_a_method_that_passes_everything() -> None:
@@ -244,9 +246,9 @@ def test_answer_says_when_an_interval_includes_zero() -> None:
     for control in ("shifted", "other"):
         around = zip(PEOPLE, (0.4, 0.6) * 4, strict=True)
         rows += [row(identity=name, control=control, rate=rate) for name, rate in around]
-    text = said(table(rows))
-    one = mean_interval(np.array([-0.1, 0.1] * 4))
-    ends = f"0.000 [{one.low:.3f}, {one.high:.3f}]"
+    text = answer_of(table(rows))
+    interval = mean_interval(np.array([-0.1, 0.1] * 4))
+    ends = f"0.000 [{interval.low:.3f}, {interval.high:.3f}]"
     assert f"the method is not shown to beat it ({ends}, which includes zero)" in text
     assert "Nothing shows that the mask is this person's own" in text
     assert f"{ends}, which includes zero." in text
@@ -264,36 +266,36 @@ def test_oracle_and_controls_are_never_the_best() -> None:
 
 def test_options_are_named() -> None:
     kind = {"method": "occlusion-gradient", "options": "block=1 steps=25", "layer": None}
-    assert "that occlusion-gradient (steps=25) ranks highest" in said(rows_of(kind))
+    assert "that occlusion-gradient (steps=25) ranks highest" in answer_of(rows_of(kind))
 
 
 def test_control_missing_for_some() -> None:
     summary = run({}, {"fill": "white"}, {"method": "random"})
-    check = found(summary, "random pixels")
+    check = check_of(summary, "random pixels")
     assert not check.good and "1 of 2 configurations have no random control" in check.detail
 
 
 def test_a_shared_mask_needs_no_control_by_other_people() -> None:
     own, other = {"rate": 0.5}, {"control": "other", "rate": 0.9}
     shared = {"method": "shared-mask", "layer": None, "layer_calls": None, "objective": None}
-    check = found(run(own, other, shared), "other people's masks")
+    check = check_of(run(own, other, shared), "other people's masks")
     assert check.good and check.detail.startswith("Every configuration has a control")
-    assert not found(run(own, shared), "other people's masks").good
-    alone = found(run(shared), "other people's masks")
+    assert not check_of(run(own, shared), "other people's masks").good
+    alone = check_of(run(shared), "other people's masks")
     assert alone.good and alone.detail == "There is no map of one person."
 
 
 def impostors(clean: float, hidden: float) -> Check:
     rows = [row(clean_fmr=clean, fmr=hidden), row(identity="Bo", clean_fmr=0.0, fmr=0.0)]
-    found = checks(summarize(table(rows)))
-    return next(one for one in found if one.title == "Impostors under occlusion")
+    listed = checks(summarize(table(rows)))
+    return next(check for check in listed if check.title == "Impostors under occlusion")
 
 
 def test_the_fmr_before_and_after_is_a_finding() -> None:
     fine = impostors(0.02, 0.03)
     assert fine.good and "from 1 % to 1.5 %" in fine.detail  # means over two people
     assert not impostors(0.02, 0.2).good
-    titles = [one.title for one in checks(summarize(table([row()])))]
+    titles = [check.title for check in checks(summarize(table([row()])))]
     assert "Impostors under occlusion" not in titles  # nobody to compare with
 
 
@@ -333,8 +335,8 @@ def test_artefacts_alone_claim_nothing_of_what_was_known() -> None:
     several = artefact_note(rows_of({"fill": "white"}, {"fill": "mean"}, {"fill": "blur"}))
     assert several[0].startswith("Pixels were hidden by white, mean and blur only: ")
     assert several[0].endswith('fill = ["white", "inpaint"].')
-    told = rows_of({"fill": "linear", "rate": 0.2})
-    (only,) = answer(told, summarize(told), default_slices(told))
+    filled = rows_of({"fill": "linear", "rate": 0.2})
+    (only,) = answer(filled, summarize(filled), default_slices(filled))
     assert only.startswith("With the gap filled in (linear, information): ")
 
 
@@ -345,22 +347,22 @@ def test_budgets_at_which_random_pixels_or_a_blob_take_as_much() -> None:
     results = rows_of(
         *(
             {"budget": budget, "rate": rate} | kind
-            for budget, found in rates.items()
-            for rate, kind in zip(found, kinds, strict=True)
+            for budget, left in rates.items()
+            for rate, kind in zip(left, kinds, strict=True)
         )
     )
-    found = margins(summarize(results))
-    budgets = [(found.top["budget"], found.rival[:6], found.shown) for found in found]
+    compared = margins(summarize(results))
+    budgets = [(margin.top["budget"], margin.rival[:6], margin.shown) for margin in compared]
     assert budgets == [
         (0.05, "random", True), (0.05, "a blob", True), (0.1, "random", False),
         (0.1, "a blob", True), (0.2, "random", False), (0.2, "a blob", True),
     ]  # fmt: skip
-    assert [round(one.more.value, 6) for one in found] == [0.1, 0.1, 0.0, 0.1, -0.2, 0.1]
-    assert no_more(found) == [
+    assert [round(margin.more.value, 6) for margin in compared] == [0.1, 0.1, 0.0, 0.1, -0.2, 0.1]
+    assert no_more(compared) == [
         "At 10 % and more, even the best method is not shown to take more than random pixels."
     ]
-    assert said(results).endswith(no_more(found)[0])
-    assert no_more([replace(one, more=Interval(0.1, -0.1, 0.3)) for one in found]) == [
+    assert answer_of(results).endswith(no_more(compared)[0])
+    assert no_more([replace(margin, more=Interval(0.1, -0.1, 0.3)) for margin in compared]) == [
         "At every budget (5 %, 10 %, 20 %), even the best method is not shown to take more than"
         " random pixels or a blob in the middle (center-gaussian)."
     ]

@@ -40,16 +40,16 @@ def of_run(results: pl.DataFrame) -> str:
 
 def rows(policy: str, **more: Any) -> list[dict[str, Any]]:
     """Grad-CAM on all pairs of recognizers; a map is flat for the first people of a source."""
-    found = []
+    made = []
     for source in NETS:
         for target in NETS:
-            for place, name in enumerate(PEOPLE):
-                flat = place < FLAT[source] * len(PEOPLE)
+            for number, name in enumerate(PEOPLE):
+                flat = number < FLAT[source] * len(PEOPLE)
                 whole = flat and policy == "inclusive"
                 share = 1.0 if whole else 0.0 if flat else 0.01
                 budget = more.get("budget", 0.01)
-                wobble = 0.02 * np.sin(place)
-                found.append(
+                wobble = 0.02 * np.sin(number)
+                made.append(
                     row(
                         source=source, target=target, identity=name, on_degenerate=policy,
                         clean_rate=CLEAN[target] + wobble,
@@ -58,7 +58,7 @@ def rows(policy: str, **more: Any) -> list[dict[str, Any]]:
                         masked_pixels=share * PIXELS, budget_pixels=round(budget * PIXELS), **more,
                     )
                 )  # fmt: skip
-    return found
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -81,57 +81,57 @@ def test_the_shares_that_were_hidden_whole_are_found_and_counted(both: pl.DataFr
 
 
 def test_the_same_maps_cut_both_ways_by_hand(both: pl.DataFrame) -> None:
-    found = {one.row["source"]: one for one in exactness(both)}
-    assert set(found) == set(NETS)
-    wobble = [0.02 * np.sin(place) for place in range(len(PEOPLE))]
-    for name, one in found.items():
+    by_source = {cut.row["source"]: cut for cut in exactness(both)}
+    assert set(by_source) == set(NETS)
+    wobble = [0.02 * np.sin(number) for number in range(len(PEOPLE))]
+    for name, cut in by_source.items():
         lost = [
-            CLEAN[name] + wobble[place] - BLACK[name] for place in range(round(FLAT[name] * 60))
+            CLEAN[name] + wobble[number] - BLACK[name] for number in range(round(FLAT[name] * 60))
         ]
-        assert one.exact == pytest.approx(one.clean)
-        assert one.difference.value == pytest.approx(sum(lost) / 60)
-        assert one.area == pytest.approx(FLAT[name] + 0.01 * (1 - FLAT[name]))
-        assert one.whole == pytest.approx(FLAT[name])
-        assert one.by_whole == pytest.approx(1)
+        assert cut.exact == pytest.approx(cut.clean)
+        assert cut.difference.value == pytest.approx(sum(lost) / 60)
+        assert cut.area == pytest.approx(FLAT[name] + 0.01 * (1 - FLAT[name]))
+        assert cut.whole == pytest.approx(FLAT[name])
+        assert cut.by_whole == pytest.approx(1)
 
 
 def budgets(early: bool) -> pl.DataFrame:
     """A drop that is there from the start, or one that grows with the budget."""
     draw = np.random.default_rng(0)
-    found = []
-    for place, name in enumerate(PEOPLE):
+    made = []
+    for number, name in enumerate(PEOPLE):
         for budget in (0.005, 0.01, 0.05):
-            drop = 0.3 * (place % 3 == 0) if early else 4 * budget * (1 + place / 60)
+            drop = 0.3 * (number % 3 == 0) if early else 4 * budget * (1 + number / 60)
             for fill, tint in (("black", 0.0), ("white", 0.05), ("mean", 0.1), ("blur", 0.2)):
                 more = 0.0 if early else tint
                 rate = 0.95 - drop + more + draw.normal(0, 1e-4)
-                found.append(
+                made.append(
                     row(identity=name, budget=budget, fill=fill, clean_rate=0.95, rate=rate)
                 )
-    return table(found)
+    return table(made)
 
 
 def test_a_drop_that_is_there_at_the_smallest_budget_is_pointed_out() -> None:
     tests = dependence(budgets(early=True))
-    one = next(test for test in tests if test.kind == "budget")
-    assert one.values == ("0.5 %", "1 %", "5 %")
-    assert one.early == pytest.approx(1, abs=0.01)
-    assert one.suspicious and verdict(one).startswith("look: ")
+    on_budget = next(test for test in tests if test.kind == "budget")
+    assert on_budget.values == ("0.5 %", "1 %", "5 %")
+    assert on_budget.early == pytest.approx(1, abs=0.01)
+    assert on_budget.suspicious and verdict(on_budget).startswith("look: ")
     assert "look: " in of_run(budgets(early=True))
 
 
 def test_a_drop_that_grows_is_not_and_the_tests_are_scipys() -> None:
     rows_ = budgets(early=False)
-    tests = {one.kind: one for one in dependence(rows_)}
+    tests = {test.kind: test for test in dependence(rows_)}
     assert tests["budget"].early == pytest.approx(0.1, abs=0.01)
     assert verdict(tests["budget"]).startswith("depends on the budget")
     black = rows_.filter(pl.col("fill") == "black").pivot("budget", index="identity", values="rate")
     wilcoxon = stats.wilcoxon(black["0.005"].to_numpy(), black["0.05"].to_numpy())
     # 60 untied differences: both take the normal form.
     assert tests["budget"].p == pytest.approx(wilcoxon.pvalue)
-    one = rows_.filter(pl.col("budget") == 0.01).pivot("fill", index="identity", values="rate")
+    by_fill = rows_.filter(pl.col("budget") == 0.01).pivot("fill", index="identity", values="rate")
     friedman = stats.friedmanchisquare(
-        *(one[name].to_numpy() for name in ("black", "white", "mean"))
+        *(by_fill[name].to_numpy() for name in ("black", "white", "mean"))
     )
     assert tests["fill"].values == ("black", "white", "mean")
     assert tests["fill"].p == pytest.approx(friedman.pvalue)
@@ -188,7 +188,7 @@ def test_a_matrix_that_masks_made_is_not_fitted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "must name each target recognizer once"),
         ("m,a,a\nx,0.5,0.4\n", "must name each target recognizer once"),
@@ -204,8 +204,8 @@ def test_a_matrix_that_masks_made_is_not_fitted(tmp_path: Path) -> None:
         ('m,a,b\nx,"0.5,0.4\n', "must have 2 rates"),
     ],
 )
-def test_what_is_no_matrix_is_one_line(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(UserError, match=said) as error:
+def test_what_is_no_matrix_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
         read_matrix(write(tmp_path, text))
     assert "\n" not in str(error.value)
 
@@ -225,13 +225,13 @@ def test_budgets_however_small_are_compared() -> None:
     """Polars writes 2e-05 otherwise than Python does."""
     people = [f"p{number}" for number in range(8)]
     rows = [
-        row(identity=name, budget=budget, rate=rate + 0.001 * place)
-        for place, name in enumerate(people)
+        row(identity=name, budget=budget, rate=rate + 0.001 * number)
+        for number, name in enumerate(people)
         for budget, rate in ((2e-5, 0.9), (5e-5, 0.8), (0.01, 0.3))
     ]
-    (found,) = dependence(table(rows))
-    assert found.values == ("0.002 %", "0.005 %", "1 %")
-    assert found.rates == pytest.approx((0.9035, 0.8035, 0.3035))
+    (test,) = dependence(table(rows))
+    assert test.values == ("0.002 %", "0.005 %", "1 %")
+    assert test.rates == pytest.approx((0.9035, 0.8035, 0.3035))
 
 
 def test_a_matrix_that_shares_nobody_is_left_out() -> None:

@@ -86,7 +86,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "Übung mit Leerzeichen"
     write_run(folder, results())
     add_gallery(folder, [EVIL, "Ada"])
-    groups = [f"{name},{'dark' if place % 2 else 'light'}" for place, name in enumerate(PEOPLE)]
+    groups = [f"{name},{'dark' if index % 2 else 'light'}" for index, name in enumerate(PEOPLE)]
     (folder / "groups.csv").write_text("\n".join(["identity,hair", *groups]))
     write_report(folder, groups=folder / "groups.csv")
     return folder
@@ -209,9 +209,9 @@ def test_budgets_at_which_random_pixels_take_as_much_are_shaded(opened: Opened) 
         opened.show(f"#view=budgets&fill={fill}")
         assert opened.page.locator("#budgets .mark-rect path").count() == shaded, fill
     # The larger budget, of two: the right half of the picture.
-    place = opened.page.locator("#budgets .mark-rect path").bounding_box()
+    shade = opened.page.locator("#budgets .mark-rect path").bounding_box()
     whole = opened.page.locator("#budgets .plot").bounding_box()
-    assert place["x"] + place["width"] / 2 > whole["x"] + whole["width"] / 2
+    assert shade["x"] + shade["width"] / 2 > whole["x"] + whole["width"] / 2
 
 
 def test_numbers_are_those_of_the_runs_table(opened: Opened, run: Path) -> None:
@@ -221,15 +221,17 @@ def test_numbers_are_those_of_the_runs_table(opened: Opened, run: Path) -> None:
     )  # fmt: skip
     assert summary.height == 5
     table = opened.show().page.locator(".live table")
-    for one in summary.to_dicts():
-        place = f"{one['method']} @ {one['layer']}" if one["layer"] else one["method"]
+    for record in summary.to_dicts():
+        heading = f"{record['method']} @ {record['layer']}" if record["layer"] else record["method"]
         cells = table.locator(
-            "tbody tr", has=opened.page.get_by_role("rowheader", name=place, exact=True)
+            "tbody tr", has=opened.page.get_by_role("rowheader", name=heading, exact=True)
         )
         for name in ("rate", "cosine"):
             text = cells.locator(f"td[data-column={name}]").inner_text().replace("\n", " ")
-            assert text == with_bounds(one[name], one[f"{name}_low"], one[f"{name}_high"])
-        assert cells.locator("td[data-column=clean_rate]").inner_text() == number(one["clean_rate"])
+            assert text == with_bounds(record[name], record[f"{name}_low"], record[f"{name}_high"])
+        assert cells.locator("td[data-column=clean_rate]").inner_text() == number(
+            record["clean_rate"]
+        )
 
 
 def test_a_click_on_a_heading_sorts(opened: Opened) -> None:
@@ -267,19 +269,19 @@ def test_groups_of_people_stand_in_their_own_order(opened: Opened, run: Path) ->
     texts = opened.page.locator("[data-chart=strata] .role-axis-label text").all_text_contents()
     strata = read_packed(run / "report" / "data" / "rows-strata.js").table["stratum"]
     groups = strata.unique(maintain_order=True).to_list()
-    assert len(groups) > 3 and [one for one in texts if one in groups] == groups
+    assert len(groups) > 3 and [text for text in texts if text in groups] == groups
 
 
 def test_a_cell_of_the_transfer_matrix_opens_that_pair(opened: Opened) -> None:
     opened.show("#view=transfer")
     cells = opened.page.locator("[data-chart=transfer] svg .mark-rect path")
     labels = cells.evaluate_all("all => all.map((one) => one.getAttribute('aria-label'))")
-    place = next(
+    index = next(
         i
         for i, text in enumerate(labels)
         if "net-b" in text.split("Maps from")[0] and "Maps from: net-a" in text
     )
-    opened.act(lambda: cells.nth(place).click(force=True))
+    opened.act(lambda: cells.nth(index).click(force=True))
     assert "target=net-b" in opened.address and "maps=net-a" in opened.address
     assert "maps from net-a" in opened.page.locator(".live caption").inner_text()
 
@@ -343,9 +345,9 @@ def axe() -> str:
         except (OSError, subprocess.SubprocessError):
             pytest.skip(f"{AXE[0]} cannot be had from npm here.")
         with tarfile.open(next(path.parent.glob("axe-core-*.tgz"))) as archive:
-            found = archive.extractfile("package/axe.min.js")
-            assert found is not None
-            path.write_bytes(found.read())
+            script = archive.extractfile("package/axe.min.js")
+            assert script is not None
+            path.write_bytes(script.read())
     text = path.read_bytes()
     assert hashlib.sha256(text).hexdigest() == AXE[1]
     return text.decode()
@@ -362,7 +364,12 @@ def checker(browser: Any, run: Path) -> Opened:
 
 @pytest.mark.parametrize("view", ["leaderboard", "transfer", "people", "audit"])
 def test_the_accessibility_checker_finds_no_serious_fault(checker: Opened, view: str) -> None:
-    found = checker.show(f"#view={view}").page.evaluate("axe.run().then((all) => all.violations)")
-    serious = [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in found
-               if one["impact"] in ("serious", "critical")]  # fmt: skip
+    violations = checker.show(f"#view={view}").page.evaluate(
+        "axe.run().then((all) => all.violations)"
+    )
+    serious = [
+        (violation["id"], [node["html"][:120] for node in violation["nodes"][:3]])
+        for violation in violations
+        if violation["impact"] in ("serious", "critical")
+    ]
     assert serious == []

@@ -58,11 +58,11 @@ def test_budget_curves_draw_the_means_of_each_layer(summary: pl.DataFrame) -> No
         "layer 1", "layer N/2 (24)", "layer N (48)",
     ]  # fmt: skip
     expected = rows.filter((pl.col("method") == "layer-cam") & (pl.col("layer") == "N/2"))
-    (line,) = [one for one in shown[1].lines if one.get_label() == "layer-cam"]
+    (line,) = [curve for curve in shown[1].lines if curve.get_label() == "layer-cam"]
     assert np.allclose(line.get_xdata(), [1, 3, 10])
     assert np.allclose(line.get_ydata(), expected.sort("budget")["rate"])
     assert to_hex(line.get_color()) == "#009e73"
-    assert all("random" in [one.get_label() for one in axis.lines] for axis in shown)
+    assert all("random" in [curve.get_label() for curve in axis.lines] for axis in shown)
     bands = [array(band.get_paths()[0].vertices)[:, 1] for band in shown[1].collections]
     assert any(np.isclose(band.min(), min(expected["rate_low"].to_list())) for band in bands)
 
@@ -169,9 +169,9 @@ def test_intervals_draw_every_mean_and_its_ends(summary: pl.DataFrame) -> None:
     axis = figures.drop_intervals(rows, width=8.0).axes[0]
     ordered = sorted(rows.to_dicts(), key=standing)
     drawn = [line for line in axis.lines if line.get_marker() == "o"]
-    assert [array(line.get_xdata())[0] for line in drawn] == [one["drop"] for one in ordered]
+    assert [array(line.get_xdata())[0] for line in drawn] == [record["drop"] for record in ordered]
     bars = [array(line.get_xdata()) for line in axis.lines[:-1] if line.get_marker() == "None"]
-    assert np.allclose(bars, [[one["drop_low"], one["drop_high"]] for one in ordered])
+    assert np.allclose(bars, [[record["drop_low"], record["drop_high"]] for record in ordered])
     labels = [label.get_text() for label in axis.get_yticklabels()]
     assert labels[:2] == ["random", "layer-cam @ 1"]
 

@@ -156,16 +156,16 @@ def test_page_needs_nothing_from_outside_and_runs_no_text_as_code(run: Path, pag
         run / "report" / "explorer.css"
     ).read_text()
     assert not re.search(r"https?://|@import|url\(|innerHTML|eval\(|fetch\(", page.source + own)
-    (policy,) = [one["content"] for one in page.all("meta") if one.get("http-equiv")]
+    (policy,) = [tag["content"] for tag in page.all("meta") if tag.get("http-equiv")]
     assert policy and "default-src 'none'" in policy and "unsafe" not in policy
     assert not re.search(r"<script(?! src)|<style| style=| on[a-z]+=", page.source)
     assert len((run / "report" / "explorer.js").read_text().splitlines()) <= 800
 
 
 def test_charts_have_alt_texts_and_tables_headings(page: Page) -> None:
-    plots = [one for one in page.all("div") if one.get("class") == "plot"]
+    plots = [tag for tag in page.all("div") if tag.get("class") == "plot"]
     assert len(plots) == 4  # first, budgets, fills, people
-    assert all(one["role"] == "img" and len(one["aria-label"] or "") > 30 for one in plots)
+    assert all(plot["role"] == "img" and len(plot["aria-label"] or "") > 30 for plot in plots)
     assert len(page.all("table")) == len(page.all("caption")) == 1  # the audit's, of the budget
     assert all(head["scope"] in ("col", "row") for head in page.all("th"))
     assert page.all("html")[0]["lang"] == "en"
@@ -173,7 +173,7 @@ def test_charts_have_alt_texts_and_tables_headings(page: Page) -> None:
 
 def shown(packed: Packed, name: str) -> list[str]:
     """The figures of a column as the page's script writes them."""
-    return [number(one) for one in packed.table[name].to_list()]
+    return [number(value) for value in packed.table[name].to_list()]
 
 
 def test_numbers_are_those_of_the_runs_table(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_numbers_are_those_of_the_runs_table(tmp_path: Path) -> None:
     summary = summarize(realistic(7))
     assert board.table.height == summary.height == 150
     for name in ("rate", "rate_low", "rate_high", "drop", "cosine", "cosine_low"):
-        assert shown(board, name) == [number(one) for one in summary[name].to_list()]
+        assert shown(board, name) == [number(value) for value in summary[name].to_list()]
     assert board.table["scored"].to_list() == summary["scored"].to_list()
     assert np.allclose(board.table["area_mean"], summary["area_mean"], atol=5e-5)
 
@@ -210,8 +210,8 @@ def test_what_is_near_a_sum_of_others_is_kept_by_the_difference(tmp_path: Path) 
     (tmp_path / "x.js").write_text(packed_tables.script("x", table))
     back = read_packed(tmp_path / "x.js")
     for name in table.columns:
-        assert shown(back, name) == [number(one) for one in table[name]]
-    kept = {one["name"]: (one["bytes"], one["sum"]) for one in back.head["columns"]}
+        assert shown(back, name) == [number(value) for value in table[name]]
+    kept = {column["name"]: (column["bytes"], column["sum"]) for column in back.head["columns"]}
     assert kept == {
         "clean_rate": (2, {}), "rate": (2, {}), "rate_low": (2, {"rate": 1}),
         "rate_high": (1, {"rate": 2, "rate_low": -1}), "drop": (1, {"clean_rate": 1, "rate": -1}),
@@ -230,7 +230,7 @@ def test_packed_tables_come_back(tmp_path: Path) -> None:
     back = read_packed(tmp_path / "x.js")
     assert back.name == "x" and back.table.equals(rows) and back.rest == b"abc"
     assert back.head["about"] == 1
-    sizes = {one["name"]: one["bytes"] for one in back.head["columns"]}
+    sizes = {column["name"]: column["bytes"] for column in back.head["columns"]}
     assert sizes == {"identity": 2, "budget": 1, "n": 2, "layer": 1, "rate": 4}
 
 
@@ -281,14 +281,14 @@ def test_same_run_same_bytes(run: Path, tmp_path: Path) -> None:
 def shows_skin(report: Path) -> bool:
     """Whether any file has a picture with a pixel of the planted color."""
     assert not [path for path in report.rglob("*") if path.suffix in (".png", ".svg", ".jpg")]
-    found = False
+    with_skin = False
     for path in sorted((report / "data").glob("person-*.js")):
         address = read_packed(path).head["person"]["face"]
         if address is not None:
             picture = base64.b64decode(address.removeprefix("data:image/png;base64,"))
             with Image.open(io.BytesIO(picture)) as image:
-                found |= bool((np.asarray(image.convert("RGB")) == SKIN).all(2).any())
-    return found
+                with_skin |= bool((np.asarray(image.convert("RGB")) == SKIN).all(2).any())
+    return with_skin
 
 
 def test_without_faces_the_face_set_is_not_even_opened(
@@ -348,7 +348,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", table(rows), PROVENANCE | {evil: [evil, {evil: evil}]})
     add_gallery(run, [evil])
     page = Page(write_report(run))
-    assert len(page.all("script")) == 3 and all(one["src"] for one in page.all("script"))
+    assert len(page.all("script")) == 3 and all(tag["src"] for tag in page.all("script"))
     assert evil in page.text
     assert read_packed(run / "report" / "data" / "board-0.js").table["method"][0] == evil
     described = read_page(run / "report" / "data" / "page.js")
@@ -400,11 +400,11 @@ def test_a_run_that_is_not_finished_says_so_first(
         (tmp_path / "run" / name).mkdir(exist_ok=True)
         (tmp_path / "run" / name / "run.json").write_text("{}")
     page = Page(write_report(tmp_path / "run"))
-    said = "Not finished: two has no results yet."
-    assert said in page.text
-    assert page.text.index(said) < page.text.index("of pixels that layer-cam")
+    note = "Not finished: two has no results yet."
+    assert note in page.text
+    assert page.text.index(note) < page.text.index("of pixels that layer-cam")
     print_summary(tmp_path / "run")
-    assert capsys.readouterr().out.startswith(said)
+    assert capsys.readouterr().out.startswith(note)
     shutil.copy(done / "results.parquet", tmp_path / "run" / "two")
     assert run_notes(tmp_path / "run") == [] and run_notes(run) == []
 
@@ -466,7 +466,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_report_that_was_there(
         resource.setrlimit(resource.RLIMIT_FSIZE, free)
     assert done.code == 2
     line = f"Cannot write '{run / 'report'}': File too large"
-    assert [said[: len(line)] for said in done.err.splitlines()] == [line]
+    assert [written[: len(line)] for written in done.err.splitlines()] == [line]
     assert (run / "report" / "index.html").read_bytes() == before
     assert not list(run.glob(".report*"))
 
@@ -485,7 +485,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(
 
 
 def test_controls_are_no_methods_anywhere_on_the_page(tmp_path: Path) -> None:
-    rows = [row(identity=name, rate=0.45 + 0.02 * place) for place, name in enumerate(PEOPLE)]
+    rows = [row(identity=name, rate=0.45 + 0.02 * index) for index, name in enumerate(PEOPLE)]
     rows += [row(identity=name, control="shifted", rate=0.0, layer_calls="7") for name in PEOPLE]
     page = Page(write_report(write_run(tmp_path / "run", table(rows))))
     board = read_packed(tmp_path / "run" / "report" / "data" / "board-0.js").table
@@ -505,17 +505,17 @@ def test_slices_say_where_random_pixels_take_as_much(tmp_path: Path) -> None:
     rates = {(0.01, "grad-cam"): 0.2, (0.01, "random"): 0.8, (0.03, "grad-cam"): 0.5,
              (0.03, "random"): 0.5}  # fmt: skip
     rows = table(
-        row(identity=name, budget=budget, method=method, rate=rate + 0.01 * (place % 3))
+        row(identity=name, budget=budget, method=method, rate=rate + 0.01 * (index % 3))
         for (budget, method), rate in rates.items()
-        for place, name in enumerate(f"P{number:02}" for number in range(20))
+        for index, name in enumerate(f"P{number:02}" for number in range(20))
     )
     rows = rows.with_columns(
         pl.when(pl.col("method") != "random").then(pl.col(name)).alias(name)
         for name in ("source", "layer", "layer_calls", "objective")
     )
     write_report(write_run(tmp_path / "run", rows))
-    said = read_packed(tmp_path / "run" / "report" / "data" / "answers.js").table
-    assert dict(said.select("budget", "no_more").rows()) == {0.01: False, 0.03: True}
+    answers = read_packed(tmp_path / "run" / "report" / "data" / "answers.js").table
+    assert dict(answers.select("budget", "no_more").rows()) == {0.01: False, 0.03: True}
 
 
 def both_readings() -> pl.DataFrame:
@@ -525,10 +525,10 @@ def both_readings() -> pl.DataFrame:
         "inpaint": {"layer-cam": 0.85, "grad-cam": 0.5, "random": 0.8},
     }
     return table(
-        row(identity=name, fill=fill, method=method, clean_rate=0.9, rate=rate + 0.01 * (place % 3))
+        row(identity=name, fill=fill, method=method, clean_rate=0.9, rate=rate + 0.01 * (index % 3))
         for fill, methods in rates.items()
         for method, rate in methods.items()
-        for place, name in enumerate(PEOPLE)
+        for index, name in enumerate(PEOPLE)
     )
 
 
@@ -540,7 +540,7 @@ def test_run_with_everything_has_every_view_and_every_score(tmp_path: Path) -> N
     assert ids(page) == [
         "leaderboard", "layers", "transfer", "lineage", "people", "strata", "audit", "provenance",
     ]  # fmt: skip
-    marks = [one["class"] for one in page.all("details") if one.get("class") in ("good", "look")]
+    marks = [tag["class"] for tag in page.all("details") if tag.get("class") in ("good", "look")]
     assert marks == ["good"] * 9
     described = read_page(run / "report" / "data" / "page.js")
     assert [score[0] for score in described["scores"]] == [
@@ -549,8 +549,8 @@ def test_run_with_everything_has_every_view_and_every_score(tmp_path: Path) -> N
     answers = read_packed(run / "report" / "data" / "answers.js").table
     assert set(answers["target"]) == set(NETS) and set(answers["maps"]) == {"own", "transferred"}
     more = "\n".join(answers["more"])
-    for said in ("the method beats it by", "On photos that the map never saw", "it reaches"):
-        assert said in more
+    for words in ("the method beats it by", "On photos that the map never saw", "it reaches"):
+        assert words in more
     own = answers.filter(maps="own")["answer"].to_list()
     assert not any("maps from" in text for text in own)
     assert all("maps from" in text for text in answers.filter(maps="transferred")["answer"])
@@ -567,7 +567,7 @@ def test_readings_stand_apart_in_every_answer_and_fill(tmp_path: Path) -> None:
     page = Page(write_report(run))
     assert "Black (artefact): hiding the 1 % of pixels that layer-cam" in page.text
     answers = read_packed(run / "report" / "data" / "answers.js").table
-    texts = {one["fill"]: one for one in answers.to_dicts()}
+    texts = {record["fill"]: record for record in answers.to_dicts()}
     assert "that layer-cam" in texts["black"]["answer"] and texts["black"]["reading"] == "artefact"
     filled = "With the gap filled in (inpaint, information): hiding the 1 % of pixels that grad-cam"
     assert texts["inpaint"]["answer"].startswith(filled)
@@ -607,7 +607,7 @@ def test_pairs_are_tested_and_own_maps_and_held_out_photos_compared(tmp_path: Pa
     page = Page(write_report(write_run(tmp_path / "run", table(rows))))
     board = read_packed(tmp_path / "run" / "report" / "data" / "board-0.js").table
     board = board.filter(split="same")
-    own = {one["method"]: one for one in board.filter(source="net").to_dicts()}
+    own = {record["method"]: record for record in board.filter(source="net").to_dicts()}
     raw = [
         max(stats.ttest_rel(drops["a"], drops[name]).pvalue,
             stats.wilcoxon(drops["a"] - drops[name]).pvalue)
@@ -635,12 +635,12 @@ def test_groups_of_a_file_are_shown_with_their_intervals(tmp_path: Path) -> None
              for number, name in enumerate(names)]  # fmt: skip
     groups.write_text("\n".join(["identity,age", *lines, "Nobody,old"]))
     page = Page(write_report(run, groups=groups))
-    found = read_packed(run / "report" / "data" / "rows-strata.js").table
-    found = found.filter(pl.col("stratum").str.starts_with("age"))
-    assert found["stratum"].to_list() == ["age: old", "age: young"]  # of the new, there are four
-    for part, shown_value in zip((drops[:6], drops[6:12]), found["value"], strict=True):
+    strata = read_packed(run / "report" / "data" / "rows-strata.js").table
+    strata = strata.filter(pl.col("stratum").str.starts_with("age"))
+    assert strata["stratum"].to_list() == ["age: old", "age: young"]  # of the new, there are four
+    for part, shown_value in zip((drops[:6], drops[6:12]), strata["value"], strict=True):
         assert shown_value == pytest.approx(part.mean(), abs=5e-4)
-    assert (found["low"] < found["value"]).all() and (found["value"] < found["high"]).all()
+    assert (strata["low"] < strata["value"]).all() and (strata["value"] < strata["high"]).all()
     assert "With --groups" not in page.text and "fewer than 5 people" in page.text
     groups.write_text("identity,age\nSomebody,old\n")
     with pytest.raises(UserError, match=r"must name people of 'these runs'\. Got 'Somebody'"):
@@ -656,8 +656,8 @@ def test_groups_of_images_leave_out_who_is_in_several(tmp_path: Path) -> None:
     faces = FaceSet(np.stack(frames), np.array(["Ada", "Ada", "Bo"]), np.array(["a", "b", "c"]),
                     "s", "")  # fmt: skip
     groups.write_text("image,light\na,day\nb,night\nc,day\n")
-    found = groups_from_file(groups, PEOPLE, lambda: [faces])
-    assert found.rows() == [("Bo", "light: day"), ("Ada", None)]
+    assigned = groups_from_file(groups, PEOPLE, lambda: [faces])
+    assert assigned.rows() == [("Bo", "light: day"), ("Ada", None)]
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:

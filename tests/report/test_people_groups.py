@@ -49,8 +49,8 @@ def report(folder: Path) -> Report:
 def test_a_group_that_differs_is_found_with_its_p_value(run: Path) -> None:
     ((top, rows),) = compared_groups(report(run))
     assert top["method"] == "grad-cam"
-    found = {one["stratum"]: one for one in rows.to_dicts()}
-    turned = found["pose: yaw of 15 or more"]
+    by_stratum = {record["stratum"]: record for record in rows.to_dicts()}
+    turned = by_stratum["pose: yaw of 15 or more"]
     results = pl.read_parquet(run / "results.parquet")
     drops = (results["clean_rate"] - results["rate"]).to_numpy()
     assert turned["people"] == 12 and turned["drop"] == pytest.approx(drops[:12].mean())
@@ -60,10 +60,12 @@ def test_a_group_that_differs_is_found_with_its_p_value(run: Path) -> None:
         n_resamples=4999, vectorized=True, random_state=0,
     ).pvalue  # fmt: skip
     assert raw < 0.001 and turned["p"] < 0.01
-    by_sharpness = [one for name, one in found.items() if name.startswith("sharpness")]
+    by_sharpness = [record for name, record in by_stratum.items() if name.startswith("sharpness")]
     assert len(by_sharpness) == 3
-    for one in by_sharpness:
-        assert (one["p"] is None) == (one["people"] < 10) and (one["p"] is None or one["p"] > 0.2)
+    for record in by_sharpness:
+        assert (record["p"] is None) == (record["people"] < 10) and (
+            record["p"] is None or record["p"] > 0.2
+        )
 
 
 def test_tables_of_one_group_hold_its_people_alone(run: Path, tmp_path: Path) -> None:
@@ -94,19 +96,19 @@ def test_values_are_means_over_each_persons_photos(
         ' "saliency": [{"method": "random"}], "occlusion": {"budget": [0.1]}}'
     )
     session = Session(SessionSpec(experiment, faces, tmp_path / "store", "torch"))
-    people = [one.identity for one in session.plan.people]
-    index = [one for one in read_index(faces) if one["row"] is not None]
-    for one in index:
+    people = [person.identity for person in session.plan.people]
+    index = [entry for entry in read_index(faces) if entry["row"] is not None]
+    for entry in index:
         points = [38.0, 52, 74, 52, 56, 72, 42, 92, 71, 92]
         # Of one photo the nose points aside.
-        points[4] += 12 * (one["row"] == people[0].rows[0])
-        one.update(zip(LANDMARK_COLUMNS, points, strict=True), score=0.9)
+        points[4] += 12 * (entry["row"] == people[0].rows[0])
+        entry.update(zip(LANDMARK_COLUMNS, points, strict=True), score=0.9)
     monkeypatch.setattr(module, "read_index", lambda folder: index)
-    found = person_values(session)
-    assert found["identity"].to_list() == [one.name for one in people]
-    first = found.filter(pl.col(YAW) > 0.1)
+    values = person_values(session)
+    assert values["identity"].to_list() == [person.name for person in people]
+    first = values.filter(pl.col(YAW) > 0.1)
     assert first.height == 1
     images = first["images"].item()
     expected = np.degrees(np.arctan(12 / 36 / (43 / 63))) / images
     assert first[YAW].item() == pytest.approx(expected, rel=1e-6)
-    assert (found["detector's score"] == 0.9).all() and (found["sharpness"] > 0).all()
+    assert (values["detector's score"] == 0.9).all() and (values["sharpness"] > 0).all()

@@ -36,51 +36,53 @@ def made(
         for name, values in under.items()
     ]
     results = [
-        row(identity=one["identity"], clean_rate=one["clean_rate"], rate=one["rate"])
-        for one in parts[0]
+        row(identity=record["identity"], clean_rate=record["clean_rate"], rate=record["rate"])
+        for record in parts[0]
     ]
     return table(results), robust_table(*parts)
 
 
-def said(results: pl.DataFrame, rows: pl.DataFrame) -> list[str]:
+def answer_of(results: pl.DataFrame, rows: pl.DataFrame) -> list[str]:
     return robustness_answer(results, summarize(results), surviving_shares(rows))
 
 
 def test_a_mask_that_repair_undoes_is_said_so_with_the_worst_first() -> None:
-    found = said(*made(median_3=(0.96, 0.64), inpaint_told=(0.97, 0.95), jpeg_50=(0.97, 0.06)))
-    assert len(found) == 1
-    assert found[0].startswith(
+    sentences = answer_of(
+        *made(median_3=(0.96, 0.64), inpaint_told=(0.97, 0.95), jpeg_50=(0.97, 0.06))
+    )
+    assert len(sentences) == 1
+    assert sentences[0].startswith(
         "Repair undoes it: who is hidden by grad-cam (layer N) from net (1 % of the pixels, fill"
         " black (artefact)) is recognized again. Recognition is 0.970 clean and 0.050"
         " hidden; hidden, it is 0.950 after inpaint-told (0.022 ["
     )
-    assert "0.640 after median-3 (0.348 [" in found[0]
-    assert "jpeg" not in found[0]
+    assert "0.640 after median-3 (0.348 [" in sentences[0]
+    assert "jpeg" not in sentences[0]
 
 
 def test_a_nuisance_that_is_no_repair_is_not_called_repair() -> None:
-    (found,) = said(*made(shift_2=(0.96, 0.7), median_3=(0.96, 0.05)))
-    assert found.startswith("A nuisance undoes it: who") and "0.700 after shift-2" in found
+    (sentence,) = answer_of(*made(shift_2=(0.96, 0.7), median_3=(0.96, 0.05)))
+    assert sentence.startswith("A nuisance undoes it: who") and "0.700 after shift-2" in sentence
 
 
 def test_what_holds_is_said_with_what_survives_least() -> None:
-    (found,) = said(*made(jpeg_50=(0.97, 0.06), half=(0.96, 0.2)))
-    assert found.startswith("It holds: hidden by grad-cam")
-    assert "each of the 2 nuisances" in found and "least survives half (0.826 [" in found
+    (sentence,) = answer_of(*made(jpeg_50=(0.97, 0.06), half=(0.96, 0.2)))
+    assert sentence.startswith("It holds: hidden by grad-cam")
+    assert "each of the 2 nuisances" in sentence and "least survives half (0.826 [" in sentence
 
 
 def test_a_share_about_one_half_supports_neither() -> None:
     results, rows = made(half=(0.97, 0.51))
     spread = generator(1, "test").uniform(-0.3, 0.3, rows.height)
     rows = rows.with_columns(nuisance_rate=pl.col("nuisance_rate") + spread - spread.mean())
-    (found,) = said(results, rows)
-    assert found.startswith("Not shown to hold: hidden by grad-cam")
+    (sentence,) = answer_of(results, rows)
+    assert sentence.startswith("Not shown to hold: hidden by grad-cam")
 
 
 def test_without_a_drop_or_with_few_people_nothing_is_claimed() -> None:
-    (none,) = said(*made(hidden=0.97, median_3=(0.97, 0.97)))
+    (none,) = answer_of(*made(hidden=0.97, median_3=(0.97, 0.97)))
     assert none.startswith("Nothing to hold: hiding by grad-cam") and "Repair" not in none
-    (few,) = said(*made(count=4, median_3=(0.97, 0.9)))
+    (few,) = answer_of(*made(count=4, median_3=(0.97, 0.9)))
     assert few.startswith("Not known whether it holds") and few.endswith("no interval.")
 
 

@@ -27,8 +27,8 @@ def test_the_example_adds_a_section_to_the_page(
 
 
 def test_the_built_in_views_come_in_the_order_in_which_a_reader_asks() -> None:
-    places = {id(one): name for name in SECTIONS for one in [SECTIONS[name]]}
-    assert [places[id(one)] for one in ordered_sections()] == [
+    names = {id(section): name for name in SECTIONS for section in [SECTIONS[name]]}
+    assert [names[id(section)] for section in ordered_sections()] == [
         "leaderboard", "truth", "layers", "budgets", "fills", "robustness", "losses", "transfer",
         "lineage", "identification", "people", "pose", "strata", "audit", "provenance",
     ]  # fmt: skip

@@ -55,8 +55,8 @@ def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def people(run: Path) -> dict[str, dict[str, Any]]:
     data = run / "report" / "data"
     listed = read_page(data / "page.js")["galleries"]
-    return {one["identity"]: read_packed(data / f"{one['file']}.js").head["person"]
-            for one in listed}  # fmt: skip
+    return {entry["identity"]: read_packed(data / f"{entry['file']}.js").head["person"]
+            for entry in listed}  # fmt: skip
 
 
 def test_people_beyond_the_gallery_have_the_masks_that_were_scored(run: Path) -> None:

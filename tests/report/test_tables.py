@@ -54,14 +54,14 @@ def small() -> pl.DataFrame:
     return summarize(table([*other, *mapped, *random]))
 
 
-def one(summary: pl.DataFrame, method: str, fill: str = "black") -> dict[str, object]:
-    found = summary.filter((pl.col("method") == method) & (pl.col("fill") == fill))
-    assert found.height == 1
-    return found.row(0, named=True)
+def row_of(summary: pl.DataFrame, method: str, fill: str = "black") -> dict[str, object]:
+    rows = summary.filter((pl.col("method") == method) & (pl.col("fill") == fill))
+    assert rows.height == 1
+    return rows.row(0, named=True)
 
 
 def test_means_are_macro_averages_over_identities(small: pl.DataFrame) -> None:
-    got = one(small, "grad-cam")
+    got = row_of(small, "grad-cam")
     assert got["rate"] == pytest.approx((0.5 + 0.75 + 0.25 + 1.0) / 4)
     assert got["clean_rate"] == 1.0
     assert got["drop"] == pytest.approx(0.375)
@@ -70,10 +70,10 @@ def test_means_are_macro_averages_over_identities(small: pl.DataFrame) -> None:
 
 
 def test_random_control_is_paired_by_identity_and_by_fill(small: pl.DataFrame) -> None:
-    got = one(small, "grad-cam")
+    got = row_of(small, "grad-cam")
     differences = np.array([0.5, 0.0, 0.5, -0.5])
     assert got["beyond_random"] == pytest.approx(differences.mean())
-    assert one(small, "random")["beyond_random"] is None
+    assert row_of(small, "random")["beyond_random"] is None
 
 
 def test_seed_changes_intervals_only() -> None:
@@ -84,7 +84,7 @@ def test_seed_changes_intervals_only() -> None:
 
 
 def test_audit_by_hand(small: pl.DataFrame) -> None:
-    got = one(small, "grad-cam")
+    got = row_of(small, "grad-cam")
     assert (got["identities"], got["scored"], got["images"], got["pairs"]) == (4, 4, 16, 48)
     assert got["degenerate_share"] == 0.25
     assert got["maps_degenerate_share"] == pytest.approx(11 / 40)
@@ -93,7 +93,7 @@ def test_audit_by_hand(small: pl.DataFrame) -> None:
     assert got["area_max"] == 0.01
     assert got["over_budget_share"] == 0.0
     assert got["unaffected_share"] == 0.25  # Di alone
-    assert one(small, "random")["maps_degenerate_share"] is None
+    assert row_of(small, "random")["maps_degenerate_share"] is None
 
 
 def test_unaffected_needs_both_scores_equal() -> None:
@@ -176,16 +176,16 @@ def everywhere(summary: pl.DataFrame) -> dict[str, str]:
 
 
 def test_every_rendering_has_the_audit(small: pl.DataFrame) -> None:
-    titles = [one.title for one in columns.columns(small) if one.audit]
+    titles = [column.title for column in columns.columns(small) if column.audit]
     assert titles == ["Scored", "No map", "Flat maps", "Ill-conditioned", "Area mean", "Area max",
                       "Over budget", "Same scores"]  # fmt: skip
-    found = everywhere(small)
-    assert all(title in found["html"] for title in titles)
-    assert all(name in found["csv"] for name in ("degenerate_share", "area_max"))
+    renderings = everywhere(small)
+    assert all(title in renderings["html"] for title in titles)
+    assert all(name in renderings["csv"] for name in ("degenerate_share", "area_max"))
     assert (
-        "identities without a map" in found["text"]
-        and "0.75/1 %" in found["text"]
-        and "25 %" in found["text"]
+        "identities without a map" in renderings["text"]
+        and "0.75/1 %" in renderings["text"]
+        and "25 %" in renderings["text"]
     )
     # What the caption says may be left out; the audit may not.
     assert "Same scores" in as_page(small, omit=("Same scores", "Fill"))
@@ -228,15 +228,15 @@ def test_columns_appear_only_where_they_tell_rows_apart() -> None:
 
 def test_csv_has_full_precision(small: pl.DataFrame) -> None:
     read = list(csv.DictReader(io.StringIO(to_csv(small))))
-    got = next(one for one in read if one["method"] == "grad-cam")
+    got = next(record for record in read if record["method"] == "grad-cam")
     assert float(got["maps_degenerate_share"]) == 11 / 40
     assert list(got)[-1] == "warning"
 
 
 def test_p_values_are_named_uncorrected(small: pl.DataFrame) -> None:
     head = to_csv(small).splitlines()[0].split(",")
-    found = [name for name in head if "_t_p" in name or "wilcoxon_p" in name]
-    assert found and all(name.endswith("_p_uncorrected") for name in found)
+    p_values = [name for name in head if "_t_p" in name or "wilcoxon_p" in name]
+    assert p_values and all(name.endswith("_p_uncorrected") for name in p_values)
 
 
 def test_names_cannot_break_a_format() -> None:
@@ -250,7 +250,7 @@ def test_names_cannot_break_a_format() -> None:
 def test_rows_come_with_baselines_first_then_by_drop() -> None:
     rows = [row(layer="1", rate=0.9), row(layer="2", rate=0.2), row(method="random")]
     listed = columns.ordered(summarize(table(rows)))
-    assert [(one["method"], one["layer"]) for one in listed] == [
+    assert [(record["method"], record["layer"]) for record in listed] == [
         ("random", None), ("grad-cam", "2"), ("grad-cam", "1"),
     ]  # fmt: skip
 
@@ -287,12 +287,15 @@ def test_a_narrow_terminal_cuts_no_number_and_keeps_the_names(width: int) -> Non
     assert max(map(len, text.splitlines())) <= width and "…" not in text
     shown = default_slice(summary).of(summary)
     few = columns.leading(shown, 10)  # of each of the two recognizers
-    for one in few.to_dicts():
-        assert one["method"] in text
+    for record in few.to_dicts():
+        assert record["method"] in text
         for name in ("rate", "excess", "specificity"):
-            if one[name] is not None:
+            if record[name] is not None:
                 signed = name != "rate"
-                assert columns.interval(one, name, signed=signed) in text, (one["method"], name)
+                assert columns.interval(record, name, signed=signed) in text, (
+                    record["method"],
+                    name,
+                )
     assert text.count("mean/max") == 2 and "continued" in text
 
 
@@ -337,10 +340,10 @@ def test_terminal_markdown_and_latex_show_both_readings() -> None:
     rates = {"black": {"grad-cam": 0.1, "random": 0.5}, "inpaint": {"grad-cam": 0.7, "random": 0.7}}
     summary = summarize(
         table(
-            row(identity=f"p{place}", fill=fill, method=method, rate=rate + 0.01 * more)
+            row(identity=f"p{number}", fill=fill, method=method, rate=rate + 0.01 * more)
             for fill, methods in rates.items()
             for method, rate in methods.items()
-            for place, more in enumerate((0, 1, 2, 1, 0, 2) if method == "grad-cam" else (0,) * 6)
+            for number, more in enumerate((0, 1, 2, 1, 0, 2) if method == "grad-cam" else (0,) * 6)
         )
     )
     for render in (text_document, markdown_document, latex_document):
@@ -367,4 +370,4 @@ def test_labels_leave_out_what_is_a_methods_default() -> None:
 def test_oracle_stands_with_the_baselines() -> None:
     rows = [row(rate=0.9), row(method="oracle", rate=0.1), row(method="random")]
     listed = columns.ordered(summarize(table(rows)))
-    assert [one["method"] for one in listed] == ["random", "oracle", "grad-cam"]
+    assert [record["method"] for record in listed] == ["random", "oracle", "grad-cam"]

@@ -48,7 +48,7 @@ def test_no_name_and_no_figure_is_cut(width: int) -> None:
     for word in (" ".join(NAMES)).split():
         assert word in text, word
     assert ":build" in text  # no emoji, no markup
-    heads = [text.index(one) for one in ("Recognition", "Excess", "Specificity", "mean/max")]
+    heads = [text.index(title) for title in ("Recognition", "Excess", "Specificity", "mean/max")]
     assert heads == sorted(heads)
 
 

@@ -71,11 +71,11 @@ def map_of(
     calls: Sequence[int] = (), **options: object,
 ) -> np.ndarray:  # fmt: skip
     """The map of one photo, not yet scaled."""
-    found = METHODS[method]
-    assert isinstance(found, PhotoGradientMethod)
-    chosen = found.resolve_options({name: str(value) for name, value in options.items()})
+    registered = METHODS[method]
+    assert isinstance(registered, PhotoGradientMethod)
+    chosen = registered.resolve_options({name: str(value) for name, value in options.items()})
     (made,) = gradient_maps(
-        found, recognizer, [explained], options=chosen, calls=calls, pixels=pixels
+        registered, recognizer, [explained], options=chosen, calls=calls, pixels=pixels
     )
     return made
 
@@ -98,12 +98,12 @@ class Linear:
     def unit(self, frame: np.ndarray) -> np.ndarray:
         """The unit embedding of a frame [h, w, 3]."""
         e = self.matrix @ frame[..., 0].astype(float).ravel()
-        found: np.ndarray = e / np.linalg.norm(e)
-        return found
+        normalized: np.ndarray = e / np.linalg.norm(e)
+        return normalized
 
     def slopes(self, frame: np.ndarray) -> np.ndarray:
         """The gradient of each feature of the unit embedding with respect to red [d, h, w]."""
         e = self.matrix @ frame[..., 0].astype(float).ravel()
         u, size = e / np.linalg.norm(e), np.linalg.norm(e)
-        found: np.ndarray = (np.eye(len(e)) - np.outer(u, u)) @ self.matrix / size
-        return found.reshape(len(e), *frame.shape[:2])
+        gradient: np.ndarray = (np.eye(len(e)) - np.outer(u, u)) @ self.matrix / size
+        return gradient.reshape(len(e), *frame.shape[:2])

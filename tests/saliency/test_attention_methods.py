@@ -57,8 +57,8 @@ CLASS = calls(3, TokenGrid(1, 2, (0,)), (0,))
 def test_rollout_by_hand() -> None:
     # Class row of (SECOND + I) / 2: [.5, .2, .3]. Times (FIRST + I) / 2, whose rows are
     # [.6, .25, .15], [0, 1, 0], [.3, 0, .7]: patches .5 * .25 + .2 = .325, .5 * .15 + .3 * .7.
-    found = attention_rollout(tensors(FIRST, SECOND), [], CLASS)
-    np.testing.assert_allclose(found, [[[0.325, 0.285]]], rtol=1e-12)
+    saliency = attention_rollout(tensors(FIRST, SECOND), [], CLASS)
+    np.testing.assert_allclose(saliency, [[[0.325, 0.285]]], rtol=1e-12)
 
 
 def test_gradient_rollout_by_hand() -> None:
@@ -67,16 +67,16 @@ def test_gradient_rollout_by_hand() -> None:
     g1 = [[-1.0, 1.0, 0.0], [9.0, 0.5, 9.0], [0.0, 0.0, 0.0]]
     g2 = [[0.0, 2.0, -3.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     # E_1 patch 1: [0 * 9, 1 * .5, 0 * 9] = [0, .5, 0]; E_2 E_1 class row: .8 * .5 = .4 at patch 1.
-    found = gradient_rollout(tensors(FIRST, SECOND), tensors(g1, g2), CLASS)
-    np.testing.assert_allclose(found, [[[0.5 + 0.8 + 0.4, 0.0]]], rtol=1e-12)
+    saliency = gradient_rollout(tensors(FIRST, SECOND), tensors(g1, g2), CLASS)
+    np.testing.assert_allclose(saliency, [[[0.5 + 0.8 + 0.4, 0.0]]], rtol=1e-12)
 
 
 def test_legrad_by_hand() -> None:
     # Means over three queries of the positive gradients: (1 + 4) / 3, 2 / 3; then 3 / 3, 0.
     g1 = [[9.0, 1.0, 2.0], [9.0, 4.0, -5.0], [9.0, -1.0, 0.0]]
     g2 = [[9.0, 3.0, -1.0], [9.0, 0.0, 0.0], [9.0, 0.0, 0.0]]
-    found = legrad(tensors(FIRST, SECOND), tensors(g1, g2), CLASS)
-    np.testing.assert_allclose(found, [[[(5 / 3 + 1) / 2, (2 / 3) / 2]]], rtol=1e-12)
+    saliency = legrad(tensors(FIRST, SECOND), tensors(g1, g2), CLASS)
+    np.testing.assert_allclose(saliency, [[[(5 / 3 + 1) / 2, (2 / 3) / 2]]], rtol=1e-12)
 
 
 # A whole transformer in numpy ---------------------------------------------------------------------
@@ -126,18 +126,18 @@ class NumpyVit:
 
     def gradients(self, pool: str, reference: np.ndarray, step: float = 1e-5) -> list[np.ndarray]:
         """Of the score with respect to every probability, by differences."""
-        found = []
+        gradients = []
         for block, p in enumerate(self.run()[1]):
             slopes = np.zeros_like(p)
-            for place in np.ndindex(*p.shape):
+            for index in np.ndindex(*p.shape):
                 ends = []
                 for sign in (1, -1):
                     changed = p.copy()
-                    changed[place] += sign * step
+                    changed[index] += sign * step
                     ends.append(self.score(pool, reference, {block: changed}))
-                slopes[place] = (ends[0] - ends[1]) / (2 * step)
-            found.append(slopes)
-        return found
+                slopes[index] = (ends[0] - ends[1]) / (2 * step)
+            gradients.append(slopes)
+        return gradients
 
 
 def in_numpy(method: str, p: list[np.ndarray], g: list[np.ndarray], rows: list[int]) -> np.ndarray:
@@ -160,11 +160,11 @@ def in_numpy(method: str, p: list[np.ndarray], g: list[np.ndarray], rows: list[i
 def test_all_three_are_those_of_a_transformer_in_numpy(pool: str) -> None:
     network = seeded(Vit, pool=pool, before=1, after=1).double()
     table = trace_layers(network, SHAPE)
-    places = table.attention("legrad")
-    attentions = [table.calls[index - 1] for index in places]
+    indices = table.attention("legrad")
+    attentions = [table.calls[index - 1] for index in indices]
     assert all(isinstance(call, TokenCall) for call in attentions)
     x, reference = images(2, torch.float64), np.array([0.3, -1.0, 0.5, 0.2, 0.9])
-    got = capture(network, x, places, table=table)
+    got = capture(network, x, indices, table=table)
     e = got.embeddings.clone().requires_grad_()
     cosine = torch.cosine_similarity(e, torch.tensor(reference)[None])
     (directions,) = torch.autograd.grad(cosine.sum(), e)
@@ -173,17 +173,17 @@ def test_all_three_are_those_of_a_transformer_in_numpy(pool: str) -> None:
         own = NumpyVit(network, x[image].numpy())
         assert own.score(pool, reference) == pytest.approx(float(cosine[image]), abs=1e-12)
         p, g = own.run()[1], own.gradients(pool, reference)
-        for index, probabilities, slopes in zip(places, p, g, strict=True):
+        for index, probabilities, slopes in zip(indices, p, g, strict=True):
             np.testing.assert_allclose(got.activations[index][image], probabilities, atol=1e-12)
             np.testing.assert_allclose(pulls[index][image], slopes, atol=1e-8)
         for name in METHODS_HERE:
             method = METHODS[name]
             assert isinstance(method, AttentionMethod)
-            raw = [[values[index] for index in places] for values in (got.activations, pulls)]
-            found = method.maps_at(attentions, raw[0], raw[1], {})[0][image].numpy()
+            raw = [[values[index] for index in indices] for values in (got.activations, pulls)]
+            saliency = method.maps_at(attentions, raw[0], raw[1], {})[0][image].numpy()
             wanted = in_numpy(name, p, g, [0] if pool == "class" else list(range(1, 13)))
             # Gradient rollout leaves the identity out: a constant.
-            np.testing.assert_allclose(found - found.min(), wanted - wanted.min(), atol=1e-8)
+            np.testing.assert_allclose(saliency - saliency.min(), wanted - wanted.min(), atol=1e-8)
 
 
 def test_a_swin_uses_the_attentions_of_whole_images_and_says_so(
@@ -192,14 +192,14 @@ def test_a_swin_uses_the_attentions_of_whole_images_and_says_so(
     network: Any = seeded(Swin, whole=True).double()
     x = images(2, torch.float64)
     table = trace_layers(network, SHAPE)
-    (place,) = table.attention("legrad")
+    (index,) = table.attention("legrad")
     assert "The method 'legrad' uses 1 of the recognizer's 3 attentions: at qkv.0" in caplog.text
     assert "windows" in caplog.text
-    call = table.calls[place - 1]
+    call = table.calls[index - 1]
     assert isinstance(call, TokenCall) and call.read == tuple(range(16))
     direction = torch.tensor([0.3, -1.0, 0.5, 0.2, 0.9], dtype=torch.float64).expand(2, -1)
-    got = capture(network, x, [place], table=table)
-    raw = [got.activations[place]], [got.gradients(direction)[place]]
+    got = capture(network, x, [index], table=table)
+    raw = [got.activations[index]], [got.gradients(direction)[index]]
 
     # What follows the windows, in plain operations.
     before: list[torch.Tensor] = []
@@ -221,8 +221,8 @@ def test_a_swin_uses_the_attentions_of_whole_images_and_says_so(
     for name, values in wanted.items():
         method = METHODS[name]
         assert isinstance(method, AttentionMethod)
-        found = method.maps_at([call], *raw, {})[0]
-        torch.testing.assert_close(found, values.detach().reshape(2, 4, 4))
+        saliency = method.maps_at([call], *raw, {})[0]
+        torch.testing.assert_close(saliency, values.detach().reshape(2, 4, 4))
 
 
 def test_layer_cam_of_tokens_around_windows() -> None:
@@ -230,11 +230,11 @@ def test_layer_cam_of_tokens_around_windows() -> None:
     network: Any = seeded(Swin).double()
     x = images(2, torch.float64)
     table = trace_layers(network, SHAPE)
-    place = next(call.index for call in table.tokens if call.name == "norms.1")
+    index = next(call.index for call in table.tokens if call.name == "norms.1")
     direction = torch.tensor([0.3, -1.0, 0.5, 0.2, 0.9], dtype=torch.float64).expand(2, -1)
-    got = capture(network, x, [place], table=table)
-    call, values, pulls = table.calls[place - 1], got.activations, got.gradients(direction)
-    found = layer_cam(call.on_grid(values[place]), call.on_grid(pulls[place]), {})
+    got = capture(network, x, [index], table=table)
+    call, values, pulls = table.calls[index - 1], got.activations, got.gradients(direction)
+    saliency = layer_cam(call.on_grid(values[index]), call.on_grid(pulls[index]), {})
 
     leaf: list[torch.Tensor] = []
 
@@ -245,7 +245,7 @@ def test_layer_cam_of_tokens_around_windows() -> None:
     network.norms[1].register_forward_hook(cut)
     (g,) = torch.autograd.grad(network(x), leaf, direction)
     assert leaf[0].shape == (2, 4, 4, 8)
-    torch.testing.assert_close(found, (g.relu() * leaf[0]).sum(-1).relu().detach())
+    torch.testing.assert_close(saliency, (g.relu() * leaf[0]).sum(-1).relu().detach())
 
 
 # With other methods -------------------------------------------------------------------------------
@@ -267,29 +267,29 @@ def made(box: TorchRecognizer, configs: list[CamConfig], people: list[Identity] 
 def test_identity_maps_are_means_of_normalized_pair_maps() -> None:
     box = transformer()
     table = box.layers()
-    places = table.attention("legrad")
-    found = made(box, [CamConfig(name, "", "cosine") for name in METHODS_HERE])
+    indices = table.attention("legrad")
+    maps = made(box, [CamConfig(name, "", "cosine") for name in METHODS_HERE])
     sums: dict[str, list[torch.Tensor]] = {name: [] for name in METHODS_HERE}
     for a in range(3):
         for b in range(3):
             if a == b:
                 continue
-            with box.capture(FRAMES[[a]], places) as captured:
+            with box.capture(FRAMES[[a]], indices) as captured:
                 e = captured.embeddings.clone().requires_grad_()
                 reference = torch.from_numpy(box.embed(FRAMES[[b]]))
                 (direction,) = torch.autograd.grad(torch.cosine_similarity(e, reference).sum(), e)
                 pulls = captured.gradients(direction)
-            raw = [[values[index] for index in places] for values in (captured.activations, pulls)]
+            raw = [[values[index] for index in indices] for values in (captured.activations, pulls)]
             for name in METHODS_HERE:
                 method = METHODS[name]
                 assert isinstance(method, AttentionMethod)
-                rows = [table.calls[index - 1] for index in places]
+                rows = [table.calls[index - 1] for index in indices]
                 sums[name].append(minmax_normalize(method.maps_at(rows, raw[0], raw[1], {})[0])[0])
-    for name, config in zip(METHODS_HERE, found, strict=True):
+    for name, config in zip(METHODS_HERE, maps, strict=True):
         mean = torch.cat(sums[name]).mean(0, keepdim=True)
         wanted = box.preprocessing.to_frame(mean, SIDES)[0]
-        np.testing.assert_allclose(found[config].maps[0], wanted, atol=1e-5)
-        assert (found[config].total.tolist(), found[config].degenerate.sum()) == ([6, 12], 0)
+        np.testing.assert_allclose(maps[config].maps[0], wanted, atol=1e-5)
+        assert (maps[config].total.tolist(), maps[config].degenerate.sum()) == ([6, 12], 0)
 
 
 def test_a_person_has_the_same_map_alone_and_with_other_methods() -> None:
@@ -329,10 +329,10 @@ def test_an_image_against_itself_is_degenerate_for_gradients_only() -> None:
     frames = FRAMES.copy()
     frames[1] = frames[0]
     configs = [CamConfig(name, "", "l2") for name in METHODS_HERE]
-    found = cam_identity_maps(
+    maps = cam_identity_maps(
         box, frames, [Identity("a", np.arange(2))], configs, max_pairs=None, seed=0
     )
-    assert [int(found[config].degenerate[0]) for config in configs] == [0, 2, 2]
+    assert [int(maps[config].degenerate[0]) for config in configs] == [0, 2, 2]
 
 
 def test_gradient_rollout_sees_the_scale_of_the_gradient() -> None:
@@ -364,9 +364,9 @@ def test_pairs() -> None:
         choice = pair_method(name, "N")
         assert choice.layer is None
         check_layer(choice, box)
-        found = pair_level_maps(choice, box, pairs, 0, lambda *_: None)
-        assert found.maps.shape == (3, *SIDES)
-        assert found.degenerate == 0
+        pair_maps = pair_level_maps(choice, box, pairs, 0, lambda *_: None)
+        assert pair_maps.maps.shape == (3, *SIDES)
+        assert pair_maps.degenerate == 0
         with pytest.raises(UserError, match="needs self-attention"):
             check_layer(choice, tiny_recognizer())
 
@@ -387,5 +387,5 @@ def test_passes_are_counted() -> None:
         MapSpec("attention-rollout", "attention-rollout", (), calls=(3, 6)),
     ]
     request = MapRequest(specs, ["vit"], PEOPLE, create_autospec(Images, seed=0, instance=True))
-    found = CAMS.passes(request, specs)
-    assert found.backward == 6 + 12
+    passes = CAMS.passes(request, specs)
+    assert passes.backward == 6 + 12

@@ -19,23 +19,23 @@ def baseline(name: str) -> Baseline:
 
 def test_random_depends_on_seed_identity_and_draw_alone() -> None:
     random = baseline("random")
-    found = baseline_map(random, (4, 6), seed=1, identity="Ann", draw=2)
+    saliency = baseline_map(random, (4, 6), seed=1, identity="Ann", draw=2)
     rng = seeds.generator(1, "baseline-random", "Ann", 2)
-    np.testing.assert_array_equal(found, rng.random((4, 6), dtype=np.float32))
+    np.testing.assert_array_equal(saliency, rng.random((4, 6), dtype=np.float32))
     for other in (
         baseline_map(random, (4, 6), seed=2, identity="Ann", draw=2),
         baseline_map(random, (4, 6), seed=1, identity="Bob", draw=2),
         baseline_map(random, (4, 6), seed=1, identity="Ann", draw=0),
     ):
-        assert not np.array_equal(found, other)
+        assert not np.array_equal(saliency, other)
 
 
 def test_random_is_uniform() -> None:
-    found = baseline_map(baseline("random"), (100, 100), seed=0, identity="Ann")
-    assert found.min() >= 0 and found.max() < 1
+    saliency = baseline_map(baseline("random"), (100, 100), seed=0, identity="Ann")
+    assert saliency.min() >= 0 and saliency.max() < 1
     # Mean 1/2 and standard deviation 1/sqrt(12), here within 4 standard errors.
-    assert found.mean() == pytest.approx(0.5, abs=0.012)
-    assert found.std() == pytest.approx(1 / math.sqrt(12), abs=0.006)
+    assert saliency.mean() == pytest.approx(0.5, abs=0.012)
+    assert saliency.std() == pytest.approx(1 / math.sqrt(12), abs=0.006)
 
 
 def test_center_gaussian_by_hand() -> None:
@@ -47,11 +47,11 @@ def test_center_gaussian_by_hand() -> None:
 
 
 def test_center_gaussian_between_pixels_of_an_even_frame() -> None:
-    found = baseline_map(baseline("center-gaussian"), (4, 2), seed=0, identity="Ann")
+    saliency = baseline_map(baseline("center-gaussian"), (4, 2), seed=0, identity="Ann")
     # Offsets .5 and 1.5 of sigma 1 vertically; .5 of sigma .5 horizontally.
     side = math.exp(-0.5)
     column = [math.exp(-1.125), math.exp(-0.125), math.exp(-0.125), math.exp(-1.125)]
-    np.testing.assert_allclose(found, np.outer(column, [side, side]), rtol=1e-6)
+    np.testing.assert_allclose(saliency, np.outer(column, [side, side]), rtol=1e-6)
 
 
 def test_the_registry_says_what_they_need() -> None:

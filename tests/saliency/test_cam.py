@@ -23,8 +23,8 @@ A = torch.tensor([[[[3.0, 0.0], [0.0, 4.0]], [[0.0, 5.0], [5.0, 2.0]]]])
 G = torch.tensor([[[[0.128, 0.0], [0.0, -0.096]], [[0.0, -0.096], [0.096, 0.0]]]])
 
 
-def close(found: Tensor, expected: list[list[float]]) -> None:
-    torch.testing.assert_close(found.float(), torch.tensor([expected]), rtol=1e-5, atol=1e-9)
+def close(saliency: Tensor, expected: list[list[float]]) -> None:
+    torch.testing.assert_close(saliency.float(), torch.tensor([expected]), rtol=1e-5, atol=1e-9)
 
 
 def plus_plus(activation: Tensor, gradient: Tensor, variant: str) -> Tensor:
@@ -96,9 +96,9 @@ def test_a_vanishing_denominator_that_enters_makes_the_map_nan(variant: str) -> 
     # S = -4, g = .5: 2 - 2 = 0. The second image is sound and stays so.
     a = torch.tensor([[[[-3.0, -1.0]]], [[[1.0, 3.0]]]])
     g = torch.tensor([[[[0.5, 0.0]]], [[[0.5, 0.0]]]])
-    found = plus_plus(a, g, variant)
-    assert found[0].isnan().all()
-    assert found[1].isfinite().all() and found[1].max() > 0
+    saliency = plus_plus(a, g, variant)
+    assert saliency[0].isnan().all()
+    assert saliency[1].isfinite().all() and saliency[1].max() > 0
 
 
 @pytest.mark.parametrize("variant", ["equation", "normalized"])
@@ -143,9 +143,9 @@ def exact_map(a: Tensor, g: Tensor) -> Tensor:
         s = sum(values, zero)
         positive = [Fraction(x) for x in gradients if x > 0]
         weight = sum((x * x / (2 * x * x + s * x**3) * x for x in positive), zero)
-        total = [found + weight * value for found, value in zip(total, values, strict=True)]
-    found = torch.tensor([float(max(zero, value)) for value in total], dtype=torch.float64)
-    return found.reshape(a[0, 0].shape)
+        total = [partial + weight * value for partial, value in zip(total, values, strict=True)]
+    saliency = torch.tensor([float(max(zero, value)) for value in total], dtype=torch.float64)
+    return saliency.reshape(a[0, 0].shape)
 
 
 def test_a_denominator_near_zero_is_exact() -> None:
@@ -153,8 +153,8 @@ def test_a_denominator_near_zero_is_exact() -> None:
     a, g = near_a_pole()
     denominator = 2 + float(a[0, 0].double().sum()) * float(g[0, 0, 3, 3])
     assert -1e-5 < denominator < -1e-6
-    found = plus_plus(a, g, "equation")[0]
-    torch.testing.assert_close(found, exact_map(a, g), rtol=1e-6, atol=0)
+    saliency = plus_plus(a, g, "equation")[0]
+    torch.testing.assert_close(saliency, exact_map(a, g), rtol=1e-6, atol=0)
 
 
 def test_the_bound_by_hand() -> None:
@@ -205,14 +205,14 @@ def test_a_method_says_which_maps_are_ill_conditioned() -> None:
 
 
 def every_cam() -> list[tuple[str, dict[str, str]]]:
-    found: list[tuple[str, dict[str, str]]] = []
+    cams: list[tuple[str, dict[str, str]]] = []
     for name in METHODS:
         method = METHODS[name]
         if isinstance(method, GradientMethod):
             variant = method.options.get("variant")
             variants = variant.allowed if isinstance(variant, Choice) else ()
-            found += [(name, {"variant": one}) for one in variants] or [(name, {})]
-    return found
+            cams += [(name, {"variant": value}) for value in variants] or [(name, {})]
+    return cams
 
 
 @pytest.mark.parametrize(("name", "options"), every_cam())
@@ -228,13 +228,13 @@ def test_what_is_not_finite_never_becomes_a_number(
         a[0, 0, 0, 0] = bad
     else:
         g[0, 0, 0, 0] = bad
-    found = method.function(a, g, options)
+    saliency = method.function(a, g, options)
     if name == "layer-cam" and where == "gradient" and bad < 0:
-        close(found, [[0.0, 0.0], [0.48, 0.0]])  # relu(-infinity) is 0 by definition
+        close(saliency, [[0.0, 0.0], [0.48, 0.0]])  # relu(-infinity) is 0 by definition
     elif name == "grad-cam++" and where == "gradient" and bad < 0:
-        assert found.isfinite().all()
+        assert saliency.isfinite().all()
     else:
-        assert not found.isfinite().all()
+        assert not saliency.isfinite().all()
 
 
 @pytest.mark.parametrize(("name", "options"), every_cam())
@@ -260,8 +260,8 @@ def test_images_threads_and_memory_layout_do_not_mix(name: str, options: dict[st
 def test_scale_invariance_is_as_declared(name: str, options: dict[str, str], factor: float) -> None:
     method = METHODS[name]
     assert isinstance(method, GradientMethod)
-    one, many = method.function(A, G, options), method.function(A, G * factor, options)
-    same = torch.allclose(one / one.max(), many / many.max(), rtol=1e-4, atol=1e-6)
+    single, many = method.function(A, G, options), method.function(A, G * factor, options)
+    same = torch.allclose(single / single.max(), many / many.max(), rtol=1e-4, atol=1e-6)
     # One alpha per channel normalizes to 1, so that variant is blind to the scale on this input.
     assert same == (method.scale_invariant or options == {"variant": "normalized"})
 
@@ -293,9 +293,9 @@ def test_grad_cam_equals_captum(layer: str) -> None:
     with module.register_forward_hook(lambda _m, _i, out: kept.append(out)):
         value = forward(images)
     (gradient,) = torch.autograd.grad(value.sum(), kept[0])
-    found = grad_cam(kept[0].detach(), gradient, {})
-    assert found.max() > 0
-    torch.testing.assert_close(found, expected[:, 0].detach(), rtol=1e-4, atol=1e-7)
+    saliency = grad_cam(kept[0].detach(), gradient, {})
+    assert saliency.max() > 0
+    torch.testing.assert_close(saliency, expected[:, 0].detach(), rtol=1e-4, atol=1e-7)
 
 
 def test_the_registry_holds_the_cams() -> None:

@@ -40,8 +40,8 @@ def test_hiding_a_pixel_takes_what_the_gradient_says(
     (g,) = torch.autograd.grad(contrast(e, own, temperature / 100), frame)
     content = noise(seed=7)[0].astype(np.float64)
     wanted = (g.numpy() * (own.frame - content)).sum(axis=2)
-    found = map_of("contrastive-occlusion-gradient", recognizer, own, temperature=temperature)
-    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
+    saliency = map_of("contrastive-occlusion-gradient", recognizer, own, temperature=temperature)
+    np.testing.assert_allclose(saliency, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "layer-cam"])
@@ -57,8 +57,8 @@ def test_cams_of_the_objective(explained: tuple[TorchRecognizer, Photo], method:
     cam = (weights * a).sum(dim=1, keepdim=True).relu()
     cam = (cam - cam.min()) / (cam.max() - cam.min())
     wanted = F.interpolate(cam, (32, 32), mode="bilinear", align_corners=False)[0, 0].detach()
-    found = map_of(f"contrastive-{method}", recognizer, own, calls=[2])
-    np.testing.assert_allclose(found, wanted.numpy(), atol=2e-4)
+    saliency = map_of(f"contrastive-{method}", recognizer, own, calls=[2])
+    np.testing.assert_allclose(saliency, wanted.numpy(), atol=2e-4)
 
 
 def test_with_nobody_near_there_is_little_to_explain(

@@ -82,11 +82,11 @@ def test_covariances_of_grids_are_those_of_many_masks() -> None:
 def test_covariances_of_patches_by_enumeration() -> None:
     """One and two patches at every place of a small frame."""
     size = patch_side(8)
-    places = list(product(range(8 - size + 1), repeat=2))
-    squares = np.ones((len(places), 8, 8))
-    for mask, (top, left) in zip(squares, places, strict=True):
+    corners = list(product(range(8 - size + 1), repeat=2))
+    squares = np.ones((len(corners), 8, 8))
+    for mask, (top, left) in zip(squares, corners, strict=True):
         mask[top : top + size, left : left + size] = 0
-    single = squares.reshape(len(places), -1)
+    single = squares.reshape(len(corners), -1)
     double = (single[:, None] * single[None]).reshape(-1, 64)
     for patches, masks in ((1, single), (2, double)):
         means = masks.mean(axis=0)
@@ -105,15 +105,15 @@ def similarity(masks: np.ndarray, side: int) -> np.ndarray:
 def test_the_map_is_unbiased_over_many_draws() -> None:
     """600 maps of 40 masks against one of 200,000: within the errors of the means, all pixels."""
     many = drawn(2, 200_000, 8)
-    found = similarity_of_eight(many)
-    exact = (found - found.mean()) @ (many.reshape(len(many), -1) - 0.5) / len(many)
+    scores = similarity_of_eight(many)
+    exact = (scores - scores.mean()) @ (many.reshape(len(many), -1) - 0.5) / len(many)
     maps = []
     for seed in range(600):
         masks = drawn(1000 + seed, 40, 8)
         own = similarity_of_eight(masks)[None]
         means = np.full(64, 0.5)
         maps.append(fitted_covariance(own, Masks(masks), means, grid_covariance((8, 8)))[0])
-    error = np.std(maps, axis=0) / np.sqrt(600) + 0.5 * found.std() / np.sqrt(len(many))
+    error = np.std(maps, axis=0) / np.sqrt(600) + 0.5 * scores.std() / np.sqrt(len(many))
     deviations = (np.mean(maps, axis=0) - exact) / error
     assert np.abs(deviations).max() < 4.5
     assert np.square(deviations).mean() < 1.6
@@ -151,9 +151,9 @@ def test_rows_do_not_depend_on_each_other_and_what_never_varies_is_zero(name: st
     assert isinstance(method, PerturbationMethod)
     masks = mask_set(method, (16, 16), "photo", seed=0, options={"masks": "96"})
     values = np.concatenate(list(masks))
-    found = np.stack([similarity(values, 16), np.full(96, 0.25), -similarity(values, 16)])
-    made = method.combine(found, masks)
-    for row, alone in zip(made, found, strict=True):
+    scores = np.stack([similarity(values, 16), np.full(96, 0.25), -similarity(values, 16)])
+    made = method.combine(scores, masks)
+    for row, alone in zip(made, scores, strict=True):
         assert (method.combine(alone[None], masks)[0] == row).all()
     assert np.abs(made[1]).max() < 1e-4
 

@@ -20,11 +20,11 @@ def test_it_is_spearmans_correlation_over_masks_of_three_patches() -> None:
     hidden = (drawn == 0).sum(axis=(1, 2))
     assert set(np.unique(drawn)) == {0, 1} and hidden.max() == 3 * 16 and hidden.min() >= 16
     similarities = np.random.default_rng(0).random((1, 40))
-    found = masks.method.combine(similarities, masks)[0].reshape(16, 16)
-    for place in ((3, 4), (8, 8), (12, 5)):
-        wanted = spearmanr(similarities[0], drawn[:, *place]).statistic
-        np.testing.assert_allclose(found[place], max(wanted, 0), atol=1e-9)
-    assert found.max() > 0
+    saliency = masks.method.combine(similarities, masks)[0].reshape(16, 16)
+    for pixel in ((3, 4), (8, 8), (12, 5)):
+        wanted = spearmanr(similarities[0], drawn[:, *pixel]).statistic
+        np.testing.assert_allclose(saliency[pixel], max(wanted, 0), atol=1e-9)
+    assert saliency.max() > 0
 
 
 def test_the_papers_masks_have_ten() -> None:

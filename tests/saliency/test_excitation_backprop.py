@@ -31,13 +31,13 @@ class TwoLayers(nn.Module):
 
 def linear_shares(w: np.ndarray, x: np.ndarray, b: np.ndarray, p: np.ndarray) -> np.ndarray:
     """What w x + b hands to each x of its shares p: the definition, entry by entry."""
-    y, found = w @ x + b, np.zeros_like(x)
+    y, shares = w @ x + b, np.zeros_like(x)
     for j in range(len(y)):
         sign = 1 if y[j] >= 0 else -1
         excite = [max(w[j, i] * x[i] * sign, 0) for i in range(len(x))]
         if sum(excite) > 0:
-            found += p[j] * np.array(excite) / sum(excite)
-    return found
+            shares += p[j] * np.array(excite) / sum(excite)
+    return shares
 
 
 @pytest.mark.parametrize("contrast", ["true", "false"])
@@ -55,7 +55,7 @@ def test_the_definition_in_numpy(contrast: str) -> None:
     e = v @ (acted + h)
     mate, stranger = e * [1, 0.5, 0, -1, 2], e * [0, 1, 3, -1, 0.1]
     explained = photo(red([30, 120, 99, 210]), mate, stranger=stranger)
-    found = map_of("excitation-backprop", box, explained, contrast=contrast)
+    saliency = map_of("excitation-backprop", box, explained, contrast=contrast)
     shares = []
     for other in (mate, stranger):
         prior = np.maximum(e * other, 0)
@@ -63,7 +63,7 @@ def test_the_definition_in_numpy(contrast: str) -> None:
         # Both terms of the sum have its sign: they divide p by size, and the activation passes on.
         shares.append(linear_shares(w, x, b, p * acted / (acted + h) + p * h / (acted + h)))
     wanted = np.maximum(shares[0] - shares[1], 0) if contrast == "true" else shares[0]
-    np.testing.assert_allclose(found[0], wanted, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(saliency[0], wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_shares_add_up_to_one_in_a_real_network() -> None:
@@ -72,8 +72,8 @@ def test_shares_add_up_to_one_in_a_real_network() -> None:
     e = box.embed(frames).astype(np.float64)
     mate = e[1] / np.linalg.norm(e[1])
     explained = photo(frames[0], mate, stranger=mate)
-    found = map_of("excitation-backprop", box, explained, contrast="false")
-    assert found.min() >= 0 and found.sum() == pytest.approx(1, abs=2e-2)
+    saliency = map_of("excitation-backprop", box, explained, contrast="false")
+    assert saliency.min() >= 0 and saliency.sum() == pytest.approx(1, abs=2e-2)
     # A stranger like the mates leaves nothing.
     assert not map_of("excitation-backprop", box, explained).any()
 

@@ -32,8 +32,8 @@ def test_the_mask_is_a_smooth_maximum() -> None:
     points = np.random.default_rng(0).random(POINTS**2)
     values = points[:, None, None] * bumps()
     wanted = (values * softmax(values * 20, axis=0)).sum(axis=0)
-    found = smooth_mask(torch.from_numpy(points[None]).float(), (SIDE, SIDE))[0]
-    np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-4, atol=1e-6)
+    mask = smooth_mask(torch.from_numpy(points[None]).float(), (SIDE, SIDE))[0]
+    np.testing.assert_allclose(mask.numpy(), wanted, rtol=1e-4, atol=1e-6)
     assert area_template((2, 2), 1).tolist() == [0, 0, 0, 1]
 
 
@@ -64,10 +64,10 @@ def test_two_steps_of_descent(game: str) -> None:
     values = points[:, None] * around
     mask = (values * torch.softmax(values * 20, dim=0)).sum(dim=0).reshape(SIDE, SIDE)
     explained = photo(frame, reference.numpy(), 60)
-    found = map_of(
+    saliency = map_of(
         "extremal-perturbation", network.recognizer, explained, pixels=0, steps=2, game=game
     )
-    np.testing.assert_allclose(found, mask.numpy(), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(saliency, mask.numpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_it_finds_the_square_that_counts() -> None:
@@ -79,13 +79,13 @@ def test_it_finds_the_square_that_counts() -> None:
         return torch.stack([x[:, inside].mean(dim=1), 100 + 0 * x[:, 0]], dim=1)
 
     frame = np.full((SIDE, SIDE, 3), 200, np.uint8)
-    found = map_of(
+    saliency = map_of(
         "extremal-perturbation",
         of_red(embed, SIDE, SIDE),
         photo(frame, [1.0, 0.0]),
         pixels=int(counts.sum()),
         steps=12,
     )
-    largest = np.argsort(-found.ravel(), kind="stable")[: counts.sum()]
+    largest = np.argsort(-saliency.ravel(), kind="stable")[: counts.sum()]
     assert counts.ravel()[largest].mean() > 0.9
-    assert abs(found.sum() - counts.sum()) < 0.5 * counts.sum()
+    assert abs(saliency.sum() - counts.sum()) < 0.5 * counts.sum()

@@ -23,8 +23,8 @@ def test_the_definition_in_numpy() -> None:
     moved = moved_by_hand(network, frame, reference, 4)
     wanted = 0.299 * np.abs(moved - frame[..., 0])
     explained = photo(frame, reference)
-    found = map_of("fame", network.recognizer, explained, steps=4, blur="false")
-    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+    saliency = map_of("fame", network.recognizer, explained, steps=4, blur="false")
+    np.testing.assert_allclose(saliency, wanted, rtol=1e-3, atol=1e-4)
     assert wanted.max() > 0.299
 
 
@@ -32,6 +32,6 @@ def test_the_blur_is_that_of_the_fill() -> None:
     network, (frame, other) = Linear(5, 28, 28), noise(28, 2)
     explained = photo(frame, network.unit(other))
     sharp = map_of("fame", network.recognizer, explained, steps=2, blur="false")
-    found = map_of("fame", network.recognizer, explained, steps=2)
+    saliency = map_of("fame", network.recognizer, explained, steps=2)
     wanted = gaussian_filter(sharp, 0.04 * 28, mode="reflect", truncate=4)
-    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(saliency, wanted, rtol=1e-6, atol=1e-9)

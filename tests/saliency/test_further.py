@@ -27,8 +27,8 @@ def test_hires_cam_against_loops() -> None:
     expected = np.zeros((2, 3, 4))
     for n, y, x in np.ndindex(2, 3, 4):
         expected[n, y, x] = max(sum(float(a[n, k, y, x]) * g[n, k, y, x] for k in range(5)), 0.0)
-    found = hires_cam(torch.from_numpy(a), torch.from_numpy(g), {})
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6)
+    saliency = hires_cam(torch.from_numpy(a), torch.from_numpy(g), {})
+    np.testing.assert_allclose(saliency.numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_hires_cam_is_grad_cam_where_the_gradient_is_the_same_everywhere() -> None:
@@ -59,10 +59,12 @@ def test_eigen_cam_is_the_first_principal_component(
 ) -> None:
     rng = np.random.default_rng(sum(shape))
     a = (offset + rng.standard_normal((3, *shape))).astype(np.float32)
-    found = eigen_cam(torch.from_numpy(a), torch.ones(3, *shape), {})
-    for one, activation in zip(found.numpy(), a, strict=True):
+    saliency = eigen_cam(torch.from_numpy(a), torch.ones(3, *shape), {})
+    for component, activation in zip(saliency.numpy(), a, strict=True):
         expected = pca_map(activation)
-        np.testing.assert_allclose(one, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            component, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max()
+        )
 
 
 def test_eigen_cam_by_hand() -> None:
@@ -85,9 +87,9 @@ def test_eigen_cam_leaves_out_only_what_is_not_finite() -> None:
     a, g = torch.randn(3, 4, 5, 5), torch.ones(3, 4, 5, 5)
     sound = eigen_cam(a, g, {})
     a[0, 1, 2, 3], g[2, 0, 0, 0] = torch.nan, torch.inf
-    found = eigen_cam(a, g, {})
-    assert found[0].isnan().all() and found[2].isnan().all()
-    assert torch.equal(found[1], sound[1])
+    saliency = eigen_cam(a, g, {})
+    assert saliency[0].isnan().all() and saliency[2].isnan().all()
+    assert torch.equal(saliency[1], sound[1])
 
 
 def test_both_are_registered() -> None:

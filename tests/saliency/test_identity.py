@@ -143,9 +143,11 @@ def test_identity_map_by_hand(
 ) -> None:
     config = CamConfig(method, "N", options=options)
     model = recognizer(ByHand(), side=2, mean=0.0, std=1.0)
-    found = cam_identity_maps(model, by_hand_frames(), people(2), [config], max_pairs=None, seed=0)
-    np.testing.assert_allclose(found[config].maps[0], expected, atol=1e-6)
-    assert (found[config].total[0], found[config].degenerate[0]) == (2, degenerate)
+    by_config = cam_identity_maps(
+        model, by_hand_frames(), people(2), [config], max_pairs=None, seed=0
+    )
+    np.testing.assert_allclose(by_config[config].maps[0], expected, atol=1e-6)
+    assert (by_config[config].total[0], by_config[config].degenerate[0]) == (2, degenerate)
 
 
 # Against the definition ---------------------------------------------------------------------------
@@ -242,14 +244,14 @@ def test_shared_passes_equal_the_definition(sizes: tuple[int, ...], max_pairs: i
     configs = every_config()
     if max_pairs is not None:
         configs = configs[::7]
-    found = cam_identity_maps(model, frames, whom, configs, max_pairs=max_pairs, seed=4)
-    assert list(found) == configs
+    by_config = cam_identity_maps(model, frames, whom, configs, max_pairs=max_pairs, seed=4)
+    assert list(by_config) == configs
     for position, identity in enumerate(whom):
         rng = seeds.generator(4, "pairs", identity.name)
         pairs = ordered_pairs(len(identity.rows), max_pairs, rng)
         for config in configs:
             expected, degenerate = slow_identity(pair_map, config, identity.rows[pairs])
-            got = found[config]
+            got = by_config[config]
             assert got.total[position] == len(pairs) * len(LAYERS[config.layer])
             assert got.degenerate[position] == degenerate
             np.testing.assert_allclose(
@@ -263,8 +265,8 @@ def test_angular_objectives_share_grad_cam_and_layer_cam_but_not_grad_cam_plus_p
 
     def maps(method: str) -> list[np.ndarray]:
         configs = [CamConfig(method, "2", objective) for objective in angular]
-        found = cam_identity_maps(model, frames, people(5), configs, max_pairs=None, seed=0)
-        return [found[config].maps for config in configs]
+        by_config = cam_identity_maps(model, frames, people(5), configs, max_pairs=None, seed=0)
+        return [by_config[config].maps for config in configs]
 
     for method in ("grad-cam", "layer-cam"):
         for other in maps(method)[1:]:
@@ -295,8 +297,8 @@ MIXED = [
 ]
 
 
-def maps_of(found: dict[CamConfig, MapArrays], position: int) -> list[np.ndarray]:
-    return [found[config].maps[position] for config in MIXED]
+def maps_of(by_config: dict[CamConfig, MapArrays], position: int) -> list[np.ndarray]:
+    return [by_config[config].maps[position] for config in MIXED]
 
 
 @pytest.mark.parametrize("max_pairs", [None, 5])
@@ -318,14 +320,14 @@ def test_an_identity_does_not_depend_on_its_company_order_or_threads(
     torch.set_num_threads(1)
     for position, identity in enumerate(whom):
         expected = maps_of(together, position)
-        for found, at in (
+        for by_config, at in (
             (run([identity]), 0),
             (backwards, len(whom) - 1 - position),
             (other_threads, position),
         ):
-            for one, other in zip(expected, maps_of(found, at), strict=True):
-                np.testing.assert_array_equal(one, other)
-        assert all(np.ptp(one) > 0 for one in expected)
+            for wanted, other in zip(expected, maps_of(by_config, at), strict=True):
+                np.testing.assert_array_equal(wanted, other)
+        assert all(np.ptp(saliency) > 0 for saliency in expected)
 
 
 def test_configurations_do_not_depend_on_each_other() -> None:
@@ -424,14 +426,14 @@ def test_degenerate_maps_are_left_out_and_counted(monkeypatch: pytest.MonkeyPatc
     whom = people(5, 2, 2)
     config = CamConfig("odd", "1")
     model = recognizer(Level(), side=2, mean=0.0, std=1.0)
-    found = cam_identity_maps(model, frames, whom, [config], max_pairs=None, seed=0)[config]
-    assert found.total.tolist() == [20, 2, 2]
+    arrays = cam_identity_maps(model, frames, whom, [config], max_pairs=None, seed=0)[config]
+    assert arrays.total.tolist() == [20, 2, 2]
     # P2's images are equal, so its gradient does not exist; this method does not look at it, but
     # the objective's scale is finite for cosine, so its maps stay.
-    assert found.degenerate.tolist() == [16, 2, 0]
+    assert arrays.degenerate.tolist() == [16, 2, 0]
     ramp = [[0.0, 1 / 3], [2 / 3, 1.0]]
-    np.testing.assert_allclose(found.maps[0], ramp, atol=1e-7)
-    assert found.maps[1].tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    np.testing.assert_allclose(arrays.maps[0], ramp, atol=1e-7)
+    assert arrays.maps[1].tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
 def test_ill_conditioned_maps_are_counted_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -450,19 +452,21 @@ def test_ill_conditioned_maps_are_counted_and_kept(monkeypatch: pytest.MonkeyPat
     frames[..., 0] = np.array(levels)[:, None, None]
     config = CamConfig("odd", "1")
     model = recognizer(Level(), side=2, mean=0.0, std=1.0)
-    found = cam_identity_maps(model, frames, people(4, 2), [config], max_pairs=None, seed=0)[config]
-    assert found.total.tolist() == [12, 2]
-    assert found.degenerate.tolist() == [3, 0]
-    assert found.ill_conditioned.tolist() == [6, 0]
-    np.testing.assert_allclose(found.maps[0], [[0.0, 1 / 3], [2 / 3, 1.0]], atol=1e-7)
+    arrays = cam_identity_maps(model, frames, people(4, 2), [config], max_pairs=None, seed=0)[
+        config
+    ]
+    assert arrays.total.tolist() == [12, 2]
+    assert arrays.degenerate.tolist() == [3, 0]
+    assert arrays.ill_conditioned.tolist() == [6, 0]
+    np.testing.assert_allclose(arrays.maps[0], [[0.0, 1 / 3], [2 / 3, 1.0]], atol=1e-7)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_equal_images_are_degenerate(objective: str) -> None:
     frames = np.repeat(random_frames(1), 3, axis=0)
     configs = [CamConfig(name, "2", objective) for name in ("grad-cam", "grad-cam++", "layer-cam")]
-    found = cam_identity_maps(small(), frames, people(3), configs, max_pairs=None, seed=0)
-    for maps in found.values():
+    by_config = cam_identity_maps(small(), frames, people(3), configs, max_pairs=None, seed=0)
+    for maps in by_config.values():
         assert (maps.total[0], maps.degenerate[0]) == (6, 6)
         assert maps.maps.max() == 0.0
 
@@ -483,10 +487,10 @@ def test_dead_convolutions_are_degenerate() -> None:
         for name in ("grad-cam", "grad-cam++", "layer-cam")
         for objective in OBJECTIVES
     ]
-    found = cam_identity_maps(
+    by_config = cam_identity_maps(
         recognizer(Dead()), random_frames(5), people(2, 3), configs, max_pairs=None, seed=0
     )
-    for maps in found.values():
+    for maps in by_config.values():
         assert maps.total.tolist() == [4, 12]
         assert maps.degenerate.tolist() == [4, 12]
         assert maps.maps.tolist() == np.zeros((2, SIDE, SIDE)).tolist()
@@ -505,8 +509,10 @@ def test_a_group_averages_the_layers_that_have_a_map() -> None:
     torch.manual_seed(0)
     model = recognizer(Pooled())
     layers = [CamConfig("grad-cam", name) for name in ("1", "2", "3", "input")]
-    found = cam_identity_maps(model, random_frames(4), people(4), layers, max_pairs=None, seed=0)
-    first, second, third, group = (found[config] for config in layers)
+    by_config = cam_identity_maps(
+        model, random_frames(4), people(4), layers, max_pairs=None, seed=0
+    )
+    first, second, third, group = (by_config[config] for config in layers)
     assert third.degenerate[0] == third.total[0] == 12
     assert (group.total[0], group.degenerate[0]) == (36, first.degenerate[0] + 12)
     np.testing.assert_allclose(group.maps, (first.maps + second.maps) / 2, atol=1e-7)
@@ -527,10 +533,10 @@ def test_nobody_and_a_person_of_one_image() -> None:
 
 
 def test_all_ordered_pairs() -> None:
-    found = ordered_pairs(3, None, np.random.default_rng(0))
-    assert found.tolist() == [[0, 1], [0, 2], [1, 0], [1, 2], [2, 0], [2, 1]]
+    pairs = ordered_pairs(3, None, np.random.default_rng(0))
+    assert pairs.tolist() == [[0, 1], [0, 2], [1, 0], [1, 2], [2, 0], [2, 1]]
     for few in (6, 7):
-        assert ordered_pairs(3, few, np.random.default_rng(0)).tolist() == found.tolist()
+        assert ordered_pairs(3, few, np.random.default_rng(0)).tolist() == pairs.tolist()
     for none in (0, 1):
         assert ordered_pairs(none, None, np.random.default_rng(0)).tolist() == []
 
@@ -538,12 +544,12 @@ def test_all_ordered_pairs() -> None:
 @pytest.mark.parametrize("max_pairs", [1, 3, 5, 12, 19])
 def test_a_sample_of_pairs_is_balanced_and_distinct(max_pairs: int) -> None:
     for seed in range(20):
-        found = ordered_pairs(5, max_pairs, np.random.default_rng(seed))
-        assert len(found) == len({tuple(pair) for pair in found.tolist()}) == max_pairs
-        assert (found[:, 0] != found[:, 1]).all()
-        assert found.min() >= 0 and found.max() < 5
-        assert found.tolist() == sorted(found.tolist())
-        assert np.ptp(np.bincount(found[:, 0], minlength=5)) <= 1
+        pairs = ordered_pairs(5, max_pairs, np.random.default_rng(seed))
+        assert len(pairs) == len({tuple(pair) for pair in pairs.tolist()}) == max_pairs
+        assert (pairs[:, 0] != pairs[:, 1]).all()
+        assert pairs.min() >= 0 and pairs.max() < 5
+        assert pairs.tolist() == sorted(pairs.tolist())
+        assert np.ptp(np.bincount(pairs[:, 0], minlength=5)) <= 1
 
 
 def test_every_pair_is_drawn_equally_often() -> None:

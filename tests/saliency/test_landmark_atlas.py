@@ -14,13 +14,13 @@ from facefocus.saliency.methods import METHODS, Baseline
 
 
 def test_the_eyes_by_hand() -> None:
-    found = atlas_map("eyes", (112, 112))
+    saliency = atlas_map("eyes", (112, 112))
     # The left eye is 14 wide about (38.2946, 51.6963); (38, 52) lies beside it, below it by .3037.
-    assert found[52, 38] == pytest.approx(51.6963 - 52, abs=1e-5)
-    assert found[62, 40] == pytest.approx(51.6963 - 62, abs=1e-5)
+    assert saliency[52, 38] == pytest.approx(51.6963 - 52, abs=1e-5)
+    assert saliency[62, 40] == pytest.approx(51.6963 - 62, abs=1e-5)
     # Beyond the outer end, (31.2946, 51.6963); beyond the right eye's, (80.5318, 51.5014).
-    assert found[51, 20] == pytest.approx(-math.hypot(11.2946, 0.6963), abs=1e-5)
-    assert found[0, 111] == pytest.approx(-math.hypot(30.4682, 51.5014), abs=1e-5)
+    assert saliency[51, 20] == pytest.approx(-math.hypot(11.2946, 0.6963), abs=1e-5)
+    assert saliency[0, 111] == pytest.approx(-math.hypot(30.4682, 51.5014), abs=1e-5)
 
 
 def test_a_sloping_brow_by_hand() -> None:
@@ -59,8 +59,8 @@ def test_places_scale_with_the_frame() -> None:
 
 
 def test_masks_grow_around_a_part_with_exact_areas() -> None:
-    found = atlas_map("nose", (112, 112))
-    masks = [top_pixels(found, k, np.random.default_rng(0)) for k in (125, 627, 2509)]
+    saliency = atlas_map("nose", (112, 112))
+    masks = [top_pixels(saliency, k, np.random.default_rng(0)) for k in (125, 627, 2509)]
     assert [int(mask.sum()) for mask in masks] == [125, 627, 2509]
     assert not (masks[0] & ~masks[1]).any() and not (masks[1] & ~masks[2]).any()
     assert masks[0][72, 56] and not masks[2][111].any()

@@ -124,7 +124,7 @@ def test_a_person_is_learned_alone_whatever_the_others() -> None:
             rngs=[rng(number) for number in chosen],
             learning=learning,
         )
-        return [one.map for one in maps]
+        return [learned.map for learned in maps]
 
     together, alone = made([0, 1, 2]), [made([number])[0] for number in (2, 0, 1)]
     for number, own in zip((2, 0, 1), alone, strict=True):
@@ -170,8 +170,8 @@ def similarities(recognizer: TorchRecognizer, hidden: Tensor, clean: Tensor) -> 
     for frames in (hidden, clean):
         embeddings = recognizer.module(recognizer.preprocessing(frames).double()).detach()
         units.append(embeddings / embeddings.norm(dim=1, keepdim=True))
-    found: np.ndarray = (units[0] @ units[1][:-1].T).mean(dim=1).numpy()
-    return found
+    cosines: np.ndarray = (units[0] @ units[1][:-1].T).mean(dim=1).numpy()
+    return cosines
 
 
 def test_several_sources_are_lowered_together() -> None:
@@ -276,24 +276,24 @@ def test_the_soft_mask_has_its_area_and_its_gradient(temperature: float, pixels:
     soft = soft_mask(theta, pixels, temperature)
     assert soft.sum() == pytest.approx(pixels)
     np.testing.assert_array_equal(np.argsort(soft, axis=None), np.argsort(theta, axis=None))
-    found = through_soft_mask(effects, soft, temperature)
+    slopes = through_soft_mask(effects, soft, temperature)
     step = 1e-5
-    for place in np.ndindex(5, 6):
+    for pixel in np.ndindex(5, 6):
         sides = []
         for sign in (1, -1):
             moved = theta.copy()
-            moved[place] += sign * step
+            moved[pixel] += sign * step
             sides.append(float((effects * soft_mask(moved, pixels, temperature)).sum()))
         np.testing.assert_allclose(
-            found[place], (sides[0] - sides[1]) / (2 * step), rtol=1e-4, atol=1e-7
+            slopes[pixel], (sides[0] - sides[1]) / (2 * step), rtol=1e-4, atol=1e-7
         )
 
 
 def test_spread_is_bilinear() -> None:
     np.testing.assert_array_equal(spread(7, 0), np.eye(7))
     wanted = cv2.resize(rng().random((3, 3)), (9, 9), interpolation=cv2.INTER_LINEAR)
-    found = spread(9, 3) @ rng().random((3, 3)) @ spread(9, 3).T
-    np.testing.assert_allclose(found, wanted, atol=1e-12)
+    enlarged = spread(9, 3) @ rng().random((3, 3)) @ spread(9, 3).T
+    np.testing.assert_allclose(enlarged, wanted, atol=1e-12)
 
 
 # Jitter -------------------------------------------------------------------------------------------
@@ -302,12 +302,12 @@ def test_spread_is_bilinear() -> None:
 def test_realigned_is_what_opencv_makes() -> None:
     frame = cv2.GaussianBlur(photos(1, side=48)[0], (0, 0), 2).astype(np.float32)[:, :40]
     move = np.array([[0.05, -0.03, 0.03, np.deg2rad(4)]])
-    found = realigned(torch.from_numpy(frame[None]), move)[0].numpy()
+    moved = realigned(torch.from_numpy(frame[None]), move)[0].numpy()
     # OpenCV turns counterclockwise.
     matrix = cv2.getRotationMatrix2D((19.5, 23.5), -4, 1.03)
     matrix[:, 2] += np.array([-0.03 * 40, 0.05 * 48])
     wanted = cv2.warpAffine(frame, matrix, (40, 48), borderMode=cv2.BORDER_REPLICATE)
-    assert np.abs(found - wanted).max() < 1.0  # OpenCV rounds places to 1/32 of a pixel
+    assert np.abs(moved - wanted).max() < 1.0  # OpenCV rounds places to 1/32 of a pixel
     assert np.abs(frame - wanted).max() > 10
 
 
@@ -333,8 +333,8 @@ def test_content_fills_do_not_see_the_mask(fill: str) -> None:
     gradients = rng(4).normal(size=frames.shape)
     content = filler(fill, frames)(np.ones((16, 16), bool)).astype(float)
     wanted = (gradients * (content - frames)).sum(axis=(0, 3))
-    found = surrogate_of(filler(fill, frames), frames)(gradients, np.full((16, 16), 0.3))
-    np.testing.assert_allclose(found, wanted)
+    effects = surrogate_of(filler(fill, frames), frames)(gradients, np.full((16, 16), 0.3))
+    np.testing.assert_allclose(effects, wanted)
 
 
 @pytest.mark.parametrize("fill", ["inpaint", "linear"])
@@ -342,20 +342,22 @@ def test_a_soft_gap_fill_has_the_gradient_of_itself(fill: str) -> None:
     frames = photos(2, side=12)
     assert sees_mask(filler(fill, frames), (12, 12))
     gradients, soft = rng(4).normal(size=frames.shape), rng(5).uniform(0.05, 0.95, (12, 12))
-    found = surrogate_of(filler(fill, frames), frames)(gradients, soft)
+    effects = surrogate_of(filler(fill, frames), frames)(gradients, soft)
     images = torch.from_numpy(frames).double().permute(0, 3, 1, 2)
     along = torch.from_numpy(gradients).permute(0, 3, 1, 2)
 
     def total(at: np.ndarray) -> float:
         return float((soft_gap_fill(images, torch.from_numpy(at)) * along).sum())
 
-    for place in [(0, 0), (5, 7), (11, 3), (6, 6)]:
+    for pixel in [(0, 0), (5, 7), (11, 3), (6, 6)]:
         sides = []
         for sign in (1, -1):
             moved = soft.copy()
-            moved[place] += sign * 1e-5
+            moved[pixel] += sign * 1e-5
             sides.append(total(moved))
-        np.testing.assert_allclose(found[place], (sides[0] - sides[1]) / 2e-5, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(
+            effects[pixel], (sides[0] - sides[1]) / 2e-5, rtol=1e-4, atol=1e-3
+        )
 
 
 def test_a_hard_gap_is_filled_as_by_the_linear_fill() -> None:
@@ -365,9 +367,9 @@ def test_a_hard_gap_is_filled_as_by_the_linear_fill() -> None:
     soft = torch.from_numpy(mask.astype(np.float64))
     wanted = neighbor_means(frames, mask)
     for sweeps, most in ((20, 8.0), (2000, 1e-6)):
-        found = soft_gap_fill(images, soft, sweeps).permute(0, 2, 3, 1).numpy()
-        assert np.abs(found[:, mask] - wanted).max() < most
-        np.testing.assert_array_equal(found[:, ~mask], frames[:, ~mask])
+        filled = soft_gap_fill(images, soft, sweeps).permute(0, 2, 3, 1).numpy()
+        assert np.abs(filled[:, mask] - wanted).max() < most
+        np.testing.assert_array_equal(filled[:, ~mask], frames[:, ~mask])
 
 
 def test_nothing_hidden_tells() -> None:
@@ -395,8 +397,8 @@ def test_other_losses_pull_as_their_gradient_does(loss: Loss) -> None:
     (wanted,) = torch.autograd.grad(written, hidden)
     # The hidden photo is the second one: it is not compared with itself.
     pulls = Pulls(loss, [units], own=True).of(hidden.detach(), [(0, 1)])
-    found = directions_of(hidden.detach(), pulls)
-    torch.testing.assert_close(found, wanted)
+    directions = directions_of(hidden.detach(), pulls)
+    torch.testing.assert_close(directions, wanted)
     # With mates of its own it is compared with all of them.
     every = units @ (hidden[0] / hidden[0].norm())
     weights = torch.softmax(every.detach() / 0.05, dim=0)

@@ -40,9 +40,11 @@ def test_the_superpixel_that_counts_has_the_largest_value() -> None:
     counts = labels == labels[9, 17]
 
     def score(frames: np.ndarray) -> np.ndarray:
-        found: np.ndarray = frames[..., 1][:, counts].mean(axis=1) / 100
-        return found
+        scores: np.ndarray = frames[..., 1][:, counts].mean(axis=1) / 100
+        return scores
 
-    found = lime(photo(frame, []), score, {"samples": "200", "superpixels": "49"})
-    assert (found[counts] == found.max()).all() and found[~counts].max() < found.max() / 5
+    saliency = lime(photo(frame, []), score, {"samples": "200", "superpixels": "49"})
+    assert (saliency[counts] == saliency.max()).all() and saliency[
+        ~counts
+    ].max() < saliency.max() / 5
     assert np.bincount(labels.ravel()).tolist() == [16] * 49

@@ -22,8 +22,8 @@ def of_shown(value: Callable[[np.ndarray], float]) -> Callable[[np.ndarray], np.
 def test_what_adds_up_is_taken_in_order(removing: bool) -> None:
     worth = np.random.default_rng(0).permutation(64).astype(float)
     score = of_shown(lambda shown: float((shown * worth).sum()))
-    found = greedy_ranks(photo(FRAME, []), score, PARTS, 5, removing=removing)
-    assert found.tolist() == (worth + 1).astype(int).tolist()
+    ranks = greedy_ranks(photo(FRAME, []), score, PARTS, 5, removing=removing)
+    assert ranks.tolist() == (worth + 1).astype(int).tolist()
 
 
 def test_what_stands_in_for_each_other_is_told_apart_by_the_two_games() -> None:
@@ -41,17 +41,17 @@ def test_what_stands_in_for_each_other_is_told_apart_by_the_two_games() -> None:
     assert [plus[3], plus[20], plus[0]] == [64, 63, 62]
     both = minplus(explained, score, {"game": "both", "rounds": "3", "grid": "8"})
     np.testing.assert_allclose(both.ravel(), (minus + plus) / 2)
-    one = minplus(explained, score, {"game": "plus", "rounds": "1", "grid": "8"})
+    single = minplus(explained, score, {"game": "plus", "rounds": "1", "grid": "8"})
     # S1: what each brings alone: 3 and 7 alike, then 20.
-    assert one.ravel()[[3, 7, 20]].tolist() == [64, 63, 62]
+    assert single.ravel()[[3, 7, 20]].tolist() == [64, 63, 62]
 
 
 def test_values_are_interpolated_between_the_centers_of_squares() -> None:
     frame = np.full((16, 16, 3), 200, np.uint8)
     score = of_shown(lambda shown: float(shown.reshape(16, 16)[:2, :2].sum()))
-    found = minplus(photo(frame, []), score, {"game": "minus", "rounds": "1", "grid": "8"})
+    saliency = minplus(photo(frame, []), score, {"game": "minus", "rounds": "1", "grid": "8"})
     # The first square is 64, those beside it by place: 63 right, 56 below, 55 across.
-    assert found[0, 0] == 64
-    assert found[1, 1] == pytest.approx(
+    assert saliency[0, 0] == 64
+    assert saliency[1, 1] == pytest.approx(
         0.75 * (0.75 * 64 + 0.25 * 63) + 0.25 * (0.75 * 56 + 0.25 * 55)
     )

@@ -141,9 +141,9 @@ def test_one_bad_row_leaves_the_others_alone() -> None:
     e_a, e_b = embeddings()
     clean = parse_objective("cosine").direction(e_a, e_b)
     e_a[2] = torch.nan
-    found = parse_objective("cosine").direction(e_a, e_b)
-    assert found[2].abs().max().item() == 0.0
-    assert torch.equal(found[[0, 1, 3, 4, 5]], clean[[0, 1, 3, 4, 5]])
+    directions = parse_objective("cosine").direction(e_a, e_b)
+    assert directions[2].abs().max().item() == 0.0
+    assert torch.equal(directions[[0, 1, 3, 4, 5]], clean[[0, 1, 3, 4, 5]])
 
 
 def test_raw_objectives_have_a_direction_at_a_zero_embedding() -> None:
@@ -155,8 +155,8 @@ def test_raw_objectives_have_a_direction_at_a_zero_embedding() -> None:
 
 def test_arcface_scale_is_64_times_that_of_1() -> None:
     e_a, e_b = embeddings()
-    one, many = parse_objective("arcface(0.2)"), parse_objective("arcface(0.2)", scale=64.0)
-    torch.testing.assert_close(many.value(e_a, e_b), 64 * one.value(e_a, e_b))
+    plain, scaled = parse_objective("arcface(0.2)"), parse_objective("arcface(0.2)", scale=64.0)
+    torch.testing.assert_close(scaled.value(e_a, e_b), 64 * plain.value(e_a, e_b))
 
 
 def test_names_are_canonical() -> None:

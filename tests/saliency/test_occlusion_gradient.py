@@ -103,7 +103,7 @@ def shown(frames: np.ndarray, content: np.ndarray) -> Hide:
     return lambda masks: occlude(frames, masks, content)
 
 
-def one(
+def gradient_map(
     recognizers: Sequence[TorchRecognizer],
     frames: np.ndarray,
     content: np.ndarray,
@@ -152,19 +152,19 @@ def test_by_hand() -> None:
     # e_A = (3, 4), u_A = (.6, .8), e_B = (1, 0). The gradient of the cosine with respect to e_A is
     # ((1, 0) - .6 (.6, .8)) / 5 = (.128, -.096); to e_B it is ((.6, .8) - .6 (1, 0)) / 1 = (0, .8).
     recognizer, frames = by_hand(lambda x: x, 2), red([3, 4], [1, 0])
-    found = one([recognizer], frames, np.zeros_like(frames))
+    outcome = gradient_map([recognizer], frames, np.zeros_like(frames))
     # A: 3 * .128 and 4 * -.096, B: 1 * 0 and 0 * .8.
-    np.testing.assert_allclose(found.map, [[0.192, -0.192]], rtol=1e-6)
-    assert found.map.dtype == np.float32 and not found.degenerate
+    np.testing.assert_allclose(outcome.map, [[0.192, -0.192]], rtol=1e-6)
+    assert outcome.map.dtype == np.float32 and not outcome.degenerate
     # Only red counts. A: 3 * .128 and (4 - 2) * -.096, B: (1 - 9) * 0 and (0 - 5) * .8.
-    found = one([recognizer], frames, red([0, 2], [9, 5]))
-    np.testing.assert_allclose(found.map, [[0.192, (-0.192 - 4) / 2]], rtol=1e-6)
+    outcome = gradient_map([recognizer], frames, red([0, 2], [9, 5]))
+    np.testing.assert_allclose(outcome.map, [[0.192, (-0.192 - 4) / 2]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("reading", READINGS)
 def test_it_is_the_slope_toward_the_fill(reading: Preprocessing) -> None:
     recognizer, frames, content = smooth(reading), photos(4, seed=1), photos(4, seed=2)
-    found = one([recognizer], frames, content).map
+    saliency = gradient_map([recognizer], frames, content).map
     clean, toward = torch.from_numpy(frames).float(), torch.from_numpy(content).float()
     step = 2.0**-5
     for row, column in [(3, 5), (8, 8), (12, 14), (2, 4), (6, 11)]:
@@ -176,22 +176,22 @@ def test_it_is_the_slope_toward_the_fill(reading: Preprocessing) -> None:
 
         slope = (moved(step) - moved(-step)) / (2 * step)
         # Moving toward the fill lowers the similarity where the map is positive.
-        np.testing.assert_allclose(found[row, column], -slope, rtol=2e-3, atol=1e-7)
-    assert np.abs(found).max() > 1e-5
+        np.testing.assert_allclose(saliency[row, column], -slope, rtol=2e-3, atol=1e-7)
+    assert np.abs(saliency).max() > 1e-5
 
 
 def test_what_the_recognizer_never_sees_has_no_effect() -> None:
-    found = one([smooth(GRAY)], photos(3), photos(3, seed=5)).map
+    saliency = gradient_map([smooth(GRAY)], photos(3), photos(3, seed=5)).map
     seen = np.zeros((SIDE, SIDE), bool)
     seen[2:14, 4:16] = True
-    assert (found[~seen] == 0).all() and (found[seen] != 0).all()
+    assert (saliency[~seen] == 0).all() and (saliency[seen] != 0).all()
 
 
 def test_hiding_one_pixel_does_what_the_map_says() -> None:
     # The fill is so near the face that the network is linear in between.
     recognizer, frames = smooth(), photos(3, seed=7) // 2 + 50
     content = frames + rng(8).integers(-3, 4, frames.shape).astype(np.uint8)
-    found = one([recognizer], frames, content).map
+    saliency = gradient_map([recognizer], frames, content).map
     clean = torch.from_numpy(frames).float()
     before = similarities(recognizer, clean, clean).mean().detach()
     drops = np.empty((SIDE, SIDE))
@@ -200,7 +200,7 @@ def test_hiding_one_pixel_does_what_the_map_says() -> None:
         hidden[:, row, column] = torch.from_numpy(content).float()[:, row, column]
         after = similarities(recognizer, hidden, clean).mean().detach()
         drops[row, column] = float(before - after)
-    assert np.abs(found - drops).max() < 0.03 * np.abs(drops).max()
+    assert np.abs(saliency - drops).max() < 0.03 * np.abs(drops).max()
 
 
 @pytest.mark.parametrize("reading", READINGS)
@@ -208,8 +208,8 @@ def test_one_step_is_the_definition_whatever_the_budget(reading: Preprocessing) 
     recognizer, frames, content = smooth(reading), photos(5, seed=3), photos(5, seed=4)
     expected = expected_effects(recognizer, frames, frames, content)
     for pixels in (0, 7, SIDE * SIDE):
-        found = one([recognizer], frames, content, pixels=pixels, seed=pixels).map
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-9)
+        saliency = gradient_map([recognizer], frames, content, pixels=pixels, seed=pixels).map
+        np.testing.assert_allclose(saliency, expected, rtol=1e-4, atol=1e-9)
 
 
 # Steps --------------------------------------------------------------------------------------------
@@ -236,7 +236,9 @@ def stepwise(
     """The pixels in order of choice, and the last combined scores."""
     occluded, chosen, mean = frames.copy(), list[int](), np.empty(0)
     for size in sizes:
-        maps = [expected_effects(one, occluded, frames, content) for one in recognizers]
+        maps = [
+            expected_effects(recognizer, occluded, frames, content) for recognizer in recognizers
+        ]
         mean = np.mean([m / np.linalg.norm(m) for m in maps], axis=0).ravel()
         best = [p for p in np.argsort(-mean) if p not in chosen][:size]
         chosen += [int(p) for p in best]
@@ -254,14 +256,14 @@ def test_steps_look_again_at_the_occluded_frames(
     recognizers = [smooth(WHOLE, 7), smooth(BGR, 8)][:sources]
     frames, content = photos(3, seed=9), photos(3, seed=10)
     chosen, last = stepwise(recognizers, frames, content, sizes)
-    found = one(recognizers, frames, content, steps=steps, pixels=11).map
-    order = np.argsort(-found.ravel())
+    saliency = gradient_map(recognizers, frames, content, steps=steps, pixels=11).map
+    order = np.argsort(-saliency.ravel())
     assert order[:11].tolist() == chosen
     # The others follow by the last gradient, and nobody is ranked twice.
     rest = [p for p in np.argsort(-last) if p not in chosen]
     assert order[11:].tolist() == rest
-    assert sorted(found.ravel().tolist()) == list(range(1, SIDE * SIDE + 1))
-    mask = top_pixels(found, 11, rng(5))
+    assert sorted(saliency.ravel().tolist()) == list(range(1, SIDE * SIDE + 1))
+    mask = top_pixels(saliency, 11, rng(5))
     assert set(np.flatnonzero(mask).tolist()) == set(chosen)
 
 
@@ -270,7 +272,9 @@ def test_looking_again_hides_more() -> None:
     content = np.zeros_like(frames)
 
     def left(steps: int) -> float:
-        mask = top_pixels(one([recognizer], frames, content, steps=steps, pixels=50).map, 50, rng())
+        mask = top_pixels(
+            gradient_map([recognizer], frames, content, steps=steps, pixels=50).map, 50, rng()
+        )
         hidden = np.where(mask[None, :, :, None], content, frames)
         x, clean = (torch.from_numpy(images).float() for images in (hidden, frames))
         return float(similarities(recognizer, x, clean).mean().detach())
@@ -286,11 +290,11 @@ def test_a_step_without_a_gradient_goes_by_the_one_before() -> None:
 
     recognizer, frames = by_hand(function, 4), red([9, 8, 7, 6], [20, 19, 5, 4])
     content = np.zeros_like(frames)
-    first = one([recognizer], frames, content).map[0]
+    first = gradient_map([recognizer], frames, content).map[0]
     order = np.argsort(-np.abs(first))
     assert order[0] == 0
-    found = one([recognizer], frames, content, steps=4, pixels=4).map[0]
-    np.testing.assert_array_equal(np.argsort(-found), np.argsort(-first))
+    saliency = gradient_map([recognizer], frames, content, steps=4, pixels=4).map[0]
+    np.testing.assert_array_equal(np.argsort(-saliency), np.argsort(-first))
 
 
 def test_ties_are_drawn_and_the_draw_is_seeded() -> None:
@@ -298,10 +302,11 @@ def test_ties_are_drawn_and_the_draw_is_seeded() -> None:
     content = frames.copy()
     content[:, 8, 8] = 0  # all others have no effect
     maps = [
-        one([recognizer], frames, content, steps=2, pixels=20, seed=seed).map for seed in (1, 1, 2)
+        gradient_map([recognizer], frames, content, steps=2, pixels=20, seed=seed).map
+        for seed in (1, 1, 2)
     ]
     np.testing.assert_array_equal(maps[0], maps[1])
-    tops = [set(np.flatnonzero(found > SIDE * SIDE - 20).tolist()) for found in maps]
+    tops = [set(np.flatnonzero(saliency > SIDE * SIDE - 20).tolist()) for saliency in maps]
     assert tops[0] != tops[2] and [len(top) for top in tops] == [20, 20, 20]
 
 
@@ -318,9 +323,9 @@ def test_sources_count_alike_whatever_their_scale() -> None:
         ([small, broken], small / 5),
         ([flat, large], large / 10),
     ]:
-        found = combined(maps)
-        assert found is not None
-        np.testing.assert_allclose(found, expected)
+        outcome = combined(maps)
+        assert outcome is not None
+        np.testing.assert_allclose(outcome, expected)
     assert combined([flat, broken, flat + 2]) is None
 
 
@@ -331,8 +336,8 @@ def test_several_sources_are_averaged() -> None:
     for recognizer in (first, second):
         effects = expected_effects(recognizer, frames, frames, content)
         units.append(effects / np.sqrt((effects**2).sum()))
-    found = one([first, second], frames, content).map
-    np.testing.assert_allclose(found, (units[0] + units[1]) / 2, rtol=1e-3, atol=1e-7)
+    saliency = gradient_map([first, second], frames, content).map
+    np.testing.assert_allclose(saliency, (units[0] + units[1]) / 2, rtol=1e-3, atol=1e-7)
 
 
 # Degenerate ---------------------------------------------------------------------------------------
@@ -354,15 +359,15 @@ def test_no_gradient_no_ranking(steps: int) -> None:
         "not finite": (broken, frames, np.zeros_like(frames)),
     }
     for name, (recognizer, images, content) in cases.items():
-        found = one([recognizer], images, content, steps=steps, pixels=9)
-        assert found.degenerate, name
-        np.testing.assert_array_equal(found.map, np.zeros((SIDE, SIDE), np.float32))
+        outcome = gradient_map([recognizer], images, content, steps=steps, pixels=9)
+        assert outcome.degenerate, name
+        np.testing.assert_array_equal(outcome.map, np.zeros((SIDE, SIDE), np.float32))
 
 
 def test_an_infinite_slope_is_no_ranking_and_no_warning() -> None:
     recognizer, frames = by_hand(torch.sqrt, 3), red([0, 4, 9], [1, 0, 2])
-    found = one([recognizer], frames, np.zeros_like(frames))  # infinity times 0
-    assert found.degenerate and not found.map.any()
+    outcome = gradient_map([recognizer], frames, np.zeros_like(frames))  # infinity times 0
+    assert outcome.degenerate and not outcome.map.any()
 
 
 # Grouping, threads, state -------------------------------------------------------------------------
@@ -383,12 +388,12 @@ def test_company_order_and_threads_change_no_bit(steps: int) -> None:
             pixels=40,
             rngs=[rng(i) for i in which],
         )
-        assert not any(one.degenerate for one in made)
-        return [one.map for one in made]
+        assert not any(outcome.degenerate for outcome in made)
+        return [outcome.map for outcome in made]
 
     whole = maps([0, 1, 2, 3])
-    for found, expected in zip(maps([3, 2, 1, 0]), whole[::-1], strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for saliency, expected in zip(maps([3, 2, 1, 0]), whole[::-1], strict=True):
+        np.testing.assert_array_equal(saliency, expected)
     threads = torch.get_num_threads()
     try:
         for count in (1, 2):
@@ -404,11 +409,13 @@ def test_everything_is_left_as_it_was_found() -> None:
     content = np.zeros_like(frames)
     assert isinstance(recognizer.module, nn.Module)
     recognizer.module.train().requires_grad_(True)
-    before, frames_before = one([recognizer], frames, content).map, frames.copy()
+    before, frames_before = gradient_map([recognizer], frames, content).map, frames.copy()
     with torch.inference_mode():
-        inside = one([recognizer], frames, content, steps=2, pixels=6).map
-    np.testing.assert_array_equal(one([recognizer], frames, content, steps=2, pixels=6).map, inside)
-    np.testing.assert_array_equal(one([recognizer], frames, content).map, before)
+        inside = gradient_map([recognizer], frames, content, steps=2, pixels=6).map
+    np.testing.assert_array_equal(
+        gradient_map([recognizer], frames, content, steps=2, pixels=6).map, inside
+    )
+    np.testing.assert_array_equal(gradient_map([recognizer], frames, content).map, before)
     np.testing.assert_array_equal(frames, frames_before)
     assert recognizer.module.training
     assert all(p.requires_grad and p.grad is None for p in recognizer.module.parameters())
@@ -416,9 +423,11 @@ def test_everything_is_left_as_it_was_found() -> None:
 
 def test_references_come_from_the_module_not_from_another_backend() -> None:
     recognizer, frames = tiny_recognizer(), photos(3, side=32)
-    expected = one([recognizer], frames, np.zeros_like(frames)).map
+    expected = gradient_map([recognizer], frames, np.zeros_like(frames)).map
     recognizer.forward = lambda batches: (torch.ones(len(inputs), 8) for inputs in batches)
-    np.testing.assert_array_equal(one([recognizer], frames, np.zeros_like(frames)).map, expected)
+    np.testing.assert_array_equal(
+        gradient_map([recognizer], frames, np.zeros_like(frames)).map, expected
+    )
 
 
 def test_progress_counts_backward_passes() -> None:
@@ -441,9 +450,9 @@ def test_wrong_arguments_are_refused() -> None:
     recognizer, frames = tiny_recognizer(), photos(2, side=32)
     content = np.zeros_like(frames)
     with pytest.raises(ValueError, match=r"steps must be at least 1\. Got 0"):
-        one([recognizer], frames, content, steps=0)
+        gradient_map([recognizer], frames, content, steps=0)
     with pytest.raises(ValueError, match=r"in 0\.\.1024\. Got 1025"):
-        one([recognizer], frames, content, pixels=1025)
+        gradient_map([recognizer], frames, content, pixels=1025)
     with pytest.raises(ValueError, match=r"block must be at least 1\. Got 0"):
         occlusion_gradient_map(
             [recognizer], frames, shown(frames, content), steps=1, pixels=0, rng=rng(), block=0
@@ -506,7 +515,7 @@ def test_the_registered_method_runs_in_steps() -> None:
     recognizer, frames = smooth(), photos(3)
     content = np.zeros_like(frames)
     for options, steps in [(default, 1), (many, 3)]:
-        (found,) = method.function(
+        (outcome,) = method.function(
             [recognizer],
             [frames],
             [shown(frames, content)],
@@ -514,8 +523,8 @@ def test_the_registered_method_runs_in_steps() -> None:
             rngs=[rng()],
             options=options,
         )
-        expected = one([recognizer], frames, content, steps=steps, pixels=9).map
-        np.testing.assert_array_equal(found.map, expected)
+        expected = gradient_map([recognizer], frames, content, steps=steps, pixels=9).map
+        np.testing.assert_array_equal(outcome.map, expected)
 
 
 @pytest.mark.parametrize("steps", ["0", "-1", "2.5", "", "many", "03", "²"])
@@ -532,22 +541,22 @@ def test_steps_are_a_whole_number(steps: str) -> None:
 def test_gradient_times_input_by_hand() -> None:
     # As in `test_by_hand`; the input is the frame itself, so 0 is black.
     recognizer, frames = by_hand(lambda x: x, 2), red([3, 4], [1, 0])
-    (found,) = gradient_x_input_maps([recognizer], [frames])
-    np.testing.assert_allclose(found.map, [[0.192, -0.192]], rtol=1e-6)
+    (outcome,) = gradient_x_input_maps([recognizer], [frames])
+    np.testing.assert_allclose(outcome.map, [[0.192, -0.192]], rtol=1e-6)
 
 
 def test_gradient_times_input_hides_with_the_color_that_the_network_takes_for_zero() -> None:
     frames = photos(4, seed=3)
     content = np.broadcast_to(np.array([120, 110, 100], np.uint8), frames.shape).copy()  # BGR mean
-    (found,) = gradient_x_input_maps([smooth(BGR)], [frames])
-    expected = one([smooth(BGR)], frames, content).map
-    np.testing.assert_allclose(found.map, expected, rtol=1e-3, atol=1e-8)
+    (outcome,) = gradient_x_input_maps([smooth(BGR)], [frames])
+    expected = gradient_map([smooth(BGR)], frames, content).map
+    np.testing.assert_allclose(outcome.map, expected, rtol=1e-3, atol=1e-8)
 
 
 def test_gradient_times_input_is_taken_back_to_the_frame() -> None:
     recognizer, people = smooth(GRAY), [photos(3, seed=1), photos(2, seed=2)]
     made = gradient_x_input_maps([recognizer], people)
-    for frames, found in zip(people, made, strict=True):
+    for frames, outcome in zip(people, made, strict=True):
         x = recognizer.preprocessing(torch.from_numpy(frames)).double().requires_grad_()
         units = nn.functional.normalize(recognizer.module(x), dim=1)
         cosines = units @ units.detach().T
@@ -555,7 +564,7 @@ def test_gradient_times_input_is_taken_back_to_the_frame() -> None:
         (g,) = torch.autograd.grad((cosines * others).sum() / (len(frames) - 1), x)
         products = (g * x.detach()).sum(1).float()
         expected = recognizer.preprocessing.to_frame(products, (SIDE, SIDE)).mean(0)
-        np.testing.assert_allclose(found.map, expected.numpy(), rtol=1e-4, atol=1e-8)
+        np.testing.assert_allclose(outcome.map, expected.numpy(), rtol=1e-4, atol=1e-8)
 
 
 def test_gradient_times_input_is_registered() -> None:
@@ -563,8 +572,8 @@ def test_gradient_times_input_is_registered() -> None:
     assert isinstance(method, FrameGradientMethod)
     assert not method.needs_fill and not method.needs(method.resolve_options({})).budget
     recognizer, frames = smooth(), photos(3)
-    (found,) = method.function([recognizer], [frames], [], pixels=0, rngs=[], options={})
-    np.testing.assert_array_equal(found.map, gradient_x_input_maps([recognizer], [frames])[0].map)
+    (outcome,) = method.function([recognizer], [frames], [], pixels=0, rngs=[], options={})
+    np.testing.assert_array_equal(outcome.map, gradient_x_input_maps([recognizer], [frames])[0].map)
     assert gradient_x_input_maps([recognizer], []) == []
     (flat,) = gradient_x_input_maps([recognizer], [frames[:1]])
     assert flat.degenerate and not flat.map.any()

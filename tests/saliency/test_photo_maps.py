@@ -81,10 +81,10 @@ def test_a_photo_is_compared_with_the_mean_of_the_others() -> None:
 
 
 def test_progress_is_in_passes_of_all_that_is_asked_for() -> None:
-    told: list[tuple[int, int]] = []
-    maps_of(gradient_method(), progress=lambda stage, done, total: told.append((done, total)))
+    reported: list[tuple[int, int]] = []
+    maps_of(gradient_method(), progress=lambda stage, done, total: reported.append((done, total)))
     # Five photos, each embedded, a forward and a backward pass; twice.
-    assert told == [(done, 30) for done in (3, 6, 9, 12, 15, 18, 21, 24, 27, 30)]
+    assert reported == [(done, 30) for done in (3, 6, 9, 12, 15, 18, 21, 24, 27, 30)]
 
 
 def test_or_with_each_of_them() -> None:
@@ -113,8 +113,8 @@ def test_the_stranger_is_the_most_similar_photo_of_somebody_else() -> None:
 def of_scores(photo: Photo, score: Score, options: object) -> np.ndarray:
     assert photo.hide is not None
     each = np.array([[[True, False]], [[False, True]]])
-    found: np.ndarray = -score(photo.hidden(each))[None]
-    return found
+    drops: np.ndarray = -score(photo.hidden(each))[None]
+    return drops
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
@@ -144,6 +144,6 @@ def test_pairs_have_maps(name: str) -> None:
     made = pair_level_maps(pair_method(name, "N"), tiny_recognizer(), pairs, 0, silent)
     assert made.maps.shape == (3, 32, 32) and made.degenerate == 0
     np.testing.assert_allclose(made.maps.max(axis=(1, 2)), 1)
-    one = PairFrames(frames, names, rows[1:2], (rows + 1)[1:2], np.ones(1, bool), names)
-    alone = pair_level_maps(pair_method(name, "N"), tiny_recognizer(), one, 0, silent)
+    single = PairFrames(frames, names, rows[1:2], (rows + 1)[1:2], np.ones(1, bool), names)
+    alone = pair_level_maps(pair_method(name, "N"), tiny_recognizer(), single, 0, silent)
     assert np.array_equal(alone.maps[0], made.maps[1])

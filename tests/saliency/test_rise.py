@@ -76,7 +76,7 @@ def embedded(
     recognizer: Recognizer, frames: np.ndarray, masks: Sequence[MaskSet]
 ) -> tuple[list[np.ndarray], np.ndarray]:
     masked = [
-        masked_embeddings(recognizer, one, own) for one, own in zip(frames, masks, strict=True)
+        masked_embeddings(recognizer, frame, own) for frame, own in zip(frames, masks, strict=True)
     ]
     return masked, recognizer.embed(frames)
 
@@ -270,18 +270,18 @@ def test_a_fill_hides_what_a_mask_keeps_less_than_half_of(fill: str) -> None:
     assert masks.determined_by == plain.determined_by
     hide = hider(fill, frames[:1], [fill_rng(0, "one")])
     got = masked_embeddings(recognizer, frames[0], masks, hide=hide)
-    reference, found = recognizer.embed(frames[1:]), []
+    reference, cosines = recognizer.embed(frames[1:]), []
     for index, mask in enumerate(smooth):
         again = hider(fill, frames[:1], [fill_rng(0, "one")])
         embedding = recognizer.embed(again(mask < 0.5))[0]
         np.testing.assert_array_equal(got[index], embedding)
-        found.append(cosine(embedding, reference[0]))
-    centered = np.array(found) - np.mean(found)
+        cosines.append(cosine(embedding, reference[0]))
+    centered = np.array(cosines) - np.mean(cosines)
     wanted = np.tensordot(centered, (smooth >= 0.5).astype(float), axes=1) / (70 * 0.5)
     np.testing.assert_allclose(pair_maps(masks, got, reference)[0], wanted, atol=1e-7)
-    for one, wrong in ((masks, None), (plain, hide)):
+    for asked, wrong in ((masks, None), (plain, hide)):
         with pytest.raises(ValueError, match="The fill of the masks is"):
-            masked_embeddings(recognizer, frames[0], one, hide=wrong)
+            masked_embeddings(recognizer, frames[0], asked, hide=wrong)
 
 
 def test_a_frame_of_another_size_is_refused() -> None:
@@ -293,11 +293,11 @@ def test_similarities_are_cosines_whatever_the_block(monkeypatch: pytest.MonkeyP
     rng = np.random.default_rng(0)
     masked = rng.normal(size=(50, 8)).astype(np.float32)
     references = rng.normal(size=(3, 8)).astype(np.float32)
-    found = similarities(masked, references)
-    expected = [[cosine(one, reference) for one in masked] for reference in references]
-    np.testing.assert_allclose(found, expected, atol=1e-14)
+    scores = similarities(masked, references)
+    expected = [[cosine(embedding, reference) for embedding in masked] for reference in references]
+    np.testing.assert_allclose(scores, expected, atol=1e-14)
     monkeypatch.setattr(perturbation, "ROWS", 7)
-    np.testing.assert_array_equal(similarities(masked, references), found)
+    np.testing.assert_array_equal(similarities(masked, references), scores)
 
 
 # Maps against plain loops over the definitions ----------------------------------------------------
@@ -307,13 +307,13 @@ def test_similarities_are_cosines_whatever_the_block(monkeypatch: pytest.MonkeyP
 def test_s_rise_is_the_loop_over_its_definition(weights: str) -> None:
     recognizer, frames = tiny_recognizer(), random_frames(2)
     masks = masks_of("s-rise", 100, weights=weights)
-    reference, found = recognizer.embed(frames[1:]), []
+    reference, cosines = recognizer.embed(frames[1:]), []
     for mask in whole(masks).astype(np.float64):
         image = np.rint(frames[0] * mask[:, :, None]).astype(np.uint8)
-        found.append(cosine(recognizer.embed(image[None])[0], reference[0]))
-    mean = np.mean(found) if weights == "centered" else 0.0
+        cosines.append(cosine(recognizer.embed(image[None])[0], reference[0]))
+    mean = np.mean(cosines) if weights == "centered" else 0.0
     total = np.zeros(FRAME)
-    for similarity, mask in zip(found, whole(masks).astype(np.float64), strict=True):
+    for similarity, mask in zip(cosines, whole(masks).astype(np.float64), strict=True):
         total += (similarity - mean) * mask
     (got,) = pair_maps(masks, masked_embeddings(recognizer, frames[0], masks), reference)
     np.testing.assert_allclose(got, total / (100 * 0.5), atol=1e-7)
@@ -332,7 +332,7 @@ def test_corr_rise_is_the_correlation_of_every_pixel(
     oracle = scipy.stats.spearmanr if rank == "true" else scipy.stats.pearsonr
     pixels = whole(masks).reshape(80, -1).astype(np.float64)
     for number, reference in enumerate(references):
-        weights = [cosine(one, reference) for one in masked]
+        weights = [cosine(embedding, reference) for embedding in masked]
         expected = [
             oracle(pixel, weights).statistic if np.ptp(pixel) > 0 else 0.0 for pixel in pixels.T
         ]
@@ -458,8 +458,10 @@ def by_hand(
 ) -> np.ndarray:
     total = np.zeros(masks[0].frame)
     for explained, reference in pairs:
-        (one,) = pair_maps(masks[explained], masked[explained], clean[reference : reference + 1])
-        total += (one - one.min()) / (one.max() - one.min())
+        (saliency,) = pair_maps(
+            masks[explained], masked[explained], clean[reference : reference + 1]
+        )
+        total += (saliency - saliency.min()) / (saliency.max() - saliency.min())
     return total / len(pairs)
 
 
@@ -509,12 +511,12 @@ def test_sums_do_not_depend_on_the_grouping_of_masks(name: str) -> None:
 def test_s_rise_has_the_bits_of_numpys_sums(weights: str) -> None:
     """And masks that are no `DeviceMasks` give the same map."""
     masks = masks_of("s-rise", 150, weights=weights)
-    found = np.random.default_rng(5).uniform(-0.2, 1, (3, 150))
-    shares = found if weights == "plain" else (found - found.mean(axis=1, keepdims=True)) / 2
+    scores = np.random.default_rng(5).uniform(-0.2, 1, (3, 150))
+    shares = scores if weights == "plain" else (scores - scores.mean(axis=1, keepdims=True)) / 2
     scale = 2.0 ** (52 - math.ceil(math.log2(150 * 2**16)))
     shares = np.rint(shares * scale) / scale * (1 if weights == "plain" else 2)
     values = np.concatenate(list(masks)).reshape(150, -1).astype(np.float64)
-    made = rise.weighted_mean(found, masks)
+    made = rise.weighted_mean(scores, masks)
     np.testing.assert_array_equal(made, shares @ values / 75)
 
     class Held:
@@ -523,7 +525,7 @@ def test_s_rise_has_the_bits_of_numpys_sums(weights: str) -> None:
         def __iter__(self) -> Iterator[np.ndarray]:
             return iter(masks)
 
-    np.testing.assert_array_equal(rise.weighted_mean(found, Held()), made)
+    np.testing.assert_array_equal(rise.weighted_mean(scores, Held()), made)
 
 
 def test_maps_are_made_where_the_recognizer_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -535,10 +537,10 @@ def test_maps_are_made_where_the_recognizer_is(monkeypatch: pytest.MonkeyPatch) 
         return plain(masks, index, device)
 
     monkeypatch.setattr(MaskSet, "group_on", drawn)
-    place, options = torch.device("cpu", 0), {"masks": "150"}
-    masks = mask_set(method_of("s-rise"), FRAME, "one", seed=0, options=options, device=place)
+    processor, options = torch.device("cpu", 0), {"masks": "150"}
+    masks = mask_set(method_of("s-rise"), FRAME, "one", seed=0, options=options, device=processor)
     rise.weighted_mean(np.zeros((1, 150)), masks)
-    assert asked == [place] * 3
+    assert asked == [processor] * 3
 
 
 def test_degenerate_maps_are_left_out_and_counted() -> None:
@@ -559,7 +561,7 @@ def test_an_identity_without_a_map_is_zeros() -> None:
     """Masks that change no embedding: the similarity does not vary, and no pixel correlates."""
     masks = masks_of_each("corr-rise", 40, 2)
     clean = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
-    masked = [np.tile(one, (40, 1)) for one in clean]
+    masked = [np.tile(embedding, (40, 1)) for embedding in clean]
     pairs = ordered_pairs(2, None, np.random.default_rng(0))
     got, *counts = perturbation_identity_map(masks, masked, clean, pairs)
     assert counts == [2, 2] and (got == 0).all()
@@ -576,8 +578,8 @@ def test_maps_find_the_only_quarter_that_counts() -> None:
     for name in METHODS_:
         masks = masks_of(name, 1000)
         masked, clean = embedded(Wide(), frames, [masks, masks])
-        (found,) = pair_maps(masks, masked[0], clean[1:])
-        largest = found >= np.quantile(found, 0.9)
+        (saliency,) = pair_maps(masks, masked[0], clean[1:])
+        largest = saliency >= np.quantile(saliency, 0.9)
         assert largest[16:, :16].sum() / largest.sum() > 0.9, name
 
 

@@ -55,8 +55,8 @@ def test_it_hides_what_the_recognizer_reads_for_each_person() -> None:
     for values in made.maps[:2]:
         assert top_pixels(values, 100)[SQUARE, SQUARE].mean() > 0.8
     # Whoever is searched beside: a person's map stays.
-    one = MapRequest([spec], ["square"], people[1:], images)
-    ((_, again),) = SEARCHED_MASKS.maps(one, silent)
+    smaller = MapRequest([spec], ["square"], people[1:], images)
+    ((_, again),) = SEARCHED_MASKS.maps(smaller, silent)
     np.testing.assert_array_equal(again.maps[0], made.maps[1])
 
 

@@ -72,10 +72,10 @@ def test_a_climb_never_goes_up_and_finds_what_matters() -> None:
         seen.append(-float((weights * mask).sum()))
         return seen[-1]
 
-    found = climb(cost, (28, 28), 96, steps=800, rng=rng)
-    assert -cost(top_pixels(found, 96)) == -min(seen)
+    saliency = climb(cost, (28, 28), 96, steps=800, rng=rng)
+    assert -cost(top_pixels(saliency, 96)) == -min(seen)
     assert min(seen) <= -80 < seen[0]  # of at most 96
-    assert len(np.unique(found)) == 28 * 28
+    assert len(np.unique(saliency)) == 28 * 28
     np.testing.assert_array_equal(
         climb(cost, (28, 28), 96, steps=30, rng=np.random.default_rng(2)),
         climb(cost, (28, 28), 96, steps=30, rng=np.random.default_rng(2)),
@@ -114,15 +114,15 @@ def test_it_hides_what_the_recognizer_looks_at_and_sees_no_explained_person(
     images = MemoryImages(faces, BOX, 0, np.arange(4))
     assert [person.name for person in images.others()] == [f"person {n:02}" for n in range(2, 12)]
     spec = _spec(steps="150")
-    found = search(spec, ["brightness"], images)
-    mask = top_pixels(found, images.pixels(0.4))
+    saliency = search(spec, ["brightness"], images)
+    mask = top_pixels(saliency, images.pixels(0.4))
     assert mask[:14].sum() > 1.3 * mask[14:].sum()
     # Photos of the explained change nothing.
     frames = np.array(faces.frames)
     frames[:4] = 0
     other = make_faceset(frames, faces.identities.tolist(), faces.names.tolist(), "test")
     again = MemoryImages(other, BOX, 0, np.arange(4))
-    np.testing.assert_array_equal(search(spec, ["brightness"], again), found)
+    np.testing.assert_array_equal(search(spec, ["brightness"], again), saliency)
 
 
 def _spec(**options: str) -> MapSpec:

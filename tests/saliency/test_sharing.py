@@ -95,9 +95,9 @@ def test_one_forward_serves_layers_methods_objectives_and_partners(
 
 def test_objectives_of_the_angle_share_a_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     whom = people(4)
-    one = run([CamConfig("grad-cam++", "2", "cosine")], whom, monkeypatch)
+    single = run([CamConfig("grad-cam++", "2", "cosine")], whom, monkeypatch)
     six = [CamConfig("grad-cam++", "2", loss) for loss in SEVEN if loss != "l1"]
-    assert run(six, whom, monkeypatch).backward == one.backward == 3
+    assert run(six, whom, monkeypatch).backward == single.backward == 3
     negative = [*six, CamConfig("layer-cam", "2", "l2", evidence="negative")]
     assert run(negative, whom, monkeypatch).backward == 3
     raw = [*six, CamConfig("grad-cam++", "2", "l2", normalize=False)]
@@ -181,8 +181,16 @@ def test_what_a_plan_counts_is_what_runs(
     whom = people(*sizes)
     cam_identity_maps(box, FRAMES, whom, configs, max_pairs=max_pairs, seed=3)
     specs = [
-        MapSpec(one.method, one.method, (), one.layer, (2,), one.objective, max_pairs=max_pairs)
-        for one in configs
+        MapSpec(
+            config.method,
+            config.method,
+            (),
+            config.layer,
+            (2,),
+            config.objective,
+            max_pairs=max_pairs,
+        )
+        for config in configs
     ]
     mock = create_autospec(Images, seed=3)
     planned = CAMS.passes(MapRequest(specs, [], whom, cast(Any, mock)), specs)

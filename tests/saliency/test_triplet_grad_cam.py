@@ -25,9 +25,9 @@ def by_definition(method: str, frame: np.ndarray, mate: np.ndarray, stranger: np
     else:
         alphas = 1 / (2 + a.sum(dim=(2, 3), keepdim=True) * g)
         weights = (alphas * g.relu()).sum(dim=(2, 3), keepdim=True)
-    found = (weights * a).sum(dim=1, keepdim=True).relu()
-    found = (found - found.min()) / (found.max() - found.min())
-    return F.interpolate(found, (32, 32), mode="bilinear", align_corners=False)[0, 0].detach()
+    cam = (weights * a).sum(dim=1, keepdim=True).relu()
+    cam = (cam - cam.min()) / (cam.max() - cam.min())
+    return F.interpolate(cam, (32, 32), mode="bilinear", align_corners=False)[0, 0].detach()
 
 
 @pytest.mark.parametrize("method", ["triplet-grad-cam", "triplet-grad-cam++"])
@@ -36,15 +36,15 @@ def test_the_definition(method: str) -> None:
     e = recognizer.embed(frames).astype(np.float64)
     mate, stranger = (row / np.linalg.norm(row) for row in e[1:])
     explained = photo(frames[0], mate, stranger=stranger)
-    found = map_of(method, recognizer, explained, calls=[2])
+    saliency = map_of(method, recognizer, explained, calls=[2])
     wanted = by_definition(method, frames[0], mate, stranger).numpy()
-    np.testing.assert_allclose(found, wanted, atol=2e-4)
+    np.testing.assert_allclose(saliency, wanted, atol=2e-4)
     # Of two layers: the mean of their scaled maps.
     other = map_of(method, recognizer, explained, calls=[3])
     np.testing.assert_allclose(
-        map_of(method, recognizer, explained, calls=[2, 3]), (found + other) / 2, atol=1e-6
+        map_of(method, recognizer, explained, calls=[2, 3]), (saliency + other) / 2, atol=1e-6
     )
-    assert not np.allclose(found, other, atol=0.1)
+    assert not np.allclose(saliency, other, atol=0.1)
 
 
 def test_a_stranger_who_equals_the_mates_leaves_nothing() -> None:

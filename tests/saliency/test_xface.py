@@ -33,8 +33,8 @@ class Drawn(np.random.Generator):
 def sums_of_products(frames: np.ndarray) -> np.ndarray:
     """A similarity that is not additive: left times right of each row of 32."""
     red = frames[..., 0] / 255
-    found: np.ndarray = (red[:, :, :16] * red[:, :, 16:]).sum(axis=(1, 2))
-    return found
+    products: np.ndarray = (red[:, :, :16] * red[:, :, 16:]).sum(axis=(1, 2))
+    return products
 
 
 def test_an_additive_similarity_gives_a_sum_of_box_sums() -> None:
@@ -43,8 +43,8 @@ def test_an_additive_similarity_gives_a_sum_of_box_sums() -> None:
     worth = rng.standard_normal((SIDE, SIDE))
 
     def score(frames: np.ndarray) -> np.ndarray:
-        found: np.ndarray = 0.25 + (worth * frames[..., 0]).sum(axis=(1, 2))
-        return found
+        similarity: np.ndarray = 0.25 + (worth * frames[..., 0]).sum(axis=(1, 2))
+        return similarity
 
     # Of 16 pixels, patches are 1, 2 and 4 wide at a stride of 1.
     wanted = np.zeros((SIDE, SIDE))
@@ -52,8 +52,8 @@ def test_an_additive_similarity_gives_a_sum_of_box_sums() -> None:
         box = np.ones((side, side))
         drops = convolve2d(worth * frame[..., 0], box, mode="valid")
         wanted += convolve2d(drops / side**2, box, mode="full")
-    found = xface(photo(frame, []), score, {"stride": "5"})
-    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
+    saliency = xface(photo(frame, []), score, {"stride": "5"})
+    np.testing.assert_allclose(saliency, wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_patches_of_a_common_frame() -> None:
@@ -97,7 +97,7 @@ def test_the_first_place_of_each_side_is_drawn_evenly() -> None:
     for count in firsts:
         assert set(count) == set(product(range(3), repeat=2))
         # 100 each, give or take 4.5 standard deviations of 9.4.
-        assert max(abs(found - 100) for found in count.values()) < 43
+        assert max(abs(drawn - 100) for drawn in count.values()) < 43
 
 
 def test_two_photos_have_two_lattices_and_a_photo_the_same_one_again() -> None:
@@ -105,8 +105,8 @@ def test_two_photos_have_two_lattices_and_a_photo_the_same_one_again() -> None:
 
     def made(seed: int) -> np.ndarray:
         def score(frames: np.ndarray) -> np.ndarray:
-            found: np.ndarray = frames.mean(axis=(1, 2, 3)) / 255
-            return found
+            brightness: np.ndarray = frames.mean(axis=(1, 2, 3)) / 255
+            return brightness
 
         return xface_economical(photo(frame, [], seed=seed), score, {"stride": "28"})
 
