@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import typer.main
 from file_formats import PAGES, Fields, FileFormat
@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from facefocus.benchmark.experiment import Experiment
 from facefocus.cli.app import app
 from facefocus.core.specs import Spec, tables
+from facefocus.paper.study import StudyFile
 
 
 def write_pages(folder: Path) -> None:
@@ -39,21 +40,40 @@ def write_pages(folder: Path) -> None:
 
 
 def experiment_file() -> Iterator[str]:
-    """Every key of an experiment file, with its meaning and its default."""
+    """Every key of an experiment file and of a study, with its meaning and its default."""
     yield "# Experiment files"
     yield ""
     yield "A TOML file says what is done: `facefocus run FILE`. A key that is misspelt is refused."
     yield "Where a list is taken, a single value is, too."
     yield ""
-    sections = tables(Experiment)
-    yield from _fields("Top of the file", Experiment, set(sections))
-    for name, spec in sections.items():
-        yield from _fields(f"[{name}]", spec, set())
+    yield from sections("", "Top of the file", Experiment)
     yield "## [[variant]]"
     yield ""
     yield "Several experiments in one file: each variant has a `name`, and says what differs."
     yield "A table of the variant replaces fields of the file's table of that name, anything else"
     yield "the whole."
+    yield ""
+    yield from sections(" of a study", "A study", StudyFile)
+    yield "## A stage of a study"
+    yield ""
+    yield "An experiment file that a study lists. `set` of `[faces]` may be a list: each face set"
+    yield "is a run. Recognizers and face sets that are not here are named and left out. Further"
+    yield "keys:"
+    yield ""
+    yield "| key | meaning |"
+    yield "|---|---|"
+    yield "| `study` | The study whose folder is taken when the stage is run alone. |"
+    yield "| `identities` of `[[saliency]]` | At most so many people for these methods. |"
+    yield "| `layer` or `objective` of `[[saliency]]` | `best`: chosen by `[choose]`. |"
+    yield "| `layer` or `objective` of `[choose]` | The earlier stage whose results say which. |"
+
+
+def sections(suffix: str, title: str, spec: type[Spec], about: str = "") -> Iterator[str]:
+    """The keys of a TOML file: those at its top, then those of each of its tables."""
+    inner = tables(spec)
+    yield from _fields(title, spec, set(inner), about)
+    for name, part in inner.items():
+        yield from _fields(f"[{name}]{suffix}", part, set())
 
 
 def _fields(title: str, spec: type[Spec], left_out: set[str], about: str = "") -> Iterator[str]:
@@ -66,18 +86,36 @@ def _fields(title: str, spec: type[Spec], left_out: set[str], about: str = "") -
     yield "|---|---|---|"
     for name, field in spec.model_fields.items():
         if name not in left_out:
-            yield f"| `{name}` | {said.get(name, '')} | {_default(field)} |"
+            meaning = said.get(name, "") + _choices(field.annotation, said.get(name, ""))
+            yield f"| `{name}` | {meaning} | {_default(field)} |"
     yield ""
 
 
+def _choices(annotation: Any, said: str) -> str:
+    """The words that a key takes, where its meaning does not name them."""
+    if get_origin(annotation) is Literal:
+        words = [f"`{word}`" for word in get_args(annotation)]
+        return "" if all(word in said for word in words) else f" One of {', '.join(words)}."
+    return "".join(_choices(part, said) for part in get_args(annotation))
+
+
 def first_line(made: Any) -> str:
-    """The first line of a docstring, with code as Markdown writes it."""
-    return as_code((inspect.getdoc(made) or "").partition("\n")[0])
+    """The first line of a docstring, without the table that is its page's heading."""
+    line = as_code((inspect.getdoc(made) or "").partition("\n")[0])
+    line = re.sub(r"^`\[\w+\]`(?: of a study)?: ", "", line)
+    return line[:1].upper() + line[1:]
 
 
 def as_code(text: str) -> str:
-    """Double backticks as single ones; and no cell of a table ends early."""
-    return text.replace("``", "`").replace("|", "\\|")
+    """Double backticks as single ones; no cell of a table ends early; the protocol is linked."""
+    text = text.replace("``", "`").replace("|", "\\|")
+    return re.sub(r"\(Protocol: ([a-z, -]+)\)", lambda cited: f"({_cited(cited[1])})", text)
+
+
+def _cited(headings: str) -> str:
+    return ", ".join(
+        f"[protocol: {one.replace('-', ' ')}](../protocol.md#{one})" for one in headings.split(", ")
+    )
 
 
 def _attributes(spec: type[Any]) -> dict[str, str]:
@@ -110,25 +148,43 @@ def commands() -> Iterator[str]:
     yield "`facefocus COMMAND --help` prints the same. Exit code 2 is a mistake of the user's, in"
     yield "one line; 3 a run that lacks tasks which failed; 130 one that was interrupted."
     yield ""
-    yield from _commands(typer.main.get_command(app), "facefocus")
-
-
-def _commands(group: Any, path: str) -> Iterator[str]:
-    for name, command in group.commands.items():
-        called = f"{path} {name}"
-        if hasattr(command, "commands"):
-            yield from _commands(command, called)
-            continue
-        yield f"## {called}"
+    for path, command in every_command():
+        yield f"## {path}"
         yield ""
         yield _plain(command.help or "")
         yield ""
-        yield "| | |"
-        yield "|---|---|"
-        for parameter in command.params:
-            if parameter.name not in ("help", "install_completion", "show_completion"):
-                yield f"| {_called(parameter)} | {_plain(getattr(parameter, 'help', '') or '')} |"
-        yield ""
+        if command.params:
+            yield "| argument or option | meaning | default |"
+            yield "|---|---|---|"
+            yield from (_parameter(one) for one in command.params)
+            yield ""
+
+
+def every_command() -> Iterator[tuple[str, Any]]:
+    """The program and each of its commands, with the words that call it."""
+    program = typer.main.get_command(app)
+    yield "facefocus", program
+    yield from _commands(typer.Context(program, info_name="facefocus"), program)
+
+
+def _commands(context: Any, group: Any) -> Iterator[tuple[str, Any]]:
+    # Those of face sources are made when they are asked for.
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        inner = typer.Context(command, info_name=name, parent=context)
+        if hasattr(command, "list_commands"):
+            yield from _commands(inner, command)
+        else:
+            yield inner.command_path, command
+
+
+def _parameter(parameter: Any) -> str:
+    default = parameter.default
+    if parameter.required:
+        said = "required"
+    else:
+        said = f"`{default}`" if default or type(default) in (int, float) else ""
+    return f"| {_called(parameter)} | {_plain(parameter.help or '')} | {said} |"
 
 
 def _called(parameter: Any) -> str:
@@ -177,10 +233,9 @@ def file_page(title: str, about: str, formats: Sequence[FileFormat]) -> Iterator
         yield ""
     for one in formats:
         if one.spec is not None and issubclass(one.spec, Spec):
-            sections = tables(one.spec)
-            yield from _fields(one.name, one.spec, set(sections), one.about)
-            for name, spec in sections.items():
-                yield from _fields(f"[{name}] of {one.name[0].lower()}{one.name[1:]}", spec, set())
+            yield from sections(
+                f" of {one.name[0].lower()}{one.name[1:]}", one.name, one.spec, one.about
+            )
             continue
         yield f"## {one.name}"
         yield ""

@@ -9,6 +9,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
+import facefocus
+from facefocus.benchmark.clusters import ClusterFile
+from facefocus.benchmark.experiment import Experiment
+from facefocus.cli.app import app
+from facefocus.core.specs import tables
+from facefocus.faces.sources import DERIVED, SOURCES
+from facefocus.paper.study import StudyFile
+from facefocus.planted.train.recipe import Recipe
+from facefocus.planted.truth_pairs import PairExperiment
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS))
@@ -119,3 +131,39 @@ def test_messages_use_no_idiom_that_was_given_up() -> None:
         if re.search(idiom, text)
     ]
     assert wrong == []
+
+
+def test_the_reference_has_every_command_with_its_options() -> None:
+    text = "\n".join(reference_pages.commands())
+    sections = dict(re.findall(r"^## (.+)\n\n((?:(?!## ).*\n)*)", text, re.MULTILINE))
+    # Those of face sources are no commands of the parser before they are asked for.
+    prepared = {f"facefocus prepare {name}" for name in (*SOURCES, *DERIVED)}
+    assert prepared | {"facefocus", "facefocus run", "facefocus store gc"} <= set(sections)
+    for called, section in sections.items():
+        words = called.split()[1:]
+        shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"}).output
+        options = set(re.findall(r"^│ [* ] +(--[a-z-]+) |^│ (--[a-z-]+) ", shown, re.MULTILINE))
+        named = {one for pair in options for one in pair if one} - {"--help"}
+        assert named == set(re.findall(r"^\| `(--[a-z-]+)`", section, re.MULTILINE)), called
+
+
+def test_the_reference_says_what_every_key_means() -> None:
+    pages = [reference_pages.experiment_file()]
+    pages += [reference_pages.file_page(*about) for name, *about in reference_pages.PAGES
+              if name == "files-written"]  # fmt: skip
+    rows = [line.strip("| ").split(" | ") for page in pages for line in page if line[:3] == "| `"]
+    assert len(rows) > 100
+    assert [row[0] for row in rows if len(row) < 2 or not row[1].strip("| ")] == []
+    # Of the same tables as the parser: a key of an experiment is a row.
+    keys = {row[0].strip("`") for row in rows}
+    for spec in (Experiment, StudyFile, ClusterFile, PairExperiment, Recipe):
+        inner = tables(spec)
+        for one in (spec, *inner.values()):
+            assert set(one.model_fields) - set(inner) <= keys
+
+
+def test_the_reference_has_every_public_name() -> None:
+    said = set(
+        re.findall(r"auto\w+:: (?:\w+\.)+(\w+)$", (DOCS / "api.md").read_text("utf-8"), re.M)
+    )
+    assert {*facefocus.__all__} - {"__version__"} <= said

@@ -581,6 +581,15 @@ def test_the_help_names_every_command_in_its_panel(command: Command) -> None:
     assert {*known.split(), "doctor", "store"} <= named
 
 
+def test_the_help_of_a_command_keeps_words_in_brackets_and_fills_its_lines(
+    command: Command,
+) -> None:
+    text = " ".join(command("run", "--help").out.split())
+    assert "writes results.parquet to the run folder." in text and "With [stop] in the file" in text
+    lines = command("models", "add", "--help").out.splitlines()
+    assert any("Prints its terms and where the copy is." in line for line in lines)
+
+
 def test_a_shell_can_complete_commands_and_words(folder: Path) -> None:
     def completed(line: str) -> list[str]:
         asked = {

@@ -413,7 +413,12 @@ class Stop(Spec):
 
 
 class Experiment(Spec):
-    """A whole experiment file."""
+    """A whole experiment file.
+
+    Attributes:
+        name: What the experiment is called; its run folder, too, unless ``--out`` says another.
+        seed: Of everything that is drawn: people, photos, pairs, random maps, controls.
+    """
 
     name: Name
     seed: Annotated[Whole, Field(ge=0)] = 0

@@ -31,6 +31,8 @@ app = typer.Typer(
     cls=CommandGroup,
     help="Which regions of a face make a recognizer know this person - tested by hiding them.",
     no_args_is_help=True,
+    # Texts in brackets, such as [stop], are no markup; lines of a paragraph are joined.
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
 # In the order of the panels in the program's help.

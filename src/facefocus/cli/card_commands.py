@@ -24,7 +24,7 @@ commands = typer.Typer()
 def card(
     model: Known,
     faces: FacesDir,
-    out: Annotated[Path, typer.Option(help="Folder of the page. Default: card.")] = Path("card"),
+    out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("card"),
     groups: Annotated[
         Path | None, typer.Option(help="CSV file of groups: identity,GROUP or image,GROUP.")
     ] = None,

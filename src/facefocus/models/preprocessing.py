@@ -47,12 +47,13 @@ class Preprocessing:
     Attributes:
         size: Height and width of the network's input, pixels.
         crop: (top, left, height, width) in the 112x112 frame, scaled for other frame sizes;
-            None for the whole frame.
-        channels: Channel order; ``gray`` is 0.299 R + 0.587 G + 0.114 B.
-        mean: Subtracted, per channel, in 0-255 units.
-        std: Divided by, per channel, in 0-255 units.
-        layout: Order of the input's axes.
-        dtype: Type of an ONNX file's input; the file's own by default.
+            the whole frame by default.
+        channels: Channel order, ``rgb`` by default; ``gray`` is 0.299 R + 0.587 G + 0.114 B.
+        mean: Subtracted, per channel, in 0-255 units; not needed where `dtype` is ``uint8``.
+        std: Divided by, per channel, in 0-255 units; not needed where `dtype` is ``uint8``.
+        layout: Order of the input's axes, ``nchw`` by default.
+        dtype: Type of an ONNX file's input; the file's own by default. A network that takes
+            ``uint8`` takes pixels as they are.
         output: Which of several outputs is the embedding: its place, from 0, or its name.
 
     Raises:

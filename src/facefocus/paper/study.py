@@ -55,7 +55,7 @@ class StudyFaces(Spec):
     Attributes:
         set: Prepared face sets, by folder or name.
         identities: People of each run.
-        limited: People of runs of limited methods, at most.
+        limited: People of the methods that stages give to fewer people, at most.
         max_images: Photos of a person, at most.
     """
 
@@ -66,13 +66,22 @@ class StudyFaces(Spec):
 
 
 class StudyRecognizers(Spec):
-    """``[recognizers]`` of a study: in place of what its stages say."""
+    """``[recognizers]`` of a study: in place of what its stages say.
+
+    Attributes:
+        source: Names or files, for every stage.
+    """
 
     source: Several[str] | None = None
 
 
 class StudyFile(Spec):
-    """A whole study file."""
+    """A study: a file that lists experiment files, the stages.
+
+    Attributes:
+        name: What the study is called; its folder, too, unless ``--out`` says another.
+        stages: The files, from the study's folder, in the order in which they are run.
+    """
 
     name: Name
     stages: Several[str]

@@ -72,7 +72,7 @@ class PairExperiment(Spec):
         layers: Layers of the methods that need one; a row for each.
         pairs: Pairs of each kind: mated and non-mated ones with patches, twins.
         fewer: Of methods that take long, how many.
-        threshold: A rule, see `verification.parse_rule`; on the faces that the pairs are of.
+        threshold: As in ``[evaluation]`` of an experiment; from the faces that the pairs are of.
         seed: Of every draw.
     """
 

@@ -45,7 +45,7 @@ class Network(Spec):
         options: Its keyword arguments.
         initial: An embedded recognizer of the same faces and seed, so that unseen people stay
             unseen: training starts from its tensors wherever name and shape agree.
-        preprocessing: How it reads a frame, as in ``zoo.toml``.
+        preprocessing: How it reads a frame, as in the TOML file beside a weights file.
     """
 
     architecture: str
@@ -81,7 +81,7 @@ class Faces(Spec):
     """``[faces]``: a world of synthetic faces to be drawn, or a prepared face set.
 
     Attributes:
-        world: Where identity lives; see `facefocus.faces.sources.synthetic`.
+        world: Where identity lives: ``all``, ``eyes``, ``nose``, ``mouth``, ``brows``, ``marks``.
         identities: People to draw.
         photos: Photos of each.
         seed: Of the drawn faces.
@@ -147,7 +147,12 @@ class Training(Spec):
 
 
 class Recipe(Spec):
-    """A whole recipe."""
+    """A whole recipe.
+
+    Attributes:
+        name: What the recognizer is called.
+        seed: Of everything that is drawn in training.
+    """
 
     name: Name
     seed: Annotated[Whole, Field(ge=0)] = 0
