@@ -40,9 +40,13 @@ nb_merge_streams = True
 # Of a library of a library, about a progress bar that nobody shows.
 os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 
+# Options keep their two hyphens, and code its quotes.
+smartquotes = False
+
 # Docstrings name code by single backticks.
 default_role = "literal"
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_use_ivar = True

@@ -56,7 +56,7 @@ _INDEX = {
     "identity": "the person", "name": "unique name of the image",
     "row": "its place in `frames.npy`; null where it has none",
     **{name: "of the source image, px" for name in INDEX_SCHEMA if name.endswith(("_x", "_y"))},
-    "box_width": "of the face, px", "box_height": "",
+    "box_width": "of the face, px", "box_height": "of the face, px",
     "turned": "degrees counter-clockwise by which the picture had to be turned",
     "score": "the detector's score of the face that was used",
     "faces": "faces that were found", "path": "where the image lies inside its source",
@@ -130,38 +130,66 @@ _FACES = (
 
 # --- a run ----------------------------------------------------------------------------------------
 
-#: What a column of the results holds, where its name does not say it.
+#: What a column of the results holds.
 _RESULTS = {
+    "experiment": "its name", "faces": "title of the face set",
     "source": "recognizers that the map was made on, joined by `+`",
     "target": "recognizer on which hiding is tried",
-    "layer_calls": "numbers of the layer's calls in execution order",
+    "method": "what made the map; of a control, the method whose mask it answers",
+    "options": "of the method; and the shape of the mask, where it is not `pixels`",
+    "layer": "as asked", "layer_calls": "numbers of the layer's calls in execution order",
+    "objective": "as asked", "evidence": "`positive` or `negative`",
+    "normalize": "whether the objective compares normalized embeddings",
+    "arcface_scale": "the s of arcface", "max_pairs": "pairs of a person, at most; null: all",
+    "split": "which photos the map is made of and tried on: `same`, `heldout`, ...",
+    "control": "which one the row is of; null for the map's own mask",
+    "budget": "share of the crop that may be hidden", "fill": "what replaces a hidden pixel",
     "reading": "what a drop under the fill shows: `artefact` or `information`",
     "on_degenerate": "what becomes of people without a map",
+    "compare": "`clean`, or `both` photos of a pair are hidden",
+    "threshold_rule": "where the threshold comes from", "threshold": "cosine",
     "eer": "equal error rate of the target on the verification pairs",
+    "seed": "of the experiment", "identity": "the person",
     "images": "photos of the person on which hiding is tried",
     "pairs": "ordered mated pairs of these photos",
-    "clean_cosine": "mean cosine of these pairs, nothing hidden",
-    "cosine": "the same, hidden photos against clean ones",
-    "clean_rate": "share of these pairs at or above the threshold, nothing hidden",
-    "rate": "the same, hidden",
-    "clean_fmr": "share of the person's non-mated pairs at or above the threshold",
-    "fmr": "the same, hidden",
+    **{f"{front}{clean}{name}": f"{meaning}, {photos}{under}"
+       for front, under in (("", ""), ("nuisance_", ", under the nuisance"))
+       for clean, photos in (("clean_", "nothing hidden"), ("", "hidden photos against clean ones"))
+       for name, meaning in (("cosine", "mean cosine of these pairs"),
+                             ("rate", "share of these pairs at or above the threshold"))},
+    "clean_fmr": "share of the person's non-mated pairs at or above the threshold, nothing hidden",
+    "fmr": "the same, hidden photos against clean ones",
     "budget_pixels": "pixels that the budget allows",
     "masked_pixels": "pixels that were hidden; a mean where there are draws or halves",
     "masked_share": "the same as a share of the crop",
     "maps": "pair maps that the person's map rests on",
     "maps_degenerate": "those of them that were flat and left out",
     "maps_ill_conditioned": "those that another machine may not reproduce",
-    "degenerate": "whether no map was left",
-    "draws": "draws whose mean the row is",
+    "degenerate": "whether no map was left", "draws": "draws whose mean the row is",
+    "nuisance": "what happens to the photos",
     "gallery_people": "people of the gallery that each hidden photo is looked for in",
-}
+    **{f"{clean}{name}": f"{meaning}, {photos}"
+       for clean, photos in (("clean_", "nothing hidden"), ("", "hidden"))
+       for name, meaning in (("rate_strict", "as `rate`, at an FMR of 1e-3"),
+                             ("any_rate", "share of photos that match any other photo of the person"),
+                             ("any_rate_strict", "the same at an FMR of 1e-3"),
+                             ("template_rate", "share of photos that match the person's template"),
+                             ("template_rate_strict", "the same at an FMR of 1e-3"),
+                             ("rank_one", "share of photos to which no other person's template is nearer"))},
+    "truth_share": "share of the mask in the planted parts",
+    "truth_auc": "area under the map's ROC curve for planted pixels",
+    "truth_pointing": "whether the map's maximum lies in a planted part",
+    **{f"truth_{name}_best": "the best that any mask or map could have"
+       for name in ("share", "auc", "pointing")},
+    "truth_chance": "share and pointing of random pixels: the planted area; of AUC it is 0.5",
+}  # fmt: skip
 
 _STORED = {
+    **_RESULTS,
     "block": "people whose maps are made in one task", "people": "whose",
     "images": "a photo of each, row of the face set", "maps": "key of the store",
     "scores": "key of the store", "budgets": "of the masks, in their order",
-    "fill": "null where map and masks serve every fill", **_RESULTS,
+    "fill": "null where map and masks serve every fill",
 }  # fmt: skip
 
 _METHOD = "the map's columns of `results.parquet`"
@@ -227,30 +255,32 @@ _RUN = (
         of_table(SCHEMA, _RESULTS),
     ),
     FileFormat(
-        "results.parquet, on drawn faces", "Further columns: how well the map finds what is planted.",
-        of_table(TRUTH_SCHEMA, {}),
+        "results.parquet, on drawn faces",
+        "Further columns: how well the map finds what is planted"
+        " ([planted truth](../protocol.md#planted-truth)).",
+        of_table(TRUTH_SCHEMA, _RESULTS),
     ),
     FileFormat(
-        "results.parquet, with identification = true", "Further columns.",
+        "results.parquet, with identification = true",
+        "Further columns ([photo risk](../protocol.md#photo-risk)).",
         of_table(PHOTO_RISK_SCHEMA, _RESULTS),
     ),
     FileFormat(
         "robustness.parquet", "With `[robustness]`: a row of the results under one nuisance.",
         of_table({name: SCHEMA[name] for name in CONFIGURATION} | ROBUSTNESS_SCHEMA,
-                 {**_RESULTS, "nuisance_rate": "of hidden photos, under the nuisance",
-                  "nuisance_clean_rate": "of clean photos, under the nuisance"}),
+                 _RESULTS),
     ),
     FileFormat(
         "people.parquet",
         "Means over each person's photos ([strata](../protocol.md#strata)); what the face set does"
         " not hold is no column.",
         {
-            "faces": ("String", "title of the face set"), "identity": ("String", ""),
+            "faces": ("String", "title of the face set"), "identity": ("String", "the person"),
             "images": ("Int64", "photos"), "yaw to either side": ("Float64", "degrees"),
             "roll to either side": ("Float64", "degrees"),
-            "nose between eyes and mouth": ("Float64", ""),
+            "nose between eyes and mouth": ("Float64", "0 at the eyes, 1 at the mouth"),
             "distance of the eyes, px": ("Float64", "in the source image"),
-            "detector's score": ("Float64", ""), "sharpness": ("Float64", ""),
+            "detector's score": ("Float64", "of the face"), "sharpness": ("Float64", "variance of the Laplacian of the gray crop"),
         },
     ),
     FileFormat(
@@ -268,7 +298,7 @@ _RUN = (
     FileFormat(
         "gallery.npz", "Their maps and masks.",
         {
-            "maps": ("float32 [maps, height, width]", ""),
+            "maps": ("float32 [maps, height, width]", "larger is hidden first"),
             "masks": ("bool [masks, height, width]", "true where hidden"),
             "planted": ("float64 [people, height, width]", "on drawn faces: share of the photos in"
                         " which the pixel shows what is planted"),
@@ -276,7 +306,7 @@ _RUN = (
     ),
     FileFormat(
         "keys.parquet", "All that the run makes, by its key in the store.",
-        {"stage": ("String", ""), "key": ("String", "64 hexadecimal digits")},
+        {"stage": ("String", "of the run: `embed`, `maps`, ..."), "key": ("String", "64 hexadecimal digits")},
     ),
     FileFormat(
         "run.log", "A line of JSON for each event, written while the run goes on.",
@@ -325,13 +355,14 @@ _RUN = (
         "pairs.parquet, of truth-pairs", "A row for each recognizer, method, layer and pair"
         " ([truth on real faces](../protocol.md#truth-on-real-faces)).",
         {
-            "game": ("String", "`patches` or `transplants`"), "recognizer": ("String", ""),
+            "game": ("String", "`patches` or `transplants`"), "recognizer": ("String", "that compares the pair"),
             "threshold": ("Float64", "cosine"), "method": ("String", "`truth` is the truth itself"),
-            "layer": ("String", ""), "person": ("String", "who is explained"),
+            "layer": ("String", "as asked"), "person": ("String", "who is explained"),
             "image": ("String", "the edited image"), "part": ("String", "which is foreign"),
-            "mated": ("Boolean", ""), "chance": ("Float64", "area of the truth"),
-            "auc": ("Float64", ""), "share": ("Float64", "of the mask in the truth"),
-            "pointing": ("Float64", ""), "overlap": ("Float64", ""),
+            "mated": ("Boolean", "whether both images show one person"), "chance": ("Float64", "area of the truth"),
+            "auc": ("Float64", "area under the map's ROC curve for the truth"), "share": ("Float64", "of the mask in the truth"),
+            "pointing": ("Float64", "whether the map's maximum lies in the truth"),
+            "overlap": ("Float64", "intersection over union of the truth and as many of the map's largest pixels"),
             "degenerate": ("Boolean", "whether the map is flat"),
             "error": ("Float64", "share of wrong decisions, pixels given back"),
             "matches": ("List(Boolean)", "decision as it is, then with each share given back"),

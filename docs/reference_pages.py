@@ -195,7 +195,9 @@ def _called(parameter: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    return as_code(" ".join(text.split())).replace("<", "&lt;")
+    """The text of a help, with what it quotes as code."""
+    quoted = re.sub(r"(?<!\w)'([^']+)'(?!\w)", r"`\1`", " ".join(text.split()))
+    return as_code(quoted).replace("<", "&lt;")
 
 
 # --- files ----------------------------------------------------------------------------------------
