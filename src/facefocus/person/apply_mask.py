@@ -61,7 +61,7 @@ def apply_mask(
         out: Folder for ``NAME.png``.
         fill: What hides (``facefocus list fills``).
         overlay: Write transparent pictures with the mask alone, of the photographs' size.
-        reference: Photographs of the person, as for `read_people`.
+        reference: Photographs of the person, one folder or files.
         model: The recognizer that compares faces with the reference.
         detector: YuNet's file, if not in the usual places.
         seed: Of fills that draw.

@@ -149,7 +149,7 @@ class PersonExplanation:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """The first screen: sentences, four numbers, warnings."""
+        """The first screen, with sentences, four numbers and warnings."""
         picked = {
             (judge.name, judge.seen): outcome.picked
             for team, outcome in zip(self.teams, self.outcomes, strict=True)

@@ -76,7 +76,7 @@ class Results:
 
     @cached_property
     def table(self) -> pl.DataFrame:
-        """A row for each configuration: means, intervals, comparisons with controls, audit."""
+        """A row for each configuration, with means, intervals, controls and audit."""
         return summarize(self.rows)
 
     @cached_property
@@ -98,7 +98,7 @@ class Results:
 
     @cached_property
     def robustness(self) -> pl.DataFrame:
-        """A row for each configuration and nuisance: recognition under it, the surviving share.
+        """A row for each configuration and nuisance, with recognition and the surviving share.
 
         Raises:
             UserError: Nothing was tried under a nuisance, or the run's table cannot be read.
@@ -121,7 +121,7 @@ class Results:
 
     @property
     def shown(self) -> Slice:
-        """The budget and the fill of which pictures and rankings are: 1 % and black, if there."""
+        """The budget and the fill of pictures and rankings; 1 % and black, if they were tried."""
         return default_slice(self.table)
 
     def plot(self, *, width: float = 8.0) -> Figure:

@@ -97,7 +97,7 @@ class IdentityMaps(Mapping[str, np.ndarray]):
 
     @property
     def table(self) -> pl.DataFrame:
-        """A row for each identity: whether it has a map, and the pair maps that it rests on."""
+        """A row for each identity, with whether it has a map and on how many pair maps it rests."""
         none = (0, 0, 0)
         rows = [
             (name, name not in self.degenerate, *self.pair_maps.get(name, none)) for name in self
@@ -106,7 +106,7 @@ class IdentityMaps(Mapping[str, np.ndarray]):
         return pl.DataFrame(rows, schema=columns, orient="row")
 
     def plot(self, *identities: str) -> Figure:
-        """The maps of some identities, by default of the first `PLOTTED`, as a figure."""
+        """The maps of some identities, by default of the first 12, as a figure."""
         from facefocus.core.notebook_figure import NotebookFigure
 
         names = list(identities or list(self)[:PLOTTED])
