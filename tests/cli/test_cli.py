@@ -670,27 +670,33 @@ def test_a_misspelt_word_is_one_line_with_the_nearest(
     assert re.search(message, done.err), done.err
 
 
-#: A command in an indented line or in backquotes, without a comment.
-NAMED = re.compile(r"^[# ]*    facefocus (.+?)(?:  +#.*)?$|`facefocus ([^`]+)`", re.MULTILINE)
+#: A command in an indented line, a cell or backquotes, without a comment and a redirection.
+NAMED = re.compile(
+    r"^(?:[# ]*    |!)facefocus (.+?)(?: +2?>.*|  +#.*)?$|`facefocus ([^`]+)`", re.MULTILINE
+)
 
 
 def test_every_command_that_a_text_names_exists() -> None:
     """In the README, the documentation, the experiments and the code."""
     root = Path(__file__).parents[2]
     files = [root / "README.md", *(root / "docs").glob("*.md")]
+    files += (root / "docs" / "tutorials").glob("*.md")
     files += [*(root / "experiments").glob("*.toml"), *(root / "src").rglob("*.py")]
     wrong, known = [], get_command(app)
     for file in files:
-        for match in NAMED.finditer(file.read_text(encoding="utf-8")):
+        text = re.sub(r"\\\n +", "", file.read_text(encoding="utf-8"))
+        for match in NAMED.finditer(text):
             words, command_ = shlex.split(match[1] or match[2]), known
             context = typer.Context(command_)
             while words and hasattr(command_, "get_command") and not words[0].startswith("-"):
                 command_ = command_.get_command(context, words.pop(0))
-            options = {
-                name for parameter in getattr(command_, "params", ()) for name in parameter.opts
-            }
+            params = getattr(command_, "params", ())
+            options = {name for parameter in params for name in parameter.opts}
+            # What stands on a line of its own is typed as it stands.
+            needed = {parameter.opts[0] for parameter in params if parameter.required and match[1]}
             asked = {word for word in words if word.startswith("--")}
-            if command_ is None or not asked <= options | {"--help"}:
+            lacks = {name for name in needed - asked if name.startswith("--")}
+            if command_ is None or not asked <= options | {"--help"} or lacks:
                 wrong.append(f"{file.name}: {match[0].strip()}")
     # That of the example of a face source, which is not installed.
     assert wrong == ["extending.md: `facefocus prepare album --source album/`"]
