@@ -142,15 +142,18 @@ def test_the_reference_has_every_command_with_its_options() -> None:
     for called, section in sections.items():
         words = called.split()[1:]
         shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"}).output
-        options = set(re.findall(r"^│ [* ] +(--[a-z-]+) |^│ (--[a-z-]+) ", shown, re.MULTILINE))
-        named = {one for pair in options for one in pair if one} - {"--help"}
-        assert named == set(re.findall(r"^\| `(--[a-z-]+)`", section, re.MULTILINE)), called
+        options = {*re.findall(r"^│ [* ]*(--[a-z-]+) ", shown, re.MULTILINE)} - {"--help"}
+        listed = set(re.findall(r"^\| `(--[a-z-]+)`", section, re.MULTILINE))
+        assert options == listed, called
 
 
 def test_the_reference_says_what_every_key_means() -> None:
     pages = [reference_pages.experiment_file()]
-    pages += [reference_pages.file_page(*about) for name, *about in reference_pages.PAGES
-              if name == "files-written"]  # fmt: skip
+    pages += [
+        reference_pages.file_page(*about)
+        for name, *about in reference_pages.PAGES
+        if name == "files-written"
+    ]
     rows = [line.strip("| ").split(" | ") for page in pages for line in page if line[:3] == "| `"]
     assert len(rows) > 100
     assert [row[0] for row in rows if len(row) < 2 or not row[1].strip("| ")] == []
@@ -158,22 +161,25 @@ def test_the_reference_says_what_every_key_means() -> None:
     keys = {row[0].strip("`") for row in rows}
     for spec in (Experiment, StudyFile, ClusterFile, PairExperiment, Recipe):
         inner = tables(spec)
-        for one in (spec, *inner.values()):
-            assert set(one.model_fields) - set(inner) <= keys
+        for part in (spec, *inner.values()):
+            assert set(part.model_fields) - set(inner) <= keys
 
 
 def test_the_reference_says_what_every_column_of_a_table_means() -> None:
-    tables_ = [one for about in reference_pages.PAGES for one in about[3] if "parquet" in one.name]
-    assert len(tables_) > 8
-    columns = [(one.name, name, said) for one in tables_ for name, (_, said) in one.fields.items()]
-    assert [(table, name) for table, name, said in columns if not said] == []
+    files = [file for about in reference_pages.PAGES for file in about[3] if "parquet" in file.name]
+    assert len(files) > 8
+    meanings = {
+        (file.name, column): meaning
+        for file in files
+        for column, (_, meaning) in file.fields.items()
+    }
+    assert [column for column, meaning in meanings.items() if not meaning] == []
     # Columns of one name mean another thing in another table.
-    said_of = {(table, name): said for table, name, said in columns}
-    assert "key of the store" in said_of["stored-masks.parquet", "maps"]
-    assert "pair maps" in said_of["results.parquet", "maps"]
+    assert "key of the store" in meanings["stored-masks.parquet", "maps"]
+    assert "pair maps" in meanings["results.parquet", "maps"]
 
 
 def test_the_reference_has_every_public_name() -> None:
     text = (DOCS / "api.md").read_text(encoding="utf-8")
-    said = re.findall(r"auto\w+:: facefocus\.(\w+)$", text, re.MULTILINE)
-    assert sorted(said) == sorted({*facefocus.__all__} - {"__version__"})
+    names = re.findall(r"auto\w+:: facefocus\.(\w+)$", text, re.MULTILINE)
+    assert sorted(names) == sorted({*facefocus.__all__} - {"__version__"})
