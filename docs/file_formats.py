@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from facefocus.analysis.summary import CONTROLS
 from facefocus.benchmark.clusters import ClusterFile
 from facefocus.benchmark.collect import PHOTO_RISK_SCHEMA, SCHEMA, TRUTH_SCHEMA
 from facefocus.benchmark.result_columns import CONFIGURATION
@@ -184,6 +185,39 @@ _RESULTS = {
     "truth_chance": "share and pointing of random pixels: the planted area; of AUC it is 0.5",
 }  # fmt: skip
 
+#: What a column of a table of configurations holds; what is compared has an interval.
+_CONFIGURATIONS = {
+    **dict.fromkeys(("clean_rate", "rate", "clean_cosine", "cosine"), ("Float64", "mean over people")),
+    "drop": ("Float64", "`clean_rate` minus `rate`"),
+    "beyond_random": ("Float64", "drop minus the drop by random pixels"),
+    "beyond_center": ("Float64", "drop minus the drop by `center-gaussian`"),
+    **{name: ("Float64", f"drop minus the drop by the control `{control}`")
+       for control, name in CONTROLS.items()},
+    "half_drop": ("Float64", "drop by maps from half of a person's photos, on that half"),
+    "heldout_drop": ("Float64", "drop by the same maps on the other half"),
+    "heldout_loss": ("Float64", "`half_drop` minus `heldout_drop`"),
+    "heldout_identities": ("Int64", "people of these three"),
+    "oracle_share": ("Float64", "share of the oracle's drop beyond random pixels that the mask takes"),
+    "cosine_*": ("Float64", "the same of the mean cosine"),
+    "*_low": ("Float64", "lower end of the 95 % interval; null with under five people"),
+    "*_high": ("Float64", "upper end"),
+    "*_t_p": ("Float64", "p-value of a paired t test, uncorrected"),
+    "*_wilcoxon_p": ("Float64", "p-value of Wilcoxon's signed-rank test, uncorrected"),
+    "identities": ("Int64", "people"), "scored": ("Int64", "people with scores"),
+    "degenerate_share": ("Float64", "of people: those without a map"),
+    "maps_degenerate_share": ("Float64", "of pair maps: those that were flat"),
+    "maps_ill_conditioned_share": ("Float64", "of pair maps: those that another machine may not reproduce"),
+    "area_mean": ("Float64", "share of the crop that is hidden, mean over people"),
+    "area_max": ("Float64", "its maximum"),
+    "over_budget_share": ("Float64", "of people: those with more than the budget hidden"),
+    "unaffected_share": ("Float64", "of people: those whose scores did not change"),
+    "clean_fmr": ("Float64", "false match rate, nothing hidden"), "fmr": ("Float64", "the same, hidden"),
+    "eer": ("Float64", "equal error rate of the target"), "images": ("Int64", "photos"),
+    "pairs": ("Int64", "mated pairs"), "maps": ("Int64", "pair maps"),
+    "draws": ("Int64", "draws that are averaged"),
+    "warning": ("String", "what to know before the row is read"),
+}  # fmt: skip
+
 _STORED = {
     **_RESULTS,
     "block": "people whose maps are made in one task", "people": "whose",
@@ -264,6 +298,15 @@ _RUN = (
         "results.parquet, with identification = true",
         "Further columns ([photo risk](../protocol.md#photo-risk)).",
         of_table(PHOTO_RISK_SCHEMA, _RESULTS),
+    ),
+    FileFormat(
+        "A table of configurations",
+        "`facefocus report RUN --format csv` prints it, `Results.table` holds it, `Results.to_csv` writes"
+        " it: a row for each configuration, over people ([statistics](../protocol.md#statistics))."
+        " `experiment` to `seed` are as in `results.parquet`. What was not measured is null. The command"
+        " puts `_uncorrected` behind the names of p-values. With `identification = true` its rates are"
+        " further columns.",
+        _CONFIGURATIONS,
     ),
     FileFormat(
         "robustness.parquet", "With `[robustness]`: a row of the results under one nuisance.",

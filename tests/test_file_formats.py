@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ import pytest
 
 from facefocus.benchmark import session as session_module
 from facefocus.benchmark.experiment import parse_experiment
+from facefocus.benchmark.identification import PHOTO_RISKS
+from facefocus.benchmark.result_columns import CONFIGURATION
 from facefocus.benchmark.run import run_experiment
 from facefocus.benchmark.run_log import RunLog, read_log
 from facefocus.faces.faceset import IndexRow, write_faceset
 from facefocus.faces.sources import synthetic
 from facefocus.occlusion.mask_files import write_mask
+from facefocus.report.run_result import Results
 from facefocus.saliency.identity_maps import IdentityMaps
 from facefocus.submissions.submission import write_submission
 from tests.small import paint_faceset, tiny_recognizer
@@ -117,6 +121,18 @@ def test_the_tables_of_a_run(run: Path) -> None:
     assert {name: str(kind) for name, kind in people.schema.items()} == documented
     assert people.columns == ["faces", "identity", "images", "sharpness"]
     check_arrays("gallery.npz", loaded(run / "gallery.npz"))
+
+
+def test_the_table_of_configurations(run: Path) -> None:
+    table = Results.of_run(run).table
+    assert table.columns[: len(CONFIGURATION)] == list(CONFIGURATION)
+    fields = FORMATS["A table of configurations"].fields
+    for name, kind in list(table.schema.items())[len(CONFIGURATION) :]:
+        if name.removeprefix("clean_").removesuffix("_low").removesuffix("_high") in PHOTO_RISKS:
+            continue
+        patterns = [pattern for pattern in fields if fnmatchcase(name, pattern)]
+        assert patterns and fields[patterns[0]][0] == str(kind), name
+    assert not [name for name in fields if "*" not in name and name not in table.columns]
 
 
 def test_what_a_run_says_of_itself(run: Path) -> None:
