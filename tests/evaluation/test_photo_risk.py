@@ -8,7 +8,7 @@ from scipy import stats
 
 from facefocus.core.seeds import generator
 from facefocus.evaluation import photo_risk as module
-from facefocus.evaluation.photo_risk import photo_risk, share_found, template, template_scores
+from facefocus.evaluation.photo_risk import photo_scores, share_found, template, template_scores
 from facefocus.evaluation.verification import normalize, threshold
 
 
@@ -32,13 +32,8 @@ def test_a_template_is_the_normalized_mean_of_normalized_embeddings() -> None:
 def test_each_photo_is_found_by_any_by_the_template_and_at_rank_1() -> None:
     gallery, others = at(0, 40), at(100, -70)  # the template is at 20 degrees
     hidden = at(20, 45, 65, -30, 160)
-    risk = photo_risk(
-        hidden,
-        gallery,
-        threshold=cos(26),
-        template_threshold=cos(31),
-        others=others,
-    )
+    scores = photo_scores(hidden, gallery, others=normalize(others))
+    risk = scores.found(threshold=cos(26), template_threshold=cos(31))
     assert risk.any.tolist() == [True, True, True, False, False]
     assert risk.template.tolist() == [True, True, False, False, False]
     assert risk.rank_one is not None
@@ -48,23 +43,19 @@ def test_each_photo_is_found_by_any_by_the_template_and_at_rank_1() -> None:
 
 def test_a_hidden_photo_is_not_compared_with_itself() -> None:
     clean = at(0, 30, 60)
-    risk = photo_risk(
-        clean,
-        clean,
-        threshold=cos(31),
-        template_threshold=cos(44),
-        compared=~np.eye(3, dtype=bool),
-    )
+    scores = photo_scores(clean, clean, compared=~np.eye(3, dtype=bool))
+    risk = scores.found(threshold=cos(31), template_threshold=cos(44))
     assert risk.any.tolist() == [True, True, True]
     # Templates of the two others: at 45, 30 and 15 degrees.
     assert risk.template.tolist() == [False, True, False]
     assert risk.rank_one is None
-    alone = photo_risk(clean, clean, threshold=cos(1), template_threshold=cos(1))
+    alone = photo_scores(clean, clean).found(threshold=cos(1), template_threshold=cos(1))
     assert alone.any.all()
 
 
 def test_as_near_as_another_template_counts_as_found() -> None:
-    risk = photo_risk(at(5), at(5), threshold=0.5, template_threshold=0.5, others=at(5))
+    scores = photo_scores(at(5), at(5), others=template(at(5))[None])
+    risk = scores.found(threshold=0.5, template_threshold=0.5)
     assert risk.rank_one is not None and risk.rank_one.all()
 
 
@@ -73,7 +64,7 @@ def test_as_near_as_another_template_counts_as_found() -> None:
 )
 def test_templates_of_unequal_sizes_have_no_common_threshold(compared: np.ndarray) -> None:
     with pytest.raises(ValueError, match="equally many"):
-        photo_risk(at(1, 2), at(3, 4), threshold=0.5, template_threshold=0.5, compared=compared)
+        photo_scores(at(1, 2), at(3, 4), compared=compared)
 
 
 def test_template_scores_by_hand() -> None:

@@ -6,7 +6,7 @@ Computed where ``[evaluation]`` asks for it, from the embeddings that the scores
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from facefocus.evaluation.photo_risk import (
     person_templates,
-    photo_risk,
+    photo_scores,
     template_thresholds,
     thresholds,
 )
@@ -62,6 +62,8 @@ class Gallery:
         self._rules = own | {"_strict": STRICT}
         self._templates = cache(self._templates_of)
         self._levels = cache(self._levels_of)
+        # Masks come person by person, and a copy is made for each person.
+        self._others = lru_cache(maxsize=1)(self._others_of)
 
     @property
     def people(self) -> int:
@@ -70,6 +72,10 @@ class Gallery:
 
     def _templates_of(self, size: int) -> Float[np.ndarray, "people d"]:
         return person_templates(self._clean, self._people, size)
+
+    def _others_of(self, name: str, size: int) -> Float[np.ndarray, "others d"]:
+        others: np.ndarray = self._templates(size)[self._names != name]
+        return others
 
     def _levels_of(self, size: int) -> dict[str, float]:
         return template_thresholds(self._judged, self._owners, size, self._rules)
@@ -88,26 +94,18 @@ class Gallery:
             hidden: Of the photos that are looked for.
         """
         size = len(clean) - 1
-        others = self._templates(size)[self._names != name]
+        others = self._others(name, size)
         levels = self._levels(size)
         values = dict.fromkeys(PHOTO_RISKS, np.nan)
-        # Not `@`: BLAS takes other routines, with other last bits, for other numbers of photos.
-        scores = np.einsum("nd,gd->ng", normalize(hidden), normalize(clean))
         apart = ~np.eye(len(clean), dtype=bool)
+        scores = photo_scores(hidden, clean, compared=apart, others=others if len(others) else None)
         for end, level in self._pair.items():
-            risk = photo_risk(
-                hidden,
-                clean,
-                threshold=level,
-                template_threshold=levels.get(end, np.nan),
-                compared=apart,
-                others=others if len(others) else None,
-            )
+            risk = scores.found(threshold=level, template_threshold=levels.get(end, np.nan))
             values[f"any_rate{end}"] = risk.any.mean()
             if end in levels:
                 values[f"template_rate{end}"] = risk.template.mean()
             if risk.rank_one is not None:
                 values["rank_one"] = risk.rank_one.mean()
         if "_strict" in self._pair:
-            values["rate_strict"] = (scores[apart] >= self._pair["_strict"]).mean()
+            values["rate_strict"] = (scores.pairs[apart] >= self._pair["_strict"]).mean()
         return {key: float(value) for key, value in values.items()}

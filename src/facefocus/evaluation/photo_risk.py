@@ -47,26 +47,54 @@ class PhotoRisk:
     rank_one: Bool[np.ndarray, " n"] | None
 
 
-def photo_risk(
+@dataclass(frozen=True, eq=False)
+class PhotoScores:
+    """How near hidden photos of a person are to those in a gallery, of whom `found` decides.
+
+    Attributes:
+        pairs: Cosine of each hidden photo and each gallery photo of the person.
+        compared: Which of them count.
+        template: Cosine of each hidden photo and the person's template.
+        nearest: The largest cosine of a hidden photo and a template of somebody else; None
+            without templates of other people.
+    """
+
+    pairs: Float[np.ndarray, "n g"]
+    compared: Bool[np.ndarray, "n g"]
+    template: Float[np.ndarray, " n"]
+    nearest: Float[np.ndarray, " n"] | None
+
+    def found(self, *, threshold: float, template_threshold: float) -> PhotoRisk:
+        """Who is found where a recognizer decides so.
+
+        Args:
+            threshold: Of pairs of photos.
+            template_threshold: Of a photo and a template, for templates of as many photos as
+                `compared` has in a row (`template_scores`).
+        """
+        return PhotoRisk(
+            any=((self.pairs >= threshold) & self.compared).any(axis=1),
+            template=self.template >= template_threshold,
+            rank_one=None if self.nearest is None else self.template >= self.nearest,
+        )
+
+
+def photo_scores(
     hidden: Float[np.ndarray, "n d"],
     gallery: Float[np.ndarray, "g d"],
     *,
-    threshold: float,
-    template_threshold: float,
     compared: Bool[np.ndarray, "n g"] | None = None,
     others: Float[np.ndarray, "k d"] | None = None,
-) -> PhotoRisk:
-    """Whether each hidden photo of one person is found in a gallery of their clean photos.
+) -> PhotoScores:
+    """How near each hidden photo of one person is to a gallery of their clean photos.
 
     Args:
         hidden: Raw embeddings of the hidden photos.
         gallery: Raw embeddings of the person's clean photos.
-        threshold: Of pairs of photos.
-        template_threshold: Of a photo and a template, for templates of as many photos as
-            `compared` has in a row (`template_scores`).
         compared: Which gallery photos a hidden photo is compared with: never the clean version of
             itself. All by default.
-        others: Templates of other people (`template`).
+        others: Templates of other people, of unit length (`template`, `person_templates`): of
+            thousands, so they are not normalized again at every call.
 
     Raises:
         ValueError: A hidden photo is compared with no gallery photo, or not with as many as the
@@ -74,7 +102,7 @@ def photo_risk(
 
     Example:
         >>> hidden, gallery = np.array([[1.0, 0.0]]), np.array([[1.0, 0.5], [1.0, -1.0]])
-        >>> risk = photo_risk(hidden, gallery, threshold=0.8, template_threshold=0.99)
+        >>> risk = photo_scores(hidden, gallery).found(threshold=0.8, template_threshold=0.99)
         >>> risk.any.tolist(), risk.template.tolist(), risk.rank_one
         ([True], [False], None)
     """
@@ -87,18 +115,15 @@ def photo_risk(
             f" Got {np.unique(sizes).tolist()}."
         )
     probes = normalize(hidden)
-    # Not `@`: BLAS takes other routines, with other last bits, for other numbers of photos.
-    scores = np.einsum("nd,gd->ng", probes, normalize(gallery))
-    own = (probes * np.stack([template(gallery[row]) for row in compared])).sum(axis=1)
-    rank_one = None
+    nearest = None
     if others is not None:
-        strangers = np.einsum("nd,kd->nk", probes, normalize(others))
-        nearest = strangers.max(axis=1, initial=-np.inf)
-        rank_one = own >= nearest
-    return PhotoRisk(
-        any=((scores >= threshold) & compared).any(axis=1),
-        template=own >= template_threshold,
-        rank_one=rank_one,
+        nearest = np.einsum("nd,kd->nk", probes, others).max(axis=1, initial=-np.inf)
+    return PhotoScores(
+        # Not `@`: BLAS takes other routines, with other last bits, for other numbers of photos.
+        pairs=np.einsum("nd,gd->ng", probes, normalize(gallery)),
+        compared=compared,
+        template=(probes * np.stack([template(gallery[row]) for row in compared])).sum(axis=1),
+        nearest=nearest,
     )
 
 

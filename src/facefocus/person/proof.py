@@ -15,7 +15,7 @@ import scipy
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from facefocus.core.seeds import generator
-from facefocus.evaluation.photo_risk import photo_risk, share_found
+from facefocus.evaluation.photo_risk import photo_scores, share_found
 from facefocus.evaluation.statistics import Interval, mean_intervals
 from facefocus.evaluation.verification import normalize
 from facefocus.faces.halves import halves, near_equal
@@ -212,16 +212,15 @@ def _by_template(
     for size in np.unique(sizes[sizes > 0]).tolist():
         rows = np.flatnonzero(sizes == size)
         # Few people may give the rates of templates and not those of pairs.
-        rules = judge.by_template.get(size, {})
-        for rule, level in ((name, rules[name]) for name in rules if name in judge.pair):
-            risk = photo_risk(
-                hidden[rows],
-                gallery,
-                threshold=judge.pair[rule],
-                template_threshold=level,
-                compared=compared[rows],
-                others=judge.templates.get(size),
-            )
+        levels = judge.by_template.get(size, {})
+        rules = [rule for rule in levels if rule in judge.pair]
+        if not rules:
+            continue
+        scores = photo_scores(
+            hidden[rows], gallery, compared=compared[rows], others=judge.templates.get(size)
+        )
+        for rule in rules:
+            risk = scores.found(threshold=judge.pair[rule], template_threshold=levels[rule])
             matches = {("template", rule): risk.template, ("rank-1", ""): risk.rank_one}
             for key, match in matches.items():
                 if match is not None:
