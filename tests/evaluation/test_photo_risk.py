@@ -33,7 +33,7 @@ def test_each_photo_is_found_by_any_by_the_template_and_at_rank_1() -> None:
     gallery, others = at(0, 40), at(100, -70)  # the template is at 20 degrees
     hidden = at(20, 45, 65, -30, 160)
     scores = photo_scores(hidden, gallery, others=normalize(others))
-    risk = scores.found(threshold=cos(26), template_threshold=cos(31))
+    risk = scores.risk(threshold=cos(26), template_threshold=cos(31))
     assert risk.any.tolist() == [True, True, True, False, False]
     assert risk.template.tolist() == [True, True, False, False, False]
     assert risk.rank_one is not None
@@ -44,18 +44,18 @@ def test_each_photo_is_found_by_any_by_the_template_and_at_rank_1() -> None:
 def test_a_hidden_photo_is_not_compared_with_itself() -> None:
     clean = at(0, 30, 60)
     scores = photo_scores(clean, clean, compared=~np.eye(3, dtype=bool))
-    risk = scores.found(threshold=cos(31), template_threshold=cos(44))
+    risk = scores.risk(threshold=cos(31), template_threshold=cos(44))
     assert risk.any.tolist() == [True, True, True]
     # Templates of the two others: at 45, 30 and 15 degrees.
     assert risk.template.tolist() == [False, True, False]
     assert risk.rank_one is None
-    alone = photo_scores(clean, clean).found(threshold=cos(1), template_threshold=cos(1))
+    alone = photo_scores(clean, clean).risk(threshold=cos(1), template_threshold=cos(1))
     assert alone.any.all()
 
 
 def test_as_near_as_another_template_counts_as_found() -> None:
     scores = photo_scores(at(5), at(5), others=template(at(5))[None])
-    risk = scores.found(threshold=0.5, template_threshold=0.5)
+    risk = scores.risk(threshold=0.5, template_threshold=0.5)
     assert risk.rank_one is not None and risk.rank_one.all()
 
 

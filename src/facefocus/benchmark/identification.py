@@ -100,7 +100,7 @@ class Gallery:
         apart = ~np.eye(len(clean), dtype=bool)
         scores = photo_scores(hidden, clean, compared=apart, others=others if len(others) else None)
         for end, level in self._pair.items():
-            risk = scores.found(threshold=level, template_threshold=levels.get(end, np.nan))
+            risk = scores.risk(threshold=level, template_threshold=levels.get(end, np.nan))
             values[f"any_rate{end}"] = risk.any.mean()
             if end in levels:
                 values[f"template_rate{end}"] = risk.template.mean()

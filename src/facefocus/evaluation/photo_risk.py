@@ -49,7 +49,7 @@ class PhotoRisk:
 
 @dataclass(frozen=True, eq=False)
 class PhotoScores:
-    """How near hidden photos of a person are to those in a gallery, of whom `found` decides.
+    """How near hidden photos of a person are to those in a gallery, of whom `risk` decides.
 
     Attributes:
         pairs: Cosine of each hidden photo and each gallery photo of the person.
@@ -64,8 +64,8 @@ class PhotoScores:
     template: Float[np.ndarray, " n"]
     nearest: Float[np.ndarray, " n"] | None
 
-    def found(self, *, threshold: float, template_threshold: float) -> PhotoRisk:
-        """Who is found where a recognizer decides so.
+    def risk(self, *, threshold: float, template_threshold: float) -> PhotoRisk:
+        """Which photos are found, at thresholds.
 
         Args:
             threshold: Of pairs of photos.
@@ -102,7 +102,7 @@ def photo_scores(
 
     Example:
         >>> hidden, gallery = np.array([[1.0, 0.0]]), np.array([[1.0, 0.5], [1.0, -1.0]])
-        >>> risk = photo_scores(hidden, gallery).found(threshold=0.8, template_threshold=0.99)
+        >>> risk = photo_scores(hidden, gallery).risk(threshold=0.8, template_threshold=0.99)
         >>> risk.any.tolist(), risk.template.tolist(), risk.rank_one
         ([True], [False], None)
     """

@@ -220,7 +220,7 @@ def _by_template(
             hidden[rows], gallery, compared=compared[rows], others=judge.templates.get(size)
         )
         for rule in rules:
-            risk = scores.found(threshold=judge.pair[rule], template_threshold=levels[rule])
+            risk = scores.risk(threshold=judge.pair[rule], template_threshold=levels[rule])
             matches = {("template", rule): risk.template, ("rank-1", ""): risk.rank_one}
             for key, match in matches.items():
                 if match is not None:
