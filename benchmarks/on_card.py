@@ -167,6 +167,36 @@ def check_backend(boxes: dict[str, TorchRecognizer], frames: np.ndarray) -> dict
     return cosines
 
 
+def check_maps(
+    here: TorchRecognizer, there: TorchRecognizer, frames: np.ndarray, identities: Sequence[str]
+) -> dict[str, float | bool]:
+    """Least cosine of people's maps to the processor's; whether a person alone, and a second run,
+    have the same bits."""
+    import numpy as np
+
+    from facefocus.faces.faceset import Identity
+    from facefocus.saliency.identity import cam_identity_maps
+    from facefocus.saliency.streams import CamConfig
+
+    names = np.array(identities)
+    people = [Identity(name, np.flatnonzero(names == name)) for name in sorted(set(names))[:4]]
+    configs = [CamConfig(method, "N") for method in ("grad-cam", "grad-cam++", "layer-cam")]
+
+    def maps(recognizer: TorchRecognizer, whom: Sequence[Identity]) -> np.ndarray:
+        made = cam_identity_maps(recognizer, frames, whom, configs, max_pairs=None, seed=0)
+        return np.stack([made[config].maps for config in configs]).reshape(3, len(whom), -1)
+
+    plain, got = maps(here, people), maps(there, people)
+    sizes = [np.linalg.norm(x, axis=-1) for x in (plain, got)]
+    cosine = float(((plain * got).sum(axis=-1) / (sizes[0] * sizes[1])).min())
+    assert cosine >= 0.99, f"cosine {cosine} to the processor's maps"
+    return {
+        "cosine": cosine,
+        "same_bits_alone": np.array_equal(maps(there, people[1:2])[:, 0], got[:, 1]),
+        "same_bits_again": np.array_equal(maps(there, people), got),
+    }
+
+
 # --- figures --------------------------------------------------------------------------------------
 
 
@@ -399,6 +429,7 @@ def run(asked: argparse.Namespace) -> int:
     report.step(
         "backends", lambda: check_backend({b: box(b) for b in ("torch", *backends)}, frames)
     )
+    report.step("maps", lambda: check_maps(box("torch"), box(backends[0]), frames, identities))
     if report.wrong:
         print(f"wrong: {', '.join(report.wrong)}; no figure is of use", flush=True)
         return 1

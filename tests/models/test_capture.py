@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from facefocus.core.errors import UserError
-from facefocus.models.capture import capture
+from facefocus.models.capture import _padded, capture
 from tests.models import nets
 
 
@@ -170,6 +170,13 @@ def test_an_image_alone_has_the_values_it_has_in_company(threads: int) -> None:
         for layer, gradient in alone.gradients(directions[part]).items():
             assert torch.equal(alone.activations[layer], whole.activations[layer][part])
             assert torch.equal(gradient, whole.gradients(directions)[layer][part])
+
+
+def test_captures_on_a_gpu_have_as_many_images_as_any_may_have() -> None:
+    images = torch.empty(3, 3, 8, 8, device="meta", dtype=torch.float32)
+    assert _padded(images, 64).shape == (64, 3, 8, 8)
+    assert _padded(images, 3).shape == (3, 3, 8, 8)
+    assert len(_padded(torch.zeros(3, 3, 8, 8), 64)) <= 16
 
 
 def test_a_layer_without_influence_has_gradient_zero() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from facefocus.models import backends
 from facefocus.models.gpu_batch import chosen_batch, kept_batch, measured_rates
+from facefocus.models.recognizer import TorchRecognizer
 from tests.small import tiny_recognizer
 
 
@@ -64,24 +65,25 @@ def test_a_batch_is_measured_once_for_each_card_engine_and_network(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
     recognizer = tiny_recognizer()
-    recognizer.batch = 128
     # 16 / 0.00116 = 13,793; 32: 24,242; 64: 39,024, which is all that the memory holds.
-    assert backends.batch_by_rate(recognizer, Card(clock)) == 64
+    assert backends.batch_by_rate(recognizer, Card(clock), "cuda", 128) == 64
     (file,) = (tmp_path / "facefocus" / "gpu-batches").iterdir()
 
     def never(batches: Iterable[Tensor]) -> Iterator[Tensor]:
         raise AssertionError
 
-    assert backends.batch_by_rate(recognizer, never) == 64
+    assert backends.batch_by_rate(recognizer, never, "cuda", 128) == 64
     for change in ("other card", "other weights", "less memory"):
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda change=change: change)
         other = tiny_recognizer(seed=int(change == "other weights"))
-        other.batch = 32 if change == "less memory" else 128
+        most = 32 if change == "less memory" else 128
         card = Card(clock)
-        assert backends.batch_by_rate(other, card) == min(64, other.batch)
+        assert backends.batch_by_rate(other, card, "cuda", most) == min(64, most)
         assert card.calls
+    card = Card(clock)
+    assert backends.batch_by_rate(recognizer, card, "gradients", 128) == 64 and card.calls
     file.write_text("{")
-    assert backends.batch_by_rate(recognizer, Card(clock)) == 64
+    assert backends.batch_by_rate(recognizer, Card(clock), "cuda", 128) == 64
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(
@@ -91,3 +93,39 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     for _ in range(2):
         assert kept_batch(lambda: {16: 1.0, 32: 2.0}, card="a card") == 32
+
+
+def test_passes_with_gradients_have_a_batch_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: list[float]
+) -> None:
+    """On a card that needs 1 MB for an image, 8 MB with its graph, and has 256 MB for passes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(backends, "absent", lambda backend: None)
+    monkeypatch.setattr(backends, "to_gpu", lambda module: None)
+    monkeypatch.setattr(backends, "budget_of", lambda memory: 2**28)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    taken = {"plain": 2**20, "graph": 2**23}
+    card = {name: Card(clock) for name in taken}
+    monkeypatch.setattr(backends, "with_gradients", lambda recognizer: card["graph"])
+    monkeypatch.setattr(backends, "Cuda", lambda module, precision: card["plain"])
+    monkeypatch.setattr(
+        backends,
+        "taken_bytes",
+        lambda recognizer, passes: taken["graph" if passes is card["graph"] else "plain"],
+    )
+    recognizer = backends.accelerate(tiny_recognizer(), "cuda")
+    assert isinstance(recognizer, TorchRecognizer)
+    assert (recognizer.batch, recognizer.graph_batch) == (64, 32)
+    assert (max(card["plain"].calls), max(card["graph"].calls)) == (64, 32)
+
+
+def test_a_pass_with_gradients_goes_through_the_whole_network() -> None:
+    recognizer = tiny_recognizer()
+    inputs = backends.inputs_at_once(recognizer, 21)
+    assert len(inputs) == 21 and torch.equal(inputs[4:], inputs[:-4])
+    with torch.inference_mode():
+        (made,) = backends.with_gradients(recognizer)([inputs])
+    given = inputs.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(recognizer.module(given).sum(), given)
+    torch.testing.assert_close(made, wanted)
+    assert made.abs().max() > 0 and not made.is_inference()

@@ -84,6 +84,22 @@ def test_frames_that_are_made_fill_one_batch_after_the_other() -> None:
         np.testing.assert_array_equal(embeddings[row], recognizer.embed(frames[row : row + 1])[0])
 
 
+def test_references_on_a_gpu_run_as_many_at_once_as_captures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recognizer = tiny_recognizer()
+    recognizer.batch, recognizer.graph_batch = 4, 32
+    frames = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    counts: list[tuple[int, int]] = []
+    for device in ("cpu", "cuda"):
+        monkeypatch.setattr(type(recognizer), "device", torch.device(device))
+        recognizer.passes = recognizer.padded = 0
+        made = recognizer.embed_reference(frames)
+        counts.append((recognizer.passes, recognizer.padded))
+        np.testing.assert_allclose(made, recognizer.embed(frames), rtol=1e-4, atol=1e-4)
+    assert counts == [(40, 0), (64, 24)] and recognizer.batch == 4
+
+
 def test_the_next_block_is_on_its_way_to_a_gpu_while_one_is_worked_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

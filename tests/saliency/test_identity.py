@@ -3,7 +3,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from facefocus.core.errors import UserError
 from facefocus.faces.faceset import Identity
 from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.recognizer import CHUNK, TorchRecognizer
+from facefocus.saliency import identity as identity_module
 from facefocus.saliency.explainer import MapArrays
 from facefocus.saliency.identity import (
     CamConfig,
@@ -364,6 +367,82 @@ def test_one_forward_pass_per_image_and_one_backward_per_round_and_family(
     # 20 images: the 9 and the 6 and one more, then four; 8 and 4 rounds; families cosine and l1.
     assert captured == [CHUNK, 20 - CHUNK]
     assert steps == [("backward passes", n, 24) for n in range(1, 25)]
+
+
+# On a GPU, with the network on the processor: everything but the speed ----------------------------
+
+
+@pytest.fixture
+def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    return lambda: monkeypatch.setattr(identity_module, "_is_gpu", lambda device: True)
+
+
+def test_maps_are_the_same_bytes_in_the_way_of_a_gpu(as_on_gpu: Callable[[], None]) -> None:
+    """Chunks of one size, of which some images have fewer partners than others and some none."""
+    model, whom, frames = small(F.leaky_relu), people(4, 9, 2, 7), random_frames(22)
+    configs = [*MIXED, CamConfig("layer-cam", "all", "l2", evidence="negative")]
+
+    def run() -> dict[CamConfig, MapArrays]:
+        return cam_identity_maps(model, frames, whom, configs, max_pairs=None, seed=1)
+
+    plain = run()
+    as_on_gpu()
+    for config, found in run().items():
+        for field in dataclasses.fields(MapArrays):
+            np.testing.assert_array_equal(
+                getattr(found, field.name), getattr(plain[config], field.name), str(config)
+            )
+
+
+def test_on_a_gpu_every_pass_has_as_many_images_whoever_is_explained(
+    as_on_gpu: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_on_gpu()
+    model, frames = small(), random_frames(22)
+    shapes: set[tuple[int, ...]] = set()
+    plain = METHODS["grad-cam"]
+    assert isinstance(plain, GradientMethod)
+
+    def seen(activation: Tensor, gradient: Tensor, options: object) -> Tensor:
+        shapes.add((len(activation), len(gradient)))
+        return plain.function(activation, gradient, options)  # type: ignore[arg-type]
+
+    monkeypatch.setitem(METHODS._entries, "grad-cam", dataclasses.replace(plain, function=seen))
+    for sizes in ((2,), (3, 2), (9, 13)):
+        cam_identity_maps(
+            model, frames, people(*sizes), [CamConfig("grad-cam", "2")], max_pairs=None, seed=0
+        )
+    assert shapes == {(CHUNK, CHUNK)}
+
+
+def test_maps_are_brought_from_a_gpu_once_a_chunk_and_the_next_is_begun_before(
+    as_on_gpu: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Embeddings, the signs of all factors, and three sums of each of eight streams."""
+    as_on_gpu()
+    events: list[str] = []
+    plain, model = Tensor.cpu, small()
+    capture = model.capture
+
+    def cpu(values: Tensor) -> Tensor:
+        # Not those of the tests' own checks of shapes.
+        if sys._getframe(1).f_globals["__name__"] == identity_module.__name__:
+            events.append(sys._getframe(1).f_code.co_name)
+        return plain(values)
+
+    def capturing(*given: Any) -> Any:
+        events.append("capture")
+        return capture(*given)
+
+    monkeypatch.setattr(Tensor, "cpu", cpu)
+    monkeypatch.setattr(model, "capture", capturing)
+    configs = [CamConfig(method, "all", "l2") for method in ("grad-cam", "grad-cam++")]
+    begun, brought = ["capture", "_chunk_sums", "_factors"], ["_on_processor"] * 3 * 8
+    for sizes, chunks in (((2,), 1), ((6,), 1), ((16, 16, 5), 3)):
+        events.clear()
+        whom, frames = people(*sizes), random_frames(sum(sizes))
+        cam_identity_maps(model, frames, whom, configs, max_pairs=None, seed=0)
+        assert events == [*begun, *(begun + brought) * (chunks - 1), *brought]
 
 
 # Degenerate maps ----------------------------------------------------------------------------------

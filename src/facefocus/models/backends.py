@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from facefocus.core.errors import UserError, did_you_mean, one_line
 from facefocus.core.notices import notice
 from facefocus.models.calls import as_found
-from facefocus.models.gpu_batch import LARGEST, kept_batch, measured_rates
+from facefocus.models.explicit_attention import ExplicitAttention
+from facefocus.models.gpu_batch import LARGEST, LARGEST_GRAPH, kept_batch, measured_rates
 from facefocus.models.memory import (
     budget_of,
     capture_bytes,
@@ -38,6 +39,7 @@ from facefocus.models.memory import (
 )
 from facefocus.models.probe import FRAMES, probe_frames
 from facefocus.models.recognizer import CHUNK, Forward, Recognizer, TorchRecognizer, allowed_by
+from facefocus.models.replaced_operations import ReplacedOperations
 
 #: What can be asked for; ``auto`` is the first of `PREFERRED` that is present.
 BACKENDS = ("auto", "torch", "openvino", "openvino-bf16", "cuda", "cuda-tf32", "cuda-half")
@@ -52,7 +54,7 @@ _PRECISION = {"openvino-bf16": "bfloat16", "cuda-tf32": "tf32", "cuda-half": "fl
 #: Raise when networks are compiled in another way: last bits of embeddings may differ then.
 PROGRAM = 2
 #: The same of networks on a GPU.
-CUDA_PROGRAM = 2
+CUDA_PROGRAM = 3
 
 #: Images that a thread of OpenVINO runs at once where their values outweigh the weights. Measured
 #: on one thread against 16: MobileFaceNet 1.05 to 1.07 times as fast, a narrow one 1.2, SqueezeNet
@@ -89,9 +91,9 @@ def accelerate(
             as fast), ``cuda``, ``cuda-tf32`` (float32 whose products have 10 bits) or
             ``cuda-half``.
         memory: Bytes that a pass may take; by default a batch is 16 images, and on a GPU what half
-            of its memory allows. There it is the least batch that reaches 95 % of the best rate:
-            see `facefocus.models.gpu_batch`. Batches are part of the keys of what is stored: see
-            `facefocus.benchmark.keys`.
+            of its memory allows. There it is the least batch that reaches 95 % of the best rate, of
+            passes with and without gradients each: see `facefocus.models.gpu_batch`. Batches are
+            part of the keys of what is stored: see `facefocus.benchmark.keys`.
         sample: Clean faces on which the backend is compared with torch. By default, whatever it
             is given first: that must be clean faces too, since masked ones, whose embeddings are
             short of meaning, agree less in half precision.
@@ -110,11 +112,11 @@ def accelerate(
     if not isinstance(recognizer, TorchRecognizer) or not isinstance(recognizer.module, nn.Module):
         return recognizer
     chosen = chosen_backend(backend)
-    most = LARGEST if chosen.startswith("cuda") else CHUNK
+    most, most_graph = (LARGEST, LARGEST_GRAPH) if chosen.startswith("cuda") else (CHUNK, CHUNK)
     if memory is not None:
         table = recognizer.layers()
         recognizer.batch = images_within(memory, forward_bytes(table), most)
-        recognizer.graph_batch = images_within(memory, capture_bytes(table, [1]), CHUNK)
+        recognizer.graph_batch = images_within(memory, capture_bytes(table, [1]), most_graph)
     precision = precision_of_backend(chosen)
     if chosen.startswith("openvino"):
         engine: Forward = OpenVino(recognizer, precision)
@@ -129,10 +131,17 @@ def accelerate(
         recognizer.precision = f"openvino {version('openvino')} program {PROGRAM} {precision}"
     elif chosen.startswith("cuda"):
         to_gpu(recognizer.module)
+        plain, graph = recognizer.forward, with_gradients(recognizer)
+        batch, graph_batch = recognizer.batch, recognizer.graph_batch
         if memory is None:
-            recognizer.batch = images_within(budget_of(None), taken_bytes(recognizer), most)
+            budget = budget_of(None)
+            batch = images_within(budget, taken_bytes(recognizer, plain), most)
+            graph_batch = images_within(budget, taken_bytes(recognizer, graph), most_graph)
         recognizer.precision = f"torch {torch.__version__} cuda program {CUDA_PROGRAM} {precision}"
-        recognizer.batch = batch_by_rate(recognizer, Cuda(recognizer.module, precision))
+        gradients = f"torch {torch.__version__} gradients"
+        recognizer.graph_batch = batch_by_rate(recognizer, graph, gradients, graph_batch)
+        once = Cuda(recognizer.module, precision)
+        recognizer.batch = batch_by_rate(recognizer, once, recognizer.precision, batch)
         engine = Cuda(recognizer.module, precision)
         recognizer.forward = Checked("CUDA", engine, recognizer, precision, sample)
     return recognizer
@@ -413,37 +422,67 @@ def _prelu_as_maximum(model: Any) -> None:
 def to_gpu(module: nn.Module) -> None:
     """Move a network to the GPU, channels last; float32 there has all its bits.
 
-    Convolutions in TF32, torch's default, would give other masks than a CPU.
+    Convolutions in TF32, torch's default, would give other masks than a CPU; gradients that are
+    added in any order, others in every run.
     """
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
     module.to("cuda").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def taken_bytes(recognizer: TorchRecognizer) -> int:
+def taken_bytes(recognizer: TorchRecognizer, passes: Forward) -> int:
     """Bytes of the GPU that a pass takes for each image: asked of it, not worked out."""
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    recognizer.embed_reference(np.repeat(probe_frames(), CHUNK // 4, 0))
+    with torch.inference_mode():
+        for _ in passes([inputs_at_once(recognizer, CHUNK)]):
+            pass
     return max(1, (torch.cuda.max_memory_allocated() - before) // CHUNK)
 
 
-def batch_by_rate(recognizer: TorchRecognizer, engine: Forward) -> int:
-    """The batch of a recognizer on a GPU, at most its present one: see `models.gpu_batch`.
+def inputs_at_once(recognizer: TorchRecognizer, count: int) -> Tensor:
+    """So many images, preprocessed, where the network is: those of `models.probe` in turn."""
+    frames = probe_frames()[np.arange(count) % FRAMES]
+    # No more at once than a pass may have now: there may be no memory for all.
+    return torch.cat(list(recognizer.batches(frames)))[:count]
+
+
+def with_gradients(recognizer: TorchRecognizer) -> Forward:
+    """Passes forward and backward through the whole network, as those of captures run."""
+
+    def passes(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        for inputs in batches:
+            with (
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                as_found(recognizer.module),
+                ReplacedOperations(),
+                ExplicitAttention(),
+            ):
+                given = inputs.clone().requires_grad_()
+                (made,) = torch.autograd.grad(recognizer.module(given).sum(), given)
+            yield made
+
+    return passes
+
+
+def batch_by_rate(recognizer: TorchRecognizer, passes: Forward, engine: str, most: int) -> int:
+    """The batch of a recognizer on a GPU, at most `most`: see `models.gpu_batch`.
 
     Args:
         recognizer: On the GPU.
-        engine: Runs its network, and is not used again: it keeps what it recorded.
+        passes: Run its network, and are not used again: they may keep what they recorded.
+        engine: What they are.
+        most: What the memory allows.
     """
-    most = recognizer.batch
 
     def measure() -> dict[int, float]:
-        (inputs,) = recognizer.batches(probe_frames()[np.arange(most) % FRAMES])
-        return measured_rates(engine, inputs, min(CHUNK, most))
+        return measured_rates(passes, inputs_at_once(recognizer, most), min(CHUNK, most))
 
     return kept_batch(
         measure,
         card=torch.cuda.get_device_name(),
-        engine=recognizer.precision,
+        engine=engine,
         network=recognizer.fingerprint,
         most=most,
     )

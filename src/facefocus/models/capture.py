@@ -110,8 +110,8 @@ def capture(
 ) -> Capture:
     """Run `network` on `inputs` once and keep the chosen layer outputs.
 
-    Few images are filled up with zeros (see `calls.filled`), so that the values of an image do not
-    depend on its company.
+    Few images are filled up with zeros (see `calls.filled`; on a GPU to `most`), so that the values
+    of an image do not depend on its company.
 
     Args:
         network: Module, function or exported program; evaluated, and left exactly as found.
@@ -173,7 +173,9 @@ def _padded(inputs: Tensor, most: int) -> Tensor:
     # Always a copy: a network may overwrite its input, and a tensor made in inference mode cannot
     # take part in a graph.
     inputs = inputs.detach().clone()
-    missing = min(filled(len(inputs)), most) - len(inputs)
+    # The kernels of a GPU, and so its last bits, depend on how many images there are.
+    enough = filled(len(inputs)) if inputs.device.type == "cpu" else most
+    missing = min(enough, most) - len(inputs)
     if missing <= 0:
         return inputs
     # Same strides for the filler: another memory format would run other kernels.

@@ -20,8 +20,8 @@ from facefocus.core.locations import cache_dir
 from facefocus.core.store import content_key
 from facefocus.models.memory import out_of_memory
 
-#: The largest batch that is tried.
-LARGEST = 1024
+#: The largest batch that is tried, and the largest of passes that keep their graph.
+LARGEST, LARGEST_GRAPH = 1024, 256
 #: Share of the best rate that the least batch has to reach.
 ENOUGH = 0.95
 #: Batches that a rate is measured over.

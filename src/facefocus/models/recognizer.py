@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from inspect import getattr_static
-from typing import Protocol, TypeGuard, runtime_checkable
+from typing import Protocol, TypeGuard, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ from facefocus.models.preprocessing import Preprocessing
 from facefocus.models.probe import probe_code, probe_frames
 from facefocus.models.reproducible import reproducible
 from facefocus.models.score_only import ScoreRecognizer, refused
+
+T = TypeVar("T")
 
 #: Every forward pass without gradients runs on exactly this many images (on a GPU, on so many that
 #: it is busy), the last ones padded: embeddings are then bit-identical however frames are grouped.
@@ -266,10 +268,18 @@ class TorchRecognizer:
     def embed_reference(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
         """The same by the module itself, whatever `forward` runs on: maps rest on these.
 
+        On a GPU in as many images at once as captures have, which gives them the same bits.
+
         Raises:
             UserError: As `embed`.
         """
-        return self._embed(frames, self._eager)
+        if self.device.type == "cpu":
+            return self._embed(frames, self._eager)
+        batch, self.batch = self.batch, self.graph_batch
+        try:
+            return self._embed(frames, self._eager)
+        finally:
+            self.batch = batch
 
     def _embed(
         self, frames: UInt8[np.ndarray, "n h w 3"], forward: Forward
@@ -281,16 +291,14 @@ class TorchRecognizer:
         return np.concatenate(list(self._blocks(len(given), made_of(given), forward)))[:count]
 
     def _blocks(self, count: int, make: MakeFrames, forward: Forward) -> Iterator[np.ndarray]:
-        ahead = int(self.device.type == "cuda")
-        waiting: deque[Tensor] = deque()
-        start = 0
-        while start < count:
-            stop = min(start + BLOCK * self.batch, count)
-            waiting.append(self._block(start, stop, make, forward, count // FILLED))
-            start = stop
-            if len(waiting) > ahead:
-                yield self._brought(waiting.popleft())
-        yield from map(self._brought, waiting)
+        def blocks() -> Iterator[Tensor]:
+            start = 0
+            while start < count:
+                stop = min(start + BLOCK * self.batch, count)
+                yield self._block(start, stop, make, forward, count // FILLED)
+                start = stop
+
+        return map(self._brought, in_flight(blocks(), int(self.device.type == "cuda")))
 
     def _block(
         self, start: int, stop: int, make: MakeFrames, forward: Forward, spare: int
@@ -375,6 +383,23 @@ class TorchRecognizer:
             with as_found(self.module), ExplicitAttention(), reproducible(inputs.device):
                 part = self.module(inputs)
             yield part
+
+
+def in_flight(begun: Iterable[T], ahead: int) -> Iterator[T]:
+    """Each of what is begun on a device, after so many more were begun.
+
+    Example:
+        >>> list(in_flight(map(print, "ab"), 1))
+        a
+        b
+        [None, None]
+    """
+    waiting: deque[T] = deque()
+    for one in begun:
+        waiting.append(one)
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def images_of_pass(left: int, batch: int, spare: int, allows: Allows) -> int:

@@ -9,9 +9,10 @@ serves all layers and methods.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +24,10 @@ from facefocus.core.errors import UserError
 from facefocus.core.progress import Progress, silent
 from facefocus.faces.faceset import Identity
 from facefocus.models.capture import Capture
-from facefocus.models.layers import Call, LayerTable
+from facefocus.models.layers import Call, LayerTable, placement
 from facefocus.models.memory import in_halves
-from facefocus.models.recognizer import CHUNK, WhiteBox, check_finite, white_box
+from facefocus.models.occluded_frames import sent
+from facefocus.models.recognizer import CHUNK, WhiteBox, check_finite, in_flight, white_box
 from facefocus.models.reproducible import reproducible
 from facefocus.saliency.explainer import Explainer, MapArrays, MapRequest, Maps, MapSpec, Passes
 from facefocus.saliency.objectives import parse_objective
@@ -49,6 +51,8 @@ __all__ = [
 #: Floats of activation a CAM function is given at once: 2 MB, so that its few temporaries stay in
 #: the cache. Measured here on 16 x [64, 112, 112]: 3 to 5 times as fast as the whole chunk.
 BLOCK = 2**19
+#: The same on a GPU, which small blocks leave idle: 256 MB.
+GPU_BLOCK = 2**26
 #: Frames embedded at once as references: 10 MB of them.
 EMBEDDED = 16 * CHUNK
 
@@ -106,7 +110,7 @@ def cam_identity_maps(
     Memory beyond the result, for the recognizer's `graph_batch` of images: the activations of the
     layers asked for, the graph behind them and one set of gradients, plus one float64 map per
     stream (layer, method, objective) and image; the maps themselves are made in blocks of about
-    2 MB.
+    2 MB. On a GPU the next images are captured before the maps of some are brought from there.
 
     Args:
         recognizer: The recognizer to look into.
@@ -123,8 +127,12 @@ def cam_identity_maps(
     """
     plan = plan_streams(configs, recognizer.layers())
     jobs = _jobs(identities, max_pairs, seed)
-    chunks = _chunks(jobs, getattr(recognizer, "graph_batch", CHUNK))
-    references = _References(recognizer, frames, identities)
+    device = placement(recognizer.module)[0]
+    size = getattr(recognizer, "graph_batch", CHUNK)
+    chunks = _chunks(jobs, size)
+    if _is_gpu(device):
+        chunks = [_filled(chunk, size) for chunk in chunks]
+    references = _References(recognizer, frames, identities, device)
     references.make(_early(chunks))
     frame = (frames.shape[1], frames.shape[2])
     results = _Results.empty(plan, len(identities), frame)
@@ -137,9 +145,10 @@ def cam_identity_maps(
 
     halves = getattr(recognizer, "halves", True)
     made = (in_halves(sums_of, chunk) if halves else [sums_of(chunk)] for chunk in chunks)
-    for part, sums in chain.from_iterable(made):
-        for slot, job in enumerate(part):
-            running[job.identity].add_slot(sums, slot)
+    for part, sums in in_flight(chain.from_iterable(made), int(_is_gpu(device))):
+        brought = sums.brought()
+        for slot, job in enumerate(_explained(part)):
+            running[job.identity].add_slot(brought, slot)
             waiting[job.identity] -= 1
             if waiting[job.identity] == 0:
                 done = running.pop(job.identity)
@@ -249,12 +258,31 @@ def _jobs(identities: Sequence[Identity], max_pairs: int | None, seed: int) -> l
     return [job for own in people for job in own]
 
 
+def _is_gpu(device: torch.device) -> bool:
+    """Whether work is only queued there, and small work leaves it idle."""
+    return device.type == "cuda"
+
+
 def _chunks(jobs: Sequence[_Job], size: int = CHUNK) -> list[list[_Job]]:
     """`size` images each; most partners first, so that those who still have one lead the chunk."""
     return [
         sorted(jobs[start : start + size], key=lambda job: -len(job.partners))
         for start in range(0, len(jobs), size)
     ]
+
+
+def _filled(chunk: Sequence[_Job], size: int) -> list[_Job]:
+    """With copies of the last image that have no partners.
+
+    The kernels of a GPU depend on how many images there are, and its last bits on the kernels.
+    """
+    filler = replace(chunk[-1], partners=chunk[-1].partners[:0])
+    return [*chunk, *[filler] * (size - len(chunk))]
+
+
+def _explained(chunk: Sequence[_Job]) -> list[_Job]:
+    """Without the filling."""
+    return [job for job in chunk if len(job.partners)]
 
 
 def _early(chunks: Sequence[Sequence[_Job]]) -> list[int]:
@@ -293,56 +321,68 @@ def _counter(progress: Progress, total: int) -> Callable[[], None]:
 class _References:
     """Embeddings of all images of all identities, one after the other; no backend touches them.
 
-    Those of captured images come with the capture, bit for bit what `embed_reference` gives.
+    Those of captured images come with the capture, bit for bit what `embed_reference` gives. They
+    are where the recognizer is.
     """
 
     def __init__(
-        self, recognizer: WhiteBox, frames: np.ndarray, identities: Sequence[Identity]
+        self,
+        recognizer: WhiteBox,
+        frames: np.ndarray,
+        identities: Sequence[Identity],
+        device: torch.device,
     ) -> None:
-        self._recognizer, self._frames = recognizer, frames
+        self._recognizer, self._frames, self._device = recognizer, frames, device
         rows = [identity.rows for identity in identities]
         self._rows = np.concatenate([np.empty(0, np.int64), *rows])
         self._known = np.zeros(len(self._rows), bool)
-        self._table = np.empty((len(self._rows), 0), np.float32)
+        self._table = torch.empty((len(self._rows), 0), device=device)
 
-    def keep(self, numbers: Sequence[int], embeddings: Float32[np.ndarray, "m d"]) -> None:
+    def keep(self, numbers: Sequence[int], embeddings: Float[Tensor, "m d"]) -> None:
         """Remember the embeddings of the images of these numbers."""
         if self._table.shape[1] == 0:
-            self._table = np.empty((len(self._rows), embeddings.shape[1]), np.float32)
-        self._table[numbers], self._known[numbers] = embeddings, True
+            self._table = embeddings.new_empty((len(self._rows), embeddings.shape[1]))
+        self._table[self._indices(numbers)] = embeddings
+        self._known[numbers] = True
 
     def make(self, numbers: Sequence[int]) -> None:
         """Embed those of the images that are not known yet."""
         missing = [number for number in numbers if not self._known[number]]
         for start in range(0, len(missing), EMBEDDED):
             part = missing[start : start + EMBEDDED]
-            self.keep(part, self._recognizer.embed_reference(self._frames[self._rows[part]]))
+            made = self._recognizer.embed_reference(self._frames[self._rows[part]])
+            self.keep(part, sent(torch.from_numpy(made), self._device))
 
     def of(self, numbers: Sequence[int]) -> Float[Tensor, "m d"]:
         """The embeddings of known images."""
-        return torch.from_numpy(self._table[numbers])
+        return self._table[self._indices(numbers)]
+
+    def _indices(self, numbers: Sequence[int]) -> Int[Tensor, " m"]:
+        return sent(torch.tensor(numbers), self._device)
 
 
 # One chunk ----------------------------------------------------------------------------------------
 
 
 class _Sums:
-    """Sums of normalized pair maps, how many went in, and how many of these are ill-conditioned."""
+    """Sums of normalized pair maps, how many went in, and how many of these are ill-conditioned.
+
+    Arrays on a processor, where torch takes longer to add; tensors on a GPU, so that no map waits
+    for a copy.
+    """
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self.maps: dict[Stream, np.ndarray] = {}
-        self.kept: dict[Stream, np.ndarray] = {}
-        self.ill: dict[Stream, np.ndarray] = {}
+        self.maps: dict[Stream, Any] = {}
+        self.kept: dict[Stream, Any] = {}
+        self.ill: dict[Stream, Any] = {}
 
-    def add(
-        self, stream: Stream, where: slice, maps: np.ndarray, kept: np.ndarray, ill: np.ndarray
-    ) -> None:
+    def add(self, stream: Stream, where: slice, maps: Any, kept: Any, ill: Any) -> None:
         """Add maps [m, h, w] and the counts of maps behind each [m] at the slots `where`."""
         if stream not in self.maps:
-            self.maps[stream] = np.zeros((self.slots, *maps.shape[1:]))
-            self.kept[stream] = np.zeros(self.slots, np.int64)
-            self.ill[stream] = np.zeros(self.slots, np.int64)
+            self.maps[stream] = _zeros(maps, (self.slots, *maps.shape[1:]), "float64")
+            self.kept[stream] = _zeros(maps, (self.slots,), "int64")
+            self.ill[stream] = _zeros(maps, (self.slots,), "int64")
         self.maps[stream][where] += maps
         self.kept[stream][where] += kept
         self.ill[stream][where] += ill
@@ -353,6 +393,26 @@ class _Sums:
         for stream in other.maps:
             counts = other.kept[stream][only], other.ill[stream][only]
             self.add(stream, slice(0, 1), other.maps[stream][only], *counts)
+
+    def brought(self) -> _Sums:
+        """The same on the processor."""
+        made = _Sums(self.slots)
+        made.maps, made.kept, made.ill = (
+            {stream: _on_processor(values) for stream, values in sums.items()}
+            for sums in (self.maps, self.kept, self.ill)
+        )
+        return made
+
+
+def _zeros(like: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    if isinstance(like, Tensor):
+        return like.new_zeros(shape, dtype=getattr(torch, dtype))
+    return np.zeros(shape, dtype)
+
+
+def _on_processor(values: Any) -> np.ndarray:
+    made: np.ndarray = values.cpu().numpy() if isinstance(values, Tensor) else values
+    return made
 
 
 def _chunk_sums(
@@ -366,22 +426,74 @@ def _chunk_sums(
     """Sums over the partners of each image of `chunk`, most partners first.
 
     Sums are kept per image: the order of additions within an identity is then the same wherever
-    its images lie in a chunk.
+    its images lie in a chunk. What has to be known on the processor - that the embeddings are
+    finite, which signs factors have - is brought before the first backward pass.
     """
     sums = _Sums(len(chunk))
     with recognizer.capture(frames[[job.row for job in chunk]], plan.layers) as captured:
-        embeddings = captured.embeddings.float().cpu().numpy()
-        check_finite(embeddings, recognizer.name)
-        references.keep([job.own for job in chunk], embeddings)
-        references.make([int(partner) for job in chunk for partner in job.partners])
-        for number in range(_rounds(chunk)):
-            partners = [int(job.partners[number]) for job in chunk if number < len(job.partners)]
+        embeddings = captured.embeddings.float()
+        check_finite(embeddings.cpu().numpy(), recognizer.name)
+        explained, device = _explained(chunk), embeddings.device
+        references.keep([job.own for job in explained], embeddings[: len(explained)])
+        references.make([int(partner) for job in explained for partner in job.partners])
+        rounds = [
+            [int(job.partners[number]) for job in explained if number < len(job.partners)]
+            for number in range(_rounds(explained))
+        ]
+        # On a GPU all images take part in every round, the others with themselves.
+        others = [job.own for job in chunk] if _is_gpu(device) else []
+        made = [[*partners, *others[len(partners) :]] for partners in rounds]
+        with reproducible(device):
+            factors = _factors(plan, captured.embeddings, map(references.of, made))
+        for partners, with_others, own in zip(rounds, made, factors, strict=True):
+            e_b = references.of(with_others)
             for family in plan.work:
-                with reproducible(captured.embeddings.device):
-                    made = references.of(partners)
-                    _add_family(sums, plan, family, recognizer.layers(), captured, made)
+                with reproducible(device):
+                    _add_family(
+                        sums, plan, family, recognizer.layers(), captured, e_b, own, len(partners)
+                    )
                 tick()
     return sums
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """What the gradients of each image are multiplied by for a goal, with its signs on the
+    processor."""
+
+    values: Float[Tensor, " m"]
+    signs: Float[np.ndarray, " m"]
+
+    def __getitem__(self, part: slice) -> _Factor:
+        """Those of some images."""
+        return _Factor(self.values[part], self.signs[part])
+
+
+def _factors(
+    plan: StreamPlan,
+    embeddings: Float[Tensor, "n d"],
+    rounds: Iterable[Float[Tensor, "m d"]],
+) -> list[dict[Goal, _Factor]]:
+    """Each goal's factor in every round, whose references are given; all signs brought at once."""
+    forward = [
+        goal
+        for cams in plan.work.get(FORWARD, {}).values()
+        for goals in cams.values()
+        for goal in goals
+    ]
+    made: list[dict[Goal, Tensor]] = []
+    for e_b in rounds:
+        e_a = embeddings[: len(e_b)]
+        scales = {
+            goal: objective.scale(e_a, e_b.to(e_a)) for goal, objective in plan.objectives.items()
+        }
+        made.append(scales | dict.fromkeys(forward, torch.ones_like(e_a[:, 0])))
+    every = [factor for own in made for factor in own.values()]
+    if not every:
+        return [{} for _ in made]
+    signs = torch.cat(every).sign().float().cpu().numpy()
+    split = iter(np.split(signs, np.cumsum([len(factor) for factor in every])[:-1]))
+    return [{goal: _Factor(factor, next(split)) for goal, factor in own.items()} for own in made]
 
 
 def _add_family(
@@ -391,13 +503,16 @@ def _add_family(
     table: LayerTable,
     captured: Capture,
     e_b: Float[Tensor, "m d"],
+    factors: Mapping[Goal, _Factor],
+    count: int,
 ) -> None:
-    """One backward pass: add the maps of the first m images against the references `e_b`.
+    """One backward pass: add the maps of the first `count` of m images, whose references are `e_b`.
 
-    The other images get a zero direction and no map. Methods without an objective need no pass.
+    Images after these m get a zero direction. Methods without an objective need no pass.
     """
-    gradients, scales = _pulls(plan, family, captured, e_b)
+    gradients = {} if family == FORWARD else _pulls(plan, family, captured, e_b)
     together = {index for calls in plan.work[family] if len(calls) > 1 for index in calls}
+    on_gpu = _is_gpu(captured.embeddings.device)
     for calls, cams in plan.work[family].items():
         activations = [captured.activations[index] for index in calls]
         # Popped, so that a layer's gradient is freed as soon as its maps are made.
@@ -407,36 +522,31 @@ def _add_family(
             if index in gradients
         ]
         rows = [table.calls[index - 1] for index in calls]
-        for part in _blocks(len(e_b), sum(activation[0].numel() for activation in activations)):
+        floats = sum(activation[0].numel() for activation in activations)
+        for part in _blocks(len(e_b), floats, GPU_BLOCK if on_gpu else BLOCK):
             inputs = [raw[part] for raw in activations], [pull[part] for pull in pulls]
             for cam, goals in cams.items():
-                factors = {goal: scales[goal][part] for goal in goals}
-                for goal, made in _pair_maps(plan, cam, rows, *inputs, factors):
-                    sums.add(
-                        Stream(calls, cam, goal), part, *(values.cpu().numpy() for values in made)
-                    )
+                scales = {goal: factors[goal][part] for goal in goals}
+                for goal, made in _pair_maps(plan, cam, rows, *inputs, scales):
+                    where = slice(part.start, min(part.stop, count))
+                    most = max(count - part.start, 0)
+                    values = (value[:most] if on_gpu else value.numpy() for value in made)
+                    sums.add(Stream(calls, cam, goal), where, *values)
 
 
 def _pulls(
     plan: StreamPlan, family: str, captured: Capture, e_b: Float[Tensor, "m d"]
-) -> tuple[dict[int, Tensor], dict[Goal, Float[Tensor, " m"]]]:
-    """Gradients at every captured layer along the direction of a family; each goal's factor."""
+) -> dict[int, Tensor]:
+    """Gradients at every captured layer along the direction of a family."""
     e_a = captured.embeddings[: len(e_b)]
-    e_b = e_b.to(e_a)
-    objectives = plan.family(family)
-    if family == FORWARD:
-        goals = (
-            goal for cams in plan.work[family].values() for own in cams.values() for goal in own
-        )
-        return {}, dict.fromkeys(goals, torch.ones_like(e_a[:, 0]))
+    objective = next(iter(plan.family(family).values()))
     directions = torch.zeros_like(captured.embeddings)
-    directions[: len(e_b)] = next(iter(objectives.values())).direction(e_a, e_b)
-    scales = {goal: objective.scale(e_a, e_b) for goal, objective in objectives.items()}
-    return captured.gradients(directions), scales
+    directions[: len(e_b)] = objective.direction(e_a, e_b.to(e_a))
+    return captured.gradients(directions)
 
 
-def _blocks(images: int, floats: int) -> Iterator[slice]:
-    step = max(1, BLOCK // floats)
+def _blocks(images: int, floats: int, most: int) -> Iterator[slice]:
+    step = max(1, most // floats)
     return (slice(start, min(start + step, images)) for start in range(0, images, step))
 
 
@@ -450,7 +560,7 @@ def _pair_maps(
     calls: Sequence[Call],
     activations: Sequence[Tensor],
     gradients: Sequence[Tensor],
-    factors: Mapping[Goal, Float[Tensor, " m"]],
+    factors: Mapping[Goal, _Factor],
 ) -> Iterator[tuple[Goal, _Normalized]]:
     """Normalized maps of each goal, whose gradients are its factor times `gradients`."""
     method, options = plan.methods[cam], dict(cam.options)
@@ -462,16 +572,16 @@ def _pair_maps(
 
     if not method.scale_invariant:
         for goal, factor in factors.items():
-            yield goal, maps([gradient * _like(factor, gradient) for gradient in gradients])
+            yield goal, maps([gradient * _like(factor.values, gradient) for gradient in gradients])
         return
     # Only the sign of a factor matters, so that all goals choose from at most two maps. A factor
     # that is 0 or NaN chooses none.
     by_sign: dict[float, _Normalized] = {}
     for goal, factor in factors.items():
         for sign in (1.0, -1.0):
-            chosen = factor * sign > 0
-            if not bool(chosen.any()):
+            if not (factor.signs == sign).any():
                 continue
+            chosen = factor.values * sign > 0
             if sign not in by_sign:
                 by_sign[sign] = maps(gradients if sign > 0 else [-pull for pull in gradients])
             normalized, *counted = by_sign[sign]
