@@ -23,6 +23,8 @@ html_title = f"facefocus {version}"
 html_theme_options = {"top_of_page_buttons": []}
 html_static_path = ["manual.css"]
 html_css_files = ["manual.css"]
+# A page that is opened from disk may not read others: what would be shown of them cannot be had.
+html_show_search_summary = False
 
 # Links of GitHub's kind, to headings and to files of the repository, work on both sides.
 myst_heading_anchors = 4
