@@ -42,8 +42,8 @@ nb_merge_streams = True
 # Of a library of a library, about a progress bar that nobody shows.
 os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 
-# Options keep their two hyphens, and code its quotes.
-smartquotes = False
+# Dashes alone: what is quoted may be typed.
+smartquotes_action = "D"
 
 # Docstrings name code by single backticks.
 default_role = "literal"

@@ -195,9 +195,9 @@ def _called(parameter: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """The text of a help, with what it quotes as code."""
+    """The text of a help, with options and what it quotes as code."""
     quoted = re.sub(r"(?<!\w)'([^']+)'(?!\w)", r"`\1`", " ".join(text.split()))
-    return as_code(quoted).replace("<", "&lt;")
+    return re.sub(r"(?<!\S)(--[a-z-]+)", r"`\1`", as_code(quoted)).replace("<", "&lt;")
 
 
 # --- files ----------------------------------------------------------------------------------------
