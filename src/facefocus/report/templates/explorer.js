@@ -67,14 +67,14 @@
   function rowsOf(table, wanted) {
     const tests = Object.entries(wanted).filter(([name]) => table.column[name]).map(
       ([name, value]) => [table.column[name], table.column[name].labels.indexOf(value)]);
-    const found = [];
+    const records = [];
     for (let row = 0; row < table.rows; row++) {
       if (!tests.every(([column, code]) => integer(column, row) === code)) continue;
-      const one = {};
-      for (const column of table.columns) one[column.name] = cell(column, row);
-      found.push(one);
+      const record = {};
+      for (const column of table.columns) record[column.name] = cell(column, row);
+      records.push(record);
     }
-    return found;
+    return records;
   }
 
   // --- state and address ------------------------------------------------------------------------
@@ -96,15 +96,15 @@
     history.replaceState(null, "", `#${text}`);
   }
 
-  const matches = (one, name) =>
-    name === "maps" ? one.maps === mapsKind() : state[name] === ALL || one[name] === state[name];
+  const matches = (combination, name) =>
+    name === "maps" ? combination.maps === mapsKind() : state[name] === ALL || combination[name] === state[name];
 
   // If nothing was tried with these settings, take those that were, and keep what was just chosen.
   function settle(kept) {
     const names = [...kept, "run", "faces", "target", "maps", "split", "fill", "budget"];
     let left = page.combinations;
     for (const name of names) {
-      const some = left.filter((one) => matches(one, name));
+      const some = left.filter((combination) => matches(combination, name));
       if (some.length) left = some;
     }
     const first = left[0];
@@ -206,7 +206,7 @@
         KEYS.every((name) => state[name] === ALL || row[name] === state[name])));
       const kept = new Set([...new Set(here.map((row) => row.label))].slice(0, chart.top));
       const others = [...new Set(rows.filter((row) => row.kind === "baseline").map((row) => row.label))];
-      for (const label of [...others.filter((one) => one.startsWith("random")), ...others].slice(0, 3)) kept.add(label);
+      for (const label of [...others.filter((label) => label.startsWith("random")), ...others].slice(0, 3)) kept.add(label);
       rows = rows.filter((row) => kept.has(row.label) || row.kind === "oracle");
     }
     if (chart.rows) {
@@ -222,8 +222,8 @@
       if (used.has(row[by])) continue;
       const [own, shape] = page.looks[row.method] ?? ["currentColor", "circle"];
       const color = (row.kind ?? "method") === "method" ? own : "#8a8f98";
-      const taken = [...used.values()].map((one) => one[0]);
-      const spare = PALETTE.find((one) => !taken.includes(one)) ?? color;
+      const taken = [...used.values()].map((entry) => entry[0]);
+      const spare = PALETTE.find((entry) => !taken.includes(entry)) ?? color;
       used.set(row[by], [taken.includes(color) && (row.kind ?? "method") === "method" ? spare : color, shape]);
     }
     return rows.map((row) => ({ ...row, color: used.get(row[by])[0], shape: used.get(row[by])[1], series: row[by] }));
@@ -272,26 +272,26 @@
     }
     const strength = (row) => (score()[3] ? -row.value : row.value);
     const [least, most] = [Math.min(...rows.map(strength)), Math.max(...rows.map(strength))];
-    const place = (row) => [page.layers.indexOf(row.layer), row.target, row.source, row.method].map(
-      (one) => (typeof one === "number" ? String(one + 1).padStart(4, "0") : one ?? "")).join("\u0000");
+    const order = (row) => [page.layers.indexOf(row.layer), row.target, row.source, row.method].map(
+      (part) => (typeof part === "number" ? String(part + 1).padStart(4, "0") : part ?? "")).join("\u0000");
     // Figures stand upright in cells that are narrower than they are.
     const columns = new Set(rows.map((row) => row[chart.spec.layer[0].encoding.x.field])).size;
     const letter = 0.75 * parseFloat(getComputedStyle(document.documentElement).fontSize);
     const turn = width - 10 * letter < 3 * letter * columns ? 270 : 0;
     return rows.map((row) => ({ ...row, strength: strength(row), text: number(row.value), turn,
       ink: strength(row) > least + 0.5 * (most - least) ? "#ffffff" : "#111827",
-    })).sort((a, b) => (place(a) < place(b) ? -1 : 1));
+    })).sort((a, b) => (order(a) < order(b) ? -1 : 1));
   }
 
   // Budgets at which random pixels or a blob take as much, each half of the way to its neighbors.
   async function shadedBudgets(rows) {
     const { budget: _, ...alike } = wantedAnswers();
-    const found = rowsOf(await load(page.answers), { ...alike, fill: state.fill });
-    const none = new Set(found.filter((row) => row.no_more).map((row) => row.budget));
+    const answers = rowsOf(await load(page.answers), { ...alike, fill: state.fill });
+    const none = new Set(answers.filter((row) => row.no_more).map((row) => row.budget));
     const tried = [...new Set(rows.map((row) => row.budget))].sort((a, b) => a - b);
     const step = (i) => (tried[i] && tried[i + 1] ? Math.sqrt(tried[i + 1] / tried[i]) : tried.length > 1 ? 0 : 1.4);
-    return tried.flatMap((one, i) => (none.has(one) ? [{ low: (100 * one) / (step(i - 1) || step(i)),
-      high: 100 * one * (step(i) || step(i - 1)) }] : []));
+    return tried.flatMap((budget, i) => (none.has(budget) ? [{ low: (100 * budget) / (step(i - 1) || step(i)),
+      high: 100 * budget * (step(i) || step(i - 1)) }] : []));
   }
 
   const wantedAnswers = () => ({ run: state.run, faces: state.faces, target: state.target, split: state.split,
@@ -301,7 +301,7 @@
   function lines(name, rows) {
     if (name === "scatter") return [{ clean: 0, hidden: 0 }, { clean: 1, hidden: 1 }];
     if (name !== "first") return name === "truth" ? [{ value: 0.5, name: "chance" }] : [];
-    const clean = `clean_${state.score}`, row = rows.find((one) => one[clean] != null);
+    const clean = `clean_${state.score}`, row = rows.find((row) => row[clean] != null);
     if (page.columns.includes(clean)) return row ? [{ value: row[clean], name: "clean" }] : [];
     return state.score === "oracle_share" ? [{ value: 0, name: "random" }, { value: 1, name: "search" }] :
       [{ value: 0, name: "no more" }];
@@ -361,22 +361,22 @@
   ];
   const AUDIT = COLUMNS.findIndex(([title]) => title === "Scored");
 
-  async function drawLeaderboard(place, turn) {
+  async function drawLeaderboard(panel, turn) {
     const rows = await boardRows();
     if (turn !== drawing) return;
-    if (!place.firstChild) buildLeaderboard(place);
+    if (!panel.firstChild) buildLeaderboard(panel);
     const find = (state.find ?? "").toLowerCase();
     const [sort, down] = state.sort ? [state.sort.replace("-", ""), state.sort.startsWith("-")] : [score()[0], !score()[3]];
-    const found = rows.filter((row) => row.label.toLowerCase().includes(find));
-    found.sort((a, b) => {
+    const matching = rows.filter((row) => row.label.toLowerCase().includes(find));
+    matching.sort((a, b) => {
       const [x, y] = [a[sort], b[sort]];
       if (x == null || y == null) return (x == null) - (y == null);
       const order = typeof x === "number" ? x - y : String(x).localeCompare(String(y));
       return down ? -order : order;
     });
-    const columns = COLUMNS.map((one, index) => [...one, index >= AUDIT]).filter(
-      ([, name]) => page.columns.includes(name) && found.some((row) => row[name] != null));
-    const few = state.all ? found : found.slice(0, ROWS);
+    const columns = COLUMNS.map((column, index) => [...column, index >= AUDIT]).filter(
+      ([, name]) => page.columns.includes(name) && matching.some((row) => row[name] != null));
+    const few = state.all ? matching : matching.slice(0, ROWS);
     const heads = [["Method @ layer", "label", String, false], ...columns].map(([title, name, , audit]) => {
       const button = make("button", { type: "button", textContent: title });
       button.addEventListener("click", () => change({ sort: sort === name && !down ? `-${name}` :
@@ -393,21 +393,21 @@
           row[name] == null ? DASH : text(row[name], row), bounds && make("span", { className: "interval", textContent: bounds }));
       })));
     const focus = document.activeElement?.closest("th")?.textContent;
-    const table = place.querySelector("table");
+    const table = panel.querySelector("table");
     table.tHead.replaceChildren(make("tr", {}, ...heads));
     table.tBodies[0].replaceChildren(...body);
-    const count = `${found.length} rows${few.length < found.length ? `, the first ${few.length}` : ""}`;
+    const count = `${matching.length} rows${few.length < matching.length ? `, the first ${few.length}` : ""}`;
     table.caption.replaceChildren(make("span", { textContent: `${settings()}: ${count}` }));
     for (const head of heads) if (head.textContent === focus) head.firstChild.focus();
-    const more = place.querySelector(".all");
-    more.hidden = found.length <= ROWS;
-    more.textContent = state.all ? `Show the first ${ROWS} rows` : `Show all ${found.length} rows`;
-    const input = place.querySelector("input");
+    const more = panel.querySelector(".all");
+    more.hidden = matching.length <= ROWS;
+    more.textContent = state.all ? `Show the first ${ROWS} rows` : `Show all ${matching.length} rows`;
+    const input = panel.querySelector("input");
     if (document.activeElement !== input) input.value = state.find ?? "";
-    place.csv = () => [["label", ...page.columns], ...found.map((row) => [row.label, ...page.columns.map((name) => row[name])])];
+    panel.csv = () => [["label", ...page.columns], ...matching.map((row) => [row.label, ...page.columns.map((name) => row[name])])];
   }
 
-  function buildLeaderboard(place) {
+  function buildLeaderboard(panel) {
     const input = make("input", { type: "search", placeholder: "e.g. layer-cam" });
     input.addEventListener("input", () => change({ find: input.value }, []));
     const more = make("button", { type: "button", className: "all" });
@@ -415,7 +415,7 @@
     const save = make("button", { type: "button", textContent: "Save these rows as CSV" });
     save.addEventListener("click", () => {
       const quoted = (value) => `"${String(value ?? "").replaceAll('"', '""')}"`;
-      const text = place.csv().map((line) => line.map(quoted).join(",")).join("\n");
+      const text = panel.csv().map((line) => line.map(quoted).join(",")).join("\n");
       const link = make("a", { download: "facefocus-rows.csv", href: URL.createObjectURL(new Blob([text], { type: "text/csv" })) });
       link.click();
       URL.revokeObjectURL(link.href);
@@ -424,7 +424,7 @@
     const scroll = make("div", { className: "scroll", tabIndex: 0 }, table);
     scroll.setAttribute("role", "region");
     scroll.setAttribute("aria-label", "Leaderboard");
-    place.append(make("div", { className: "tools" }, make("label", {}, "Search ", input), save), scroll, more);
+    panel.append(make("div", { className: "tools" }, make("label", {}, "Search ", input), save), scroll, more);
   }
 
   const settings = () => [state.run === ALL ? "all runs" : "", state.target, mapsWords(), budgetText(state.budget),
@@ -448,26 +448,26 @@
       color: (page.looks[row.method] ?? ["currentColor"])[0], size: row.identity === state.person ? 260 : 60 }));
   }
 
-  async function drawPeople(place, turn) {
-    if (!place.firstChild) buildPeople(place);
+  async function drawPeople(panel, turn) {
+    if (!panel.firstChild) buildPeople(panel);
     const table = await load(page.charts.scatter.rows);
     if (turn !== drawing) return;
-    const known = page.galleries.filter((one) => (state.run === ALL || one.run === state.run) && one.faces === state.faces);
+    const known = page.galleries.filter((gallery) => (state.run === ALL || gallery.run === state.run) && gallery.faces === state.faces);
     const some = rowsOf(table, { run: state.run === ALL ? undefined : state.run, faces: state.faces, target: state.target });
-    const names = [...new Set([...known.map((one) => one.identity), ...some.map((row) => row.identity)])];
+    const names = [...new Set([...known.map((gallery) => gallery.identity), ...some.map((row) => row.identity)])];
     const select = byId("person");
     const shown = names.includes(state.person) ? state.person : names[0];
-    const withMaps = new Set(known.map((one) => one.identity));
+    const withMaps = new Set(known.map((gallery) => gallery.identity));
     options(select, names.map((name) => [name, withMaps.has(name) ? `${name} (with maps)` : name]), shown);
-    const file = known.find((one) => one.identity === shown)?.file;
+    const file = known.find((gallery) => gallery.identity === shown)?.file;
     const person = file ? await load(file) : null;
     if (turn !== drawing) return;
-    place.querySelector(".tiles").replaceChildren();
+    panel.querySelector(".tiles").replaceChildren();
     byId("hidden").parentElement.hidden = !person;
     byId("people-note").textContent = person ? personNote(person.person) : shown === undefined ? "" :
       page.persons.includes(shown) ? `The store of the run no longer has maps of ${shown}.` :
         `Maps and masks of ${withMaps.size} people are in this page. Those of ${shown}: ${command(shown)}`;
-    if (person) await drawPerson(place, person);
+    if (person) await drawPerson(panel, person);
   }
 
   const command = (person) => `facefocus report ${state.run === ALL ? "RUN" : state.run} --person "${person}"`;
@@ -478,23 +478,23 @@
     return `${about.identity}: each method's map (bright: important) above, the pixels that were hidden below, ${face}.${left}`;
   }
 
-  function buildPeople(place) {
+  function buildPeople(panel) {
     const person = make("select", { id: "person" }), configuration = make("select", { id: "configuration" });
     const slider = make("input", { type: "range", id: "hidden", min: 0, step: 1 });
     person.addEventListener("change", () => change({ person: person.value }, []));
     configuration.addEventListener("change", () => change({ config: configuration.value }, []));
     slider.addEventListener("input", () => change({ level: slider.value }, []));
-    place.append(make("div", { className: "tools" }, make("label", {}, "Person ", person),
+    panel.append(make("div", { className: "tools" }, make("label", {}, "Person ", person),
       make("label", {}, "Mask size ", slider, make("output", { id: "level" }))),
     make("p", { id: "people-note", className: "note" }), make("div", { className: "tiles" }));
-    const figure = place.closest("section").querySelector("[data-chart=scatter]");
+    const figure = panel.closest("section").querySelector("[data-chart=scatter]");
     figure.prepend(make("div", { className: "tools" }, make("label", {}, "Method ", configuration)));
   }
 
-  async function drawPerson(place, file) {
+  async function drawPerson(panel, file) {
     const { person, rest } = file;
     const budgets = [...new Set(person.tiles.flatMap((tile) => tile.budgets))].sort((a, b) => a - b);
-    const nearest = budgets.reduce((best, one, i) => (Math.abs(one - state.budget) < Math.abs(budgets[best] - state.budget) ? i : best), 0);
+    const nearest = budgets.reduce((best, budget, i) => (Math.abs(budget - state.budget) < Math.abs(budgets[best] - state.budget) ? i : best), 0);
     const level = Math.min(state.level === undefined ? nearest : Number(state.level), budgets.length - 1);
     Object.assign(byId("hidden"), { max: budgets.length - 1, value: level });
     byId("level").textContent = budgetText(budgets[level]);
@@ -504,16 +504,16 @@
     const tiles = person.tiles.map((tile) => {
       // A cell is kept by its difference from the one to its left, a mask by that from the smaller.
       let value = 0, mask = new Uint8Array(maskSize);
-      const map = rest.subarray(at, (at += mapSize)).map((one, i) => (value = i % person.map[1] ? value + one : one) & 255);
-      const masks = tile.budgets.map(() => (mask = rest.subarray(at, (at += maskSize)).map((one, i) => one ^ mask[i])));
-      const place = tile.budgets.indexOf(budgets[level]);
-      const words = tile.none ? "no map" : place < 0 ? "not tried" : `${tile.pixels[place]} pixels hidden`;
+      const map = rest.subarray(at, (at += mapSize)).map((byte, i) => (value = i % person.map[1] ? value + byte : byte) & 255);
+      const masks = tile.budgets.map(() => (mask = rest.subarray(at, (at += maskSize)).map((byte, i) => byte ^ mask[i])));
+      const index = tile.budgets.indexOf(budgets[level]);
+      const words = tile.none ? "no map" : index < 0 ? "not tried" : `${tile.pixels[index]} pixels hidden`;
       return make("figure", { className: "tile" },
         drawn(person, `Map of ${tile.title}`, (context) => paintMap(context, person, tile.none ? null : map, face)),
-        drawn(person, `${tile.title}: ${words}`, (context) => paintMask(context, person, masks[place], face)),
+        drawn(person, `${tile.title}: ${words}`, (context) => paintMask(context, person, masks[index], face)),
         make("figcaption", {}, tile.title, make("br"), tile.source ? `maps from ${tile.source}` : "", make("br"), words));
     });
-    place.querySelector(".tiles").replaceChildren(...tiles);
+    panel.querySelector(".tiles").replaceChildren(...tiles);
   }
 
   const picture = (address) => new Promise((resolve, reject) => {
@@ -551,8 +551,8 @@
   // Dark to bright, the same order for any eye and in gray.
   const STOPS = [[0, 0, 4], [59, 15, 112], [140, 41, 129], [222, 73, 104], [254, 159, 109], [252, 253, 191]];
   function heat(value) {
-    const place = value * (STOPS.length - 1), low = Math.min(Math.floor(place), STOPS.length - 2);
-    return STOPS[low].map((one, i) => Math.round(one + (place - low) * (STOPS[low + 1][i] - one)));
+    const position = value * (STOPS.length - 1), low = Math.min(Math.floor(position), STOPS.length - 2);
+    return STOPS[low].map((channel, i) => Math.round(channel + (position - low) * (STOPS[low + 1][i] - channel)));
   }
 
   function paintMask(context, person, mask, face) {
@@ -587,17 +587,17 @@
   }
 
   function choices(name) {
-    const values = [...new Set(page.combinations.map((one) => one[name]))];
+    const values = [...new Set(page.combinations.map((combination) => combination[name]))];
     if (name === "score") return page.scores.map(([value, title]) => [value, title]);
-    if (name === "run") return [...values.map((one) => [one, one]), ...(values.length > 1 ? [[ALL, "all runs"]] : [])];
-    if (name === "budget") return values.sort((a, b) => a - b).map((one) => [one, budgetText(one)]);
-    if (name === "split") return values.map((one) => [one, one === "heldout" ? "held-out" : one.replaceAll("-", " ")]);
-    if (name === "fill") return values.map((one) => [one, `${one} (${page.readings[one]})`]);
-    if (name !== "maps") return values.map((one) => [one, one]);
+    if (name === "run") return [...values.map((value) => [value, value]), ...(values.length > 1 ? [[ALL, "all runs"]] : [])];
+    if (name === "budget") return values.sort((a, b) => a - b).map((value) => [value, budgetText(value)]);
+    if (name === "split") return values.map((value) => [value, value === "heldout" ? "held-out" : value.replaceAll("-", " ")]);
+    if (name === "fill") return values.map((value) => [value, `${value} (${page.readings[value]})`]);
+    if (name !== "maps") return values.map((value) => [value, value]);
     const sources = [...new Set(page.sources.filter(([run, target]) => (state.run === ALL || run === state.run) &&
       target === state.target).map(([, , source]) => source))];
-    return [...values.map((one) => [one, one === "own" ? "own" : "of others"]),
-      ...(sources.length > 1 ? sources.map((one) => [one, `from ${one}`]) : [])];
+    return [...values.map((value) => [value, value === "own" ? "own" : "of others"]),
+      ...(sources.length > 1 ? sources.map((value) => [value, `from ${value}`]) : [])];
   }
 
   function drawSelectors() {
@@ -620,9 +620,9 @@
     const rows = await boardRows();
     if (turn !== drawing) return;
     const tested = state.score === "rate" && state.run !== ALL;
-    const found = tested ? rowsOf(table, wantedAnswers()) : [];
-    const [mine] = found.filter((row) => row.fill === state.fill);
-    const others = found.filter((row) => row.reading !== page.readings[state.fill]);
+    const answers = tested ? rowsOf(table, wantedAnswers()) : [];
+    const [mine] = answers.filter((row) => row.fill === state.fill);
+    const others = answers.filter((row) => row.reading !== page.readings[state.fill]);
     const other = others.find((row) => ["black", "inpaint"].includes(row.fill)) ?? others[0];
     byId("answer").textContent = mine?.answer ?? byScore(rows.filter((row) => row.kind !== "oracle" && row.value != null && !row.warning));
     byId("other").textContent = other?.answer ?? "";
@@ -645,7 +645,7 @@
       `.${beaten}${sure} Whether it is first for sure is tested for recognition within a run only: see the ranks.`;
   }
 
-  const views = () => [...document.querySelectorAll("main > section")].map((one) => one.dataset.view);
+  const views = () => [...document.querySelectorAll("main > section")].map((section) => section.dataset.view);
 
   function drawViews() {
     for (const section of document.querySelectorAll("main > section")) section.hidden = section.dataset.view !== state.view;
@@ -663,9 +663,9 @@
     const section = document.querySelector("main > section:not([hidden])");
     const parts = { leaderboard: drawLeaderboard, people: drawPeople };
     try {
-      for (const place of section.querySelectorAll(".live[data-live=people]")) if (!place.firstChild) buildPeople(place);
+      for (const live of section.querySelectorAll(".live[data-live=people]")) if (!live.firstChild) buildPeople(live);
       await Promise.all([drawAnswer(turn), drawChart(byId("first"), turn),
-        ...[...section.querySelectorAll(".live")].map((place) => parts[place.dataset.live](place, turn)),
+        ...[...section.querySelectorAll(".live")].map((live) => parts[live.dataset.live](live, turn)),
         ...[...section.querySelectorAll("figure.chart")].map((figure) => drawChart(figure, turn))]);
     } catch (problem) {
       byId("problem").hidden = false;
@@ -681,7 +681,7 @@
       head.replaceChildren(button);
       button.addEventListener("click", () => {
         const down = head.getAttribute("aria-sort") !== "descending";
-        table.querySelectorAll("th[aria-sort]").forEach((one) => one.removeAttribute("aria-sort"));
+        table.querySelectorAll("th[aria-sort]").forEach((heading) => heading.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", down ? "descending" : "ascending");
         const value = (row) => row.cells[index].dataset.sort;
         table.tBodies[0].append(...[...table.tBodies[0].rows].sort((a, b) => {
@@ -697,7 +697,7 @@
   document.addEventListener("DOMContentLoaded", () => {
     document.querySelectorAll("table.sortable").forEach(sortable);
     if (!page) return;
-    page.combinations = page.combinations.map((one) => Object.fromEntries([...KEYS, "maps"].map((name, i) => [name, one[i]])));
+    page.combinations = page.combinations.map((values) => Object.fromEntries([...KEYS, "maps"].map((name, i) => [name, values[i]])));
     for (const link of document.querySelectorAll("#views a")) {
       link.addEventListener("click", (event) => { event.preventDefault(); change({ view: link.dataset.view }, []); });
     }
