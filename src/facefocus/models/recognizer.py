@@ -395,8 +395,8 @@ def in_flight(begun: Iterable[T], ahead: int) -> Iterator[T]:
         [None, None]
     """
     waiting: deque[T] = deque()
-    for one in begun:
-        waiting.append(one)
+    for result in begun:
+        waiting.append(result)
         if len(waiting) > ahead:
             yield waiting.popleft()
     yield from waiting
