@@ -387,10 +387,10 @@ def test_maps_are_the_same_bytes_in_the_way_of_a_gpu(as_on_gpu: Callable[[], Non
 
     plain = run()
     as_on_gpu()
-    for config, found in run().items():
+    for config, maps in run().items():
         for field in dataclasses.fields(MapArrays):
             np.testing.assert_array_equal(
-                getattr(found, field.name), getattr(plain[config], field.name), str(config)
+                getattr(maps, field.name), getattr(plain[config], field.name), str(config)
             )
 
 
