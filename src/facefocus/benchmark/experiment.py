@@ -415,9 +415,23 @@ class Stop(Spec):
 class Experiment(Spec):
     """A whole experiment file.
 
+    The tables of the file are fields, too, as dicts or objects of this module.
+
     Attributes:
         name: What the experiment is called; its run folder, too, unless ``--out`` says another.
         seed: Of everything that is drawn: people, photos, pairs, random maps, controls.
+
+    Raises:
+        pydantic.ValidationError: A field is wrong.
+
+    Example:
+        >>> Experiment(
+        ...     name="mine",
+        ...     recognizers={"source": "iresnet-mini-eyes"},
+        ...     saliency={"method": "layer-cam", "layer": "1"},
+        ...     occlusion={"budget": 0.05},
+        ... ).occlusion.fill
+        ('black',)
     """
 
     name: Name
