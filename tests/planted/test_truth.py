@@ -377,3 +377,10 @@ def test_methods_need_not_have_the_same_layers_objectives_and_budgets(
     run = write_run(tmp_path / "run", results, PROVENANCE | {"identities": 6})
     text = write_note(run, tmp_path / "note.md").read_text()
     assert line in text.split(section)[1].split("## ")[0]
+
+
+def test_methods_without_objectives_have_none_named(tmp_path: Path) -> None:
+    results = planted().with_columns(objective=pl.lit(None, pl.String))
+    run = write_run(tmp_path / "run", results, PROVENANCE | {"identities": 6})
+    opening = write_note(run, tmp_path / "note.md").read_text().split("Layers ")[1].split(".")[0]
+    assert "objectives" not in opening and "; budgets" in opening

@@ -205,8 +205,8 @@ def _opening(material: Material) -> Iterator[Block]:
         f" Worlds: {', '.join(material.by_world)}; {max(rows['identities'].to_list())} people"
         " each, whom the recognizers never saw, with"
         f" {' to '.join(map(str, dict.fromkeys(photos)))} photos."
-        f" Layers {', '.join(_by_depth(rows))};"
-        f" objectives {objectives}; budgets {budgets}; fill {material.shown.fill}."
+        f" Layers {', '.join(_by_depth(rows))};{f' objectives {objectives};' if objectives else ''}"
+        f" budgets {budgets}; fill {material.shown.fill}."
         f" Without layer: {'; '.join(sorted(options))}."
     )
     yield Facts(
