@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from facefocus.cli.app import app
 from facefocus.paper.methods_document import methods_document
-from facefocus.report.document import Heading, Table
+from facefocus.report.document import Heading, Paragraph, Table
 from tests.report.fabricated import row, table, write_run
 
 PEOPLE = [f"P{number}" for number in range(8)]
@@ -68,3 +68,10 @@ def test_it_is_of_one_run(run: Path) -> None:
     assert reported.exit_code == 0 and "## Own maps under every setting" in reported.output
     both = CliRunner().invoke(app, ["report", str(run), str(run), "--what", "methods"])
     assert both.exit_code != 0
+
+
+def test_a_submission_is_named_as_it_was_given(run: Path) -> None:
+    (run / "submission.json").write_text("{}")
+    paragraphs = [block.text for block in methods_document(run) if isinstance(block, Paragraph)]
+    assert any("`facefocus report run --what methods`" in text for text in paragraphs)
+    assert not any(str(run.parent) in text for text in paragraphs)

@@ -34,6 +34,11 @@ def finished_runs(folder: Path) -> list[Path]:
     return [run for run in run_folders(folder) if (run / "results.parquet").is_file()]
 
 
+def as_named(run: Path) -> str:
+    """A run as its user named it: a submission is read from a folder that is there for a moment."""
+    return run.name if (run / SUBMITTED).is_file() else str(run)
+
+
 def run_notes(run: Path) -> list[str]:
     """What must be said first of a run or study: whose it is, how far it is, what is certain."""
     finished = finished_runs(run)

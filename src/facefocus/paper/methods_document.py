@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from facefocus.analysis.labels import place_label, varying
-from facefocus.analysis.results import read_results, run_notes
+from facefocus.analysis.results import as_named, read_results, run_notes
 from facefocus.analysis.summary import Row
 from facefocus.benchmark.result_columns import COMPETES
 from facefocus.benchmark.result_slices import photos_in_words
@@ -51,7 +51,7 @@ def methods_document(run: Path) -> list[Block]:
         *map(Paragraph, run_notes(run)),
         Paragraph(
             f"{people} people, tried on {', '.join(sorted(targets))}. Written by"
-            f" `facefocus report {run} --what methods`; every figure comes from the run."
+            f" `facefocus report {as_named(run)} --what methods`; every figure comes from the run."
             " Recognition is the share of a person's mated pairs at or above the threshold, the"
             " hidden photo against clean ones; means over people with intervals of 95 %."
         ),

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from facefocus.analysis.labels import changed_options, layer_order
-from facefocus.analysis.results import read_results
+from facefocus.analysis.results import as_named, read_results
 from facefocus.analysis.summary import Row, summarize
 from facefocus.benchmark.result_columns import COMPETES
 from facefocus.benchmark.result_slices import Slice, default_slice
@@ -153,8 +153,8 @@ def write_note(run: Path, out: Path) -> Path:
     blocks = [
         Heading("Which method finds the planted part?", 1),
         Note(
-            f"Made by `facefocus report {run} --what truth --out {out}`; no figure here is typed by"
-            " hand."
+            f"Made by `facefocus report {as_named(run)} --what truth --out {out}`; no figure here"
+            " is typed by hand."
         ),
         *(block for part in parts for block in part(material)),
         *pictures,
