@@ -42,8 +42,8 @@ nb_merge_streams = True
 # Of a library of a library, about a progress bar that nobody shows.
 os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 
-# Dashes alone: what is quoted may be typed.
-smartquotes_action = "D"
+# What is quoted, and options with two dashes, may be typed.
+smartquotes = False
 
 # Docstrings name code by single backticks.
 default_role = "literal"

@@ -56,3 +56,20 @@ def test_each_reading_has_a_leaderboard_of_its_own() -> None:
     assert [interval.value for interval in alone.drop] == [
         interval.value for interval in together.drop
     ]
+
+
+def test_a_leaderboard_of_several_recognizers_says_whose_means_it_has() -> None:
+    one_net = table(
+        row(method=method, identity=f"p{number}", rate=rate)
+        for method, rate in (("a", 0.25), ("b", 0.5))
+        for number in range(8)
+    )
+    other = one_net.with_columns(source=pl.lit("other"), target=pl.lit("other"), rate=pl.lit(0.75))
+    assert "Means over" not in paper_formats.render(one_net, "leaderboard", "text")
+    both = pl.concat([one_net, other])
+    net = one_net["target"][0]
+    text = paper_formats.render(both, "leaderboard", "text")
+    assert f"Means over 2 recognizers: {', '.join(sorted([net, 'other']))}." in " ".join(
+        text.split()
+    )
+    assert boards(both)[0].rate[0].value == pytest.approx(0.5)

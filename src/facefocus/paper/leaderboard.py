@@ -257,6 +257,9 @@ def board_table(board: Board) -> PaperTable:
         f"{board.people} identities that all have. Rank 1 is the largest drop: mean and 95 % "
         "interval of its rank when identities are resampled; 'First' is how often it is the first.",
     ]
+    targets = sorted({name for rows in board.rows for name in rows["target"].unique()})
+    if len(targets) > 1:
+        notes.append(f"Means over {len(targets)} recognizers: {', '.join(targets)}.")
     if board.reading == "artefact":
         notes.append("Artefact: this shows what upsets a recognizer, not what it knew.")
     if any(f"({PICKED} " in setting for setting in board.settings):
