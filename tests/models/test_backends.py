@@ -6,8 +6,10 @@ import math
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +51,23 @@ def test_openvino_gives_torchs_embeddings_and_says_what_it_is() -> None:
     assert plain.precision.startswith("torch ")
     assert fast.precision.startswith("openvino ")  # type: ignore[attr-defined]
     assert plain.fingerprint == fast.fingerprint
+
+
+@needs_openvino
+@pytest.mark.parametrize("kind", [DeprecationWarning, FutureWarning])
+def test_what_torch_calls_deprecated_is_no_word_to_users(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Warning]
+) -> None:
+    """Versions of torch differ in how they warn of torch.jit.trace; warnings fail a test."""
+    trace = torch.jit.trace
+
+    def warning(*args: Any, **kwargs: Any) -> Any:
+        warnings.warn("deprecated", kind, stacklevel=1)
+        return trace(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(torch.jit, "trace", warning)
+    box = accelerate(tiny_recognizer("net"), "openvino")
+    assert box.embed(FRAMES[:1]).shape[0] == 1
 
 
 def test_a_backend_is_judged_on_frames_and_never_on_filling() -> None:

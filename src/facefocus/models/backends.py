@@ -51,6 +51,9 @@ WHY_PREFERRED = "the fastest here in float32; fewer bits only where they are ask
 AGREEMENT = {"float32": 0.9999, "tf32": 0.999, "bfloat16": 0.999, "float16": 0.999}
 _PRECISION = {"openvino-bf16": "bfloat16", "cuda-tf32": "tf32", "cuda-half": "float16"}
 
+#: How torch warns of what it calls deprecated: 2.14 by the second.
+DEPRECATED = (DeprecationWarning, FutureWarning)
+
 #: Raise when networks are compiled in another way: last bits of embeddings may differ then.
 PROGRAM = 2
 #: The same of networks on a GPU.
@@ -371,8 +374,8 @@ def _compile(module: Any, inputs: Tensor, precision: str) -> Any:
     with as_found(module), warnings.catch_warnings():
         # OpenVINO reads modules through torch.jit.trace, which torch calls deprecated, and which
         # warns of shapes that become constants: the program is for one shape.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        for kind in (*DEPRECATED, torch.jit.TracerWarning):  # type: ignore[attr-defined]
+            warnings.simplefilter("ignore", kind)
         # torch would trace and run it twice more to check the trace: `Checked` compares results.
         once = {"check_trace": False}
         decoder = TorchScriptPythonDecoder(
@@ -557,7 +560,8 @@ def folded(module: nn.Module) -> nn.Module:
     """
     with warnings.catch_warnings():
         # What it imports calls what torch calls deprecated.
-        warnings.simplefilter("ignore", DeprecationWarning)
+        for kind in DEPRECATED:
+            warnings.simplefilter("ignore", kind)
         from torch.fx.experimental.optimization import fuse
 
     try:
