@@ -77,7 +77,7 @@ def sections(suffix: str, title: str, spec: type[Spec], about: str = "") -> Iter
 
 
 def _fields(title: str, spec: type[Spec], left_out: set[str], about: str = "") -> Iterator[str]:
-    said = _attributes(spec)
+    meanings = _attributes(spec)
     yield f"## {title}"
     yield ""
     yield about or first_line(spec)
@@ -86,17 +86,17 @@ def _fields(title: str, spec: type[Spec], left_out: set[str], about: str = "") -
     yield "|---|---|---|"
     for name, field in spec.model_fields.items():
         if name not in left_out:
-            meaning = said.get(name, "") + _choices(field.annotation, said.get(name, ""))
+            meaning = meanings.get(name, "") + _choices(field.annotation, meanings.get(name, ""))
             yield f"| `{name}` | {meaning} | {_default(field)} |"
     yield ""
 
 
-def _choices(annotation: Any, said: str) -> str:
+def _choices(annotation: Any, meaning: str) -> str:
     """The words that a key takes, where its meaning does not name them."""
     if get_origin(annotation) is Literal:
         words = [f"`{word}`" for word in get_args(annotation)]
-        return "" if all(word in said for word in words) else f" One of {', '.join(words)}."
-    return "".join(_choices(part, said) for part in get_args(annotation))
+        return "" if all(word in meaning for word in words) else f" One of {', '.join(words)}."
+    return "".join(_choices(part, meaning) for part in get_args(annotation))
 
 
 def first_line(made: Any) -> str:
@@ -114,15 +114,16 @@ def as_code(text: str) -> str:
 
 def _cited(headings: str) -> str:
     return ", ".join(
-        f"[protocol: {one.replace('-', ' ')}](../protocol.md#{one})" for one in headings.split(", ")
+        f"[protocol: {heading.replace('-', ' ')}](../protocol.md#{heading})"
+        for heading in headings.split(", ")
     )
 
 
 def _attributes(spec: type[Any]) -> dict[str, str]:
     """What the docstring of a class says of each attribute."""
     text = (inspect.getdoc(spec) or "").partition("Attributes:")[2]
-    found = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", text, re.MULTILINE)
-    return {name: as_code(" ".join(said.split())) for name, said in found}
+    attributes = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", text, re.MULTILINE)
+    return {name: as_code(" ".join(meaning.split())) for name, meaning in attributes}
 
 
 def _default(field: FieldInfo) -> str:
@@ -134,7 +135,7 @@ def _default(field: FieldInfo) -> str:
     if value is None or value in ((), {}) or isinstance(value, Spec):
         return ""
     if isinstance(value, tuple):
-        return ", ".join(f"`{one}`" for one in value)
+        return ", ".join(f"`{entry}`" for entry in value)
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
@@ -156,7 +157,7 @@ def commands() -> Iterator[str]:
         if command.params:
             yield "| argument or option | meaning | default |"
             yield "|---|---|---|"
-            yield from (_parameter(one) for one in command.params)
+            yield from (_parameter(parameter) for parameter in command.params)
             yield ""
 
 
@@ -181,10 +182,10 @@ def _commands(context: Any, group: Any) -> Iterator[tuple[str, Any]]:
 def _parameter(parameter: Any) -> str:
     default = parameter.default
     if parameter.required:
-        said = "required"
+        shown = "required"
     else:
-        said = f"`{default}`" if default or type(default) in (int, float) else ""
-    return f"| {_called(parameter)} | {_plain(parameter.help or '')} | {said} |"
+        shown = f"`{default}`" if default or type(default) in (int, float) else ""
+    return f"| {_called(parameter)} | {_plain(parameter.help or '')} | {shown} |"
 
 
 def _called(parameter: Any) -> str:
@@ -213,7 +214,7 @@ def files() -> Iterator[str]:
     yield "[stages and keys](../architecture.md#stages-and-keys)."
     yield ""
     for page, title, _, formats in PAGES:
-        links = ", ".join(f"[{one.name}]({page}.md#{anchor(one.name)})" for one in formats)
+        links = ", ".join(f"[{file.name}]({page}.md#{anchor(file.name)})" for file in formats)
         yield f"- [{title}]({page}.md): {links}"
     yield ""
     yield "```{toctree}"
@@ -229,21 +230,21 @@ def file_page(title: str, about: str, formats: Sequence[FileFormat]) -> Iterator
     yield ""
     yield about
     yield ""
-    if any(set(".[*") & set(name) for one in formats for name in one.fields):
+    if any(set(".[*") & set(name) for file in formats for name in file.fields):
         yield "Of names, `a.b` is the value `b` of `a`, `a[].b` that of every object of a list, and"
         yield "`*` stands for any key."
         yield ""
-    for one in formats:
-        if one.spec is not None and issubclass(one.spec, Spec):
+    for file in formats:
+        if file.spec is not None and issubclass(file.spec, Spec):
             yield from sections(
-                f" of {one.name[0].lower()}{one.name[1:]}", one.name, one.spec, one.about
+                f" of {file.name[0].lower()}{file.name[1:]}", file.name, file.spec, file.about
             )
             continue
-        yield f"## {one.name}"
+        yield f"## {file.name}"
         yield ""
-        yield one.about
+        yield file.about
         yield ""
-        yield from _rows(one.fields if one.spec is None else _of_dataclass(one.spec))
+        yield from _rows(file.fields if file.spec is None else _of_dataclass(file.spec))
 
 
 #: Types of Python as a reader of other languages has them.
@@ -271,8 +272,8 @@ def _rows(fields: Fields) -> Iterator[str]:
 
 def _of_dataclass(made: type[Any]) -> Fields:
     """The fields of a dataclass, with what its docstring says of them."""
-    said = _attributes(made)
+    meanings = _attributes(made)
     return {
-        field.name: (PLAIN.get(str(field.type), str(field.type)), said.get(field.name, ""))
+        field.name: (PLAIN.get(str(field.type), str(field.type)), meanings.get(field.name, ""))
         for field in dataclasses.fields(made)
     }

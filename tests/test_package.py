@@ -147,7 +147,7 @@ GIVEN = re.compile(rf"\b_*(?:{'|'.join(VAGUE)})_*\s*(?:in\b|[,:()=]|[-+*/|&]=)")
 
 def test_names_say_what_the_thing_is() -> None:
     root = Path(__file__).parents[1]
-    folders = SOURCE, root / "tests", root / "benchmarks", root / "examples"
+    folders = SOURCE, *(root / name for name in ("tests", "benchmarks", "examples", "docs"))
     vague = [
         f"{path} {name}"
         for folder in folders
